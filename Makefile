@@ -1,0 +1,46 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: help run test lint format types pytest bench picture clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# Constraints hold for the build's own requirements too, hence the variable.
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; say make PYTHON=...") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+	PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 \
+		$(BIN)/python -m pip install --quiet --editable '.[experiments,dev]'
+	@touch $@
+
+run: $(INSTALLED)  ## train the quickstart and write its report
+	$(BIN)/python -m experiments quickstart
+
+test: lint types pytest  ## run every check
+
+pytest: $(INSTALLED)
+	$(BIN)/python -m pytest --numprocesses 2
+
+lint: $(INSTALLED)  ## check style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(INSTALLED)  ## mend style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: $(INSTALLED)  ## check types
+	$(BIN)/pyrefly check
+
+bench: $(INSTALLED)  ## measure what a tower costs beside the plain optimizer
+	$(BIN)/python -m experiments.benchmarks.towers
+
+picture: $(INSTALLED)  ## make the README's picture anew
+	$(BIN)/python -m experiments quickstart --picture docs/quickstart.png
+
+clean:  ## remove the environment and caches; runs/ stays
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""Studies and benchmarks that use jaxdescent, and what they share."""

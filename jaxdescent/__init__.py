@@ -1,0 +1,33 @@
+"""jaxdescent: a toolkit for the study of gradient descent in JAX.
+
+    import jax, optax
+    import jaxdescent as jd
+
+A *transformation* changes gradients into updates; all of ours are optax's. A *tower* is
+a transformation whose hyperparameters are themselves trained by a transformation, which
+may be a tower again:
+
+    hypergradient          an optimizer that learns its own hyperparameters
+    positive, unit_interval, unconstrained, per_leaf
+                           the spaces in which it learns them
+    one_step               how the loss reaches them
+    hyperparameters, set_hyperparameters
+                           read and write the values in use
+    inner_state, freeze    go back to the plain optimizer
+    describe               what a tower is made of
+"""
+
+from jaxdescent.towers import HypergradientState as HypergradientState
+from jaxdescent.towers import describe as describe
+from jaxdescent.towers import freeze as freeze
+from jaxdescent.towers import hypergradient as hypergradient
+from jaxdescent.towers import hyperparameters as hyperparameters
+from jaxdescent.towers import inner_state as inner_state
+from jaxdescent.towers import one_step as one_step
+from jaxdescent.towers import per_leaf as per_leaf
+from jaxdescent.towers import positive as positive
+from jaxdescent.towers import set_hyperparameters as set_hyperparameters
+from jaxdescent.towers import unconstrained as unconstrained
+from jaxdescent.towers import unit_interval as unit_interval
+
+__version__ = "0.1.0"

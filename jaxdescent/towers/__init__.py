@@ -1,0 +1,14 @@
+"""Hypergradient descent: optimizers that learn their own hyperparameters, recursively."""
+
+from jaxdescent.towers.inspection import describe as describe
+from jaxdescent.towers.inspection import freeze as freeze
+from jaxdescent.towers.inspection import hyperparameters as hyperparameters
+from jaxdescent.towers.inspection import inner_state as inner_state
+from jaxdescent.towers.inspection import set_hyperparameters as set_hyperparameters
+from jaxdescent.towers.signals import one_step as one_step
+from jaxdescent.towers.spaces import per_leaf as per_leaf
+from jaxdescent.towers.spaces import positive as positive
+from jaxdescent.towers.spaces import unconstrained as unconstrained
+from jaxdescent.towers.spaces import unit_interval as unit_interval
+from jaxdescent.towers.tower import HypergradientState as HypergradientState
+from jaxdescent.towers.tower import hypergradient as hypergradient

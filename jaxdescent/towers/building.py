@@ -1,0 +1,158 @@
+"""From a factory and hyperparameters to the transformation that moves the parameters.
+
+The tuned hyperparameters are strong arrays of float32, or float64 where a parameter is.
+Narrower numbers are widened to that on their way into the factory's update, and its
+updates and state come out in the dtypes in which they went in: bf16 is how they are
+kept, not how they are computed (in bf16 a b2 of 0.999 would be 1).
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxdescent import validation
+from jaxdescent.towers import spaces
+
+Factory = Callable[..., optax.GradientTransformation]
+
+
+def build(
+    factory: Factory, hyperparams: Mapping[str, Any]
+) -> optax.GradientTransformationExtraArgs:
+    """The transformation at the given hyperparameters.
+
+    Args:
+      factory: takes the names in `hyperparams` as keywords.
+      hyperparams: a coordinate per name, or a tree of coordinates like the parameters
+        for a name that each leaf has for itself.
+    """
+    values = {name: spaces.natural(space) for name, space in hyperparams.items()}
+    shared = {n: v for n, v in values.items() if spaces.is_space(hyperparams[n])}
+    leafwise = {n: v for n, v in values.items() if n not in shared}
+    dtype = (
+        jnp.result_type(jax.tree.leaves(hyperparams)[0]) if jax.tree.leaves(hyperparams) else None
+    )
+    if leafwise:
+        return _in_wide_dtype(_one_per_leaf(partial(factory, **shared), leafwise), dtype)
+    return _in_wide_dtype(
+        validation.transformation("the factory's result", factory(**shared)), dtype
+    )
+
+
+def _one_per_leaf(
+    factory: Factory, values: Mapping[str, Any]
+) -> optax.GradientTransformationExtraArgs:
+    """Calls the factory once per leaf; the state is a tree of states."""
+    names = tuple(values)
+
+    def at(leaf_values: tuple[Any, ...]) -> optax.GradientTransformationExtraArgs:
+        tx = factory(**dict(zip(names, leaf_values, strict=True)))
+        return validation.transformation("the factory's result", tx)
+
+    def init(params: Any) -> Any:
+        return jax.tree.map(lambda leaf, *v: at(v).init(leaf), params, *values.values())
+
+    def update(updates: Any, state: Any, params: Any = None, **extra_args: Any) -> tuple[Any, Any]:
+        structure = jax.tree.structure(updates)
+        columns = [structure.flatten_up_to(tree) for tree in (updates, state, *values.values())]
+        if params is None:
+            leaf_params = [None] * structure.num_leaves
+        else:
+            leaf_params = structure.flatten_up_to(params)
+        pairs = [
+            at(tuple(v)).update(g, s, p, **extra_args)
+            for p, g, s, *v in zip(leaf_params, *columns, strict=True)
+        ]
+        first, second = ([pair[i] for pair in pairs] for i in range(2))
+        return structure.unflatten(first), structure.unflatten(second)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _in_wide_dtype(
+    tx: optax.GradientTransformationExtraArgs, dtype: Any
+) -> optax.GradientTransformationExtraArgs:
+    def init(params: Any) -> Any:
+        return jax.tree.map(strong, tx.init(params))
+
+    def update(updates: Any, state: Any, params: Any = None, **extra_args: Any) -> tuple[Any, Any]:
+        widen = partial(jax.tree.map, lambda leaf: _widen(leaf, dtype))
+        new_updates, new_state = tx.update(
+            widen(updates), widen(state), widen(params), **widen(extra_args)
+        )
+        return cast_like(new_updates, updates), cast_like(new_state, state)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _widen(leaf: Any, dtype: Any) -> Any:
+    """The leaf in `dtype`, or its complex counterpart, if it is an array of a narrower one."""
+    found = getattr(leaf, "dtype", None)
+    if found is None or not jnp.issubdtype(found, jnp.inexact):
+        return leaf
+    wide = jnp.dtype(dtype)
+    if jnp.issubdtype(found, jnp.complexfloating):
+        wide = jnp.dtype(jnp.complex128 if wide == jnp.float64 else jnp.complex64)
+    return _convert(leaf, wide) if jnp.finfo(found).bits < jnp.finfo(wide).bits else leaf
+
+
+def strong(leaf: Any) -> Any:
+    """The leaf as an array that promotes like its dtype, not like a Python number."""
+    if isinstance(leaf, jax.ShapeDtypeStruct):
+        return leaf
+    return _convert(leaf, jnp.asarray(leaf).dtype)
+
+
+def cast_like(tree: Any, like: Any) -> Any:
+    """Casts every leaf of `tree` to the dtype of its counterpart."""
+    return jax.tree.map(lambda leaf, ref: _convert(leaf, jnp.asarray(ref).dtype), tree, like)
+
+
+def _convert(leaf: Any, dtype: Any) -> jax.Array:
+    if jnp.issubdtype(dtype, jax.dtypes.extended):  # PRNG keys have no other dtype to go to
+        return leaf
+    return jax.lax.convert_element_type(leaf, dtype)
+
+
+def check_keywords(factory: Factory, names: Mapping[str, Any]) -> None:
+    """Raises if the factory cannot take the tuned names as keywords.
+
+    Raises:
+      ValueError: a name that the factory does not have, or that a partial has fixed.
+    """
+    fixed = set()
+    inner: Any = factory
+    while isinstance(inner, partial):
+        fixed |= set(inner.keywords)
+        inner = inner.func
+    try:
+        parameters = inspect.signature(factory).parameters
+        all_parameters = inspect.signature(inner).parameters
+    except (TypeError, ValueError):  # builtins and some callables have no signature
+        return
+    keywords = [
+        p.name for p in parameters.values() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+    ]
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    for name in names:
+        if name in fixed or (name in all_parameters and name not in parameters):
+            raise ValueError(
+                f"tune[{name!r}] is also fixed in the partial given as factory; "
+                "take it out of one of the two"
+            )
+        if name not in keywords and not takes_any:
+            raise ValueError(
+                f"tune[{name!r}] is no keyword of {label(factory)}; it takes {', '.join(keywords)}"
+            )
+
+
+def label(factory: Factory) -> str:
+    """A short name of the factory for messages."""
+    while isinstance(factory, partial):
+        factory = factory.func
+    return getattr(factory, "__name__", repr(factory))

@@ -1,0 +1,80 @@
+"""What a jaxpr says about a function: which inputs its outputs depend on, and its loops.
+
+A tower carries the previous parameters only if the update reads them, and warns about
+a hyperparameter that cannot move the parameters. Both are questions about data flow:
+walk the jaxpr from the outputs back to the inputs. Loops count as reading all that
+they are given; that can only say "read" too often.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import jax
+from jax.extend import core
+
+_CALLS = ("jit", "pjit", "closed_call", "core_call", "remat", "checkpoint", "custom_jvp_call")
+
+
+def reads(jaxpr: core.ClosedJaxpr, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Whether the outputs of a jaxpr depend on each of the arguments it was made from.
+
+    Args:
+      jaxpr: what `jax.make_jaxpr(fn)(*args)` returned.
+      args: the arguments.
+
+    Returns:
+      A tuple of trees like `args` with a bool for every leaf.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> reads(jax.make_jaxpr(lambda x, y: x + jnp.zeros_like(y))(1.0, 2.0), (1.0, 2.0))
+      (True, False)
+    """
+    live = _live_inputs(jaxpr.jaxpr, [True] * len(jaxpr.jaxpr.outvars))
+    return jax.tree.unflatten(jax.tree.structure(args), live)
+
+
+def _live_inputs(jaxpr: core.Jaxpr, live_outputs: Iterable[bool]) -> list[bool]:
+    outputs = zip(jaxpr.outvars, live_outputs, strict=True)
+    live = {v for v, wanted in outputs if wanted and isinstance(v, core.Var)}
+    for eqn in reversed(jaxpr.eqns):
+        wanted = [v in live for v in eqn.outvars]
+        if not any(wanted) and not eqn.effects:
+            continue
+        operands = zip(eqn.invars, _used_operands(eqn, wanted), strict=True)
+        live.update(v for v, used in operands if used and isinstance(v, core.Var))
+    return [v in live for v in jaxpr.invars]
+
+
+def _used_operands(eqn: core.JaxprEqn, wanted: list[bool]) -> list[bool]:
+    if eqn.primitive.name == "cond":
+        branches = [_live_inputs(branch.jaxpr, wanted) for branch in eqn.params["branches"]]
+        return [True, *(any(used) for used in zip(*branches, strict=True))]
+    if (inner := called(eqn)) is not None:
+        return _live_inputs(inner.jaxpr, wanted)
+    return [True] * len(eqn.invars)
+
+
+def called(eqn: core.JaxprEqn) -> core.ClosedJaxpr | None:
+    """The function that an equation calls once on its operands, if it does just that."""
+    if eqn.primitive.name not in _CALLS:
+        return None
+    inner = eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
+    return core.ClosedJaxpr(inner, ()) if isinstance(inner, core.Jaxpr) else inner
+
+
+def holds_while_loop(jaxpr: core.ClosedJaxpr) -> bool:
+    """Whether there is a while loop inside, which reverse mode cannot go through.
+
+    Example:
+      >>> loop = lambda x: jax.lax.while_loop(lambda x: x < 3, lambda x: x + 1, x)
+      >>> holds_while_loop(jax.make_jaxpr(loop)(0))
+      True
+    """
+    return _holds_while(jaxpr.jaxpr)
+
+
+def _holds_while(jaxpr: core.Jaxpr) -> bool:
+    if any(eqn.primitive.name == "while" for eqn in jaxpr.eqns):
+        return True
+    return any(_holds_while(inner) for inner in core.subjaxprs(jaxpr))

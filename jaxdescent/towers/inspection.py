@@ -1,0 +1,255 @@
+"""Looking into a tower: its hyperparameters, its inner state, what it is made of."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxdescent.towers import building, replay, spaces
+from jaxdescent.towers.tower import HypergradientState, Tower
+
+
+def hyperparameters(state: Any, /) -> list[dict[str, Any]]:
+    """The hyperparameters in use, in natural units, from the bottom of the tower up.
+
+    Args:
+      state: a tower's state, or any tree that holds one (a chain's state, an
+        `nnx.Optimizer`'s `opt_state`, a population's).
+
+    Returns:
+      A dict for each level. Values have the shape of their start (or that of a
+      population in front); a name learned per leaf has a tree like the parameters.
+
+    Raises:
+      ValueError: there is no tower in `state`, or more than one.
+
+    Example:
+      >>> import jax.numpy as jnp, optax, jaxdescent as jd
+      >>> tx = jd.hypergradient(optax.sgd, optax.sgd(0.1), tune={"learning_rate": 0.5})
+      >>> state = optax.chain(optax.clip(1.0), tx).init(jnp.zeros(3))
+      >>> jd.hyperparameters(state)
+      [{'learning_rate': Array(0.5, dtype=float32)}]
+    """
+    return [spaces.natural(level.hyperparams) for level in _levels(state)]
+
+
+def _levels(state: Any) -> list[HypergradientState]:
+    """The towers' states from the bottom up."""
+    found = [_the_tower_in(state)]
+    while above := _towers_in(found[-1].hyper_state):
+        found.append(_only(above))
+    return found
+
+
+def _is_state(node: Any) -> bool:
+    return isinstance(node, HypergradientState)
+
+
+def _towers_in(tree: Any) -> list[HypergradientState]:
+    return [node for node in jax.tree.leaves(tree, is_leaf=_is_state) if _is_state(node)]
+
+
+def _the_tower_in(state: Any) -> HypergradientState:
+    if not (found := _towers_in(state)):
+        raise ValueError(f"state must hold a tower's state, got {type(state).__name__} without one")
+    return _only(found)
+
+
+def _only(found: list[HypergradientState]) -> HypergradientState:
+    if len(found) > 1:
+        raise ValueError(
+            f"state must hold one tower's state, got {len(found)} side by side; pass the part "
+            "that belongs to one of them"
+        )
+    return found[0]
+
+
+def set_hyperparameters(state: Any, /, *levels: Mapping[str, Any]) -> Any:
+    """A state with other hyperparameters, from the next update on.
+
+    Args:
+      state: a tower's state, or any tree that holds one.
+      *levels: new values in natural units, a mapping for each level from the bottom up;
+        names that are left out stay as they are. Values broadcast to the present shape.
+
+    Returns:
+      A state like `state`; nothing is recompiled. What the last update did is not
+      changed by it: its hyperparameters are kept for the replay.
+
+    Raises:
+      ValueError: an unknown name, a value out of the range of its space, more levels
+        than the tower has, or no single tower in `state`. Values traced under `jit`
+        cannot be checked; they are clamped into the space.
+
+    Example:
+      >>> import jax.numpy as jnp, optax, jaxdescent as jd
+      >>> tx = jd.hypergradient(optax.sgd, optax.sgd(0.1), tune={"learning_rate": 0.5})
+      >>> state = jd.set_hyperparameters(tx.init(jnp.zeros(3)), {"learning_rate": 1.0})
+      >>> jd.hyperparameters(state)
+      [{'learning_rate': Array(1., dtype=float32)}]
+    """
+    height = len(_levels(state))
+    if len(levels) > height:
+        raise ValueError(f"levels must be at most {height}, the tower's height, got {len(levels)}")
+    return _set_levels(state, levels)
+
+
+def _set_levels(state: Any, levels: tuple[Mapping[str, Any], ...]) -> Any:
+    if not levels:
+        return state
+
+    def replace(node: Any) -> Any:
+        if not _is_state(node):
+            return node
+        if unknown := set(levels[0]) - set(node.hyperparams):
+            raise ValueError(
+                f"hyperparameter {sorted(unknown)[0]!r} is not tuned here; "
+                f"tuned are {', '.join(node.hyperparams)}"
+            )
+        changed = {
+            name: _moved_to(name, node.hyperparams[name], value)
+            for name, value in levels[0].items()
+        }
+        return node._replace(
+            hyperparams={**node.hyperparams, **changed},
+            hyper_state=_set_levels(node.hyper_state, levels[1:]),
+        )
+
+    return jax.tree.map(replace, state, is_leaf=_is_state)
+
+
+def _moved_to(name: str, present: Any, value: Any) -> Any:
+    if not spaces.is_space(present):
+        structure = jax.tree.structure(present, is_leaf=spaces.is_space)
+        values = value
+        if jax.tree.structure(value) != structure:  # one value for all leaves
+            values = structure.unflatten([value] * structure.num_leaves)
+        return jax.tree.map(
+            lambda leaf, v: _moved_to(name, leaf, v), present, values, is_leaf=spaces.is_space
+        )
+
+    def filled(new: Any, old: Any) -> jax.Array:
+        return jnp.broadcast_to(jnp.asarray(new, jnp.result_type(old)), jnp.shape(old))
+
+    return jax.tree.map(filled, type(present).at(name, value), present).clamp()
+
+
+def inner_state(tx: Tower, state: Any, /) -> Any:
+    """The bottom optimizer's state, up to date.
+
+    A tower holds that state one step behind and rebuilds it in the next update; this
+    rebuilds it now.
+
+    Args:
+      tx: the tower that `jd.hypergradient` returned.
+      state: its state, or a tree that holds it.
+
+    Raises:
+      TypeError: `tx` is no tower.
+      ValueError: there is no single tower in `state`.
+
+    Example:
+      >>> import jax.numpy as jnp, optax, jaxdescent as jd
+      >>> tx = jd.hypergradient(optax.adam, optax.sgd(0.1), tune={"learning_rate": 0.5})
+      >>> _, state = tx.update(jnp.ones(3), tx.init(jnp.zeros(3)))
+      >>> int(jd.inner_state(tx, state)[0].count)
+      1
+    """
+    _check_tower(tx)
+    tower = _the_tower_in(state)
+    inputs = tower.previous
+    if inputs.params is None:  # not read, but some optimizers ask for them all the same
+        inputs = inputs._replace(params=inputs.grads)
+    _, replayed = replay.Update(tx.factory, inputs, {}).run(inputs.hyperparams)
+    return jax.tree.map(lambda a, b: jnp.where(tower.armed, a, b), replayed, inputs.state)
+
+
+def freeze(tx: Tower, state: Any, /) -> tuple[optax.GradientTransformationExtraArgs, Any]:
+    """The plain optimizer at the learned hyperparameters, and its state.
+
+    Args:
+      tx: the tower that `jd.hypergradient` returned.
+      state: its state, or a tree that holds it.
+
+    Returns:
+      A transformation that no longer learns its hyperparameters, and the state with
+      which it goes on where the tower stopped.
+
+    Raises:
+      TypeError: `tx` is no tower.
+      ValueError: there is no single tower in `state`.
+
+    Example:
+      >>> import jax.numpy as jnp, optax, jaxdescent as jd
+      >>> tx = jd.hypergradient(optax.sgd, optax.sgd(0.1), tune={"learning_rate": 0.5})
+      >>> frozen, state = jd.freeze(tx, tx.init(jnp.zeros(3)))
+      >>> frozen.update(jnp.ones(3), state)[0]
+      Array([-0.5, -0.5, -0.5], dtype=float32)
+    """
+    _check_tower(tx)
+    learned = _the_tower_in(state).hyperparams
+    return building.build(tx.factory, learned), inner_state(tx, state)
+
+
+def _check_tower(tx: Any) -> None:
+    if not isinstance(tx, Tower):
+        raise TypeError(
+            "tx must be a transformation that jd.hypergradient returned, got "
+            f"{type(tx).__name__}; out of a chain, pass the tower itself"
+        )
+
+
+def describe(tx: Tower, /, params: Any = None) -> str:
+    """What a tower is made of, a line for each level from the bottom up.
+
+    Args:
+      tx: the tower that `jd.hypergradient` returned.
+      params: the parameters, arrays or shapes; needed only if the factory is written
+        for a particular tree of them.
+
+    Returns:
+      For each level the factory, the tuned names with their starts and spaces, the
+      signal, the mode of differentiation, and which inputs of the last update are
+      carried beside the inner state.
+
+    Raises:
+      TypeError: `tx` is no tower.
+
+    Example:
+      >>> import optax, jaxdescent as jd
+      >>> tx = jd.hypergradient(optax.adam, optax.sgd(0.1), tune={"learning_rate": 0.5, "b1": 0.9})
+      >>> print(jd.describe(tx))
+      1: adam, learning_rate=0.5 (positive), b1=0.9 (unit_interval); one_step; reverse mode;
+         carries grads
+      2: not tuned
+    """
+    _check_tower(tx)
+    lines = []
+    level: Any = tx
+    while isinstance(level, Tower):
+        inputs, forward = replay.summary(level.factory, level.starts, params, level.extra_args)
+        held = ["grads", *(["params"] if inputs.params is not None else []), *inputs.extra_args]
+        starts = ", ".join(f"{name}={_show(start)}" for name, start in level.starts.items())
+        lines.append(
+            f"{len(lines) + 1}: {building.label(level.factory)}, {starts}; "
+            f"{_snake_case(type(level.signal).__name__)}; "
+            f"{'forward' if forward else 'reverse'} mode;\n   carries {', '.join(held)}"
+        )
+        level, params = level.hyper_optimizer, inputs.hyperparams
+    return "\n".join([*lines, f"{len(lines) + 1}: not tuned"])
+
+
+def _show(start: Any) -> str:
+    if isinstance(start, spaces.PerLeaf):
+        return f"{_show(start.start)} per leaf"
+    value = np.asarray(start.natural())
+    shown = f"{value:.6g}" if value.ndim == 0 else f"array{list(value.shape)}"
+    return f"{shown} ({_snake_case(type(start).__name__)})"
+
+
+def _snake_case(name: str) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()

@@ -1,0 +1,246 @@
+"""Spaces: the coordinates in which hyperparameters are learned.
+
+A hyperparameter h is carried as a coordinate x and used as h(x):
+
+    positive        h = exp(x)      steps multiply; h stays above zero
+    unit_interval   h = sigmoid(x)  h stays in (0, 1)
+    unconstrained   h = x           as it is
+
+The coordinate is a NamedTuple whose type is the space, so that an optimizer's state
+says by itself what its numbers mean, in memory and in a checkpoint. Anything with the
+three members of `Space` will do for another one.
+"""
+
+import math
+from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdescent import validation
+
+
+@runtime_checkable
+class Space(Protocol):
+    """A coordinate and its map to the natural value. Must be a pytree of one array."""
+
+    def natural(self) -> jax.Array:
+        """The value that the optimizer uses."""
+        ...
+
+    @classmethod
+    def at(cls, name: str, natural: Any) -> Self:
+        """The coordinate of a natural value, in float64; checks concrete values."""
+        ...
+
+    def clamp(self) -> Self:
+        """The nearest coordinate whose natural value the dtype can hold."""
+        ...
+
+
+class Positive(NamedTuple):
+    """A value in (0, inf), learned in its logarithm."""
+
+    log: Any
+
+    def natural(self) -> jax.Array:
+        """The value, `exp(log)`."""
+        return jnp.exp(self.log)
+
+    @classmethod
+    def at(cls, name: str, natural: Any) -> "Positive":
+        """The coordinate of `natural`."""
+        if isinstance(natural, jax.core.Tracer):
+            return cls(jnp.log(natural))
+        hint = "to start at or below zero, wrap it in jd.unconstrained"
+        return cls(np.log(validation.open_interval(name, natural, 0.0, np.inf, hint)))
+
+    def clamp(self) -> "Positive":
+        """Keeps `exp(log)` a normal number of its dtype: never 0, never infinite."""
+        info = jnp.finfo(self.log.dtype)
+        # A binary place inside the range, for the rounding of exp.
+        low, high = math.log(2 * float(info.tiny)), math.log(float(info.max) / 2)
+        return Positive(jnp.clip(self.log, low, high))
+
+
+class UnitInterval(NamedTuple):
+    """A value in (0, 1), learned in its logit."""
+
+    logit: Any
+
+    def natural(self) -> jax.Array:
+        """The value, `1 / (1 + exp(-logit))`."""
+        return jax.nn.sigmoid(self.logit)
+
+    @classmethod
+    def at(cls, name: str, natural: Any) -> "UnitInterval":
+        """The coordinate of `natural`."""
+        if isinstance(natural, jax.core.Tracer):
+            return cls(jnp.log(natural) - jnp.log1p(-natural))
+        hint = "an end of the interval cannot be left again; jd.unconstrained can start there"
+        value = validation.open_interval(name, natural, 0.0, 1.0, hint)
+        return cls(np.log(value) - np.log1p(-value))
+
+    def clamp(self) -> "UnitInterval":
+        """Keeps the value off 0 and off 1, where a bias correction would divide by zero."""
+        info = jnp.finfo(self.logit.dtype)
+        low, high = math.log(2 * float(info.tiny)), -math.log(float(info.eps))
+        return UnitInterval(jnp.clip(self.logit, low, high))
+
+
+class Unconstrained(NamedTuple):
+    """Any real value, learned as it is."""
+
+    value: Any
+
+    def natural(self) -> jax.Array:
+        """The value itself."""
+        return jnp.asarray(self.value)
+
+    @classmethod
+    def at(cls, name: str, natural: Any) -> "Unconstrained":
+        """The coordinate of `natural`."""
+        if isinstance(natural, jax.core.Tracer):
+            return cls(natural)
+        return cls(validation.finite_array(name, natural))
+
+    def clamp(self) -> "Unconstrained":
+        """Does nothing: every value is allowed."""
+        return self
+
+
+class PerLeaf(NamedTuple):
+    """A starting point that every leaf of the parameters gets a copy of."""
+
+    start: Space | float
+
+
+def positive(start: chex.Numeric, /) -> Positive:
+    """A hyperparameter in (0, inf), learned in log space.
+
+    Args:
+      start: where it starts, in natural units; a number or an array.
+
+    Raises:
+      ValueError: `start` is not in (0, inf).
+
+    Example:
+      >>> import jaxdescent as jd
+      >>> float(jd.positive(1.0).log)
+      0.0
+    """
+    return Positive.at("positive(start)", start)
+
+
+def unit_interval(start: chex.Numeric, /) -> UnitInterval:
+    """A hyperparameter in (0, 1), learned in logit space.
+
+    Args:
+      start: where it starts, in natural units; a number or an array.
+
+    Raises:
+      ValueError: `start` is not in (0, 1).
+
+    Example:
+      >>> import jaxdescent as jd
+      >>> float(jd.unit_interval(0.5).logit)
+      0.0
+    """
+    return UnitInterval.at("unit_interval(start)", start)
+
+
+def unconstrained(start: chex.Numeric, /) -> Unconstrained:
+    """A hyperparameter that may take any real value, learned as it is.
+
+    The published code's choice for rates; a rate may then turn negative.
+
+    Args:
+      start: where it starts; a number or an array.
+
+    Raises:
+      ValueError: `start` is not finite.
+
+    Example:
+      >>> import jaxdescent as jd
+      >>> float(jd.unconstrained(-0.5).value)
+      -0.5
+    """
+    return Unconstrained.at("unconstrained(start)", start)
+
+
+def per_leaf(start: Space | float, /) -> PerLeaf:
+    """Gives each leaf of the parameters a hyperparameter of its own.
+
+    The factory is called once per leaf and its transformation sees that leaf alone,
+    so a global norm inside it becomes the leaf's norm.
+
+    Args:
+      start: a space such as `jd.positive(1e-3)`, or a bare number, which takes the
+        space that its name calls for.
+
+    Raises:
+      TypeError: `start` is neither.
+
+    Example:
+      >>> import jax, optax, jaxdescent as jd
+      >>> tx = jd.hypergradient(
+      ...     optax.sgd, optax.sgd(1e-3), tune={"learning_rate": jd.per_leaf(0.5)}
+      ... )
+      >>> state = tx.init({"bias": jax.numpy.zeros(2), "weight": jax.numpy.zeros((2, 2))})
+      >>> jax.tree.map(float, jd.hyperparameters(state)[0]["learning_rate"])
+      {'bias': 0.5, 'weight': 0.5}
+    """
+    if not isinstance(start, Space):
+        validation.finite_array("per_leaf(start)", start)
+    return PerLeaf(start)
+
+
+_POSITIVE = ("learning_rate", "weight_decay", "weight_decay_rate", "eps", "eps_root")
+_UNIT_INTERVAL = ("b1", "b2", "b3", "decay", "decay_rate", "momentum")
+
+
+def start_of(name: str, start: Any) -> Space | PerLeaf:
+    """The space in which the hyperparameter `name` starts at `start`.
+
+    A bare number takes the space of its optax name: `positive` for the learning rate,
+    weight decay and epsilons, `unit_interval` for decay rates and momentum.
+
+    Raises:
+      ValueError: a number out of range, or a name without a space of its own.
+    """
+    if isinstance(start, PerLeaf):
+        return PerLeaf(_shared_start(name, start.start))
+    return _shared_start(name, start)
+
+
+def _shared_start(name: str, start: Any) -> Space:
+    if isinstance(start, Space):
+        return start
+    label = f"tune[{name!r}]"
+    validation.finite_array(label, start)
+    if name in _POSITIVE:
+        return Positive.at(label, start)
+    if name in _UNIT_INTERVAL:
+        return UnitInterval.at(label, start)
+    raise ValueError(
+        f"{label} is the bare number {start!r}, and no space is known for that name; wrap it "
+        "in jd.positive, jd.unit_interval or jd.unconstrained "
+        f"(known names: {', '.join(_POSITIVE + _UNIT_INTERVAL)})"
+    )
+
+
+def is_space(node: Any) -> bool:
+    """Whether a node of a tree is a coordinate."""
+    return isinstance(node, Space) and not isinstance(node, type)
+
+
+def natural(tree: Any) -> Any:
+    """Maps every coordinate in a tree to its natural value."""
+    return jax.tree.map(lambda space: space.natural(), tree, is_leaf=is_space)
+
+
+def clamp(tree: Any) -> Any:
+    """Clamps every coordinate in a tree."""
+    return jax.tree.map(lambda space: space.clamp(), tree, is_leaf=is_space)

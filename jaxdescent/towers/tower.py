@@ -1,0 +1,241 @@
+"""Hypergradient descent: an optimizer whose hyperparameters are themselves trained.
+
+Write U(g, s, x; h) for an optimizer's update from gradient g, state s and parameters x
+with hyperparameters h, and V for the optimizer that trains h. At step t, with g = g_t:
+
+    G   = (dU/dh)^T g           U at the inputs of step t-1, held constant
+    h   <- V(G, ...; h)         V may be such a tower itself: its own rates move first
+    x   <- x + U(g, s_t, x; h)
+
+So hyperparameters move from the top of the tower down and there is no second pass
+through the model. In the first step G = 0, and V steps all the same.
+
+Replay. The state lags by one step: it holds the *inputs* of the last update, and one
+evaluation of U at those inputs gives both dU/dh and the present s_t. The price is one
+buffer like the parameters (the last gradient), and a second one if U reads the
+parameters, for any number of hyperparameters and any height. `armed` says whether there
+is a last update: it is off at the start and after a batch that was skipped because its
+gradient was not finite, and then the held state is the present one.
+
+Source: K. Chandra, A. Xie, J. Ragan-Kelley, E. Meijer, "Gradient Descent: The Ultimate
+Optimizer", NeurIPS 2022, arXiv:1909.13371.
+"""
+
+import warnings
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxdescent import validation
+from jaxdescent.towers import building, replay, spaces
+from jaxdescent.towers.contraction import all_finite, contract
+from jaxdescent.towers.signals import OneStep, one_step
+
+
+class HypergradientState(NamedTuple):
+    """What a tower carries from step to step.
+
+    Attributes:
+      hyperparams: the hyperparameters, as coordinates in their spaces.
+      hyper_state: the state of the optimizer that trains them.
+      previous: the inputs of the last update.
+      armed: bool[]; whether `previous` holds a full set of inputs. Where it does not,
+        only its inner state counts, and that is the present one.
+      skipped: int32[]; batches skipped because a number in them was not finite.
+      masked: int32[]; steps whose hypergradient had terms that were not finite, left out.
+      rejected: int32[]; moves of the hyperparameters that were undone because a
+        hyperparameter or the hyper-optimizer's state would have ceased to be finite.
+    """
+
+    hyperparams: dict[str, Any]
+    hyper_state: Any
+    previous: replay.Inputs
+    armed: jax.Array
+    skipped: jax.Array
+    masked: jax.Array
+    rejected: jax.Array
+
+
+class Tower(optax.GradientTransformationExtraArgs):
+    """The transformation that `hypergradient` returns; it remembers how it was made."""
+
+    factory: building.Factory
+    hyper_optimizer: optax.GradientTransformationExtraArgs
+    starts: dict[str, Any]
+    signal: OneStep
+    extra_args: Mapping[str, Any] | None
+
+
+def hypergradient(
+    factory: building.Factory,
+    hyper_optimizer: optax.GradientTransformation,
+    /,
+    *,
+    tune: Mapping[str, Any],
+    signal: OneStep | None = None,
+    extra_args: Mapping[str, Any] | None = None,
+) -> Tower:
+    """An optimizer that learns its own hyperparameters while it trains.
+
+    Args:
+      factory: a callable that takes the tuned names as keywords and returns an optax
+        transformation: an alias, a `functools.partial` of one, or a function that builds
+        a whole chain. Clipping, decay and schedules belong inside, so that the
+        hypergradient sees the update that is applied.
+      hyper_optimizer: any transformation; it is given the hyperparameters' coordinates
+        as its parameters. A tower here makes a higher tower.
+      tune: from the names to their starts: `jd.positive`, `jd.unit_interval`,
+        `jd.unconstrained`, `jd.per_leaf` of one, or a bare number, which takes the space
+        of its optax name (`learning_rate`, `weight_decay`, `eps` and kin: positive;
+        `b1`, `b2`, `decay`, `momentum` and kin: unit interval).
+      signal: how the loss reaches the hyperparameters; `jd.one_step()` by default.
+      extra_args: examples (arrays or `jax.ShapeDtypeStruct`) of the array keywords that
+        the factory's update may read; by default `value`, a scalar. Those it does read
+        are carried from step to step and must be passed to every `update`.
+
+    Returns:
+      A transformation. Its `update(grads, state, params, *, hyper_grads=None, **extra)`
+      uses `hyper_grads`, such as a validation batch's gradient, instead of `grads` to
+      train the hyperparameters. `value` is passed on to the hyper-optimizer as well.
+      Gradients are worked on in the parameters' dtypes; hyperparameters are float32, or
+      float64 where a parameter is.
+
+    Raises:
+      TypeError: an argument is of the wrong kind.
+      ValueError: a start out of range; an unknown name, or one that a partial has fixed;
+        a factory that rejects its keywords, branches in Python on a tuned value, or
+        calls the model itself (line searches do), which a replay cannot repeat.
+
+    Warns:
+      UserWarning: a hyperparameter has no effect on the update that it takes part in
+        (lion's `b2`, for one), so that one step cannot teach it anything.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, optax, jaxdescent as jd
+      >>> tx = jd.hypergradient(optax.adam, optax.adam(0.1), tune={"learning_rate": 1e-5})
+      >>> loss = lambda x: jnp.sum((x - 3.0) ** 2)
+      >>> def step(carry, _):
+      ...     x, state = carry
+      ...     updates, state = tx.update(jax.grad(loss)(x), state, x)
+      ...     return (optax.apply_updates(x, updates), state), None
+      >>> x = jnp.zeros(4)
+      >>> (x, state), _ = jax.lax.scan(step, (x, tx.init(x)), length=300)
+      >>> bool(loss(x) < 1e-3), bool(jd.hyperparameters(state)[0]["learning_rate"] > 1e-2)
+      (True, True)
+    """
+    factory = validation.factory("factory", factory)
+    hyper_optimizer = validation.transformation("hyper_optimizer", hyper_optimizer)
+    tune = validation.mapping("tune", tune, "names and starting values")
+    building.check_keywords(factory, tune)
+    starts = {name: spaces.start_of(name, start) for name, start in tune.items()}
+    if signal is not None and not isinstance(signal, OneStep):
+        raise TypeError(f"signal must be jd.one_step(), got {signal!r}")
+    for name in replay.check(factory, starts, extra_args):
+        warnings.warn(
+            f"tune[{name!r}] has no effect on the update that it takes part in: one step "
+            "cannot teach it anything, and it will stay where it starts",
+            stacklevel=2,
+        )
+
+    def init(params: Any) -> HypergradientState:
+        previous = replay.empty_inputs(factory, starts, params, extra_args)
+        copied = lambda: jax.tree.map(jnp.copy, previous.hyperparams)
+        zero = lambda dtype: jnp.zeros((), dtype)
+        return HypergradientState(  # No two leaves share a buffer, so that it can be donated.
+            hyperparams=copied(),
+            hyper_state=jax.tree.map(building.strong, hyper_optimizer.init(copied())),
+            previous=previous,
+            armed=zero(bool),
+            skipped=zero(jnp.int32),
+            masked=zero(jnp.int32),
+            rejected=zero(jnp.int32),
+        )
+
+    def update(
+        updates: Any,
+        state: Any,
+        params: Any = None,
+        *,
+        hyper_grads: Any = None,
+        **extra_args: Any,
+    ) -> tuple[Any, HypergradientState]:
+        previous = state.previous
+        last_update, forward = replay.last_update(factory, previous, params, extra_args)
+        grads, held_params, held_args = replay.present_inputs(previous, updates, params, extra_args)
+        usable = all_finite((grads, held_args))
+
+        found, replayed = contract(
+            last_update,
+            previous.hyperparams,
+            grads if hyper_grads is None else building.cast_like(hyper_grads, grads),
+            state.armed,
+            forward=forward,
+        )
+        inner_state = _where(state.armed, replayed, previous.state)
+        hyperparams, hyper_state, rejected = _move_hyperparams(
+            hyper_optimizer, found.hypergradient, state, extra_args
+        )
+        tx = building.build(factory, hyperparams)
+        updates, _ = tx.update(grads, inner_state, params, **extra_args)
+
+        moved = HypergradientState(
+            hyperparams=hyperparams,
+            hyper_state=hyper_state,
+            previous=replay.Inputs(hyperparams, grads, inner_state, held_params, held_args),
+            armed=jnp.ones((), bool),
+            skipped=state.skipped,
+            masked=jnp.where(found.masked, _increment(state.masked), state.masked),
+            rejected=jnp.where(rejected, _increment(state.rejected), state.rejected),
+        )
+        skipped = state._replace(
+            previous=previous._replace(state=inner_state),
+            armed=jnp.zeros((), bool),
+            skipped=_increment(state.skipped),
+        )
+        still = jax.tree.map(jnp.zeros_like, updates)
+        return _where(usable, updates, still), _where(usable, moved, skipped)
+
+    tower = Tower(init, update)
+    tower.factory, tower.hyper_optimizer, tower.starts = factory, hyper_optimizer, starts
+    tower.signal, tower.extra_args = signal or one_step(), extra_args
+    return tower
+
+
+def _move_hyperparams(
+    hyper_optimizer: optax.GradientTransformationExtraArgs,
+    hypergradient: dict[str, Any],
+    state: HypergradientState,
+    extra_args: Mapping[str, Any],
+) -> tuple[dict[str, Any], Any, jax.Array]:
+    """One step of the hyper-optimizer, undone where it would leave the finite numbers."""
+    passed_on = {name: extra_args[name] for name in ("value",) if name in extra_args}
+    changes, hyper_state = hyper_optimizer.update(
+        hypergradient, state.hyper_state, state.hyperparams, **passed_on
+    )
+    hyper_state = building.cast_like(hyper_state, state.hyper_state)
+    hyperparams = optax.apply_updates(state.hyperparams, changes)
+    spoiled = ~all_finite(hyperparams) | _ceased_to_be_finite(state.hyper_state, hyper_state)
+    hyperparams = _where(spoiled, state.hyperparams, spaces.clamp(hyperparams))
+    return hyperparams, _where(spoiled, state.hyper_state, hyper_state), spoiled
+
+
+def _ceased_to_be_finite(before: Any, after: Any) -> jax.Array:
+    """Whether a finite number became infinite or NaN; some states hold infinities by design."""
+    pairs = zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True)
+    checks = [
+        jnp.any(jnp.isfinite(old) & ~jnp.isfinite(new))
+        for old, new in pairs
+        if jnp.issubdtype(jnp.result_type(old), jnp.inexact)
+    ]
+    return jnp.any(jnp.stack(checks)) if checks else jnp.zeros((), bool)
+
+
+def _where(condition: jax.Array, yes: Any, no: Any) -> Any:
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)
+
+
+def _increment(count: jax.Array) -> jax.Array:
+    return jnp.asarray(optax.safe_increment(count))

@@ -1,0 +1,91 @@
+"""Checks of arguments, so that every bad one reads the same.
+
+Each error names the argument, the value that came and the range that is allowed.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import optax
+
+
+def finite_array(name: str, value: Any) -> np.ndarray:
+    """Returns a number or an array of numbers as float64, or raises.
+
+    Args:
+      name: what the caller calls the argument.
+      value: anything `numpy.asarray` takes.
+
+    Raises:
+      TypeError: the value is not numeric.
+      ValueError: the value is not finite.
+    """
+    try:
+        array = np.asarray(value)
+        numeric = np.issubdtype(array.dtype, np.number) or "float" in array.dtype.name
+    except (TypeError, ValueError):
+        array, numeric = np.zeros(()), False
+    if not numeric or np.iscomplexobj(array):
+        raise TypeError(f"{name} must be a real number or an array of them, got {value!r}")
+    array = array.astype(np.float64)
+    if not np.all(np.isfinite(array)):
+        raise ValueError(f"{name} must be finite, got {value!r}")
+    return array
+
+
+def open_interval(name: str, value: Any, low: float, high: float, hint: str = "") -> np.ndarray:
+    """Returns `value` as float64 if every number lies in `(low, high)`, or raises."""
+    array = finite_array(name, value)
+    if not np.all((array > low) & (array < high)):
+        interval = f"({_bound(low)}, {_bound(high)})"
+        raise ValueError(f"{name} must be in {interval}, got {value!r}{hint and '; ' + hint}")
+    return array
+
+
+def _bound(value: float) -> str:
+    return f"{value:g}" if math.isfinite(value) else ("inf" if value > 0 else "-inf")
+
+
+def mapping(name: str, value: Any, contents: str) -> Mapping[str, Any]:
+    """Returns `value` if it is a mapping with string keys and at least one entry, or raises."""
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{name} must be a mapping of {contents}, got {value!r}")
+    if not value:
+        raise ValueError(f"{name} must hold at least one entry of {contents}, got {value!r}")
+    for key in value:
+        if not isinstance(key, str):
+            raise TypeError(f"{name} must have strings as keys, got {key!r}")
+    return value
+
+
+def transformation(name: str, value: Any) -> optax.GradientTransformationExtraArgs:
+    """Returns `value` as a transformation that takes extra arguments, or raises.
+
+    `optax.MultiSteps`, a class of its own, is taken too.
+    """
+    if isinstance(value, optax.MultiSteps):
+        value = value.gradient_transformation()
+    if isinstance(value, optax.GradientTransformation):
+        return optax.with_extra_args_support(value)
+    hint = ""
+    if callable(value):
+        called = getattr(value, "__name__", "the_factory")
+        hint = f"; call it with its arguments first, as in {called}(...)"
+    raise TypeError(
+        f"{name} must be an optax gradient transformation, got {value!r} "
+        f"of type {type(value).__name__}{hint}"
+    )
+
+
+def factory(name: str, value: Any) -> Callable[..., optax.GradientTransformation]:
+    """Returns `value` if it is callable, or raises with the usual mistake in mind."""
+    if isinstance(value, (optax.GradientTransformation, optax.MultiSteps)):
+        raise TypeError(
+            f"{name} must be a callable that returns a transformation, got a transformation; "
+            "pass optax.adam rather than optax.adam(1e-3)"
+        )
+    if not callable(value):
+        raise TypeError(f"{name} must be a callable that returns a transformation, got {value!r}")
+    return value
