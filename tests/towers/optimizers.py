@@ -119,7 +119,7 @@ OPTIMIZERS = {
     "momo_adam": (contrib.momo_adam, {"learning_rate": 1e-2, "b1": 0.9, "b2": 0.99}),
     "muon": (contrib.muon, {"learning_rate": 1e-2, "weight_decay": 1e-2}),
     "prodigy": (
-        partial(contrib.prodigy, estim_lr0=1e-3),
+        partial(contrib.prodigy, estim_lr0=1e-2),
         {"learning_rate": 1.0, "weight_decay": 1e-2},
     ),
     "reduce_on_plateau": (chained_plateau, {"learning_rate": 1e-2, "b1": 0.9}),

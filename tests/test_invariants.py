@@ -1,0 +1,305 @@
+"""What every transformation of the package must do, wherever it is put."""
+
+import functools
+import re
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import orbax.checkpoint as ocp
+import pytest
+from flax import nnx
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+from optax.contrib import _common_test as contrib_tests
+
+from tests.transformations import TRANSFORMATIONS, make
+
+every_transformation = pytest.mark.parametrize("name", TRANSFORMATIONS)
+
+PARAMS = {"w": np.linspace(-1.0, 1.0, 12).reshape(4, 3), "b": np.full(3, 0.5)}
+INPUTS = np.random.default_rng(0).normal(size=(20, 8, 4))
+
+
+def parameters(dtype=jnp.float32):
+    return jax.tree.map(lambda x: jnp.asarray(x, dtype), PARAMS)
+
+
+def inputs(steps=20, dtype=jnp.float32):
+    return jnp.asarray(INPUTS[:steps], dtype)
+
+
+def loss(params, batch):
+    predicted = jnp.tanh(batch @ params["w"] + params["b"])
+    return jnp.mean((predicted - jnp.sin(batch[..., 1:])) ** 2)
+
+
+def step(tx, params, state, batch):
+    updates, state = tx.update(jax.grad(loss)(params, batch), state, params)
+    return optax.apply_updates(params, updates), state
+
+
+def train(tx, params, batches):
+    """Parameters and state after a step on each batch, in one scan."""
+    body = lambda carry, batch: (step(tx, *carry, batch), None)
+    return jax.lax.scan(body, (params, tx.init(params)), batches)[0]
+
+
+def assert_close(tree, other, tolerance=1e-5):
+    chex.assert_trees_all_close(tree, other, rtol=tolerance, atol=tolerance)
+
+
+# optax's own tests of its contributions. Left out: acceptance of a schedule as the
+# learning rate (ours take starting points).
+BODIES = [
+    ("accepts extra args, compiles once", "test_optimizers_accept_extra_args", {"wrap": False}),
+    *[
+        (
+            f"converges on {target.__name__[7:]}",
+            "test_optimizers",
+            {"target": target, "dtype": "float32"},
+        )
+        for target in (
+            contrib_tests._setup_parabola,
+            contrib_tests._setup_rosenbrock,
+            contrib_tests._setup_matrix_parabola,
+            contrib_tests._setup_mixed_tensor_target,
+        )
+    ],
+    ("inject_hyperparams", "test_optimizers_can_be_wrapped_in_inject_hyperparams", {}),
+    *[
+        (f"{what} {dtype}", body, {"dtype": dtype})
+        for what, body in (
+            ("preserves", "test_preserve_dtype"),
+            ("accumulates", "test_gradient_accumulation"),
+        )
+        for dtype in ("bfloat16", "float32")
+    ],
+    *[
+        (f"stable {dtype.__name__}", "test_state_shape_dtype_shard_stability", {"dtype": dtype})
+        for dtype in (jnp.float16, jnp.bfloat16, jnp.float32, jnp.float64)
+    ],
+]
+
+
+@pytest.mark.parametrize(("body", "kwargs"), [b[1:] for b in BODIES], ids=[b[0] for b in BODIES])
+@every_transformation
+def test_passes_optax_contrib_body(name, body, kwargs, monkeypatch):
+    monkeypatch.setattr(contrib_tests, "_get_opt_factory", lambda name: TRANSFORMATIONS[name][0])
+    generated = vars(contrib_tests.ContribTest)
+    method = next(f for n, f in generated.items() if re.fullmatch(body + r"\d+", n)).__wrapped__
+    method(
+        contrib_tests.ContribTest(),
+        opt_name=name,
+        opt_kwargs=TRANSFORMATIONS[name][1],
+        wrapper_name=None,
+        wrapper_kwargs=None,
+        **kwargs,
+    )
+
+
+@every_transformation
+def test_jit_and_scan_do_what_eager_steps_do(name):
+    tx = make(name)
+    params, state = parameters(), tx.init(parameters())
+    for batch in inputs(4):
+        params, state = step(tx, params, state, batch)
+    assert_close((params, state), jax.jit(functools.partial(train, tx))(parameters(), inputs(4)))
+
+
+@every_transformation
+def test_compiles_once_also_when_the_state_moves(name):
+    tx = make(name)
+    chex.clear_trace_counter()
+
+    @jax.jit
+    @chex.assert_max_traces(n=1)
+    def traced(params, state, batch):
+        return step(tx, params, state, batch)
+
+    params, state = parameters(), jax.jit(tx.init)(parameters())
+    for batch in inputs(5):
+        params, state = traced(params, state, batch)
+
+
+@every_transformation
+def test_vmap_trains_each_agent_as_if_alone(name):
+    tx = make(name)
+    agents = jax.tree.map(lambda x: jnp.stack([x, 2 * x, -x]), parameters())
+    together = jax.jit(jax.vmap(functools.partial(train, tx), in_axes=(0, None)))(agents, inputs())
+    for i in range(3):
+        alone = train(tx, jax.tree.map(lambda x, i=i: x[i], agents), inputs())
+        assert_close(alone, jax.tree.map(lambda x, i=i: x[i], together))
+
+
+@every_transformation
+def test_state_can_be_donated(name):
+    tx = make(name)
+    donating = jax.jit(functools.partial(step, tx), donate_argnums=(0, 1))
+    params, state = parameters(), tx.init(parameters())
+    for batch in inputs(3):
+        params, state = donating(params, state, batch)
+    assert_close((params, state), train(tx, parameters(), inputs(3)))
+
+
+@every_transformation
+def test_shard_map_over_the_batch_gives_the_same(name):
+    tx = make(name)
+    mesh = jax.make_mesh((2,), ("batch",), axis_types=(jax.sharding.AxisType.Auto,))
+
+    @jax.jit
+    @functools.partial(
+        jax.shard_map, mesh=mesh, in_specs=(P(), P(), P("batch")), out_specs=(P(), P())
+    )
+    def sharded_step(params, state, batch):
+        local = jax.grad(lambda p, x: jax.lax.pmean(loss(p, x), "batch"))(params, batch)
+        updates, state = tx.update(local, state, params)
+        return optax.apply_updates(params, updates), state
+
+    params, state = parameters(), tx.init(parameters())
+    for batch in inputs(5):
+        params, state = sharded_step(params, state, batch)
+    assert_close((params, state), train(tx, parameters(), inputs(5)))
+
+
+@every_transformation
+def test_sharded_parameters_keep_their_sharding_and_give_the_same(name):
+    tx = make(name)
+    mesh = jax.make_mesh((2,), ("model",), axis_types=(jax.sharding.AxisType.Auto,))
+    sharding = {"w": NamedSharding(mesh, P("model")), "b": NamedSharding(mesh, P())}
+    params = jax.device_put(parameters(), sharding)
+    trained, state = jax.jit(functools.partial(train, tx))(params, inputs())
+    assert trained["w"].sharding.is_equivalent_to(sharding["w"], 2)
+    assert_close((trained, state), train(tx, parameters(), inputs()))
+
+
+@every_transformation
+def test_works_inside_chain_masked_and_partition(name):
+    tx = make(name)
+    alone = train(tx, parameters(), inputs())[0]
+    chained = optax.chain(optax.identity(), tx)
+    assert_close(train(chained, parameters(), inputs())[0], alone)
+
+    masked = optax.masked(tx, {"w": True, "b": True})
+    assert_close(train(masked, parameters(), inputs())[0], alone)
+
+    grouped = optax.partition(
+        {"moves": tx, "rests": optax.set_to_zero()}, {"w": "moves", "b": "rests"}
+    )
+    trained = train(grouped, parameters(), inputs())[0]
+    np.testing.assert_array_equal(trained["b"], parameters()["b"])
+    assert float(jnp.max(jnp.abs(trained["w"] - parameters()["w"]))) > 1e-5
+
+
+@every_transformation
+def test_multi_steps_around_it_steps_on_the_mean_gradient(name):
+    tx = make(name)
+    doubled = jnp.repeat(inputs(10), 2, axis=0)
+    around = optax.MultiSteps(tx, every_k_schedule=2)
+    assert_close(train(around, parameters(), doubled)[0], train(tx, parameters(), inputs(10))[0])
+
+
+@every_transformation
+def test_apply_if_finite_around_it_undoes_a_bad_step(name):
+    tx = make(name)
+    bad = inputs(5).at[2].set(jnp.nan)
+    good = jnp.delete(inputs(5), 2, axis=0)
+    around = optax.apply_if_finite(tx, max_consecutive_errors=3)
+    params, state = train(around, parameters(), bad)
+    assert int(state.total_notfinite) in (0, 1)  # some contain the bad batch themselves
+    assert all(bool(jnp.all(jnp.isfinite(x))) for x in jax.tree.leaves(params))
+    if int(state.total_notfinite):
+        assert_close(params, train(tx, parameters(), good)[0])
+
+
+@every_transformation
+def test_trains_a_model_through_nnx_optimizer(name):
+    tx = make(name)
+    model = nnx.Linear(4, 3, rngs=nnx.Rngs(0))
+    optimizer = nnx.Optimizer(model, tx, wrt=nnx.Param)
+    as_params = lambda module: {"w": module.kernel[...], "b": module.bias[...]}
+    start = as_params(model)
+
+    @nnx.jit
+    def nnx_step(model, optimizer, batch):
+        grads = nnx.grad(lambda module: loss(as_params(module), batch))(model)
+        optimizer.update(model, grads)
+
+    for batch in inputs():
+        nnx_step(model, optimizer, batch)
+    assert_close(as_params(model), train(tx, start, inputs())[0])
+
+
+@every_transformation
+def test_shapes_are_enough_for_init(name):
+    tx = make(name)
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), parameters())
+    chex.assert_trees_all_equal_shapes_and_dtypes(tx.init(shapes), tx.init(parameters()))
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float32])
+@every_transformation
+def test_narrow_parameters_train_and_keep_their_dtype(name, dtype):
+    tx = make(name)
+    params, state = jax.jit(functools.partial(train, tx))(parameters(dtype), inputs(20, dtype))
+    chex.assert_trees_all_equal_dtypes(params, parameters(dtype))
+    chex.assert_trees_all_equal_shapes_and_dtypes(state, tx.init(parameters(dtype)))
+    wide = train(tx, parameters(), inputs())[0]
+    assert_close(jax.tree.map(jnp.float32, params), wide, 0.05)
+
+
+@every_transformation
+def test_double_precision_agrees_with_single(name):
+    single = train(make(name), parameters(), inputs())[0]
+    with jax.enable_x64(True):
+        double, state = train(make(name), parameters(jnp.float64), inputs(20, jnp.float64))
+        floats = {x.dtype for x in jax.tree.leaves(state) if jnp.issubdtype(x.dtype, jnp.inexact)}
+        assert floats == {jnp.dtype("float64")}
+        double = jax.tree.map(np.asarray, double)
+    assert_close(single, double, 1e-4)
+
+
+@every_transformation
+def test_map_params_finds_the_leaves_that_belong_to_parameters(name):
+    tx = make(name)
+    state = tx.init(parameters())
+    marked = optax.tree.map_params(tx, jnp.ones_like, state)
+    chex.assert_trees_all_equal_shapes_and_dtypes(marked, state)
+    changed = [
+        bool(jnp.any(a != b)) for a, b in zip(*map(jax.tree.leaves, (marked, state)), strict=True)
+    ]
+    assert any(changed)
+
+
+@every_transformation
+def test_state_goes_through_a_checkpoint_unchanged(name, tmp_path):
+    tx = make(name)
+    _, state = train(tx, parameters(), inputs(3))
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(tmp_path / "state", state)
+        checkpointer.wait_until_finished()
+        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, state)
+        restored = checkpointer.restore(tmp_path / "state", abstract)
+    assert jax.tree.structure(restored) == jax.tree.structure(state)
+    chex.assert_trees_all_equal(restored, state)
+
+
+@pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])
+@every_transformation
+def test_lowers_for_every_platform(name, platform):
+    tx = make(name)
+    params, state, batch = parameters(), tx.init(parameters()), inputs(1)[0]
+    exported = jax.export.export(jax.jit(functools.partial(step, tx)), platforms=[platform])
+    assert exported(params, state, batch).platforms == (platform,)
+
+
+@every_transformation
+def test_no_second_pass_through_the_model(name):
+    def products(tx):
+        arguments = parameters(), tx.init(parameters()), inputs(1)[0]
+        text = jax.jit(functools.partial(step, tx)).lower(*arguments).as_text()
+        return text.count("stablehlo.dot_general")
+
+    assert products(make(name)) == products(optax.adam(1e-3)) > 0
