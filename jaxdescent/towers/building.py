@@ -7,7 +7,7 @@ kept, not how they are computed (in bf16 a b2 of 0.999 would be 1).
 """
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -28,48 +28,47 @@ def build(
 
     Args:
       factory: takes the names in `hyperparams` as keywords.
-      hyperparams: a coordinate per name, or a tree of coordinates like the parameters
-        for a name that each leaf has for itself.
+      hyperparams: for each name a coordinate, or a `spaces.PerLeaf` of them.
     """
     values = {name: spaces.natural(space) for name, space in hyperparams.items()}
-    shared = {n: v for n, v in values.items() if spaces.is_space(hyperparams[n])}
-    leafwise = {n: v for n, v in values.items() if n not in shared}
-    dtype = (
-        jnp.result_type(jax.tree.leaves(hyperparams)[0]) if jax.tree.leaves(hyperparams) else None
-    )
+    leafwise = {n: v for n, v in values.items() if isinstance(hyperparams[n], spaces.PerLeaf)}
+    shared = {n: v for n, v in values.items() if n not in leafwise}
+    dtype = jnp.result_type(jnp.float32, *jax.tree.leaves(hyperparams))
     if leafwise:
         return _in_wide_dtype(_one_per_leaf(partial(factory, **shared), leafwise), dtype)
-    return _in_wide_dtype(
-        validation.transformation("the factory's result", factory(**shared)), dtype
-    )
+    tx = validation.transformation("the factory's result", factory(**shared))
+    return _in_wide_dtype(tx, dtype)
 
 
 def _one_per_leaf(
     factory: Factory, values: Mapping[str, Any]
 ) -> optax.GradientTransformationExtraArgs:
-    """Calls the factory once per leaf; the state is a tree of states."""
+    """Calls the factory once per leaf; the state is a tuple of states in the leaves' order."""
     names = tuple(values)
 
     def at(leaf_values: tuple[Any, ...]) -> optax.GradientTransformationExtraArgs:
         tx = factory(**dict(zip(names, leaf_values, strict=True)))
         return validation.transformation("the factory's result", tx)
 
+    def columns(structure: Any, *trees: Any) -> Iterable[tuple[Any, ...]]:
+        return zip(*map(structure.flatten_up_to, trees), strict=True)
+
     def init(params: Any) -> Any:
-        return jax.tree.map(lambda leaf, *v: at(v).init(leaf), params, *values.values())
+        leaves, structure = jax.tree.flatten(params)
+        if not leaves:  # optax.tree.map_params puts a placeholder here and looks for it
+            return params
+        per_leaf = columns(structure, *values.values())
+        return tuple(at(v).init(leaf) for leaf, v in zip(leaves, per_leaf, strict=True))
 
     def update(updates: Any, state: Any, params: Any = None, **extra_args: Any) -> tuple[Any, Any]:
-        structure = jax.tree.structure(updates)
-        columns = [structure.flatten_up_to(tree) for tree in (updates, state, *values.values())]
-        if params is None:
-            leaf_params = [None] * structure.num_leaves
-        else:
-            leaf_params = structure.flatten_up_to(params)
-        pairs = [
-            at(tuple(v)).update(g, s, p, **extra_args)
-            for p, g, s, *v in zip(leaf_params, *columns, strict=True)
-        ]
-        first, second = ([pair[i] for pair in pairs] for i in range(2))
-        return structure.unflatten(first), structure.unflatten(second)
+        leaves, structure = jax.tree.flatten(updates)
+        if not leaves:
+            return updates, state
+        leaf_params = [None] * len(leaves) if params is None else structure.flatten_up_to(params)
+        per_leaf = columns(structure, *values.values())
+        rows = zip(leaves, state, leaf_params, per_leaf, strict=True)
+        pairs = [at(v).update(g, s, p, **extra_args) for g, s, p, v in rows]
+        return structure.unflatten([u for u, _ in pairs]), tuple(s for _, s in pairs)
 
     return optax.GradientTransformationExtraArgs(init, update)
 

@@ -111,36 +111,29 @@ def _directions(hyperparams: Mapping[str, Any]) -> list[dict[str, Any]]:
     """One tangent per component; a name that is learned per leaf moves all leaves at once."""
     zeros = jax.tree.map(jnp.zeros_like, dict(hyperparams))
     directions = []
-    for name, space in zeros.items():
-        if not spaces.is_space(space):
-            directions.append({**zeros, name: jax.tree.map(jnp.ones_like, space)})
+    for name, node in zeros.items():
+        if isinstance(node, spaces.PerLeaf):
+            directions.append({**zeros, name: jax.tree.map(jnp.ones_like, node)})
             continue
-        ((coordinate,), structure) = jax.tree.flatten(space)
-        basis = jnp.eye(coordinate.size, dtype=coordinate.dtype)
-        directions += [
-            {**zeros, name: structure.unflatten([row.reshape(coordinate.shape)])} for row in basis
-        ]
+        number = node[0]
+        basis = jnp.eye(number.size, dtype=number.dtype).reshape(-1, *number.shape)
+        directions += [{**zeros, name: type(node)(direction)} for direction in basis]
     return directions
 
 
 def _arrange(hyperparams: Mapping[str, Any], terms: Any, total: jax.Array) -> dict[str, Any]:
     """Puts the sums, an entry per direction, into the form of the hyperparameters."""
     arranged, row = {}, 0
-    for name, space in hyperparams.items():
-        if spaces.is_space(space):
-            size = jax.tree.leaves(space)[0].size
-            arranged[name] = _in_space(space, total[row : row + size])
-            row += size
-        else:
-            of_leaf = lambda leaf, sums, row=row: _in_space(leaf, sums[row])
-            arranged[name] = jax.tree.map(of_leaf, space, terms, is_leaf=spaces.is_space)
+    for name, node in hyperparams.items():
+        if isinstance(node, spaces.PerLeaf):
+            of_leaves = jax.tree.map(lambda sums, row=row: sums[row], terms)
+            arranged[name] = spaces.PerLeaf(type(node.space)(of_leaves))
             row += 1
+        else:
+            size, shape = node[0].size, node[0].shape
+            arranged[name] = type(node)(total[row : row + size].reshape(shape))
+            row += size
     return arranged
-
-
-def _in_space(space: Any, value: jax.Array) -> Any:
-    ((coordinate,), structure) = jax.tree.flatten(space)
-    return structure.unflatten([value.reshape(coordinate.shape).astype(coordinate.dtype)])
 
 
 def all_finite(tree: Any) -> jax.Array:

@@ -34,7 +34,10 @@ def hyperparameters(state: Any, /) -> list[dict[str, Any]]:
       >>> jd.hyperparameters(state)
       [{'learning_rate': Array(0.5, dtype=float32)}]
     """
-    return [spaces.natural(level.hyperparams) for level in _levels(state)]
+    return [
+        {name: spaces.natural(node) for name, node in level.hyperparams.items()}
+        for level in _levels(state)
+    ]
 
 
 def _levels(state: Any) -> list[HypergradientState]:
@@ -123,19 +126,23 @@ def _set_levels(state: Any, levels: tuple[Mapping[str, Any], ...]) -> Any:
 
 
 def _moved_to(name: str, present: Any, value: Any) -> Any:
-    if not spaces.is_space(present):
-        structure = jax.tree.structure(present, is_leaf=spaces.is_space)
-        values = value
-        if jax.tree.structure(value) != structure:  # one value for all leaves
-            values = structure.unflatten([value] * structure.num_leaves)
-        return jax.tree.map(
-            lambda leaf, v: _moved_to(name, leaf, v), present, values, is_leaf=spaces.is_space
-        )
+    if not isinstance(present, spaces.PerLeaf):
+        return type(present)(_number_at(name, type(present), present[0], value))
+    kind, numbers = type(present.space), present.space[0]
+    leaves, structure = jax.tree.flatten(numbers)
+    same_tree = jax.tree.structure(value) == structure
+    values = jax.tree.leaves(value) if same_tree else [value] * len(leaves)
+    pairs = zip(leaves, values, strict=True)
+    moved = [_number_at(name, kind, old, new) for old, new in pairs]
+    return spaces.PerLeaf(kind(structure.unflatten(moved)))
 
-    def filled(new: Any, old: Any) -> jax.Array:
-        return jnp.broadcast_to(jnp.asarray(new, jnp.result_type(old)), jnp.shape(old))
 
-    return jax.tree.map(filled, type(present).at(name, value), present).clamp()
+def _number_at(name: str, kind: Any, present: Any, value: Any) -> Any:
+    """The coordinate's number at a natural value, in the form of the present one."""
+    (leaf,), structure = jax.tree.flatten(present)  # flax wraps the array in a Variable
+    number = jnp.asarray(kind.at(name, value)[0], leaf.dtype)
+    (clamped,) = kind(jnp.broadcast_to(number, leaf.shape)).clamp()
+    return structure.unflatten([clamped])
 
 
 def inner_state(tx: Tower, state: Any, /) -> Any:
@@ -245,7 +252,7 @@ def describe(tx: Tower, /, params: Any = None) -> str:
 
 def _show(start: Any) -> str:
     if isinstance(start, spaces.PerLeaf):
-        return f"{_show(start.start)} per leaf"
+        return f"{_show(start.space)} per leaf"
     value = np.asarray(start.natural())
     shown = f"{value:.6g}" if value.ndim == 0 else f"array{list(value.shape)}"
     return f"{shown} ({_snake_case(type(start).__name__)})"

@@ -84,14 +84,14 @@ def starting_hyperparams(starts: Mapping[str, Any], params: Any) -> dict[str, An
     dtype = dtype_of_hyperparams(params)
 
     def as_arrays(start: Any) -> Any:
-        return jax.tree.map(lambda x: jnp.array(x, dtype), start).clamp()
+        if not isinstance(start, spaces.PerLeaf):
+            return type(start)(jnp.array(start[0], dtype))
+        number = start.space[0]
+        return spaces.PerLeaf(
+            type(start.space)(jax.tree.map(lambda _: jnp.array(number, dtype), params))
+        )
 
-    return {
-        name: jax.tree.map(lambda _, start=start: as_arrays(start.start), params)
-        if isinstance(start, spaces.PerLeaf)
-        else as_arrays(start)
-        for name, start in starts.items()
-    }
+    return {name: spaces.clamp(as_arrays(start)) for name, start in starts.items()}
 
 
 # What stands for the parameters before there are any.
@@ -112,9 +112,10 @@ def check(
       TypeError: the factory returns no transformation.
     """
     hyperparams = starting_hyperparams(starts, _STAND_IN)
-    one_leaf = {n: h if spaces.is_space(h) else h["probe"] for n, h in hyperparams.items()}
+    values = {name: spaces.natural(coordinate) for name, coordinate in hyperparams.items()}
+    one_leaf = {n: v["probe"] if isinstance(v, dict) else v for n, v in values.items()}
     try:
-        result = factory(**spaces.natural(one_leaf))
+        result = factory(**one_leaf)
     except Exception as error:
         raise ValueError(
             f"factory {building.label(factory)} cannot be called with "

@@ -24,7 +24,7 @@ from jaxdescent import validation
 
 @runtime_checkable
 class Space(Protocol):
-    """A coordinate and its map to the natural value. Must be a pytree of one array."""
+    """A coordinate and its map to the natural value: a NamedTuple of one array, with these."""
 
     def natural(self) -> jax.Array:
         """The value that the optimizer uses."""
@@ -112,9 +112,14 @@ class Unconstrained(NamedTuple):
 
 
 class PerLeaf(NamedTuple):
-    """A starting point that every leaf of the parameters gets a copy of."""
+    """A coordinate for each leaf of the parameters.
 
-    start: Space | float
+    Attributes:
+      space: a coordinate whose number is a tree like the parameters; as a start, one
+        coordinate, or bare number, for all leaves.
+    """
+
+    space: Any
 
 
 def positive(start: chex.Numeric, /) -> Positive:
@@ -182,6 +187,7 @@ def per_leaf(start: Space | float, /) -> PerLeaf:
 
     Raises:
       TypeError: `start` is neither.
+      ValueError: `start` is not finite, or an array with dimensions.
 
     Example:
       >>> import jax, optax, jaxdescent as jd
@@ -192,8 +198,11 @@ def per_leaf(start: Space | float, /) -> PerLeaf:
       >>> jax.tree.map(float, jd.hyperparameters(state)[0]["learning_rate"])
       {'bias': 0.5, 'weight': 0.5}
     """
-    if not isinstance(start, Space):
-        validation.finite_array("per_leaf(start)", start)
+    number = start[0] if isinstance(start, tuple) and is_space(start) else start
+    if not isinstance(number, jax.core.Tracer):
+        validation.finite_array("per_leaf(start)", number)
+    if jnp.ndim(number):
+        raise ValueError(f"per_leaf(start) must be one number, got shape {jnp.shape(number)}")
     return PerLeaf(start)
 
 
@@ -211,12 +220,12 @@ def start_of(name: str, start: Any) -> Space | PerLeaf:
       ValueError: a number out of range, or a name without a space of its own.
     """
     if isinstance(start, PerLeaf):
-        return PerLeaf(_shared_start(name, start.start))
+        return PerLeaf(_shared_start(name, start.space))
     return _shared_start(name, start)
 
 
 def _shared_start(name: str, start: Any) -> Space:
-    if isinstance(start, Space):
+    if is_space(start):
         return start
     label = f"tune[{name!r}]"
     validation.finite_array(label, start)
@@ -233,14 +242,20 @@ def _shared_start(name: str, start: Any) -> Space:
 
 def is_space(node: Any) -> bool:
     """Whether a node of a tree is a coordinate."""
-    return isinstance(node, Space) and not isinstance(node, type)
+    return isinstance(node, tuple) and isinstance(node, Space)  # a flax Variable is no tuple
 
 
-def natural(tree: Any) -> Any:
-    """Maps every coordinate in a tree to its natural value."""
-    return jax.tree.map(lambda space: space.natural(), tree, is_leaf=is_space)
+def natural(node: Any) -> Any:
+    """The natural value of a coordinate, or the tree of them."""
+    if not isinstance(node, PerLeaf):
+        return node.natural()
+    kind = type(node.space)
+    return jax.tree.map(lambda number: kind(number).natural(), node.space[0])
 
 
-def clamp(tree: Any) -> Any:
-    """Clamps every coordinate in a tree."""
-    return jax.tree.map(lambda space: space.clamp(), tree, is_leaf=is_space)
+def clamp(node: Any) -> Any:
+    """Clamps a coordinate, or every one of them."""
+    if not isinstance(node, PerLeaf):
+        return node.clamp()
+    kind = type(node.space)
+    return PerLeaf(kind(jax.tree.map(lambda number: kind(number).clamp()[0], node.space[0])))

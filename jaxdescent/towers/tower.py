@@ -216,9 +216,10 @@ def _move_hyperparams(
         hypergradient, state.hyper_state, state.hyperparams, **passed_on
     )
     hyper_state = building.cast_like(hyper_state, state.hyper_state)
-    hyperparams = optax.apply_updates(state.hyperparams, changes)
+    hyperparams: Any = optax.apply_updates(state.hyperparams, changes)
     spoiled = ~all_finite(hyperparams) | _ceased_to_be_finite(state.hyper_state, hyper_state)
-    hyperparams = _where(spoiled, state.hyperparams, spaces.clamp(hyperparams))
+    hyperparams = {name: spaces.clamp(node) for name, node in hyperparams.items()}
+    hyperparams = _where(spoiled, state.hyperparams, hyperparams)
     return hyperparams, _where(spoiled, state.hyper_state, hyper_state), spoiled
 
 
