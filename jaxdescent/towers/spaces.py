@@ -198,7 +198,7 @@ def per_leaf(start: Space | float, /) -> PerLeaf:
       >>> jax.tree.map(float, jd.hyperparameters(state)[0]["learning_rate"])
       {'bias': 0.5, 'weight': 0.5}
     """
-    number = start[0] if isinstance(start, tuple) and is_space(start) else start
+    number: Any = start[0] if isinstance(start, tuple) and is_space(start) else start
     if not isinstance(number, jax.core.Tracer):
         validation.finite_array("per_leaf(start)", number)
     if jnp.ndim(number):
