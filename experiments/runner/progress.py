@@ -1,0 +1,68 @@
+"""Progress of a run: a live bar in a terminal, plain lines elsewhere."""
+
+import sys
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+
+class Progress:
+    """Shows how far a run is, with its loss, steps per second and the time left.
+
+    Args:
+      total: steps of the whole run.
+      every: seconds between lines where the output is no terminal.
+
+    Example:
+      >>> with Progress(total=2, every=0.0) as progress:
+      ...     progress.advance("demo", steps=2, loss=0.25, steps_per_second=100.0)
+      demo: 2/2 steps, loss 0.25, 100 steps/s, 0 s left
+    """
+
+    def __init__(self, total: int, *, every: float = 5.0):
+        self.total, self.every = total, every
+        self.done = 0
+        self._began = self._last_line = time.monotonic()
+        console = Console()
+        self._bar = None
+        if console.is_terminal:
+            columns = (
+                TextColumn("{task.description:28s}"),
+                BarColumn(),
+                TextColumn("{task.percentage:3.0f}%  {task.fields[numbers]}"),
+                TimeRemainingColumn(),
+            )
+            self._bar = Bar(*columns, console=console, transient=True)
+            self._task = self._bar.add_task("", total=total, numbers="")
+
+    def __enter__(self) -> Self:
+        if self._bar:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def advance(self, what: str, *, steps: int, loss: float, steps_per_second: float) -> None:
+        """Counts `steps` more, made by `what`."""
+        self.done += steps
+        numbers = f"loss {loss:.3g}, {steps_per_second:,.0f} steps/s"
+        if self._bar:
+            self._bar.update(self._task, completed=self.done, description=what, numbers=numbers)
+            return
+        now = time.monotonic()
+        if now - self._last_line >= self.every or self.done >= self.total:
+            left = (now - self._began) / self.done * (self.total - self.done)
+            print(f"{what}: {self.done}/{self.total} steps, {numbers}, {left:.0f} s left")
+            sys.stdout.flush()
+            self._last_line = now
