@@ -167,6 +167,13 @@ def _refuse(name: str) -> Any:
     return refuse
 
 
+_NEEDS_A_NUMBER = (
+    jax.errors.ConcretizationTypeError,
+    jax.errors.TracerIntegerConversionError,
+    jax.errors.TracerArrayConversionError,
+)
+
+
 def _explaining(factory: building.Factory, trace: Any) -> Any:
     """Runs a trace and turns the errors that have one meaning here into that meaning."""
     name = building.label(factory)
@@ -178,10 +185,10 @@ def _explaining(factory: building.Factory, trace: Any) -> Any:
             "replays the last update and cannot evaluate the model again for it. Switch the "
             "line search off (linesearch=None in optax.lbfgs) or choose another optimizer"
         ) from None
-    except jax.errors.ConcretizationTypeError as error:
+    except _NEEDS_A_NUMBER as error:
         raise NotReplayableError(
-            f"factory {name} decides in Python on the value of a tuned hyperparameter, which is "
-            "an array here; fix that hyperparameter in a functools.partial"
+            f"factory {name} needs the value of a tuned hyperparameter in Python, where it is an "
+            "array that changes; fix that hyperparameter in a functools.partial"
         ) from error
 
 
