@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxdescent.towers import building, replay, spaces
+from jaxdescent.towers import building, spaces, tracing
+from jaxdescent.towers.inputs import Update
 from jaxdescent.towers.tower import HypergradientState, Tower
 
 
@@ -171,7 +172,7 @@ def inner_state(tx: Tower, state: Any, /) -> Any:
     inputs = tower.previous
     if inputs.params is None:  # not read, but some optimizers ask for them all the same
         inputs = inputs._replace(params=inputs.grads)
-    _, replayed = replay.Update(tx.factory, inputs, {}).run(inputs.hyperparams)
+    _, replayed = Update(tx.factory, inputs, {}).run(inputs.hyperparams)
     return jax.tree.map(lambda a, b: jnp.where(tower.armed, a, b), replayed, inputs.state)
 
 
@@ -238,7 +239,7 @@ def describe(tx: Tower, /, params: Any = None) -> str:
     lines = []
     level: Any = tx
     while isinstance(level, Tower):
-        inputs, forward = replay.summary(level.factory, level.starts, params, level.extra_args)
+        inputs, forward = tracing.summary(level.factory, level.starts, params, level.extra_args)
         held = ["grads", *(["params"] if inputs.params is not None else []), *inputs.extra_args]
         starts = ", ".join(f"{name}={_show(start)}" for name, start in level.starts.items())
         lines.append(

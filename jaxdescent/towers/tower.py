@@ -30,8 +30,9 @@ import jax.numpy as jnp
 import optax
 
 from jaxdescent import validation
-from jaxdescent.towers import building, replay, spaces
+from jaxdescent.towers import building, replay, spaces, tracing
 from jaxdescent.towers.contraction import all_finite, contract
+from jaxdescent.towers.inputs import Inputs
 from jaxdescent.towers.signals import OneStep, one_step
 
 
@@ -52,7 +53,7 @@ class HypergradientState(NamedTuple):
 
     hyperparams: dict[str, Any]
     hyper_state: Any
-    previous: replay.Inputs
+    previous: Inputs
     armed: jax.Array
     skipped: jax.Array
     masked: jax.Array
@@ -107,7 +108,8 @@ def hypergradient(
       TypeError: an argument is of the wrong kind.
       ValueError: a start out of range; an unknown name, or one that a partial has fixed;
         a factory that rejects its keywords, branches in Python on a tuned value, or
-        calls the model itself (line searches do), which a replay cannot repeat.
+        calls the model itself (line searches do), which a replay cannot repeat; a
+        hyper-optimizer that does.
 
     Warns:
       UserWarning: a hyperparameter has no effect on the update that it takes part in
@@ -133,7 +135,9 @@ def hypergradient(
     starts = {name: spaces.start_of(name, start) for name, start in tune.items()}
     if signal is not None and not isinstance(signal, OneStep):
         raise TypeError(f"signal must be jd.one_step(), got {signal!r}")
-    for name in replay.check(factory, starts, extra_args):
+    if not isinstance(hyper_optimizer, Tower):  # a tower has been checked
+        tracing.check_hyper_optimizer(hyper_optimizer, starts)
+    for name in tracing.check(factory, starts, extra_args):
         warnings.warn(
             f"tune[{name!r}] has no effect on the update that it takes part in: one step "
             "cannot teach it anything, and it will stay where it starts",
@@ -184,7 +188,7 @@ def hypergradient(
         moved = HypergradientState(
             hyperparams=hyperparams,
             hyper_state=hyper_state,
-            previous=replay.Inputs(hyperparams, grads, inner_state, held_params, held_args),
+            previous=Inputs(hyperparams, grads, inner_state, held_params, held_args),
             armed=jnp.ones((), bool),
             skipped=state.skipped,
             masked=jnp.where(found.masked, _increment(state.masked), state.masked),
