@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
 import numpy as np
 import optax
 
@@ -16,13 +17,15 @@ def finite_array(name: str, value: Any) -> np.ndarray:
 
     Args:
       name: what the caller calls the argument.
-      value: anything `numpy.asarray` takes.
+      value: anything `numpy.asarray` takes, but a NamedTuple.
 
     Raises:
       TypeError: the value is not numeric.
-      ValueError: the value is not finite.
+      ValueError: the value is not finite, or has no numbers in it.
     """
     try:
+        if hasattr(value, "_fields"):
+            raise TypeError
         array = np.asarray(value)
         numeric = np.issubdtype(array.dtype, np.number) or "float" in array.dtype.name
     except (TypeError, ValueError):
@@ -30,6 +33,8 @@ def finite_array(name: str, value: Any) -> np.ndarray:
     if not numeric or np.iscomplexobj(array):
         raise TypeError(f"{name} must be a real number or an array of them, got {value!r}")
     array = array.astype(np.float64)
+    if not array.size:
+        raise ValueError(f"{name} must hold at least one number, got {value!r}")
     if not np.all(np.isfinite(array)):
         raise ValueError(f"{name} must be finite, got {value!r}")
     return array
@@ -58,6 +63,25 @@ def mapping(name: str, value: Any, contents: str) -> Mapping[str, Any]:
         if not isinstance(key, str):
             raise TypeError(f"{name} must have strings as keys, got {key!r}")
     return value
+
+
+def shaped_like(name: str, tree: Any, reference: Any) -> None:
+    """Raises if two trees differ in structure or in the shape of a leaf.
+
+    Raises:
+      ValueError: they do.
+    """
+    references, structure = jax.tree.flatten(reference)
+    try:
+        leaves = structure.flatten_up_to(tree)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must be a tree like the parameters: {error}") from error
+    for leaf, wanted in zip(leaves, references, strict=True):
+        if np.shape(leaf) != np.shape(wanted):
+            raise ValueError(
+                f"{name} must have the parameters' shapes, got {np.shape(leaf)} "
+                f"for {np.shape(wanted)}"
+            )
 
 
 def transformation(name: str, value: Any) -> optax.GradientTransformationExtraArgs:

@@ -12,6 +12,7 @@ terms that are not finite are left out and the rest of the sum stands.
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -74,66 +75,54 @@ def contract(
 def _by_terms(
     updates: Callable[[Any], Any], hyperparams: Mapping[str, Any], cotangent: Any
 ) -> Contraction:
-    directions = _directions(hyperparams)
-    dtype = jax.tree.leaves(directions)[0].dtype
-
-    def along(tangent: Any) -> Any:
-        _, change = jax.jvp(updates, (hyperparams,), (tangent,))
-        return jax.tree.map(lambda g, u: _finite_terms(g, u, dtype), cotangent, change)
-
-    sums = jax.vmap(along)(jax.tree.map(lambda *rows: jnp.stack(rows), *directions))
-    terms = jax.tree.map(lambda pair: pair[0], sums, is_leaf=_is_pair)
-    dropped = [pair[1] for pair in jax.tree.leaves(sums, is_leaf=_is_pair)]
+    """The same sums in forward mode, name by name, without the terms that are not finite."""
+    found, dropped = {}, []
+    for name, node in hyperparams.items():
+        # With the other names held fixed: a zero tangent times an infinite slope is NaN.
+        along = partial(_terms_along, lambda x, name=name: updates({**hyperparams, name: x}), node)
+        if isinstance(node, spaces.PerLeaf):  # a leaf depends on its own number alone
+            terms = along(jax.tree.map(jnp.ones_like, node), cotangent)
+            found[name] = spaces.PerLeaf(type(node.space)(_totals(terms)))
+        else:
+            number = node[0]
+            basis = jnp.eye(number.size, dtype=number.dtype).reshape(-1, *number.shape)
+            terms = jax.vmap(along, in_axes=(0, None))(type(node)(basis), cotangent)
+            total = sum(jax.tree.leaves(_totals(terms)), jnp.zeros(number.size, number.dtype))
+            found[name] = type(node)(total.reshape(number.shape))
+        dropped += [jnp.any(pair.dropped) for pair in jax.tree.leaves(terms, is_leaf=_is_terms)]
     masked = jnp.any(jnp.stack(dropped)) if dropped else jnp.zeros((), bool)
-    total = sum(jax.tree.leaves(terms), jnp.zeros(len(directions), dtype))
-    return Contraction(_arrange(hyperparams, terms, total), masked)
+    return Contraction(found, masked)
 
 
 class _Terms(NamedTuple):
+    """The sum of a leaf's finite terms, and whether others were dropped."""
+
     total: jax.Array
     dropped: jax.Array
 
 
-def _is_pair(node: Any) -> bool:
+def _is_terms(node: Any) -> bool:
     return isinstance(node, _Terms)
 
 
-def _finite_terms(cotangent: jax.Array, change: jax.Array, dtype: Any) -> _Terms:
-    if jnp.iscomplexobj(cotangent):
-        terms = jnp.real(cotangent * change).astype(dtype)
-    else:
-        terms = cotangent.astype(dtype) * change.astype(dtype)
-    finite = jnp.isfinite(terms)
-    return _Terms(jnp.sum(jnp.where(finite, terms, 0)), ~jnp.all(finite))
+def _totals(terms: Any) -> Any:
+    return jax.tree.map(lambda pair: pair.total, terms, is_leaf=_is_terms)
 
 
-def _directions(hyperparams: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """One tangent per component; a name that is learned per leaf moves all leaves at once."""
-    zeros = jax.tree.map(jnp.zeros_like, dict(hyperparams))
-    directions = []
-    for name, node in zeros.items():
-        if isinstance(node, spaces.PerLeaf):
-            directions.append({**zeros, name: jax.tree.map(jnp.ones_like, node)})
-            continue
-        number = node[0]
-        basis = jnp.eye(number.size, dtype=number.dtype).reshape(-1, *number.shape)
-        directions += [{**zeros, name: type(node)(direction)} for direction in basis]
-    return directions
+def _terms_along(updates: Callable[[Any], Any], node: Any, tangent: Any, cotangent: Any) -> Any:
+    """For each leaf, the finite terms g_i dU_i in the direction of a tangent."""
+    dtype = jax.tree.leaves(node)[0].dtype if jax.tree.leaves(node) else jnp.float32
+    _, change = jax.jvp(updates, (node,), (tangent,))
 
-
-def _arrange(hyperparams: Mapping[str, Any], terms: Any, total: jax.Array) -> dict[str, Any]:
-    """Puts the sums, an entry per direction, into the form of the hyperparameters."""
-    arranged, row = {}, 0
-    for name, node in hyperparams.items():
-        if isinstance(node, spaces.PerLeaf):
-            of_leaves = jax.tree.map(lambda sums, row=row: sums[row], terms)
-            arranged[name] = spaces.PerLeaf(type(node.space)(of_leaves))
-            row += 1
+    def of_leaf(g: jax.Array, du: jax.Array) -> _Terms:
+        if jnp.iscomplexobj(g):
+            terms = jnp.real(g * du).astype(dtype)
         else:
-            size, shape = node[0].size, node[0].shape
-            arranged[name] = type(node)(total[row : row + size].reshape(shape))
-            row += size
-    return arranged
+            terms = g.astype(dtype) * du.astype(dtype)
+        finite = jnp.isfinite(terms)
+        return _Terms(jnp.sum(jnp.where(finite, terms, 0)), ~jnp.all(finite))
+
+    return jax.tree.map(of_leaf, cotangent, change)
 
 
 def all_finite(tree: Any) -> jax.Array:

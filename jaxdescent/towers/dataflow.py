@@ -12,7 +12,7 @@ from typing import Any
 import jax
 from jax.extend import core
 
-_CALLS = ("jit", "pjit", "closed_call", "core_call", "remat", "checkpoint", "custom_jvp_call")
+_CALLS = ("jit", "pjit", "closed_call", "core_call", "remat2", "checkpoint", "custom_jvp_call")
 
 
 def reads(jaxpr: core.ClosedJaxpr, args: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -53,11 +53,15 @@ def examples_of(extra_args: Mapping[str, Any] | None, dtype: Any = jnp.float32) 
     """Shapes and dtypes of the extra arguments that an update may read."""
     if extra_args is None:
         return {"value": jax.ShapeDtypeStruct((), dtype)}
-    if extra_args:
+    if not isinstance(extra_args, Mapping) or extra_args:  # an empty one says: reads none
         validation.mapping("extra_args", extra_args, "names and example arrays")
     for name, example in extra_args.items():
-        if callable(example):
-            raise TypeError(f"extra_args must hold example arrays, got a function for {name!r}")
+        for leaf in jax.tree.leaves(example):
+            if not (hasattr(leaf, "dtype") or isinstance(leaf, (int, float, complex))):
+                kind = "the function " if callable(leaf) else ""
+                raise TypeError(
+                    f"extra_args must hold example arrays, got {kind}{leaf!r} for {name!r}"
+                )
     return jax.tree.map(abstract, dict(extra_args))
 
 

@@ -96,6 +96,9 @@ def set_hyperparameters(state: Any, /, *levels: Mapping[str, Any]) -> Any:
       >>> jd.hyperparameters(state)
       [{'learning_rate': Array(1., dtype=float32)}]
     """
+    for level in levels:
+        if not isinstance(level, Mapping):
+            raise TypeError(f"levels must be mappings of names and values, got {level!r}")
     height = len(_levels(state))
     if len(levels) > height:
         raise ValueError(f"levels must be at most {height}, the tower's height, got {len(levels)}")
@@ -142,6 +145,8 @@ def _number_at(name: str, kind: Any, present: Any, value: Any) -> Any:
     """The coordinate's number at a natural value, in the form of the present one."""
     (leaf,), structure = jax.tree.flatten(present)  # flax wraps the array in a Variable
     number = jnp.asarray(kind.at(name, value)[0], leaf.dtype)
+    if np.broadcast_shapes(number.shape, leaf.shape) != leaf.shape:
+        raise ValueError(f"{name} must broadcast to shape {leaf.shape}, got {number.shape}")
     (clamped,) = kind(jnp.broadcast_to(number, leaf.shape)).clamp()
     return structure.unflatten([clamped])
 

@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxdescent import validation
 from jaxdescent.towers import building, dataflow, safe_derivatives, tracing
 from jaxdescent.towers.inputs import Inputs, Update, starting_hyperparams
 
@@ -43,8 +44,10 @@ def present_inputs(
     """Today's gradient, parameters and extra arguments in the form in which they are carried.
 
     Raises:
-      ValueError: the parameters or an extra argument that the update reads are missing.
+      ValueError: the gradients are not shaped like the parameters; the parameters or an
+        extra argument that the update reads are missing.
     """
+    validation.shaped_like("the gradients", grads, previous.grads)
     if previous.params is not None and params is None:
         raise ValueError("update(grads, state, params) needs params: this optimizer reads them")
     for name in previous.extra_args:

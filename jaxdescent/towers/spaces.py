@@ -201,8 +201,8 @@ def per_leaf(start: Space | float, /) -> PerLeaf:
     number: Any = start[0] if isinstance(start, tuple) and is_space(start) else start
     if not isinstance(number, jax.core.Tracer):
         validation.finite_array("per_leaf(start)", number)
-    if jnp.ndim(number):
-        raise ValueError(f"per_leaf(start) must be one number, got shape {jnp.shape(number)}")
+    if np.shape(number):
+        raise ValueError(f"per_leaf(start) must be one number, got shape {np.shape(number)}")
     return PerLeaf(start)
 
 
@@ -228,7 +228,8 @@ def _shared_start(name: str, start: Any) -> Space:
     if is_space(start):
         return start
     label = f"tune[{name!r}]"
-    validation.finite_array(label, start)
+    if not isinstance(start, jax.core.Tracer):
+        validation.finite_array(label, start)
     if name in _POSITIVE:
         return Positive.at(label, start)
     if name in _UNIT_INTERVAL:

@@ -169,6 +169,8 @@ def hypergradient(
         previous = state.previous
         last_update, forward = replay.last_update(factory, previous, params, extra_args)
         grads, held_params, held_args = replay.present_inputs(previous, updates, params, extra_args)
+        if hyper_grads is not None:
+            validation.shaped_like("hyper_grads", hyper_grads, grads)
         usable = all_finite((grads, held_args))
 
         found, replayed = contract(

@@ -47,7 +47,9 @@ def trace(update: Update) -> tuple[core.ClosedJaxpr, Any, tuple[Any, ...]]:
 
 def _is_arrays(tree: Any) -> bool:
     leaves = jax.tree.leaves(tree)
-    return bool(leaves) and all(hasattr(leaf, "dtype") for leaf in leaves)
+    return bool(leaves) and all(
+        hasattr(leaf, "dtype") or isinstance(leaf, (float, complex)) for leaf in leaves
+    )
 
 
 _NEEDS_A_NUMBER = (
@@ -113,6 +115,11 @@ def _abstract_update(
                 errors.append(error)
             else:
                 return attempt
+    if isinstance(errors[0], TypeError) and "argument" in str(errors[0]):
+        raise TypeError(
+            f"the update of factory {building.label(factory)} rejects its arguments: {errors[0]}; "
+            "if it reads a keyword, pass extra_args={its name: an example array} to hypergradient"
+        ) from errors[0]
     raise errors[0]
 
 
@@ -151,6 +158,7 @@ def check(
         the model.
       TypeError: the factory returns no transformation.
     """
+    examples = examples_of(extra_args)
     hyperparams = starting_hyperparams(starts, _STAND_IN)
     values = {name: spaces.natural(coordinate) for name, coordinate in hyperparams.items()}
     one_leaf = {n: v["probe"] if isinstance(v, dict) else v for n, v in values.items()}
@@ -163,7 +171,7 @@ def check(
         ) from error
     validation.transformation("the factory's result", result)
     try:
-        update = _abstract_update(factory, hyperparams, _STAND_IN, examples_of(extra_args))
+        update = _abstract_update(factory, hyperparams, _STAND_IN, examples)
         return _without_effect(update)
     except NotReplayableError:
         raise

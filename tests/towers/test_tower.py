@@ -1,0 +1,443 @@
+"""A tower step by step: numbers derived by hand, bad batches, odd parameters, a long fuzz."""
+
+import functools
+from functools import partial
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from optax import contrib
+
+import jaxdescent as jd
+
+GRADS = np.random.default_rng(0).normal(size=(8, 3))
+OTHERS = np.random.default_rng(1).normal(size=(8, 3))
+START = np.array([1.0, -2.0, 0.5])
+RATE = {"learning_rate": 0.1}
+
+
+@functools.cache
+def compiled_step(tx):
+    def step(params, state, grads, extra_args):
+        updates, state = tx.update(grads, state, params, **extra_args)
+        return optax.apply_updates(params, updates), state
+
+    return jax.jit(step)
+
+
+def run(tx, params, grads, **extra_args):
+    """Parameters and state over time, after a step on every row of the gradients."""
+    state, path = jax.jit(tx.init)(params), []
+    for t in range(len(jax.tree.leaves(grads)[0])):
+        row = jax.tree.map(lambda x, t=t: x[t], (grads, extra_args))
+        params, state = compiled_step(tx)(params, state, *row)
+        path.append((params, state))
+    return jax.tree.map(lambda *rows: np.stack(rows), *path)
+
+
+def final(tree):
+    return jax.tree.map(lambda x: x[-1], tree)
+
+
+def rates(states):
+    """The learned rate of every level over time."""
+    return [np.asarray(level["learning_rate"]) for level in jd.hyperparameters(states)]
+
+
+def assert_close(tree, other, tolerance=1e-12):
+    chex.assert_trees_all_close(tree, other, rtol=tolerance, atol=tolerance)
+
+
+def test_sgd_learns_its_log_rate_from_the_inner_product_of_gradients():
+    tx = jd.hypergradient(optax.sgd, optax.sgd(0.03), tune={"learning_rate": jd.positive(0.5)})
+    log_rate, params, expected = np.log(0.5), START, []
+    for t, g in enumerate(GRADS):
+        if t > 0:  # the hypergradient is -rate <g, g'>, and descent takes off 0.03 of it
+            log_rate += 0.03 * np.exp(log_rate) * (g @ GRADS[t - 1])
+        params = params - np.exp(log_rate) * g
+        expected.append((np.exp(log_rate), params))
+    with jax.enable_x64(True):
+        path, states = run(tx, START, GRADS)
+        assert_close((rates(states)[0], path), tuple(map(np.stack, zip(*expected, strict=True))))
+
+
+@pytest.mark.parametrize("outer", [GRADS, OTHERS], ids=["same gradient", "another hyper_grads"])
+def test_two_levels_of_sgd_move_from_the_top_down_and_hyper_grads_enter_at_the_bottom(outer):
+    raw = lambda rate: {"learning_rate": jd.unconstrained(rate)}
+    upper = jd.hypergradient(optax.sgd, optax.sgd(0.1), tune=raw(0.02))
+    tx = jd.hypergradient(optax.sgd, upper, tune=raw(0.3))
+    params, rate, hyper_rate, before, expected = START, 0.3, 0.02, 0.0, []
+    for t, g in enumerate(GRADS):
+        signal = -outer[t] @ GRADS[t - 1] if t > 0 else 0.0
+        hyper_rate -= 0.1 * (-signal * before)
+        rate -= hyper_rate * signal
+        params = params - rate * g
+        before = signal
+        expected.append((rate, hyper_rate, params))
+    extra_args = {} if outer is GRADS else {"hyper_grads": outer}
+    with jax.enable_x64(True):
+        path, states = run(tx, START, GRADS, **extra_args)
+        assert_close((*rates(states), path), tuple(map(np.stack, zip(*expected, strict=True))))
+
+
+def test_in_the_first_step_nothing_is_learned_and_yet_the_hyper_optimizer_counts():
+    tx = jd.hypergradient(optax.sgd, optax.adam(0.1), tune=RATE)
+    start = tx.init(START)
+    _, states = run(tx, START, GRADS[:1])
+    chex.assert_trees_all_equal(final(states).hyperparams, start.hyperparams)
+    assert (bool(start.armed), bool(final(states).armed)) == (False, True)
+    assert int(final(states).hyper_state[0].count) == 1
+
+
+def test_hyper_grads_that_are_not_finite_cost_their_terms_only():
+    tx = jd.hypergradient(optax.sgd, optax.sgd(0.1), tune={"learning_rate": jd.unconstrained(0.5)})
+    hyper_grads = OTHERS.copy()
+    hyper_grads[1, 0], hyper_grads[2] = np.nan, np.inf
+    with jax.enable_x64(True):
+        path, states = run(tx, START, GRADS[:3], hyper_grads=hyper_grads[:3])
+        learned = 0.5 + 0.1 * (OTHERS[1, 1:] @ GRADS[0, 1:])
+        assert_close(rates(states)[0], np.array([0.5, learned, learned]))
+        assert_close(path[2], path[1] - learned * GRADS[2])
+    state = final(states)
+    assert (int(state.masked), int(state.skipped), int(state.rejected)) == (2, 0, 0)
+
+
+def on_plateau(learning_rate):
+    return optax.chain(optax.adam(learning_rate), contrib.reduce_on_plateau(patience=1))
+
+
+def adam_of_two_levels(hyper_rate):
+    upper = jd.hypergradient(optax.adam, optax.sgd(hyper_rate), tune={"learning_rate": 0.01})
+    return jd.hypergradient(optax.adamw, upper, tune={**RATE, "b2": 0.9, "weight_decay": 1e-2})
+
+
+MAKERS = {
+    "adam": lambda rate: jd.hypergradient(optax.adam, optax.sgd(rate), tune={**RATE, "b1": 0.9}),
+    "two levels": adam_of_two_levels,
+    "reads value": lambda rate: jd.hypergradient(on_plateau, optax.sgd(rate), tune=RATE),
+}
+BAD_ROWS = [[0], [3], [3, 4], [1, 3]]
+
+
+@functools.cache
+def made(name, hyper_rate):
+    return MAKERS[name](hyper_rate)
+
+
+def with_bad_rows(name, bad, rows):
+    """Gradients and values; on the bad rows one number is not finite."""
+    grads, values = GRADS.copy(), np.abs(OTHERS[:, 0])
+    if name == "reads value":
+        values[rows] = bad
+    else:
+        grads[rows, 1] = bad
+    return grads, values
+
+
+@pytest.mark.parametrize("rows", BAD_ROWS, ids=str)
+@pytest.mark.parametrize(("name", "bad"), [*((n, np.nan) for n in MAKERS), ("adam", np.inf)])
+def test_a_bad_batch_leaves_no_trace_but_one_lost_signal(name, bad, rows):
+    grads, values = with_bad_rows(name, bad, rows)
+    after_bad = GRADS.copy()
+    after_bad[[row + 1 for row in rows]] = 0  # the lost signal
+    without = partial(np.delete, obj=rows, axis=0)
+    with jax.enable_x64(True):
+        step = partial(run, made(name, 0.01), START)
+        path, states = step(grads, hyper_grads=GRADS, value=values)
+        expected, expected_states = step(
+            without(grads), hyper_grads=without(after_bad), value=without(values)
+        )
+        assert_close(without(path), expected)
+        assert_close([without(rate) for rate in rates(states)], rates(expected_states))
+        expected_state = final(expected_states)
+        assert_close(final(states)._replace(skipped=expected_state.skipped), expected_state)
+    is_bad = np.isin(np.arange(8), rows)
+    moves = np.diff(np.column_stack([path, *rates(states)]), axis=0)
+    np.testing.assert_array_equal(np.any(moves != 0, axis=1), ~is_bad[1:])
+    assert np.array_equal(path[0], START) == is_bad[0]
+    np.testing.assert_array_equal(states.skipped, np.cumsum(is_bad))
+    np.testing.assert_array_equal(states.armed, ~is_bad)
+
+
+@pytest.mark.parametrize("rows", BAD_ROWS, ids=str)
+def test_with_hyper_rate_zero_a_bad_batch_might_as_well_not_have_come(rows):
+    grads, _ = with_bad_rows("adam", np.nan, rows)
+    with jax.enable_x64(True):
+        path, states = run(made("adam", 0.0), START, grads)
+        adam = optax.with_extra_args_support(optax.adam(jnp.asarray(0.1), jnp.asarray(0.9)))
+        plain, inner_states = run(adam, START, np.delete(grads, rows, axis=0))
+        assert_close(path[-1], plain[-1])
+        assert_close(jd.inner_state(made("adam", 0.0), final(states)), final(inner_states))
+
+
+def test_a_value_that_is_not_read_may_be_anything():
+    path, states = run(made("adam", 0.01), START, GRADS, value=np.full(8, np.nan))
+    expected, _ = run(made("adam", 0.01), START, GRADS)
+    assert_close(path, expected, 0.0)
+    assert int(final(states).skipped) == int(final(states).rejected) == 0
+
+
+def weighed_by_value(spoils):
+    """Descent at a rate of 0.1 times `value`, which goes into the updates or into the state."""
+
+    def update(updates, state, params=None, *, value, **_):
+        weight = value if spoils == "updates" else jnp.nan_to_num(value, posinf=0.0)
+        total = state["total"] + (value if spoils == "state" else 1.0)
+        moved = jax.tree.map(lambda g: -0.1 * weight * g, updates)
+        return moved, {"total": total, "count": state["count"] + 1}
+
+    init = lambda params: {"total": jnp.zeros(()), "count": jnp.zeros((), jnp.int32)}
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+@pytest.mark.parametrize("bad", [np.inf, np.nan])
+@pytest.mark.parametrize("spoils", ["updates", "state"])
+def test_a_move_beyond_the_finite_numbers_is_undone_and_counted(spoils, bad):
+    tune = {"learning_rate": jd.unconstrained(0.5)}
+    tx = jd.hypergradient(optax.sgd, weighed_by_value(spoils), tune=tune)
+    values = np.array([1.0, 2.0, bad, 3.0])
+    with jax.enable_x64(True):
+        path, states = run(tx, START, GRADS[:4], value=values)
+        first = 0.5 + 0.1 * 2.0 * (GRADS[1] @ GRADS[0])
+        last = first + 0.1 * 3.0 * (GRADS[3] @ GRADS[2])
+        assert_close(rates(states)[0], np.array([0.5, first, first, last]))
+        assert_close(path[2], path[1] - first * GRADS[2])
+    state = final(states)
+    assert (int(state.rejected), int(state.skipped)) == (1, 0)
+    assert int(state.hyper_state["count"]) == 3
+
+
+@functools.cache
+def fuzzed(hyper_optimizer, dtype):
+    """The state and the extremes of the hyperparameters after 10,000 steps at given scales."""
+    tune = {**RATE, "b1": 0.9, "b2": 0.999, "eps": 1e-8, "weight_decay": jd.per_leaf(1e-2)}
+    tx = jd.hypergradient(optax.adamw, hyper_optimizer(), tune=tune)
+    params = {"w": jnp.ones((2, 2), dtype), "b": jnp.zeros(2, dtype)}
+    extreme = lambda f, a, b: jax.tree.map(f, a, b)
+
+    @jax.jit
+    def finish(scales):
+        def step(carry, row):
+            params, state, low, high = carry
+            key, scale = row
+            noise = jax.tree.map(lambda p: jax.random.normal(key, p.shape), params)
+            grads = jax.tree.map(lambda n, p: (scale * n).astype(p.dtype), noise, params)
+            updates, state = tx.update(grads, state, params)
+            (now,) = jd.hyperparameters(state)
+            carry = extreme(jnp.minimum, low, now), extreme(jnp.maximum, high, now)
+            return (optax.apply_updates(params, updates), state, *carry), None
+
+        state = tx.init(params)
+        (now,) = jd.hyperparameters(state)
+        rows = jax.random.split(jax.random.key(0), scales.size), scales
+        return jax.lax.scan(step, (params, state, now, now), rows)[0][1:]
+
+    return finish
+
+
+@pytest.mark.parametrize(
+    ("hyper_optimizer", "dtype"),
+    [(partial(optax.sgd, 1e3), jnp.float32), (partial(optax.adam, 1.0), jnp.bfloat16)],
+    ids=["sgd float32", "adam bfloat16"],
+)
+@given(
+    pattern=st.lists(st.sampled_from([0.0, 1e-30, 1e-3, 1.0, 1e30]), min_size=1, max_size=6),
+    block=st.sampled_from([1, 7, 1000]),
+    bad=st.integers(0, 9_999),
+)
+@example(pattern=[0.0], block=1, bad=0)
+@example(pattern=[1e30], block=1, bad=9_999)
+@example(pattern=[1.0, 1e-30, 1e30], block=1, bad=5_000)
+@settings(max_examples=5, deadline=None, derandomize=True)
+def test_no_gradient_drives_a_hyperparameter_out_of_its_space(
+    hyper_optimizer, dtype, pattern, block, bad
+):
+    scales = np.resize(np.repeat(np.float32(pattern), block), 10_000)
+    scales[bad] = np.nan
+    state, low, high = fuzzed(hyper_optimizer, dtype)(scales)
+    for name in low:
+        for least, most in zip(*map(jax.tree.leaves, (low[name], high[name])), strict=True):
+            assert 0 < least <= most < (1 if name in ("b1", "b2") else np.inf)
+    assert int(state.skipped) == 1
+
+
+def scaled_momentum(learning_rate):
+    """Heavy-ball momentum on gradients times the keyword `scale`."""
+
+    def update(updates, buffer, params=None, *, scale, **_):
+        buffer = jax.tree.map(lambda b, g: 0.9 * b + scale * g, buffer, updates)
+        return jax.tree.map(lambda b: -learning_rate * b, buffer), buffer
+
+    return optax.GradientTransformationExtraArgs(partial(jax.tree.map, jnp.zeros_like), update)
+
+
+SCALES = np.array([1.0, -2.0, 0.5, 3.0, 0.0, 1.5, 4.0, -1.0])
+
+
+def test_a_declared_keyword_is_replayed_at_its_last_value():
+    extra_args = {"scale": jax.ShapeDtypeStruct((), jnp.float32)}
+    tx = jd.hypergradient(scaled_momentum, optax.sgd(0.0), tune=RATE, extra_args=extra_args)
+    path, states = run(tx, START, GRADS, scale=SCALES)
+    plain, _ = run(scaled_momentum(0.1), START, GRADS, scale=SCALES)
+    assert_close(path, plain, 1e-6)
+    assert final(states).previous.extra_args == {"scale": -1.0}
+
+
+def doubled_until_large(learning_rate):
+    """The update is a power of two times the gradient; a while loop finds which."""
+
+    def update(updates, state, params=None):
+        start = jax.tree.map(lambda g: -learning_rate * g, updates)
+        small = lambda u: (optax.tree.norm(u) < 2.0) & (optax.tree.norm(u) > 0.0)
+        return jax.lax.while_loop(small, lambda u: jax.tree.map(lambda x: 2 * x, u), start), state
+
+    return optax.GradientTransformation(lambda params: (), update)
+
+
+MATRICES = np.random.default_rng(2).normal(size=(3, 4, 3))
+MODES = {
+    "adamw": (optax.adamw, "reverse"),
+    "adafactor": (partial(optax.adafactor, min_dim_size_to_factor=2, momentum=0.9), "reverse"),
+    "muon": (contrib.muon, "reverse"),
+    "a while loop": (doubled_until_large, "forward"),
+    "a keyword of one's own": (scaled_momentum, "reverse"),
+}
+
+
+@pytest.mark.parametrize("name", MODES)
+def test_the_rate_moves_by_the_slope_of_the_next_loss(name):
+    factory, mode = MODES[name]
+    tx = jd.hypergradient(
+        factory,
+        optax.sgd(0.01),
+        tune={"learning_rate": jd.positive(0.1)},
+        extra_args={"scale": 1.0},
+    )
+    assert f"{mode} mode" in jd.describe(tx)
+    with jax.enable_x64(True):
+        start = {"w": np.linspace(-1.0, 1.0, 12).reshape(4, 3)}
+        path, states = run(tx, start, {"w": MATRICES}, scale=SCALES[:3])
+        (rate,) = rates(states)
+
+        @jax.jit
+        def next_loss(log_rate):
+            plain = lambda r: optax.with_extra_args_support(factory(learning_rate=r))
+            before = jax.tree.map(lambda x: x[0], path)
+            state = plain(rate[0]).init(start)
+            _, state = plain(rate[0]).update({"w": MATRICES[0]}, state, start, scale=SCALES[0])
+            updates, _ = plain(jnp.exp(log_rate)).update(
+                {"w": MATRICES[1]}, state, before, scale=SCALES[1]
+            )
+            return jnp.sum(MATRICES[2] * updates["w"])
+
+        up, down = (next_loss(np.log(rate[1]) + move) for move in (1e-5, -1e-5))
+        slope = float(up - down) / 2e-5
+        np.testing.assert_allclose(np.log(rate[2] / rate[1]), -0.01 * slope, rtol=1e-6)
+
+
+def test_a_hyperparameter_per_leaf_is_a_tower_per_leaf():
+    def clipped(learning_rate, b1):
+        return optax.chain(optax.clip_by_global_norm(0.7), optax.adam(learning_rate, b1))
+
+    make = lambda wrap: jd.hypergradient(
+        clipped, optax.adam(0.1), tune={"learning_rate": wrap(0.1), "b1": wrap(0.9)}
+    )
+    leaves = {"a": (START, GRADS), "b": (START[:2], OTHERS[:, :2])}
+    with jax.enable_x64(True):
+        params, grads = ({k: v[i] for k, v in leaves.items()} for i in (0, 1))
+        path, states = run(make(jd.per_leaf), params, grads)
+        (learned,) = jd.hyperparameters(states)
+        for leaf, (start, gradients) in leaves.items():
+            alone, alone_states = run(make(lambda start: start), start, gradients)
+            (expected,) = jd.hyperparameters(alone_states)
+            assert_close(path[leaf], alone)
+            assert_close({name: values[leaf] for name, values in learned.items()}, expected)
+
+
+def clean_momentum(learning_rate, b1):
+    def update(updates, buffer, params=None):
+        buffer = jax.tree.map(lambda b, g: b1 * b + g, buffer, updates)
+        return jax.tree.map(lambda b: -learning_rate * b, buffer), buffer
+
+    return optax.GradientTransformation(partial(jax.tree.map, jnp.zeros_like), update)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "start"), [(jnp.float32, jd.per_leaf(0.1)), (jnp.bfloat16, jd.positive(0.1))]
+)
+def test_our_own_code_is_clean_under_strict_dtype_promotion(dtype, start):
+    descent = optax.stateless(lambda updates, _: jax.tree.map(lambda g: -0.125 * g, updates))
+    tune = {"learning_rate": start, "b1": 0.9}
+    upper = jd.hypergradient(clean_momentum, descent, tune={"learning_rate": 0.1, "b1": 0.9})
+    tx = jd.hypergradient(clean_momentum, upper, tune=tune)
+    grads = jnp.asarray(GRADS, dtype)
+    with jax.numpy_dtype_promotion("strict"):
+        path, states = run(tx, jnp.asarray(START, dtype), grads, hyper_grads=grads, value=SCALES)
+    assert path.dtype == dtype
+    assert all(np.ptp(rate) > 0 for rate in rates(states))
+
+
+@pytest.mark.parametrize(
+    ("dtypes", "expected"),
+    [
+        (["bfloat16"], "float32"),
+        (["float16", "float32"], "float32"),
+        (["complex64"], "float32"),
+        (["bfloat16", "float64"], "float64"),
+        (["complex128"], "float64"),
+    ],
+    ids=str,
+)
+def test_hyperparameters_are_single_unless_a_parameter_is_double(dtypes, expected):
+    tx = jd.hypergradient(optax.adam, optax.sgd(0.1), tune={**RATE, "b1": jd.per_leaf(0.9)})
+    step = lambda params: tx.update(params, tx.init(params))
+    with jax.enable_x64(True):
+        params = [jnp.ones(2, dtype) for dtype in dtypes]
+        updates, state = jax.eval_shape(step, params)
+        (learned,) = jax.eval_shape(jd.hyperparameters, state)
+    assert [u.dtype for u in updates] == dtypes
+    assert {x.dtype for x in jax.tree.leaves(learned)} == {jnp.dtype(expected)}
+
+
+def with_an_empty_leaf(x):
+    return {"x": x, "empty": jnp.zeros((*x.shape[:-1], 0, 3))}
+
+
+ODD_PARAMETERS = {
+    "a leaf without elements": (with_an_empty_leaf, 0.1),
+    "a leaf without elements, per leaf": (with_an_empty_leaf, jd.per_leaf(0.1)),
+    "a leaf that is None": (lambda x: {"x": x, "none": None}, 0.1),
+    "a leaf that is None, per leaf": (lambda x: {"x": x, "none": None}, jd.per_leaf(0.1)),
+    "scalars": (lambda x: {"x": [x[..., i] for i in range(3)]}, 0.1),
+    "one array, per leaf": (lambda x: x, jd.per_leaf(0.1)),
+}
+
+
+@pytest.mark.parametrize("what", ODD_PARAMETERS)
+def test_odd_parameters_train_like_the_same_numbers_in_one_array(what):
+    arrange, start = ODD_PARAMETERS[what]
+    tune = {"learning_rate": start, "b1": 0.9}
+    tx = jd.hypergradient(optax.adam, optax.sgd(0.01), tune=tune)
+    path, states = run(tx, arrange(START), arrange(GRADS))
+    expected, expected_states = run(made("adam", 0.01), START, GRADS)
+    numbers = path["x"] if isinstance(path, dict) else path
+    assert_close(np.stack(numbers, 1) if what == "scalars" else numbers, expected, 1e-5)
+    b1 = lambda states: jd.hyperparameters(states)[0]["b1"]
+    assert_close(b1(states), b1(expected_states), 1e-5)
+
+
+@pytest.mark.parametrize("start", [0.1, jd.per_leaf(0.1)], ids=["shared", "per leaf"])
+def test_no_parameters_at_all_leave_everything_where_it_is(start):
+    tx = jd.hypergradient(optax.adam, optax.adam(0.1), tune={"learning_rate": start, "b1": 0.9})
+    state = tx.init({})
+    for count in (1, 2):
+        updates, state = jax.jit(tx.update)({}, state, {})
+        assert updates == {}
+        assert int(state.hyper_state[0].count) == count
+    np.testing.assert_allclose(jd.hyperparameters(state)[0]["b1"], 0.9, rtol=1e-6)
+    assert (int(state.skipped), int(state.masked), int(state.rejected)) == (0, 0, 0)
