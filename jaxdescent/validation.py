@@ -65,7 +65,7 @@ def mapping(name: str, value: Any, contents: str) -> Mapping[str, Any]:
     return value
 
 
-def shaped_like(name: str, tree: Any, reference: Any) -> None:
+def shaped_like(name: str, tree: Any, reference: Any, what: str = "the parameters") -> None:
     """Raises if two trees differ in structure or in the shape of a leaf.
 
     Raises:
@@ -75,11 +75,11 @@ def shaped_like(name: str, tree: Any, reference: Any) -> None:
     try:
         leaves = structure.flatten_up_to(tree)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{name} must be a tree like the parameters: {error}") from error
+        raise ValueError(f"{name} must be a tree like {what}: {error}") from error
     for leaf, wanted in zip(leaves, references, strict=True):
         if np.shape(leaf) != np.shape(wanted):
             raise ValueError(
-                f"{name} must have the parameters' shapes, got {np.shape(leaf)} "
+                f"{name} must have the shapes of {what}, got {np.shape(leaf)} "
                 f"for {np.shape(wanted)}"
             )
 

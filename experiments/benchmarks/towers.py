@@ -21,6 +21,7 @@ from experiments.runner.report import table
 ROUNDS, STEPS = 30, 10
 BETAS = {"b1": 0.9, "b2": 0.999}
 RATE = {"learning_rate": 1e-3}
+RATE_PER_LEAF = {"learning_rate": jd.per_leaf(1e-3)}
 # name: (layer sizes, batch size)
 MODELS = {
     "784-128-10, batch 256": ((784, 128, 10), 256),
@@ -29,7 +30,7 @@ MODELS = {
 }
 
 
-def tower(factory: Callable[..., Any], tune: dict[str, float], height: int) -> Any:
+def tower(factory: Callable[..., Any], tune: dict[str, Any], height: int) -> Any:
     """A tower in which each level but the last learns the rate of the one below."""
     above: Any = optax.sgd(1e-5)
     for _ in range(height - 1):
@@ -40,6 +41,7 @@ def tower(factory: Callable[..., Any], tune: dict[str, float], height: int) -> A
 CONTESTANTS = {
     "adam": lambda: optax.adam(1e-3),
     "tower of adam, rate": lambda: tower(optax.adam, RATE, 1),
+    "tower of adam, rate per leaf": lambda: tower(optax.adam, RATE_PER_LEAF, 1),
     "tower of adam, rate and betas": lambda: tower(optax.adam, RATE | BETAS, 1),
     "... of height 2": lambda: tower(optax.adam, RATE | BETAS, 2),
     "... of height 3": lambda: tower(optax.adam, RATE | BETAS, 3),

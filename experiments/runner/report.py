@@ -6,7 +6,7 @@ from typing import Any
 
 import jinja2
 
-from experiments.runner.run import Results, Run, _jsonable
+from experiments.runner.run import Results, Run, jsonable
 
 _PAGE = """\
 <!DOCTYPE html>
@@ -52,7 +52,7 @@ _PAGE = """\
 
 def write_report(run: Run, results: Results) -> None:
     """Writes `report.html`, adds the results to `run.json` and prints the table."""
-    run.description["results"] = _jsonable(dict(results.values))
+    run.description["results"] = jsonable(dict(results.values))
     run.write_description()
     pictures = [
         (path.stem, base64.b64encode(path.read_bytes()).decode())

@@ -29,15 +29,15 @@ class Settings:
     """What every study can be told."""
 
     scale: Literal["smoke", "small", "full"] = "small"
-    """smoke: seconds; small: minutes on two cores; full: the published setting."""
+    """smoke: seconds; small: up to minutes on two cores; full: as published, or longer."""
     seed: int = 0
     """From which all random numbers are drawn."""
     runs: Path = Path("runs")
     """Folder under which the run's own folder is made."""
 
     def __post_init__(self) -> None:
-        if self.seed < 0:
-            raise ValueError(f"--seed must be in [0, inf), got {self.seed}")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"--seed must be in [0, 4294967296), got {self.seed}")
 
 
 class Results(NamedTuple):
@@ -82,7 +82,7 @@ class Run(NamedTuple):
             "study": study,
             "began": began.isoformat(timespec="seconds"),
             "command": " ".join(["python -m experiments", *sys.argv[1:]]),
-            "settings": {k: _jsonable(v) for k, v in dataclasses.asdict(settings).items()},
+            "settings": {k: jsonable(v) for k, v in dataclasses.asdict(settings).items()},
             "environment": environment(),
         }
         run = cls(folder, description)
@@ -97,7 +97,7 @@ class Run(NamedTuple):
 
     def log(self, **metrics: Any) -> None:
         """Appends a line to `metrics.jsonl`; numbers that are not finite become null."""
-        record = {name: _jsonable(value) for name, value in metrics.items()}
+        record = {name: jsonable(value) for name, value in metrics.items()}
         with (self.folder / "metrics.jsonl").open("a") as file:
             file.write(json.dumps(record, allow_nan=False) + "\n")
 
@@ -121,13 +121,14 @@ def _new_folder(parent: Path, name: str) -> Path:
     raise FileExistsError(f"{parent / name} and 999 more exist already")
 
 
-def _jsonable(value: Any) -> Any:
+def jsonable(value: Any) -> Any:
+    """The value in JSON's own types; numbers that are not finite become None."""
     if isinstance(value, Mapping):
-        return {str(k): _jsonable(v) for k, v in value.items()}
+        return {str(k): jsonable(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_jsonable(v) for v in value]
+        return [jsonable(v) for v in value]
     if isinstance(value, (np.ndarray, np.generic, jax.Array)):
-        return _jsonable(np.asarray(value).tolist())
+        return jsonable(np.asarray(value).tolist())
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value if isinstance(value, (int, str, bool, type(None))) else str(value)

@@ -7,6 +7,7 @@ space by Adam, whose own rate of 0.05 is what the next level learns.
 """
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -43,12 +44,20 @@ class Settings(runner.Settings):
     grid: bool = False
     """Instead, print the validation loss of fixed rates from 1e-5 to 3."""
     picture: Path | None = None
-    """Another place to put the picture."""
+    """Another file to put the picture in, a .png in a folder that exists."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.seeds < 1:
             raise ValueError(f"--seeds must be in [1, inf), got {self.seeds}")
+        if self.picture is None:
+            return
+        if self.grid:
+            raise ValueError("--picture must be left out with --grid, which draws none")
+        if self.picture.suffix != ".png" or not os.access(self.picture.parent, os.W_OK):
+            raise ValueError(
+                f"--picture must be a .png in a folder that can be written, got {self.picture}"
+            )
 
 
 class Line(NamedTuple):
@@ -94,7 +103,6 @@ def run(settings: Settings, run: runner.Run) -> runner.Results:
     picture = _draw(lines, outcomes)
     run.save_figure("quickstart", picture)
     if settings.picture:
-        settings.picture.parent.mkdir(parents=True, exist_ok=True)
         picture.savefig(settings.picture, dpi=110)
     return _results(lines, outcomes, settings)
 
@@ -240,9 +248,12 @@ def _results(
         for line, outcome in zip(lines, outcomes, strict=True)
     ]
     notes = [
-        f"Means over {settings.seeds} seeds; accuracy with its standard deviation, on 360 "
+        f"Means over {settings.seeds} seeds; accuracy with the seeds' standard deviation, on 360 "
         "held-out images. Learned rates are geometric means at the end. A step moves all "
         f"{settings.seeds} networks.",
+        "Towers learn the rate in log space (jd.positive). Height 1 learns it by Adam at "
+        f"{HYPER_RATE}; each further level learns that rate in turn, from {HYPER_RATE}, in log "
+        f"space, by Adam at {HYPER_RATE}. One setting for all lines.",
         "Well-chosen rates are the best of a half-decade grid by validation loss (--grid).",
     ]
     columns = ("line", "start", "learned rate", "training loss", "test accuracy %", "steps/s")

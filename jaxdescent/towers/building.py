@@ -1,9 +1,9 @@
 """From a factory and hyperparameters to the transformation that moves the parameters.
 
 The tuned hyperparameters are strong arrays of float32, or float64 where a parameter is.
-Narrower numbers are widened to that on their way into the factory's update, and its
-updates and state come out in the dtypes in which they went in: bf16 is how they are
-kept, not how they are computed (in bf16 a b2 of 0.999 would be 1).
+Numbers of 16 bits or less are widened to float32 on their way into the factory's update,
+and its updates and state come out in the dtypes in which they went in: bf16 is how they
+are kept, not how they are computed with (in bf16 a b2 of 0.999 would be 1).
 """
 
 import inspect
@@ -33,11 +33,9 @@ def build(
     values = {name: spaces.natural(space) for name, space in hyperparams.items()}
     leafwise = {n: v for n, v in values.items() if isinstance(hyperparams[n], spaces.PerLeaf)}
     shared = {n: v for n, v in values.items() if n not in leafwise}
-    dtype = jnp.result_type(jnp.float32, *jax.tree.leaves(hyperparams))
     if leafwise:
-        return _in_wide_dtype(_one_per_leaf(partial(factory, **shared), leafwise), dtype)
-    tx = validation.transformation("the factory's result", factory(**shared))
-    return _in_wide_dtype(tx, dtype)
+        return _computing_wide(_one_per_leaf(partial(factory, **shared), leafwise))
+    return _computing_wide(validation.transformation("the factory's result", factory(**shared)))
 
 
 def _one_per_leaf(
@@ -73,14 +71,14 @@ def _one_per_leaf(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def _in_wide_dtype(
-    tx: optax.GradientTransformationExtraArgs, dtype: Any
+def _computing_wide(
+    tx: optax.GradientTransformationExtraArgs,
 ) -> optax.GradientTransformationExtraArgs:
     def init(params: Any) -> Any:
         return jax.tree.map(strong, tx.init(params))
 
     def update(updates: Any, state: Any, params: Any = None, **extra_args: Any) -> tuple[Any, Any]:
-        widen = partial(jax.tree.map, lambda leaf: _widen(leaf, dtype))
+        widen = partial(jax.tree.map, _widen)
         new_updates, new_state = tx.update(
             widen(updates), widen(state), widen(params), **widen(extra_args)
         )
@@ -89,15 +87,12 @@ def _in_wide_dtype(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def _widen(leaf: Any, dtype: Any) -> Any:
-    """The leaf in `dtype`, or its complex counterpart, if it is an array of a narrower one."""
-    found = getattr(leaf, "dtype", None)
-    if found is None or not jnp.issubdtype(found, jnp.inexact):
+def _widen(leaf: Any) -> Any:
+    """The leaf in float32 if it is an array of narrower floats."""
+    dtype = getattr(leaf, "dtype", None)
+    if dtype is None or not jnp.issubdtype(dtype, jnp.floating) or jnp.finfo(dtype).bits >= 32:
         return leaf
-    wide = jnp.dtype(dtype)
-    if jnp.issubdtype(found, jnp.complexfloating):
-        wide = jnp.dtype(jnp.complex128 if wide == jnp.float64 else jnp.complex64)
-    return _convert(leaf, wide) if jnp.finfo(found).bits < jnp.finfo(wide).bits else leaf
+    return _convert(leaf, jnp.float32)
 
 
 def strong(leaf: Any) -> Any:

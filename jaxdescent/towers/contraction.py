@@ -11,6 +11,7 @@ coordinate that has always been zero), forward mode gives the terms one by one: 
 terms that are not finite are left out and the rest of the sum stands.
 """
 
+import enum
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
@@ -19,6 +20,16 @@ import jax
 import jax.numpy as jnp
 
 from jaxdescent.towers import spaces
+from jaxdescent.towers.conditional import unless
+from jaxdescent.towers.finite import all_finite, all_true
+
+
+class Mode(enum.Enum):
+    """Which modes of differentiation go through an update."""
+
+    ANY = "reverse"
+    FORWARD = "forward"  # it holds a while loop
+    REVERSE = "reverse only"  # it holds a custom_vjp; nothing can be masked
 
 
 class Contraction(NamedTuple):
@@ -29,42 +40,41 @@ class Contraction(NamedTuple):
 
 
 def contract(
-    update: Callable[[Any], tuple[Any, Any]],
+    update: Callable[..., tuple[Any, Any]],
     hyperparams: Mapping[str, Any],
+    inputs: Any,
     grads: Any,
     armed: jax.Array,
     *,
-    forward: bool,
+    mode: Mode = Mode.ANY,
 ) -> tuple[Contraction, Any]:
     """Contracts the derivative of an update with a gradient.
 
     Args:
-      update: from hyperparameters to `(updates, state)`.
+      update: from hyperparameters and inputs to `(updates, state)`.
       hyperparams: coordinates, where the derivative is taken.
+      inputs: all the arrays that the update is a function of besides.
       grads: a tree like the updates.
       armed: bool[]; where false the hypergradient is zero and nothing is masked.
-      forward: use forward mode throughout.
+      mode: which modes go through the update.
 
     Returns:
       The contraction, with a hypergradient like `hyperparams` that is always finite,
       and the state that `update` returned.
     """
     cotangent = jax.tree.map(jnp.conj, grads)  # optax's convention for complex parameters
-
-    def by_terms() -> Contraction:
-        return _by_terms(lambda h: update(h)[0], hyperparams, cotangent)
-
-    if forward:
-        state = update(hyperparams)[1]
-        found = by_terms()
+    by_terms = lambda *arguments: _by_terms(update, *arguments)
+    if mode is Mode.FORWARD:
+        state = update(hyperparams, inputs)[1]
+        found = by_terms(hyperparams, inputs, cotangent)
     else:
-        _, pull, state = jax.vjp(update, hyperparams, has_aux=True)
+        of_hyperparams = lambda h: update(h, inputs)
+        _, pull, state = jax.vjp(of_hyperparams, hyperparams, has_aux=True)
         (by_reverse,) = pull(cotangent)
-        found = jax.lax.cond(
-            all_finite(by_reverse) | ~armed,
-            lambda: Contraction(by_reverse, jnp.zeros((), bool)),
-            by_terms,
-        )
+        found = Contraction(by_reverse, jnp.zeros((), bool))
+        if mode is Mode.ANY:
+            fine = all_finite(by_reverse) | ~armed
+            found = unless(by_terms)(fine, found, hyperparams, inputs, cotangent)
     zero = ~armed | ~all_finite(found.hypergradient)  # a sum of finite terms may overflow
     hypergradient = jax.tree.map(
         lambda leaf: jnp.where(zero, jnp.zeros_like(leaf), leaf), found.hypergradient
@@ -73,13 +83,17 @@ def contract(
 
 
 def _by_terms(
-    updates: Callable[[Any], Any], hyperparams: Mapping[str, Any], cotangent: Any
+    update: Callable[..., tuple[Any, Any]],
+    hyperparams: Mapping[str, Any],
+    inputs: Any,
+    cotangent: Any,
 ) -> Contraction:
     """The same sums in forward mode, name by name, without the terms that are not finite."""
-    found, dropped = {}, []
+    found, whole = {}, []
     for name, node in hyperparams.items():
         # With the other names held fixed: a zero tangent times an infinite slope is NaN.
-        along = partial(_terms_along, lambda x, name=name: updates({**hyperparams, name: x}), node)
+        updates = lambda x, name=name: update({**hyperparams, name: x}, inputs)[0]
+        along = partial(_terms_along, updates, node)
         if isinstance(node, spaces.PerLeaf):  # a leaf depends on its own number alone
             terms = along(jax.tree.map(jnp.ones_like, node), cotangent)
             found[name] = spaces.PerLeaf(type(node.space)(_totals(terms)))
@@ -89,16 +103,15 @@ def _by_terms(
             terms = jax.vmap(along, in_axes=(0, None))(type(node)(basis), cotangent)
             total = sum(jax.tree.leaves(_totals(terms)), jnp.zeros(number.size, number.dtype))
             found[name] = type(node)(total.reshape(number.shape))
-        dropped += [jnp.any(pair.dropped) for pair in jax.tree.leaves(terms, is_leaf=_is_terms)]
-    masked = jnp.any(jnp.stack(dropped)) if dropped else jnp.zeros((), bool)
-    return Contraction(found, masked)
+        whole += [jnp.all(pair.whole) for pair in jax.tree.leaves(terms, is_leaf=_is_terms)]
+    return Contraction(found, ~all_true(whole))
 
 
 class _Terms(NamedTuple):
-    """The sum of a leaf's finite terms, and whether others were dropped."""
+    """The sum of a leaf's finite terms, and whether these are all of them."""
 
     total: jax.Array
-    dropped: jax.Array
+    whole: jax.Array
 
 
 def _is_terms(node: Any) -> bool:
@@ -120,16 +133,6 @@ def _terms_along(updates: Callable[[Any], Any], node: Any, tangent: Any, cotange
         else:
             terms = g.astype(dtype) * du.astype(dtype)
         finite = jnp.isfinite(terms)
-        return _Terms(jnp.sum(jnp.where(finite, terms, 0)), ~jnp.all(finite))
+        return _Terms(jnp.sum(jnp.where(finite, terms, 0)), jnp.all(finite))
 
     return jax.tree.map(of_leaf, cotangent, change)
-
-
-def all_finite(tree: Any) -> jax.Array:
-    """Whether every number in a tree of floating or complex leaves is finite; bool[]."""
-    checks = [
-        jnp.all(jnp.isfinite(leaf))
-        for leaf in jax.tree.leaves(tree)
-        if jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
-    ]
-    return jnp.all(jnp.stack(checks)) if checks else jnp.ones((), bool)

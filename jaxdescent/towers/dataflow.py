@@ -12,7 +12,7 @@ from typing import Any
 import jax
 from jax.extend import core
 
-_CALLS = ("jit", "pjit", "closed_call", "core_call", "remat2", "checkpoint", "custom_jvp_call")
+_CALLS = ("jit", "pjit", "closed_call", "core_call", "remat2", "checkpoint")
 
 
 def reads(jaxpr: core.ClosedJaxpr, args: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -63,18 +63,18 @@ def called(eqn: core.JaxprEqn) -> core.ClosedJaxpr | None:
     return core.ClosedJaxpr(inner, ()) if isinstance(inner, core.Jaxpr) else inner
 
 
-def holds_while_loop(jaxpr: core.ClosedJaxpr) -> bool:
-    """Whether there is a while loop inside, which reverse mode cannot go through.
+def holds(jaxpr: core.ClosedJaxpr, *primitives: str) -> bool:
+    """Whether one of the named primitives is inside, however deep.
 
     Example:
       >>> loop = lambda x: jax.lax.while_loop(lambda x: x < 3, lambda x: x + 1, x)
-      >>> holds_while_loop(jax.make_jaxpr(loop)(0))
+      >>> holds(jax.make_jaxpr(loop)(0), "while")
       True
     """
-    return _holds_while(jaxpr.jaxpr)
+    return _holds(jaxpr.jaxpr, primitives)
 
 
-def _holds_while(jaxpr: core.Jaxpr) -> bool:
-    if any(eqn.primitive.name == "while" for eqn in jaxpr.eqns):
+def _holds(jaxpr: core.Jaxpr, primitives: tuple[str, ...]) -> bool:
+    if any(eqn.primitive.name in primitives for eqn in jaxpr.eqns):
         return True
-    return any(_holds_while(inner) for inner in core.subjaxprs(jaxpr))
+    return any(_holds(inner, primitives) for inner in core.subjaxprs(jaxpr))

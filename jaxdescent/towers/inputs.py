@@ -51,9 +51,10 @@ class Update(NamedTuple):
 
 def examples_of(extra_args: Mapping[str, Any] | None, dtype: Any = jnp.float32) -> dict[str, Any]:
     """Shapes and dtypes of the extra arguments that an update may read."""
+    value = {"value": jax.ShapeDtypeStruct((), dtype)}
     if extra_args is None:
-        return {"value": jax.ShapeDtypeStruct((), dtype)}
-    if not isinstance(extra_args, Mapping) or extra_args:  # an empty one says: reads none
+        return value
+    if not isinstance(extra_args, Mapping) or extra_args:
         validation.mapping("extra_args", extra_args, "names and example arrays")
     for name, example in extra_args.items():
         for leaf in jax.tree.leaves(example):
@@ -62,7 +63,8 @@ def examples_of(extra_args: Mapping[str, Any] | None, dtype: Any = jnp.float32) 
                 raise TypeError(
                     f"extra_args must hold example arrays, got {kind}{leaf!r} for {name!r}"
                 )
-    return jax.tree.map(abstract, dict(extra_args))
+    declared = {n: jax.tree.map(abstract, x) for n, x in {**value, **extra_args}.items()}
+    return {name: example for name, example in declared.items() if example is not None}
 
 
 def abstract(leaf: Any) -> jax.ShapeDtypeStruct:

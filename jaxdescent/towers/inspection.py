@@ -87,7 +87,7 @@ def set_hyperparameters(state: Any, /, *levels: Mapping[str, Any]) -> Any:
     Raises:
       ValueError: an unknown name, a value out of the range of its space, more levels
         than the tower has, or no single tower in `state`. Values traced under `jit`
-        cannot be checked; they are clamped into the space.
+        cannot be checked: they are clamped into the space, and NaN changes nothing.
 
     Example:
       >>> import jax.numpy as jnp, optax, jaxdescent as jd
@@ -98,7 +98,10 @@ def set_hyperparameters(state: Any, /, *levels: Mapping[str, Any]) -> Any:
     """
     for level in levels:
         if not isinstance(level, Mapping):
-            raise TypeError(f"levels must be mappings of names and values, got {level!r}")
+            raise TypeError(
+                f"levels must be mappings of names and values, got {level!r}; "
+                "unpack a list of them with a star"
+            )
     height = len(_levels(state))
     if len(levels) > height:
         raise ValueError(f"levels must be at most {height}, the tower's height, got {len(levels)}")
@@ -135,6 +138,8 @@ def _moved_to(name: str, present: Any, value: Any) -> Any:
     kind, numbers = type(present.space), present.space[0]
     leaves, structure = jax.tree.flatten(numbers)
     same_tree = jax.tree.structure(value) == structure
+    if isinstance(value, Mapping) and not same_tree:
+        raise TypeError(f"{name} must be a number or a tree like the parameters, got {value!r}")
     values = jax.tree.leaves(value) if same_tree else [value] * len(leaves)
     pairs = zip(leaves, values, strict=True)
     moved = [_number_at(name, kind, old, new) for old, new in pairs]
@@ -148,7 +153,7 @@ def _number_at(name: str, kind: Any, present: Any, value: Any) -> Any:
     if np.broadcast_shapes(number.shape, leaf.shape) != leaf.shape:
         raise ValueError(f"{name} must broadcast to shape {leaf.shape}, got {number.shape}")
     (clamped,) = kind(jnp.broadcast_to(number, leaf.shape)).clamp()
-    return structure.unflatten([clamped])
+    return structure.unflatten([jnp.where(jnp.isnan(clamped), leaf, clamped)])
 
 
 def inner_state(tx: Tower, state: Any, /) -> Any:
@@ -163,7 +168,7 @@ def inner_state(tx: Tower, state: Any, /) -> Any:
 
     Raises:
       TypeError: `tx` is no tower.
-      ValueError: there is no single tower in `state`.
+      ValueError: there is no single tower in `state`, or it is a population's.
 
     Example:
       >>> import jax.numpy as jnp, optax, jaxdescent as jd
@@ -174,6 +179,11 @@ def inner_state(tx: Tower, state: Any, /) -> Any:
     """
     _check_tower(tx)
     tower = _the_tower_in(state)
+    if jnp.ndim(tower.armed):
+        raise ValueError(
+            f"state must be of one agent, got a population of shape {jnp.shape(tower.armed)}; "
+            "use jax.vmap"
+        )
     inputs = tower.previous
     if inputs.params is None:  # not read, but some optimizers ask for them all the same
         inputs = inputs._replace(params=inputs.grads)
@@ -194,7 +204,7 @@ def freeze(tx: Tower, state: Any, /) -> tuple[optax.GradientTransformationExtraA
 
     Raises:
       TypeError: `tx` is no tower.
-      ValueError: there is no single tower in `state`.
+      ValueError: there is no single tower in `state`, or it is a population's.
 
     Example:
       >>> import jax.numpy as jnp, optax, jaxdescent as jd
@@ -238,22 +248,22 @@ def describe(tx: Tower, /, params: Any = None) -> str:
       >>> print(jd.describe(tx))
       1: adam, learning_rate=0.5 (positive), b1=0.9 (unit_interval); one_step; reverse mode;
          carries grads
-      2: not tuned
+      2: a transformation that is no tower
     """
     _check_tower(tx)
     lines = []
     level: Any = tx
     while isinstance(level, Tower):
-        inputs, forward = tracing.summary(level.factory, level.starts, params, level.extra_args)
+        inputs, mode = tracing.summary(level.factory, level.starts, params, level.extra_args)
         held = ["grads", *(["params"] if inputs.params is not None else []), *inputs.extra_args]
         starts = ", ".join(f"{name}={_show(start)}" for name, start in level.starts.items())
         lines.append(
             f"{len(lines) + 1}: {building.label(level.factory)}, {starts}; "
             f"{_snake_case(type(level.signal).__name__)}; "
-            f"{'forward' if forward else 'reverse'} mode;\n   carries {', '.join(held)}"
+            f"{mode.value} mode;\n   carries {', '.join(held)}"
         )
         level, params = level.hyper_optimizer, inputs.hyperparams
-    return "\n".join([*lines, f"{len(lines) + 1}: not tuned"])
+    return "\n".join([*lines, f"{len(lines) + 1}: a transformation that is no tower"])
 
 
 def _show(start: Any) -> str:

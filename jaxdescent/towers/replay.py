@@ -7,13 +7,15 @@ by 0.7).
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.extend import core
 
 from jaxdescent import validation
 from jaxdescent.towers import building, dataflow, safe_derivatives, tracing
+from jaxdescent.towers.contraction import Mode
 from jaxdescent.towers.inputs import Inputs, Update, starting_hyperparams
 
 
@@ -50,12 +52,13 @@ def present_inputs(
     validation.shaped_like("the gradients", grads, previous.grads)
     if previous.params is not None and params is None:
         raise ValueError("update(grads, state, params) needs params: this optimizer reads them")
-    for name in previous.extra_args:
-        if name not in extra_args:
+    for name, last in previous.extra_args.items():
+        if extra_args.get(name) is None:
             raise ValueError(
                 f"update(..., {name}=...) is missing: this optimizer reads the extra argument "
                 f"{name!r}"
             )
+        validation.shaped_like(f"{name}=", extra_args[name], last, "its example in extra_args")
     return (
         building.cast_like(grads, previous.grads),
         None if previous.params is None else building.cast_like(params, previous.params),
@@ -63,16 +66,24 @@ def present_inputs(
     )
 
 
-def last_update(
-    factory: building.Factory, previous: Inputs, params: Any, extra_args: Mapping[str, Any]
-) -> tuple[Callable[[dict[str, Any]], tuple[Any, Any]], bool]:
+class LastUpdate(NamedTuple):
     """The last update as a function of its hyperparameters.
 
-    What the update does not read takes today's value.
+    Attributes:
+      run: from hyperparameters and `inputs` to `(updates, state)`, with safe derivatives.
+      inputs: all else that it is a function of.
+      mode: which modes of differentiation go through it.
+    """
 
-    Returns:
-      From hyperparameters to `(updates, state)`, with safe derivatives; and whether
-      only forward mode goes through it.
+    run: Callable[[dict[str, Any], Any], tuple[Any, Any]]
+    inputs: Any
+    mode: Mode
+
+
+def last_update(
+    factory: building.Factory, previous: Inputs, params: Any, extra_args: Mapping[str, Any]
+) -> LastUpdate:
+    """The last update, ready to be run again; what it does not read takes today's value.
 
     Raises:
       ValueError: the update reads an array that is not carried, or calls the model.
@@ -92,8 +103,10 @@ def last_update(
                 f"replay needs; pass extra_args={{{name!r}: an example array}} to hypergradient"
             )
 
-    def run(hyperparams: dict[str, Any]) -> tuple[Any, Any]:
-        leaves = jax.tree.leaves((inputs._replace(hyperparams=hyperparams), args[1]))
-        return outputs.unflatten(safe_derivatives.evaluate(jaxpr, *leaves))
+    def run(hyperparams: dict[str, Any], given: Any) -> tuple[Any, Any]:
+        consts, inputs, others = given
+        leaves = jax.tree.leaves((inputs._replace(hyperparams=hyperparams), others))
+        closed = core.ClosedJaxpr(jaxpr.jaxpr, consts)
+        return outputs.unflatten(safe_derivatives.evaluate(closed, *leaves))
 
-    return run, dataflow.holds_while_loop(jaxpr)
+    return LastUpdate(run, (jaxpr.consts, *args), tracing.mode_of(jaxpr))

@@ -52,7 +52,7 @@ def _apply(eqn: core.JaxprEqn, args: list[Any]) -> Sequence[Any]:
         index, *operands = args
         branches = [partial(evaluate, branch) for branch in eqn.params["branches"]]
         return jax.lax.switch(index, branches, *operands)
-    if (inner := dataflow.called(eqn)) is not None and name != "custom_jvp_call":
+    if (inner := dataflow.called(eqn)) is not None:
         return evaluate(inner, *args)
     with eqn.ctx.manager:
         results = eqn.primitive.bind(*args, **eqn.primitive.get_bind_params(eqn.params))

@@ -32,7 +32,7 @@ class Space(Protocol):
 
     @classmethod
     def at(cls, name: str, natural: Any) -> Self:
-        """The coordinate of a natural value, in float64; checks concrete values."""
+        """The coordinate of a natural value: a concrete one is checked, in float64."""
         ...
 
     def clamp(self) -> Self:
@@ -53,7 +53,7 @@ class Positive(NamedTuple):
     def at(cls, name: str, natural: Any) -> "Positive":
         """The coordinate of `natural`."""
         if isinstance(natural, jax.core.Tracer):
-            return cls(jnp.log(natural))
+            return cls(jnp.log(jnp.maximum(natural, 0)))
         hint = "to start at or below zero, wrap it in jd.unconstrained"
         return cls(np.log(validation.open_interval(name, natural, 0.0, np.inf, hint)))
 
@@ -78,7 +78,8 @@ class UnitInterval(NamedTuple):
     def at(cls, name: str, natural: Any) -> "UnitInterval":
         """The coordinate of `natural`."""
         if isinstance(natural, jax.core.Tracer):
-            return cls(jnp.log(natural) - jnp.log1p(-natural))
+            inside = jnp.clip(natural, 0, 1)
+            return cls(jnp.log(inside) - jnp.log1p(-inside))
         hint = "an end of the interval cannot be left again; jd.unconstrained can start there"
         value = validation.open_interval(name, natural, 0.0, 1.0, hint)
         return cls(np.log(value) - np.log1p(-value))
@@ -107,8 +108,9 @@ class Unconstrained(NamedTuple):
         return cls(validation.finite_array(name, natural))
 
     def clamp(self) -> "Unconstrained":
-        """Does nothing: every value is allowed."""
-        return self
+        """Keeps it from being infinite."""
+        largest = float(jnp.finfo(self.value.dtype).max)
+        return Unconstrained(jnp.clip(self.value, -largest, largest))
 
 
 class PerLeaf(NamedTuple):

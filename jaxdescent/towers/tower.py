@@ -31,7 +31,8 @@ import optax
 
 from jaxdescent import validation
 from jaxdescent.towers import building, replay, spaces, tracing
-from jaxdescent.towers.contraction import all_finite, contract
+from jaxdescent.towers.contraction import contract
+from jaxdescent.towers.finite import all_finite, stayed_finite
 from jaxdescent.towers.inputs import Inputs
 from jaxdescent.towers.signals import OneStep, one_step
 
@@ -40,7 +41,8 @@ class HypergradientState(NamedTuple):
     """What a tower carries from step to step.
 
     Attributes:
-      hyperparams: the hyperparameters, as coordinates in their spaces.
+      hyperparams: the hyperparameters, as coordinates in their spaces;
+        `jd.hyperparameters` reads them (`optax.tree.get` finds each name twice).
       hyper_state: the state of the optimizer that trains them.
       previous: the inputs of the last update.
       armed: bool[]; whether `previous` holds a full set of inputs. Where it does not,
@@ -94,15 +96,17 @@ def hypergradient(
         `b1`, `b2`, `decay`, `momentum` and kin: unit interval).
       signal: how the loss reaches the hyperparameters; `jd.one_step()` by default.
       extra_args: examples (arrays or `jax.ShapeDtypeStruct`) of the array keywords that
-        the factory's update may read; by default `value`, a scalar. Those it does read
-        are carried from step to step and must be passed to every `update`.
+        the factory's update may read, beside `value`, a scalar. Those it does read are
+        carried from step to step and must be passed to every `update`; `{"value": None}`
+        says that `value` never will be.
 
     Returns:
       A transformation. Its `update(grads, state, params, *, hyper_grads=None, **extra)`
       uses `hyper_grads`, such as a validation batch's gradient, instead of `grads` to
       train the hyperparameters. `value` is passed on to the hyper-optimizer as well.
-      Gradients are worked on in the parameters' dtypes; hyperparameters are float32, or
-      float64 where a parameter is.
+      Gradients are kept in the parameters' dtypes; hyperparameters are float32, or float64
+      where a parameter is, and bf16 or fp16 numbers are computed with in float32. Call it
+      inside `jax.jit`: it is traced anew each time it is called outside.
 
     Raises:
       TypeError: an argument is of the wrong kind.
@@ -167,18 +171,19 @@ def hypergradient(
         **extra_args: Any,
     ) -> tuple[Any, HypergradientState]:
         previous = state.previous
-        last_update, forward = replay.last_update(factory, previous, params, extra_args)
+        last = replay.last_update(factory, previous, params, extra_args)
         grads, held_params, held_args = replay.present_inputs(previous, updates, params, extra_args)
         if hyper_grads is not None:
             validation.shaped_like("hyper_grads", hyper_grads, grads)
         usable = all_finite((grads, held_args))
 
         found, replayed = contract(
-            last_update,
+            last.run,
             previous.hyperparams,
+            last.inputs,
             grads if hyper_grads is None else building.cast_like(hyper_grads, grads),
             state.armed,
-            forward=forward,
+            mode=last.mode,
         )
         inner_state = _where(state.armed, replayed, previous.state)
         hyperparams, hyper_state, rejected = _move_hyperparams(
@@ -223,21 +228,10 @@ def _move_hyperparams(
     )
     hyper_state = building.cast_like(hyper_state, state.hyper_state)
     hyperparams: Any = optax.apply_updates(state.hyperparams, changes)
-    spoiled = ~all_finite(hyperparams) | _ceased_to_be_finite(state.hyper_state, hyper_state)
+    spoiled = ~all_finite(hyperparams) | ~stayed_finite(state.hyper_state, hyper_state)
     hyperparams = {name: spaces.clamp(node) for name, node in hyperparams.items()}
     hyperparams = _where(spoiled, state.hyperparams, hyperparams)
     return hyperparams, _where(spoiled, state.hyper_state, hyper_state), spoiled
-
-
-def _ceased_to_be_finite(before: Any, after: Any) -> jax.Array:
-    """Whether a finite number became infinite or NaN; some states hold infinities by design."""
-    pairs = zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True)
-    checks = [
-        jnp.any(jnp.isfinite(old) & ~jnp.isfinite(new))
-        for old, new in pairs
-        if jnp.issubdtype(jnp.result_type(old), jnp.inexact)
-    ]
-    return jnp.any(jnp.stack(checks)) if checks else jnp.zeros((), bool)
 
 
 def _where(condition: jax.Array, yes: Any, no: Any) -> Any:

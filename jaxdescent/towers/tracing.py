@@ -14,6 +14,7 @@ from jax.extend import core
 
 from jaxdescent import validation
 from jaxdescent.towers import building, dataflow, spaces
+from jaxdescent.towers.contraction import Mode
 from jaxdescent.towers.inputs import (
     Inputs,
     Update,
@@ -128,8 +129,8 @@ def summary(
     starts: Mapping[str, Any],
     params: Any,
     extra_args: Mapping[str, Any] | None,
-) -> tuple[Inputs, bool]:
-    """The shapes of the inputs that are carried, and whether forward mode is needed."""
+) -> tuple[Inputs, Mode]:
+    """The shapes of the inputs that are carried, and the modes of differentiation."""
     params = _STAND_IN if params is None else params
     hyperparams = starting_hyperparams(starts, params)
     examples = examples_of(extra_args, dtype_of_hyperparams(params))
@@ -142,7 +143,14 @@ def summary(
         params=inputs.params if any(jax.tree.leaves(used.params)) else None,
         extra_args={name: x for name, x in inputs.extra_args.items() if is_read[name]},
     )
-    return held, dataflow.holds_while_loop(jaxpr)
+    return held, mode_of(jaxpr)
+
+
+def mode_of(jaxpr: core.ClosedJaxpr) -> Mode:
+    """Which modes of differentiation go through an update."""
+    if dataflow.holds(jaxpr, "while"):
+        return Mode.FORWARD
+    return Mode.REVERSE if dataflow.holds(jaxpr, "custom_vjp_call") else Mode.ANY
 
 
 def check(

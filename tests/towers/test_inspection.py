@@ -119,8 +119,9 @@ def per_leaf_and_array():
 @pytest.mark.parametrize("make", [of_height_3, per_leaf_and_array])
 def test_setting_what_was_read_changes_nothing_but_rounding(make):
     tx = make()
-    _, state = steps(tx, single(PARAMS), tx.init(single(PARAMS)), GRADS[:3])
-    again = jd.set_hyperparameters(state, *jd.hyperparameters(state))
+    with jax.enable_x64(True):  # the parameters are single all the same
+        _, state = steps(tx, single(PARAMS), tx.init(single(PARAMS)), GRADS[:3])
+        again = jd.set_hyperparameters(state, *jd.hyperparameters(state))
     chex.assert_trees_all_equal_shapes_and_dtypes(again, state)
     chex.assert_trees_all_close(again, state, rtol=1e-6)
     assert [leaf.weak_type for leaf in jax.tree.leaves(again)] == [
@@ -225,6 +226,7 @@ def test_freezing_goes_on_as_the_plain_optimizer_at_the_learned_values(taken):
     tx = of_height_3()
     with jax.enable_x64(True):
         params, state = steps(tx, PARAMS, tx.init(PARAMS), GRADS[:taken])
+        state = jd.set_hyperparameters(state, {"b2": 0.5})
         frozen, frozen_state = jd.freeze(tx, state)
         (learned, *_) = jd.hyperparameters(state)
         plain = optax.adam(**learned)
@@ -279,5 +281,23 @@ reverse mode;
    carries grads
 3: doubling, learning_rate=-0.001 (unconstrained), bound=0.25 (positive); one_step; forward mode;
    carries grads
-4: not tuned"""
+4: a transformation that is no tower"""
     assert jd.describe(bottom) == jd.describe(bottom, single(PARAMS)) == described
+
+
+@pytest.mark.parametrize("value", [-1.0, 0.0, np.inf, np.nan])
+def test_a_traced_value_out_of_range_is_clamped_and_nan_changes_nothing(value):
+    tx = jd.hypergradient(optax.sgd, optax.sgd(0.1), tune={"learning_rate": 0.5})
+    set_rate = jax.jit(lambda state, v: jd.set_hyperparameters(state, {"learning_rate": v}))
+    (learned,) = jd.hyperparameters(set_rate(tx.init(jnp.zeros(2)), value))
+    rate = float(learned["learning_rate"])
+    assert 0 < rate < np.inf
+    assert (rate == 0.5) == np.isnan(value)
+
+
+@pytest.mark.parametrize("reader", [jd.inner_state, jd.freeze])
+def test_a_population_is_read_agent_by_agent(reader):
+    tx = jd.hypergradient(optax.adam, optax.sgd(0.1), tune={"learning_rate": 0.5})
+    states = jax.vmap(tx.init)(jnp.zeros((3, 2)))
+    with pytest.raises(ValueError, match=r"population of shape \(3,\); use jax.vmap"):
+        reader(tx, states)

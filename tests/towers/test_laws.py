@@ -48,16 +48,19 @@ def test_hyper_rate_zero_gives_the_plain_trajectory(name):
 
 @pytest.mark.parametrize("name", [name for name in OPTIMIZERS if name != "rprop"])  # nothing left
 def test_zero_gradient_coordinates_leave_every_hyperparameter_learning(name):
-    tx = tower(name, optax.adam(1e-3), [n for (o, n) in WITHOUT_EFFECT if o == name])
+    # The sign of a hypergradient moves its hyperparameter, and nothing else does.
+    tx = tower(name, optax.sign_sgd(1e-4), [n for (o, n) in WITHOUT_EFFECT if o == name])
     with jax.enable_x64(True):
         params = problems.parameters(jnp.float64)
         inputs = problems.batches(1000, jnp.float64, dead_inputs=True)
         _, state, _, (path,) = problems.train(tx, params, inputs, pass_value=takes_value(name))
     for hyperparameter, values in path.items():
         assert np.all(np.isfinite(values))
-        late = values[:500] if (name, hyperparameter) in RESTS else values[500:]
-        assert np.mean(np.diff(late) != 0) > 0.5
-    assert int(state.skipped) == int(state.rejected) == 0
+        if (name, hyperparameter) in RESTS:
+            assert np.any(np.diff(values) != 0)
+        else:
+            assert np.mean(np.diff(values[500:]) != 0) > 0.49  # sam moves every other step
+    assert int(state.skipped) == int(state.rejected) == int(state.masked) == 0
 
 
 def test_every_public_optimizer_is_a_row_or_exempt():

@@ -359,6 +359,78 @@ def test_a_hyperparameter_per_leaf_is_a_tower_per_leaf():
             assert_close({name: values[leaf] for name, values in learned.items()}, expected)
 
 
+INSIDE = {
+    "MultiSteps": lambda learning_rate: optax.MultiSteps(optax.adam(learning_rate), 2),
+    "apply_if_finite": lambda learning_rate: optax.apply_if_finite(optax.adam(learning_rate), 3),
+    "a mask": lambda learning_rate: optax.masked(
+        optax.adam(learning_rate), {"w": True, "b": False}
+    ),
+    "moments in bf16": lambda learning_rate: optax.adam(learning_rate, mu_dtype=jnp.bfloat16),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("what", INSIDE)
+def test_wrappers_inside_the_factory_keep_their_meaning(what, dtype):
+    factory = INSIDE[what]
+    tx = jd.hypergradient(factory, optax.sgd(0.0), tune={"learning_rate": 0.1})
+    with jax.enable_x64(dtype == "float64"):
+        params = {"w": jnp.asarray(START, dtype), "b": jnp.ones(2, dtype)}
+        grads = {"w": jnp.asarray(GRADS, dtype), "b": jnp.asarray(OTHERS[:, :2], dtype)}
+        plain = factory(jnp.asarray(0.1, dtype))
+        path, _ = run(tx, params, grads)
+        expected, _ = run(optax.chain(plain), params, grads)
+        tolerance = 2e-2 if "bf16" in what else {"float32": 1e-6, "float64": 1e-12}[dtype]
+        assert_close(path, expected, tolerance)
+
+
+def test_with_multi_steps_inside_only_a_step_that_moved_teaches():
+    tx = jd.hypergradient(INSIDE["MultiSteps"], optax.sgd(0.1), tune={"learning_rate": 0.1})
+    _, states = run(tx, START, GRADS)
+    moved = np.diff(rates(states)[0]) != 0
+    np.testing.assert_array_equal(moved, [False, True, False, True, False, True, False])
+
+
+@jax.custom_vjp
+def doubled(x):
+    return 2 * x
+
+
+doubled.defvjp(lambda x: (2 * x, ()), lambda _, ct: (2 * ct,))
+
+
+def test_a_factory_with_a_custom_vjp_learns_by_reverse_mode_only():
+    factory = lambda learning_rate: optax.sgd(doubled(learning_rate))
+    tx = jd.hypergradient(factory, optax.sgd(0.01), tune={"learning_rate": 0.05})
+    assert "reverse only mode" in jd.describe(tx)
+    plain = jd.hypergradient(optax.sgd, optax.sgd(0.01), tune={"learning_rate": 0.1})
+    path, states = run(tx, START, GRADS)
+    expected, expected_states = run(plain, START, GRADS)
+    assert_close(path, expected, 1e-5)
+    assert_close(2 * rates(states)[0], rates(expected_states)[0], 1e-5)
+
+
+@pytest.mark.parametrize("agents", [1, 3])
+def test_one_can_differentiate_through_the_training_of_a_tower(agents):
+    tx = jd.hypergradient(optax.adam, optax.sgd(0.1), tune={**RATE, "b1": 0.9, "b2": 0.99})
+
+    def loss_after_training(scale):
+        def step(carry, _):
+            params, state = carry
+            updates, state = tx.update(2 * params, state, params)
+            return (params + updates, state), None
+
+        params = jnp.asarray(START) * scale
+        return jnp.sum(jax.lax.scan(step, (params, tx.init(params)), length=5)[0][0] ** 2)
+
+    with jax.enable_x64(True):
+        total = lambda scales: jnp.sum(jax.vmap(loss_after_training)(scales))
+        scales = jnp.linspace(1.0, 2.0, agents)
+        slopes = jax.jit(jax.grad(total))(scales)
+        up, down = (jax.vmap(loss_after_training)(scales + move) for move in (1e-6, -1e-6))
+        np.testing.assert_allclose(slopes, (up - down) / 2e-6, rtol=1e-6)
+
+
 def clean_momentum(learning_rate, b1):
     def update(updates, buffer, params=None):
         buffer = jax.tree.map(lambda b, g: b1 * b + g, buffer, updates)
