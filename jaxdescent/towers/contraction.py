@@ -6,9 +6,10 @@ after it,
     G = (dU/dh)^T g = sum_i g_i dU_i/dh        over all coordinates i of the parameters.
 
 Reverse mode gives every component of G in one pass. Where it meets a while loop, or
-where one dU_i/dh is not finite (the derivative of sqrt at zero, for a gradient
-coordinate that has always been zero), forward mode gives the terms one by one: the
-terms that are not finite are left out and the rest of the sum stands.
+where a term is not finite (a number that overflowed; an outer gradient that is not
+finite), forward mode gives the terms one by one: those that are not finite are left out
+and the rest of the sum stands. Slopes that are singular at zero, as sqrt's, are the
+business of `safe_derivatives`.
 """
 
 import enum

@@ -2,8 +2,7 @@
 
 "Inputs" means all of them: hyperparameters, gradients, inner state, and the parameters
 and extra arguments if the update reads them. Today's parameters in place of the last
-step's would give another state (L2 before momentum drifts by 5e-3 in 100 steps, Prodigy
-by 0.7).
+step's would give another state wherever they enter it: L2 before momentum, Prodigy.
 """
 
 from collections.abc import Callable, Mapping

@@ -14,43 +14,19 @@ from hypothesis import strategies as st
 from optax import contrib
 
 import jaxdescent as jd
-
-GRADS = np.random.default_rng(0).normal(size=(8, 3))
-OTHERS = np.random.default_rng(1).normal(size=(8, 3))
-START = np.array([1.0, -2.0, 0.5])
-RATE = {"learning_rate": 0.1}
-
-
-@functools.cache
-def compiled_step(tx):
-    def step(params, state, grads, extra_args):
-        updates, state = tx.update(grads, state, params, **extra_args)
-        return optax.apply_updates(params, updates), state
-
-    return jax.jit(step)
-
-
-def run(tx, params, grads, **extra_args):
-    """Parameters and state over time, after a step on every row of the gradients."""
-    state, path = jax.jit(tx.init)(params), []
-    for t in range(len(jax.tree.leaves(grads)[0])):
-        row = jax.tree.map(lambda x, t=t: x[t], (grads, extra_args))
-        params, state = compiled_step(tx)(params, state, *row)
-        path.append((params, state))
-    return jax.tree.map(lambda *rows: np.stack(rows), *path)
-
-
-def final(tree):
-    return jax.tree.map(lambda x: x[-1], tree)
-
-
-def rates(states):
-    """The learned rate of every level over time."""
-    return [np.asarray(level["learning_rate"]) for level in jd.hyperparameters(states)]
-
-
-def assert_close(tree, other, tolerance=1e-12):
-    chex.assert_trees_all_close(tree, other, rtol=tolerance, atol=tolerance)
+from tests.towers.stepping import (
+    BAD_ROWS,
+    GRADS,
+    MAKERS,
+    OTHERS,
+    RATE,
+    START,
+    assert_close,
+    final,
+    made,
+    rates,
+    run,
+)
 
 
 def test_sgd_learns_its_log_rate_from_the_inner_product_of_gradients():
@@ -105,28 +81,6 @@ def test_hyper_grads_that_are_not_finite_cost_their_terms_only():
         assert_close(path[2], path[1] - learned * GRADS[2])
     state = final(states)
     assert (int(state.masked), int(state.skipped), int(state.rejected)) == (2, 0, 0)
-
-
-def on_plateau(learning_rate):
-    return optax.chain(optax.adam(learning_rate), contrib.reduce_on_plateau(patience=1))
-
-
-def adam_of_two_levels(hyper_rate):
-    upper = jd.hypergradient(optax.adam, optax.sgd(hyper_rate), tune={"learning_rate": 0.01})
-    return jd.hypergradient(optax.adamw, upper, tune={**RATE, "b2": 0.9, "weight_decay": 1e-2})
-
-
-MAKERS = {
-    "adam": lambda rate: jd.hypergradient(optax.adam, optax.sgd(rate), tune={**RATE, "b1": 0.9}),
-    "two levels": adam_of_two_levels,
-    "reads value": lambda rate: jd.hypergradient(on_plateau, optax.sgd(rate), tune=RATE),
-}
-BAD_ROWS = [[0], [3], [3, 4], [1, 3]]
-
-
-@functools.cache
-def made(name, hyper_rate):
-    return MAKERS[name](hyper_rate)
 
 
 def with_bad_rows(name, bad, rows):
@@ -429,87 +383,3 @@ def test_one_can_differentiate_through_the_training_of_a_tower(agents):
         slopes = jax.jit(jax.grad(total))(scales)
         up, down = (jax.vmap(loss_after_training)(scales + move) for move in (1e-6, -1e-6))
         np.testing.assert_allclose(slopes, (up - down) / 2e-6, rtol=1e-6)
-
-
-def clean_momentum(learning_rate, b1):
-    def update(updates, buffer, params=None):
-        buffer = jax.tree.map(lambda b, g: b1 * b + g, buffer, updates)
-        return jax.tree.map(lambda b: -learning_rate * b, buffer), buffer
-
-    return optax.GradientTransformation(partial(jax.tree.map, jnp.zeros_like), update)
-
-
-@pytest.mark.parametrize(
-    ("dtype", "start"), [(jnp.float32, jd.per_leaf(0.1)), (jnp.bfloat16, jd.positive(0.1))]
-)
-def test_our_own_code_is_clean_under_strict_dtype_promotion(dtype, start):
-    descent = optax.stateless(lambda updates, _: jax.tree.map(lambda g: -0.125 * g, updates))
-    tune = {"learning_rate": start, "b1": 0.9}
-    upper = jd.hypergradient(clean_momentum, descent, tune={"learning_rate": 0.1, "b1": 0.9})
-    tx = jd.hypergradient(clean_momentum, upper, tune=tune)
-    grads = jnp.asarray(GRADS, dtype)
-    with jax.numpy_dtype_promotion("strict"):
-        path, states = run(tx, jnp.asarray(START, dtype), grads, hyper_grads=grads, value=SCALES)
-    assert path.dtype == dtype
-    assert all(np.ptp(rate) > 0 for rate in rates(states))
-
-
-@pytest.mark.parametrize(
-    ("dtypes", "expected"),
-    [
-        (["bfloat16"], "float32"),
-        (["float16", "float32"], "float32"),
-        (["complex64"], "float32"),
-        (["bfloat16", "float64"], "float64"),
-        (["complex128"], "float64"),
-    ],
-    ids=str,
-)
-def test_hyperparameters_are_single_unless_a_parameter_is_double(dtypes, expected):
-    tx = jd.hypergradient(optax.adam, optax.sgd(0.1), tune={**RATE, "b1": jd.per_leaf(0.9)})
-    step = lambda params: tx.update(params, tx.init(params))
-    with jax.enable_x64(True):
-        params = [jnp.ones(2, dtype) for dtype in dtypes]
-        updates, state = jax.eval_shape(step, params)
-        (learned,) = jax.eval_shape(jd.hyperparameters, state)
-    assert [u.dtype for u in updates] == dtypes
-    assert {x.dtype for x in jax.tree.leaves(learned)} == {jnp.dtype(expected)}
-
-
-def with_an_empty_leaf(x):
-    return {"x": x, "empty": jnp.zeros((*x.shape[:-1], 0, 3))}
-
-
-ODD_PARAMETERS = {
-    "a leaf without elements": (with_an_empty_leaf, 0.1),
-    "a leaf without elements, per leaf": (with_an_empty_leaf, jd.per_leaf(0.1)),
-    "a leaf that is None": (lambda x: {"x": x, "none": None}, 0.1),
-    "a leaf that is None, per leaf": (lambda x: {"x": x, "none": None}, jd.per_leaf(0.1)),
-    "scalars": (lambda x: {"x": [x[..., i] for i in range(3)]}, 0.1),
-    "one array, per leaf": (lambda x: x, jd.per_leaf(0.1)),
-}
-
-
-@pytest.mark.parametrize("what", ODD_PARAMETERS)
-def test_odd_parameters_train_like_the_same_numbers_in_one_array(what):
-    arrange, start = ODD_PARAMETERS[what]
-    tune = {"learning_rate": start, "b1": 0.9}
-    tx = jd.hypergradient(optax.adam, optax.sgd(0.01), tune=tune)
-    path, states = run(tx, arrange(START), arrange(GRADS))
-    expected, expected_states = run(made("adam", 0.01), START, GRADS)
-    numbers = path["x"] if isinstance(path, dict) else path
-    assert_close(np.stack(numbers, 1) if what == "scalars" else numbers, expected, 1e-5)
-    b1 = lambda states: jd.hyperparameters(states)[0]["b1"]
-    assert_close(b1(states), b1(expected_states), 1e-5)
-
-
-@pytest.mark.parametrize("start", [0.1, jd.per_leaf(0.1)], ids=["shared", "per leaf"])
-def test_no_parameters_at_all_leave_everything_where_it_is(start):
-    tx = jd.hypergradient(optax.adam, optax.adam(0.1), tune={"learning_rate": start, "b1": 0.9})
-    state = tx.init({})
-    for count in (1, 2):
-        updates, state = jax.jit(tx.update)({}, state, {})
-        assert updates == {}
-        assert int(state.hyper_state[0].count) == count
-    np.testing.assert_allclose(jd.hyperparameters(state)[0]["b1"], 0.9, rtol=1e-6)
-    assert (int(state.skipped), int(state.masked), int(state.rejected)) == (0, 0, 0)
