@@ -24,7 +24,7 @@ _PAGE = """\
   table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
   th, td { text-align: right; padding: .2rem .8rem; border-bottom: 1px solid #ddd; }
   th:first-child, td:first-child { text-align: left; }
-  dt { font-weight: 600; } dd { margin: 0 0 .4rem; overflow-wrap: anywhere; }
+  dt { font-weight: 600; break-after: avoid; } dd { margin: 0 0 .4rem; overflow-wrap: anywhere; }
   .facts { columns: 22rem 2; font-size: .9rem; }
 </style>
 </head>
