@@ -9,7 +9,7 @@ space by Adam, whose own rate of 0.05 is what the next level learns.
 import dataclasses
 import os
 from collections.abc import Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -155,17 +155,18 @@ def _train(lines: Sequence[Line], settings: Settings, run: runner.Run) -> list[O
 
     epochs = EPOCHS[settings.scale]
     steps = len(data.train.labels) // BATCH_SIZE
-    programs: dict[tuple[str, int], tuple[Any, runner.Program]] = {}
+
+    @cache
+    def program_of(family: str, height: int) -> tuple[Any, runner.Program]:
+        tx = optimizer(family, height)
+        carry = networks, jax.eval_shape(jax.vmap(tx.init), networks)
+        advance = _epoch(loss_of, tx, data.train, keys)
+        return tx, runner.Program(advance, carry, steps_per_chunk=steps)
+
     outcomes = []
     with runner.Progress(total=len(lines) * epochs * steps) as progress:
         for line in lines:
-            structure = line.family, line.height
-            if structure not in programs:
-                tx = optimizer(*structure)
-                start = (networks, jax.vmap(tx.init)(networks))
-                advance = _epoch(loss_of, tx, data.train, keys)
-                programs[structure] = tx, runner.Program(advance, start, steps_per_chunk=steps)
-            tx, program = programs[structure]
+            tx, program = program_of(line.family, line.height)
             state = _starting_from(jax.vmap(tx.init)(networks), line.start)
             carry = jax.tree.map(jnp.copy, (networks, state))
             losses, rates, speeds = [], [], []

@@ -15,8 +15,8 @@ def all_true(flags: list[jax.Array]) -> jax.Array:
     together = jnp.stack(flags)
     if len(flags) <= _FEW:
         return jnp.all(together)
-    # XLA would fuse a reduction of n flags into each of its n uses: 40 leaves compiled for
-    # half a minute. It does not fuse a sort, and false sorts first.
+    # XLA would fuse a reduction of n flags into each of its n uses, a program that grows with
+    # the square of n. It does not fuse a sort, and false sorts first.
     return jnp.sort(together)[0]
 
 

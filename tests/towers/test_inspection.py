@@ -12,6 +12,7 @@ from optax import contrib
 
 import jaxdescent as jd
 from tests.towers import problems
+from tests.towers.stepping import compiled_step
 
 PARAMS = {"w": np.linspace(-1.0, 1.0, 6).reshape(2, 3), "b": np.array([0.3, -0.2, 0.9])}
 GRADS = [
@@ -22,15 +23,6 @@ GRADS = [
 
 def single(tree):
     return jax.tree.map(jnp.float32, tree)
-
-
-@functools.cache
-def compiled_step(tx):
-    def step(params, state, grads, extra_args):
-        updates, state = tx.update(grads, state, params, **extra_args)
-        return optax.apply_updates(params, updates), state
-
-    return jax.jit(step)
 
 
 def steps(tx, params, state, grads, **extra_args):
