@@ -1,0 +1,70 @@
+"""MedMNIST: small medical images with labels, in published training, validation and test parts.
+
+One npz archive for each set, with `train_images`, `train_labels` and the same for `val_` and
+`test_`. Read here are the flat sets with one label an image; ChestMNIST has fourteen.
+
+Source: J. Yang et al., "MedMNIST v2 - A large-scale lightweight benchmark for 2D and 3D
+biomedical image classification", Scientific Data 10, 2023.
+"""
+
+import os
+
+from experiments.data import files, images
+from experiments.data.dataset import Dataset
+
+CLASSES = {
+    "pathmnist": 9,
+    "dermamnist": 7,
+    "octmnist": 4,
+    "pneumoniamnist": 2,
+    "retinamnist": 5,
+    "breastmnist": 2,
+    "bloodmnist": 8,
+    "tissuemnist": 8,
+    "organamnist": 11,
+    "organcmnist": 11,
+    "organsmnist": 11,
+}
+SIZES = (28, 64, 128, 224)
+
+
+def load(name: str, data_dir: str | os.PathLike[str] | None = None, *, size: int = 28) -> Dataset:
+    """One of the sets from its archive: `NAME.npz`, or `NAME_SIZE.npz` for the larger images.
+
+    Images are uint8[n, size, size, 1] or uint8[n, size, size, 3] from 0 to 255, labels
+    i32[n] from 0. The parts are the published ones.
+
+    Args:
+      name: one of `CLASSES`, such as "pneumoniamnist".
+      data_dir: the folder; None for the environment's `JAXDESCENT_DATA`.
+      size: pixels a side, 28, 64, 128 or 224.
+
+    Raises:
+      DataError: the file is missing or is not what it should be.
+      ValueError: there is no such name or size.
+    """
+    if name not in CLASSES:
+        raise ValueError(f"name must be one of {', '.join(CLASSES)}, got {name!r}")
+    if size not in SIZES:
+        raise ValueError(f"size must be one of {', '.join(map(str, SIZES))}, got {size!r}")
+    licence = "CC BY-NC 4.0" if name == "dermamnist" else "CC BY 4.0"
+    source = f"MedMNIST v2, {name} (J. Yang et al., 2023; medmnist.com; {licence})"
+    file = files.find(data_dir, f"{name}.npz" if size == 28 else f"{name}_{size}.npz", source)
+    prefixes = ("train", "val", "test")
+    keys = [f"{prefix}_{kind}" for prefix in prefixes for kind in ("images", "labels")]
+    arrays = file.arrays(keys)
+    train, validation, test = (
+        images.labelled(
+            file,
+            arrays[f"{prefix}_images"],
+            arrays[f"{prefix}_labels"],
+            shapes=[(size, size), (size, size, 3)],
+            classes=CLASSES[name],
+            part=prefix,
+        )
+        for prefix in prefixes
+    )
+    channels = {part.inputs.shape[-1] for part in (train, validation, test)}
+    if len(channels) > 1:
+        raise file.error("its three parts must all be grey or all be coloured")
+    return Dataset.from_parts(name, (train, validation, test), CLASSES[name], source)

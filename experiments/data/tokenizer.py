@@ -1,0 +1,322 @@
+"""Tokenisers: from text to whole numbers and back, by characters, bytes or byte pairs.
+
+`decode(encode(text)) == text` for each of them: by characters if all are known, by bytes and
+byte pairs for any text. Byte pairs start from the 256 bytes and join, over and over, the
+pair that is the most frequent in the text trained on.
+
+Source: R. Sennrich, B. Haddow, A. Birch, "Neural Machine Translation of Rare Words with
+Subword Units", ACL 2016; over bytes: A. Radford et al., "Language Models are Unsupervised
+Multitask Learners", 2019.
+
+One file for the three, since they are one protocol and are saved and made again together.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+
+
+class Tokenizer(Protocol):
+    """What every tokeniser does."""
+
+    @property
+    def vocabulary_size(self) -> int:
+        """How many tokens there are; they are numbered from 0."""
+        ...
+
+    def encode(self, text: str) -> np.ndarray:
+        """The tokens of a text: uint16[n], or i32[n] for more than 65,536 of them.
+
+        Raises:
+          ValueError: the text has a character that the tokeniser cannot express.
+        """
+        ...
+
+    def decode(self, tokens: Any) -> str:
+        """The text of tokens, integers [n].
+
+        Raises:
+          ValueError: a token is out of range.
+        """
+        ...
+
+    def to_dict(self) -> dict[str, Any]:
+        """What `from_dict` makes the same tokeniser from; JSON can hold it."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Characters:
+    """A token for each known character (Unicode code point), in their order.
+
+    Example:
+      >>> tokenizer = Characters.of("hello")
+      >>> tokenizer.characters, tokenizer.encode("hole").tolist()
+      ('ehlo', [1, 3, 2, 0])
+      >>> tokenizer.decode([1, 0, 2, 2, 3])
+      'hello'
+    """
+
+    characters: str
+    """The known characters, each once, sorted by code point."""
+
+    def __post_init__(self) -> None:
+        if not self.characters or list(self.characters) != sorted(set(self.characters)):
+            raise ValueError(
+                "characters must be one or more, sorted and each once, "
+                f"got {_shortened(self.characters)}"
+            )
+
+    @classmethod
+    def of(cls, text: str) -> "Characters":
+        """A tokeniser that knows the characters of a text.
+
+        Raises:
+          ValueError: the text is empty.
+        """
+        return cls("".join(sorted(set(text))))
+
+    @property
+    def vocabulary_size(self) -> int:
+        """How many characters are known."""
+        return len(self.characters)
+
+    @cached_property
+    def _known(self) -> np.ndarray:
+        return _code_points(self.characters)
+
+    def encode(self, text: str) -> np.ndarray:
+        """The tokens of a text of known characters.
+
+        Raises:
+          ValueError: a character is unknown; it is named with its position.
+        """
+        points = _code_points(text)
+        tokens = np.searchsorted(self._known, points).clip(max=self.vocabulary_size - 1)
+        unknown = np.flatnonzero(self._known[tokens] != points)
+        if unknown.size:
+            at = int(unknown[0])
+            raise ValueError(
+                f"text must be made of the {self.vocabulary_size} known characters, "
+                f"got {text[at]!r} (U+{ord(text[at]):04X}) at position {at}"
+            )
+        return tokens.astype(_dtype(self.vocabulary_size))
+
+    def decode(self, tokens: Any) -> str:
+        """The text of tokens.
+
+        Raises:
+          ValueError: a token is out of range.
+        """
+        points = self._known[_checked(tokens, self.vocabulary_size)]
+        return points.tobytes().decode("utf-32-le", "surrogatepass")
+
+    def to_dict(self) -> dict[str, Any]:
+        """What `from_dict` makes the same tokeniser from."""
+        return {"kind": "character", "characters": self.characters}
+
+
+@dataclasses.dataclass(frozen=True)
+class Bytes:
+    """A token for each byte of the UTF-8 text.
+
+    Decoding takes any bytes: what is not UTF-8, as a model may say, becomes U+FFFD.
+
+    Example:
+      >>> Bytes().encode("né").tolist(), Bytes().decode([110, 195, 169])
+      ([110, 195, 169], 'né')
+    """
+
+    @property
+    def vocabulary_size(self) -> int:
+        """256."""
+        return 256
+
+    def encode(self, text: str) -> np.ndarray:
+        """The bytes of a text.
+
+        Raises:
+          ValueError: the text has a lone surrogate, which UTF-8 cannot express.
+        """
+        return np.frombuffer(text.encode("utf-8"), np.uint8).astype(np.uint16)
+
+    def decode(self, tokens: Any) -> str:
+        """The text of bytes.
+
+        Raises:
+          ValueError: a token is out of range.
+        """
+        tokens = _checked(tokens, 256).astype(np.uint8)
+        return tokens.tobytes().decode("utf-8", "replace")
+
+    def to_dict(self) -> dict[str, Any]:
+        """What `from_dict` makes the same tokeniser from."""
+        return {"kind": "byte"}
+
+
+@dataclasses.dataclass(frozen=True)
+class BytePairs:
+    """A token for each byte, and for each of the pairs that training joined.
+
+    Needs the package `tokenizers`: `pip install 'jaxdescent[text]'`. Joins stay within what
+    GPT-2's pattern takes for a word, a number, punctuation or white space. Decoding takes
+    any tokens: what is not UTF-8 becomes U+FFFD.
+
+    Example:
+      >>> tokenizer = BytePairs.trained_on("abab", vocabulary_size=258)
+      >>> tokenizer.encode("ababab").tolist()
+      [257, 256]
+      >>> tokenizer.decode(tokenizer.encode("Ça alors"))
+      'Ça alors'
+    """
+
+    definition: str
+    """The tokeniser in the JSON of the package `tokenizers`."""
+
+    def __post_init__(self) -> None:
+        # A definition that cannot be read is refused now, not at the first text.
+        _ = self._tokenizer
+
+    @classmethod
+    def trained_on(cls, text: str, vocabulary_size: int) -> "BytePairs":
+        """A tokeniser that joins the pairs of a text.
+
+        Args:
+          text: what to count pairs in.
+          vocabulary_size: tokens wanted, 256 or more; a short text has fewer pairs to join.
+
+        Raises:
+          ImportError: the package `tokenizers` is missing.
+          ValueError: the size is below 256, or the text has a lone surrogate.
+        """
+        if vocabulary_size < 256:
+            raise ValueError(
+                f"vocabulary_size must be in [256, inf), got {vocabulary_size!r}; "
+                "each byte has a token"
+            )
+        package = _package()
+        text.encode("utf-8")
+        byte_level = package.pre_tokenizers.ByteLevel
+        tokenizer = package.Tokenizer(package.models.BPE())
+        tokenizer.pre_tokenizer = byte_level(add_prefix_space=False)
+        tokenizer.decoder = package.decoders.ByteLevel()
+        trainer = package.trainers.BpeTrainer(
+            vocab_size=vocabulary_size,
+            initial_alphabet=sorted(byte_level.alphabet()),
+            show_progress=False,
+        )
+        tokenizer.train_from_iterator([text], trainer)
+        return cls(json.dumps(json.loads(tokenizer.to_str())))
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        package = _package()
+        # The package raises bare Exception for a definition that it cannot read.
+        try:
+            return package.Tokenizer.from_str(self.definition)
+        except Exception as error:
+            raise ValueError(
+                f"definition must be JSON of the package tokenizers, got "
+                f"{_shortened(self.definition)}: {error}"
+            ) from error
+
+    @cached_property
+    def vocabulary_size(self) -> int:
+        """256, and one more for each pair joined."""
+        return self._tokenizer.get_vocab_size()
+
+    def encode(self, text: str) -> np.ndarray:
+        """The tokens of a text.
+
+        Raises:
+          ValueError: the text has a lone surrogate, which UTF-8 cannot express.
+        """
+        text.encode("utf-8")
+        return np.array(self._tokenizer.encode(text).ids, _dtype(self.vocabulary_size))
+
+    def decode(self, tokens: Any) -> str:
+        """The text of tokens.
+
+        Raises:
+          ValueError: a token is out of range.
+        """
+        tokens = _checked(tokens, self.vocabulary_size)
+        return self._tokenizer.decode(tokens.tolist(), skip_special_tokens=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What `from_dict` makes the same tokeniser from."""
+        return {"kind": "byte_pair", "definition": json.loads(self.definition)}
+
+
+KINDS = ("character", "byte", "byte_pair")
+
+
+def from_dict(saved: Mapping[str, Any]) -> Tokenizer:
+    """The tokeniser that `to_dict` described.
+
+    Raises:
+      ImportError: it is of byte pairs, and the package `tokenizers` is missing.
+      ValueError: it describes none.
+
+    Example:
+      >>> from_dict(Characters.of("abc").to_dict())
+      Characters(characters='abc')
+    """
+    match saved:
+        case {"kind": "character", "characters": str(characters)}:
+            return Characters(characters)
+        case {"kind": "byte"}:
+            return Bytes()
+        case {"kind": "byte_pair", "definition": dict(definition)}:
+            return BytePairs(json.dumps(definition))
+    raise ValueError(
+        f"saved must be what to_dict of a tokeniser returned, of kind {', '.join(KINDS)}, "
+        f"got {_shortened(saved)}"
+    )
+
+
+def _package() -> Any:
+    """Hugging Face's `tokenizers`, imported where it is needed since it is an extra."""
+    try:
+        import tokenizers
+        from tokenizers import decoders, models, pre_tokenizers, trainers  # noqa: F401
+    except ImportError as error:
+        raise ImportError(
+            "byte pairs need the package tokenizers: pip install 'jaxdescent[text]'"
+        ) from error
+    return tokenizers
+
+
+def _code_points(text: str) -> np.ndarray:
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
+
+
+def _dtype(vocabulary_size: int) -> type[np.integer]:
+    return np.uint16 if vocabulary_size <= 2**16 else np.int32
+
+
+def _checked(tokens: Any, vocabulary_size: int) -> np.ndarray:
+    """Tokens as an array; a negative one must not count from the end."""
+    array = np.asarray(tokens)
+    if not array.size:
+        return np.zeros(0, np.int32)
+    if not np.issubdtype(array.dtype, np.integer) or array.ndim != 1:
+        raise ValueError(
+            f"tokens must be integers of shape (n,), got {array.dtype} of shape {array.shape}"
+        )
+    wrong = np.flatnonzero((array < 0) | (array >= vocabulary_size))
+    if wrong.size:
+        raise ValueError(
+            f"tokens must be in [0, {vocabulary_size - 1}], got {array[wrong[0]]} "
+            f"at position {wrong[0]}"
+        )
+    return array
+
+
+def _shortened(value: Any) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= 60 else shown[:57] + "..."

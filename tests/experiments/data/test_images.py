@@ -1,0 +1,91 @@
+"""Labelled images are looked at before they are believed."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from experiments.data import images
+from experiments.data.files import File
+from tests.experiments.data.disk import pictures, refused
+
+FILE = File(Path("pictures"), "the fields")
+LABELS = File(Path("labels"), "the fields")
+
+
+def labelled(pixels, labels, **options):
+    options = {"shapes": [(4, 5), (4, 5, 3)], "classes": 3, **options}
+    return images.labelled(FILE, pixels, np.asarray(labels), **options)
+
+
+@pytest.mark.parametrize("channels", [(), (3,)])
+@pytest.mark.parametrize("column", [True, False])
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64])
+def test_images_get_a_channel_axis_and_labels_one_axis(channels, column, dtype):
+    pixels = pictures(3, 4, 5, *channels)
+    labels = np.array([2, 0, 1], dtype)
+    split = labelled(pixels, labels[:, None] if column else labels)
+    assert split.inputs.shape == (3, 4, 5, *(channels or (1,)))
+    np.testing.assert_array_equal(split.inputs.reshape(pixels.shape), pixels)
+    assert split.targets.tolist() == [2, 0, 1]
+    assert split.targets.dtype == np.int32
+
+
+@pytest.mark.parametrize(
+    ("pixels", "words"),
+    [
+        (pictures(3, 4, 4), ["(n, 4, 5)", "(3, 4, 4)"]),
+        (pictures(3, 4, 5, 4), ["(n, 4, 5, 3)", "(3, 4, 5, 4)"]),
+        (pictures(3, 4, 5).astype(np.float32), ["uint8", "float32"]),
+        (np.uint8(3), ["()"]),
+        (pictures(0, 4, 5), ["at least one"]),
+    ],
+)
+def test_images_of_the_wrong_form_are_refused(pixels, words):
+    with refused("pictures", "val images", *words):
+        labelled(pixels, [0, 1, 2], part="val")
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        ([0, 1], ["3 images", "got 2"]),
+        ([0, 1, 2, 0], ["3 images", "got 4"]),
+        ([0, 3, 1], ["[0, 2]", "got 3", "position 1"]),
+        ([0, 1, -1], ["[0, 2]", "got -1", "position 2"]),
+        ([0.0, 1.0, 2.0], ["integers", "float64"]),
+        ([[0, 1], [1, 0], [0, 0]], ["(n, 1)", "(3, 2)"]),
+        (np.zeros((3, 1, 1), int), ["(n, 1)", "(3, 1, 1)"]),
+        (1, ["(n,)", "()"]),
+        (["a", "b", "c"], ["integers"]),
+        ([2**64, 0, 1], ["integers", "object"]),
+    ],
+)
+def test_labels_of_the_wrong_form_are_refused(labels, words):
+    with refused("pictures", "labels must be", *words):
+        labelled(pictures(3, 4, 5), labels)
+
+
+def test_labels_from_another_file_are_refused_by_its_name():
+    with refused("labels", "3 images of pictures"):
+        images.labelled(
+            FILE,
+            pictures(3, 4, 5),
+            np.array([0]),
+            shapes=[(4, 5)],
+            classes=3,
+            labels_file=LABELS,
+        )
+
+
+def test_the_last_of_each_class_are_marked_in_proportion():
+    labels = np.random.default_rng(0).integers(0, 5, 1000)
+    marked = images.last_of_each_class(labels, 10)
+    for label in range(5):
+        members = np.flatnonzero(labels == label)
+        count = len(members) // 10
+        np.testing.assert_array_equal(np.flatnonzero(marked & (labels == label)), members[-count:])
+
+
+def test_a_class_of_few_gives_none():
+    assert not images.last_of_each_class(np.array([0] * 9 + [1] * 5), 10).any()
