@@ -15,8 +15,16 @@ may be a tower again:
                            read and write the values in use
     inner_state, freeze    go back to the plain optimizer
     describe               what a tower is made of
+
+A *footprint* is what a computation costs: its FLOPs, its energy and its carbon, each number
+with how it came about:
+
+    footprint.flops        counts a function's FLOPs without running it
+    footprint.meter        tells time and energy of a stretch of a program
+    footprint.carbon       turns energy into grams of CO2e on a grid that you name
 """
 
+from jaxdescent import footprint as footprint
 from jaxdescent.towers import HypergradientState as HypergradientState
 from jaxdescent.towers import describe as describe
 from jaxdescent.towers import freeze as freeze

@@ -1,0 +1,109 @@
+"""From FLOPs to joules and from joules to grams of CO2e, never without the factor used.
+
+    energy = FLOPs x J/FLOP        carbon = energy x g CO2e/kWh
+
+Neither factor has a default. Joules per FLOP spread over orders of magnitude with hardware,
+precision and utilisation, and grids from 30 to 1000 g CO2e/kWh (yearly means, Norway and the
+dearest of codecarbon 3.3.2); a default would
+print a guess as if it were a fact. Both are in the result, with their interval.
+
+What energy leaves out, carbon leaves out: power supplies, cooling (multiply the energy by the
+building's PUE) and the making of the machine.
+"""
+
+from typing import Any
+
+from jaxdescent.footprint.counting import Flops
+from jaxdescent.footprint.quantities import Interval, Quantity, interval
+
+_JOULES_PER_KWH = 3.6e6
+
+
+def carbon(energy: Quantity, *, grid_intensity: Any) -> Quantity:
+    """The carbon dioxide equivalent of an energy, on a grid that the caller names.
+
+    Args:
+      energy: in joules, such as `Footprint.energy`.
+      grid_intensity: g CO2e/kWh: a number, `(low, high)`, `(low, value, high)`, or the
+        quantity that `jd.footprint.grid_intensity` returns. There is no default.
+
+    Returns:
+      A quantity in g CO2e that names the intensity and how the energy came about.
+
+    Raises:
+      TypeError: `energy` is no quantity in joules, or `grid_intensity` no number.
+      ValueError: `grid_intensity` is negative, not finite, or not ascending.
+
+    Example:
+      >>> from jaxdescent.footprint.quantities import Quantity
+      >>> hour = Quantity(3.6e5, 1.8e5, 7.2e5, "J", "estimated: CPU time x 4 W a core")
+      >>> print(carbon(hour, grid_intensity=(50, 60)))
+      5.5 g CO2e (2.5 to 12; estimated: 55 (50 to 60) g CO2e/kWh x energy (estimated: CPU time
+      x 4 W a core))
+    """
+    if not isinstance(energy, Quantity) or energy.unit != "J":
+        raise TypeError(f"energy must be a Quantity in J, got {energy!r}")
+    factor, constants = _factor("grid_intensity", grid_intensity, "g CO2e/kWh")
+    return energy.times(
+        [number / _JOULES_PER_KWH for number in factor],
+        *constants,
+        unit="g CO2e",
+        how=f"estimated: {_shown(factor)} g CO2e/kWh x energy ({_inner(energy)})",
+    )
+
+
+def energy_from_flops(flops: Any, *, joules_per_flop: Any) -> Quantity:
+    """An energy from a count of FLOPs, at a price that the caller names.
+
+    Args:
+      flops: what `jd.footprint.flops` returned (its total), a quantity in FLOP, or a number.
+      joules_per_flop: J/FLOP: a number, `(low, high)` or `(low, value, high)`, of this
+        hardware at this precision and utilisation. There is no default.
+
+    Returns:
+      A quantity in joules that names the price and how the FLOPs came about.
+
+    Raises:
+      TypeError: `flops` is none of these, or `joules_per_flop` no number.
+      ValueError: `joules_per_flop` or `flops` is negative, not finite, or not ascending.
+
+    Example:
+      >>> print(energy_from_flops(2e12, joules_per_flop=(1e-12, 1e-11)))
+      11 J (2 to 20; estimated: 5.5e-12 (1e-12 to 1e-11) J/FLOP x FLOPs (estimated: given))
+    """
+    if isinstance(flops, Flops):
+        flops = flops.quantity()
+    if not isinstance(flops, Quantity):
+        low, value, high = interval("flops", flops)
+        flops = Quantity(value, low, high, "FLOP", "estimated: given")
+    if flops.unit != "FLOP":
+        raise TypeError(f"flops must be Flops, a Quantity in FLOP or a number, got {flops!r}")
+    factor, constants = _factor("joules_per_flop", joules_per_flop, "J/FLOP")
+    return flops.times(
+        factor,
+        *constants,
+        unit="J",
+        how=f"estimated: {_shown(factor)} J/FLOP x FLOPs ({_inner(flops)})",
+    )
+
+
+def _factor(name: str, given: Any, unit: str) -> tuple[Interval, tuple[str, ...]]:
+    """The interval of a factor, and what to say about it."""
+    if not isinstance(given, Quantity):
+        factor = interval(name, given)
+        return factor, (f"{name} = {_shown(factor)} {unit} (given)",)
+    if given.unit != unit:
+        raise TypeError(f"{name} must be in {unit}, got {given!r}")
+    factor = interval(name, (given.low, given.value, given.high))
+    return factor, (f"{name} = {_shown(factor)} {unit} ({given.how})", *given.constants)
+
+
+def _inner(quantity: Quantity) -> str:
+    """How a quantity came about, for use in another's: a plus joins origins of a sum only."""
+    return quantity.how.replace(" + ", ", ")
+
+
+def _shown(factor: Interval) -> str:
+    if factor.low == factor.high:
+        return f"{factor.value:g}"
+    return f"{factor.value:g} ({factor.low:g} to {factor.high:g})"

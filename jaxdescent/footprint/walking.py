@@ -1,0 +1,208 @@
+"""How often each operation of a jaxpr runs.
+
+scan          its length times the body
+cond          one branch: the dearest, and for the interval the least and the most
+while         unknown, unless the caller says how often it turns
+shard_map     the body times the devices, each of which runs it
+calls         what they call: jit, remat, custom_jvp, custom_vjp, linear solves
+"""
+
+import dataclasses
+import functools
+import math
+import operator
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jax.extend import core
+
+from jaxdescent.footprint import operations
+from jaxdescent.footprint.quantities import Quantity
+
+
+class Kinds(NamedTuple):
+    """FLOPs by how well they are known."""
+
+    dense: int
+    elementwise: int
+    estimated: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Tally:
+    """FLOPs by kind and primitive, and how often each unknown thing is met."""
+
+    flops: Counter[tuple[str, str]] = dataclasses.field(default_factory=Counter)
+    unknown: Counter[str] = dataclasses.field(default_factory=Counter)
+
+    def __add__(self, other: "Tally") -> "Tally":
+        return Tally(self.flops + other.flops, self.unknown + other.unknown)
+
+    def times(self, factor: int) -> "Tally":
+        """All of it so many times."""
+        scaled = ({k: n * factor for k, n in part.items()} for part in (self.flops, self.unknown))
+        return Tally(*map(Counter, scaled))
+
+    def kinds(self) -> Kinds:
+        """The FLOPs of each kind, over all primitives."""
+        totals = dict.fromkeys(Kinds._fields, 0)
+        for (kind, _), number in self.flops.items():
+            totals[kind] += number
+        return Kinds(**totals)
+
+
+def dearest(branches: list[Tally]) -> Tally:
+    """The branch with the most FLOPs, and what is unknown in any of them."""
+    chosen = max(branches, key=lambda branch: sum(branch.kinds()))
+    unknown = functools.reduce(operator.or_, (branch.unknown for branch in branches))
+    return Tally(chosen.flops, unknown)
+
+
+def least(branches: list[Tally]) -> Tally:
+    """The least of each kind in any branch."""
+    return _of_each_kind(min, branches)
+
+
+def most(branches: list[Tally]) -> Tally:
+    """The most of each kind in any branch."""
+    return _of_each_kind(max, branches)
+
+
+def _of_each_kind(choose: Callable[..., int], branches: list[Tally]) -> Tally:
+    columns = zip(*(branch.kinds() for branch in branches), strict=True)
+    chosen = zip(Kinds._fields, map(choose, columns), strict=True)
+    return Tally(Counter({(kind, "cond"): number for kind, number in chosen}))
+
+
+# Primitives that run an inner jaxpr once, whatever the parameter is called that holds it.
+_CALLS = """
+    call closed_call composite custom_jvp_call custom_partitioning custom_vjp_call
+    custom_vmap_call jit linear_call remat2 run_state
+"""
+_INNER = ("jaxpr", "call_jaxpr", "callee", "call")
+
+
+def tally(
+    jaxpr: core.Jaxpr,
+    while_trips: int | Sequence[int] | None,
+    choose: Callable[[list[Tally]], Tally],
+) -> Tally:
+    """Counts a jaxpr and all that is inside.
+
+    Args:
+      jaxpr: the program.
+      while_trips: how often a `while` turns, or each of them in the order of the walk.
+      choose: of the branches of a `cond`.
+
+    Raises:
+      TypeError: `while_trips` is no integer or sequence of them.
+      ValueError: one is negative, or there are not as many as loops.
+    """
+    trips = _trips(while_trips)
+    counted = _Walk(trips, choose).jaxpr(jaxpr)
+    if trips.each is not None and trips.met != len(trips.each):
+        raise ValueError(
+            f"while_trips must have a number for each of the {trips.met} while loops, got "
+            f"{while_trips!r}"
+        )
+    return counted
+
+
+@dataclasses.dataclass
+class _Trips:
+    """Hands out the turns of each `while` in the order in which they are met."""
+
+    of_all: int | None
+    each: tuple[int, ...] | None
+    met: int = 0
+
+    def next(self) -> int | None:
+        self.met += 1
+        if self.each is None:
+            return self.of_all
+        return self.each[self.met - 1] if self.met <= len(self.each) else 0
+
+
+def _trips(given: Any) -> _Trips:
+    if given is None:
+        return _Trips(None, None)
+    if _is_integer(given):
+        return _Trips(_not_negative(given), None)
+    if not isinstance(given, (list, tuple)) or not all(map(_is_integer, given)):
+        raise TypeError(f"while_trips must be an integer or a sequence of them, got {given!r}")
+    return _Trips(None, tuple(map(_not_negative, given)))
+
+
+def _is_integer(given: Any) -> bool:
+    return isinstance(given, (int, np.integer)) and not isinstance(given, bool)
+
+
+def _not_negative(given: Any) -> int:
+    if given < 0:
+        raise ValueError(f"while_trips must be at least 0, got {given!r}")
+    return int(given)
+
+
+class _Walk(NamedTuple):
+    """Counts a jaxpr and all that is inside."""
+
+    trips: _Trips
+    choose: Callable[[list[Tally]], Tally]
+
+    def jaxpr(self, jaxpr: Any) -> Tally:
+        equations = getattr(jaxpr, "jaxpr", jaxpr).eqns  # closed or not
+        return sum(map(self.equation, equations), start=Tally())
+
+    def equation(self, eqn: core.JaxprEqn) -> Tally:
+        name = eqn.primitive.name
+        if name in _CALLS.split():
+            return self.jaxpr(next(eqn.params[key] for key in _INNER if key in eqn.params))
+        if name in _CONTROL:
+            return _CONTROL[name](self, eqn)
+        cost = operations.cost(eqn)
+        if cost is None:
+            return Tally(unknown=Counter([_label(eqn)]))
+        return Tally(Counter({(cost.kind, name): cost.flops}))
+
+    def scan(self, eqn: core.JaxprEqn) -> Tally:
+        return self.jaxpr(eqn.params["jaxpr"]).times(eqn.params["length"])
+
+    def cond(self, eqn: core.JaxprEqn) -> Tally:
+        return self.choose([self.jaxpr(branch) for branch in eqn.params["branches"]])
+
+    def while_loop(self, eqn: core.JaxprEqn) -> Tally:
+        trips = self.trips.next()
+        test, body = (self.jaxpr(eqn.params[key]) for key in ("cond_jaxpr", "body_jaxpr"))
+        if trips is not None:
+            return test.times(trips + 1) + body.times(trips)
+        trip = test + body
+        if not sum(trip.kinds()):  # then their number does not matter
+            return Tally(unknown=trip.unknown)
+        shown = Quantity.exact(sum(trip.kinds()), "FLOP", "counted: jaxpr").shown()
+        loop = Counter([f"a while loop of unknown trips, {shown} a trip"])
+        return Tally(unknown=loop + trip.unknown)
+
+    def shard_map(self, eqn: core.JaxprEqn) -> Tally:
+        sizes = eqn.params["mesh"].shape
+        devices = math.prod(sizes[axis] for axis in eqn.params["newly_manual_axes"])
+        return self.jaxpr(eqn.params["jaxpr"]).times(devices)
+
+    def linear_solve(self, eqn: core.JaxprEqn) -> Tally:
+        return self.jaxpr(eqn.params["jaxprs"].solve)
+
+
+_CONTROL = {
+    "cond": _Walk.cond,
+    "custom_linear_solve": _Walk.linear_solve,
+    "scan": _Walk.scan,
+    "shard_map": _Walk.shard_map,
+    "while": _Walk.while_loop,
+}
+
+
+def _label(eqn: core.JaxprEqn) -> str:
+    """What an unknown equation is called."""
+    name = eqn.params.get("target_name") or eqn.params.get("name")
+    return f"{eqn.primitive.name} {name}" if isinstance(name, str) else eqn.primitive.name
