@@ -14,7 +14,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@echo 'making $(VENV), once: about a minute'
 	@$(PYTHON) -m venv $(VENV)
 	@PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 \
-		$(BIN)/python -m pip install --quiet --editable '.[experiments,dev]'
+		$(BIN)/python -m pip install --quiet --editable '.[experiments,text,tensorboard,dev]'
 	@touch $@
 
 run: $(INSTALLED)  ## train the quickstart and write its report
@@ -36,8 +36,9 @@ format: $(INSTALLED)  ## mend style
 types: $(INSTALLED)  ## check types
 	$(BIN)/pyrefly check
 
-bench: $(INSTALLED)  ## measure what a tower costs beside the plain optimizer
+bench: $(INSTALLED)  ## measure what a tower and what the runner cost
 	$(BIN)/python -m experiments.benchmarks.towers
+	$(BIN)/python -m experiments.benchmarks.runner
 
 picture: $(INSTALLED)  ## make the README's picture anew
 	$(BIN)/python -m experiments quickstart --picture docs/quickstart.png

@@ -3,46 +3,147 @@
 import contextlib
 import difflib
 import io
+import itertools
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 import tyro
 
 from experiments import studies
-from experiments.runner import Run, write_report
+from experiments.data import DataError
+from experiments.runner import (
+    CheckpointError,
+    Interrupted,
+    Run,
+    RunError,
+    read_description,
+    write_report,
+)
+from experiments.runner.comparison import Comparison, compare
+from experiments.runner.report import rewrite_report
+
+_USAGE = """\
+usage: python -m experiments STUDY [--flags]
+       python -m experiments STUDY --resume RUN
+       python -m experiments report RUN
+       python -m experiments compare RUN RUN ... [--flags]
+
+RUN is a run's folder, or "last" for the study's newest one under runs/.
+
+studies:"""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs a study, or lists them."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if not arguments or arguments[0] in ("-h", "--help"):
-        print("usage: python -m experiments STUDY [--flags]\n\nstudies:")
+        print(_USAGE)
         for name in studies.NAMES:
             print(f"  {name:12s} {studies.summary(name)}")
         print("\npython -m experiments STUDY --help lists a study's flags.")
         return
     name, *flags = arguments
-    if name not in studies.NAMES:
-        _stop(f"unknown study {name!r}", name, studies.NAMES, "python -m experiments lists them")
-    study = studies.load(name)
-    settings = _parse(name, study, flags)
+    known = (*studies.NAMES, "report", "compare")
+    if name not in known:
+        _stop(f"unknown study {name!r}", name, known, "python -m experiments lists them")
     try:
-        run = Run.start(name, settings)
+        if name == "compare":
+            _compare(flags)
+        elif name == "report":
+            _report(flags)
+        elif any(flag.split("=")[0] == "--resume" for flag in flags):
+            _resume(name, flags)
+        else:
+            _start(name, flags)
+    except (RunError, CheckpointError, DataError) as error:
+        _stop(str(error))
+
+
+def _start(name: str, flags: Sequence[str]) -> None:
+    study = studies.load(name)
+    settings = _parse(name, study.Settings, flags, study.__doc__)
+    try:
+        run = Run.start(name, settings, flags)
     except OSError as error:
         reason = error.strerror or error
         _stop(f"cannot write the run's folder {str(settings.runs)!r}: {reason}; choose --runs PATH")
     print(f"{name} at scale {settings.scale}, results in {run.folder}")
+    _carry_out(study, run)
+
+
+def _resume(name: str, flags: Sequence[str]) -> None:
+    words = [word for flag in flags for word in flag.split("=", 1)]
+    if len(words) != 2 or words[0] != "--resume":
+        _stop("--resume takes a run's folder and no other flag; a run goes on with its settings")
+    folder = _run_folder(words[1], name)
+    description = read_description(folder)
+    if description["study"] != name:
+        _stop(f"{folder} is a run of {description['study']}, not of {name}")
+    study = studies.load(name)
+    settings = _parse(name, study.Settings, description["arguments"])
     try:
-        results = study.run(settings, run)
-    except KeyboardInterrupt:
-        print(f"\ninterrupted; what was logged until now is in {run.folder}", file=sys.stderr)
-        sys.exit(130)
-    write_report(run, results)
+        run = Run.resume(folder, settings)
+    except OSError as error:
+        _stop(f"cannot write {folder}: {error.strerror or error}")
+    print(f"{name} at scale {settings.scale}, resumed in {run.folder}")
+    _carry_out(study, run)
+
+
+def _carry_out(study: Any, run: Run) -> None:
+    """Runs the study to its end, or says how to go on."""
+    advice = f"go on with: python -m experiments {run.description['study']} --resume {run.folder}"
+    try:
+        with run.interruption:
+            results = study.run(run.settings, run)
+        write_report(run, results)
+    except (Interrupted, KeyboardInterrupt) as stop:
+        run.mark("interrupted")
+        print(f"\ninterrupted; {advice}", file=sys.stderr)
+        sys.exit(128 + stop.signal if isinstance(stop, Interrupted) else 130)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            run.mark("failed")
+        where = f" {error.filename}" if error.filename else ""
+        print(f"cannot write{where}: {error.strerror or error}; {advice}", file=sys.stderr)
+        sys.exit(1)
+    finally:
+        run.close()
     print(f"report: {run.folder / 'report.html'}")
 
 
-def _parse(name: str, study: Any, flags: list[str]) -> Any:
+def _report(flags: Sequence[str]) -> None:
+    if len(flags) != 1 or flags[0].startswith("-"):
+        _stop("usage: python -m experiments report RUN")
+    print(f"report: {rewrite_report(_run_folder(flags[0]))}")
+
+
+def _compare(flags: Sequence[str]) -> None:
+    runs = [_run_folder(flag) for flag in itertools.takewhile(_is_no_flag, flags)]
+    if not runs:
+        _stop("usage: python -m experiments compare RUN RUN ... [--metric NAME] [--target VALUE]")
+    rest = ["--runs", *map(str, runs), *flags[len(runs) :]]
+    print(f"report: {compare(_parse('compare', Comparison, rest))}")
+
+
+def _is_no_flag(word: str) -> bool:
+    return not word.startswith("-")
+
+
+def _run_folder(given: str, study: str = "*") -> Path:
+    """The folder; for "last", the newest run under runs/ that can be told."""
+    if given != "last":
+        return Path(given)
+    runs = [path.parent for path in Path("runs").glob(f"{study}/*/run.json")]
+    if not runs:
+        _stop(f"there is no run under {Path('runs').absolute()}; name a run's folder")
+    return max(runs, key=lambda folder: read_description(folder)["began"])
+
+
+def _parse(
+    name: str, settings_type: Any, flags: Sequence[str], description: str | None = None
+) -> Any:
     """The study's settings from the flags; every mistake is one line."""
     advice = f"python -m experiments {name} --help lists the flags"
     said = io.StringIO()
@@ -50,10 +151,10 @@ def _parse(name: str, study: Any, flags: list[str]) -> Any:
     try:
         with contextlib.nullcontext() if help_wanted else contextlib.redirect_stderr(said):
             settings, unknown = tyro.cli(
-                study.Settings,
+                settings_type,
                 args=flags,
                 prog=f"python -m experiments {name}",
-                description=study.__doc__,
+                description=description,
                 return_unknown_args=True,
             )
     except ValueError as error:
@@ -61,11 +162,9 @@ def _parse(name: str, study: Any, flags: list[str]) -> Any:
     except SystemExit as stop:
         if not stop.code:
             raise
-        _stop(
-            _plain(said.getvalue()), advice=f"python -m experiments {name} --help lists the flags"
-        )
+        _stop(_plain(said.getvalue()), advice=advice)
     if unknown:
-        known = ["--" + field.replace("_", "-") for field in study.Settings.__dataclass_fields__]
+        known = ["--" + field.replace("_", "-") for field in settings_type.__dataclass_fields__]
         _stop(f"unknown flag {unknown[0]!r}", unknown[0], known, advice)
     return settings
 

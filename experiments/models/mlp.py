@@ -6,13 +6,17 @@ from itertools import pairwise
 import jax
 from flax import nnx
 
+from experiments.models import checks
+from experiments.models.precision import at_least_float32
+
 
 class MLP(nnx.Module):
     """Linear layers with an activation between them.
 
     Args:
-      sizes: of the input, the hidden layers and the output.
+      sizes: of the input, the hidden layers and the output; at least the two ends.
       activation: between layers; none after the last.
+      dtype: of the computation, such as `jnp.bfloat16`; None: that of inputs and parameters.
       rngs: where the weights are drawn from.
 
     Example:
@@ -26,9 +30,16 @@ class MLP(nnx.Module):
         sizes: Sequence[int],
         *,
         activation: Callable[[jax.Array], jax.Array] = nnx.relu,
+        dtype: jax.typing.DTypeLike | None = None,
         rngs: nnx.Rngs,
     ):
-        self.layers = nnx.List([nnx.Linear(m, n, rngs=rngs) for m, n in pairwise(sizes)])
+        if len(sizes) < 2:
+            raise ValueError(f"sizes must hold at least two numbers, got {sizes!r}")
+        sizes = [checks.integer("sizes", size) for size in sizes]
+        dtype = checks.dtype("dtype", dtype)
+        self.layers = nnx.List(
+            [nnx.Linear(m, n, dtype=dtype, rngs=rngs) for m, n in pairwise(sizes)]
+        )
         self.activation = activation
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -36,4 +47,4 @@ class MLP(nnx.Module):
         *hidden, last = self.layers
         for layer in hidden:
             x = self.activation(layer(x))
-        return last(x)
+        return at_least_float32(last(x))

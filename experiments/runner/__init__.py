@@ -1,9 +1,18 @@
-"""What every study is given: settings, a folder, progress, compiled stepping, a report."""
+"""What every study is given: settings, a folder, checkpoints, compiled stepping, a report."""
 
+from experiments.runner.checkpoints import CheckpointError as CheckpointError
+from experiments.runner.checkpoints import Checkpoints as Checkpoints
+from experiments.runner.interruption import Interrupted as Interrupted
+from experiments.runner.loop import Chunk as Chunk
+from experiments.runner.loop import Loop as Loop
 from experiments.runner.progress import Progress as Progress
 from experiments.runner.report import write_report as write_report
 from experiments.runner.run import Results as Results
 from experiments.runner.run import Run as Run
+from experiments.runner.run import RunError as RunError
 from experiments.runner.run import Settings as Settings
-from experiments.runner.stepping import Chunk as Chunk
+from experiments.runner.run import read_description as read_description
 from experiments.runner.stepping import Program as Program
+from experiments.runner.training import Trainer as Trainer
+from experiments.runner.training import TrainState as TrainState
+from experiments.runner.training import trainer as trainer

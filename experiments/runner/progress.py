@@ -25,7 +25,7 @@ class Progress:
 
     def __init__(self, total: int, *, every: float = 5.0):
         self.total, self.every = total, every
-        self.done = 0
+        self.done = self._skipped = 0
         self._began = self._last_line = time.monotonic()
         console = Console()
         self._bar = None
@@ -53,6 +53,11 @@ class Progress:
         if self._bar:
             self._bar.stop()
 
+    def skip(self, steps: int) -> None:
+        """Counts steps that were made before the run was resumed."""
+        self.done += steps
+        self._skipped += steps
+
     def advance(self, what: str, *, steps: int, loss: float, steps_per_second: float) -> None:
         """Counts `steps` more, made by `what`."""
         self.done += steps
@@ -62,7 +67,8 @@ class Progress:
             return
         now = time.monotonic()
         if now - self._last_line >= self.every or self.done >= self.total:
-            left = (now - self._began) / self.done * (self.total - self.done)
+            made = self.done - self._skipped
+            left = (now - self._began) / made * (self.total - self.done)
             print(f"{what}: {self.done}/{self.total} steps, {numbers}, {left:.0f} s left")
             sys.stdout.flush()
             self._last_line = now

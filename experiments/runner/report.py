@@ -1,12 +1,17 @@
 """The report of a run: one HTML file that needs nothing else, not even a network."""
 
 import base64
-from collections.abc import Sequence
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jinja2
 
-from experiments.runner.run import Results, Run, jsonable
+from experiments.runner.curves import curve, draw, lines_of
+from experiments.runner.log import Log, jsonable, write_whole
+from experiments.runner.run import Results, Run, read_description
+from experiments.runner.spending import spent
 
 _PAGE = """\
 <!DOCTYPE html>
@@ -14,7 +19,7 @@ _PAGE = """\
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{{ results.title }}</title>
+<title>{{ title }}</title>
 <style>
   body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto;
          padding: 0 1rem; color: #1a1a1a; background: #fff; }
@@ -29,15 +34,15 @@ _PAGE = """\
 </style>
 </head>
 <body>
-<h1>{{ results.title }}</h1>
-<p>{{ run.study }} at scale {{ run.settings.scale }}, {{ run.began }}</p>
+<h1>{{ title }}</h1>
+<p>{{ subtitle }}</p>
 <div class="wide"><table>
-<thead><tr>{% for head in results.columns %}<th>{{ head }}</th>{% endfor %}</tr></thead>
+<thead><tr>{% for head in columns %}<th>{{ head }}</th>{% endfor %}</tr></thead>
 <tbody>
-{% for row in results.rows %}<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
+{% for row in rows %}<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
 {% endfor %}</tbody>
 </table></div>
-{% for note in results.notes %}<p>{{ note }}</p>
+{% for note in notes %}<p>{{ note }}</p>
 {% endfor %}
 {% for name, data in pictures %}<p><img alt="{{ name }}" src="data:image/png;base64,{{ data }}"></p>
 {% endfor %}
@@ -52,24 +57,88 @@ _PAGE = """\
 
 def write_report(run: Run, results: Results) -> None:
     """Writes `report.html`, adds the results to `run.json` and prints the table."""
+    run.spending.save()
+    run.description["title"] = results.title
+    run.description["table"] = {"columns": [*results.columns], "rows": jsonable(results.rows)}
+    run.description["notes"] = [*results.notes]
     run.description["results"] = jsonable(dict(results.values))
-    run.write_description()
-    pictures = [
-        (path.stem, base64.b64encode(path.read_bytes()).decode())
-        for path in sorted(run.folder.glob("*.png"))
-    ]
-    sections = [
-        ("Settings", {**run.description["settings"], "command": run.description["command"]}),
-        ("Environment", run.description["environment"]),
-    ]
-    page = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    html = page.from_string(_PAGE).render(
-        results=results, run=run.description, pictures=pictures, sections=sections
-    )
-    (run.folder / "report.html").write_text(html, encoding="utf-8")
+    run.mark("finished")
+    rewrite_report(run.folder)
     print(table(results.columns, results.rows))
     for note in results.notes:
         print(note)
+    print("spent: " + "; ".join(spent(run.folder, constants=False).values()))
+
+
+def rewrite_report(folder: Path) -> Path:
+    """Writes `report.html` from what the folder holds, be the run finished or not.
+
+    Raises:
+      RunError: the folder is no run's.
+    """
+    description = read_description(folder)
+    lines = lines_of(Log(folder / "metrics.jsonl").read())
+    if "table" not in description:
+        description = {**description, **_until_now(folder, description, lines)}
+    pictures = [picture(path) for path in sorted(folder.glob("*.png"))]
+    html = page(
+        title=description["title"],
+        subtitle=f"{description['study']} at scale {description['settings']['scale']}, "
+        f"{description['began']}, {description['status']}",
+        **description["table"],
+        notes=description["notes"],
+        pictures=pictures or _curves(lines),
+        sections=[
+            ("Settings", {**description["settings"], "command": description["command"]}),
+            ("Environment", description["environment"]),
+            ("Footprint", spent(folder)),
+        ],
+    )
+    write_whole(folder / "report.html", html)
+    return folder / "report.html"
+
+
+def page(**contents: Any) -> str:
+    """The HTML of title, subtitle, table (columns, rows), notes, pictures and sections."""
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    return environment.from_string(_PAGE).render(**contents)
+
+
+def picture(path: Path) -> tuple[str, str]:
+    """The picture's name and its bytes in base64."""
+    return path.stem, base64.b64encode(path.read_bytes()).decode()
+
+
+def _until_now(
+    folder: Path, description: Mapping[str, Any], lines: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Title, table and notes of a run that has no results yet."""
+    curves = {name: curve(records, "loss") for name, records in lines.items()}
+    rows = [
+        [name, f"{c.steps[-1]:,.0f}", f"{c.last:.4g}", f"{c.best:.4g}", f"{c.seconds[-1]:.4g}"]
+        for name, c in curves.items()
+        if c
+    ]
+    resume = f"python -m experiments {description['study']} --resume {folder}"
+    return {
+        "title": f"{description['study']}, not finished",
+        "table": {
+            "columns": ["line", "steps", "last loss", "best loss", "seconds"],
+            "rows": rows,
+        },
+        "notes": [f"This run has no results yet; go on with: {resume}"],
+    }
+
+
+def _curves(lines: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """A picture of the losses, if any were logged."""
+    curves = {name: curve(records, "loss") for name, records in lines.items()}
+    series = {name: [(c.steps, c.values)] for name, c in curves.items() if c}
+    if not series:
+        return []
+    drawn = io.BytesIO()
+    draw(series, ("steps",), "loss").savefig(drawn, dpi=130)
+    return [("loss", base64.b64encode(drawn.getvalue()).decode())]
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

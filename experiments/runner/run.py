@@ -1,27 +1,37 @@
-"""A run: a folder with the settings, the environment, metrics and pictures of one study.
+"""A run: a folder with all there is of one study.
 
 runs/STUDY/TIMESTAMP/
-run.json        settings, versions, device, git commit
+run.json        settings, versions, device, git commit, status, results
 metrics.jsonl   one JSON object a line
+checkpoints/    the newest states of the line that is running, and its best
+outcomes/       what lines came to that are done
+footprint.json  what the run has spent until now
 *.png           pictures
 report.html     all of it in one file
 """
 
 import dataclasses
 import datetime
-import importlib.metadata
+import fcntl
+import hashlib
 import json
-import math
-import platform
-import subprocess
+import os
+import re
+import shutil
 import sys
-from collections.abc import Mapping, Sequence
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import jax
 import numpy as np
 from matplotlib.figure import Figure
+
+from experiments.runner.environment import environment
+from experiments.runner.interruption import Interruption
+from experiments.runner.log import Log, jsonable, write_whole
+from experiments.runner.spending import Spending
+from experiments.runner.tensorboard import TensorBoard
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,10 +44,24 @@ class Settings:
     """From which all random numbers are drawn."""
     runs: Path = Path("runs")
     """Folder under which the run's own folder is made."""
+    save_every: float = 60.0
+    """Seconds between checkpoints."""
+    keep: int = 2
+    """Checkpoints that are kept, besides the best evaluation in each."""
+    tensorboard: bool = False
+    """Write the metrics for TensorBoard, too, under the run's folder."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"--seed must be in [0, 4294967296), got {self.seed}")
+        if not self.save_every >= 0:
+            raise ValueError(f"--save-every must be in [0, inf), got {self.save_every}")
+        if self.keep < 1:
+            raise ValueError(f"--keep must be in [1, inf), got {self.keep}")
+
+
+# Settings that no number depends on: a run may be moved, and go on with others.
+WHERE_AND_WHEN = ("runs", "save_every", "keep", "tensorboard")
 
 
 class Results(NamedTuple):
@@ -58,48 +82,123 @@ class Results(NamedTuple):
     values: Mapping[str, Any]
 
 
-class Run(NamedTuple):
-    """An open run.
+class RunError(Exception):
+    """A run's folder that cannot be used; the message is one line that says what to do."""
+
+
+class Run:
+    """An open run. Made by `start` or `resume`; one process at a time has it.
 
     Attributes:
       folder: where its files are.
       description: the content of `run.json`.
+      settings: the study's.
+      log: the metrics.
+      spending: time, energy and arithmetic until now.
+      interruption: whether somebody asked the run to stop.
+      computing: the line whose outcome `once` is about to save.
     """
 
-    folder: Path
-    description: dict[str, Any]
+    def __init__(self, folder: Path, description: dict[str, Any], settings: Settings):
+        self.folder, self.description, self.settings = folder, description, settings
+        self._lock = _lock(folder)
+        listen = TensorBoard(folder / "tensorboard") if settings.tensorboard else None
+        self.log = Log(folder / "metrics.jsonl", listen=listen)
+        self.spending = Spending(folder / "footprint.json")
+        self.interruption = Interruption()
+        self.computing: str | None = None
 
     @classmethod
-    def start(cls, study: str, settings: Settings) -> "Run":
+    def start(cls, study: str, settings: Settings, arguments: Sequence[str] = ()) -> "Run":
         """Makes the folder and writes what is known before the run.
+
+        Args:
+          study: its name.
+          settings: its settings.
+          arguments: the flags that they were made from, for `--resume`.
 
         Raises:
           OSError: the folder cannot be written.
         """
-        began = datetime.datetime.now().astimezone()
-        folder = _new_folder(settings.runs / study, began.strftime("%Y-%m-%dT%H-%M-%S"))
+        began = _now()
+        folder = new_folder(settings.runs / study, began.strftime("%Y-%m-%dT%H-%M-%S"))
         description = {
             "study": study,
+            "status": "running",
             "began": began.isoformat(timespec="seconds"),
             "command": " ".join(["python -m experiments", *sys.argv[1:]]),
-            "settings": {k: jsonable(v) for k, v in dataclasses.asdict(settings).items()},
+            "arguments": list(arguments),
+            "settings": _jsonable_settings(settings),
             "environment": environment(),
+            "resumed": [],
         }
-        run = cls(folder, description)
+        run = cls(folder, description, settings)
+        run.write_description()
+        return run
+
+    @classmethod
+    def resume(cls, folder: Path, settings: Settings) -> "Run":
+        """Opens a run that was started with the same settings.
+
+        Raises:
+          RunError: there is no such run, or its settings were others.
+          OSError: the folder cannot be written.
+        """
+        description = read_description(folder)
+        now, then = _jsonable_settings(settings), description["settings"]
+        for name in {**then, **now}:
+            if now.get(name) != then.get(name) and name not in WHERE_AND_WHEN:
+                raise RunError(
+                    f"{folder} was started with {name} = {then.get(name)}, which is now "
+                    f"{now.get(name)}; a run goes on with its own settings"
+                )
+        run = cls(folder, description, settings)
+        here, there = environment(), description["environment"]
+        changed = [f"{k} was {there.get(k)}, is {here[k]}" for k in here if here[k] != there.get(k)]
+        if changed:
+            print(f"the last digits may differ: {'; '.join(changed)}", file=sys.stderr)
+        description["resumed"].append({"at": _now().isoformat(timespec="seconds"), **here})
+        description["status"] = "running"
         run.write_description()
         return run
 
     def write_description(self) -> None:
         """Writes `run.json`, whole or not at all."""
-        partial = self.folder / "run.json.partial"
-        partial.write_text(json.dumps(self.description, indent=2) + "\n")
-        partial.rename(self.folder / "run.json")
+        write_whole(self.folder / "run.json", json.dumps(self.description, indent=2) + "\n")
 
-    def log(self, **metrics: Any) -> None:
-        """Appends a line to `metrics.jsonl`; numbers that are not finite become null."""
-        record = {name: jsonable(value) for name, value in metrics.items()}
-        with (self.folder / "metrics.jsonl").open("a") as file:
-            file.write(json.dumps(record, allow_nan=False) + "\n")
+    def mark(self, status: Literal["finished", "interrupted", "failed"]) -> None:
+        """Says in `run.json` how the run ended."""
+        self.description["status"] = status
+        self.write_description()
+
+    def once(self, name: str, compute: Callable[[], Mapping[str, Any]]) -> dict[str, np.ndarray]:
+        """What `compute` returns, computed in this run or before it was resumed.
+
+        The checkpoints of the line of that name are removed when its outcome is safe.
+
+        Args:
+          name: of a line of the study.
+          compute: returns names to numbers or arrays.
+        """
+        path = self.folder / "outcomes" / f"{_file_name(name)}.npz"
+        known = _read_arrays(path)
+        if known is not None:
+            return known
+        self.computing = name
+        outcome = {key: np.asarray(value) for key, value in compute().items()}
+        self.computing = None
+        path.parent.mkdir(exist_ok=True)
+        partial = path.with_suffix(".partial")
+        with partial.open("wb") as file:
+            np.savez(file, **outcome)  # pyrefly: ignore[bad-argument-type]
+        partial.replace(path)
+        shutil.rmtree(self.checkpoints_folder(name), ignore_errors=True)
+        self.spending.save()
+        return outcome
+
+    def checkpoints_folder(self, line: str) -> Path:
+        """Where the checkpoints of a line are."""
+        return self.folder / "checkpoints" / _file_name(line)
 
     def save_figure(self, name: str, figure: Figure) -> Path:
         """Saves a figure as `name.png`."""
@@ -107,8 +206,68 @@ class Run(NamedTuple):
         figure.savefig(path, dpi=130)
         return path
 
+    def close(self) -> None:
+        """Gives the folder free for another process."""
+        os.close(self._lock)
 
-def _new_folder(parent: Path, name: str) -> Path:
+
+def read_description(folder: Path) -> dict[str, Any]:
+    """The content of a run's `run.json`.
+
+    Raises:
+      RunError: the folder is no run's.
+    """
+    path = folder / "run.json"
+    try:
+        description = json.loads(path.read_bytes())
+        missing = {"study", "settings", "environment", "resumed", "arguments"} - {*description}
+    except OSError as error:
+        raise RunError(f"{folder} is no run's folder: {path.name}: {error.strerror}") from error
+    except (ValueError, TypeError) as error:
+        raise RunError(f"{path} is damaged: {error}") from error
+    if missing:
+        raise RunError(f"{path} is no run's: it does not say {', '.join(sorted(missing))}")
+    return description
+
+
+def _now() -> datetime.datetime:
+    return datetime.datetime.now().astimezone()
+
+
+def _jsonable_settings(settings: Settings) -> dict[str, Any]:
+    return {name: jsonable(value) for name, value in dataclasses.asdict(settings).items()}
+
+
+def _lock(folder: Path) -> int:
+    """A file that the system unlocks when the process ends, however it does."""
+    lock = os.open(folder / "lock", os.O_CREAT | os.O_RDWR)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(lock)
+        raise RunError(f"{folder} is in use by another process; end that one first") from error
+    return lock
+
+
+def _file_name(name: str) -> str:
+    """The name with a file system's own characters replaced, told apart by a digest."""
+    plain = re.sub(r"[^\w.-]+", "_", name)
+    return plain if plain == name else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def _read_arrays(path: Path) -> dict[str, np.ndarray] | None:
+    """The arrays of a file; None if it is not there or cannot be read."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        print(f"{path} is damaged ({error}); it is made anew", file=sys.stderr)
+        return None
+
+
+def new_folder(parent: Path, name: str) -> Path:
     """Makes a folder that was not there before, whoever else starts at the same second."""
     parent.mkdir(parents=True, exist_ok=True)
     for attempt in range(1000):
@@ -119,43 +278,3 @@ def _new_folder(parent: Path, name: str) -> Path:
             continue
         return folder
     raise FileExistsError(f"{parent / name} and 999 more exist already")
-
-
-def jsonable(value: Any) -> Any:
-    """The value in JSON's own types; numbers that are not finite become None."""
-    if isinstance(value, Mapping):
-        return {str(k): jsonable(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [jsonable(v) for v in value]
-    if isinstance(value, (np.ndarray, np.generic, jax.Array)):
-        return jsonable(np.asarray(value).tolist())
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value if isinstance(value, (int, str, bool, type(None))) else str(value)
-
-
-_PACKAGES = ("jaxdescent", "jax", "jaxlib", "optax", "flax", "numpy", "scikit-learn")
-
-
-def environment() -> dict[str, Any]:
-    """Versions, device and commit: what somebody needs to run the same again."""
-    device = jax.devices()[0]
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        **{name: importlib.metadata.version(name) for name in _PACKAGES},
-        "device": f"{device.platform}: {device.device_kind}",
-        "devices": jax.device_count(),
-        "git_commit": _git_commit(),
-    }
-
-
-def _git_commit() -> str:
-    """The commit of the code, with a word if the files differ from it."""
-    here = Path(__file__).parent
-    ask = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
-    try:
-        answer = subprocess.run(ask, cwd=here, capture_output=True, text=True, timeout=10)  # noqa: S603
-    except (OSError, subprocess.TimeoutExpired):
-        return "unknown: git does not answer"
-    return answer.stdout.strip() if answer.returncode == 0 else "unknown: not in a git checkout"

@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 
 import jaxdescent as jd
 from experiments import runner
-from experiments.data import digits
+from experiments.data import Split, digits
 from experiments.models.mlp import MLP
 
 FACTORIES = {"adam": optax.adam, "sgd": optax.sgd}
@@ -84,14 +84,14 @@ class Outcome(NamedTuple):
       rates: f32[e, s], the learning rate at the end of each epoch.
       accuracies: f32[s], on the held-out images, in percent.
       held_out_losses: f32[s], on the held-out images.
-      steps_per_second: the median over epochs; a step moves all seeds.
+      steps_per_second: f64[], the median over epochs; a step moves all seeds.
     """
 
     losses: np.ndarray
     rates: np.ndarray
     accuracies: np.ndarray
     held_out_losses: np.ndarray
-    steps_per_second: float
+    steps_per_second: np.ndarray
 
 
 def run(settings: Settings, run: runner.Run) -> runner.Results:
@@ -145,8 +145,10 @@ def _starting_from(state: Any, rate: float) -> Any:
 
 def _train(lines: Sequence[Line], settings: Settings, run: runner.Run) -> list[Outcome]:
     """Runs the lines one after another; those of one structure share a compiled program."""
-    data = jax.device_put(digits.load())
-    held_out = data.validation if settings.grid else data.test
+    data = digits.load()
+    train_part, held_out = jax.device_put(
+        (data.train, data.validation if settings.grid else data.test)
+    )
     keys = jax.random.split(jax.random.key(settings.seed), settings.seeds)
     graph, _ = nnx.split(MLP(SIZES, rngs=nnx.Rngs(0)))
     networks = jax.vmap(lambda key: nnx.split(MLP(SIZES, rngs=nnx.Rngs(key)))[1])(keys)
@@ -154,46 +156,36 @@ def _train(lines: Sequence[Line], settings: Settings, run: runner.Run) -> list[O
     evaluate = jax.jit(jax.vmap(partial(_evaluate, graph), in_axes=(0, None)))
 
     epochs = EPOCHS[settings.scale]
-    steps = len(data.train.labels) // BATCH_SIZE
+    steps = len(train_part.targets) // BATCH_SIZE
 
     @cache
     def program_of(family: str, height: int) -> tuple[Any, runner.Program]:
         tx = optimizer(family, height)
         carry = networks, jax.eval_shape(jax.vmap(tx.init), networks)
-        advance = _epoch(loss_of, tx, data.train, keys)
+        advance = _epoch(loss_of, tx, train_part, keys)
         return tx, runner.Program(advance, carry, steps_per_chunk=steps)
 
-    outcomes = []
+    def train(line: Line) -> dict[str, Any]:
+        tx, program = program_of(line.family, line.height)
+        state = _starting_from(jax.vmap(tx.init)(networks), line.start)
+        carry = jax.tree.map(jnp.copy, (networks, state))
+        loop = runner.Loop(run, line.name, program, carry, chunks=epochs, progress=progress)
+        for chunk in loop:
+            loss, rate = chunk.metrics
+            loop.log(loss=loss, learning_rate=rate)
+        held_out_losses, accuracies = jax.device_get(evaluate(loop.carry[0], held_out))
+        history = run.log.read(line.name)
+        return {
+            "losses": np.array([record["loss"] for record in history], np.float32),
+            "rates": np.array([record["learning_rate"] for record in history], np.float32),
+            "accuracies": accuracies,
+            "held_out_losses": held_out_losses,
+            "steps_per_second": np.median([record["steps_per_second"] for record in history]),
+        }
+
     with runner.Progress(total=len(lines) * epochs * steps) as progress:
-        for line in lines:
-            tx, program = program_of(line.family, line.height)
-            state = _starting_from(jax.vmap(tx.init)(networks), line.start)
-            carry = jax.tree.map(jnp.copy, (networks, state))
-            losses, rates, speeds = [], [], []
-            for chunk in program.run(carry, epochs):
-                loss, rate = chunk.metrics
-                carry, speed = chunk.carry, chunk.steps_per_second
-                progress.advance(line.name, steps=steps, loss=loss.mean(), steps_per_second=speed)
-                run.log(
-                    line=line.name,
-                    step=chunk.steps,
-                    loss=loss,
-                    learning_rate=rate,
-                    steps_per_second=speed,
-                )
-                losses.append(loss)
-                rates.append(rate)
-                speeds.append(speed)
-            held_out_losses, accuracies = jax.device_get(evaluate(carry[0], held_out))
-            outcome = Outcome(
-                losses=np.stack(losses),
-                rates=np.stack(rates),
-                accuracies=accuracies,
-                held_out_losses=held_out_losses,
-                steps_per_second=float(np.median(speeds)),
-            )
-            outcomes.append(outcome)
-    return outcomes
+        outcomes = [run.once(line.name, partial(train, line)) for line in lines]
+    return [Outcome(**outcome) for outcome in outcomes]
 
 
 def _loss(graph: Any, network: Any, images: jax.Array, labels: jax.Array) -> jax.Array:
@@ -201,24 +193,24 @@ def _loss(graph: Any, network: Any, images: jax.Array, labels: jax.Array) -> jax
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
 
-def _evaluate(graph: Any, network: Any, part: digits.Split) -> tuple[jax.Array, jax.Array]:
+def _evaluate(graph: Any, network: Any, part: Split) -> tuple[jax.Array, jax.Array]:
     """The loss, and the accuracy in percent."""
-    predicted = nnx.merge(graph, network)(part.images).argmax(-1)
-    return _loss(graph, network, *part), 100 * jnp.mean(predicted == part.labels)
+    predicted = nnx.merge(graph, network)(part.inputs).argmax(-1)
+    return _loss(graph, network, *part), 100 * jnp.mean(predicted == part.targets)
 
 
-def _epoch(loss_of: Any, tx: Any, train: digits.Split, keys: jax.Array) -> Any:
+def _epoch(loss_of: Any, tx: Any, train: Split, keys: jax.Array) -> Any:
     """One pass over the training images in an order of each seed's own."""
-    steps = len(train.labels) // BATCH_SIZE
+    steps = len(train.targets) // BATCH_SIZE
 
     def one_seed(network: Any, state: Any, key: jax.Array) -> Any:
-        order = jax.random.permutation(key, len(train.labels))
+        order = jax.random.permutation(key, len(train.targets))
         batches = order[: steps * BATCH_SIZE].reshape(steps, BATCH_SIZE)
 
         def step(carry: Any, batch: jax.Array) -> Any:
             network, state = carry
             loss, grads = jax.value_and_grad(loss_of)(
-                network, train.images[batch], train.labels[batch]
+                network, train.inputs[batch], train.targets[batch]
             )
             updates, state = tx.update(grads, state, network)
             return (optax.apply_updates(network, updates), state), loss
@@ -244,7 +236,7 @@ def _results(
             f"{_geometric_mean(outcome.rates[-1]):.2g}" if line.height else "-",
             f"{outcome.losses[-1].mean():.2g}",
             f"{outcome.accuracies.mean():.1f} ± {outcome.accuracies.std():.1f}",
-            f"{outcome.steps_per_second:,.0f}",
+            f"{float(outcome.steps_per_second):,.0f}",
         )
         for line, outcome in zip(lines, outcomes, strict=True)
     ]
@@ -281,7 +273,7 @@ def _values(lines: Sequence[Line], outcomes: Sequence[Outcome]) -> dict[str, Any
             "loss": outcome.losses[-1],
             "accuracy": outcome.accuracies,
             "held_out_loss": outcome.held_out_losses,
-            "steps_per_second": outcome.steps_per_second,
+            "steps_per_second": float(outcome.steps_per_second),
         }
         for line, outcome in zip(lines, outcomes, strict=True)
     }

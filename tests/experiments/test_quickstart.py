@@ -8,7 +8,6 @@ import pytest
 from flax import nnx
 
 from experiments.__main__ import main
-from experiments.data import digits
 from experiments.models.mlp import MLP
 from experiments.studies import quickstart
 
@@ -57,20 +56,6 @@ def test_a_second_run_prints_the_same_numbers(folder, tmp_path):
     for name, outcome in first.items():
         assert outcome["loss"] == second[name]["loss"]
         assert outcome["accuracy"] == second[name]["accuracy"]
-
-
-def test_digits_split_is_fixed_stratified_and_disjoint():
-    parts, again = digits.load(), digits.load()
-    for part, other in zip(parts, again, strict=True):
-        np.testing.assert_array_equal(part.images, other.images)
-        counts = np.bincount(part.labels, minlength=10)
-        assert counts.min() >= 0.09 * len(part.labels)
-        assert (part.images.min(), part.images.max()) == (0, 1)
-    images = np.concatenate([part.images for part in parts])
-    assert len(images) == 1797
-    assert len(np.unique(images, axis=0)) == len(
-        np.unique(digits.datasets.load_digits().data, axis=0)
-    )
 
 
 def test_mlp_has_the_parameters_of_its_layers():

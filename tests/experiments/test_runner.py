@@ -33,8 +33,8 @@ def test_runs_that_start_in_one_second_do_not_share_a_folder(tmp_path):
 
 
 def test_metrics_are_json_lines_and_what_is_not_finite_is_null(run):
-    run.log(step=1, loss=np.array([0.5, np.nan]), rate=jnp.float32(0.25))
-    run.log(step=2, loss=float("inf"))
+    run.log.append(step=1, loss=np.array([0.5, np.nan]), rate=jnp.float32(0.25))
+    run.log.append(step=2, loss=float("inf"))
     lines = (run.folder / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in lines] == [
         {"step": 1, "loss": [0.5, None], "rate": 0.25},
@@ -42,26 +42,27 @@ def test_metrics_are_json_lines_and_what_is_not_finite_is_null(run):
     ]
 
 
-def test_a_program_compiles_once_for_all_its_runs_and_counts_steps():
+def test_a_program_compiles_once_for_all_its_runs():
     chex.clear_trace_counter()
 
     @chex.assert_max_traces(n=1)
-    def advance(carry, index):
-        return carry + 10, {"seen": carry, "index": index}
+    def advance(carry, index, constant):
+        return carry + constant, {"seen": carry, "index": index}
 
-    program = runner.Program(advance, jnp.zeros(()), steps_per_chunk=10)
+    program = runner.Program(advance, jnp.zeros(()), steps_per_chunk=10, constants=(10.0,))
     for start in (0.0, 5.0):
-        chunks = list(program.run(jnp.asarray(start), 3))
-        assert [float(chunk.metrics["seen"]) for chunk in chunks] == [start, start + 10, start + 20]
-        assert [int(chunk.metrics["index"]) for chunk in chunks] == [0, 1, 2]
-        assert [chunk.steps for chunk in chunks] == [10, 20, 30]
-        assert all(chunk.steps_per_second > 0 for chunk in chunks)
+        carry = jnp.asarray(start)
+        for index in range(3):
+            carry, metrics, seconds = program(carry, index)
+            assert float(metrics["seen"]) == start + 10 * index
+            assert int(metrics["index"]) == index
+            assert seconds > 0
 
 
 def test_a_program_donates_its_carry():
     program = runner.Program(lambda carry, _: (carry * 2, ()), jnp.ones(8), steps_per_chunk=1)
     start = jnp.ones(8)
-    list(program.run(start, 2))
+    program(start, 0)
     assert start.is_deleted()
 
 

@@ -1,0 +1,165 @@
+"""Causal self-attention (Vaswani et al. 2017, arXiv:1706.03762) with a cache for sampling.
+
+    q, k, v = split(x W);  out = dropout(softmax(q k^T / sqrt(head width))) v W_out
+
+for each head, and each position sees itself and those before it. Rotary positions (Su et al.
+2021, arXiv:2104.09864) turn pairs of numbers of q and k by an angle proportional to the
+position, so that q k^T depends on the distance of the two alone; the pairs are number i of
+a head's first half and number i of its second.
+"""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from experiments.models.dropout import Dropout
+from experiments.models.precision import at_least_float32
+
+NORMAL = nnx.initializers.normal(0.02)
+
+
+class KeysAndValues(NamedTuple):
+    """What later positions attend to; the places that are not yet written hold zeros.
+
+    Attributes:
+      keys: f[batch, length, heads, head width].
+      values: f[batch, length, heads, head width].
+    """
+
+    keys: jax.Array
+    values: jax.Array
+
+
+class Attention(nnx.Module):
+    """Causal self-attention.
+
+    Args:
+      width: of what comes in and goes out; a multiple of `heads`.
+      heads: attending side by side.
+      rotary: whether queries and keys are turned by their positions.
+      bias: whether the two projections have one.
+      dropout: of the attention weights, in [0, 1).
+      output_init: where the output projection is drawn from.
+      dtype: of the computation; None: that of inputs and parameters.
+      rngs: where the weights are drawn from.
+
+    Example:
+      >>> layer = Attention(16, 2, rotary=True, rngs=nnx.Rngs(0))
+      >>> layer(jnp.zeros((5, 20, 16))).shape
+      (5, 20, 16)
+      >>> first, cache = layer.extend(jnp.zeros((5, 7, 16)), layer.start(5, 20), 0)
+      >>> first.shape, cache.keys.shape
+      ((5, 7, 16), (5, 20, 2, 8))
+    """
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        *,
+        rotary: bool = False,
+        bias: bool = False,
+        dropout: float = 0.0,
+        output_init: jax.nn.initializers.Initializer = NORMAL,
+        dtype: jax.typing.DTypeLike | None = None,
+        rngs: nnx.Rngs,
+    ):
+        self.heads = heads
+        self.rotary = rotary
+        self.dtype = dtype
+        self.inputs = nnx.Linear(
+            width, 3 * width, use_bias=bias, dtype=dtype, kernel_init=NORMAL, rngs=rngs
+        )
+        self.output = nnx.Linear(
+            width, width, use_bias=bias, dtype=dtype, kernel_init=output_init, rngs=rngs
+        )
+        self.dropout = Dropout(dropout)
+
+    def __call__(self, x: jax.Array, *, key: jax.Array | None = None) -> jax.Array:
+        """From f[batch, time, width] to f[batch, time, width].
+
+        Args:
+          x: what comes in, at positions 0, 1, ...
+          key: dropout's; needed in training if there is any.
+        """
+        q, k, v = self._project(x, jnp.arange(x.shape[-2]))
+        if self.dropout.active:
+            return self._join(self._attend_with_dropout(q, k, v, key))
+        return self._join(jax.nn.dot_product_attention(q, k, v, is_causal=True))
+
+    def start(self, batch: int, length: int) -> KeysAndValues:
+        """Returns a cache for `length` positions."""
+        width = self.output.in_features
+        shape = batch, length, self.heads, width // self.heads
+        return KeysAndValues(jnp.zeros(shape, self.dtype), jnp.zeros(shape, self.dtype))
+
+    def extend(
+        self, x: jax.Array, cache: KeysAndValues, position: jax.Array | int
+    ) -> tuple[jax.Array, KeysAndValues]:
+        """Attends from further positions to themselves and to those in the cache.
+
+        Args:
+          x: f[batch, time, width], what comes in at `position`, `position` + 1, ...
+          cache: of the positions before; it must have room for these.
+          position: of the first of `x`.
+
+        Returns:
+          f[batch, time, width], and the cache with these positions written.
+        """
+        positions = position + jnp.arange(x.shape[-2])
+        q, k, v = self._project(x, positions)
+        keys, values = (
+            jax.lax.dynamic_update_slice_in_dim(old, new.astype(old.dtype), position, axis=1)
+            for old, new in zip(cache, (k, v), strict=True)
+        )
+        seen = jnp.arange(keys.shape[1]) <= positions[:, None]
+        attended = jax.nn.dot_product_attention(q, keys, values, mask=seen[None, None])
+        return self._join(attended), KeysAndValues(keys, values)
+
+    def _project(self, x: jax.Array, positions: jax.Array) -> tuple[jax.Array, ...]:
+        projected = self.inputs(x)
+        q, k, v = (
+            part.reshape(*part.shape[:-1], self.heads, -1)
+            for part in jnp.split(projected, 3, axis=-1)
+        )
+        if not self.rotary:
+            return q, k, v
+        return rotate(q, positions), rotate(k, positions), v
+
+    def _join(self, x: jax.Array) -> jax.Array:
+        return self.output(x.reshape(*x.shape[:-2], -1))
+
+    def _attend_with_dropout(
+        self, q: jax.Array, k: jax.Array, v: jax.Array, key: jax.Array | None
+    ) -> jax.Array:
+        # jax.nn.dot_product_attention has no dropout of the weights, which nanoGPT has.
+        scores = at_least_float32(jnp.einsum("...qhd,...khd->...hqk", q, k))
+        scores /= math.sqrt(q.shape[-1])
+        seen = jnp.tri(scores.shape[-1], dtype=bool)
+        weights = jax.nn.softmax(jnp.where(seen, scores, -jnp.inf))
+        weights = self.dropout(weights.astype(v.dtype), key)
+        return jnp.einsum("...hqk,...khd->...qhd", weights, v)
+
+
+def rotate(x: jax.Array, positions: jax.Array) -> jax.Array:
+    """Turns pair i of a head's numbers by the angle position / 10_000^(2 i / head width).
+
+    Args:
+      x: f[batch, time, heads, head width]; the head width is even.
+      positions: i32[time].
+
+    Example:
+      >>> turned = rotate(jnp.ones((1, 3, 1, 4)), jnp.arange(3))
+      >>> bool(jnp.allclose(jnp.square(turned).sum(-1), 4))
+      True
+    """
+    half = x.shape[-1] // 2
+    frequencies = 10_000.0 ** -(jnp.arange(half) / half)
+    angles = positions[:, None, None] * frequencies
+    cosine, sine = jnp.cos(angles), jnp.sin(angles)
+    first, second = jnp.split(at_least_float32(x), 2, axis=-1)
+    turned = first * cosine - second * sine, first * sine + second * cosine
+    return jnp.concatenate(turned, axis=-1).astype(x.dtype)

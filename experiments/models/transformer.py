@@ -1,0 +1,255 @@
+"""A decoder-only transformer in the arrangement of A. Karpathy's nanoGPT (2022).
+
+    x = embedding[tokens] + positions
+    x <- x + attention(norm(x)),  x <- x + W2 gelu(W1 norm(x))      for each of `layers`
+    logits = norm(x) embedding^T
+
+That is GPT-2 (Radford et al. 2019) with biases optional: norms before the layers, with an
+epsilon of 1e-5; the exact GELU by erf; dropout after the embedding, of the attention weights
+and of both additions; weights N(0, 0.02), for the two projections onto the residual stream
+divided by sqrt(2 layers). So nanoGPT's published losses apply.
+
+`positions` is the one modern switch: "learned" adds a table, "rotary" turns queries and keys
+instead (see `attention`). RMSNorm and gated activations, which have come into use together
+with it, are left out on purpose: a comparison of two models here is of one difference.
+
+Blocks are a Python loop over parameters of their own, not a scan over stacked ones: a tower
+can give each leaf its own rate.
+"""
+
+import dataclasses
+import math
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from experiments.models import checks
+from experiments.models.attention import NORMAL, Attention, KeysAndValues
+from experiments.models.dropout import Dropout, split
+from experiments.models.precision import at_least_float32
+
+SIZES: dict[str, dict[str, Any]] = {
+    "0.1M": {"layers": 2, "heads": 2, "width": 64, "context": 64},
+    "0.8M": {"layers": 4, "heads": 4, "width": 128, "context": 64},
+    "3M": {"layers": 4, "heads": 4, "width": 256, "context": 128},
+    "11M": {"layers": 6, "heads": 6, "width": 384, "context": 256},
+    "25M": {"layers": 8, "heads": 8, "width": 512, "context": 512},
+    "124M": {"layers": 12, "heads": 12, "width": 768, "context": 1024},
+}
+"""0.8M and 11M are nanoGPT's for characters (on a CPU and on a GPU), 124M is GPT-2 small."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TransformerConfig:
+    """The shape of a transformer; `TransformerConfig.of_size` has some by name.
+
+    Attributes:
+      vocabulary: the number of tokens.
+      context: the longest sequence.
+      layers: the number of blocks.
+      heads: of each attention.
+      width: of the residual stream; a multiple of `heads`, by an even factor for "rotary".
+      dropout: in [0, 1).
+      bias: whether linear layers and norms have one: GPT-2 does.
+      positions: "learned" or "rotary".
+
+    Raises:
+      ValueError: one of them is out of its range.
+    """
+
+    vocabulary: int
+    context: int
+    layers: int
+    heads: int
+    width: int
+    dropout: float = 0.0
+    bias: bool = False
+    positions: str = "learned"
+
+    def __post_init__(self) -> None:
+        for name in ("vocabulary", "context", "layers", "heads", "width"):
+            checks.integer(name, getattr(self, name))
+        checks.rate("dropout", self.dropout)
+        checks.choice("positions", self.positions, ("learned", "rotary"))
+        factor = 2 * self.heads if self.positions == "rotary" else self.heads
+        if self.width % factor:
+            raise ValueError(
+                f"width must be a multiple of {factor} for {self.heads} heads and "
+                f"{self.positions} positions, got {self.width}"
+            )
+
+    @classmethod
+    def of_size(cls, size: str, vocabulary: int, **changes: Any) -> "TransformerConfig":
+        """Returns the config that `SIZES` names, with changes.
+
+        Example:
+          >>> TransformerConfig.of_size("0.8M", vocabulary=65, dropout=0.2).width
+          128
+        """
+        named = SIZES[checks.choice("size", size, SIZES)]
+        settings: dict[str, Any] = {**named, "vocabulary": vocabulary, **changes}
+        return cls(**settings)
+
+
+class Cache(NamedTuple):
+    """What has been read.
+
+    Attributes:
+      layers: each block's keys and values.
+      position: i32[], the number of tokens read.
+    """
+
+    layers: tuple[KeysAndValues, ...]
+    position: jax.Array
+
+
+class Transformer(nnx.Module):
+    """Logits of the next token at every position.
+
+    Args:
+      config: the shape.
+      dtype: of the computation, such as `jnp.bfloat16`; None: that of inputs and parameters.
+      remat: whether the backward pass computes a block's activations again, from the one at
+        its start, in place of keeping them all: less memory for a third more work (XLA
+        on a CPU undoes it).
+      rngs: where the weights are drawn from.
+
+    Example:
+      >>> model = Transformer(TransformerConfig.of_size("0.1M", 65), rngs=nnx.Rngs(0))
+      >>> model(jnp.zeros((5, 20), int)).shape
+      (5, 20, 65)
+    """
+
+    def __init__(
+        self,
+        config: TransformerConfig,
+        *,
+        dtype: jax.typing.DTypeLike | None = None,
+        remat: bool = False,
+        rngs: nnx.Rngs,
+    ):
+        self.config = config
+        self.remat = remat
+        dtype = checks.dtype("dtype", dtype)
+        embed = partial(
+            nnx.Embed, features=config.width, dtype=dtype, embedding_init=NORMAL, rngs=rngs
+        )
+        self.embedding = embed(config.vocabulary)
+        self.positions = embed(config.context) if config.positions == "learned" else None
+        self.dropout = Dropout(config.dropout)
+        self.blocks = nnx.List(
+            [_Block(config, dtype=dtype, rngs=rngs) for _ in range(config.layers)]
+        )
+        self.norm = _norm(config, rngs)
+
+    @property
+    def context(self) -> int:
+        """The longest sequence."""
+        return self.config.context
+
+    def __call__(self, tokens: jax.Array, *, key: jax.Array | None = None) -> jax.Array:
+        """From i32[batch, time] to logits f32[batch, time, vocabulary].
+
+        Args:
+          tokens: the text.
+          key: dropout's; needed in training if there is any.
+
+        Raises:
+          ValueError: the text is longer than the context.
+        """
+        self._fits(tokens.shape[-1])
+        first, *keys = split(key, 1 + len(self.blocks))
+        x = self.dropout(self._embed(tokens, jnp.arange(tokens.shape[-1])), first)
+        run = nnx.remat(_run) if self.remat else _run
+        for block, own in zip(self.blocks, keys, strict=True):
+            x = run(block, x, own)
+        return self._logits(x)
+
+    def start(self, batch: int, length: int | None = None) -> Cache:
+        """Returns a cache with nothing read and room for `length` tokens, or for the context."""
+        length = self.context if length is None else checks.integer("length", length)
+        self._fits(length)
+        layers = tuple(block.attention.start(batch, length) for block in self.blocks)
+        return Cache(layers, jnp.zeros((), jnp.int32))
+
+    def extend(self, tokens: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
+        """Reads on without dropout, attending to what is in the cache.
+
+        Args:
+          tokens: i32[batch, time]; the cache must have room for them.
+          cache: from `start`, or from an earlier call.
+
+        Returns:
+          logits f32[batch, time, vocabulary], and the cache with these tokens read.
+        """
+        time = tokens.shape[-1]
+        x = self._embed(tokens, cache.position + jnp.arange(time))
+        layers = []
+        for block, layer in zip(self.blocks, cache.layers, strict=True):
+            x, layer = block.extend(x, layer, cache.position)
+            layers.append(layer)
+        return self._logits(x), Cache(tuple(layers), cache.position + time)
+
+    def _fits(self, length: int) -> None:
+        if length > self.context:
+            raise ValueError(
+                f"a text must have a length in [1, {self.context}], the context, got {length}"
+            )
+
+    def _embed(self, tokens: jax.Array, positions: jax.Array) -> jax.Array:
+        x = self.embedding(tokens)
+        return x if self.positions is None else x + self.positions(positions)
+
+    def _logits(self, x: jax.Array) -> jax.Array:
+        return at_least_float32(self.embedding.attend(self.norm(x)))
+
+
+def _run(block: "_Block", x: jax.Array, key: jax.Array | None) -> jax.Array:
+    return block(x, key)
+
+
+class _Block(nnx.Module):
+    def __init__(
+        self, config: TransformerConfig, *, dtype: jax.typing.DTypeLike | None, rngs: nnx.Rngs
+    ):
+        width = config.width
+        onto_residual = nnx.initializers.normal(0.02 / math.sqrt(2 * config.layers))
+        linear = partial(nnx.Linear, use_bias=config.bias, dtype=dtype, rngs=rngs)
+        self.attention_norm = _norm(config, rngs)
+        self.attention = Attention(
+            width,
+            config.heads,
+            rotary=config.positions == "rotary",
+            bias=config.bias,
+            dropout=config.dropout,
+            output_init=onto_residual,
+            dtype=dtype,
+            rngs=rngs,
+        )
+        self.hidden_norm = _norm(config, rngs)
+        self.hidden = linear(width, 4 * width, kernel_init=NORMAL)
+        self.output = linear(4 * width, width, kernel_init=onto_residual)
+        self.dropout = Dropout(config.dropout)
+
+    def __call__(self, x: jax.Array, key: jax.Array | None) -> jax.Array:
+        weights, first, second = split(key, 3)
+        x += self.dropout(self.attention(self.attention_norm(x), key=weights), first)
+        return x + self.dropout(self._feed_forward(x), second)
+
+    def extend(
+        self, x: jax.Array, cache: KeysAndValues, position: jax.Array
+    ) -> tuple[jax.Array, KeysAndValues]:
+        attended, cache = self.attention.extend(self.attention_norm(x), cache, position)
+        x += attended
+        return x + self._feed_forward(x), cache
+
+    def _feed_forward(self, x: jax.Array) -> jax.Array:
+        return self.output(jax.nn.gelu(self.hidden(self.hidden_norm(x)), approximate=False))
+
+
+def _norm(config: TransformerConfig, rngs: nnx.Rngs) -> nnx.LayerNorm:
+    # No dtype: what comes out is float32, and the next product rounds it.
+    return nnx.LayerNorm(config.width, epsilon=1e-5, use_bias=config.bias, rngs=rngs)

@@ -1,0 +1,35 @@
+"""What a run was made with: versions, device and commit."""
+
+import importlib.metadata
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import jax
+
+_PACKAGES = ("jaxdescent", "jax", "jaxlib", "optax", "flax", "numpy", "scikit-learn")
+
+
+def environment() -> dict[str, Any]:
+    """Versions, device and commit: what somebody needs to run the same again."""
+    device = jax.devices()[0]
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        **{name: importlib.metadata.version(name) for name in _PACKAGES},
+        "device": f"{device.platform}: {device.device_kind}",
+        "devices": jax.device_count(),
+        "git_commit": _git_commit(),
+    }
+
+
+def _git_commit() -> str:
+    """The commit of the code, with a word if the files differ from it."""
+    here = Path(__file__).parent
+    ask = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        answer = subprocess.run(ask, cwd=here, capture_output=True, text=True, timeout=10)  # noqa: S603
+    except (OSError, subprocess.TimeoutExpired):
+        return "unknown: git does not answer"
+    return answer.stdout.strip() if answer.returncode == 0 else "unknown: not in a git checkout"

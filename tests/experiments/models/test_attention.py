@@ -1,0 +1,110 @@
+"""Attention is causal, cached as well as whole, and rotary positions see distances alone."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from experiments.models.attention import Attention, rotate
+from tests.experiments.models import zoo
+
+X = np.random.default_rng(0).normal(size=(2, 7, 8)).astype(np.float32)
+
+
+def attention(**given):
+    return zoo.build(lambda **rest: Attention(8, 2, **given, **rest), seed=1)
+
+
+def turned(x, positions):
+    """Rotary positions by complex numbers, in float64: heads of [..., time, head width]."""
+    half = x.shape[-1] // 2
+    angles = np.asarray(positions)[:, None] * 10_000.0 ** (-2 * np.arange(half) / x.shape[-1])
+    z = (x[..., :half] + 1j * x[..., half:]) * np.exp(1j * angles)
+    return np.concatenate([z.real, z.imag], -1)
+
+
+def reference(state, x, heads, *, rotary):
+    """Causal attention, one query at a time, in float64."""
+    width = x.shape[-1]
+    bias = state["inputs"].get("bias", 0)
+    projected = np.asarray(x, np.float64) @ state["inputs"]["kernel"] + bias
+    out = np.zeros((*x.shape[:-1], width))
+    for batch in range(len(x)):
+        for head in range(heads):
+            part = slice(head * width // heads, (head + 1) * width // heads)
+            q, k, v = (projected[batch, :, i * width : (i + 1) * width][:, part] for i in range(3))
+            if rotary:
+                q, k = (turned(each, range(len(each))) for each in (q, k))
+            for t in range(x.shape[1]):
+                scores = k[: t + 1] @ q[t] / np.sqrt(width // heads)
+                weights = np.exp(scores - scores.max())
+                out[batch, t, part] = weights @ v[: t + 1] / weights.sum()
+    return out @ state["output"]["kernel"] + state["output"].get("bias", 0)
+
+
+@pytest.mark.parametrize(("rotary", "bias"), [(False, False), (True, True)])
+def test_the_forward_pass_is_the_textbook_one(rotary, bias):
+    split = attention(rotary=rotary, bias=bias)
+    expected = reference(zoo.float64(split.state), X, 2, rotary=rotary)
+    np.testing.assert_allclose(zoo.output(split, X), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_rotary_positions_turn_pairs_by_angles_that_fall_geometrically():
+    x = np.random.default_rng(1).normal(size=(2, 5, 3, 8)).astype(np.float32)
+    positions = jnp.array([0, 1, 2, 30, 1000])
+    expected = np.moveaxis(turned(np.moveaxis(x.astype(np.float64), 1, 2), positions), 2, 1)
+    found = np.asarray(jax.jit(rotate)(x, positions))
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+    np.testing.assert_array_equal(found[:, 0], x[:, 0])
+
+
+def test_rotated_products_depend_on_the_distance_alone():
+    q, k = np.random.default_rng(2).normal(size=(2, 1, 1, 1, 8)).astype(np.float32)
+
+    @jax.jit
+    def product(at, other):
+        return jnp.sum(rotate(q, at[None]) * rotate(k, other[None]))
+
+    for distance in (-3, 0, 5):
+        one, two = (product(*np.array([at + distance, at])) for at in (10, 90))
+        np.testing.assert_allclose(one, two, rtol=1e-4)
+        assert not np.isclose(one, product(*np.array([11 + distance, 10])), rtol=1e-2)
+
+
+@pytest.mark.parametrize("rotary", [False, True])
+def test_the_cache_in_pieces_comes_to_the_whole(rotary):
+    split = attention(rotary=rotary)
+    whole = zoo.output(split, X)
+
+    @jax.jit
+    def pieces(state):
+        layer = nnx.merge(split.graph, state)
+        # Two places more than are ever written: what is in them must not be seen.
+        cache = jax.tree.map(lambda zeros: zeros + 9.0, layer.start(2, 9))
+        parts = []
+        for start, end in [(0, 3), (3, 4), (4, 7)]:
+            part, cache = layer.extend(X[:, start:end], cache, start)
+            parts.append(part)
+        return jnp.concatenate(parts, 1)
+
+    np.testing.assert_allclose(pieces(split.state), whole, rtol=1e-5, atol=1e-6)
+
+
+def test_attention_with_dropout_is_the_same_but_for_the_dropped():
+    """A rate that drops nothing takes the other way to the same numbers."""
+    plain, dropping = attention(), attention(dropout=1e-9)
+    dropped = zoo.output(dropping, X, key=zoo.KEYS[0])
+    np.testing.assert_allclose(dropped, zoo.output(plain, X), rtol=1e-5, atol=1e-6)
+
+
+def test_dropout_is_of_the_weights():
+    """The first position sees itself alone: a head's value comes doubled or not at all."""
+    split = attention(dropout=0.5)
+    split.state["output"]["kernel"] = nnx.Param(jnp.eye(8))
+    x = np.random.default_rng(1).normal(size=(32, 2, 8)).astype(np.float32)
+    value = (x @ np.asarray(split.state["inputs"]["kernel"][...]))[:, 0, 16:]
+    y = np.asarray(zoo.output(split, x, key=zoo.KEYS[0]))[:, 0]
+    heads = [np.isclose(y, c * value, atol=1e-4).reshape(64, 4).all(1) for c in (0, 2)]
+    np.testing.assert_array_equal(heads[0], ~heads[1])
+    assert 0.2 < heads[0].mean() < 0.8

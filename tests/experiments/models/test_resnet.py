@@ -1,0 +1,165 @@
+"""The residual network is the published one, and each keeps its own statistics."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from experiments.models.counting import parameter_count
+from experiments.models.resnet import ResNet, shortcut
+from tests.experiments.models import zoo
+
+IMAGES = np.random.default_rng(0).normal(size=(4, 6, 6, 2)).astype(np.float32)
+FACTORY = lambda **given: ResNet(8, channels=2, classes=3, momentum=0.7, **given)
+
+
+@pytest.fixture(scope="module")
+def small():
+    return zoo.build(FACTORY)
+
+
+@pytest.mark.parametrize(
+    ("depth", "published", "exact"),
+    [
+        (20, 0.27, 269_722),
+        (32, 0.46, 464_154),
+        (44, 0.66, 658_586),
+        (56, 0.85, 853_018),
+        (110, 1.7, 1_727_962),
+    ],
+)
+def test_the_count_is_the_papers(depth, published, exact):
+    count = parameter_count(zoo.shape_of(lambda **given: ResNet(depth, **given)))
+    assert count == exact
+    assert round(count / 1e6, 1 if published > 1 else 2) == published
+
+
+def test_the_shortcut_takes_every_second_pixel_and_pads_with_zeros():
+    x = np.arange(1.0, 1 + 2 * 4 * 4 * 3, dtype=np.float32).reshape(2, 4, 4, 3)
+    y = np.asarray(shortcut(x, 6, 2))
+    np.testing.assert_array_equal(y[..., :3], x[:, ::2, ::2])
+    np.testing.assert_array_equal(y[..., 3:], np.zeros((2, 2, 2, 3)))
+    np.testing.assert_array_equal(shortcut(x, 3, 1), x)
+
+
+def convolved(x, kernel, stride):
+    x = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    rows = np.arange(0, x.shape[1] - 2, stride)
+    return np.stack(
+        [
+            np.stack([np.tensordot(x[:, i : i + 3, j : j + 3], kernel, 3) for j in rows], axis=1)
+            for i in rows
+        ],
+        axis=1,
+    )
+
+
+def reference(state, x, *, train):
+    """Logits and running statistics in float64."""
+    after = []
+
+    def normed(x, layer, stride=1):
+        y = convolved(x, layer["convolution"]["kernel"], stride)
+        norm = layer["norm"]
+        mean, var = norm["mean"], norm["var"]
+        if train:
+            mean, var = y.mean((0, 1, 2)), y.var((0, 1, 2))
+            after.append((0.7 * norm["mean"] + 0.3 * mean, 0.7 * norm["var"] + 0.3 * var))
+        return (y - mean) / np.sqrt(var + 1e-5) * norm["scale"] + norm["bias"]
+
+    x = np.maximum(normed(x, state["stem"]), 0)
+    for i, (width, stride) in enumerate([(16, 1), (32, 2), (64, 2)]):
+        block = state["blocks"][i]
+        y = normed(np.maximum(normed(x, block["first"], stride), 0), block["second"])
+        identity = np.zeros_like(y)
+        identity[..., : x.shape[-1]] = x[:, ::stride, ::stride]
+        assert y.shape[-1] == width
+        x = np.maximum(identity + y, 0)
+    return x.mean((1, 2)) @ state["head"]["kernel"] + state["head"]["bias"], after
+
+
+def applied(split, x, *, train):
+    model = nnx.view(split.merge(), use_running_average=not train)
+    return zoo.run(*nnx.split(model), x)
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_the_forward_pass_is_the_papers(small, train):
+    logits, state = applied(small, IMAGES, train=train)
+    expected, statistics = reference(
+        zoo.float64(small.state), IMAGES.astype(np.float64), train=train
+    )
+    np.testing.assert_allclose(logits, expected, rtol=1e-3, atol=1e-4)
+    if not train:
+        jax.tree.map(np.testing.assert_array_equal, state, small.state)
+        return
+    norms = [state["stem"]["norm"]]
+    norms += [state["blocks"][i][part]["norm"] for i in range(3) for part in ("first", "second")]
+    for norm, (mean, var) in zip(norms, statistics, strict=True):
+        np.testing.assert_allclose(norm["mean"][...], mean, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(norm["var"][...], var, rtol=1e-4, atol=1e-4)
+
+
+def test_weights_have_the_variance_of_he_and_norms_start_as_nothing():
+    state = zoo.float64(zoo.initialised(lambda **given: ResNet(8, **given)).state)
+    kernel = state["blocks"][2]["second"]["convolution"]["kernel"]
+    np.testing.assert_allclose(kernel.var(), 2 / (9 * 64), rtol=0.03)
+    # A truncated normal would stop at two deviations.
+    assert np.abs(kernel).max() > 3 * kernel.std()
+    norm = state["stem"]["norm"]
+    for name, start in {"scale": 1, "bias": 0, "mean": 0, "var": 1}.items():
+        np.testing.assert_array_equal(norm[name], np.full(16, start))
+
+
+def test_stacked_networks_train_in_a_scan_with_statistics_of_their_own(small):
+    batches = np.random.default_rng(1).normal(size=(2, 4, 6, 6, 2)).astype(np.float32)
+    parts = [
+        nnx.split_state(split.state, nnx.Param, nnx.BatchStat)
+        for split in (small, zoo.build(FACTORY, seed=1))
+    ]
+
+    def loss(params, statistics, images):
+        model = nnx.merge(small.graph, params, statistics, copy=True)
+        return jnp.square(model(images)).mean(), nnx.state(model, nnx.BatchStat)
+
+    def step(carry, images):
+        grads, statistics = jax.grad(loss, has_aux=True)(*carry, images)
+        return (jax.tree.map(lambda p, g: p - 1e-3 * g, carry[0], grads), statistics), None
+
+    train = jax.jit(lambda *carry: jax.lax.scan(step, carry, batches)[0])
+    params, statistics = jax.jit(jax.vmap(train))(
+        *(zoo.stacked(*part) for part in zip(*parts, strict=True))
+    )
+    ends = [train(*part) for part in parts]
+    for i, (its_params, its_statistics) in enumerate(ends):
+        zoo.assert_row(params, i, its_params, rtol=1e-3, atol=1e-4)
+        zoo.assert_row(statistics, i, its_statistics, rtol=1e-3, atol=1e-4)
+    first, second = (jax.tree.leaves(statistics) for _, statistics in ends)
+    assert not any(np.allclose(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_statistics_stay_in_float32_under_bfloat16():
+    """At 1000, bfloat16 counts in steps of 4."""
+    split = zoo.build(FACTORY, dtype=jnp.bfloat16)
+    split.state["stem"]["norm"]["mean"] = nnx.BatchStat(jnp.full(16, 1001.0))
+    _, after = applied(split, IMAGES, train=True)
+    mean = after["stem"]["norm"]["mean"][...]
+    assert mean.dtype == jnp.float32
+    np.testing.assert_allclose(mean, 700.7, atol=0.5)
+    assert len(np.unique(mean)) == 16
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"depth": 21}, r"depth must be 6n \+ 2 with n in \[1, inf\), got 21"),
+        ({"depth": 2}, r"depth must be 6n \+ 2 with n in \[1, inf\), got 2"),
+        ({"channels": 0}, r"channels must be in \[1, inf\), got 0"),
+        ({"classes": -1}, r"classes must be in \[1, inf\), got -1"),
+        ({"momentum": 1.0}, r"momentum must be in \[0, 1\), got 1\.0"),
+    ],
+)
+def test_bad_arguments_are_refused(given, message):
+    with pytest.raises(ValueError, match=message):
+        zoo.shape_of(lambda **rest: ResNet(**given, **rest))
