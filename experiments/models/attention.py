@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from experiments.models import checks
 from experiments.models.dropout import Dropout
 from experiments.models.precision import at_least_float32
 
@@ -67,9 +68,10 @@ class Attention(nnx.Module):
         dtype: jax.typing.DTypeLike | None = None,
         rngs: nnx.Rngs,
     ):
+        divisible(width, heads, rotary=rotary)
         self.heads = heads
         self.rotary = rotary
-        self.dtype = dtype
+        self.dtype = checks.dtype("dtype", dtype)
         self.inputs = nnx.Linear(
             width, 3 * width, use_bias=bias, dtype=dtype, kernel_init=NORMAL, rngs=rngs
         )
@@ -142,6 +144,24 @@ class Attention(nnx.Module):
         weights = jax.nn.softmax(jnp.where(seen, scores, -jnp.inf))
         weights = self.dropout(weights.astype(v.dtype), key)
         return jnp.einsum("...hqk,...khd->...qhd", weights, v)
+
+
+def divisible(width: int, heads: int, *, rotary: bool) -> None:
+    """Raises if a width cannot be shared out among heads, in pairs for rotary positions.
+
+    Example:
+      >>> divisible(18, 6, rotary=True)
+      Traceback (most recent call last):
+      ValueError: width must be a multiple of 12 for 6 heads and rotary positions, got 18
+    """
+    checks.integer("width", width)
+    factor = checks.integer("heads", heads) * (2 if rotary else 1)
+    if width % factor:
+        kind = "rotary" if rotary else "learned"
+        raise ValueError(
+            f"width must be a multiple of {factor} for {heads} heads and {kind} positions, "
+            f"got {width}"
+        )
 
 
 def rotate(x: jax.Array, positions: jax.Array) -> jax.Array:

@@ -21,6 +21,7 @@ from flax import nnx
 
 from experiments.models import checks
 from experiments.models.precision import at_least_float32
+from jaxdescent import validation
 
 
 class LSTMCarry(NamedTuple):
@@ -63,6 +64,7 @@ class LSTM(nnx.Module):
         checks.integer("inputs", inputs)
         self.width = checks.integer("width", width)
         self.dtype = checks.dtype("dtype", dtype)
+        forget_bias = float(validation.finite_array("forget_bias", forget_bias))
         self.inputs = nnx.Linear(
             inputs,
             4 * width,

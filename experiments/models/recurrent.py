@@ -85,8 +85,9 @@ class Recurrent(nnx.Module):
         checks.integer("outputs", outputs)
         self.head = nnx.Linear(width, outputs, dtype=dtype, rngs=rngs)
 
-    def start(self, batch: int, length: int | None = None) -> Any:  # noqa: ARG002
-        """Returns the state before the first step: zeros, of a size that no length changes."""
+    def start(self, batch: int, length: int | None = None) -> Any:
+        """Returns the state before the first step: zeros, of one size whatever the length."""
+        del length
         return tuple(layer.start(batch) for layer in self.layers)
 
     def extend(

@@ -44,7 +44,8 @@ def sample(
       model: a `Transformer`, or a `Recurrent` with a vocabulary.
       prompt: i32[batch, p], p at least 1.
       length: the number of new tokens; with p, at most the model's context.
-      key: of the draws. A row's depend on its place, not on the other rows.
+      key: of the draws. With JAX's default generator a row's depend on its place, not on
+        the other rows.
       temperature: in [0, inf); 0 takes the likeliest token.
       top_k: draws from this many tokens (more where some are equal); None: from all.
 

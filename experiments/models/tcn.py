@@ -148,9 +148,11 @@ class CausalConvolution(nnx.Module):
         dtype: jax.typing.DTypeLike | None = None,
         rngs: nnx.Rngs,
     ):
+        for name, value in {"inputs": inputs, "outputs": outputs, "kernel": kernel}.items():
+            checks.integer(name, value)
+        self.dilation = checks.integer("dilation", dilation)
         self.past = (kernel - 1) * dilation
-        self.dilation = dilation
-        self.dtype = dtype
+        self.dtype = checks.dtype("dtype", dtype)
         self.direction = nnx.Param(_UNIFORM(rngs.params(), (kernel, inputs, outputs)))
         self.gain = nnx.Param(_norm(self.direction[...]))
         self.bias = nnx.Param(jnp.zeros(outputs))

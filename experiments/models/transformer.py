@@ -27,7 +27,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from experiments.models import checks
-from experiments.models.attention import NORMAL, Attention, KeysAndValues
+from experiments.models.attention import NORMAL, Attention, KeysAndValues, divisible
 from experiments.models.dropout import Dropout, split
 from experiments.models.precision import at_least_float32
 
@@ -70,16 +70,11 @@ class TransformerConfig:
     positions: str = "learned"
 
     def __post_init__(self) -> None:
-        for name in ("vocabulary", "context", "layers", "heads", "width"):
+        for name in ("vocabulary", "context", "layers"):
             checks.integer(name, getattr(self, name))
         checks.rate("dropout", self.dropout)
         checks.choice("positions", self.positions, ("learned", "rotary"))
-        factor = 2 * self.heads if self.positions == "rotary" else self.heads
-        if self.width % factor:
-            raise ValueError(
-                f"width must be a multiple of {factor} for {self.heads} heads and "
-                f"{self.positions} positions, got {self.width}"
-            )
+        divisible(self.width, self.heads, rotary=self.positions == "rotary")
 
     @classmethod
     def of_size(cls, size: str, vocabulary: int, **changes: Any) -> "TransformerConfig":

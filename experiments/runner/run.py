@@ -185,8 +185,10 @@ class Run:
         if known is not None:
             return known
         self.computing = name
-        outcome = {key: np.asarray(value) for key, value in compute().items()}
-        self.computing = None
+        try:
+            outcome = {key: np.asarray(value) for key, value in compute().items()}
+        finally:
+            self.computing = None
         path.parent.mkdir(exist_ok=True)
         partial = path.with_suffix(".partial")
         with partial.open("wb") as file:

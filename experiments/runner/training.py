@@ -135,7 +135,8 @@ def trainer(
             zero = state.model_state, jnp.zeros(()), optax.tree.zeros_like(state.params)
             parts = jax.tree.map(lambda leaf: leaf.reshape(accumulate, -1, *leaf.shape[1:]), fed)
             inputs = parts, jax.random.split(dropout, accumulate)
-            (model_state, loss, grads), _ = jax.lax.scan(part, zero, inputs)
+            unroll = side_by_side == "unrolled"
+            (model_state, loss, grads), _ = jax.lax.scan(part, zero, inputs, unroll=unroll)
             loss, grads = loss / accumulate, optax.tree.scale(1 / accumulate, grads)
         updates, opt_state = tx.update(grads, state.opt_state, state.params, value=loss)
         params = optax.apply_updates(state.params, updates)

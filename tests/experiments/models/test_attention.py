@@ -72,6 +72,22 @@ def test_rotated_products_depend_on_the_distance_alone():
         assert not np.isclose(one, product(*np.array([11 + distance, 10])), rtol=1e-2)
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"heads": 3}, r"width must be a multiple of 3 for 3 heads and learned positions, got 8"),
+        ({"heads": 8, "rotary": True}, r"multiple of 16 for 8 heads and rotary positions, got 8"),
+        ({"heads": 0}, r"heads must be in \[1, inf\), got 0"),
+        ({"heads": 2, "width": 0}, r"width must be in \[1, inf\), got 0"),
+        ({"heads": 2, "dropout": 1.0}, r"dropout must be in \[0, 1\), got 1\.0"),
+        ({"heads": 2, "dtype": int}, r"dtype must be None or a floating dtype"),
+    ],
+)
+def test_bad_arguments_are_refused(given, message):
+    with pytest.raises(ValueError, match=message):
+        zoo.shape_of(lambda **rest: Attention(**{"width": 8, **given}, **rest))
+
+
 @pytest.mark.parametrize("rotary", [False, True])
 def test_the_cache_in_pieces_comes_to_the_whole(rotary):
     split = attention(rotary=rotary)

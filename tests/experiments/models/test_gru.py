@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from flax import nnx
 
 from experiments.models.counting import parameter_count
@@ -75,3 +76,9 @@ def test_series_of_float64_are_computed_in_float64():
         series = jax.ShapeDtypeStruct(zoo.SERIES.shape, np.float64)
         outputs, hidden = jax.eval_shape(zoo.build(FACTORY).merge(), series)
         assert outputs.dtype == hidden.dtype == np.float64
+
+
+@pytest.mark.parametrize("name", ["inputs", "width"])
+def test_bad_arguments_are_refused(name):
+    with pytest.raises(ValueError, match=rf"{name} must be in \[1, inf\), got 0"):
+        zoo.shape_of(lambda **rest: GRU(**{"inputs": 4, "width": 5, name: 0}, **rest))

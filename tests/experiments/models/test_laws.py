@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from experiments.models.dropout import Dropout
 from tests.experiments.models import zoo
 
 every_model = pytest.mark.parametrize("name", zoo.MODELS)
@@ -17,15 +18,20 @@ def test_bfloat16_is_what_products_are_in_and_float32_what_comes_out(name):
     x = zoo.MODELS[name][1]
     half = zoo.built(name, dtype=jnp.bfloat16)
     assert {leaf.dtype for leaf in jax.tree.leaves(half.state)} == {jnp.dtype("float32")}
-    seen = {"products": set(), "softmaxes and statistics": set()}
+    products, activations, delicate = set(), set(), set()
     jaxpr = jax.make_jaxpr(zoo.forward, static_argnums=0)(*half, x).jaxpr
     for equation in zoo.equations(jaxpr):
-        if equation.primitive.name in ("dot_general", "conv_general_dilated"):
-            seen["products"] |= {str(operand.aval.dtype) for operand in equation.invars}
-        if equation.primitive.name in ("exp", "rsqrt", "logistic", "tanh", "reduce_sum"):
-            seen["softmaxes and statistics"].add(str(equation.invars[0].aval.dtype))
-    assert seen["products"] == {"bfloat16"}
-    assert seen["softmaxes and statistics"] <= {"float32"}
+        operand, *_ = equation.invars or [None]
+        match equation.primitive.name:
+            case "dot_general" | "conv_general_dilated":
+                products |= {str(each.aval.dtype) for each in equation.invars}
+            case "max" | "erf" if operand.aval.ndim > 1:
+                activations.add(str(operand.aval.dtype))
+            case "exp" | "rsqrt" | "logistic" | "tanh" | "reduce_sum":
+                delicate.add(str(operand.aval.dtype))
+    assert products == {"bfloat16"}
+    assert activations <= {"bfloat16"}
+    assert delicate <= {"float32"}
 
 
 @every_model
@@ -35,7 +41,7 @@ def test_bfloat16_comes_close_to_float32(name):
     half = zoo.output(zoo.built(name, dtype=jnp.bfloat16), x)
     assert full.dtype == half.dtype == jnp.float32
     assert not np.array_equal(full, half)
-    np.testing.assert_allclose(half, full, atol=0.03 * np.abs(np.asarray(full)).max())
+    np.testing.assert_allclose(half, full, atol=0.03 * np.abs(full).max())
 
 
 @every_model
@@ -95,6 +101,26 @@ def test_dropout_draws_from_the_key_of_the_call(name):
     first, again, other = (zoo.output(split, x, key=zoo.KEYS[i]) for i in (0, 0, 1))
     np.testing.assert_array_equal(first, again)
     assert not np.allclose(first, other)
+
+
+@with_dropout
+def test_no_two_layers_drop_by_the_same_key(name, monkeypatch):
+    x = zoo.DROPOUT[name][1]
+    split = zoo.built(name, registry="DROPOUT")
+    used, dropout = [], Dropout.__call__
+
+    def recorded(self, x, key):
+        used.append(jax.random.key_data(key))
+        return dropout(self, x, key)
+
+    @jax.jit
+    def keys():
+        zoo.forward(*split, x, key=zoo.KEYS[0])
+        return used
+
+    monkeypatch.setattr(Dropout, "__call__", recorded)
+    different = {tuple(key.tolist()) for key in keys()}
+    assert len(different) == len(zoo.shapes_drawn(split, x))
 
 
 @with_dropout

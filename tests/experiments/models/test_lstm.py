@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from flax import nnx
 
 from experiments.models.counting import parameter_count
@@ -82,3 +83,16 @@ def test_series_of_float64_are_computed_in_float64():
         series = jax.ShapeDtypeStruct(zoo.SERIES.shape, np.float64)
         outputs, carry = jax.eval_shape(zoo.build(FACTORY).merge(), series)
         assert outputs.dtype == carry.cell.dtype == np.float64
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"inputs": 0}, r"inputs must be in \[1, inf\), got 0"),
+        ({"width": 0}, r"width must be in \[1, inf\), got 0"),
+        ({"forget_bias": float("inf")}, r"forget_bias must be finite, got inf"),
+    ],
+)
+def test_bad_arguments_are_refused(given, message):
+    with pytest.raises(ValueError, match=message):
+        zoo.shape_of(lambda **rest: LSTM(**{"inputs": 4, "width": 5, **given}, **rest))

@@ -3,9 +3,11 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax import nnx
 
+import jaxdescent as jd
 from experiments.models.counting import parameter_count
 from experiments.models.resnet import ResNet, shortcut
 from tests.experiments.models import zoo
@@ -112,9 +114,11 @@ def test_weights_have_the_variance_of_he_and_norms_start_as_nothing():
         np.testing.assert_array_equal(norm[name], np.full(16, start))
 
 
-def test_stacked_networks_train_in_a_scan_with_statistics_of_their_own(small):
+def test_a_population_of_towers_trains_with_statistics_of_each_ones_own(small):
+    """Two agents side by side, in a scan over batches, and each alone."""
     batches = np.random.default_rng(1).normal(size=(2, 4, 6, 6, 2)).astype(np.float32)
-    parts = [
+    tx = jd.hypergradient(optax.sgd, optax.sgd(1e-3), tune={"learning_rate": 1e-3})
+    agents = [
         nnx.split_state(split.state, nnx.Param, nnx.BatchStat)
         for split in (small, zoo.build(FACTORY, seed=1))
     ]
@@ -124,19 +128,24 @@ def test_stacked_networks_train_in_a_scan_with_statistics_of_their_own(small):
         return jnp.square(model(images)).mean(), nnx.state(model, nnx.BatchStat)
 
     def step(carry, images):
-        grads, statistics = jax.grad(loss, has_aux=True)(*carry, images)
-        return (jax.tree.map(lambda p, g: p - 1e-3 * g, carry[0], grads), statistics), None
+        params, statistics, state = carry
+        grads, statistics = jax.grad(loss, has_aux=True)(params, statistics, images)
+        updates, state = tx.update(grads, state, params)
+        return (optax.apply_updates(params, updates), statistics, state), None
 
-    train = jax.jit(lambda *carry: jax.lax.scan(step, carry, batches)[0])
-    params, statistics = jax.jit(jax.vmap(train))(
-        *(zoo.stacked(*part) for part in zip(*parts, strict=True))
-    )
-    ends = [train(*part) for part in parts]
-    for i, (its_params, its_statistics) in enumerate(ends):
-        zoo.assert_row(params, i, its_params, rtol=1e-3, atol=1e-4)
-        zoo.assert_row(statistics, i, its_statistics, rtol=1e-3, atol=1e-4)
-    first, second = (jax.tree.leaves(statistics) for _, statistics in ends)
-    assert not any(np.allclose(a, b) for a, b in zip(first, second, strict=True))
+    def train(params, statistics):
+        carry = params, statistics, tx.init(params)
+        params, statistics, state = jax.lax.scan(step, carry, batches)[0]
+        return params, statistics, jd.hyperparameters(state)
+
+    population = (zoo.stacked(*parts) for parts in zip(*agents, strict=True))
+    together = jax.jit(jax.vmap(train))(*population)
+    alone = [jax.jit(train)(*agent) for agent in agents]
+    for i, agent in enumerate(alone):
+        zoo.assert_row(together, i, agent, rtol=1e-3, atol=1e-4)
+    for part in (1, 2):
+        one, other = (jax.tree.leaves(agent[part]) for agent in alone)
+        assert not any(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
 
 
 def test_statistics_stay_in_float32_under_bfloat16():

@@ -104,11 +104,12 @@ def test_no_temperature_is_too_small(temperature, logits):
     assert jax.jit(draw)(KEY, logits, temperature=temperature) == 2
 
 
-def test_dropout_is_off_and_the_model_left_in_its_mode():
+@pytest.mark.parametrize("name", ["transformer", "lstm"])
+def test_dropout_is_off_and_the_model_left_in_its_mode(name):
     """The program is that of a model without it."""
     programs = []
     for dropout in (0.0, 0.5):
-        model = zoo.build(zoo.DROPOUT["transformer"][0], dropout=dropout).merge()
+        model = zoo.build(zoo.DROPOUT[name][0], dropout=dropout).merge()
         model.train()
         program = jax.make_jaxpr(lambda key, model=model: sample(model, PROMPT, length=3, key=key))
         programs.append(str(program(KEY)))

@@ -113,3 +113,10 @@ def test_bad_arguments_are_refused(given, message):
     settings = {"features": 3, "channels": [4], "outputs": 2, **given}
     with pytest.raises(ValueError, match=message):
         zoo.shape_of(lambda **rest: TCN(**settings, **rest))
+
+
+@pytest.mark.parametrize("name", ["inputs", "outputs", "kernel", "dilation"])
+def test_bad_arguments_of_a_convolution_are_refused(name):
+    settings = {"inputs": 3, "outputs": 4, "kernel": 2, "dilation": 1, name: 0}
+    with pytest.raises(ValueError, match=rf"{name} must be in \[1, inf\), got 0"):
+        zoo.shape_of(lambda **rest: CausalConvolution(**settings, **rest))

@@ -40,7 +40,7 @@ MODELS = {
 
 
 def _dropping(dropout=0.5, **given):
-    return Transformer(TransformerConfig(11, 12, 1, 2, 16, dropout=dropout), **given)
+    return Transformer(TransformerConfig(11, 12, 2, 2, 16, dropout=dropout), **given)
 
 
 def _dropping_lstm(dropout=0.5, **given):
