@@ -4,6 +4,7 @@ import contextlib
 import difflib
 import io
 import itertools
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from experiments.runner import (
     Run,
     RunError,
     read_description,
+    saved_settings,
     write_report,
 )
 from experiments.runner.comparison import Comparison, compare
@@ -63,32 +65,48 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _start(name: str, flags: Sequence[str]) -> None:
     study = studies.load(name)
-    settings = _parse(name, study.Settings, flags, study.__doc__)
+    settings = _parse(name, study.Settings, flags, description=study.__doc__)
+    _check(study, settings)
     try:
-        run = Run.start(name, settings, flags)
+        run = Run.start(name, settings)
     except OSError as error:
-        reason = error.strerror or error
-        _stop(f"cannot write the run's folder {str(settings.runs)!r}: {reason}; choose --runs PATH")
+        _stop(f"cannot write the run's folder: {_reason(error)}; choose --runs PATH")
     print(f"{name} at scale {settings.scale}, results in {run.folder}")
     _carry_out(study, run)
 
 
 def _resume(name: str, flags: Sequence[str]) -> None:
-    words = [word for flag in flags for word in flag.split("=", 1)]
-    if len(words) != 2 or words[0] != "--resume":
-        _stop("--resume takes a run's folder and no other flag; a run goes on with its settings")
-    folder = _run_folder(words[1], name)
+    """Goes on with a run; flags beside `--resume` may change where and when it saves."""
+    at = next(i for i, flag in enumerate(flags) if flag.split("=")[0] == "--resume")
+    given, rest = flags[at].partition("=")[2], [*flags[:at], *flags[at + 1 :]]
+    if not given and at < len(rest):
+        given = rest.pop(at)
+    if not given:
+        _stop("--resume takes a run's folder, or last for the newest under runs/")
+    folder = _run_folder(given, name)
     description = read_description(folder)
     if description["study"] != name:
         _stop(f"{folder} is a run of {description['study']}, not of {name}")
     study = studies.load(name)
-    settings = _parse(name, study.Settings, description["arguments"])
+    settings = _parse(name, study.Settings, rest, saved_settings(study.Settings, description))
+    if description["status"] == "finished":
+        print(f"{folder} is finished\nreport: {rewrite_report(folder)}")
+        return
+    _check(study, settings)
     try:
         run = Run.resume(folder, settings)
     except OSError as error:
-        _stop(f"cannot write {folder}: {error.strerror or error}")
+        _stop(f"cannot write {_reason(error)}")
     print(f"{name} at scale {settings.scale}, resumed in {run.folder}")
     _carry_out(study, run)
+
+
+def _check(study: Any, settings: Any) -> None:
+    """Lets a study say what is wrong with its settings before there is a folder."""
+    try:
+        getattr(study, "check", lambda _: None)(settings)
+    except (ValueError, ImportError) as error:
+        _stop(str(error))
 
 
 def _carry_out(study: Any, run: Run) -> None:
@@ -105,9 +123,12 @@ def _carry_out(study: Any, run: Run) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             run.mark("failed")
-        where = f" {error.filename}" if error.filename else ""
-        print(f"cannot write{where}: {error.strerror or error}; {advice}", file=sys.stderr)
+        print(f"cannot write {_reason(error)}; {advice}", file=sys.stderr)
         sys.exit(1)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            run.mark("failed")
+        raise
     finally:
         run.close()
     print(f"report: {run.folder / 'report.html'}")
@@ -116,7 +137,10 @@ def _carry_out(study: Any, run: Run) -> None:
 def _report(flags: Sequence[str]) -> None:
     if len(flags) != 1 or flags[0].startswith("-"):
         _stop("usage: python -m experiments report RUN")
-    print(f"report: {rewrite_report(_run_folder(flags[0]))}")
+    try:
+        print(f"report: {rewrite_report(_run_folder(flags[0]))}")
+    except OSError as error:
+        _stop(f"cannot write {_reason(error)}")
 
 
 def _compare(flags: Sequence[str]) -> None:
@@ -124,7 +148,10 @@ def _compare(flags: Sequence[str]) -> None:
     if not runs:
         _stop("usage: python -m experiments compare RUN RUN ... [--metric NAME] [--target VALUE]")
     rest = ["--runs", *map(str, runs), *flags[len(runs) :]]
-    print(f"report: {compare(_parse('compare', Comparison, rest))}")
+    try:
+        print(f"report: {compare(_parse('compare', Comparison, rest))}")
+    except OSError as error:
+        _stop(f"cannot write {_reason(error)}; choose --output PATH")
 
 
 def _is_no_flag(word: str) -> bool:
@@ -142,7 +169,11 @@ def _run_folder(given: str, study: str = "*") -> Path:
 
 
 def _parse(
-    name: str, settings_type: Any, flags: Sequence[str], description: str | None = None
+    name: str,
+    settings_type: Any,
+    flags: Sequence[str],
+    default: Any = None,
+    description: str | None = None,
 ) -> Any:
     """The study's settings from the flags; every mistake is one line."""
     advice = f"python -m experiments {name} --help lists the flags"
@@ -156,6 +187,7 @@ def _parse(
                 prog=f"python -m experiments {name}",
                 description=description,
                 return_unknown_args=True,
+                **({} if default is None else {"default": default}),
             )
     except ValueError as error:
         _stop(str(error))
@@ -169,10 +201,18 @@ def _parse(
     return settings
 
 
+def _reason(error: OSError) -> str:
+    """The file, if it is known, and what is wrong with it."""
+    if error.filename is None:
+        return str(error.strerror or error)
+    return f"{error.filename}: {error.strerror}"
+
+
 def _plain(boxed: str) -> str:
     """The words of a message that was drawn in a box."""
     words = " ".join(boxed.translate(dict.fromkeys(map(ord, "╭╮╰╯─│┌┐└┘"), " ")).split())
-    return words.split(" For full helptext")[0]
+    words = words.split(" For full helptext")[0]
+    return re.sub(r"^Value error Error parsing \w+: ", "", words)
 
 
 def _stop(problem: str, given: str = "", known: Sequence[str] = (), advice: str = "") -> NoReturn:

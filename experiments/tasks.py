@@ -6,10 +6,11 @@ text             cross entropy of the next token, in nats a token
 series           squared error of the values that follow a window, likewise scaled
 """
 
+import hashlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -18,13 +19,13 @@ import optax
 from flax import nnx
 
 from experiments import data
-from experiments.data import Corpus, DataError, Dataset, Split
+from experiments.data import Corpus, DataError, Dataset, Split, corpus
 from experiments.models.cnn import CNN
 from experiments.models.mlp import MLP
 from experiments.models.recurrent import Recurrent
 from experiments.models.resnet import ResNet
 from experiments.models.tcn import TCN
-from experiments.models.transformer import SIZES, Transformer, TransformerConfig
+from experiments.models.transformer import Transformer, TransformerConfig
 from experiments.runner.training import Scores
 
 MODELS = ("mlp", "cnn", "resnet", "transformer", "lstm", "gru", "tcn")
@@ -59,6 +60,7 @@ class Task(NamedTuple):
       convolutional: whether the model is mostly convolutions, which want other programs.
       source: where the data is from.
       decode: of a text, from tokens to characters.
+      baseline: a forecast without a model: its name and its loss on the test part.
     """
 
     name: str
@@ -73,6 +75,16 @@ class Task(NamedTuple):
     convolutional: bool
     source: str
     decode: Callable[[Any], str] | None = None
+    baseline: tuple[str, float] | None = None
+
+    def digest(self) -> str:
+        """SHA-256 of all examples, of whatever they are read from."""
+        digest = hashlib.sha256()
+        for leaf in jax.tree.leaves(
+            [part.arrays for part in (self.train, self.validation, self.test)]
+        ):
+            digest.update(np.ascontiguousarray(leaf).tobytes())
+        return digest.hexdigest()
 
     def batch_of(self, arrays: Any, indices: jax.Array) -> Any:
         """A batch from arrays on the device."""
@@ -82,21 +94,49 @@ class Task(NamedTuple):
 class Shape(NamedTuple):
     """How a model is made, beside what the data says.
 
+    What is None is as the model has it; what a model does not take must be None.
+
     Attributes:
       name: one of `MODELS`.
-      size: of a transformer, one of `transformer.SIZES`.
-      width: of hidden layers.
-      depth: hidden layers, or blocks of a residual network: 6n + 2 of them.
-      dropout: in [0, 1).
+      size: of a transformer, one of `transformer.SIZES`; "0.1M".
+      width: of hidden layers; 128.
+      depth: hidden layers; of a residual network 6n + 2.
+      dropout: in [0, 1); 0.
+      positions: of a transformer, "learned" (the default) or "rotary".
+      bias: whether a transformer has biases; it has none.
       dtype: of the computation; parameters are float32.
     """
 
     name: str
-    size: str = "0.1M"
-    width: int = 128
+    size: str | None = None
+    width: int | None = None
     depth: int | None = None
-    dropout: float = 0.0
+    dropout: float | None = None
+    positions: str | None = None
+    bias: bool | None = None
     dtype: Any = None
+
+    def check(self) -> None:
+        """Raises ValueError for something that the model does not take."""
+        taken = TAKEN.get(self.name, ())
+        for name in ("size", "width", "depth", "dropout", "positions", "bias"):
+            value = getattr(self, name)
+            if value is not None and taken and name not in taken:
+                raise ValueError(
+                    f"--{name} must be left out with {self.name}, which takes "
+                    f"{', '.join(taken)}, got {value}"
+                )
+
+
+TAKEN = {
+    "mlp": ("width", "depth"),
+    "cnn": ("dropout",),
+    "resnet": ("depth",),
+    "transformer": ("size", "dropout", "positions", "bias"),
+    "lstm": ("width", "depth", "dropout"),
+    "gru": ("width", "depth", "dropout"),
+    "tcn": ("width", "depth", "dropout"),
+}
 
 
 def load(
@@ -104,9 +144,10 @@ def load(
     shape: Shape,
     *,
     data_dir: Path | None = None,
-    tokenizer: str = "character",
+    tokenizer: str | None = None,
+    vocabulary_size: int | None = None,
     context: int | None = None,
-    window: int = 20,
+    window: int | None = None,
 ) -> Task:
     """A task by the name of its data, or by the path of a text file.
 
@@ -114,9 +155,10 @@ def load(
       name: one of `data.NAMES`, or a path that ends in .txt or .txt.gz.
       shape: the model.
       data_dir: the folder of data files; None for the environment's `JAXDESCENT_DATA`.
-      tokenizer: of a text: "character", "byte" or "byte_pair".
+      tokenizer: of a text: "character" (the default), "byte" or "byte_pair".
+      vocabulary_size: of byte pairs; 1,024.
       context: tokens that a model of text sees; None for its size's, or 64.
-      window: rows that a forecast sees.
+      window: rows that a forecast sees; 20.
 
     Raises:
       DataError: the data is missing, or is not what it should be.
@@ -127,22 +169,34 @@ def load(
       >>> task.train.examples, task.validation.examples, task.test.examples
       (1078, 359, 360)
     """
-    if name.endswith((".txt", ".txt.gz")):
-        from experiments.data.corpus import from_file
-
-        return _text(from_file(name, tokenizer=tokenizer), shape, context)
-    kind = data.entry(name).kind
+    shape.check()
+    text_file = name.endswith((".txt", ".txt.gz"))
+    kind = "text" if text_file else data.entry(name).kind
+    of_text = {"tokenizer": tokenizer, "vocabulary_size": vocabulary_size}
+    for owner, flags in (("text", {**of_text, "context": context}), ("series", {"window": window})):
+        for flag, value in flags.items():
+            if value is not None and kind != owner:
+                shown = flag.replace("_", "-")
+                raise ValueError(f"--{shown} must be left out with {name}, which is no {owner}")
     if kind == "text":
-        corpus: Any = data.load(name, data_dir, tokenizer=tokenizer)
-        return _text(corpus, shape, context)
+        options: Any = {flag: value for flag, value in of_text.items() if value is not None}
+        if text_file:
+            return _text(corpus.from_file(name, **options), shape, context)
+        return _text(cast(Corpus, data.load(name, data_dir, **options)), shape, context)
     loaded: Any = data.load(name, data_dir)
     if kind == "series":
-        return supervised(data.windows(loaded, window), shape)
+        windows = data.windows(loaded, window or 20)
+        last = windows.test.inputs[:, -1:, loaded.columns.index("Close")]
+        errors = (last - windows.test.targets) / windows.target_std
+        return supervised(windows, shape)._replace(
+            baseline=("last value", float(np.mean(errors**2)))
+        )
     return supervised(loaded, shape)
 
 
 def supervised(dataset: Dataset, shape: Shape) -> Task:
     """The task of a data set with labels or values."""
+    shape.check()
     inputs = dataset.train.inputs.shape[1:]
     outputs = dataset.classes or dataset.train.targets.shape[-1]
     build, series = _network(shape, dataset.name, inputs, outputs)
@@ -182,9 +236,9 @@ def _network(
 ) -> tuple[Callable[[nnx.Rngs], nnx.Module], bool]:
     """Makes the model; whether it has an output for each time, of which the last counts."""
     images, times = len(inputs) == 3, len(inputs) == 2
-    dropout, dtype = shape.dropout, shape.dtype
+    dropout, dtype = shape.dropout or 0.0, shape.dtype
     if shape.name == "mlp":
-        sizes = [int(np.prod(inputs)), *[shape.width] * (shape.depth or 1), outputs]
+        sizes = [int(np.prod(inputs)), *[shape.width or 128] * (shape.depth or 1), outputs]
         return lambda rngs: _Flat(MLP(sizes, dtype=dtype, rngs=rngs)), False
     if shape.name == "cnn" and images:
         return (
@@ -195,11 +249,11 @@ def _network(
         resnet = partial(ResNet, shape.depth or 20, channels=inputs[-1], classes=outputs)
         return lambda rngs: resnet(dtype=dtype, rngs=rngs), False
     if shape.name in ("lstm", "gru") and times:
-        recurrent = partial(Recurrent, shape.width, shape.depth or 1, cell=shape.name)
+        recurrent = partial(Recurrent, shape.width or 128, shape.depth or 1, cell=shape.name)
         features = {"features": inputs[-1], "outputs": outputs}
         return lambda rngs: recurrent(**features, dropout=dropout, dtype=dtype, rngs=rngs), True
     if shape.name == "tcn" and times:
-        channels = [shape.width] * (shape.depth or 4)
+        channels = [shape.width or 128] * (shape.depth or 4)
         tcn = partial(TCN, inputs[-1], channels, outputs, kernel=3, dropout=dropout)
         return lambda rngs: tcn(dtype=dtype, rngs=rngs), True
     raise ValueError(f"model {shape.name!r} does not take {name}, whose inputs are {inputs}")
@@ -215,23 +269,24 @@ class _Flat(nnx.Module):
         return self.model(x.reshape(len(x), -1))
 
 
-def _text(corpus: Corpus, shape: Shape, context: int | None) -> Task:
-    vocabulary = corpus.tokenizer.vocabulary_size
+def _text(text: Corpus, shape: Shape, context: int | None) -> Task:
+    vocabulary, dropout = text.tokenizer.vocabulary_size, shape.dropout or 0.0
     if shape.name == "transformer":
-        context = context or SIZES[shape.size]["context"]
-        changes = {"dropout": shape.dropout, "context": context}
-        config = TransformerConfig.of_size(shape.size, vocabulary, **changes)
+        given = {"dropout": shape.dropout, "positions": shape.positions, "bias": shape.bias}
+        given["context"] = context
+        changes = {name: value for name, value in given.items() if value is not None}
+        config = TransformerConfig.of_size(shape.size or "0.1M", vocabulary, **changes)
+        context = config.context
         build: Any = lambda rngs: Transformer(config, dtype=shape.dtype, rngs=rngs)
     elif shape.name in ("lstm", "gru"):
         context = context or 64
-        recurrent = partial(Recurrent, shape.width, shape.depth or 2, cell=shape.name)
+        recurrent = partial(Recurrent, shape.width or 128, shape.depth or 2, cell=shape.name)
         build = lambda rngs: recurrent(
-            vocabulary=vocabulary, dropout=shape.dropout, dtype=shape.dtype, rngs=rngs
+            vocabulary=vocabulary, dropout=dropout, dtype=shape.dtype, rngs=rngs
         )
     else:
         raise ValueError(
-            f"model {shape.name!r} does not take {corpus.name}, a text; "
-            "transformer, lstm and gru do"
+            f"model {shape.name!r} does not take {text.name}, a text; transformer, lstm and gru do"
         )
     length = context + 1  # the targets are the inputs, one token later
 
@@ -249,25 +304,25 @@ def _text(corpus: Corpus, shape: Shape, context: int | None) -> Task:
     def part(tokens: np.ndarray, title: str) -> Part:
         if 0 < len(tokens) < length:
             raise DataError(
-                f"{corpus.name}: its {title} part of {len(tokens)} tokens is too short, expected "
+                f"{text.name}: its {title} part of {len(tokens)} tokens is too short, expected "
                 f"at least {length} for a context of {context}; choose a shorter one"
             )
         starts = max(len(tokens) - length + 1, 0)
         return Part(tokens, starts, np.arange(0, starts, context))
 
     return Task(
-        corpus.name,
+        text.name,
         build,
         pick,
         prepare,
         scores,
-        part(corpus.train, "training"),
-        part(corpus.validation, "validation"),
-        part(corpus.test, "test"),
+        part(text.train, "training"),
+        part(text.validation, "validation"),
+        part(text.test, "test"),
         replacement=True,
         convolutional=False,
-        source=corpus.source,
-        decode=corpus.tokenizer.decode,
+        source=text.source,
+        decode=text.tokenizer.decode,
     )
 
 

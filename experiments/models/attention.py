@@ -96,7 +96,9 @@ class Attention(nnx.Module):
         """Returns a cache for `length` positions."""
         width = self.output.in_features
         shape = batch, length, self.heads, width // self.heads
-        return KeysAndValues(jnp.zeros(shape, self.dtype), jnp.zeros(shape, self.dtype))
+        # Not zeros' own default, which is float64 where that is enabled.
+        dtype = self.dtype or self.inputs.kernel[...].dtype
+        return KeysAndValues(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
 
     def extend(
         self, x: jax.Array, cache: KeysAndValues, position: jax.Array | int

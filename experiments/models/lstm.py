@@ -85,7 +85,9 @@ class LSTM(nnx.Module):
     def start(self, batch: int) -> LSTMCarry:
         """Returns the state before the first step: zeros."""
         shape = batch, self.width
-        return LSTMCarry(jnp.zeros(shape, self.dtype), jnp.zeros(shape, jnp.float32))
+        # Not zeros' own default, which is float64 where that is enabled.
+        dtype = self.dtype or self.inputs.kernel[...].dtype
+        return LSTMCarry(jnp.zeros(shape, dtype), jnp.zeros(shape, jnp.float32))
 
     def __call__(self, x: jax.Array, carry: LSTMCarry | None = None) -> tuple[jax.Array, LSTMCarry]:
         """From f[batch, time, inputs] to f[batch, time, width] and the state at the end.

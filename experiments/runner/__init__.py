@@ -12,6 +12,7 @@ from experiments.runner.run import Run as Run
 from experiments.runner.run import RunError as RunError
 from experiments.runner.run import Settings as Settings
 from experiments.runner.run import read_description as read_description
+from experiments.runner.run import saved_settings as saved_settings
 from experiments.runner.stepping import Program as Program
 from experiments.runner.training import Trainer as Trainer
 from experiments.runner.training import TrainState as TrainState

@@ -64,6 +64,7 @@ class Checkpoints:
     Args:
       folder: made at the first save.
       keep: how many to keep, at least 1.
+      owner: names the run; what another owner saved is not taken up.
 
     Example:
       >>> import tempfile
@@ -77,11 +78,11 @@ class Checkpoints:
       True
     """
 
-    def __init__(self, folder: Path, *, keep: int = 2):
-        self.folder, self.keep = folder, keep
+    def __init__(self, folder: Path, *, keep: int = 2, owner: str = ""):
+        self.folder, self.keep, self.owner = folder, keep, owner
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoints")
         self._pending: Future[None] | None = None
-        self._complete = True
+        self._complete, self._told = True, ""
 
     @property
     def busy(self) -> bool:
@@ -104,6 +105,7 @@ class Checkpoints:
         table, content = pack({"carry": leaves(carry), "best": best or {}})
         record = {
             "format": _FORMAT,
+            "owner": self.owner,
             "facts": dict(facts or {}),
             "arrays": table,
             "bytes": content.nbytes,
@@ -113,17 +115,19 @@ class Checkpoints:
     def wait(self) -> bool:
         """Waits until the last save is complete; whether it is there.
 
-        A save that failed is reported here, once.
+        A save that failed is told here; one that fails for the same reason again is not.
         """
         pending, self._pending = self._pending, None
         if pending is None:
             return self._complete
         error = pending.exception()
         self._complete = error is None
-        if error is not None:
+        reason = "" if error is None else _line(error)
+        if reason and type(error).__name__ + reason[:40] != self._told:
             newest = max(self.steps(), default=None)
             good = f"the last good one is step {newest}" if newest is not None else "there is none"
-            _say(f"could not save a checkpoint in {self.folder}: {_line(error)}; {good}")
+            _say(f"could not save a checkpoint in {self.folder}: {reason}; {good}")
+        self._told = reason and type(error).__name__ + reason[:40]
         return self._complete
 
     def close(self) -> bool:
@@ -141,17 +145,19 @@ class Checkpoints:
     def restore(self, example: Any) -> Saved | None:
         """The newest checkpoint that can be read; None if there are none.
 
-        Those that are damaged are renamed to `damaged-STEP` and told on standard error.
+        Newer ones that are damaged, or another run's, are renamed to `unusable-STEP` and told on
+        standard error.
 
         Args:
           example: a tree of arrays like the carry that was saved.
 
         Raises:
-          CheckpointError: none of them can be read, or the newest that can is of another
-            program: its arrays differ in name, shape or dtype.
+          CheckpointError: there are checkpoints and none can be used, or the newest that can
+            is of another program: its arrays differ in name, shape or dtype. Nothing is
+            renamed then.
         """
         self.wait()
-        newest = self._newest(set_aside=True)
+        newest = self._newest(mine=True)
         if newest is None:
             return None
         step, items, facts = newest
@@ -168,7 +174,7 @@ class Checkpoints:
         Raises:
           CheckpointError: there is no checkpoint, none can be read, or it does not fit.
         """
-        newest = self._newest(set_aside=False)
+        newest = self._newest(mine=False)
         if newest is None:
             raise CheckpointError(f"there is no checkpoint in {self.folder}")
         step, items, _ = newest
@@ -182,20 +188,25 @@ class Checkpoints:
         except PackingError as error:
             raise CheckpointError(str(error)) from error
 
-    def _newest(self, *, set_aside: bool) -> tuple[int, dict[str, Any], dict[str, Any]] | None:
-        damaged = []
+    def _newest(self, *, mine: bool) -> tuple[int, dict[str, Any], dict[str, Any]] | None:
+        """The newest that can be used; if they are to be mine, those above it are set aside."""
+        unusable = []
         for step in reversed(self.steps()):
             try:
-                return step, *read(self.folder, step)
-            except _DamagedError as error:
-                damaged.append(step)
-                _say(f"checkpoint {self.folder / str(step)} is damaged: {error}")
-                if set_aside:
-                    _set_aside(self.folder, step)
-        if damaged:
+                items, facts = read(self.folder, step, owner=self.owner if mine else None)
+            except _UnusableError as error:
+                unusable.append((step, error))
+                continue
+            for other, error in unusable:
+                _say(
+                    f"checkpoint {error}; {'it is set aside' if mine else 'an older one is taken'}"
+                )
+                if mine:
+                    _set_aside(self.folder, other)
+            return step, items, facts
+        if unusable:
             raise CheckpointError(
-                f"none of the {len(damaged)} checkpoints in {self.folder} can be read; "
-                "leave out --resume to start anew"
+                f"no checkpoint can be used: {unusable[0][1]}; mend or remove {self.folder}"
             )
         return None
 
@@ -234,37 +245,42 @@ def _check_room(folder: Path, size: int) -> None:
         )
 
 
-class _DamagedError(Exception):
-    """A checkpoint that is there but cannot be read as it was written."""
+class _UnusableError(Exception):
+    """A checkpoint that is there and is damaged, or another program's or run's."""
 
 
-def read(folder: Path, step: int) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, Any]]:
+def read(
+    folder: Path, step: int, *, owner: str | None = None
+) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, Any]]:
     """The arrays of each item by name, checked against their digests, and the facts.
 
-    Raises:
-      CheckpointError: it was not written by this module.
+    Args:
+      folder: of the checkpoints.
+      step: of this one.
+      owner: who must have saved it; by default anybody.
     """
     where = folder / str(step)
-    _check_digests(where)
     options = ocp.CheckpointManagerOptions(create=False)
     try:
+        _check_digests(where)
         with _quiet(), ocp.CheckpointManager(folder.absolute(), options=options) as manager:
+            if not (where / "facts").is_dir():
+                raise _UnusableError(f"{where} is no checkpoint of these experiments")
             restored = manager.restore(step, args=ocp.args.Composite(facts=ocp.args.JsonRestore()))
             record = restored["facts"]
             if not isinstance(record, dict) or record.get("format") != _FORMAT:
-                raise CheckpointError(
-                    f"{where} is no checkpoint of these experiments (its format is not "
-                    f"{_FORMAT!r}); move it away or leave out --resume"
-                )
+                raise _UnusableError(f"{where} is no checkpoint of these experiments")
+            if owner is not None and record["owner"] != owner:
+                raise _UnusableError(f"{where} belongs to another run")
             wanted = _cut(np.empty(record["bytes"], np.uint8))
             args = ocp.args.Composite(arrays=ocp.args.StandardRestore(wanted))
             pieces = manager.restore(step, args=args)["arrays"]
         content = np.concatenate([pieces[name] for name in wanted])
         return unpack(record["arrays"], content), record["facts"]
-    except CheckpointError:
+    except _UnusableError:
         raise
     except Exception as error:  # what a damaged file raises is up to Orbax and its libraries
-        raise _DamagedError(_line(error)) from error
+        raise _UnusableError(f"{where} is damaged: {_line(error)}") from error
 
 
 def _cut(content: np.ndarray) -> dict[str, np.ndarray]:
@@ -283,12 +299,9 @@ def _check_digests(checkpoint: Path) -> None:
     listed = checkpoint / "digests.json"
     if not listed.exists():
         return
-    try:
-        for name, digest in json.loads(listed.read_bytes()).items():
-            if _digest(checkpoint / name) != digest:
-                raise _DamagedError(f"{name} has changed since it was written")
-    except (OSError, ValueError, AttributeError) as error:
-        raise _DamagedError(_line(error)) from error
+    for name, digest in json.loads(listed.read_bytes()).items():
+        if _digest(checkpoint / name) != digest:
+            raise ValueError(f"{name} has changed since it was written")
 
 
 def _files(checkpoint: Path) -> list[Path]:
@@ -316,11 +329,11 @@ def _quiet() -> Iterator[None]:
 
 
 def _set_aside(folder: Path, step: int) -> None:
-    target = folder / f"damaged-{step}"
+    target = folder / f"unusable-{step}"
     attempt = 1
     while target.exists():
         attempt += 1
-        target = folder / f"damaged-{step}-{attempt}"
+        target = folder / f"unusable-{step}-{attempt}"
     (folder / str(step)).rename(target)
 
 

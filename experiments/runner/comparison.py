@@ -8,6 +8,7 @@ import dataclasses
 import datetime
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,7 +29,7 @@ class Comparison:
     runs: Sequence[Path]
     """Folders of runs."""
     metric: str | None = None
-    """Less is better. By default validation_loss if every line has it, else loss."""
+    """An accuracy should grow, all else shrink. By default validation_loss or loss."""
     target: float | None = None
     """The value to reach; by default the worst line's best, which every line reaches."""
     output: Path = Path("runs")
@@ -58,17 +59,25 @@ def compare(comparison: Comparison) -> Path:
     """
     if not comparison.runs:
         raise RunError("compare needs the folders of one or more runs")
-    logs = {folder: lines_of(Log(folder / "metrics.jsonl").read()) for folder in comparison.runs}
+    if comparison.target is not None and not math.isfinite(comparison.target):
+        raise RunError(f"--target must be a finite number, got {comparison.target}")
+    names = _names(comparison.runs)
+    logs = {folder: lines_of(Log(folder / "metrics.jsonl").read()) for folder in names}
+    for folder, log in logs.items():
+        if not log:
+            raise RunError(f"{folder} has no metrics yet")
     metric = comparison.metric or _common_metric(logs)
-    lines = [line for folder, log in logs.items() for line in _read(folder, log, metric)]
-    bests = [line.curve.best for line in lines]
-    target = comparison.target if comparison.target is not None else _worst(bests)
+    lines = [
+        line for folder in names for line in _read(names[folder], folder, logs[folder], metric)
+    ]
+    target = comparison.target if comparison.target is not None else _worst(lines)
     columns, rows, values = _rows(lines, metric, target)
+    relation = ">=" if lines[0].curve.more_is_better else "<="
     notes = [
-        f"To the target: the first record with {metric} <= {target:.4g}"
+        f"To the target: the first record with {metric} {relation} {target:.4g}"
         + (", the worst line's best." if comparison.target is None else "."),
-        "Values are means over seeds, seconds the time in steps; FLOPs (of all seeds, the "
-        "optimizer's included) are counted from the program.",
+        "Values are means over seeds, seconds the time in steps; FLOPs (of one network, "
+        "its optimizer's included, evaluations not) are counted from the program.",
     ]
     began = datetime.datetime.now().astimezone()
     folder = new_folder(comparison.output / "compare", began.strftime("%Y-%m-%dT%H-%M-%S"))
@@ -102,34 +111,46 @@ def compare(comparison: Comparison) -> Path:
 
 def _common_metric(logs: Mapping[Path, Mapping[str, Any]]) -> str:
     """The validation loss if every line has one, else the loss."""
-    for folder, log in logs.items():
-        if not log:
-            raise RunError(f"{folder} has no metrics yet")
     lines = [records for log in logs.values() for records in log.values()]
     validated = all(curve(records, "validation_loss") for records in lines)
     return "validation_loss" if validated else "loss"
 
 
-def _read(folder: Path, log: Mapping[str, Any], metric: str) -> list[_Line]:
+def _names(folders: Sequence[Path]) -> dict[Path, str]:
+    """A name for each folder: study and time, or the whole path where those are not enough.
+
+    Raises:
+      RunError: a folder is no run's.
+    """
+    names = {
+        folder: f"{read_description(folder)['study']}/{folder.resolve().name}"
+        for folder in dict.fromkeys(folders)
+    }
+    often = Counter(names.values())
+    return {folder: name if often[name] == 1 else str(folder) for folder, name in names.items()}
+
+
+def _read(name: str, folder: Path, log: Mapping[str, Any], metric: str) -> list[_Line]:
     description = read_description(folder)
     per_step = flops_per_step(folder)
-    name = f"{description['study']}/{folder.resolve().name}"
+    networks = description["settings"].get("seeds", 1)
     lines = []
     for line, records in log.items():
         values = curve(records, metric)
         if values is None:
             known = sorted({key for record in records for key in record} - {"line", "step"})
             raise RunError(f"{folder} has no metric {metric!r}; {line} has {', '.join(known)}")
-        flops = values.steps * per_step.get(line, math.nan)
+        flops = values.steps * per_step.get(line, math.nan) / networks
         lines.append(
             _Line(name, line, description["command"], description["settings"], values, flops)
         )
     return lines
 
 
-def _worst(bests: Sequence[float]) -> float:
-    finite = [best for best in bests if math.isfinite(best)]
-    return max(finite, default=math.nan)
+def _worst(lines: Sequence[_Line]) -> float:
+    """The best value of the line whose best is the worst."""
+    finite = [line.curve.best for line in lines if math.isfinite(line.curve.best)]
+    return (min if lines[0].curve.more_is_better else max)(finite, default=math.nan)
 
 
 def _rows(lines: Sequence[_Line], metric: str, target: float) -> tuple[list[str], Any, Any]:

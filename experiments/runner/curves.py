@@ -12,16 +12,21 @@ class Curve(NamedTuple):
 
     Attributes:
       steps, seconds, values: f64[records]; what was not finite is nan.
+      more_is_better: whether it is an accuracy.
     """
 
     steps: np.ndarray
     seconds: np.ndarray
     values: np.ndarray
+    more_is_better: bool = False
 
     @property
     def best(self) -> float:
-        """The least value, nan if there is none."""
-        return float(np.nanmin(self.values)) if np.isfinite(self.values).any() else float("nan")
+        """The least value, of an accuracy the greatest; nan if there is none."""
+        finite = self.values[np.isfinite(self.values)]
+        if not len(finite):
+            return float("nan")
+        return float(finite.max() if self.more_is_better else finite.min())
 
     @property
     def last(self) -> float:
@@ -29,8 +34,9 @@ class Curve(NamedTuple):
         return float(self.values[-1])
 
     def reaches(self, target: float) -> int | None:
-        """The first record with the target or less; None if there is none."""
-        (reached,) = np.nonzero(self.values <= target)
+        """The first record with the target or better; None if there is none."""
+        better = self.values >= target if self.more_is_better else self.values <= target
+        (reached,) = np.nonzero(better)
         return int(reached[0]) if len(reached) else None
 
 
@@ -43,7 +49,8 @@ def curve(records: Sequence[Mapping[str, Any]], metric: str) -> Curve | None:
     def column(name: str) -> np.ndarray:
         return np.array([_mean(record.get(name)) for record in having])
 
-    return Curve(column("step"), column("seconds"), column(metric))
+    more_is_better = metric.endswith("accuracy")
+    return Curve(column("step"), column("seconds"), column(metric), more_is_better)
 
 
 def lines_of(records: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:

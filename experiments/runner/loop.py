@@ -87,7 +87,7 @@ class Loop:
         self._progress = progress
         self._feeds = batches.chunks(program.steps_per_chunk) if batches else None
         folder = run.checkpoints_folder(line)
-        self._checkpoints = Checkpoints(folder, keep=run.settings.keep)
+        self._checkpoints = Checkpoints(folder, keep=run.settings.keep, owner=run.identity)
         self._restore()
         self._saved_chunk, self._saved_at = self.chunk, time.monotonic()
 
@@ -114,7 +114,11 @@ class Loop:
         outcome_follows = self.run.computing == self.line
         if self._saved_chunk < self.chunk and not outcome_follows:
             self._save()
-        self._close()
+        complete = self._checkpoints.close()
+        if self._feeds:
+            self._feeds.close()
+        if not complete and not outcome_follows:
+            raise OSError(f"the last state of {self.line} could not be saved")
 
     def log(self, *, loss: Any, **metrics: Any) -> None:
         """Logs the last chunk's metrics with line, step, seconds and speed; shows the progress."""
@@ -189,8 +193,3 @@ class Loop:
             if self._progress:
                 self._progress.skip(self.step)
         self.run.log.rewind(self.line, self.step)
-
-    def _close(self) -> None:
-        self._checkpoints.close()
-        if self._feeds:
-            self._feeds.close()

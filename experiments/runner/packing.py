@@ -59,7 +59,7 @@ def pack(items: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, Any], np.nda
     for item, arrays in items.items():
         table[item] = {}
         for path, leaf in jax.device_get(dict(arrays)).items():
-            array = np.asarray(leaf, dtype=jax.typeof(leaf).dtype)
+            array = np.asarray(leaf)
             row = {"shape": [*array.shape], "dtype": array.dtype.name, "start": end}
             table[item][path] = row
             place.append((end, array))
@@ -76,7 +76,7 @@ def unpack(table: Mapping[str, Any], content: np.ndarray) -> dict[str, dict[str,
 
     Example:
       >>> unpack(*pack({"carry": {"x": np.arange(3.0)}}))
-      {'carry': {'x': array([0., 1., 2.], dtype=float32)}}
+      {'carry': {'x': array([0., 1., 2.])}}
     """
 
     def array(row: Mapping[str, Any]) -> np.ndarray:
@@ -89,13 +89,18 @@ def unpack(table: Mapping[str, Any], content: np.ndarray) -> dict[str, dict[str,
 
 
 def leaves(tree: Any) -> dict[str, Any]:
-    """The leaves by path; of a typed key its numbers."""
+    """The leaves by path, in the dtype that JAX gives them; of a typed key its numbers."""
     found = jax.tree_util.tree_leaves_with_path(tree)
     names = [jax.tree_util.keystr(path, simple=True, separator=".") or "." for path, _ in found]
     if len({*names}) < len(names):  # as of the keys 0 and "0"
         names = [jax.tree_util.keystr(path) for path, _ in found]
-    numbers = [jax.random.key_data(leaf) if _is_key(leaf) else leaf for _, leaf in found]
-    return dict(zip(names, numbers, strict=True))
+    return dict(zip(names, (_numbers(leaf) for _, leaf in found), strict=True))
+
+
+def _numbers(leaf: Any) -> Any:
+    if _is_key(leaf):
+        return jax.random.key_data(leaf)
+    return leaf if isinstance(leaf, jax.Array) else np.asarray(leaf, jax.typeof(leaf).dtype)
 
 
 def _is_key(leaf: Any) -> bool:

@@ -19,10 +19,11 @@ import os
 import re
 import shutil
 import sys
-import zipfile
+import typing
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -30,6 +31,7 @@ from matplotlib.figure import Figure
 from experiments.runner.environment import environment
 from experiments.runner.interruption import Interruption
 from experiments.runner.log import Log, jsonable, write_whole
+from experiments.runner.packing import pack, unpack
 from experiments.runner.spending import Spending
 from experiments.runner.tensorboard import TensorBoard
 
@@ -64,6 +66,9 @@ class Settings:
 WHERE_AND_WHEN = ("runs", "save_every", "keep", "tensorboard")
 
 
+S = TypeVar("S", bound=Settings)
+
+
 class Results(NamedTuple):
     """What a study found.
 
@@ -92,6 +97,7 @@ class Run:
     Attributes:
       folder: where its files are.
       description: the content of `run.json`.
+      identity: of this run alone, for its checkpoints.
       settings: the study's.
       log: the metrics.
       spending: time, energy and arithmetic until now.
@@ -101,21 +107,17 @@ class Run:
 
     def __init__(self, folder: Path, description: dict[str, Any], settings: Settings):
         self.folder, self.description, self.settings = folder, description, settings
+        self.identity: str = description["identity"]
         self._lock = _lock(folder)
-        listen = TensorBoard(folder / "tensorboard") if settings.tensorboard else None
-        self.log = Log(folder / "metrics.jsonl", listen=listen)
+        self._tensorboard = TensorBoard(folder / "tensorboard") if settings.tensorboard else None
+        self.log = Log(folder / "metrics.jsonl", listen=self._tensorboard)
         self.spending = Spending(folder / "footprint.json")
         self.interruption = Interruption()
         self.computing: str | None = None
 
     @classmethod
-    def start(cls, study: str, settings: Settings, arguments: Sequence[str] = ()) -> "Run":
+    def start(cls, study: str, settings: Settings) -> "Run":
         """Makes the folder and writes what is known before the run.
-
-        Args:
-          study: its name.
-          settings: its settings.
-          arguments: the flags that they were made from, for `--resume`.
 
         Raises:
           OSError: the folder cannot be written.
@@ -124,12 +126,13 @@ class Run:
         folder = new_folder(settings.runs / study, began.strftime("%Y-%m-%dT%H-%M-%S"))
         description = {
             "study": study,
+            "identity": uuid.uuid4().hex,
             "status": "running",
             "began": began.isoformat(timespec="seconds"),
             "command": " ".join(["python -m experiments", *sys.argv[1:]]),
-            "arguments": list(arguments),
             "settings": _jsonable_settings(settings),
             "environment": environment(),
+            "pins": {},
             "resumed": [],
         }
         run = cls(folder, description, settings)
@@ -146,8 +149,8 @@ class Run:
         """
         description = read_description(folder)
         now, then = _jsonable_settings(settings), description["settings"]
-        for name in {**then, **now}:
-            if now.get(name) != then.get(name) and name not in WHERE_AND_WHEN:
+        for name in now:
+            if name in then and now[name] != then[name] and name not in WHERE_AND_WHEN:
                 raise RunError(
                     f"{folder} was started with {name} = {then.get(name)}, which is now "
                     f"{now.get(name)}; a run goes on with its own settings"
@@ -165,6 +168,19 @@ class Run:
     def write_description(self) -> None:
         """Writes `run.json`, whole or not at all."""
         write_whole(self.folder / "run.json", json.dumps(self.description, indent=2) + "\n")
+
+    def pin(self, name: str, value: str) -> None:
+        """Notes what must be the same when the run is resumed, the digest of its data say.
+
+        Raises:
+          RunError: it was another.
+        """
+        known = self.description["pins"].setdefault(name, value)
+        if known != value:
+            raise RunError(
+                f"{self.folder} was started with another {name}; bring that back to go on"
+            )
+        self.write_description()
 
     def mark(self, status: Literal["finished", "interrupted", "failed"]) -> None:
         """Says in `run.json` how the run ended."""
@@ -190,9 +206,10 @@ class Run:
         finally:
             self.computing = None
         path.parent.mkdir(exist_ok=True)
+        table, content = pack({"outcome": outcome})
         partial = path.with_suffix(".partial")
         with partial.open("wb") as file:
-            np.savez(file, **outcome)  # pyrefly: ignore[bad-argument-type]
+            np.savez(file, table=np.array(json.dumps(table)), content=content)
         partial.replace(path)
         shutil.rmtree(self.checkpoints_folder(name), ignore_errors=True)
         self.spending.save()
@@ -210,7 +227,22 @@ class Run:
 
     def close(self) -> None:
         """Gives the folder free for another process."""
+        if self._tensorboard:
+            self._tensorboard.close()
         os.close(self._lock)
+
+
+_CONTENT: dict[str, type] = {
+    "study": str,
+    "identity": str,
+    "status": str,
+    "began": str,
+    "command": str,
+    "settings": dict,
+    "environment": dict,
+    "pins": dict,
+    "resumed": list,
+}
 
 
 def read_description(folder: Path) -> dict[str, Any]:
@@ -222,14 +254,34 @@ def read_description(folder: Path) -> dict[str, Any]:
     path = folder / "run.json"
     try:
         description = json.loads(path.read_bytes())
-        missing = {"study", "settings", "environment", "resumed", "arguments"} - {*description}
     except OSError as error:
         raise RunError(f"{folder} is no run's folder: {path.name}: {error.strerror}") from error
-    except (ValueError, TypeError) as error:
-        raise RunError(f"{path} is damaged: {error}") from error
+    except ValueError as error:
+        raise RunError(f"{path} is damaged: {error}; it cannot be used") from error
+    said = description if isinstance(description, dict) else {}
+    missing = [name for name, kind in _CONTENT.items() if not isinstance(said.get(name), kind)]
     if missing:
-        raise RunError(f"{path} is no run's: it does not say {', '.join(sorted(missing))}")
-    return description
+        raise RunError(f"{path} is no run's: it does not say {', '.join(missing)}")
+    return said
+
+
+def saved_settings(settings_type: type[S], description: Mapping[str, Any]) -> S:
+    """The settings that a run was started with; what is new since then has its default.
+
+    Raises:
+      RunError: the settings are no longer allowed.
+    """
+    hints = typing.get_type_hints(settings_type)
+    fields = {field.name for field in dataclasses.fields(settings_type)}
+    values: dict[str, Any] = {
+        name: Path(value) if value is not None and "Path" in str(hints[name]) else value
+        for name, value in description["settings"].items()
+        if name in fields
+    }
+    try:
+        return settings_type(**values)
+    except (TypeError, ValueError) as error:
+        raise RunError(f"the run's settings are not allowed any more: {error}") from error
 
 
 def _now() -> datetime.datetime:
@@ -237,7 +289,11 @@ def _now() -> datetime.datetime:
 
 
 def _jsonable_settings(settings: Settings) -> dict[str, Any]:
-    return {name: jsonable(value) for name, value in dataclasses.asdict(settings).items()}
+    """The settings in JSON's types, paths so that they hold from any folder."""
+    return {
+        name: str(value.absolute()) if isinstance(value, Path) else jsonable(value)
+        for name, value in dataclasses.asdict(settings).items()
+    }
 
 
 def _lock(folder: Path) -> int:
@@ -260,11 +316,11 @@ def _file_name(name: str) -> str:
 def _read_arrays(path: Path) -> dict[str, np.ndarray] | None:
     """The arrays of a file; None if it is not there or cannot be read."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return dict(arrays)
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return unpack(json.loads(str(arrays["table"])), arrays["content"])["outcome"]
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:  # a damaged archive fails in many ways
         print(f"{path} is damaged ({error}); it is made anew", file=sys.stderr)
         return None
 

@@ -94,6 +94,7 @@ def _read(path: Path) -> Mapping[str, Any]:
     try:
         content = json.loads(path.read_bytes())
         parts = [jd.footprint.Footprint.from_dict(part).as_dict() for part in content["parts"]]
-        return {"parts": parts, "flops_per_step": dict(content["flops_per_step"])}
-    except (OSError, ValueError, KeyError, TypeError):
+        per_step = {str(line): float(flops) for line, flops in content["flops_per_step"].items()}
+        return {"parts": parts, "flops_per_step": per_step}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {"parts": [], "flops_per_step": {}}

@@ -47,6 +47,8 @@ class Program:
         constants: tuple[Any, ...] = (),
         calls: int = 1,
     ):
+        if calls < 1 or steps_per_chunk % calls:
+            raise ValueError(f"calls must divide the {steps_per_chunk} steps, got {calls}")
         self.steps_per_chunk, self._calls = steps_per_chunk, calls
         self._constants = jax.device_put(constants)
         self._jitted = jax.jit(advance, donate_argnums=0)

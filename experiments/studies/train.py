@@ -7,8 +7,9 @@ judged; the test part is judged once, with the parameters of the best validation
 
 import dataclasses
 import inspect
+import time
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +24,7 @@ from experiments import data, runner, tasks
 from experiments.data.batches import Batches
 from experiments.models.counting import parameter_count
 from experiments.models.sampling import sample
+from experiments.models.transformer import SIZES
 from experiments.runner.curves import curve, draw
 from experiments.runner.run import RunError
 
@@ -50,20 +52,26 @@ class Settings(runner.Settings):
     """The folder of data files; by default the environment's JAXDESCENT_DATA."""
     model: Literal["auto", "mlp", "cnn", "resnet", "transformer", "lstm", "gru", "tcn"] = "auto"
     """auto: mlp; transformer for a text, lstm for a series."""
-    size: str = "0.1M"
-    """Of a transformer: 0.1M, 0.8M, 3M, 11M, 25M or 124M."""
-    width: int = 128
-    """Of hidden layers."""
+    size: str | None = None
+    """Of a transformer: 0.1M (the default), 0.8M, 3M, 11M, 25M or 124M."""
+    positions: Literal["learned", "rotary"] | None = None
+    """Of a transformer; by default learned."""
+    bias: bool | None = None
+    """Whether a transformer has biases, as GPT-2 does; by default not."""
+    width: int | None = None
+    """Of hidden layers, where the model takes it; 128."""
     depth: int | None = None
-    """Hidden layers; for a resnet 6n + 2."""
-    dropout: float = 0.0
-    """Share of numbers dropped in training, in [0, 1)."""
-    tokenizer: Literal["character", "byte", "byte_pair"] = "character"
-    """Of a text."""
+    """Hidden layers, where the model takes it; for a resnet 6n + 2."""
+    dropout: float | None = None
+    """Share of numbers dropped in training, in [0, 1), where the model takes it; 0."""
+    tokenizer: Literal["character", "byte", "byte_pair"] | None = None
+    """Of a text; by default character."""
+    vocabulary_size: int | None = None
+    """Of byte pairs; 1,024."""
     context: int | None = None
     """Tokens that a model of text sees; by default its size's, or 64."""
-    window: int = 20
-    """Rows of a series that a forecast sees."""
+    window: int | None = None
+    """Rows of a series that a forecast sees; 20."""
     optimizer: Literal["adam", "adamw", "sgd", "momentum", "nesterov", "rmsprop", "lion"] = "adam"
     """The optimizer."""
     learning_rate: float = 1e-3
@@ -87,7 +95,9 @@ class Settings(runner.Settings):
     stream: bool = False
     """Keep the training data on the host and send batches, for data too large for the device."""
     evaluate_every: int | None = None
-    """Steps between evaluations; by default a fortieth of all, at least 10."""
+    """Steps between evaluations, a divisor of all; by default about a fortieth of them."""
+    evaluate_on: int | None = None
+    """Examples of a part that an evaluation takes at most; by default 500 at smoke, or all."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Of the computation; parameters and optimizer stay in float32."""
     seeds: int = 1
@@ -101,11 +111,23 @@ class Settings(runner.Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("width", "batch_size", "accumulate", "seeds", "window"):
-            _at_least_one(name, getattr(self, name))
-        for name in ("depth", "context", "steps", "evaluate_every", "patience"):
-            if getattr(self, name) is not None:
-                _at_least_one(name, getattr(self, name))
+        for name in _COUNTS:
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"--{name.replace('_', '-')} must be in [1, inf), got {value}")
+        if self.size is not None and self.size not in SIZES:
+            raise ValueError(f"--size must be one of {', '.join(SIZES)}, got {self.size!r}")
+        if self.steps_in_all % (self.evaluate_every or 1):
+            raise ValueError(
+                f"--evaluate-every must divide the {self.steps_in_all} steps, "
+                f"got {self.evaluate_every}"
+            )
+        if self.data.endswith((".txt", ".txt.gz")):  # so that it is found from any folder
+            object.__setattr__(self, "data", str(Path(self.data).expanduser().absolute()))
+        if self.weight_decay is not None and not 0 <= self.weight_decay < float("inf"):
+            raise ValueError(f"--weight-decay must be in [0, inf), got {self.weight_decay}")
+        if self.b2 is not None and not 0 <= self.b2 < 1:
+            raise ValueError(f"--b2 must be in [0, 1), got {self.b2}")
         for name in ("tower", "sample"):
             if getattr(self, name) < 0:
                 raise ValueError(f"--{name} must be in [0, inf), got {getattr(self, name)}")
@@ -125,38 +147,54 @@ class Settings(runner.Settings):
                 f"--accumulate must divide --batch-size {self.batch_size}, got {self.accumulate}"
             )
 
+    @property
+    def steps_in_all(self) -> int:
+        """How many steps are taken."""
+        return self.steps or STEPS[self.scale]
 
-def _at_least_one(name: str, value: int) -> None:
-    if value < 1:
-        raise ValueError(f"--{name.replace('_', '-')} must be in [1, inf), got {value}")
+    @property
+    def steps_per_chunk(self) -> int:
+        """Steps from one evaluation to the next."""
+        steps = self.steps_in_all
+        wanted = max(10, steps // 40)
+        divisors = (every for every in range(min(wanted, steps), 0, -1) if steps % every == 0)
+        return self.evaluate_every or next(divisors)
+
+
+_COUNTS = [
+    *("width", "depth", "context", "window", "vocabulary_size", "batch_size", "accumulate"),
+    *("seeds", "steps", "evaluate_every", "evaluate_on", "patience"),
+]
+
+
+def check(settings: Settings) -> None:
+    """Raises ValueError if the settings do not fit each other, or the data is missing."""
+    task = _task(settings)
+    nnx.eval_shape(lambda: task.build(nnx.Rngs(0)))
+    _batches(settings, task)
+    if settings.warm_start:
+        _warm_folder(settings.warm_start)
 
 
 def run(settings: Settings, run: runner.Run) -> runner.Results:
     """Trains, judges and draws."""
     task = _task(settings)
-    steps = settings.steps or STEPS[settings.scale]
-    every = min(settings.evaluate_every or max(10, steps // 40), steps)
-    chunks = -(-steps // every)
+    run.pin("data", task.digest())
+    every, steps = settings.steps_per_chunk, settings.steps_in_all
     train = runner.trainer(
         task.build,
         task.batch_of,
         task.scores,
-        optimizer(settings, chunks * every),
+        optimizer(settings, steps),
         prepare=task.prepare if settings.stream else None,
         accumulate=settings.accumulate,
         side_by_side=_side_by_side(task),
     )
     keys = jax.random.split(jax.random.key(settings.seed), settings.seeds)
     state = train.start(keys)
-    if settings.warm_start:
+    if settings.warm_start and not run.checkpoints_folder(LINE).exists():
         state = _warm(state, settings.warm_start)
-    batches = Batches(
-        task.train.examples,
-        settings.batch_size,
-        seeds=_data_seeds(settings),
-        replacement=task.replacement,
-        gather=partial(task.pick, task.train.arrays) if settings.stream else None,
-    )
+    batches = _batches(settings, task)
     program = runner.Program(
         train.chunk,
         state,
@@ -165,14 +203,14 @@ def run(settings: Settings, run: runner.Run) -> runner.Results:
         constants=(None if settings.stream else task.train.arrays,),
         calls=every if _side_by_side(task) == "unrolled" else 1,
     )
-    judge = _Judge(train, task)
-    with runner.Progress(total=chunks * every) as progress:
+    judge = _Judge(train, task, settings)
+    with runner.Progress(total=steps) as progress:
         loop = runner.Loop(
             run,
             LINE,
             program,
             state,
-            chunks=chunks,
+            chunks=steps // every,
             batches=batches,
             patience=settings.patience,
             progress=progress,
@@ -195,6 +233,7 @@ def run(settings: Settings, run: runner.Run) -> runner.Results:
     return _results(settings, run, task, judge, loop)
 
 
+@lru_cache(1)  # asked for by the check and by the run
 def _task(settings: Settings) -> tasks.Task:
     name = settings.model
     if name == "auto":
@@ -207,6 +246,8 @@ def _task(settings: Settings) -> tasks.Task:
         settings.width,
         settings.depth,
         settings.dropout,
+        settings.positions,
+        settings.bias,
         jnp.bfloat16 if settings.precision == "bfloat16" else None,
     )
     return tasks.load(
@@ -214,6 +255,7 @@ def _task(settings: Settings) -> tasks.Task:
         shape,
         data_dir=settings.data_dir,
         tokenizer=settings.tokenizer,
+        vocabulary_size=settings.vocabulary_size,
         context=settings.context,
         window=settings.window,
     )
@@ -261,72 +303,122 @@ def _data_seeds(settings: Settings) -> list[int]:
     return [int(seed) for seed in sequence.generate_state(settings.seeds, np.uint64)]
 
 
+def _batches(settings: Settings, task: tasks.Task) -> Batches:
+    if not settings.batch_size <= task.train.examples:
+        raise ValueError(
+            f"--batch-size must be in [1, {task.train.examples}], the training examples of "
+            f"{task.name}, got {settings.batch_size}"
+        )
+    return Batches(
+        task.train.examples,
+        settings.batch_size,
+        seeds=_data_seeds(settings),
+        replacement=task.replacement,
+        gather=partial(task.pick, task.train.arrays) if settings.stream else None,
+    )
+
+
+def _warm_folder(folder: Path) -> None:
+    study = runner.read_description(folder)["study"]
+    if study != "train":
+        raise RunError(f"--warm-start takes a run of train, got {folder} of {study}")
+
+
 def _warm(state: runner.TrainState, folder: Path) -> runner.TrainState:
     """The state with the parameters of another run, and an optimizer that starts afresh."""
-    description = runner.read_description(folder)
-    if description["study"] != "train":
-        raise RunError(f"--warm-start takes a run of train, got {folder} of {description['study']}")
+    _warm_folder(folder)
     example = {"params": state.params, "model_state": state.model_state}
     checkpoints = runner.Checkpoints(folder / "checkpoints" / LINE)
     return state._replace(**jax.device_put(checkpoints.load(example)))
 
 
 class _Judge:
-    """The scores of a part of the data, as numpy arrays f32[seeds]."""
+    """The scores of a part of the data, as numpy arrays f32[seeds].
 
-    def __init__(self, train: runner.Trainer, task: tasks.Task):
-        self._evaluate = train.evaluate
+    Attributes:
+      seconds: what all evaluations took until now.
+    """
+
+    def __init__(self, train: runner.Trainer, task: tasks.Task, settings: Settings):
+        self._evaluate, self.seconds = train.evaluate, 0.0
+        most = settings.evaluate_on or (500 if settings.scale == "smoke" else None)
         # Once: an evaluation would move the arrays to the device each time.
-        self._arrays = {
-            id(part): (jax.device_put(part.arrays), part.judged)
+        self._parts = {
+            id(part): (jax.device_put(part.arrays), _spread(part.judged, most))
             for part in (task.validation, task.test)
         }
 
     def __call__(self, part: tasks.Part, params: Any, model_state: Any) -> dict[str, np.ndarray]:
         if not len(part.judged):
             return {}
-        return jax.device_get(self._evaluate(params, model_state, *self._arrays[id(part)]))
+        began = time.perf_counter()
+        scores = jax.device_get(self._evaluate(params, model_state, *self._parts[id(part)]))
+        self.seconds += time.perf_counter() - began
+        return scores
+
+    def judged(self, part: tasks.Part) -> int:
+        """How many examples an evaluation takes."""
+        return len(self._parts[id(part)][1])
+
+
+def _spread(indices: np.ndarray, most: int | None) -> np.ndarray:
+    """At most so many of the indices, evenly spread."""
+    if most is None or len(indices) <= most:
+        return indices
+    return indices[np.linspace(0, len(indices) - 1, most).astype(int)]
 
 
 def _results(
     settings: Settings, run: runner.Run, task: tasks.Task, judge: _Judge, loop: runner.Loop
 ) -> runner.Results:
     state: runner.TrainState = loop.carry
-    kept = loop.best({"params": state.params, "model_state": state.model_state})
-    best = kept or {"params": state.params, "model_state": state.model_state}
+    last = {"params": state.params, "model_state": state.model_state}
+    kept = loop.best(last)
+    best, best_step = (kept, loop.best_step) if kept else (last, loop.step)
     history = run.log.read(LINE)
-    rows = []
-    values: dict[str, Any] = {"steps": loop.step, "best_step": loop.best_step}
-    if history:
-        values["loss"] = history[-1]["loss"]
-        rows.append(("training, last", str(loop.step), _mean_and_spread(history[-1]["loss"]), "-"))
-    for title, part, params, step in (
-        ("validation, last", task.validation, state._asdict(), loop.step),
-        ("validation, best", task.validation, best, loop.best_step),
-        ("test, at the best", task.test, best, loop.best_step),
-    ):
-        scores = judge(part, params["params"], params["model_state"])
+    values: dict[str, Any] = {"steps": loop.step, "best_step": loop.best_step if kept else None}
+    values["loss"] = history[-1]["loss"]
+    rows = [("training, last", str(loop.step), _mean_and_spread(values["loss"]), "-")]
+    judged = [("validation, last", task.validation, last, loop.step)]
+    if kept:
+        judged += [("validation, best", task.validation, best, best_step)]
+    judged += [(f"test, at the {'best' if kept else 'last'}", task.test, best, best_step)]
+    for title, part, model, step in judged:
+        scores = judge(part, **model)
         if not scores:
             continue
         values[title] = scores
         accuracy = scores.get("accuracy")
         shown = "-" if accuracy is None else _mean_and_spread(accuracy)
         rows.append((title, str(step), _mean_and_spread(scores["loss"]), shown))
+    if task.baseline:
+        name, loss = task.baseline
+        values[f"test, {name}"] = {"loss": loss}
+        rows.append((f"test, {name}", "-", f"{loss:.4g}", "-"))
     _draw(run, history)
     model = nnx.eval_shape(lambda: task.build(nnx.Rngs(0)))
     parameters = parameter_count(model)
     values["parameters"] = parameters
     notes = [
-        f"{settings.data}: {task.source}",
+        f"{task.name}: {task.source}",
         f"{parameters:,} parameters; seeds: {settings.seeds}; a spread is the seeds' standard "
-        f"deviation; {loop.step / max(loop.seconds, 1e-9):,.0f} steps a second.",
+        f"deviation; {loop.step / max(loop.seconds, 1e-9):,.0f} steps a second, evaluations not "
+        f"counted, which took {judge.seconds:.3g} s.",
     ]
+    judged_on = {judge.judged(part) for part in (task.validation, task.test)}
+    if max(judged_on) < max(len(task.validation.judged), len(task.test.judged)):
+        notes.append(f"Judged on at most {max(judged_on)} examples of a part.")
+    if not kept:
+        notes.append("No validation loss was finite: all figures are of the last parameters.")
+    broken = sum(bool(record.get("not_finite_steps")) for record in history)
+    if broken:
+        notes.append(f"In {broken} of {len(history)} chunks the loss was not finite in some step.")
     if loop.stalled:
         notes.append(f"Stopped early: {settings.patience} evaluations brought nothing better.")
-    if task.decode and settings.sample:
+    if task.decode and settings.sample and settings.context != 1:
         notes.append(f"A sample: {_sample(settings, task, best)!r}")
     columns = ("part", "step", "loss", "accuracy %")
-    return runner.Results(f"{settings.data} by {settings.optimizer}", columns, rows, notes, values)
+    return runner.Results(f"{task.name} by {settings.optimizer}", columns, rows, notes, values)
 
 
 def _sample(settings: Settings, task: tasks.Task, best: Any) -> str:

@@ -24,5 +24,11 @@ def is_complex(variable: Any) -> bool:
 
 
 def real_per_complex(eqn: core.JaxprEqn) -> int:
-    """How many real multiply-adds one of this equation is: four make a complex one."""
-    return 4 if is_complex(eqn.invars[0]) else 1
+    """How many real multiply-adds one of this equation is.
+
+    Four where both factors are complex, two where one is; a lone operand is both.
+    """
+    factors = [is_complex(operand) for operand in eqn.invars[:2]]
+    if all(factors):
+        return 4
+    return 2 if any(factors) else 1

@@ -126,15 +126,16 @@ def test_a_run_that_is_asked_to_stop_saves_the_chunk_it_was_in(tmp_path, alone, 
     assert_same_end(runs, alone)
 
 
-def test_a_full_disk_costs_checkpoints_and_nothing_else(tmp_path, alone):
+def test_a_disk_that_stays_full_is_told_and_costs_nothing_that_was_saved(tmp_path, alone):
     runs = tmp_path / "full"
-    finish(runs, largest_file=100_000)
-    assert_same_end(runs, alone)
+    child = start(runs, largest_file=100_000)
+    child.join()
+    assert child.exitcode == 1  # the exception that the command line turns into words
     said = (runs / "stderr.txt").read_text().splitlines()
-    assert said
-    for line in said:
-        assert "could not save a checkpoint" in line
-        assert "the last good one is step" in line
+    assert "could not save a checkpoint" in said[0]
+    assert "the last good one is step" in said[0]
+    assert said[-1] == "OSError: the last state of small could not be saved"
+    assert records(runs) == records(alone)
     (checkpoints,) = only_run(runs).glob("checkpoints/*")
     assert max(int(path.name) for path in checkpoints.iterdir()) < STEPS * CHUNKS
     assert not being_saved(runs)
@@ -161,7 +162,7 @@ def test_a_damaged_checkpoint_is_set_aside_for_the_one_before(tmp_path, alone, h
     run.close()
     assert loop.step == int(before.name)
     assert f"checkpoint {newest} is damaged: " in capsys.readouterr().err
-    assert (checkpoints / f"damaged-{newest.name}").is_dir()
+    assert (checkpoints / f"unusable-{newest.name}").is_dir()
     assert records(runs)[-1]["step"] == loop.step
 
 

@@ -311,3 +311,20 @@ def test_no_primitive_is_in_two_tables():
     names = [name for table in tables for name in table]
     assert len(names) == len(set(names))
     assert set(linear_algebra.FORMULAS) <= set(names)
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "real"),
+    [
+        ("float32", "float32", 1),
+        ("complex64", "float32", 2),
+        ("float32", "complex64", 2),
+        ("complex64", "complex64", 4),
+    ],
+)
+def test_a_product_of_real_and_complex_numbers_takes_two_real_ones(left, right, real):
+    def product(a, b):
+        return jax.lax.dot_general(a, b, (((1,), (0,)), ((), ())), preferred_element_type=None)
+
+    shapes = jax.ShapeDtypeStruct((8, 8), left), jax.ShapeDtypeStruct((8, 8), right)
+    assert flops(product, *shapes).dense == 2 * 8**3 * real

@@ -1,0 +1,69 @@
+"""Progress is a bar in a terminal and plain lines elsewhere."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from experiments.runner import Progress
+from experiments.runner import progress as module
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that goes on when told."""
+
+    class Clock:
+        now = 0.0
+
+        def monotonic(self):
+            return self.now
+
+    clock = Clock()
+    monkeypatch.setattr(module, "time", clock)
+    return clock
+
+
+def test_there_are_plain_lines_where_there_is_no_terminal(capsys):
+    with Progress(total=4, every=0.0) as progress:
+        progress.advance("line", steps=2, loss=0.125, steps_per_second=1234.5)
+        progress.advance("line", steps=2, loss=0.1, steps_per_second=1000.0)
+    first, last = capsys.readouterr().out.splitlines()
+    assert first.startswith("line: 2/4 steps, loss 0.125, 1,234 steps/s, ")
+    assert last == "line: 4/4 steps, loss 0.1, 1,000 steps/s, 0 s left"
+
+
+def test_the_time_left_is_that_of_the_steps_to_come(capsys, clock):
+    with Progress(total=40, every=0.0) as progress:
+        clock.now += 20.0
+        progress.advance("line", steps=10, loss=0.0, steps_per_second=0.5)
+    assert capsys.readouterr().out.endswith(" 60 s left\n")
+
+
+def test_steps_of_before_the_run_was_resumed_count_but_took_no_time(capsys, clock):
+    with Progress(total=40, every=0.0) as progress:
+        progress.skip(20)
+        clock.now += 10.0
+        progress.advance("line", steps=10, loss=0.0, steps_per_second=1.0)
+    assert capsys.readouterr().out == "line: 30/40 steps, loss 0, 1 steps/s, 10 s left\n"
+
+
+def test_lines_come_every_so_many_seconds_and_at_the_end(capsys, clock):
+    with Progress(total=10, every=5.0) as progress:
+        for _ in range(10):
+            clock.now += 2.0
+            progress.advance("line", steps=1, loss=0.0, steps_per_second=1.0)
+    done = [line.split("/")[0] for line in capsys.readouterr().out.splitlines()]
+    assert done == ["line: 3", "line: 6", "line: 9", "line: 10"]
+
+
+def test_a_terminal_has_a_bar_and_no_lines(monkeypatch, capsys):
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=120)
+    monkeypatch.setattr(module, "Console", lambda: console)
+    with Progress(total=4, every=0.0) as progress:
+        progress.skip(1)
+        progress.advance("some line", steps=2, loss=0.125, steps_per_second=1234.5)
+    assert "some line" in screen.getvalue()
+    assert "75%  loss 0.125, 1,234 steps/s" in screen.getvalue()
+    assert capsys.readouterr().out == ""

@@ -1,0 +1,290 @@
+"""A task makes batches and scores of any data that NumPy would, and refuses what does not fit."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from experiments import data, tasks
+from experiments.data import DataError, Dataset, Split
+from experiments.models.counting import parameter_count
+from experiments.tasks import Shape
+
+RNG = np.random.default_rng(0)
+
+
+def dataset(classes, *shape, examples=12):
+    """Small random data in three parts, of inputs of a shape."""
+
+    def part(count):
+        inputs = RNG.normal(3.0, 2.0, (count, *shape)).astype(np.float32)
+        if classes:
+            return Split(inputs, RNG.integers(classes, size=count).astype(np.int32))
+        return Split(inputs, RNG.normal(5.0, 3.0, (count, 1)).astype(np.float32))
+
+    parts = part(examples), part(5), part(4)
+    return Dataset.from_parts("made up", parts, classes, "drawn at random")
+
+
+def shaped(name, **options):
+    """A model's shape, of those options that it takes."""
+    return Shape(name, **{k: v for k, v in options.items() if k in tasks.TAKEN[name]})
+
+
+def parameters(task):
+    return parameter_count(nnx.eval_shape(lambda: task.build(nnx.Rngs(0))))
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
+    path = tmp_path_factory.mktemp("text") / "text.txt"
+    path.write_text("the cat sat on the mat. " * 80, encoding="utf-8")
+    return str(path)
+
+
+def test_labels_are_scored_by_cross_entropy_and_accuracy():
+    made = dataset(3, 4)
+    task = tasks.supervised(made, Shape("mlp"))
+    batch = task.batch_of(task.train.arrays, jnp.arange(12))
+    logits = np.asarray(batch.inputs @ RNG.normal(size=(4, 3)).astype(np.float32), np.float64)
+    scores = task.scores(lambda x: jnp.asarray(logits, jnp.float32), batch, None)
+    labels = made.train.targets
+    log_sums = np.log(np.exp(logits).sum(-1))
+    np.testing.assert_allclose(scores["loss"], log_sums - logits[range(12), labels], rtol=1e-5)
+    np.testing.assert_array_equal(scores["accuracy"], 100 * (logits.argmax(-1) == labels))
+
+
+def test_a_batch_is_scaled_by_the_training_part():
+    made = dataset(3, 4)
+    task = tasks.supervised(made, Shape("mlp"))
+    chosen = np.array([4, 0, 2])
+    batch = task.batch_of(task.validation.arrays, chosen)
+    inputs = made.train.inputs
+    expected = (made.validation.inputs[chosen] - inputs.mean(0)) / inputs.std(0)
+    np.testing.assert_allclose(batch.inputs, expected, rtol=1e-4)
+    np.testing.assert_array_equal(batch.targets, made.validation.targets[chosen])
+
+
+def test_values_are_scored_by_squared_error_at_their_own_scale():
+    made = dataset(0, 4)
+    task = tasks.supervised(made, Shape("mlp"))
+    batch = task.batch_of(task.train.arrays, np.arange(12))
+    scores = task.scores(lambda x: jnp.zeros((12, 1)), batch, None)
+    assert [*scores] == ["loss"]
+    targets = made.train.targets[:, 0]
+    np.testing.assert_allclose(
+        scores["loss"], ((targets - targets.mean()) / targets.std()) ** 2, rtol=1e-4
+    )
+    assert float(scores["loss"].mean()) == pytest.approx(1.0, rel=1e-5)  # of the mean's forecast
+
+
+def test_a_forecast_is_what_a_model_says_at_the_last_time():
+    task = tasks.supervised(dataset(0, 5, 2), Shape("gru"))
+    batch = task.batch_of(task.train.arrays, np.arange(3))
+    outputs = jnp.asarray(RNG.normal(size=(3, 5, 1)))
+    scores = task.scores(lambda x: outputs, batch, None)
+    expected = (outputs[:, -1] - batch.targets)[:, 0] ** 2
+    np.testing.assert_allclose(scores["loss"], expected, rtol=1e-5)
+
+
+def test_every_example_of_a_part_is_judged():
+    task = tasks.supervised(dataset(3, 4), Shape("mlp"))
+    for part, count in ((task.train, 12), (task.validation, 5), (task.test, 4)):
+        assert part.examples == count
+        assert part.judged.tolist() == [*range(count)]
+
+
+def test_picking_on_the_host_and_in_a_program_is_the_same(text):
+    made = [
+        tasks.supervised(dataset(3, 4), Shape("mlp")),
+        tasks.load(text, Shape("gru"), context=8),
+    ]
+    for task in made:
+        chosen = np.array([[1, 0], [3, 3]], np.int32)  # steps and networks, as a stream has them
+        here = task.pick(task.train.arrays, chosen)
+        there = jax.jit(task.pick)(task.train.arrays, chosen)
+        for one, other in zip(jax.tree.leaves(here), jax.tree.leaves(there), strict=True):
+            assert isinstance(one, np.ndarray)
+            np.testing.assert_array_equal(one, other)
+
+
+def test_a_batch_of_a_text_is_pieces_of_it(text):
+    task = tasks.load(text, Shape("gru"), context=8)
+    tokens = task.train.arrays
+    batch = task.batch_of(tokens, np.array([0, 5, task.train.examples - 1]))
+    assert (batch.shape, batch.dtype) == ((3, 9), np.int32)
+    assert task.decode(np.asarray(batch[0])) == "the cat s"
+    assert task.decode(np.asarray(batch[1])) == "at sat on"
+    np.testing.assert_array_equal(batch[2], tokens[-9:])
+    assert task.replacement
+
+
+def test_a_text_is_scored_by_the_cross_entropy_of_the_token_that_follows(text):
+    task = tasks.load(text, Shape("gru"), context=8)
+    batch = task.batch_of(task.train.arrays, np.arange(2))
+    vocabulary = int(task.train.arrays.max()) + 1
+    seen = []
+
+    def model(tokens):
+        seen.append(tokens)
+        # Certain that the token comes again.
+        return 50.0 * jax.nn.one_hot(tokens, vocabulary)
+
+    loss = task.scores(model, batch, None)["loss"]
+    np.testing.assert_array_equal(seen[0], batch[:, :-1])
+    wrong = np.asarray(batch[:, 1:] != batch[:, :-1])
+    np.testing.assert_allclose(loss, 50.0 * wrong.mean(-1), rtol=1e-5)
+
+
+def test_every_token_of_a_text_is_judged_once_but_the_first_and_a_rest(text):
+    task = tasks.load(text, Shape("gru"), context=8)
+    for part in (task.validation, task.test):
+        targets = (part.judged[:, None] + np.arange(1, 9)).ravel().tolist()
+        assert targets == [*range(1, len(targets) + 1)]
+        assert len(part.arrays) - 8 <= len(targets) + 1 <= len(part.arrays)
+
+
+def test_a_text_that_is_shorter_than_the_context_is_one_line(tmp_path):
+    path = tmp_path / "short.txt"
+    path.write_text("a few words, and not more. " * 5)
+    for context, title in ((200, "training"), (20, "validation")):
+        with pytest.raises(DataError) as raised:
+            tasks.load(str(path), Shape("gru"), context=context)
+        said = str(raised.value)
+        assert f"its {title} part of" in said
+        assert f"expected at least {context + 1} for a context of {context}" in said
+        assert "\n" not in said
+
+
+@pytest.mark.parametrize(
+    ("shape", "count"),
+    [
+        (Shape("mlp", width=7), 64 * 7 + 7 + 7 * 10 + 10),
+        (Shape("mlp", width=7, depth=2), 64 * 7 + 7 + 7 * 7 + 7 + 7 * 10 + 10),
+    ],
+)
+def test_a_network_is_as_wide_and_deep_as_it_was_asked_to_be(shape, count):
+    assert parameters(tasks.load("digits", shape)) == count
+
+
+@pytest.mark.parametrize(
+    ("name", "inputs"),
+    [
+        ("mlp", (10, 10, 1)),
+        ("cnn", (10, 10, 1)),
+        ("resnet", (10, 10, 3)),
+        ("lstm", (5, 2)),
+        ("gru", (5, 2)),
+        ("tcn", (5, 2)),
+    ],
+)
+def test_a_model_takes_what_it_is_for_and_scores_each_example(name, inputs):
+    made = dataset(3, *inputs)
+    task = tasks.supervised(made, shaped(name, width=4, depth=8 if name == "resnet" else None))
+
+    def scored():
+        model = task.build(nnx.Rngs(0))
+        batch = task.batch_of(jax.tree.map(jnp.asarray, task.train.arrays), jnp.arange(6))
+        return task.scores(model, batch, jax.random.key(0))
+
+    shapes = {score: (each.shape, each.dtype) for score, each in jax.eval_shape(scored).items()}
+    assert shapes == {"loss": ((6,), np.float32), "accuracy": ((6,), np.float32)}
+
+
+@pytest.mark.parametrize("name", ["transformer", "lstm", "gru"])
+def test_a_model_of_text_scores_each_piece(name, text):
+    task = tasks.load(text, shaped(name, width=4), context=8)
+
+    def scored():
+        batch = task.batch_of(jnp.asarray(task.train.arrays), jnp.arange(6))
+        return task.scores(task.build(nnx.Rngs(0)), batch, None)
+
+    (loss,) = jax.eval_shape(scored).values()
+    assert (loss.shape, loss.dtype) == ((6,), np.float32)
+
+
+def test_the_context_is_the_sizes_own_unless_it_is_given(text):
+    assert tasks.load(text, Shape("transformer")).batch_of(
+        np.arange(99), np.zeros(1, int)
+    ).shape == (1, 65)
+    rows = tasks.load(text, Shape("gru")).batch_of(np.arange(99), np.zeros(1, int)).shape
+    assert rows == (1, 65)
+
+
+def test_a_series_is_windows_of_it():
+    series = data.load("goog")
+    task = tasks.load("goog", Shape("lstm"), window=7)
+    assert task.train.arrays.inputs.shape[1:] == (7, 5)
+    np.testing.assert_array_equal(task.train.arrays.inputs[0], series.values[:7])
+    assert task.train.arrays.targets[0] == series.values[7, series.columns.index("Close")]
+
+
+@pytest.mark.parametrize("name", ["mlp", "cnn", "resnet", "lstm", "tcn"])
+def test_the_computation_is_in_the_dtype_and_parameters_are_not(name):
+    inputs = (5, 2) if name in ("lstm", "tcn") else (10, 10, 1)
+    depth = 8 if name == "resnet" else None
+    task = tasks.supervised(
+        dataset(3, *inputs), shaped(name, width=4, depth=depth)._replace(dtype=jnp.bfloat16)
+    )
+    graph, state = nnx.split(nnx.eval_shape(lambda: task.build(nnx.Rngs(0))))
+    assert {leaf.dtype for leaf in jax.tree.leaves(state) if leaf.ndim} == {np.dtype("float32")}
+
+    def scored(state):
+        batch = task.batch_of(jax.tree.map(jnp.asarray, task.train.arrays), jnp.arange(2))
+        return task.scores(nnx.merge(graph, state), batch, None)
+
+    program = str(jax.make_jaxpr(scored)(state))
+    assert "bf16[" in program
+
+
+@pytest.mark.parametrize("name", ["mlp", "cnn", "resnet", "lstm", "gru", "tcn"])
+def test_dropout_drops_or_is_refused(name):
+    inputs = (5, 2) if name in ("lstm", "gru", "tcn") else (10, 10, 1)
+    depth = 8 if name == "resnet" else None
+    made = dataset(3, *inputs)
+    if "dropout" not in tasks.TAKEN[name]:
+        with pytest.raises(ValueError, match=f"--dropout must be left out with {name}"):
+            tasks.supervised(made, Shape(name, depth=depth, dropout=0.5))
+        return
+    task = tasks.supervised(made, shaped(name, width=4, dropout=0.5))
+    graph, state = nnx.split(nnx.eval_shape(lambda: task.build(nnx.Rngs(0))))
+
+    def scored(state):
+        batch = task.batch_of(jax.tree.map(jnp.asarray, task.train.arrays), jnp.arange(2))
+        return task.scores(nnx.merge(graph, state), batch, jax.random.key(0))
+
+    assert "random_bits" in str(jax.make_jaxpr(scored)(state))
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "words"),
+    [
+        ("digits", Shape("cnn"), "model 'cnn' does not take digits"),
+        ("digits", Shape("transformer"), "model 'transformer' does not take digits"),
+        ("goog", Shape("resnet"), "model 'resnet' does not take"),
+        ("digits", Shape("mpl"), "model 'mpl' does not take digits"),
+        ("digitz", Shape("mlp"), "unknown data set 'digitz'; did you mean digits"),
+    ],
+)
+def test_what_does_not_fit_is_named(name, shape, words):
+    with pytest.raises(ValueError, match=words) as raised:
+        tasks.load(name, shape)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("shape", "words"),
+    [
+        (Shape("mlp"), "model 'mlp' does not take text, a text; transformer, lstm and gru do"),
+        (Shape("transformer", size="7M"), "size must be .*'7M'"),
+    ],
+)
+def test_what_does_not_fit_a_text_is_named(text, shape, words):
+    with pytest.raises(ValueError, match=words):
+        tasks.load(text, shape)
+
+
+def test_a_text_that_is_not_there_is_one_line(tmp_path):
+    with pytest.raises(DataError, match="no-such"):
+        tasks.load(str(tmp_path / "no-such.txt"), Shape("gru"))
