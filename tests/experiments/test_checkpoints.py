@@ -343,3 +343,11 @@ def test_what_another_run_saved_is_set_aside_for_what_this_one_did(tmp_path, cap
     ):
         Checkpoints(folder, owner="a third's").restore(EXAMPLE)
     assert sorted(path.name for path in folder.iterdir()) == ["10", "unusable-20"]
+
+
+def test_where_nothing_fits_nothing_is_renamed(folder, capsys):
+    damage(folder / "20" / "facts" / "metadata", "truncated")
+    before = everything(folder)
+    with pytest.raises(CheckpointError, match="belongs to another run or other settings"):
+        Checkpoints(folder).restore({"other": EXAMPLE["w"]})
+    assert everything(folder) == before

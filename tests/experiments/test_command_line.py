@@ -3,6 +3,7 @@
 import errno
 import json
 import signal
+import sys
 
 import pytest
 
@@ -306,3 +307,11 @@ def test_a_report_that_cannot_be_written_is_one_line(tmp_path, capsys):
     folder = write_run(tmp_path / "run", [])
     (folder / "report.html.partial").mkdir()
     assert "report.html" in one_line(capsys, "report", str(folder))
+
+
+def test_what_tensorboard_needs_is_one_line_and_makes_no_folder(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    flags = ["--tensorboard", "--runs", str(tmp_path / "runs")]
+    err = one_line(capsys, "quickstart", *flags)
+    assert "--tensorboard needs tensorboardX; pip install 'jaxdescent[tensorboard]'" in err
+    assert not (tmp_path / "runs").exists()

@@ -3,6 +3,7 @@
 import gzip
 import json
 import re
+import shutil
 import signal
 
 import jax
@@ -169,20 +170,38 @@ def test_a_warm_start_begins_with_the_parameters_of_the_best(runs, stopped):
         np.testing.assert_array_equal(taken[name], array)
 
 
-def test_a_run_with_a_warm_start_goes_on_without_the_run_that_it_came_from(
-    tmp_path, runs, stopped, monkeypatch
-):
-    gone = (tmp_path / "gone").resolve()
-    (gone / "checkpoints").mkdir(parents=True)
-    (gone / "run.json").write_bytes((stopped / "run.json").read_bytes())
-    source = runner.Checkpoints(gone / "checkpoints" / train.LINE)
-    source.save(1, {}, best=checkpoint(stopped)["best"])
-    assert source.close()
-    folder = start(runs, *FLAGS, "--steps", "1", "--warm-start", str(gone))
-    before = results(folder)
-    gone.rename(tmp_path / "elsewhere")
+@pytest.fixture(scope="module")
+def warm(runs, stopped):
+    """A run that was not interrupted and began with the parameters of another."""
+    return start(runs, *FLAGS, "--steps", "20", "--warm-start", str(stopped))
+
+
+@pytest.fixture
+def interrupted(tmp_path, stopped, monkeypatch):
+    """The same run, interrupted after its first evaluation; and where its parameters are from."""
+    source = tmp_path / "source"
+    shutil.copytree(stopped, source)
+    with monkeypatch.context() as patch:
+        patch.setattr(runner.Loop, "log", interrupting(runner.Loop.log, 1))
+        with pytest.raises(SystemExit):
+            start(tmp_path, *FLAGS, "--steps", "20", "--warm-start", str(source))
+    (folder,) = tmp_path.glob("train/*")
+    return folder, source
+
+
+def test_a_warm_start_needs_its_source_only_once(interrupted, warm):
+    folder, source = interrupted
+    shutil.rmtree(source)
     main(["train", "--resume", str(folder)])
-    assert results(folder) == before
+    assert results(folder) == results(warm)
+
+
+def test_a_warm_start_that_was_killed_in_its_first_save_is_a_warm_start_again(interrupted, warm):
+    folder, _ = interrupted
+    (complete,) = (folder / "checkpoints" / train.LINE).iterdir()
+    complete.rename(complete.with_name(f"{complete.name}.orbax-checkpoint-tmp"))
+    main(["train", "--resume", str(folder)])
+    assert results(folder) == results(warm)
 
 
 def test_a_warm_start_of_another_network_is_one_line(stopped, runs, capsys):
@@ -290,6 +309,14 @@ def test_a_text_is_read_by_a_transformer_unless_it_is_told_otherwise(runs, text)
     folder = start(runs, "--data", text, "--context", "1", "--batch-size", "2", "--steps", "1")
     assert results(folder)["parameters"] > 90_000
     assert results(folder)["steps"] == 1
+
+
+@pytest.mark.parametrize("steps", [20, 2_000, 997, 2_003, 10_007])
+def test_evaluations_are_some_forty_however_many_steps_there_are(steps):
+    # Those of a number with no good divisor, too, or it would be judged after every step.
+    settings = train.Settings(steps=steps)
+    evaluations = steps / settings.steps_per_chunk
+    assert evaluations <= 80
 
 
 def test_it_takes_as_many_steps_as_it_is_told_to(runs):

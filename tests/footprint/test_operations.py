@@ -7,7 +7,7 @@ import jax.extend.core.primitives
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from jax.experimental import pallas as pl
 
@@ -79,6 +79,9 @@ def convolution_of(case):
         **case,
         **groups,
     )
+    dilated = [(length - 1) * by + 1 for length, by in zip(size, case["lhs_dilation"], strict=True)]
+    # More may not be cut off than there is.
+    assume(all(sum(ends) >= -length for ends, length in zip(case["padding"], dilated, strict=True)))
     return convolve, x, w
 
 
