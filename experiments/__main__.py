@@ -92,7 +92,6 @@ def _resume(name: str, flags: Sequence[str]) -> None:
     if description["status"] == "finished":
         print(f"{folder} is finished\nreport: {rewrite_report(folder)}")
         return
-    _check(study, settings)
     try:
         run = Run.resume(folder, settings)
     except OSError as error:

@@ -20,6 +20,7 @@ from flax import nnx
 
 from experiments import data
 from experiments.data import Corpus, DataError, Dataset, Split, corpus
+from experiments.data.tokenizer import Tokenizer
 from experiments.models.cnn import CNN
 from experiments.models.mlp import MLP
 from experiments.models.recurrent import Recurrent
@@ -59,7 +60,7 @@ class Task(NamedTuple):
       replacement: whether batches are drawn at random rather than epoch by epoch.
       convolutional: whether the model is mostly convolutions, which want other programs.
       source: where the data is from.
-      decode: of a text, from tokens to characters.
+      tokenizer: of a text.
       baseline: a forecast without a model: its name and its loss on the test part.
     """
 
@@ -74,7 +75,7 @@ class Task(NamedTuple):
     replacement: bool
     convolutional: bool
     source: str
-    decode: Callable[[Any], str] | None = None
+    tokenizer: Tokenizer | None = None
     baseline: tuple[str, float] | None = None
 
     def digest(self) -> str:
@@ -322,7 +323,7 @@ def _text(text: Corpus, shape: Shape, context: int | None) -> Task:
         replacement=True,
         convolutional=False,
         source=text.source,
-        decode=text.tokenizer.decode,
+        tokenizer=text.tokenizer,
     )
 
 

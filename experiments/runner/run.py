@@ -14,6 +14,7 @@ import dataclasses
 import datetime
 import fcntl
 import hashlib
+import importlib.util
 import json
 import os
 import re
@@ -58,6 +59,10 @@ class Settings:
             raise ValueError(f"--seed must be in [0, 4294967296), got {self.seed}")
         if not self.save_every >= 0:
             raise ValueError(f"--save-every must be in [0, inf), got {self.save_every}")
+        if self.tensorboard and importlib.util.find_spec("tensorboardX") is None:
+            raise ValueError(
+                "--tensorboard needs tensorboardX; pip install 'jaxdescent[tensorboard]'"
+            )
         if self.keep < 1:
             raise ValueError(f"--keep must be in [1, inf), got {self.keep}")
 

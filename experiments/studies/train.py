@@ -7,6 +7,7 @@ judged; the test part is judged once, with the parameters of the best validation
 
 import dataclasses
 import inspect
+import json
 import time
 from collections.abc import Callable
 from functools import lru_cache, partial
@@ -26,6 +27,7 @@ from experiments.models.counting import parameter_count
 from experiments.models.sampling import sample
 from experiments.models.transformer import SIZES
 from experiments.runner.curves import curve, draw
+from experiments.runner.log import write_whole
 from experiments.runner.run import RunError
 
 OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
@@ -122,6 +124,11 @@ class Settings(runner.Settings):
                 f"--evaluate-every must divide the {self.steps_in_all} steps, "
                 f"got {self.evaluate_every}"
             )
+        if self.steps_in_all > 80 * self.steps_per_chunk and not self.evaluate_every:
+            raise ValueError(
+                f"--steps {self.steps_in_all} is no multiple of a good number of steps between "
+                "evaluations; choose a rounder number, or --evaluate-every"
+            )
         if self.data.endswith((".txt", ".txt.gz")):  # so that it is found from any folder
             object.__setattr__(self, "data", str(Path(self.data).expanduser().absolute()))
         if self.weight_decay is not None and not 0 <= self.weight_decay < float("inf"):
@@ -180,6 +187,8 @@ def run(settings: Settings, run: runner.Run) -> runner.Results:
     """Trains, judges and draws."""
     task = _task(settings)
     run.pin("data", task.digest())
+    if task.tokenizer:  # the checkpoints are of no use without it
+        write_whole(run.folder / "tokenizer.json", json.dumps(task.tokenizer.to_dict()))
     every, steps = settings.steps_per_chunk, settings.steps_in_all
     train = runner.trainer(
         task.build,
@@ -192,7 +201,7 @@ def run(settings: Settings, run: runner.Run) -> runner.Results:
     )
     keys = jax.random.split(jax.random.key(settings.seed), settings.seeds)
     state = train.start(keys)
-    if settings.warm_start and not run.checkpoints_folder(LINE).exists():
+    if settings.warm_start and not runner.Checkpoints(run.checkpoints_folder(LINE)).steps():
         state = _warm(state, settings.warm_start)
     batches = _batches(settings, task)
     program = runner.Program(
@@ -415,15 +424,15 @@ def _results(
         notes.append(f"In {broken} of {len(history)} chunks the loss was not finite in some step.")
     if loop.stalled:
         notes.append(f"Stopped early: {settings.patience} evaluations brought nothing better.")
-    if task.decode and settings.sample and settings.context != 1:
-        notes.append(f"A sample: {_sample(settings, task, best)!r}")
+    if task.tokenizer and settings.sample and settings.context != 1:
+        written = _sample(settings, task, best)
+        notes.append(f"A sample: {task.tokenizer.decode(written)!r}")
     columns = ("part", "step", "loss", "accuracy %")
     return runner.Results(f"{task.name} by {settings.optimizer}", columns, rows, notes, values)
 
 
-def _sample(settings: Settings, task: tasks.Task, best: Any) -> str:
+def _sample(settings: Settings, task: tasks.Task, best: Any) -> np.ndarray:
     """What the first network writes after the validation text's first token."""
-    decode = task.decode or str
     model: Any = task.build(nnx.Rngs(0))
     for state in best["params"], best["model_state"]:
         nnx.update(model, jax.tree.map(lambda leaf: leaf[0], state))
@@ -431,7 +440,7 @@ def _sample(settings: Settings, task: tasks.Task, best: Any) -> str:
     length = settings.sample if context is None else min(settings.sample, context - 1)
     prompt = jnp.asarray(task.validation.arrays[None, :1], jnp.int32)
     written = sample(model, prompt, length=length, key=jax.random.key(settings.seed))
-    return decode(np.asarray(written[0]))
+    return np.asarray(written[0])
 
 
 def _mean_and_spread(values: Any) -> str:

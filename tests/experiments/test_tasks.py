@@ -114,8 +114,8 @@ def test_a_batch_of_a_text_is_pieces_of_it(text):
     tokens = task.train.arrays
     batch = task.batch_of(tokens, np.array([0, 5, task.train.examples - 1]))
     assert (batch.shape, batch.dtype) == ((3, 9), np.int32)
-    assert task.decode(np.asarray(batch[0])) == "the cat s"
-    assert task.decode(np.asarray(batch[1])) == "at sat on"
+    assert task.tokenizer.decode(np.asarray(batch[0])) == "the cat s"
+    assert task.tokenizer.decode(np.asarray(batch[1])) == "at sat on"
     np.testing.assert_array_equal(batch[2], tokens[-9:])
     assert task.replacement
 
@@ -220,6 +220,37 @@ def test_a_series_is_windows_of_it():
     assert task.train.arrays.targets[0] == series.values[7, series.columns.index("Close")]
 
 
+def test_a_forecast_is_held_against_the_last_value():
+    task = tasks.load("goog", Shape("lstm"), window=7)
+    close = data.load("goog").values[:, data.load("goog").columns.index("Close")]
+    count = task.test.examples
+    errors = close[-count:] - close[-count - 1 : -1]
+    spread = close[: task.train.examples + 7].std()  # of the training rows
+    name, loss = task.baseline
+    assert name == "last value"
+    assert loss == pytest.approx(np.mean((errors / spread) ** 2), rel=1e-4)
+
+
+def test_a_digest_tells_data_that_differ_in_one_number_of_any_part():
+    made = dataset(3, 4)
+    digests = {tasks.supervised(made, Shape(name)).digest() for name in ("mlp", "mlp")}
+    for place in (1, 2, 3):
+        for leaf in (0, 1):
+            parts = [Split(*(np.copy(each) for each in part)) for part in made[1:4]]
+            parts[place - 1][leaf].reshape(-1)[-1] += 1
+            changed = made._replace(train=parts[0], validation=parts[1], test=parts[2])
+            digests.add(tasks.supervised(changed, Shape("mlp")).digest())
+    assert len(digests) == 7
+
+
+def test_a_transformer_is_of_the_arrangement_that_was_asked_for(text):
+    plain = parameters(tasks.load(text, Shape("transformer")))
+    rotary = parameters(tasks.load(text, Shape("transformer", positions="rotary")))
+    biased = parameters(tasks.load(text, Shape("transformer", bias=True)))
+    assert plain - rotary == 64 * 64  # the table of 64 positions in 64 numbers
+    assert biased > plain
+
+
 @pytest.mark.parametrize("name", ["mlp", "cnn", "resnet", "lstm", "tcn"])
 def test_the_computation_is_in_the_dtype_and_parameters_are_not(name):
     inputs = (5, 2) if name in ("lstm", "tcn") else (10, 10, 1)
@@ -283,6 +314,33 @@ def test_what_does_not_fit_is_named(name, shape, words):
 def test_what_does_not_fit_a_text_is_named(text, shape, words):
     with pytest.raises(ValueError, match=words):
         tasks.load(text, shape)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "flag"),
+    [
+        ("digits", {"context": 8}, "context"),
+        ("digits", {"tokenizer": "byte"}, "tokenizer"),
+        ("goog", {"vocabulary_size": 300}, "vocabulary-size"),
+        ("TEXT", {"window": 8}, "window"),
+    ],
+)
+def test_what_other_data_take_is_refused(text, name, options, flag):
+    name, shape = (text, "gru") if name == "TEXT" else (name, "mlp")
+    with pytest.raises(ValueError, match=f"--{flag} must be left out with {name}, which is no"):
+        tasks.load(name, Shape(shape), **options)
+
+
+@pytest.mark.parametrize("name", tasks.MODELS)
+def test_what_a_model_does_not_take_is_refused(name):
+    values = {"size": "3M", "width": 4, "depth": 8, "positions": "rotary", "bias": True}
+    for option, value in values.items():
+        shape = Shape(name, **{option: value})
+        if option in tasks.TAKEN[name]:
+            shape.check()
+        else:
+            with pytest.raises(ValueError, match=f"--{option} must be left out with {name}"):
+                shape.check()
 
 
 def test_a_text_that_is_not_there_is_one_line(tmp_path):

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import runner
+from experiments import runner, tasks
 from experiments.__main__ import main
 from experiments.runner.checkpoints import read
 from experiments.runner.log import Log
@@ -204,6 +204,16 @@ def test_a_warm_start_that_was_killed_in_its_first_save_is_a_warm_start_again(in
     assert results(folder) == results(warm)
 
 
+def test_a_run_whose_data_has_changed_does_not_go_on(interrupted, monkeypatch, capsys):
+    folder, _ = interrupted
+    monkeypatch.setattr(tasks.Task, "digest", lambda self: "another")
+    with pytest.raises(SystemExit) as stop:
+        main(["train", "--resume", str(folder)])
+    assert stop.value.code == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said == f"{folder} was started with another data; bring that back to go on"
+
+
 def test_a_warm_start_of_another_network_is_one_line(stopped, runs, capsys):
     flags = ["--width", "9", "--seeds", "2", "--runs", str(runs), "--warm-start", str(stopped)]
     said = stopped_in_a_line(capsys, *flags)
@@ -235,7 +245,7 @@ def test_examples_that_are_sent_from_the_host_give_the_same_numbers(runs, stoppe
 def narrow(runs):
     """A tower in bfloat16 whose batches come in parts."""
     optimizer = "--optimizer adamw --learning-rate 0.01 --b2 0.99 --weight-decay 0.1 --clip 1"
-    others = "--steps 20 --precision bfloat16 --tower 2 --accumulate 2"
+    others = "--steps 20 --precision bfloat16 --tower 2 --accumulate 2 --evaluate-on 50"
     return start(runs, *NETWORKS, *optimizer.split(), *others.split())
 
 
@@ -246,6 +256,13 @@ def test_a_tower_learns_the_rate_of_each_network(narrow):
     assert len(seen) == 5
     assert all(0.001 < rate < 0.1 for rate in seen)
     assert min(results(narrow)["validation, last"]["accuracy"]) > 20
+
+
+def test_an_evaluation_takes_no_more_examples_than_it_is_told_to(narrow):
+    assert "Judged on at most 50 examples of a part." in description(narrow)["notes"]
+    for record in log(narrow):
+        right = np.array(record["validation_accuracy"]) * 50 / 100
+        np.testing.assert_allclose(right, np.round(right), atol=1e-4)
 
 
 def test_in_bfloat16_parameters_and_optimizer_stay_in_float32(narrow):
@@ -311,12 +328,18 @@ def test_a_text_is_read_by_a_transformer_unless_it_is_told_otherwise(runs, text)
     assert results(folder)["steps"] == 1
 
 
-@pytest.mark.parametrize("steps", [20, 2_000, 997, 2_003, 10_007])
+@pytest.mark.parametrize("steps", [1, 15, 20, 60, 101, 1_000, 2_000, 20_000])
 def test_evaluations_are_some_forty_however_many_steps_there_are(steps):
-    # Those of a number with no good divisor, too, or it would be judged after every step.
-    settings = train.Settings(steps=steps)
-    evaluations = steps / settings.steps_per_chunk
-    assert evaluations <= 80
+    settings = train.Settings(steps=steps, evaluate_every=101 if steps == 101 else None)
+    assert steps % settings.steps_per_chunk == 0
+    assert steps / settings.steps_per_chunk <= 80
+
+
+def test_a_number_of_steps_that_cannot_be_cut_is_refused():
+    # Or it would be judged after every step.
+    with pytest.raises(ValueError, match="--steps 2003 is no multiple of a good number of steps"):
+        train.Settings(steps=2_003)
+    assert train.Settings(steps=2_003, evaluate_every=2_003).steps_per_chunk == 2_003
 
 
 def test_it_takes_as_many_steps_as_it_is_told_to(runs):
