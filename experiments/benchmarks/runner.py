@@ -6,13 +6,14 @@ Three ways through the same steps of the same network, data and optimizer: a Pyt
 over a jitted step and a Python loop over a jitted scan, both written out here with batches
 drawn beforehand, and `runner.Loop` with batches through grain, metrics, progress, spending
 and a checkpoint every 5 seconds. They take turns in one process, each for as many steps as
-fill 20 seconds, and what is printed are medians of the ratios within a turn.
+fill 20 seconds, and what is printed are medians of the ratios within a turn: of the time
+on the wall, and of the processors' time, which what else runs on the machine disturbs less.
 """
 
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -45,25 +46,25 @@ def main() -> None:
     for case in _cases():
         stepwise, chunked, managed = _bare_steps(case), _bare_scan(case), _managed(case)
         chunks = _chunks(stepwise)
-        ratios: dict[str, list[float]] = {"step": [], "scan": []}
-        seconds: list[float] = []
+        ratios = []
+        seconds = []
         for _ in range(TURNS):
             bare_step, ours = stepwise(chunks), managed(chunks)
             # A scan of convolutions takes many times as long on a CPU; a few of them will do.
             some = max(1, chunks // 10) if case.task.convolutional else chunks
             bare_scan = chunked(some) * chunks / some
-            ratios["step"].append(ours / bare_step)
-            ratios["scan"].append(ours / bare_scan)
-            seconds.append(ours)
+            ratios.append([*(ours / bare_step), *(ours / bare_scan)])
+            seconds.append(ours[0])
         rows.append(
             [
                 case.name,
                 f"{chunks * case.steps_per_chunk:,}",
                 f"{min(seconds):.1f}",
-                *(_median(ratios[name]) for name in ratios),
+                *(_median(each) for each in zip(*ratios, strict=True)),
             ]
         )
-    columns = ("network", "steps", "seconds", "time / bare steps", "time / bare scan")
+    columns = ("network", "steps", "seconds", "wall / steps", "CPU / steps", "wall / scan")
+    columns += ("CPU / scan",)
     print(table(columns, rows))
     print(f"Medians of {TURNS} turns (least to most); checkpoints every {SAVE_EVERY:g} s.")
 
@@ -85,11 +86,11 @@ def _cases() -> list[Case]:
     ]
 
 
-def _chunks(bare: Callable[[int], float]) -> int:
+def _chunks(bare: Callable[[int], np.ndarray]) -> int:
     """As many chunks as fill the seconds."""
     bare(1)
     chunks = 4
-    while (seconds := bare(chunks)) < 2.0:
+    while (seconds := bare(chunks)[0]) < 2.0:
         chunks *= 2
     return int(chunks * SECONDS * 1.05 / seconds) + 1
 
@@ -115,26 +116,26 @@ def _drawn(case: Case, chunks: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, case.task.train.examples, shape, np.int32)
 
 
-def _bare_steps(case: Case) -> Callable[[int], float]:
+def _bare_steps(case: Case) -> Callable[[int], np.ndarray]:
     start, step = _step(case)
     jitted = jax.jit(step, donate_argnums=0)
     arrays = jax.device_put(case.task.train.arrays)
     jitted(jax.tree.map(jax.numpy.copy, start), _drawn(case, 1)[0, 0], arrays)
 
-    def run(chunks: int) -> float:
+    def run(chunks: int) -> np.ndarray:
         carry = jax.tree.map(jax.numpy.copy, start)
         batches = _drawn(case, chunks).reshape(-1, case.batch_size)
-        began = time.perf_counter()
+        began = _clocks()
         loss = None
         for batch in batches:
             carry, loss = jitted(carry, batch, arrays)
         jax.block_until_ready((carry, loss))
-        return time.perf_counter() - began
+        return _clocks() - began
 
     return run
 
 
-def _bare_scan(case: Case) -> Callable[[int], float]:
+def _bare_scan(case: Case) -> Callable[[int], np.ndarray]:
     start, step = _step(case)
 
     def chunk(carry: Any, batches: jax.Array, arrays: Any) -> Any:
@@ -144,20 +145,20 @@ def _bare_scan(case: Case) -> Callable[[int], float]:
     arrays = jax.device_put(case.task.train.arrays)
     jitted(jax.tree.map(jax.numpy.copy, start), _drawn(case, 1)[0], arrays)
 
-    def run(chunks: int) -> float:
+    def run(chunks: int) -> np.ndarray:
         carry = jax.tree.map(jax.numpy.copy, start)
         batches = _drawn(case, chunks)
-        began = time.perf_counter()
+        began = _clocks()
         losses = None
         for batch in batches:
             carry, losses = jitted(carry, batch, arrays)
         jax.block_until_ready((carry, losses))
-        return time.perf_counter() - began
+        return _clocks() - began
 
     return run
 
 
-def _managed(case: Case) -> Callable[[int], float]:
+def _managed(case: Case) -> Callable[[int], np.ndarray]:
     task, steps = case.task, case.steps_per_chunk
     train = runner.trainer(task.build, task.batch_of, task.scores, TX)
     batches = Batches(task.train.examples, case.batch_size, seeds=[0], replacement=task.replacement)
@@ -172,26 +173,31 @@ def _managed(case: Case) -> Callable[[int], float]:
     )
     _ = program.flops  # counted once, before the clock starts, like the compilation
 
-    def run(chunks: int) -> float:
+    def run(chunks: int) -> np.ndarray:
         with tempfile.TemporaryDirectory() as runs:
             settings = runner.Settings(runs=Path(runs), save_every=SAVE_EVERY)
             run = runner.Run.start("benchmark", settings)
             state = train.start(keys)
-            began = time.perf_counter()
+            began = _clocks()
             with runner.Progress(total=chunks * steps) as progress:
                 loop = runner.Loop(
                     run, "line", program, state, chunks=chunks, batches=batches, progress=progress
                 )
                 for chunk in loop:
                     loop.log(loss=chunk.metrics.mean(0))
-            seconds = time.perf_counter() - began
+            seconds = _clocks() - began
             run.close()
         return seconds
 
     return run
 
 
-def _median(ratios: list[float]) -> str:
+def _clocks() -> np.ndarray:
+    """The wall's and the processors' seconds."""
+    return np.array([time.perf_counter(), time.process_time()])
+
+
+def _median(ratios: Sequence[float]) -> str:
     return f"{statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})"
 
 

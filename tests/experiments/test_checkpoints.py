@@ -311,6 +311,26 @@ def test_a_save_that_fails_is_told_once_and_the_next_one_is_tried(folder, monkey
     assert checkpoints.steps() == [20, 30]
 
 
+def test_the_same_failure_is_told_once_until_a_save_succeeds(folder, monkeypatch, capsys):
+    checkpoints = Checkpoints(folder)
+
+    def told(step, error=None):
+        with monkeypatch.context() as patch:
+            if error:
+                patch.setattr(shutil, "disk_usage", failing(error))
+            checkpoints.save(step, carry(step))
+            assert checkpoints.wait() == (error is None)
+        return capsys.readouterr().err.count("could not save a checkpoint")
+
+    assert told(30, OSError("no room")) == 1
+    assert told(40, OSError("no room")) == 0
+    assert told(50, OSError("no right")) == 1
+    assert told(60) == 0
+    assert told(70, OSError("no right")) == 1
+    assert checkpoints.steps() == [20, 60]
+    assert not checkpoints.close()
+
+
 def test_the_next_save_tells_of_one_that_failed(tmp_path, monkeypatch, capsys):
     checkpoints = Checkpoints(tmp_path / "checkpoints")
     with monkeypatch.context() as patch:

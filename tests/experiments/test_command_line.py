@@ -315,3 +315,12 @@ def test_what_tensorboard_needs_is_one_line_and_makes_no_folder(tmp_path, capsys
     err = one_line(capsys, "quickstart", *flags)
     assert "--tensorboard needs tensorboardX; pip install 'jaxdescent[tensorboard]'" in err
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_finished_run_is_not_done_again(left, capsys, at_work):
+    at_work(nothing)
+    assert said(capsys, "quickstart", "--resume", str(left))[0] == 0
+    at_work(lambda run: pytest.fail("it was done again"))
+    code, out, _ = said(capsys, "quickstart", "--resume", str(left))
+    assert code == 0
+    assert out == f"{left} is finished\nreport: {left / 'report.html'}\n"
