@@ -55,6 +55,19 @@ class Saved(NamedTuple):
     facts: dict[str, Any]
 
 
+class _UnusableError(Exception):
+    """A checkpoint that is there and is damaged, or another program's or run's."""
+
+
+class _Found(NamedTuple):
+    """A checkpoint as it was read, and the newer ones that could not be used."""
+
+    step: int
+    items: dict[str, dict[str, np.ndarray]]
+    facts: dict[str, Any]
+    unusable: list[tuple[int, _UnusableError]]
+
+
 class Checkpoints:
     """Saves in the background, one at a time; the newest `keep` stay.
 
@@ -157,11 +170,15 @@ class Checkpoints:
             renamed then.
         """
         self.wait()
-        newest = self._newest(mine=True)
+        newest = self._newest(self.owner)
         if newest is None:
             return None
-        step, items, facts = newest
-        return Saved(step, self._tree(step, items["carry"], example), items["best"], facts)
+        step, items, facts, unusable = newest
+        carry = self._tree(step, items["carry"], example)
+        for other, error in unusable:
+            _say(f"checkpoint {error}; it is set aside")
+            _set_aside(self.folder, other)
+        return Saved(step, carry, items["best"], facts)
 
     def load(self, example: Any) -> Any:
         """What was kept of the best evaluation, or those parts of the newest carry.
@@ -174,10 +191,12 @@ class Checkpoints:
         Raises:
           CheckpointError: there is no checkpoint, none can be read, or it does not fit.
         """
-        newest = self._newest(mine=False)
+        newest = self._newest(None)
         if newest is None:
             raise CheckpointError(f"there is no checkpoint in {self.folder}")
-        step, items, _ = newest
+        step, items, _, unusable = newest
+        for _, error in unusable:
+            _say(f"checkpoint {error}; an older one is taken")
         wanted = leaves(example)
         arrays = items["best"] or {k: v for k, v in items["carry"].items() if k in wanted}
         return self._tree(step, arrays, example)
@@ -188,22 +207,14 @@ class Checkpoints:
         except PackingError as error:
             raise CheckpointError(str(error)) from error
 
-    def _newest(self, *, mine: bool) -> tuple[int, dict[str, Any], dict[str, Any]] | None:
-        """The newest that can be used; if they are to be mine, those above it are set aside."""
+    def _newest(self, owner: str | None) -> _Found | None:
+        """The newest that can be used, with those above it that cannot."""
         unusable = []
         for step in reversed(self.steps()):
             try:
-                items, facts = read(self.folder, step, owner=self.owner if mine else None)
+                return _Found(step, *read(self.folder, step, owner=owner), unusable)
             except _UnusableError as error:
                 unusable.append((step, error))
-                continue
-            for other, error in unusable:
-                _say(
-                    f"checkpoint {error}; {'it is set aside' if mine else 'an older one is taken'}"
-                )
-                if mine:
-                    _set_aside(self.folder, other)
-            return step, items, facts
         if unusable:
             raise CheckpointError(
                 f"no checkpoint can be used: {unusable[0][1]}; mend or remove {self.folder}"
@@ -243,10 +254,6 @@ def _check_room(folder: Path, size: int) -> None:
         raise OSError(
             f"the disk is full: {needed / 2**20:,.0f} MiB are needed, {free / 2**20:,.0f} are free"
         )
-
-
-class _UnusableError(Exception):
-    """A checkpoint that is there and is damaged, or another program's or run's."""
 
 
 def read(
