@@ -10,9 +10,9 @@ Orbax writes into a temporary folder and renames it when it is complete, so a pr
 is killed leaves the older checkpoints as they were. It does not notice every flipped or
 missing byte of a complete one; the digests do, which are written last (a checkpoint that
 lacks them, because the process was killed in between, is complete and is read all the
-same). One array costs Orbax 0.7 ms of a processor however small it is, and a network has
-hundreds; so they are stored end to end, and found again by the facts (`read`), which also
-tell a checkpoint that does not fit from one that is damaged.
+same). To Orbax every array is work of its own, however small it is, and a network has hundreds; so
+they are stored end to end, and found again by the facts (`read`), which also tell a
+checkpoint that does not fit from one that is damaged.
 """
 
 import contextlib

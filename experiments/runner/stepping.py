@@ -28,7 +28,8 @@ class Program:
         `advance` closes over instead are folded into the program, which takes long.
       calls: in how many calls of `advance` a chunk is made, each with its share of the feed
         along the first axis; the metrics are put together along theirs. On a CPU, XLA runs
-        convolutions 5 to 30 times slower within a loop, so a call for each step is better.
+        convolutions several times slower within a loop, so a call for each step is better
+        (`experiments.benchmarks.runner`, "scan").
 
     Example:
       >>> program = Program(lambda x, i, y: (x + y, i), 0.0, steps_per_chunk=1, constants=(2.0,))

@@ -144,7 +144,7 @@ def trainer(
 
     def chunk_one(state: TrainState, feed: Any, arrays: Any) -> Any:
         steps = len(jax.tree.leaves(feed)[0])
-        # All keys at once: drawn in the loop, they would cost a small network a percent.
+        # All keys at once, rather than a few small operations in each step.
         keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(
             state.key, state.step + jnp.arange(steps)
         )

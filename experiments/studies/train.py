@@ -298,8 +298,9 @@ def optimizer(settings: Settings, steps: int) -> optax.GradientTransformation:
 def _side_by_side(task: tasks.Task) -> Literal["vmap", "map", "unrolled"]:
     """How several networks are trained: what XLA does well with.
 
-    A batch of networks turns convolutions into grouped ones, twice as slow as one after
-    another; and on a CPU a convolution in a loop is 5 to 30 times slower than outside.
+    A batch of networks turns convolutions into grouped ones, which are slower than one network
+    after another; and on a CPU a convolution in a loop is several times slower than outside
+    (`experiments.benchmarks.runner`, "scan").
     """
     if not task.convolutional:
         return "vmap"
@@ -345,7 +346,7 @@ class _Judge:
     """The scores of a part of the data, as numpy arrays f32[seeds].
 
     Attributes:
-      seconds: what all evaluations took until now.
+      seconds: what evaluations took in this process.
     """
 
     def __init__(self, train: runner.Trainer, task: tasks.Task, settings: Settings):
@@ -412,7 +413,7 @@ def _results(
         f"{task.name}: {task.source}",
         f"{parameters:,} parameters; seeds: {settings.seeds}; a spread is the seeds' standard "
         f"deviation; {loop.step / max(loop.seconds, 1e-9):,.0f} steps a second, evaluations not "
-        f"counted, which took {judge.seconds:.3g} s.",
+        f"counted, which took {judge.seconds:.3g} s since the run was last started.",
     ]
     judged_on = {judge.judged(part) for part in (task.validation, task.test)}
     if max(judged_on) < max(len(task.validation.judged), len(task.test.judged)):
