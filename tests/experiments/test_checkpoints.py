@@ -9,8 +9,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from experiments.runner import CheckpointError, Checkpoints
-from experiments.runner import checkpoints as module
+from experiments.runner import CheckpointError, Checkpoints, archive
 
 
 def carry(step):
@@ -84,7 +83,7 @@ def test_where_nothing_was_saved_there_is_nothing(tmp_path):
 
 
 def test_content_that_is_cut_into_pieces_comes_back_whole(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "_PIECE", 7)  # bytes, which no array's own are a multiple of
+    monkeypatch.setattr(archive, "_PIECE", 7)  # bytes, which no array's own are a multiple of
     saved(tmp_path, 10)
     assert_is(Checkpoints(tmp_path).restore(EXAMPLE), 10)
 

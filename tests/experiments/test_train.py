@@ -12,7 +12,7 @@ import pytest
 
 from experiments import runner, tasks
 from experiments.__main__ import main
-from experiments.runner.checkpoints import read
+from experiments.runner.archive import read
 from experiments.runner.log import Log
 from experiments.studies import train
 from tests.experiments.data.disk import write
