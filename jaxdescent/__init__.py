@@ -7,6 +7,8 @@ A *transformation* changes gradients into updates; all of ours are optax's. A *t
 a transformation whose hyperparameters are themselves trained by a transformation, which
 may be a tower again:
 
+    self_tuning            an optimizer without a learning rate to choose
+    averaged_params        the average of its path, to evaluate a model at
     hypergradient          an optimizer that learns its own hyperparameters
     positive, unit_interval, unconstrained, per_leaf
                            the spaces in which it learns them
@@ -26,6 +28,8 @@ with how it came about:
 
 from jaxdescent import footprint as footprint
 from jaxdescent.towers import HypergradientState as HypergradientState
+from jaxdescent.towers import SelfTuningState as SelfTuningState
+from jaxdescent.towers import averaged_params as averaged_params
 from jaxdescent.towers import describe as describe
 from jaxdescent.towers import freeze as freeze
 from jaxdescent.towers import hypergradient as hypergradient
@@ -34,6 +38,7 @@ from jaxdescent.towers import inner_state as inner_state
 from jaxdescent.towers import one_step as one_step
 from jaxdescent.towers import per_leaf as per_leaf
 from jaxdescent.towers import positive as positive
+from jaxdescent.towers import self_tuning as self_tuning
 from jaxdescent.towers import set_hyperparameters as set_hyperparameters
 from jaxdescent.towers import unconstrained as unconstrained
 from jaxdescent.towers import unit_interval as unit_interval
