@@ -37,7 +37,8 @@ def loss(params, batch):
 
 
 def step(tx, params, state, batch):
-    updates, state = tx.update(jax.grad(loss)(params, batch), state, params)
+    value, grads = jax.value_and_grad(loss)(params, batch)
+    updates, state = tx.update(grads, state, params, value=value)
     return optax.apply_updates(params, updates), state
 
 
@@ -87,12 +88,12 @@ BODIES = [
 @pytest.mark.parametrize(("body", "kwargs"), [b[1:] for b in BODIES], ids=[b[0] for b in BODIES])
 @every_transformation
 def test_passes_optax_contrib_body(name, body, kwargs, monkeypatch):
-    monkeypatch.setattr(contrib_tests, "_get_opt_factory", lambda name: TRANSFORMATIONS[name][0])
+    monkeypatch.setattr(contrib_tests, "_get_opt_factory", lambda _: TRANSFORMATIONS[name][0])
     generated = vars(contrib_tests.ContribTest)
     method = next(f for n, f in generated.items() if re.fullmatch(body + r"\d+", n)).__wrapped__
     method(
         contrib_tests.ContribTest(),
-        opt_name=name,
+        opt_name="momo",  # whose updates are given the value
         opt_kwargs=TRANSFORMATIONS[name][1],
         wrapper_name=None,
         wrapper_kwargs=None,
@@ -154,8 +155,9 @@ def test_shard_map_over_the_batch_gives_the_same(name):
         jax.shard_map, mesh=mesh, in_specs=(P(), P(), P("batch")), out_specs=(P(), P())
     )
     def sharded_step(params, state, batch):
-        local = jax.grad(lambda p, x: jax.lax.pmean(loss(p, x), "batch"))(params, batch)
-        updates, state = tx.update(local, state, params)
+        of_all = lambda p, x: jax.lax.pmean(loss(p, x), "batch")
+        value, grads = jax.value_and_grad(of_all)(params, batch)
+        updates, state = tx.update(grads, state, params, value=value)
         return optax.apply_updates(params, updates), state
 
     params, state = parameters(), tx.init(parameters())
@@ -224,8 +226,8 @@ def test_trains_a_model_through_nnx_optimizer(name):
 
     @nnx.jit
     def nnx_step(model, optimizer, batch):
-        grads = nnx.grad(lambda module: loss(as_params(module), batch))(model)
-        optimizer.update(model, grads)
+        value, grads = nnx.value_and_grad(lambda m: loss(as_params(m), batch))(model)
+        optimizer.update(model, grads, value=value)
 
     for batch in inputs():
         nnx_step(model, optimizer, batch)

@@ -35,6 +35,10 @@ def tower_of_height_3(learning_rate, hyper_rate):
     return jd.hypergradient(optax.adam, lower, tune={"learning_rate": jd.positive(learning_rate)})
 
 
+def self_tuning_adam(learning_rate):
+    return jd.self_tuning(optax.adam, learning_rate=learning_rate)
+
+
 TRANSFORMATIONS = {
     "tower of adam": (tower_of_adam, {"learning_rate": 1e-2, "hyper_rate": 1e-4}),
     "tower of momentum": (tower_of_momentum, {"learning_rate": 1e-4, "hyper_rate": 1e-3}),
@@ -42,6 +46,7 @@ TRANSFORMATIONS = {
         tower_of_adamw_per_leaf,
         {"learning_rate": 1e-2, "hyper_rate": 1e-4},
     ),
+    "self-tuning adam": (self_tuning_adam, {"learning_rate": 1e-3}),
     "tower of height 3": (tower_of_height_3, {"learning_rate": 1e-2, "hyper_rate": 1e-3}),
 }
 

@@ -5,9 +5,9 @@ from jaxdescent.towers.inspection import freeze as freeze
 from jaxdescent.towers.inspection import hyperparameters as hyperparameters
 from jaxdescent.towers.inspection import inner_state as inner_state
 from jaxdescent.towers.inspection import set_hyperparameters as set_hyperparameters
-from jaxdescent.towers.self_tuning import SelfTuningState as SelfTuningState
-from jaxdescent.towers.self_tuning import averaged_params as averaged_params
-from jaxdescent.towers.self_tuning import self_tuning as self_tuning
+from jaxdescent.towers.recipe import SelfTuningState as SelfTuningState
+from jaxdescent.towers.recipe import averaged_params as averaged_params
+from jaxdescent.towers.recipe import self_tuning as self_tuning
 from jaxdescent.towers.signals import one_step as one_step
 from jaxdescent.towers.spaces import per_leaf as per_leaf
 from jaxdescent.towers.spaces import positive as positive

@@ -28,18 +28,23 @@ AGREED = 0.7  # c
 DISCOUNT = 0.8  # of signs
 
 
+B1, B2 = 0.9, 0.999
+
+
 class AgreementState(NamedTuple):
-    """What `scale_by_agreement` carries.
+    """What `scale_by_agreement` carries: trees like the hyperparameters, and a count.
 
     Attributes:
-      adam: the moments of the hypergradients.
-      agreement: discounted sums of sign(-G), before their correction for the short start.
-      total: the sums of all hypergradients until now: how much faster or slower descent
-        the moves have made, to first order.
+      mean: discounted sums of the hypergradients, before the correction for the short start.
+      root_mean_square: the same of their squares, then the root: squares would underflow.
+      agreement: the same of sign(-G).
+      total: the sums of all hypergradients until now: by how much, to first order, the
+        moves have changed the loss.
       count: i32[], hypergradients until now.
     """
 
-    adam: optax.ScaleByAdamState
+    mean: Any
+    root_mean_square: Any
     agreement: Any
     total: Any
     count: jax.Array
@@ -52,36 +57,47 @@ def scale_by_agreement() -> optax.GradientTransformation:
       >>> tx = scale_by_agreement()
       >>> x, state = jnp.zeros(()), tx.init(jnp.zeros(()))
       >>> for _ in range(30):
-      ...     dx, state = tx.update(jnp.array(-1e-6), state)
+      ...     dx, state = tx.update(jnp.array(-1e-30), state)
       ...     x += dx
       >>> float(x) > 5
       True
     """
-    adam = optax.scale_by_adam(eps=0.0, eps_root=0.0)
 
-    def init(hyperparams: Any) -> AgreementState:
-        zeros = lambda: jax.tree.map(jnp.zeros_like, hyperparams)
-        return AgreementState(adam.init(hyperparams), zeros(), zeros(), jnp.zeros((), jnp.int32))
+    def init(params: Any) -> AgreementState:
+        zeros = lambda: jax.tree.map(jnp.zeros_like, params)
+        return AgreementState(zeros(), zeros(), zeros(), zeros(), jnp.zeros((), jnp.int32))
 
-    def update(grads: Any, state: AgreementState, params: Any = None) -> Any:
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, AgreementState]:
         del params
-        normalised, moments = adam.update(grads, state.adam)
-        count = optax.safe_increment(state.count)
-        weight = 1 - DISCOUNT**count
-        agreement = jax.tree.map(
-            lambda a, g: DISCOUNT * a - (1 - DISCOUNT) * jnp.sign(g), state.agreement, grads
+        grads: Any = updates
+        count = jnp.asarray(optax.safe_increment(state.count))
+        state = AgreementState(
+            mean=_discounted(B1, state.mean, grads),
+            root_mean_square=jax.tree.map(_root_mean_square, state.root_mean_square, grads),
+            agreement=_discounted(
+                DISCOUNT, state.agreement, jax.tree.map(lambda g: -jnp.sign(g), grads)
+            ),
+            total=jax.tree.map(jnp.add, state.total, grads),
+            count=count,
         )
         rate = HYPER_RATE * jax.lax.rsqrt(1 + count / HORIZON)
+        weight = 1 - DISCOUNT**count
 
-        def step(n: jax.Array, a: jax.Array) -> jax.Array:
-            certain = jnp.clip((a / weight - AGREED) / (1 - AGREED), 0, 1) * weight
-            n = jnp.where(jnp.isfinite(n), n, 0)  # 0 / 0 before the first signal
-            return -jnp.clip(n, -1, 1) * (rate + FAST * certain)
+        def step(m: jax.Array, s: jax.Array, a: jax.Array) -> jax.Array:
+            n = (m / (1 - B1**count)) / (s / jnp.sqrt(1 - B2**count))
+            n = jnp.clip(jnp.where(jnp.isfinite(n), n, 0), -1, 1)  # 0 / 0 before the first signal
+            certain = jnp.maximum(a / weight - AGREED, 0) / (1 - AGREED) * weight
+            return -n * (rate + FAST * certain)
 
-        total = jax.tree.map(jnp.add, state.total, grads)
-        return (
-            jax.tree.map(step, normalised, agreement),
-            AgreementState(moments, agreement, total, count),
-        )
+        steps = jax.tree.map(step, state.mean, state.root_mean_square, state.agreement)
+        return steps, state
 
     return optax.GradientTransformation(init, update)
+
+
+def _discounted(discount: float, sums: Any, new: Any) -> Any:
+    return jax.tree.map(lambda m, g: discount * m + (1 - discount) * g, sums, new)
+
+
+def _root_mean_square(s: jax.Array, g: jax.Array) -> jax.Array:
+    return jnp.hypot(B2**0.5 * s, (1 - B2) ** 0.5 * g)

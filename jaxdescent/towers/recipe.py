@@ -33,9 +33,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
-from jaxdescent import validation
 from jaxdescent.towers import building, spaces
 from jaxdescent.towers.agreement import scale_by_agreement
 from jaxdescent.towers.tower import HypergradientState, hypergradient
@@ -116,7 +116,9 @@ def self_tuning(
       >>> bool(loss(jd.averaged_params(state, x)) < 1e-3)
       True
     """
-    start = spaces.positive(validation.open_interval("learning_rate", learning_rate, 0, jnp.inf))
+    if np.ndim(learning_rate):
+        raise ValueError(f"learning_rate must be a number, got {learning_rate!r}")
+    start = spaces.Positive.at("learning_rate", learning_rate)
     tower = hypergradient(
         factory,
         scale_by_agreement(),
@@ -125,13 +127,13 @@ def self_tuning(
     )
 
     def init(params: Any) -> SelfTuningState:
-        state = tower.init(params)
+        state: Any = tower.init(params)
         dtype = state.hyperparams["learning_rate"][0].dtype
         number = lambda x=0.0: jnp.full((), x, dtype)
         count = lambda: jnp.zeros((), jnp.int32)
         return SelfTuningState(
             tower=state,
-            average=jax.tree.map(lambda x: jnp.array(x, _wide(x)), params),
+            average=jax.tree.map(_wide_copy, params),
             since=count(),
             first_value=number(),
             value=number(),
@@ -144,10 +146,11 @@ def self_tuning(
         )
 
     def update(
-        updates: Any, state: SelfTuningState, params: Any = None, *, value: Any = None, **extra: Any
+        updates: Any, state: Any, params: Any = None, *, value: Any = None, **extra: Any
     ) -> tuple[Any, SelfTuningState]:
         _check_given(params, value)
-        updates, moved = tower.update(updates, state.tower, params, value=value, **extra)
+        made: Any = tower.update(updates, state.tower, params, value=value, **extra)
+        updates, moved = made
         value = jnp.asarray(value, state.value.dtype)
         spoiled = (moved.skipped > state.tower.skipped) | ~jnp.isfinite(value)
         seen = _where(spoiled, state, _watch(state, value))
@@ -208,7 +211,7 @@ def _check_given(params: Any, value: Any) -> None:
 
 def _watch(state: SelfTuningState, value: jax.Array) -> SelfTuningState:
     """The state after another loss has been seen."""
-    since = optax.safe_increment(state.since)
+    since = jnp.asarray(optax.safe_increment(state.since))
     begins = since == 1
     weight = 1.0 / jnp.minimum(since, WINDOW).astype(value.dtype)
     distance = jnp.where(begins, 0, jnp.abs(value - state.value))
@@ -252,7 +255,7 @@ def _averaged(state: SelfTuningState, params: Any) -> Any:
     )
 
 
-def _afresh(new: HypergradientState, old: HypergradientState, divisor: jax.Array) -> Any:
+def _afresh(new: Any, old: HypergradientState, divisor: jax.Array) -> Any:
     """A tower's first state with a lower rate; what it has counted stays."""
     (log,) = old.hyperparams["learning_rate"]
     lower = spaces.Positive(log - jnp.log(divisor).astype(log.dtype)).clamp()
@@ -264,11 +267,14 @@ def _afresh(new: HypergradientState, old: HypergradientState, divisor: jax.Array
     )
 
 
-def _wide(x: Any) -> Any:
-    """The dtype of an average: steps of an average are too small for 16 bits."""
+def _wide_copy(x: Any) -> jax.Array:
+    """A copy with 32 bits or more: steps of an average are too small for 16."""
     dtype = jnp.result_type(x)
-    narrow = jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits < 32
-    return jnp.float32 if narrow else dtype
+    if jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits < 32:
+        dtype = jnp.float32
+    if isinstance(x, jax.ShapeDtypeStruct):
+        return jnp.zeros(x.shape, dtype)
+    return jnp.array(x, dtype)
 
 
 def _where(condition: jax.Array, yes: Any, no: Any) -> Any:

@@ -1,0 +1,221 @@
+"""The recipe without a learning rate: any start will do, and what goes wrong is undone."""
+
+from functools import partial
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import jaxdescent as jd
+from jaxdescent.towers import recipe
+
+FACTORIES = {
+    "sgd": partial(optax.sgd, momentum=0.9),
+    "adam": optax.adam,
+    "adamw": partial(optax.adamw, weight_decay=1e-2),
+}
+X = jnp.array([0.5, -1.0, 2.0])
+G = jnp.array([0.3, 0.1, -0.2])
+
+
+def rate_of(state):
+    return float(jd.hyperparameters(state)[0]["learning_rate"])
+
+
+def noisy_regression(key):
+    """A least-squares loss on batches; curvatures from 1 to 30."""
+    scales = jnp.geomspace(1.0, 30**0.5, 8)
+
+    def loss(x, key):
+        features = jax.random.normal(key, (16, 8)) * scales
+        noise = 0.1 * jax.random.normal(jax.random.fold_in(key, 1), (16,))
+        return jnp.mean((features @ (x - solution) - noise) ** 2)
+
+    solution = jax.random.normal(key, (8,))
+    return loss, solution
+
+
+def train(tx, loss, x, steps, start):
+    state = jd.set_hyperparameters(tx.init(x), {"learning_rate": start})
+
+    def step(carry, key):
+        x, state = carry
+        value, grads = jax.value_and_grad(loss)(x, key)
+        updates, state = tx.update(grads, state, x, value=value)
+        return (optax.apply_updates(x, updates), state), value
+
+    return jax.lax.scan(step, (x, state), jax.random.split(jax.random.key(3), steps))[0]
+
+
+def fed(tx, state, x, values, grads=G):
+    """Parameters and state after steps that are given these losses and gradients."""
+
+    @jax.jit
+    def run(x, state, values, grads):
+        def step(carry, given):
+            x, state = carry
+            updates, state = tx.update(given[1], state, x, value=given[0])
+            return (optax.apply_updates(x, updates), state), None
+
+        return jax.lax.scan(step, (x, state), (values, grads))[0]
+
+    values = jnp.asarray(values, jnp.float32)
+    return run(x, state, values, jnp.broadcast_to(grads, (*values.shape, *G.shape)))
+
+
+def descended(tx, loss, x, steps):
+    """Parameters and state after each step on a loss, and before the first."""
+    step = jax.jit(lambda x, state: tx.update(jax.grad(loss)(x), state, x, value=loss(x)))
+    path = [(x, tx.init(x))]
+    for _ in range(steps):
+        x, state = path[-1]
+        updates, state = step(x, state)
+        path.append((optax.apply_updates(x, updates), state))
+    return path
+
+
+@pytest.mark.parametrize("name", FACTORIES)
+def test_eleven_starts_end_at_the_same_loss(name):
+    loss, solution = noisy_regression(jax.random.key(0))
+    tx, keys = jd.self_tuning(FACTORIES[name]), jax.random.split(jax.random.key(9), 64)
+    mean = lambda x: jax.vmap(loss, (None, 0))(x, keys).mean()
+
+    @jax.jit
+    @jax.vmap
+    def final(start):
+        x, state = train(tx, loss, jnp.zeros(8), 800, start)
+        return mean(jd.averaged_params(state, x))
+
+    finals = final(jnp.logspace(-8, 2, 11))
+    assert finals.max() < 1.2 * finals.min()
+    assert finals.max() < 1.3 * mean(solution)
+
+
+@pytest.mark.parametrize("start", [1e-8, 1e2])
+@pytest.mark.parametrize("name", FACTORIES)
+def test_the_given_start_is_used_in_update_one(name, start):
+    tx, plain = jd.self_tuning(FACTORIES[name], learning_rate=start), FACTORIES[name](start)
+    updates, _ = jax.jit(tx.update)(G, tx.init(X), X, value=1.0)
+    np.testing.assert_allclose(updates, plain.update(G, plain.init(X), X)[0], rtol=1e-6)
+
+
+def test_a_start_that_is_too_high_goes_back_to_where_it_began():
+    tx = jd.self_tuning(optax.sgd, learning_rate=1e2)
+    path = descended(tx, lambda x: jnp.sum(x**2), X, 2)
+    assert [int(state.restarts) for _, state in path] == [0, 0, 1]  # one look is enough
+    x, state = path[-1]
+    np.testing.assert_allclose(x, X, rtol=1e-5)
+    assert rate_of(state) == pytest.approx(1e2 / recipe.SEVERE, rel=0.1)
+    assert not bool(state.tower.armed)
+
+
+def test_after_a_restart_the_optimizer_knows_nothing_of_before():
+    tx = jd.self_tuning(optax.adam, learning_rate=10.0)
+    x, state = fed(tx, tx.init(X), X, [1.0])
+    _, state = fed(tx, state, x, [1e4], grads=-1e6 * G)
+    assert int(state.restarts) == 1
+    again = tx.init(X)
+    tower = state.tower._replace(hyperparams=again.tower.hyperparams)
+    chex.assert_trees_all_equal(tower, again.tower)
+
+
+def test_the_average_is_the_polynomial_one_of_the_path_after_the_trial():
+    tx = jd.self_tuning(optax.sgd, learning_rate=1e-2)
+    path = descended(tx, lambda x: jnp.sum((x - 1) ** 2), X, 40)
+    x, state = path[-1]
+    assert int(state.restarts) == 0
+    averaged = np.stack([x for x, _ in path[recipe.PROBATION : -1]])
+    n, p = len(averaged), int(recipe.POWER)
+    weights = [np.prod(k + np.arange(p, dtype=float)) for k in range(1, n + 1)]
+    expected = np.average(averaged, axis=0, weights=weights)
+    np.testing.assert_allclose(jd.averaged_params(state, x), expected, rtol=1e-5)
+
+
+def test_what_was_lost_leads_back_to_the_average_with_a_third_of_the_rate():
+    tx = jd.self_tuning(optax.sgd, learning_rate=1e-3)
+    x, state = fed(tx, tx.init(X), X, [*np.linspace(10.0, 1.0, 30), 50.0])
+    assert int(state.restarts) == 0  # one bad loss is no trend
+    average, rate = jd.averaged_params(state, x), rate_of(state)
+    x, state = fed(tx, state, x, [50.0])
+    assert int(state.restarts) == 1
+    np.testing.assert_allclose(x, average, rtol=1e-5)
+    assert rate_of(state) == pytest.approx(rate / recipe.MILD, rel=0.4)
+    assert int(state.failures) == 0
+
+
+def test_noise_alone_never_leads_back():
+    loss, _ = noisy_regression(jax.random.key(1))
+    tx = jd.self_tuning(optax.adam)
+    _, state = jax.jit(lambda: train(tx, loss, jnp.zeros(8), 3000, 1e-3))()
+    assert int(state.restarts) == 0
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_one_bad_batch_is_skipped_and_two_in_a_row_lead_back(bad):
+    tx = jd.self_tuning(optax.adam)
+    x, state = fed(tx, tx.init(X), X, np.linspace(2.0, 1.0, 20))
+    same, after = fed(tx, state, x, [bad], grads=bad * G)
+    np.testing.assert_array_equal(same, x)
+    assert (int(after.tower.skipped), int(after.restarts)) == (1, 0)
+    back, after = fed(tx, after, same, [bad], grads=bad * G)
+    np.testing.assert_allclose(back, jd.averaged_params(state, x), rtol=1e-6)
+    assert (int(after.tower.skipped), int(after.restarts)) == (2, 1)
+
+
+def test_gradients_of_zero_change_nothing():
+    tx = jd.self_tuning(FACTORIES["sgd"], learning_rate=0.5)
+    x, state = fed(tx, tx.init(X), X, [1.0] * 30, grads=jnp.zeros(3))
+    np.testing.assert_array_equal(x, X)
+    assert rate_of(state) == pytest.approx(0.5)
+    assert int(state.restarts) == 0
+
+
+def test_hopeless_gradients_do_not_bring_the_rate_to_nothing():
+    tx = jd.self_tuning(optax.sgd, learning_rate=1.0)
+    turns = jnp.where(jnp.arange(200)[:, None] % 2, G, -G)  # every step is followed by its opposite
+    _, state = fed(tx, tx.init(X), X, [1.0] * 200, grads=turns)
+    assert int(state.restarts) == recipe.ATTEMPTS
+    assert np.isfinite(rate_of(state))
+
+
+def test_the_path_does_not_depend_on_the_unit_of_the_loss():
+    def rates(unit):
+        loss, _ = noisy_regression(jax.random.key(2))
+        tx = jd.self_tuning(partial(optax.adam, eps=0.0), learning_rate=1e-6)
+        scaled = lambda x, key: unit * loss(x, key)
+        x, state = train(tx, scaled, jnp.zeros(8), 150, 1e-6)
+        return x, rate_of(state)
+
+    (x, rate), (y, same) = rates(1.0), rates(2.0**12)
+    np.testing.assert_allclose(x, y, rtol=1e-4)
+    assert rate == pytest.approx(same, rel=1e-4)
+
+
+def test_the_average_of_narrow_parameters_is_kept_wide():
+    tx, x = jd.self_tuning(optax.adam), X.astype(jnp.bfloat16)
+    state = tx.init(x)
+    assert state.average.dtype == jnp.float32
+    assert jd.averaged_params(state, x).dtype == jnp.bfloat16
+
+
+def test_bad_input_is_named():
+    with pytest.raises(ValueError, match=r"learning_rate must be in \(0, inf\), got 0"):
+        jd.self_tuning(optax.adam, learning_rate=0)
+    with pytest.raises(ValueError, match="learning_rate must be a number, got "):
+        jd.self_tuning(optax.adam, learning_rate=[1e-3, 1e-2])
+    with pytest.raises(TypeError, match="factory must be a callable"):
+        jd.self_tuning(optax.adam(1e-3))
+    with pytest.raises(ValueError, match="learning_rate"):
+        jd.self_tuning(lambda b1: optax.adam(1e-3, b1))
+    tx = jd.self_tuning(optax.adam)
+    with pytest.raises(ValueError, match="needs value=, the loss"):
+        tx.update(G, tx.init(X), X)
+    with pytest.raises(ValueError, match="needs params"):
+        tx.update(G, tx.init(X), value=1.0)
+    with pytest.raises(ValueError, match=r"value must be a scalar, got shape \(2,\)"):
+        tx.update(G, tx.init(X), X, value=jnp.ones(2))
+    with pytest.raises(ValueError, match="must hold one state"):
+        jd.averaged_params(optax.adam(1e-3).init(X), X)
