@@ -70,7 +70,7 @@ def _compared(epochs: int) -> list[int]:
 
 
 def _notes_on_the_paper(outcomes: Outcomes) -> list[str]:
-    epochs, seeds = outcomes[0][1].errors.shape
+    epochs = len(outcomes[0][1].errors)
     pairs = [(line.published, outcome.errors) for line, outcome in outcomes if line.published]
 
     def within(epoch: int, runs: int) -> int:
@@ -83,8 +83,8 @@ def _notes_on_the_paper(outcomes: Outcomes) -> list[str]:
         f"its ± is one. Within two of them, of {len(pairs)} lines: {', '.join(counts)}; in "
         "brackets, if it is the standard deviation of its three runs instead. With standard "
         "errors of three runs each, chance alone puts one line in nine outside.",
-        f"The paper says 30 epochs; the example in the package's README trains for "
-        f"{EXAMPLE_EPOCHS}.",
+        f"The paper says 30 epochs; {EXAMPLE_EPOCHS} are those of the example in the package's "
+        "README.",
         "The number behind a tower's topmost rule is that rule's rate. Where there is none the "
         "package's default is taken, 0.01, or 0.001 for Adam. The paper prints what it learned "
         "in four decimals, and (x) has no more of them.",
