@@ -86,6 +86,17 @@ def test_on_mnist_every_line_stands_beside_the_papers(on_mnist):
     assert "<td>.0030</td>" in html  # the paper's rate, beside ours
 
 
+def test_mnist_is_trained_on_all_its_training_images(tmp_path):
+    data_dir = test_mnist.folder(tmp_path)
+    task = study._task(study.Settings(data_dir=data_dir))
+    assert (task.name, task.train.inputs.shape, task.test.inputs.shape) == (
+        *("mnist", (30, 784), (12, 784)),
+    )
+    images = np.concatenate([task.train.inputs, task.test.inputs]) / task.pixel
+    assert (images.min(), images.max()) == (0.0, 1.0)
+    assert (task.hidden, task.batch_size) == (128, 256)
+
+
 def test_full_wants_mnist(chosen, tmp_path, capsys):
     with pytest.raises(SystemExit):
         ran(tmp_path, "--scale", "full")
@@ -127,10 +138,15 @@ def test_weights_start_as_those_of_torch():
 def by_hand(network, task, order, rate):
     """An epoch of descent, its losses and the test error, batch by batch."""
 
+    def logits(network, images):
+        first, second = network
+        hidden = jnp.tanh(images @ first["w"] + first["b"])
+        return jnp.tanh(hidden @ second["w"] + second["b"])
+
     @jax.jit
     @jax.value_and_grad
     def loss(network, images, labels):
-        log_probabilities = jax.nn.log_softmax(training.logits(network, images))
+        log_probabilities = jax.nn.log_softmax(logits(network, images))
         return -jnp.mean(log_probabilities[np.arange(len(labels)), labels])
 
     losses = []
@@ -140,7 +156,7 @@ def by_hand(network, task, order, rate):
         value, grads = loss(network, images, labels)
         network = jax.tree.map(lambda w, g: w - rate * g, network, grads)
         losses.append(value)
-    guess = training.logits(network, task.test.inputs / task.pixel).argmax(-1)
+    guess = logits(network, task.test.inputs / task.pixel).argmax(-1)
     return network, np.mean(losses), 100 * np.mean(guess != task.test.targets)
 
 
