@@ -60,7 +60,7 @@ class Line(NamedTuple):
       name: as it is printed.
       structure: lines of one structure differ in the numbers of their state alone, and
         share a compiled program.
-      make: the optimizer.
+      make: the optimizer; `value=` gives it the loss.
       learned: from its state to the bottom rule's values.
       published: the paper's error; None if the paper has no such line, or on other data.
       paper_learned: what the paper's tower learned; likewise.
@@ -126,7 +126,7 @@ def epoch(task: Task, line: Line, keys: jax.Array) -> Callable[..., Any]:
       `(losses, test errors in percent, learned values)`, each f32[seeds].
     """
     count, size, steps = len(task.train.targets), task.batch_size, task.steps
-    tx = line.make()
+    tx = optax.with_extra_args_support(line.make())
     # The last batch is filled up with examples that weigh nothing.
     weights = (jnp.arange(steps * size) < count).astype(jnp.float32).reshape(steps, size)
     scaled = lambda images: images.astype(jnp.float32) / task.pixel
@@ -144,7 +144,7 @@ def epoch(task: Task, line: Line, keys: jax.Array) -> Callable[..., Any]:
             value, grads = jax.value_and_grad(loss)(
                 network, scaled(train.inputs[batch]), train.targets[batch], weight
             )
-            updates, state = tx.update(grads, state, network)
+            updates, state = tx.update(grads, state, network, value=value)
             return (optax.apply_updates(network, updates), state), value
 
         (network, state), losses = jax.lax.scan(
