@@ -1,4 +1,7 @@
-"""Hypergradient descent: optimizers that learn their own hyperparameters, recursively."""
+"""Hypergradient descent: optimizers that learn their own hyperparameters, recursively.
+
+What one-step hypergradients provably do is in THEORY.md.
+"""
 
 from jaxdescent.towers.inspection import describe as describe
 from jaxdescent.towers.inspection import freeze as freeze

@@ -1,10 +1,4 @@
-"""The published package's rules as factories, and its recorded traces.
-
-The rules are those of gradient-descent-the-ultimate-optimizer 1.0 (K. Chandra et al.,
-MIT licence), written as plain optax transformations in the package's own raw values: a
-beta or gamma is stored as x with beta = (tanh x + 1) / 2, RMSProp's rate as its root.
-The traces are numbers that the package printed, in both precisions.
-"""
+"""The published package's towers against the numbers that it printed, in both precisions."""
 
 import json
 from functools import partial
@@ -16,6 +10,7 @@ import numpy as np
 import optax
 
 import jaxdescent as jd
+from experiments.gdtuo import rules
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 CASES = json.loads((FIXTURES / "gdtuo_cases.json").read_text())
@@ -25,110 +20,15 @@ def traces(precision):
     return np.load(FIXTURES / f"gdtuo_traces_{precision}.npz")
 
 
-def from_raw(x):
-    return (jnp.tanh(x) + 1) / 2
-
-
-def to_raw(beta):
-    return np.arctanh(2 * beta - 1)
-
-
-def zeros_like(params):
-    return jax.tree.map(jnp.zeros_like, params)
-
-
-def sgd(alpha, mu=None):
-    if mu is None:
-        return optax.GradientTransformation(
-            lambda params: optax.EmptyState(),
-            lambda updates, state, params=None: (
-                jax.tree.map(lambda g: -alpha * g, updates),
-                state,
-            ),
-        )
-
-    def update(updates, state, params=None):
-        buf = jax.tree.map(lambda b, g: mu * b + g, state, updates)
-        return jax.tree.map(lambda b: -alpha * b, buf), buf
-
-    return optax.GradientTransformation(zeros_like, update)
-
-
-def adagrad(alpha):
-    def update(updates, state, params=None):
-        total = jax.tree.map(lambda s, g: s + g**2, state, updates)
-        return jax.tree.map(lambda g, s: -alpha * g / jnp.sqrt(s + 1e-10), updates, total), total
-
-    return optax.GradientTransformation(
-        lambda params: jax.tree.map(lambda p: jnp.full_like(p, 0.1), params), update
-    )
-
-
-def rmsprop(alpha, gamma):
-    decay = from_raw(gamma)
-
-    def update(updates, state, params=None):
-        square = jax.tree.map(lambda s, g: decay * s + (1 - decay) * g**2, state, updates)
-        step = lambda g, s: -(alpha**2) * g / jnp.sqrt(s + 1e-8)
-        return jax.tree.map(step, updates, square), square
-
-    return optax.GradientTransformation(zeros_like, update)
-
-
-def adam(alpha, beta1, beta2, v_start=1e-8):
-    b1, b2, eps = from_raw(beta1), from_raw(beta2), 1e-8
-
-    def init(params):
-        v = jax.tree.map(lambda p: jnp.full_like(p, v_start), params)
-        return jnp.zeros((), jnp.int32), zeros_like(params), v
-
-    def update(updates, state, params=None):
-        t, m, v = state[0] + 1, state[1], state[2]
-        m = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, m, updates)
-        v = jax.tree.map(lambda v, g: b2 * v + (1 - b2) * g**2, v, updates)
-
-        def step(m, v):
-            m_hat, v_hat = m / (1 - b1**t), v / (1 - b2**t)
-            return -alpha * m_hat / (jnp.sqrt(v_hat) + eps)
-
-        return jax.tree.map(step, m, v), (t, m, v)
-
-    return optax.GradientTransformation(init, update)
-
-
-BETAS = {"beta1": to_raw(0.9), "beta2": to_raw(0.999)}
-# Rule: its factory, the raw values it starts from, and how a given alpha is stored.
-RULES = {
-    "SGD": (sgd, {"alpha": 0.01}),
-    "AdaGrad": (adagrad, {"alpha": 0.01}),
-    "RMSProp": (rmsprop, {"alpha": np.sqrt(0.01), "gamma": to_raw(0.99)}),
-    "RMSPropAlpha": (partial(rmsprop, gamma=to_raw(0.99)), {"alpha": np.sqrt(0.01)}),
-    "Adam": (adam, {"alpha": 0.001, **BETAS}),
-    "AdamBaydin": (partial(adam, **BETAS), {"alpha": 0.001}),
-}
-
-
-def tower(case, hypergradient=jd.hypergradient, adam_v_start=1e-8):
+def tower(case, adam_v_start=1e-8, **kwargs):
     """The tower of a named case, and the names tuned at each level."""
-
-    def level(rule, given):
-        factory, defaults = RULES[rule]
-        if rule.startswith("Adam"):
-            factory = partial(factory, v_start=adam_v_start)
-        rooted = rule.startswith("RMSProp")
-        given = {n: np.sqrt(v) if rooted and n == "alpha" else v for n, v in given.items()}
-        return factory, {**defaults, **given}
-
-    *tuned, (top_rule, top_given) = CASES[case]
-    factory, values = level(top_rule, top_given)
-    tx = factory(**values)
-    names = []
-    for rule, given in reversed(tuned):
-        factory, values = level(rule, given)
-        starts = {name: jd.unconstrained(value) for name, value in values.items()}
-        tx = hypergradient(factory, tx, tune=starts)
-        names.insert(0, list(values))
-    return tx, names
+    levels = [rules.Level(rule, values) for rule, values in CASES[case]]
+    adams = [name for name in rules.RULES if name.startswith("Adam")]
+    factories = {n: partial(rules.RULES[n].factory, v_start=adam_v_start) for n in adams}
+    return (
+        rules.tower(levels, factories=factories, **kwargs),
+        [list(level.starts()) for level in levels[:-1]],
+    )
 
 
 def loss_fn(params, inputs, labels):

@@ -1,0 +1,180 @@
+"""The published table: its lines are what the paper prints, and are trained as it says."""
+
+import json
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from experiments.__main__ import main
+from experiments.data import Split
+from experiments.gdtuo import comparison, table, training
+from experiments.studies import gdtuo_table as study
+from tests.experiments.data import test_mnist
+
+pytestmark = pytest.mark.usefixtures("quick_to_compile")
+
+TOWER = "RMSProp^a/SGD(1e-4)"  # learns one of the plain rule's two values, as its root
+ROWS = table.ROWS  # all of them
+LINES = ["SGD", TOWER, f"{TOWER} (x)"]
+
+
+@pytest.fixture(scope="module")
+def chosen():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(table, "ROWS", [row for row in ROWS if row.name in LINES])
+        patch.setitem(study.EPOCHS, "small", 6)
+        patch.delenv("JAXDESCENT_DATA", raising=False)
+        yield
+
+
+def ran(runs, *flags):
+    main(["gdtuo_table", "--seeds", "2", "--runs", str(runs), *flags])
+    (folder,) = (runs / "gdtuo_table").iterdir()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def on_digits(chosen, tmp_path_factory):
+    return ran(tmp_path_factory.mktemp("runs"), "--scale", "smoke")
+
+
+@pytest.fixture(scope="module")
+def on_mnist(chosen, tmp_path_factory):
+    """MNIST of 30 + 12 pictures of noise."""
+    data = test_mnist.folder(tmp_path_factory.mktemp("data"))
+    return ran(tmp_path_factory.mktemp("runs"), "--data-dir", str(data))
+
+
+def results(folder):
+    return json.loads((folder / "run.json").read_text())["results"]
+
+
+def test_on_the_digits_no_number_of_the_paper_is_shown(on_digits):
+    found = results(on_digits)
+    assert list(found) == LINES
+    assert all(line["published"] is None for line in found.values())
+    assert "paper learned" not in (on_digits / "report.html").read_text()
+    assert (on_digits / "gdtuo_table.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_on_the_digits_a_rerun_stays_at_what_its_tower_learned(on_digits):
+    found = results(on_digits)
+    learned, fixed = found[TOWER]["learned"], found[f"{TOWER} (x)"]["learned"]
+    assert list(learned) == ["alpha"]
+    assert abs(np.mean(learned["alpha"]) / 0.01 - 1) > 0.01
+    np.testing.assert_allclose(fixed["alpha"], np.mean(learned["alpha"]), rtol=1e-5)
+    np.testing.assert_allclose(fixed["gamma"], 0.99, rtol=1e-5)
+    np.testing.assert_allclose(found["SGD"]["learned"]["alpha"], 0.01, rtol=1e-6)
+
+
+def test_on_mnist_every_line_stands_beside_the_papers(on_mnist):
+    found, html = results(on_mnist), (on_mnist / "report.html").read_text()
+    assert list(found) == LINES
+    published = [
+        (line["published"]["error"], line["published"]["spread"]) for line in found.values()
+    ]
+    assert published == [(8.99, 0.05), (3.55, 0.23), (3.93, 0.70)]
+    fixed = found[f"{TOWER} (x)"]["learned"]
+    np.testing.assert_allclose(fixed["alpha"], 0.0030, rtol=1e-5)
+    np.testing.assert_allclose(fixed["gamma"], 0.99, rtol=1e-5)
+    assert "<td>8.99 ± 0.05</td>" in html
+    assert "of 3 lines: 0 after 6 epochs (0), 0 after 5 epochs (0)" in html  # it is noise
+    assert "<td>.0030</td>" in html  # the paper's rate, beside ours
+
+
+def test_mnist_is_trained_on_all_its_training_images(tmp_path):
+    data_dir = test_mnist.folder(tmp_path)
+    task = study._task(study.Settings(data_dir=data_dir))
+    assert (task.name, task.train.inputs.shape, task.test.inputs.shape) == (
+        *("mnist", (30, 784), (12, 784)),
+    )
+    images = np.concatenate([task.train.inputs, task.test.inputs]) / task.pixel
+    assert (images.min(), images.max()) == (0.0, 1.0)
+    assert (task.hidden, task.batch_size) == (128, 256)
+
+
+def test_full_wants_mnist(chosen, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        ran(tmp_path, "--scale", "full")
+    assert "--data-dir" in capsys.readouterr().err
+
+
+def test_the_table_has_every_line_of_the_papers():
+    assert len(ROWS) == 18
+    assert sum(row.rerun is not None for row in ROWS) == 14
+    best = min(ROWS, key=lambda row: row.published.error)
+    assert (best.name, best.published) == ("RMSProp^a,g/RMSProp(1e-4)", (2.96, 0.11))
+    rerun = min((row for row in ROWS if row.rerun), key=lambda row: row.rerun.error)
+    assert (rerun.name, rerun.rerun, rerun.learned) == (
+        *("SGD/RMSProp(0.1)", (2.52, 0.07)),
+        {"alpha": 0.5920},
+    )
+
+
+def test_a_deviation_is_in_joint_standard_errors():
+    errors = np.array([5.0, 6.0, 7.0])  # standard deviation 1
+    joint = np.sqrt(1 / 3 + 0.5**2)
+    published = table.Published(4.0, 0.5)
+    np.testing.assert_allclose(comparison.deviation(errors, published), 2 / joint)
+    joint = np.sqrt(1 / 3 + 0.5**2 / 3)
+    np.testing.assert_allclose(comparison.deviation(errors, published, runs=3), 2 / joint)
+
+
+def test_weights_start_as_those_of_torch():
+    first, second = training.start(jax.random.key(0), (784, 128, 10))
+    for layer, inputs, outputs in ((first, 784, 128), (second, 128, 10)):
+        assert layer["w"].shape == (inputs, outputs)
+        assert layer["b"].shape == (outputs,)
+        bound = inputs**-0.5
+        assert float(jnp.abs(layer["w"]).max()) <= bound
+        np.testing.assert_allclose(layer["w"].std(), bound / np.sqrt(3), rtol=0.05)
+        np.testing.assert_allclose(layer["b"].std(), bound / np.sqrt(3), rtol=0.5)
+
+
+def by_hand(network, task, order, rate):
+    """An epoch of descent, its losses and the test error, batch by batch."""
+
+    def logits(network, images):
+        first, second = network
+        hidden = jnp.tanh(images @ first["w"] + first["b"])
+        return jnp.tanh(hidden @ second["w"] + second["b"])
+
+    @jax.jit
+    @jax.value_and_grad
+    def loss(network, images, labels):
+        log_probabilities = jax.nn.log_softmax(logits(network, images))
+        return -jnp.mean(log_probabilities[np.arange(len(labels)), labels])
+
+    losses = []
+    for begin in range(0, len(order), task.batch_size):
+        batch = order[begin : begin + task.batch_size]
+        images, labels = task.train.inputs[batch] / task.pixel, task.train.targets[batch]
+        value, grads = loss(network, images, labels)
+        network = jax.tree.map(lambda w, g: w - rate * g, network, grads)
+        losses.append(value)
+    guess = logits(network, task.test.inputs / task.pixel).argmax(-1)
+    return network, np.mean(losses), 100 * np.mean(guess != task.test.targets)
+
+
+def test_an_epoch_takes_every_example_once_and_a_smaller_last_batch():
+    rng = np.random.default_rng(0)
+    drawn = lambda *shape, below: jnp.asarray(rng.integers(below, size=shape))
+    part = lambda n: Split(drawn(n, 6, below=256), drawn(n, below=3))
+    task = training.Task("made", part(7), part(40), 255.0, 5, 3, "")
+    keys = jax.random.split(jax.random.key(1), 2)
+    networks = jax.vmap(lambda key: training.start(key, (6, 5, 3)))(keys)
+    line = training.Line("sgd", "sgd", partial(optax.sgd, 0.5), lambda state: {})
+    state = jax.vmap(line.make().init)(networks)
+    advance = jax.jit(training.epoch(task, line, keys))
+    (trained, _), (losses, errors, _) = advance((networks, state), 4, task.train, task.test)
+    for seed in range(2):
+        pick = lambda tree, seed=seed: jax.tree.map(lambda leaf: leaf[seed], tree)
+        order = np.asarray(jax.random.permutation(jax.random.fold_in(keys[seed], 4), 7))
+        network, loss, error = by_hand(pick(networks), task, order, 0.5)
+        jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5), pick(trained), network)
+        np.testing.assert_allclose(losses[seed], loss, rtol=1e-5)
+        np.testing.assert_allclose(errors[seed], error, rtol=1e-6)
