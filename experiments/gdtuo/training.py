@@ -64,6 +64,7 @@ class Line(NamedTuple):
       learned: from its state to the bottom rule's values.
       published: the paper's error; None if the paper has no such line, or on other data.
       paper_learned: what the paper's tower learned; likewise.
+      judged: from the network and the optimizer's state to the network that is tested.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Line(NamedTuple):
     learned: Callable[[Any], dict[str, jax.Array]]
     published: Published | None = None
     paper_learned: Mapping[str, float] | None = None
+    judged: Callable[[Any, Any], Any] = lambda network, _: network
 
 
 class Outcome(NamedTuple):
@@ -150,7 +152,8 @@ def epoch(task: Task, line: Line, keys: jax.Array) -> Callable[..., Any]:
         (network, state), losses = jax.lax.scan(
             step, (network, state), (order.reshape(steps, size), weights)
         )
-        wrong = logits(network, scaled(test.inputs)).argmax(-1) != test.targets
+        outputs = logits(line.judged(network, state), scaled(test.inputs))
+        wrong = outputs.argmax(-1) != test.targets
         return (network, state), (losses.mean(), 100 * wrong.mean(), line.learned(state))
 
     def advance(carry: Any, number: jax.Array, train: Split, test: Split) -> Any:

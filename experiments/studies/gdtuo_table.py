@@ -9,6 +9,9 @@ what 5 epochs give, in their errors and in what the towers have learned by then;
 same rows are better. Five is what the example in the package's README trains for. So each
 row stands beside the paper's after both.
 
+Our recipe's rows, `jd.self_tuning`, are single runs from its default start, tested at the
+average of their path.
+
 Without MNIST, on scikit-learn's digits, rows can be compared with each other only.
 """
 
@@ -32,6 +35,12 @@ from experiments.gdtuo.table import Published, Row
 from experiments.gdtuo.training import Line, Outcome, Outcomes, Task, epoch, start
 
 EPOCHS = {"smoke": 1, "small": 30, "full": 30}
+# Ours, from its default start: nothing is chosen.
+SELF_TUNING = {
+    "self-tuning SGD": optax.sgd,
+    "self-tuning momentum": partial(optax.sgd, momentum=0.9),
+    "self-tuning Adam": optax.adam,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +72,7 @@ def run(settings: Settings, run: runner.Run) -> runner.Results:
     task = _task(settings)
     run.pin("data", task.digest())
     on_mnist = task.name == "mnist"
-    count = sum(1 if row.learned is None else 2 for row in table.ROWS)
+    count = sum(1 if row.learned is None else 2 for row in table.ROWS) + len(SELF_TUNING)
     train = _trainer(task, settings, run)
     outcomes: Outcomes = []
     total = count * EPOCHS[settings.scale] * task.steps
@@ -75,6 +84,8 @@ def run(settings: Settings, run: runner.Run) -> runner.Results:
                 here = outcomes[-1][1].learned_after(-1)
                 again = _rerun(row, row.learned if on_mnist else here, published=on_mnist)
                 outcomes.append((again, train(again, progress)))
+        for line in map(_self_tuning, SELF_TUNING):
+            outcomes.append((line, train(line, progress)))
     run.save_figure("gdtuo_table", comparison.draw(outcomes))
     return comparison.results(task, outcomes)
 
@@ -120,6 +131,16 @@ def _fixed(name: str, rule: str, values: Mapping[str, float], published: Publish
     make = lambda: optax.inject_hyperparams(rules.RULES[rule].factory)(**rules.raw(rule, values))
     learned = lambda state: rules.natural(rule, {n: state.hyperparams[n] for n in values})
     return Line(name, f"fixed {rule}", make, learned, published)
+
+
+def _self_tuning(name: str) -> Line:
+    return Line(
+        name,
+        name,
+        lambda: jd.self_tuning(SELF_TUNING[name]),
+        lambda state: {"alpha": jd.hyperparameters(state)[0]["learning_rate"]},
+        judged=lambda network, state: jd.averaged_params(state, network),
+    )
 
 
 def _trainer(

@@ -7,7 +7,7 @@
 Three things are put around a tower of height 1.
 
 A step (`agreement`) that does not depend on the loss's scale: it multiplies a rate that is
-far too low by exp(0.25) a step and settles, slower and slower, where batches disagree. The
+far too low by exp(0.35) a step and settles, slower and slower, where batches disagree. The
 one-step signal alone makes rates fall for as long as the loss is noisy (short-horizon bias:
 Wu et al. 2018); slower hyper-steps and the average below take the place of a longer signal.
 

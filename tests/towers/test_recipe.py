@@ -142,7 +142,7 @@ def test_what_was_lost_leads_back_to_the_average_with_a_third_of_the_rate():
     x, state = fed(tx, state, x, [50.0])
     assert int(state.restarts) == 1
     np.testing.assert_allclose(x, average, rtol=1e-5)
-    assert rate_of(state) == pytest.approx(rate / recipe.MILD, rel=0.4)
+    assert 1 < rate_of(state) / (rate / recipe.MILD) < np.exp(0.4)  # it grew in that step, too
     assert int(state.failures) == 0
 
 
