@@ -3,6 +3,7 @@
 import json
 from functools import partial
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,6 +20,7 @@ pytestmark = pytest.mark.usefixtures("quick_to_compile")
 
 TOWER = "RMSProp^a/SGD(1e-4)"  # learns one of the plain rule's two values, as its root
 ROWS = table.ROWS  # all of them
+OURS = "self-tuning Adam"
 LINES = ["SGD", TOWER, f"{TOWER} (x)"]
 
 
@@ -26,6 +28,7 @@ LINES = ["SGD", TOWER, f"{TOWER} (x)"]
 def chosen():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(table, "ROWS", [row for row in ROWS if row.name in LINES])
+        patch.setattr(study, "SELF_TUNING", {OURS: optax.adam})
         patch.setitem(study.EPOCHS, "small", 6)
         patch.delenv("JAXDESCENT_DATA", raising=False)
         yield
@@ -55,7 +58,7 @@ def results(folder):
 
 def test_on_the_digits_no_number_of_the_paper_is_shown(on_digits):
     found = results(on_digits)
-    assert list(found) == LINES
+    assert list(found) == [*LINES, OURS]
     assert all(line["published"] is None for line in found.values())
     assert "paper learned" not in (on_digits / "report.html").read_text()
     assert (on_digits / "gdtuo_table.png").read_bytes().startswith(b"\x89PNG")
@@ -73,10 +76,10 @@ def test_on_the_digits_a_rerun_stays_at_what_its_tower_learned(on_digits):
 
 def test_on_mnist_every_line_stands_beside_the_papers(on_mnist):
     found, html = results(on_mnist), (on_mnist / "report.html").read_text()
-    assert list(found) == LINES
-    published = [
-        (line["published"]["error"], line["published"]["spread"]) for line in found.values()
-    ]
+    assert list(found) == [*LINES, OURS]
+    assert found[OURS]["published"] is None
+    known = [found[line]["published"] for line in LINES]
+    published = [(line["error"], line["spread"]) for line in known]
     assert published == [(8.99, 0.05), (3.55, 0.23), (3.93, 0.70)]
     fixed = found[f"{TOWER} (x)"]["learned"]
     np.testing.assert_allclose(fixed["alpha"], 0.0030, rtol=1e-5)
@@ -84,6 +87,15 @@ def test_on_mnist_every_line_stands_beside_the_papers(on_mnist):
     assert "<td>8.99 ± 0.05</td>" in html
     assert "of 3 lines: 0 after 6 epochs (0), 0 after 5 epochs (0)" in html  # it is noise
     assert "<td>.0030</td>" in html  # the paper's rate, beside ours
+
+
+def test_our_recipe_is_tested_at_the_average_of_its_path():
+    line = study._self_tuning("self-tuning SGD")
+    network = [{"w": jnp.ones((2, 2)), "b": jnp.zeros(2)}]
+    state = line.make().init(network)
+    elsewhere = jax.tree.map(lambda x: x + 1, network)
+    chex.assert_trees_all_equal(line.judged(elsewhere, state), network)
+    assert float(line.learned(state)["alpha"]) == pytest.approx(1e-3)
 
 
 def test_mnist_is_trained_on_all_its_training_images(tmp_path):
