@@ -89,8 +89,8 @@ def test_on_mnist_every_line_stands_beside_the_papers(on_mnist):
     assert "<td>.0030</td>" in html  # the paper's rate, beside ours
 
 
-def test_our_recipe_is_tested_at_the_average_of_its_path():
-    line = study._self_tuning("self-tuning SGD")
+def test_our_recipe_is_tested_at_the_average_of_its_path(chosen):
+    line = study._self_tuning(OURS)
     network = [{"w": jnp.ones((2, 2)), "b": jnp.zeros(2)}]
     state = line.make().init(network)
     elsewhere = jax.tree.map(lambda x: x + 1, network)
