@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxdescent.towers import building, spaces, tracing
+from jaxdescent.towers import building, method, spaces
 from jaxdescent.towers.inputs import Update
 from jaxdescent.towers.tower import HypergradientState, Tower
 
@@ -185,6 +185,8 @@ def inner_state(tx: Tower, state: Any, /) -> Any:
             "use jax.vmap"
         )
     inputs = tower.previous
+    if inputs.grads is None:
+        return inputs.state
     if inputs.params is None:  # not read, but some optimizers ask for them all the same
         inputs = inputs._replace(params=inputs.grads)
     _, replayed = Update(tx.factory, inputs, {}).run(inputs.hyperparams)
@@ -254,13 +256,15 @@ def describe(tx: Tower, /, params: Any = None) -> str:
     lines = []
     level: Any = tx
     while isinstance(level, Tower):
-        inputs, mode = tracing.summary(level.factory, level.starts, params, level.extra_args)
-        held = ["grads", *(["params"] if inputs.params is not None else []), *inputs.extra_args]
+        inputs, mode, how = method.summary(
+            level.factory, level.starts, params, level.extra_args, level.method
+        )
+        held = [*(["grads"] if inputs.grads is not None else []), *(["params"] if inputs.params is not None else []), *inputs.extra_args]
         starts = ", ".join(f"{name}={_show(start)}" for name, start in level.starts.items())
         lines.append(
             f"{len(lines) + 1}: {building.label(level.factory)}, {starts}; "
             f"{_snake_case(type(level.signal).__name__)}; "
-            f"{mode.value} mode;\n   carries {', '.join(held)}"
+            f"{how}, {mode.value} mode;\n   carries {', '.join(held) or 'nothing'}"
         )
         level, params = level.hyper_optimizer, inputs.hyperparams
     return "\n".join([*lines, f"{len(lines) + 1}: a transformation that is no tower"])

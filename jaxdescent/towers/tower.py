@@ -31,7 +31,6 @@ import optax
 
 from jaxdescent import validation
 from jaxdescent.towers import building, replay, spaces, tracing
-from jaxdescent.towers.contraction import contract
 from jaxdescent.towers.finite import all_finite, stayed_finite
 from jaxdescent.towers.inputs import Inputs
 from jaxdescent.towers.signals import OneStep, one_step
@@ -70,6 +69,7 @@ class Tower(optax.GradientTransformationExtraArgs):
     starts: dict[str, Any]
     signal: OneStep
     extra_args: Mapping[str, Any] | None
+    method: str
 
 
 def hypergradient(
@@ -80,6 +80,7 @@ def hypergradient(
     tune: Mapping[str, Any],
     signal: OneStep | None = None,
     extra_args: Mapping[str, Any] | None = None,
+    method: str = "auto",
 ) -> Tower:
     """An optimizer that learns its own hyperparameters while it trains.
 
@@ -149,7 +150,7 @@ def hypergradient(
         )
 
     def init(params: Any) -> HypergradientState:
-        previous = replay.empty_inputs(factory, starts, params, extra_args)
+        previous = replay.empty_inputs(factory, starts, params, extra_args, method)
         copied = lambda: jax.tree.map(jnp.copy, previous.hyperparams)
         zero = lambda dtype: jnp.zeros((), dtype)
         return HypergradientState(  # No two leaves share a buffer, so that it can be donated.
@@ -171,31 +172,29 @@ def hypergradient(
         **extra_args: Any,
     ) -> tuple[Any, HypergradientState]:
         previous = state.previous
-        last = replay.last_update(factory, previous, params, extra_args)
         grads, held_params, held_args = replay.present_inputs(previous, updates, params, extra_args)
-        if hyper_grads is not None:
+        last = replay.last_update(factory, previous, grads, params, extra_args, method)
+        if hyper_grads is None:
+            signal_grads = grads
+        else:
             validation.shaped_like("hyper_grads", hyper_grads, grads)
-        usable = all_finite((grads, held_args))
-
-        found, replayed = contract(
-            last.run,
-            previous.hyperparams,
-            last.inputs,
-            grads if hyper_grads is None else building.cast_like(hyper_grads, grads),
-            state.armed,
-            mode=last.mode,
-        )
+            signal_grads = building.cast_like(hyper_grads, grads)
+        found, replayed, finite = last.contract(signal_grads, state.armed)
+        usable = all_finite(held_args) & (finite if hyper_grads is None else all_finite(grads))
         inner_state = _where(state.armed, replayed, previous.state)
         hyperparams, hyper_state, rejected = _move_hyperparams(
             hyper_optimizer, found.hypergradient, state, extra_args
         )
         tx = building.build(factory, hyperparams)
-        updates, _ = tx.update(grads, inner_state, params, **extra_args)
+        updates, new_state = tx.update(grads, inner_state, params, **extra_args)
+        lean = previous.grads is None
 
         moved = HypergradientState(
             hyperparams=hyperparams,
             hyper_state=hyper_state,
-            previous=Inputs(hyperparams, grads, inner_state, held_params, held_args),
+            previous=Inputs(hyperparams, grads, inner_state, held_params, held_args)
+            if not lean
+            else Inputs(hyperparams, None, new_state, None, held_args),
             armed=jnp.ones((), bool),
             skipped=state.skipped,
             masked=jnp.where(found.masked, _increment(state.masked), state.masked),
@@ -211,6 +210,7 @@ def hypergradient(
 
     tower = Tower(init, update)
     tower.factory, tower.hyper_optimizer, tower.starts = factory, hyper_optimizer, starts
+    tower.method = method
     tower.signal, tower.extra_args = signal or one_step(), extra_args
     return tower
 
