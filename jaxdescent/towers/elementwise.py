@@ -58,6 +58,7 @@ class Leaf(NamedTuple):
         return safe_derivatives.evaluate(program, *numbers, *blocks, by_reciprocals=True)[0]
 
 
+
 class Elementwise(NamedTuple):
     """An update in two parts.
 
@@ -91,7 +92,10 @@ def split(jaxpr: core.Jaxpr, updates: Sequence[Any], inputs: Sequence[Any]) -> E
       NotElementwiseError: a leaf's update at one coordinate depends on more than numbers
         and the inputs there, or on something that is not given.
     """
-    place = {v: i for i, v in enumerate(inputs) if isinstance(v, core.Var)}
+    place: dict[Any, int] = {}
+    for i, v in enumerate(inputs):
+        if isinstance(v, core.Var):
+            place.setdefault(v, i)
     stop = lambda v: v in place or v.aval.shape == ()
     parts = [dataflow.cut(jaxpr, [_unrounded(jaxpr, atom)], stop) for atom in updates]
     for part in parts:

@@ -26,55 +26,150 @@ from jaxdescent.towers import blocks, dataflow, elementwise, spaces
 from jaxdescent.towers.contraction import Contraction, settled
 from jaxdescent.towers.elementwise import Elementwise, Leaf, NotElementwiseError
 from jaxdescent.towers.finite import all_true
+from jaxdescent.towers.inputs import Inputs
+from jaxdescent.towers.rewinding import Rewind, rewind
 from jaxdescent.towers.tracing import Trace
 
 
-def from_inputs(trace: Trace) -> tuple[Elementwise, list[Any]]:
-    """An update as a function of all its inputs, and their values, hyperparameters first.
+class Variables(NamedTuple):
+    """The variables of an update's jaxpr, by what they hold."""
+
+    hyperparams: list[Any]
+    consts: list[Any]
+    new_state: list[Any]
+    grads: list[Any]
+    params: list[Any]
+    extra_args: list[Any]
+    state: list[Any]
+
+
+class Fused(NamedTuple):
+    """An update taken apart.
+
+    Attributes:
+      jaxpr: the update, without inner calls.
+      inputs: the variables that it is taken to be a function of.
+      updates: its outputs that are updates.
+      parts: the updates as functions of single coordinates and numbers.
+      rewinds: for an input that is a moment before the update, how it is had from the
+        moment after it.
+    """
+
+    jaxpr: core.ClosedJaxpr
+    inputs: Variables
+    updates: list[Any]
+    parts: Elementwise
+    rewinds: dict[int, Rewind]
+
+    def reads(self, kind: str) -> bool:
+        """Whether the derivative reads the inputs of one kind."""
+        places = {*self.parts.given}
+        for leaf in (*self.parts.leaves, *(rewind.leaf for rewind in self.rewinds.values())):
+            places.update(leaf.arrays)
+        return not places.isdisjoint(_places(self.inputs, kind))
+
+
+def _places(variables: Variables, kind: str) -> range:
+    index = Variables._fields.index(kind)
+    first = sum(map(len, variables[:index]))
+    return range(first, first + len(variables[index]))
+
+
+def from_inputs(trace: Trace) -> Fused:
+    """An update as a function of all its inputs.
 
     Raises:
       NotElementwiseError: it does not move each coordinate on its own.
     """
-    jaxpr, hyperparams, updates, _ = _variables(trace)
-    rest = jaxpr.jaxpr.invars[len(hyperparams) :]
-    parts = elementwise.split(jaxpr.jaxpr, updates, [*hyperparams, *jaxpr.jaxpr.constvars, *rest])
-    values = jax.tree.leaves(trace.args)
-    n = len(hyperparams)
-    return parts, [*values[:n], *jaxpr.consts, *values[n:]]
+    jaxpr, updates, variables = _flat(trace)
+    inputs = variables._replace(new_state=[])
+    parts = elementwise.split(jaxpr.jaxpr, updates, [v for kind in inputs for v in kind])
+    return Fused(jaxpr, inputs, updates, parts, {})
 
 
-def from_state(trace: Trace, state: Any = None) -> tuple[Elementwise, list[Any]]:
-    """An update as a function of hyperparameters and the state after it, and their values.
+def from_state(trace: Trace) -> Fused:
+    """An update as a function of the state after it, and no more of the rest than it needs.
 
     Raises:
-      NotElementwiseError: it needs more than these, or does not move each coordinate on
-        its own, or the state depends on the hyperparameters.
+      NotElementwiseError: that is not enough, or it does not move each coordinate on its own.
     """
-    jaxpr, hyperparams, updates, new_state = _variables(trace)
-    held = {v for v in new_state if isinstance(v, core.Var)}
-    if any(dataflow.reached(jaxpr.jaxpr, v) & held for v in hyperparams):
-        raise NotElementwiseError("a hyperparameter that enters the state")
-    given = [*hyperparams, *jaxpr.jaxpr.constvars, *new_state]
-    values = jax.tree.leaves(trace.args)[: len(hyperparams)]
-    return elementwise.split(jaxpr.jaxpr, updates, given), [
-        *values,
-        *jaxpr.consts,
-        *jax.tree.leaves(state),
-    ]
+    jaxpr, updates, inputs = _flat(trace)
+    moved = set().union(*(dataflow.reached(jaxpr.jaxpr, v) for v in inputs.hyperparams))
+    held = [v for kind in inputs[:-1] for v in kind]
+    if any(v not in held for v in dataflow.cut(jaxpr.jaxpr, updates, held.__contains__).invars):
+        raise NotElementwiseError("the state before the update")
+    free = [v if isinstance(v, core.Var) and v not in moved else None for v in inputs.new_state]
+    arrays = [v if v.aval.shape else None for v in inputs.state]
+    given = [v for kind in inputs._replace(new_state=free, state=arrays) for v in kind]
+    parts = elementwise.split(jaxpr.jaxpr, updates, given)
+    before = list(_places(inputs, "state"))
+    rewound = [i for i in before if any(i in leaf.arrays for leaf in parts.leaves)]
+    if not rewound:
+        return Fused(jaxpr, inputs, updates, parts, {})
+    if any(i in before for i in parts.given):
+        raise NotElementwiseError("the state before the update")
+    _check_smooth(parts)
+    after = [_places(inputs, "new_state")[before.index(i)] for i in rewound]
+    names = [v for kind in inputs for v in kind]
+    parts = elementwise.split(jaxpr.jaxpr, [*updates, *(names[i] for i in after)], given)
+    rewinds = {
+        i: rewind(leaf, i, j)
+        for i, j, leaf in zip(rewound, after, parts.leaves[len(updates) :], strict=True)
+    }
+    if any(i in before for each in rewinds.values() for i in each.leaf.arrays[1:]):
+        raise NotElementwiseError("a state that depends on another one")
+    parts = parts._replace(leaves=parts.leaves[: len(updates)])
+    return Fused(jaxpr, inputs, updates, parts, rewinds)
 
 
-def _variables(trace: Trace) -> tuple[core.ClosedJaxpr, list[Any], list[Any], list[Any]]:
-    """The jaxpr without inner calls; its hyperparameters, updates and new state."""
-    jaxpr = dataflow.inlined(trace.jaxpr)
-    hyperparams = jaxpr.jaxpr.invars[: len(jax.tree.leaves(trace.args[0].hyperparams))]
-    if any(v.aval.shape for v in hyperparams):
+_SMOOTH = frozenset(
+    "add broadcast_in_dim convert_element_type copy div exp integer_pow log logistic mul neg pow "
+    "rsqrt sqrt square sub tanh".split()
+)
+
+
+def _check_smooth(parts: Elementwise) -> None:
+    """Raises if rounding in what is rewound could become more than rounding."""
+    for leaf in parts.leaves:
+        for eqn in leaf.program.eqns:
+            if eqn.primitive.name not in _SMOOTH:
+                raise NotElementwiseError(f"{eqn.primitive.name} of the state before the update")
+
+
+def _flat(trace: Trace) -> tuple[core.ClosedJaxpr, list[Any], Variables]:
+    """An update without inner calls: its updates and all other variables."""
+    closed = dataflow.inlined(trace.jaxpr)
+    jaxpr, n = closed.jaxpr, trace.outputs.children()[0].num_leaves
+    inputs, _ = jax.tree.unflatten(jax.tree.structure(trace.args), jaxpr.invars)
+    kinds = {name: jax.tree.leaves(tree) for name, tree in inputs._asdict().items()}
+    if any(v.aval.shape for v in kinds["hyperparams"]):
         raise NotElementwiseError("a hyperparameter that is an array")
-    n = trace.outputs.children()[0].num_leaves
-    return jaxpr, hyperparams, jaxpr.jaxpr.outvars[:n], jaxpr.jaxpr.outvars[n:]
+    variables = Variables(consts=jaxpr.constvars, new_state=jaxpr.outvars[n:], **kinds)
+    return closed, jaxpr.outvars[:n], variables
+
+
+def values(fused: Fused, inputs: Inputs, new_state: Any) -> list[Any]:
+    """The values of an update's inputs; None for what is not held."""
+    kinds = {name: jax.tree.leaves(tree) for name, tree in inputs._asdict().items()}
+    given = Variables(consts=fused.jaxpr.consts, new_state=jax.tree.leaves(new_state), **kinds)
+    rows = zip(given, fused.inputs, strict=True)
+    return [x for kind, names in rows for x in (kind or [None] * len(names))[: len(names)]]
+
+
+def updates_of(fused: Fused, inputs: Sequence[Any]) -> list[Any]:
+    """The updates from the values of what they are functions of."""
+    place = {v: i for i, v in enumerate(v for kind in fused.inputs for v in kind) if _is_var(v)}
+    program = dataflow.cut(fused.jaxpr.jaxpr, fused.updates, place.__contains__)
+    run = core.jaxpr_as_fun(core.ClosedJaxpr(program, ()))
+    return run(*(inputs[place[v]] for v in program.invars))
+
+
+def _is_var(atom: Any) -> bool:
+    return isinstance(atom, core.Var)
 
 
 def contract(
-    parts: Elementwise,
+    fused: Fused,
     inputs: Sequence[Any],
     hyperparams: Mapping[str, Any],
     grads: Any,
@@ -83,7 +178,7 @@ def contract(
     """Contracts the derivative of an update with a gradient.
 
     Args:
-      parts: the update.
+      fused: the update.
       inputs: the values of its inputs, those of `hyperparams` first.
       hyperparams: coordinates, where the derivative is taken.
       grads: a tree like the updates.
@@ -93,14 +188,17 @@ def contract(
       The contraction, and bool[] whether every term of it was finite; then so is every
       number in `grads`, whatever `armed` says.
     """
+    parts = fused.parts
     leaves, structure = jax.tree.flatten(grads)
     numbers, slopes = parts.numbers(inputs), _slopes(parts, inputs, hyperparams)
+    rewinds = {i: (each, each.slope(numbers)) for i, each in fused.rewinds.items()}
     dtype = jax.tree.leaves(hyperparams)[0].dtype if jax.tree.leaves(hyperparams) else jnp.float32
     rows = []
     for leaf, g in zip(parts.leaves, leaves, strict=True):
         along = [{i: s for i, s in moved.items() if i in leaf.numbers} for moved in slopes.values()]
-        terms = partial(_terms, leaf, numbers, along, dtype)
-        rows.append(blocks.sums(terms, g, *(inputs[i] for i in leaf.arrays)))
+        places = _read(leaf, fused.rewinds)
+        terms = partial(_terms, leaf, numbers, along, dtype, rewinds, places)
+        rows.append(blocks.sums(terms, g, *(inputs[i] for i in places)))
     whole = all_true([row.whole for row in rows])
     found = {}
     for j, (name, node) in enumerate(hyperparams.items()):
@@ -133,10 +231,18 @@ def _terms(
     numbers: Sequence[jax.Array],
     along: Sequence[Mapping[int, jax.Array]],
     dtype: Any,
+    rewinds: Mapping[int, tuple[Rewind, jax.Array]],
+    places: Sequence[int],
     g: jax.Array,
-    *arrays: jax.Array,
+    *held: jax.Array,
 ) -> list[jax.Array]:
     """The terms g_i dU_i/dh_j of some coordinates, for every hyperparameter."""
+    at = dict(zip(places, held, strict=True))
+    for i, (each, slope) in rewinds.items():
+        if i in leaf.arrays:
+            others = [at[k] for k in each.leaf.arrays[1:]]
+            at[i] = each.before(numbers, slope, at[each.after], others)
+    arrays = [at[i] for i in leaf.arrays]
 
     def update(moved: Mapping[int, jax.Array]) -> jax.Array:
         given = [moved.get(i, numbers[i]) for i in leaf.numbers]
@@ -144,13 +250,22 @@ def _terms(
 
     kinds = []
     for slopes in along:
-        at = {i: numbers[i] for i in slopes}
-        if at:
-            _, change = jax.jvp(update, (at,), (dict(slopes),))
+        if slopes:
+            here = {i: numbers[i] for i in slopes}
+            _, change = jax.jvp(update, (here,), (dict(slopes),))
         else:
             change = jnp.zeros_like(g)
         kinds.append(g.astype(dtype) * change.astype(dtype))
     return kinds
+
+
+def _read(leaf: Leaf, rewinds: Mapping[int, Rewind]) -> list[int]:
+    """The inputs that the terms of a leaf are made from."""
+    places: dict[int, None] = {}
+    for i in leaf.arrays:
+        found = (rewinds[i].after, *rewinds[i].leaf.arrays[1:]) if i in rewinds else (i,)
+        places.update(dict.fromkeys(found))
+    return list(places)
 
 
 def _with(values: Sequence[Any], places: Sequence[int], others: Sequence[Any]) -> list[Any]:

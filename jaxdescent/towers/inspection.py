@@ -10,7 +10,7 @@ import numpy as np
 import optax
 
 from jaxdescent.towers import building, method, spaces
-from jaxdescent.towers.inputs import Update
+from jaxdescent.towers.inputs import Outcome, Update
 from jaxdescent.towers.tower import HypergradientState, Tower
 
 
@@ -185,7 +185,7 @@ def inner_state(tx: Tower, state: Any, /) -> Any:
             "use jax.vmap"
         )
     inputs = tower.previous
-    if inputs.grads is None:
+    if isinstance(inputs, Outcome):
         return inputs.state
     if inputs.params is None:  # not read, but some optimizers ask for them all the same
         inputs = inputs._replace(params=inputs.grads)

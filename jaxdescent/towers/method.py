@@ -13,7 +13,13 @@ import jax
 from jaxdescent.towers import building, dataflow, fused, tracing
 from jaxdescent.towers.contraction import Mode
 from jaxdescent.towers.elementwise import NotElementwiseError
-from jaxdescent.towers.inputs import Inputs, dtype_of_hyperparams, examples_of, starting_hyperparams
+from jaxdescent.towers.inputs import (
+    Inputs,
+    Outcome,
+    dtype_of_hyperparams,
+    examples_of,
+    starting_hyperparams,
+)
 
 METHODS = ("auto", "general", "fused")
 
@@ -22,13 +28,12 @@ class Summary(NamedTuple):
     """What is known of an update from its shapes.
 
     Attributes:
-      carried: the shapes of the inputs that are carried; `grads` is None where the state
-        after the update is enough.
+      carried: the shapes of what is carried.
       mode: which modes of differentiation go through the update.
       method: "general" or "fused".
     """
 
-    carried: Inputs
+    carried: Inputs | Outcome
     mode: Mode
     method: str
 
@@ -68,11 +73,12 @@ def summary(
     if method == "general":
         return Summary(carried, mode, method)
     try:
-        fused.from_state(trace)
+        found = fused.from_state(trace)
+        kept = {name: getattr(inputs, name) for name in ("grads", "params") if found.reads(name)}
+        nothing = {"grads": None, "params": None}
+        return Summary(Outcome(**{**carried._asdict(), **nothing, **kept}), mode, "fused")
     except NotElementwiseError:
         pass
-    else:
-        return Summary(carried._replace(grads=None, params=None), mode, "fused")
     try:
         fused.from_inputs(trace)
     except NotElementwiseError as error:

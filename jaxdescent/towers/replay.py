@@ -5,8 +5,8 @@ and extra arguments if the update reads them. Today's parameters in place of the
 step's would give another state wherever they enter it: L2 before momentum, Prodigy.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,10 +15,11 @@ from jax.extend import core
 from jaxdescent import validation
 from jaxdescent.towers import building, dataflow, fused, method, safe_derivatives, tracing
 from jaxdescent.towers.conditional import unless
-from jaxdescent.towers.contraction import Contraction, Mode, contract
-from jaxdescent.towers.elementwise import Elementwise, NotElementwiseError
+from jaxdescent.towers.contraction import Contraction, contract
+from jaxdescent.towers.elementwise import NotElementwiseError
 from jaxdescent.towers.finite import all_finite
-from jaxdescent.towers.inputs import Inputs, Update, starting_hyperparams
+from jaxdescent.towers.fused import Fused
+from jaxdescent.towers.inputs import Inputs, Outcome, Update, starting_hyperparams
 
 
 def empty_inputs(
@@ -27,14 +28,14 @@ def empty_inputs(
     params: Any,
     extra_args: Mapping[str, Any] | None,
     how: str,
-) -> Inputs:
-    """The inputs before the first update: the inner optimizer's first state, and zeros."""
+) -> Inputs | Outcome:
+    """What is carried before the first update: the inner optimizer's first state, and zeros."""
     # optax.tree.map_params asks for the state of a placeholder without leaves.
     shapes = params if jax.tree.leaves(params) else None
     held = method.summary(factory, starts, shapes, extra_args, how).carried
     hyperparams = starting_hyperparams(starts, params)
     zeros = lambda tree: jax.tree.map(jnp.zeros_like, tree)
-    return Inputs(
+    return type(held)(
         hyperparams=hyperparams,
         grads=None if held.grads is None else zeros(params),
         state=building.build(factory, hyperparams).init(params),
@@ -44,9 +45,9 @@ def empty_inputs(
 
 
 def present_inputs(
-    previous: Inputs, grads: Any, params: Any, extra_args: Mapping[str, Any]
-) -> tuple[Any, Any, dict[str, Any]]:
-    """Today's gradient, parameters and extra arguments in the form in which they are carried.
+    previous: Inputs | Outcome, grads: Any, params: Any, extra_args: Mapping[str, Any]
+) -> Inputs:
+    """Today's inputs, in the form in which they are carried, without hyperparameters and state.
 
     Raises:
       ValueError: the gradients are not shaped like the parameters; the parameters or an
@@ -64,89 +65,122 @@ def present_inputs(
                 f"{name!r}"
             )
         validation.shaped_like(f"{name}=", extra_args[name], last, "its example in extra_args")
-    return (
-        grads if like is None else building.cast_like(grads, like),
-        None if previous.params is None else building.cast_like(params, previous.params),
-        {n: building.cast_like(extra_args[n], x) for n, x in previous.extra_args.items()},
+    return Inputs(
+        hyperparams={},
+        grads=grads if like is None else building.cast_like(grads, like),
+        state=None,
+        params=params if previous.params is None else building.cast_like(params, previous.params),
+        extra_args={n: building.cast_like(extra_args[n], x) for n, x in previous.extra_args.items()},
     )
 
 
-class Contracted(NamedTuple):
-    """What the last update has to say.
+class Step(NamedTuple):
+    """A step of the inner optimizer.
 
     Attributes:
-      found: its hypergradient.
-      state: the inner optimizer's state after it.
-      finite: bool[]; whether the gradient that it was contracted with is finite.
+      updates: what it makes of today's gradient.
+      previous: what is carried from it.
+      skipped: what is carried if today's gradient is not used after all.
     """
 
-    found: Contraction
-    state: Any
-    finite: jax.Array
+    updates: Any
+    previous: Any
+    skipped: Any
 
 
-class LastUpdate(Protocol):
-    """The last update, ready to be contracted with a gradient."""
-
-    def contract(self, grads: Any, armed: jax.Array) -> Contracted:
-        """The hypergradient."""
-        ...
-
-
-class General(NamedTuple):
-    """The last update as a function of its hyperparameters.
+class Replay(NamedTuple):
+    """The last update, from all its inputs.
 
     Attributes:
-      run: from hyperparameters and `inputs` to `(updates, state)`, with safe derivatives.
-      inputs: all else that it is a function of.
-      hyperparams: those that were used.
-      mode: which modes of differentiation go through it.
+      previous: the inputs.
+      trace: the update.
+      parts: the update taken apart, or None if it is differentiated as a whole.
     """
 
-    run: Callable[[dict[str, Any], Any], tuple[Any, Any]]
-    inputs: Any
-    hyperparams: dict[str, Any]
-    mode: Mode
+    previous: Inputs
+    trace: tracing.Trace
+    parts: Fused | None
 
-    def contract(self, grads: Any, armed: jax.Array) -> Contracted:
-        """The hypergradient, through the whole update."""
-        found, state = contract(
-            self.run, self.hyperparams, self.inputs, grads, armed, mode=self.mode
-        )
-        return Contracted(found, state, all_finite(grads))
+    def contract(self, grads: Any, armed: jax.Array) -> tuple[Contraction, jax.Array]:
+        """The hypergradient, and bool[] whether `grads` is finite."""
+        hyperparams = self.previous.hyperparams
+        if self.parts is not None:
+            values = fused.values(self.parts, self.trace.args[0], None)
+            return _fused_contraction(self.parts, values, hyperparams, grads, armed)
+        given = (self.trace.jaxpr.consts, *self.trace.args)
+        mode = tracing.mode_of(self.trace.jaxpr)
+        found, _ = contract(self._run_safely, hyperparams, given, grads, armed, mode=mode)
+        return found, all_finite(grads)
+
+    def _run_safely(self, hyperparams: dict[str, Any], given: Any) -> tuple[Any, Any]:
+        consts, inputs, others = given
+        leaves = jax.tree.leaves((inputs._replace(hyperparams=hyperparams), others))
+        closed = core.ClosedJaxpr(self.trace.jaxpr.jaxpr, consts)
+        return self.trace.outputs.unflatten(safe_derivatives.evaluate(closed, *leaves))
+
+    def step(
+        self, tx: Any, today: Inputs, extra_args: Mapping[str, Any], armed: jax.Array, _: Any
+    ) -> Step:
+        """A step from the state that the last update left behind."""
+        state = where(armed, self.trace.run()[1], self.previous.state)
+        updates, _ = tx.update(today.grads, state, today.params, **extra_args)
+        held = today if self.previous.params is not None else today._replace(params=None)
+        zeros = jax.tree.map(jnp.zeros_like, self.previous.grads)
+        skipped = self.previous._replace(state=state, grads=zeros)
+        return Step(updates, held._replace(state=state), skipped)
 
 
-class Fused(NamedTuple):
-    """The last update, coordinate by coordinate.
+class Recall(NamedTuple):
+    """The last update, from the state after it.
 
     Attributes:
+      previous: that state, and what else is needed.
       parts: the update taken apart.
-      inputs: the values of its inputs.
-      hyperparams: those that were used.
-      state: the inner optimizer's state after it.
     """
 
-    parts: Elementwise
-    inputs: Sequence[Any]
-    hyperparams: dict[str, Any]
-    state: Any
+    previous: Outcome
+    parts: Fused
 
-    def contract(self, grads: Any, armed: jax.Array) -> Contracted:
-        """The hypergradient, in one pass over the buffers."""
-        found, whole = fused.contract(self.parts, self.inputs, self.hyperparams, grads, armed)
-        # No term is finite where the gradient is not, so that mostly nothing is left to check.
-        finite = unless(all_finite)(whole, jnp.ones((), bool), grads)
-        return Contracted(found, self.state, finite)
+    def contract(self, grads: Any, armed: jax.Array) -> tuple[Contraction, jax.Array]:
+        """The hypergradient, and bool[] whether `grads` is finite."""
+        inputs = Inputs(**self.previous._asdict())._replace(state=None)
+        values = fused.values(self.parts, inputs, self.previous.state)
+        return _fused_contraction(self.parts, values, self.previous.hyperparams, grads, armed)
+
+    def step(
+        self, tx: Any, today: Inputs, extra_args: Mapping[str, Any], _: Any, usable: jax.Array
+    ) -> Step:
+        """A step from the present state."""
+        updates, state = tx.update(today.grads, self.previous.state, today.params, **extra_args)
+        # The updates once more, now from the state as it is stored: else XLA makes it twice.
+        state = where(usable, state, self.previous.state)
+        values = fused.values(self.parts, today._replace(state=None), state)
+        leaves = fused.updates_of(self.parts, values)
+        updates = building.cast_like(jax.tree.unflatten(jax.tree.structure(updates), leaves), updates)
+        held = {
+            name: getattr(today, name) if getattr(self.previous, name) is not None else None
+            for name in ("grads", "params")
+        }
+        zeros = jax.tree.map(jnp.zeros_like, self.previous.grads)
+        previous = Outcome(**{**today._asdict(), **held, "state": state})
+        return Step(updates, previous, self.previous._replace(state=state, grads=zeros))
+
+
+def _fused_contraction(
+    parts: Fused, values: Any, hyperparams: Any, grads: Any, armed: jax.Array
+) -> tuple[Contraction, jax.Array]:
+    found, whole = fused.contract(parts, values, hyperparams, grads, armed)
+    # No term is finite where the gradient is not, so that mostly nothing is left to check.
+    return found, unless(all_finite)(whole, jnp.ones((), bool), grads)
 
 
 def last_update(
     factory: building.Factory,
-    previous: Inputs,
-    grads: Any,
-    params: Any,
+    previous: Inputs | Outcome,
+    today: Inputs,
     extra_args: Mapping[str, Any],
     how: str,
-) -> LastUpdate:
+) -> Replay | Recall:
     """The last update, ready to be differentiated; what it does not read takes today's value.
 
     Raises:
@@ -157,10 +191,8 @@ def last_update(
         for name, value in extra_args.items()
         if name not in previous.extra_args
     }
-    lean = previous.grads is None
-    inputs = previous._replace(grads=grads) if lean else previous
-    inputs = inputs if inputs.params is not None else inputs._replace(params=params)
-    trace = tracing.trace(Update(factory, inputs, others))
+    kept = {name: x for name, x in previous._asdict().items() if x is not None}
+    trace = tracing.trace(Update(factory, today._replace(**kept), others))
     _, used = dataflow.reads(trace.jaxpr, trace.args)
     for name, flags in used.items():
         if any(jax.tree.leaves(flags)):
@@ -168,22 +200,16 @@ def last_update(
                 f"the factory's update reads the extra argument {name!r}, whose last value a "
                 f"replay needs; pass extra_args={{{name!r}: an example array}} to hypergradient"
             )
-    if lean:
-        parts, values = fused.from_state(trace, previous.state)
-        return Fused(parts, values, previous.hyperparams, previous.state)
-    if how != "general":
-        try:
-            parts, values = fused.from_inputs(trace)
-        except NotElementwiseError:
-            pass
-        else:
-            return Fused(parts, values, previous.hyperparams, trace.run()[1])
+    if isinstance(previous, Outcome):
+        return Recall(previous, fused.from_state(trace))
+    if how == "general":
+        return Replay(previous, trace, None)
+    try:
+        return Replay(previous, trace, fused.from_inputs(trace))
+    except NotElementwiseError:
+        return Replay(previous, trace, None)
 
-    def run(hyperparams: dict[str, Any], given: Any) -> tuple[Any, Any]:
-        consts, inputs, others = given
-        leaves = jax.tree.leaves((inputs._replace(hyperparams=hyperparams), others))
-        closed = core.ClosedJaxpr(trace.jaxpr.jaxpr, consts)
-        return trace.outputs.unflatten(safe_derivatives.evaluate(closed, *leaves))
 
-    given = (trace.jaxpr.consts, *trace.args)
-    return General(run, given, previous.hyperparams, tracing.mode_of(trace.jaxpr))
+def where(condition: jax.Array, yes: Any, no: Any) -> Any:
+    """The one tree or the other."""
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)

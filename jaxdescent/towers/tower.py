@@ -32,7 +32,8 @@ import optax
 from jaxdescent import validation
 from jaxdescent.towers import building, replay, spaces, tracing
 from jaxdescent.towers.finite import all_finite, stayed_finite
-from jaxdescent.towers.inputs import Inputs
+from jaxdescent.towers.inputs import Inputs, Outcome
+from jaxdescent.towers.replay import where
 from jaxdescent.towers.signals import OneStep, one_step
 
 
@@ -54,7 +55,7 @@ class HypergradientState(NamedTuple):
 
     hyperparams: dict[str, Any]
     hyper_state: Any
-    previous: Inputs
+    previous: Inputs | Outcome
     armed: jax.Array
     skipped: jax.Array
     masked: jax.Array
@@ -171,42 +172,43 @@ def hypergradient(
         hyper_grads: Any = None,
         **extra_args: Any,
     ) -> tuple[Any, HypergradientState]:
-        previous = state.previous
-        grads, held_params, held_args = replay.present_inputs(previous, updates, params, extra_args)
-        last = replay.last_update(factory, previous, grads, params, extra_args, method)
-        if hyper_grads is None:
-            signal_grads = grads
-        else:
-            validation.shaped_like("hyper_grads", hyper_grads, grads)
-            signal_grads = building.cast_like(hyper_grads, grads)
-        found, replayed, finite = last.contract(signal_grads, state.armed)
-        usable = all_finite(held_args) & (finite if hyper_grads is None else all_finite(grads))
-        inner_state = _where(state.armed, replayed, previous.state)
+        previous, armed = state.previous, state.armed
+        today = replay.present_inputs(previous, updates, params, extra_args)
+        if hyper_grads is not None:
+            validation.shaped_like("hyper_grads", hyper_grads, today.grads)
+            hyper_grads = building.cast_like(hyper_grads, today.grads)
+        last = replay.last_update(factory, previous, today, extra_args, method)
+        found, finite = last.contract(today.grads if hyper_grads is None else hyper_grads, armed)
+        if hyper_grads is not None:
+            finite = all_finite(today.grads)
+        usable = finite & all_finite(today.extra_args)
+
         hyperparams, hyper_state, rejected = _move_hyperparams(
             hyper_optimizer, found.hypergradient, state, extra_args
         )
+        # The hypergradient is finite always. But XLA copies a donated buffer that a loop reads,
+        # unless what overwrites the buffer needs what the loop has found.
         tx = building.build(factory, hyperparams)
-        updates, new_state = tx.update(grads, inner_state, params, **extra_args)
-        lean = previous.grads is None
+        ready = armed & all_finite(found.hypergradient)
+        today = today._replace(hyperparams=hyperparams)
+        step = last.step(tx, today, extra_args, ready, usable)
 
         moved = HypergradientState(
             hyperparams=hyperparams,
             hyper_state=hyper_state,
-            previous=Inputs(hyperparams, grads, inner_state, held_params, held_args)
-            if not lean
-            else Inputs(hyperparams, None, new_state, None, held_args),
+            previous=step.previous,
             armed=jnp.ones((), bool),
             skipped=state.skipped,
             masked=jnp.where(found.masked, _increment(state.masked), state.masked),
             rejected=jnp.where(rejected, _increment(state.rejected), state.rejected),
         )
         skipped = state._replace(
-            previous=previous._replace(state=inner_state),
+            previous=step.skipped,
             armed=jnp.zeros((), bool),
             skipped=_increment(state.skipped),
         )
-        still = jax.tree.map(jnp.zeros_like, updates)
-        return _where(usable, updates, still), _where(usable, moved, skipped)
+        still = jax.tree.map(jnp.zeros_like, step.updates)
+        return where(usable, step.updates, still), where(usable, moved, skipped)
 
     tower = Tower(init, update)
     tower.factory, tower.hyper_optimizer, tower.starts = factory, hyper_optimizer, starts
@@ -230,12 +232,8 @@ def _move_hyperparams(
     hyperparams: Any = optax.apply_updates(state.hyperparams, changes)
     spoiled = ~all_finite(hyperparams) | ~stayed_finite(state.hyper_state, hyper_state)
     hyperparams = {name: spaces.clamp(node) for name, node in hyperparams.items()}
-    hyperparams = _where(spoiled, state.hyperparams, hyperparams)
-    return hyperparams, _where(spoiled, state.hyper_state, hyper_state), spoiled
-
-
-def _where(condition: jax.Array, yes: Any, no: Any) -> Any:
-    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)
+    hyperparams = where(spoiled, state.hyperparams, hyperparams)
+    return hyperparams, where(spoiled, state.hyper_state, hyper_state), spoiled
 
 
 def _increment(count: jax.Array) -> jax.Array:
