@@ -2,7 +2,8 @@
 
 XLA's CPU backend makes a reduction to a scalar on one core without vector instructions,
 and stores what several reductions share. A loop over blocks that fit into the cache, with
-an accumulator as wide as the block, reads every buffer once and stores nothing. On other
+an accumulator as wide as the block, reads every buffer once and stores nothing. Only if
+the sums turn out not to be finite is there a second round, which leaves terms out. On other
 platforms the plain reductions are fused, and better.
 """
 
@@ -11,8 +12,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.extend import core
 
-from jaxdescent.towers.finite import all_true
+from jaxdescent.towers import dataflow
+from jaxdescent.towers.finite import all_finite, all_true
 
 Terms = Callable[..., list[jax.Array]]
 
@@ -65,22 +68,27 @@ def _at_once(terms: Terms, *arrays: jax.Array) -> Sums:
 
 def _by_blocks(terms: Terms, *arrays: jax.Array) -> Sums:
     flat = [jnp.ravel(array) for array in arrays]
-    count = flat[0].size // _BLOCK
-    blocks_at = lambda start: [jax.lax.dynamic_slice(x, (start,), (_BLOCK,)) for x in flat]
+    end = flat[0].size // _BLOCK * _BLOCK
+    block_at = lambda start: [jax.lax.dynamic_slice(x, (start,), (_BLOCK,)) for x in flat]
+    once = dataflow.deduplicated(jax.make_jaxpr(terms)(*block_at(0)))
 
-    def add(i: Any, carry: Any) -> Any:
-        totals, fine = carry
-        kinds = terms(*blocks_at(i * _BLOCK))
-        finite = [jnp.isfinite(term) for term in kinds]
-        rows = zip(totals, finite, kinds, strict=True)
-        totals = [total + jnp.where(fine, term, 0) for total, fine, term in rows]
-        return totals, [a & b for a, b in zip(fine, finite, strict=True)]
+    def round_of(finite_only: jax.Array) -> list[jax.Array]:
+        def add(i: Any, accumulators: list[jax.Array]) -> list[jax.Array]:
+            kinds = core.jaxpr_as_fun(once)(*block_at(i * _BLOCK))
+            left_in = [jnp.isfinite(term) | ~finite_only for term in kinds]
+            rows = zip(accumulators, left_in, kinds, strict=True)
+            return [total + jnp.where(fine, term, 0) for total, fine, term in rows]
 
-    kinds = jax.eval_shape(terms, *blocks_at(0))
-    start = [jnp.zeros(k.shape, k.dtype) for k in kinds], [jnp.ones(k.shape, bool) for k in kinds]
-    totals, fine = jax.lax.fori_loop(0, count, add, start)
-    rest = _at_once(terms, *(x[count * _BLOCK :] for x in flat))
-    return Sums(
-        [jnp.sum(total) + extra for total, extra in zip(totals, rest.totals, strict=True)],
-        all_true([jnp.all(flags) for flags in fine]) & rest.whole,
-    )
+        start = [jnp.zeros(_BLOCK, aval.dtype) for aval in once.out_avals]
+        return [jnp.sum(x) for x in jax.lax.fori_loop(0, end // _BLOCK, add, start)]
+
+    def again(carry: Any) -> jax.Array:
+        rounds, totals = carry
+        return (rounds == 0) | ((rounds == 1) & ~all_finite(totals))
+
+    nothing = [jnp.zeros((), aval.dtype) for aval in once.out_avals]
+    one_more = lambda carry: (carry[0] + 1, round_of(carry[0] == 1))
+    rounds, totals = jax.lax.while_loop(again, one_more, (0, nothing))
+    rest = _at_once(terms, *(x[end:] for x in flat))
+    together = [total + extra for total, extra in zip(totals, rest.totals, strict=True)]
+    return Sums(together, (rounds == 1) & rest.whole)

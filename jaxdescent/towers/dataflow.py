@@ -125,6 +125,29 @@ def cut(jaxpr: core.Jaxpr, outputs: Sequence[Any], given: Callable[[Any], bool])
     )
 
 
+def deduplicated(jaxpr: core.ClosedJaxpr) -> core.ClosedJaxpr:
+    """The same function with equal computations done once; XLA does not see them in a loop."""
+    flat = inlined(jaxpr)
+    first: dict[Any, Any] = {}
+    known: dict[Any, Any] = {}
+    rename = lambda atom: known.get(atom, atom) if isinstance(atom, core.Var) else atom
+    eqns = []
+    for eqn in flat.jaxpr.eqns:
+        operands = [rename(atom) for atom in eqn.invars]
+        key = (eqn.primitive, str(eqn.params), tuple(map(_identity, operands)))
+        if key in first and not eqn.effects:
+            known.update(zip(eqn.outvars, first[key], strict=True))
+        else:
+            first[key] = eqn.outvars
+            eqns.append(eqn.replace(invars=operands))
+    outputs = [rename(atom) for atom in flat.jaxpr.outvars]
+    return core.ClosedJaxpr(flat.jaxpr.replace(eqns=eqns, outvars=outputs), flat.consts)
+
+
+def _identity(atom: Any) -> Any:
+    return ("literal", str(atom.val), atom.aval) if isinstance(atom, core.Literal) else atom
+
+
 def reached(jaxpr: core.Jaxpr, source: Any) -> set[Any]:
     """The variables of a jaxpr without inner calls that depend on one of them."""
     found = {source}

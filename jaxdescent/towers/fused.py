@@ -191,7 +191,7 @@ def contract(
     parts = fused.parts
     leaves, structure = jax.tree.flatten(grads)
     numbers, slopes = parts.numbers(inputs), _slopes(parts, inputs, hyperparams)
-    rewinds = {i: (each, each.slope(numbers)) for i, each in fused.rewinds.items()}
+    rewinds = {i: (each, each.inverse_slope(numbers)) for i, each in fused.rewinds.items()}
     dtype = jax.tree.leaves(hyperparams)[0].dtype if jax.tree.leaves(hyperparams) else jnp.float32
     rows = []
     for leaf, g in zip(parts.leaves, leaves, strict=True):
@@ -238,10 +238,10 @@ def _terms(
 ) -> list[jax.Array]:
     """The terms g_i dU_i/dh_j of some coordinates, for every hyperparameter."""
     at = dict(zip(places, held, strict=True))
-    for i, (each, slope) in rewinds.items():
+    for i, (each, inverse) in rewinds.items():
         if i in leaf.arrays:
             others = [at[k] for k in each.leaf.arrays[1:]]
-            at[i] = each.before(numbers, slope, at[each.after], others)
+            at[i] = each.before(numbers, inverse, at[each.after], others)
     arrays = [at[i] for i in leaf.arrays]
 
     def update(moved: Mapping[int, jax.Array]) -> jax.Array:

@@ -29,22 +29,23 @@ class Rewind(NamedTuple):
     leaf: Leaf
     after: int
 
-    def slope(self, numbers: Sequence[jax.Array]) -> jax.Array:
-        """The number a."""
+    def inverse_slope(self, numbers: Sequence[jax.Array]) -> jax.Array:
+        """The number 1 / a."""
         zero = jnp.zeros((), self.leaf.program.outvars[0].aval.dtype)
         given = [numbers[i] for i in self.leaf.numbers]
         others = [zero] * (len(self.leaf.arrays) - 1)
         of_itself = lambda s: self.leaf.update(given, [s, *others], ())
-        return jax.jvp(of_itself, (zero,), (jnp.ones_like(zero),))[1]
+        _, slope = jax.jvp(of_itself, (zero,), (jnp.ones_like(zero),))
+        lost = jnp.abs(slope) < jnp.finfo(slope.dtype).eps
+        return jnp.where(lost, 0, 1 / slope)
 
     def before(
-        self, numbers: Sequence[jax.Array], slope: jax.Array, after: Any, others: Sequence[Any]
+        self, numbers: Sequence[jax.Array], inverse_slope: Any, after: Any, others: Sequence[Any]
     ) -> jax.Array:
         """The value before the update at some coordinates."""
         zero = jnp.zeros_like(after)
         added = self.leaf.update([numbers[i] for i in self.leaf.numbers], [zero, *others], zero.shape)
-        lost = jnp.abs(slope) < jnp.finfo(slope.dtype).eps
-        return (after - added) * jnp.where(lost, 0, 1 / slope)
+        return (after - added) * inverse_slope
 
 
 def rewind(leaf: Leaf, itself: int, after: int) -> Rewind:
