@@ -7,7 +7,7 @@ the sums turn out not to be finite is there a second round, which leaves terms o
 platforms the plain reductions are fused, and better.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -20,7 +20,7 @@ from jaxdescent.towers.finite import all_finite, all_true
 Terms = Callable[..., list[jax.Array]]
 
 # Wide enough to hide what a turn of the loop costs, and small enough for the cache.
-_BLOCK = 8192
+_BLOCK = 16384
 
 
 class Sums(NamedTuple):
@@ -43,7 +43,8 @@ def sums(terms: Terms, *arrays: jax.Array) -> Sums:
       *arrays: of one shape.
 
     Example:
-      >>> found = sums(lambda x, y: [x + y, x * y], jnp.array([1.0, 2.0]), jnp.array([3.0, jnp.inf]))
+      >>> terms = lambda x, y: [x + y, x * y]
+      >>> found = sums(terms, jnp.array([1.0, 2.0]), jnp.array([3.0, jnp.inf]))
       >>> [float(total) for total in found.totals], bool(found.whole)
       ([4.0, 3.0], False)
     """

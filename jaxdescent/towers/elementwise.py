@@ -19,12 +19,15 @@ from jax.extend import core
 
 from jaxdescent.towers import dataflow, safe_derivatives
 
-_ELEMENTWISE = frozenset(
-    "abs add and atan2 cbrt ceil clamp convert_element_type copy cos cosh div eq erf exp "
-    "exp2 expm1 floor ge gt integer_pow is_finite le log log1p logistic lt max min mul ne neg "
-    "nextafter not or pow reduce_precision rem round rsqrt select_n sign sin sinh sqrt square "
-    "sub tan tanh xor".split()
-)
+# fmt: off
+_ELEMENTWISE = frozenset((
+    "abs", "add", "and", "atan2", "cbrt", "ceil", "clamp", "convert_element_type", "copy", "cos",
+    "cosh", "div", "eq", "erf", "exp", "exp2", "expm1", "floor", "ge", "gt", "integer_pow",
+    "is_finite", "le", "log", "log1p", "logistic", "lt", "max", "min", "mul", "ne", "neg",
+    "nextafter", "not", "or", "pow", "reduce_precision", "rem", "round", "rsqrt", "select_n",
+    "sign", "sin", "sinh", "sqrt", "square", "sub", "tan", "tanh", "xor",
+))
+# fmt: on
 
 
 class NotElementwiseError(ValueError):
@@ -44,9 +47,13 @@ class Leaf(NamedTuple):
     numbers: tuple[int, ...]
     arrays: tuple[int, ...]
 
-    def update(
-        self, numbers: Sequence[Any], blocks: Sequence[Any], shape: tuple[int, ...]
-    ) -> Any:
+    @property
+    def dtype(self) -> Any:
+        """The update's dtype."""
+        update: Any = self.program.outvars[0].aval
+        return update.dtype
+
+    def update(self, numbers: Sequence[Any], blocks: Sequence[Any], shape: tuple[int, ...]) -> Any:
         """The update at some coordinates, from a block of each array, all of one shape."""
         resized = [
             eqn.replace(params={**eqn.params, "shape": shape})
@@ -56,7 +63,6 @@ class Leaf(NamedTuple):
         ]
         program = core.ClosedJaxpr(self.program.replace(eqns=resized), ())
         return safe_derivatives.evaluate(program, *numbers, *blocks, by_reciprocals=True)[0]
-
 
 
 class Elementwise(NamedTuple):
@@ -100,11 +106,10 @@ def split(jaxpr: core.Jaxpr, updates: Sequence[Any], inputs: Sequence[Any]) -> E
     parts = [dataflow.cut(jaxpr, [_unrounded(jaxpr, atom)], stop) for atom in updates]
     for part in parts:
         _check_elementwise(part)
-    entering = list(dict.fromkeys(v for part in parts for v in part.invars if not v.aval.shape))
+    taken: list[Any] = [v for part in parts for v in part.invars]
+    entering = list(dict.fromkeys(v for v in taken if not v.aval.shape))
     program = dataflow.cut(jaxpr, entering, lambda v: v in place)
-    if any(v not in place for part in parts for v in part.invars if v.aval.shape) or any(
-        v not in place for v in program.invars
-    ):
+    if any(v not in place for v in [*program.invars, *(v for v in taken if v.aval.shape)]):
         raise NotElementwiseError("an input that is not carried")
     if dataflow.holds(core.ClosedJaxpr(program, ()), "custom_vjp_call"):
         raise NotElementwiseError("a custom_vjp, which has no forward mode")
@@ -117,7 +122,7 @@ def split(jaxpr: core.Jaxpr, updates: Sequence[Any], inputs: Sequence[Any]) -> E
     )
 
 
-def _unrounded(jaxpr: core.Jaxpr, atom: Any) -> Any:
+def _unrounded(jaxpr: Any, atom: Any) -> Any:
     """The update before it is rounded to the dtype of narrow parameters."""
     for eqn in jaxpr.eqns:
         if atom in eqn.outvars and eqn.primitive.name == "convert_element_type":
@@ -144,7 +149,7 @@ def _leaf(part: core.Jaxpr, order: Mapping[Any, int], place: Mapping[Any, int]) 
     return Leaf(ordered, tuple(order[v] for v in numbers), tuple(place[v] for v in arrays))
 
 
-def _check_elementwise(part: core.Jaxpr) -> None:
+def _check_elementwise(part: Any) -> None:
     shape, dtype = part.outvars[0].aval.shape, part.outvars[0].aval.dtype
     if not _is_real(dtype):
         raise NotElementwiseError(f"parameters of {dtype}")
@@ -156,4 +161,3 @@ def _check_elementwise(part: core.Jaxpr) -> None:
             raise NotElementwiseError(f"{name}, which mixes coordinates")
         if any(jnp.issubdtype(atom.aval.dtype, jnp.complexfloating) for atom in eqn.invars):
             raise NotElementwiseError("complex numbers")
-

@@ -64,7 +64,7 @@ class Fused(NamedTuple):
     def reads(self, kind: str) -> bool:
         """Whether the derivative reads the inputs of one kind."""
         places = {*self.parts.given}
-        for leaf in (*self.parts.leaves, *(rewind.leaf for rewind in self.rewinds.values())):
+        for leaf in (*self.parts.leaves, *(each.leaf for each in self.rewinds.values())):
             places.update(leaf.arrays)
         return not places.isdisjoint(_places(self.inputs, kind))
 
@@ -95,7 +95,7 @@ def from_state(trace: Trace) -> Fused:
     """
     jaxpr, updates, inputs = _flat(trace)
     moved = set().union(*(dataflow.reached(jaxpr.jaxpr, v) for v in inputs.hyperparams))
-    held = [v for kind in inputs[:-1] for v in kind]
+    held = {v for kind in inputs[:-1] for v in kind if isinstance(v, core.Var)}
     if any(v not in held for v in dataflow.cut(jaxpr.jaxpr, updates, held.__contains__).invars):
         raise NotElementwiseError("the state before the update")
     free = [v if isinstance(v, core.Var) and v not in moved else None for v in inputs.new_state]
@@ -122,10 +122,12 @@ def from_state(trace: Trace) -> Fused:
     return Fused(jaxpr, inputs, updates, parts, rewinds)
 
 
-_SMOOTH = frozenset(
-    "add broadcast_in_dim convert_element_type copy div exp integer_pow log logistic mul neg pow "
-    "rsqrt sqrt square sub tanh".split()
-)
+# fmt: off
+_SMOOTH = frozenset((
+    "add", "broadcast_in_dim", "convert_element_type", "copy", "div", "exp", "integer_pow", "log",
+    "logistic", "mul", "neg", "pow", "rsqrt", "sqrt", "square", "sub", "tanh",
+))
+# fmt: on
 
 
 def _check_smooth(parts: Elementwise) -> None:
@@ -158,14 +160,11 @@ def values(fused: Fused, inputs: Inputs, new_state: Any) -> list[Any]:
 
 def updates_of(fused: Fused, inputs: Sequence[Any]) -> list[Any]:
     """The updates from the values of what they are functions of."""
-    place = {v: i for i, v in enumerate(v for kind in fused.inputs for v in kind) if _is_var(v)}
+    held = [v for kind in fused.inputs[:-1] for v in kind]  # all but the state before
+    place = {v: i for i, v in reversed([*enumerate(held)]) if isinstance(v, core.Var)}
     program = dataflow.cut(fused.jaxpr.jaxpr, fused.updates, place.__contains__)
     run = core.jaxpr_as_fun(core.ClosedJaxpr(program, ()))
     return run(*(inputs[place[v]] for v in program.invars))
-
-
-def _is_var(atom: Any) -> bool:
-    return isinstance(atom, core.Var)
 
 
 def contract(
@@ -190,7 +189,13 @@ def contract(
     """
     parts = fused.parts
     leaves, structure = jax.tree.flatten(grads)
-    numbers, slopes = parts.numbers(inputs), _slopes(parts, inputs, hyperparams)
+    # Before the first update there are numbers like 1 / (1 - b^0); any other do as well then.
+    at_work = lambda x, idle: jnp.where(armed, x, jnp.full_like(x, idle))
+    numbers = [at_work(x, 1) for x in parts.numbers(inputs)]
+    slopes = {
+        name: {i: at_work(x, 0) for i, x in of_name.items()}
+        for name, of_name in _slopes(parts, inputs, hyperparams).items()
+    }
     rewinds = {i: (each, each.inverse_slope(numbers)) for i, each in fused.rewinds.items()}
     dtype = jax.tree.leaves(hyperparams)[0].dtype if jax.tree.leaves(hyperparams) else jnp.float32
     rows = []

@@ -238,8 +238,8 @@ def describe(tx: Tower, /, params: Any = None) -> str:
 
     Returns:
       For each level the factory, the tuned names with their starts and spaces, the
-      signal, the mode of differentiation, and which inputs of the last update are
-      carried beside the inner state.
+      signal, the method and mode of differentiation, and which inputs of the last
+      update are carried beside the inner state.
 
     Raises:
       TypeError: `tx` is no tower.
@@ -248,7 +248,7 @@ def describe(tx: Tower, /, params: Any = None) -> str:
       >>> import optax, jaxdescent as jd
       >>> tx = jd.hypergradient(optax.adam, optax.sgd(0.1), tune={"learning_rate": 0.5, "b1": 0.9})
       >>> print(jd.describe(tx))
-      1: adam, learning_rate=0.5 (positive), b1=0.9 (unit_interval); one_step; reverse mode;
+      1: adam, learning_rate=0.5 (positive), b1=0.9 (unit_interval); one_step; fused, reverse mode;
          carries grads
       2: a transformation that is no tower
     """
@@ -259,7 +259,8 @@ def describe(tx: Tower, /, params: Any = None) -> str:
         inputs, mode, how = method.summary(
             level.factory, level.starts, params, level.extra_args, level.method
         )
-        held = [*(["grads"] if inputs.grads is not None else []), *(["params"] if inputs.params is not None else []), *inputs.extra_args]
+        kept = [name for name in ("grads", "params") if getattr(inputs, name) is not None]
+        held = [*kept, *inputs.extra_args]
         starts = ", ".join(f"{name}={_show(start)}" for name, start in level.starts.items())
         lines.append(
             f"{len(lines) + 1}: {building.label(level.factory)}, {starts}; "

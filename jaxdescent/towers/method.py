@@ -38,6 +38,35 @@ class Summary(NamedTuple):
     method: str
 
 
+class NotFusedError(ValueError):
+    """An update that the fused method does not cover."""
+
+
+def resolve(
+    factory: building.Factory,
+    starts: Mapping[str, Any],
+    extra_args: Mapping[str, Any] | None,
+    method: str,
+) -> str:
+    """The method for a factory, as far as it can be told before there are parameters.
+
+    An "auto" stays open where the factory is written for particular parameters; it is
+    resolved in the same way for those.
+
+    Raises:
+      ValueError: the method is "fused", and the update does not allow it.
+    """
+    if method == "general":
+        return method
+    try:
+        found = summary(factory, starts, None, extra_args, method).method
+    except NotFusedError:
+        raise
+    except Exception:  # `init` tries again with the real parameters
+        return method
+    return method if found == "fused" else "general"
+
+
 def summary(
     factory: building.Factory,
     starts: Mapping[str, Any],
@@ -76,14 +105,15 @@ def summary(
         found = fused.from_state(trace)
         kept = {name: getattr(inputs, name) for name in ("grads", "params") if found.reads(name)}
         nothing = {"grads": None, "params": None}
-        return Summary(Outcome(**{**carried._asdict(), **nothing, **kept}), mode, "fused")
+        outcome: Any = {**carried._asdict(), **nothing, **kept}
+        return Summary(Outcome(**outcome), mode, "fused")
     except NotElementwiseError:
         pass
     try:
         fused.from_inputs(trace)
     except NotElementwiseError as error:
         if method == "fused":
-            raise ValueError(
+            raise NotFusedError(
                 f"method must be 'general' or 'auto' for {building.label(factory)} with these "
                 f"parameters and hyperparameters, got 'fused': it uses {error}"
             ) from None

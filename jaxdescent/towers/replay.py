@@ -70,7 +70,9 @@ def present_inputs(
         grads=grads if like is None else building.cast_like(grads, like),
         state=None,
         params=params if previous.params is None else building.cast_like(params, previous.params),
-        extra_args={n: building.cast_like(extra_args[n], x) for n, x in previous.extra_args.items()},
+        extra_args={
+            n: building.cast_like(extra_args[n], x) for n, x in previous.extra_args.items()
+        },
     )
 
 
@@ -156,13 +158,16 @@ class Recall(NamedTuple):
         state = where(usable, state, self.previous.state)
         values = fused.values(self.parts, today._replace(state=None), state)
         leaves = fused.updates_of(self.parts, values)
-        updates = building.cast_like(jax.tree.unflatten(jax.tree.structure(updates), leaves), updates)
+        updates = building.cast_like(
+            jax.tree.unflatten(jax.tree.structure(updates), leaves), updates
+        )
         held = {
             name: getattr(today, name) if getattr(self.previous, name) is not None else None
             for name in ("grads", "params")
         }
         zeros = jax.tree.map(jnp.zeros_like, self.previous.grads)
-        previous = Outcome(**{**today._asdict(), **held, "state": state})
+        carried: Any = {**today._asdict(), **held, "state": state}
+        previous = Outcome(**carried)
         return Step(updates, previous, self.previous._replace(state=state, grads=zeros))
 
 

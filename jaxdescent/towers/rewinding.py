@@ -31,7 +31,7 @@ class Rewind(NamedTuple):
 
     def inverse_slope(self, numbers: Sequence[jax.Array]) -> jax.Array:
         """The number 1 / a."""
-        zero = jnp.zeros((), self.leaf.program.outvars[0].aval.dtype)
+        zero = jnp.zeros((), self.leaf.dtype)
         given = [numbers[i] for i in self.leaf.numbers]
         others = [zero] * (len(self.leaf.arrays) - 1)
         of_itself = lambda s: self.leaf.update(given, [s, *others], ())
@@ -44,7 +44,9 @@ class Rewind(NamedTuple):
     ) -> jax.Array:
         """The value before the update at some coordinates."""
         zero = jnp.zeros_like(after)
-        added = self.leaf.update([numbers[i] for i in self.leaf.numbers], [zero, *others], zero.shape)
+        added = self.leaf.update(
+            [numbers[i] for i in self.leaf.numbers], [zero, *others], zero.shape
+        )
         return (after - added) * inverse_slope
 
 
@@ -71,7 +73,7 @@ def rewind(leaf: Leaf, itself: int, after: int) -> Rewind:
     return Rewind(leaf._replace(program=program, arrays=places), after)
 
 
-def _check_affine(program: core.Jaxpr, source: core.Var) -> None:
+def _check_affine(program: Any, source: core.Var) -> None:
     """Raises unless the slope of the program in `source` is made of numbers alone."""
     reached = {source}
     for eqn in program.eqns:

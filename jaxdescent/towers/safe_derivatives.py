@@ -21,9 +21,7 @@ from jaxdescent.towers import dataflow
 _SINGULAR = ("sqrt", "rsqrt", "cbrt", "pow", "integer_pow", "div", "log", "log1p")
 
 
-def evaluate(
-    jaxpr: core.ClosedJaxpr, *args: jax.Array, by_reciprocals: bool = False
-) -> list[Any]:
+def evaluate(jaxpr: core.ClosedJaxpr, *args: jax.Array, by_reciprocals: bool = False) -> list[Any]:
     """The outputs of a jaxpr at `args`, one array for each of its inputs.
 
     Slopes inside `scan` and `while` are left as they are. With `by_reciprocals` x / y is
@@ -56,7 +54,9 @@ def _apply(eqn: core.JaxprEqn, args: list[Any], by_reciprocals: bool) -> Sequenc
         return [_with_safe_slope(eqn)(*args)]
     if name == "cond":
         index, *operands = args
-        return jax.lax.switch(index, [partial(inside, b) for b in eqn.params["branches"]], *operands)
+        return jax.lax.switch(
+            index, [partial(inside, b) for b in eqn.params["branches"]], *operands
+        )
     if (inner := dataflow.called(eqn)) is not None:
         return inside(inner, *args)
     return dataflow.bind(eqn, args)
