@@ -67,21 +67,34 @@ def _at_once(terms: Terms, *arrays: jax.Array) -> Sums:
     )
 
 
+def _block_of(size: int) -> int:
+    """How many coordinates a block of a buffer has; if possible, nothing remains.
+
+    XLA copies a donated buffer of which a remainder is sliced off.
+    """
+    least = max(1, _BLOCK // 4)
+    for count in range(-(-size // _BLOCK), size // least + 1):
+        if size % count == 0:
+            return size // count
+    return _BLOCK
+
+
 def _by_blocks(terms: Terms, *arrays: jax.Array) -> Sums:
     flat = [jnp.ravel(array) for array in arrays]
-    end = flat[0].size // _BLOCK * _BLOCK
-    block_at = lambda start: [jax.lax.dynamic_slice(x, (start,), (_BLOCK,)) for x in flat]
+    block = _block_of(flat[0].size)
+    end = flat[0].size // block * block
+    block_at = lambda start: [jax.lax.dynamic_slice(x, (start,), (block,)) for x in flat]
     once = dataflow.deduplicated(jax.make_jaxpr(terms)(*block_at(0)))
 
     def round_of(finite_only: jax.Array) -> list[jax.Array]:
         def add(i: Any, accumulators: list[jax.Array]) -> list[jax.Array]:
-            kinds = core.jaxpr_as_fun(once)(*block_at(i * _BLOCK))
+            kinds = core.jaxpr_as_fun(once)(*block_at(i * block))
             left_in = [jnp.isfinite(term) | ~finite_only for term in kinds]
             rows = zip(accumulators, left_in, kinds, strict=True)
             return [total + jnp.where(fine, term, 0) for total, fine, term in rows]
 
-        start = [jnp.zeros(_BLOCK, aval.dtype) for aval in once.out_avals]
-        return [jnp.sum(x) for x in jax.lax.fori_loop(0, end // _BLOCK, add, start)]
+        start = [jnp.zeros(block, aval.dtype) for aval in once.out_avals]
+        return [jnp.sum(x) for x in jax.lax.fori_loop(0, end // block, add, start)]
 
     def again(carry: Any) -> jax.Array:
         rounds, totals = carry
@@ -90,6 +103,8 @@ def _by_blocks(terms: Terms, *arrays: jax.Array) -> Sums:
     nothing = [jnp.zeros((), aval.dtype) for aval in once.out_avals]
     one_more = lambda carry: (carry[0] + 1, round_of(carry[0] == 1))
     rounds, totals = jax.lax.while_loop(again, one_more, (0, nothing))
+    if end == flat[0].size:
+        return Sums(totals, rounds == 1)
     rest = _at_once(terms, *(x[end:] for x in flat))
     together = [total + extra for total, extra in zip(totals, rest.totals, strict=True)]
     return Sums(together, (rounds == 1) & rest.whole)
