@@ -118,8 +118,21 @@ def from_state(trace: Trace) -> Fused:
     }
     if any(i in before for each in rewinds.values() for i in each.leaf.arrays[1:]):
         raise NotElementwiseError("a state that depends on another one")
+    _check_spaces(trace, parts, {n for each in rewinds.values() for n in each.leaf.numbers})
     parts = parts._replace(leaves=parts.leaves[: len(updates)])
     return Fused(jaxpr, inputs, updates, parts, rewinds)
+
+
+def _check_spaces(trace: Trace, parts: Elementwise, numbers: set[int]) -> None:
+    """Raises unless whatever moves the slope of a moment does so less the smaller that is."""
+    kinds = [
+        type(node.space if isinstance(node, spaces.PerLeaf) else node)
+        for _, node in sorted(trace.args[0].hyperparams.items())  # as its leaves are
+        for _ in jax.tree.leaves(node)
+    ]
+    for i, kind in enumerate(kinds):
+        if kind not in (spaces.UnitInterval, spaces.Positive) and parts.moved[i] & numbers:
+            raise NotElementwiseError(f"a moment that {kind.__name__} may make forget everything")
 
 
 # fmt: off

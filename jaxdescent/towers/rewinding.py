@@ -4,8 +4,9 @@ A moving average is affine in its last value, with one number for all coordinate
 
     s_t = a s_{t-1} + b_t(g_{t-1})      so      s_{t-1} = (s_t - b_t) / a.
 
-Rounding in s_t is divided by a. Where a is so small that nothing of s_{t-1} is left in s_t,
-it counts as zero, which changes a s_{t-1} by less than rounding does.
+Rounding in s_t is divided by a. That is no more than rounding again as long as s_{t-1} is
+only used times a: in the update it is, and in the derivative by a's logarithm or logit, not
+by a itself. Where a is so small that nothing of s_{t-1} is left, it counts as zero.
 """
 
 from collections.abc import Sequence

@@ -273,7 +273,7 @@ fused, reverse mode;
 fused, reverse mode;
    carries grads
 3: doubling, learning_rate=-0.001 (unconstrained), bound=0.25 (positive); one_step; \
-fused, forward mode;
+general, forward mode;
    carries grads
 4: a transformation that is no tower"""
     assert jd.describe(bottom) == jd.describe(bottom, single(PARAMS)) == described

@@ -62,16 +62,27 @@ def small_blocks(monkeypatch):
     monkeypatch.setattr(blocks, "_BLOCK", 5)
 
 
+# Differentiated like others in the list.
+ONLY_DESCRIBED = ("momentum, rate", "nesterov, rate", "adam, rate and eps", "adamw, rate")
+
+
 @pytest.mark.parametrize("name", COVERED)
-def test_the_methods_agree_along_a_trajectory(name, small_blocks):
+def test_no_more_is_carried_than_the_derivative_reads(name):
     factory, tune, carried = COVERED[name]
+    described = jd.describe(tower(factory, tune, "fused"))
+    assert f"fused, reverse mode;\n   carries {carried}\n" in described
+    assert jd.describe(tower(factory, tune, "auto")) == described
+    assert "general, reverse mode;" in jd.describe(tower(factory, tune, "general"))
+
+
+@pytest.mark.parametrize("name", [name for name in COVERED if name not in ONLY_DESCRIBED])
+def test_the_methods_agree_along_a_trajectory(name, small_blocks):
+    factory, tune, _ = COVERED[name]
     with jax.enable_x64(True):
         params = problems.parameters(jnp.float64)
         inputs = problems.batches(40, jnp.float64, dead_inputs=True)
         inputs = inputs.at[20].set(jnp.nan)
         both = {m: tower(factory, tune, m) for m in ("general", "fused")}
-        assert f"fused, reverse mode;\n   carries {carried}\n" in jd.describe(both["fused"])
-        assert "general, reverse mode;" in jd.describe(both["general"])
         (_, state, path, learned), (_, other, expected, expected_learned) = (
             problems.train(tx, params, inputs) for tx in (both["fused"], both["general"])
         )
@@ -146,19 +157,20 @@ def test_terms_that_are_not_finite_are_left_out_block_by_block(small_blocks):
     assert (int(final(states).masked), int(final(clean_states).masked)) == (1, 0)
 
 
-@pytest.mark.parametrize("beta", [1e-30, 1e-9, 1e-3])
-def test_a_beta_near_zero_costs_precision_and_nothing_else(beta):
-    # Rewinding divides the rounding of a moment by beta, and counts the moment as zero once
-    # nothing of it is left; the coordinate's slope has beta as a factor.
-    tune = {**RATE, "b1": beta}
+@pytest.mark.parametrize(
+    "start", [1e-30, 1e-9, 1e-3, jd.unconstrained(0.0), jd.unconstrained(1e-6)], ids=str
+)
+def test_a_beta_near_zero_costs_nothing(start):
+    # Rewinding divides the rounding of a moment by beta. In the logit's slope beta is a factor
+    # again; in its own slope it is not, and there the moments before the update are held.
+    hyper = optax.sgd(1e-4)
     with jax.enable_x64(True):
-        start, grads = jnp.asarray(START), jnp.asarray(GRADS)
-        hyper = optax.sgd(1e-2)
+        grads = jnp.asarray(GRADS)
         (path, states), (expected, expected_states) = (
-            run(tower(optax.adam, tune, m, hyper), start, grads) for m in ("fused", "general")
+            run(tower(optax.adam, {**RATE, "b1": start}, m, hyper), jnp.asarray(START), grads)
+            for m in ("fused", "general")
         )
-        assert_close(path, expected, 1e-12)
-        assert_close(states.hyperparams, expected_states.hyperparams, 1e-12)
+        assert_close((path, states.hyperparams), (expected, expected_states.hyperparams))
     assert int(final(states).masked) == 0
 
 
@@ -214,6 +226,7 @@ def of_height(height):
 PROGRAMS = {
     "adam": lambda: optax.adam(1e-2),
     "rate": lambda: tower(optax.adam, RATE, "auto"),
+    "lion": lambda: tower(optax.lion, RATE, "auto"),
     "height 1": lambda: of_height(1),
     "height 2": lambda: of_height(2),
     "height 3": lambda: of_height(3),
@@ -239,7 +252,7 @@ def buffers(bytes_):
 
 
 def test_no_held_buffer_is_copied(programs):
-    assert {name: large(p, "copy") for name, p in programs.items() if name != "adam"} == {
+    assert {name: large(p, "copy") for name, p in programs.items() if name[0] in "hr"} == {
         "rate": 0,
         "height 1": 0,
         "height 2": 0,
@@ -252,9 +265,9 @@ def test_the_rate_alone_costs_no_buffer_and_the_betas_one(programs):
     extra = {n: buffers(p.memory_analysis().temp_size_in_bytes) for n, p in programs.items()}
     assert held["rate"] - held["adam"] < 0.01
     assert 1 <= held["height 1"] - held["adam"] < 1.01
-    for name in ("rate", "height 1"):
-        # A block for each hyperparameter is much beside parameters as few as these.
-        assert extra[name] - extra["adam"] < 1 + 8 * buffers(4 * blocks._BLOCK)
+    for name in ("rate", "lion", "height 1"):
+        # A quarter is for the blocks, which are not small beside parameters as few as these.
+        assert extra[name] - extra["adam"] < 1.25
 
 
 @pytest.mark.parametrize("name", ["height 2", "height 3"])
