@@ -1,72 +1,67 @@
-"""What a tower's step costs beside the plain optimizer's: time, bytes, compile time.
+"""What a tower's step costs beside the plain optimizer's: time, bytes, operations, compile time.
 
     python -m experiments.benchmarks.towers
 
-All programs are compiled first and then timed in turns, so that a busy moment of the
-machine falls on all of them; the figures are medians of the ratios within a turn.
+All programs of a model are compiled first and then take turns, in alternating order, so
+that a busy moment of the machine falls on all of them. The figures are medians over the
+turns of the ratio to optax's own optimizer in the same turn: of the time on the clock, and of
+the processor time, which other programs disturb less. Bytes are over those of the parameters;
+an operation counts if it makes a buffer as large as the largest parameter.
 """
 
+import re
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from flax import nnx
 
 import jaxdescent as jd
+from experiments.models.transformer import Transformer, TransformerConfig
 from experiments.runner.report import table
 
-ROUNDS, STEPS = 30, 10
-BETAS = {"b1": 0.9, "b2": 0.999}
+TURNS = 15
+SECONDS_A_TURN = 0.04
 RATE = {"learning_rate": 1e-3}
-RATE_PER_LEAF = {"learning_rate": jd.per_leaf(1e-3)}
-# name: (layer sizes, batch size)
-MODELS = {
-    "784-128-10, batch 256": ((784, 128, 10), 256),
-    "512 x 6, batch 256": ((512,) * 7, 256),
-    "512 x 6, batch 2048": ((512,) * 7, 2048),
-}
+BETAS = {"b1": 0.9, "b2": 0.999}
+momentum = partial(optax.sgd, momentum=0.9)
 
 
-def tower(factory: Callable[..., Any], tune: dict[str, Any], height: int) -> Any:
+def tower(factory: Callable[..., Any], tune: dict[str, Any], height: int, method: str) -> Any:
     """A tower in which each level but the last learns the rate of the one below."""
     above: Any = optax.sgd(1e-5)
     for _ in range(height - 1):
         above = jd.hypergradient(optax.sgd, above, tune={"learning_rate": 1e-5})
-    return jd.hypergradient(factory, above, tune=tune)
+    return jd.hypergradient(factory, above, tune=tune, method=method)
 
 
-CONTESTANTS = {
-    "adam": lambda: optax.adam(1e-3),
-    "tower of adam, rate": lambda: tower(optax.adam, RATE, 1),
-    "tower of adam, rate per leaf": lambda: tower(optax.adam, RATE_PER_LEAF, 1),
-    "tower of adam, rate and betas": lambda: tower(optax.adam, RATE | BETAS, 1),
-    "... of height 2": lambda: tower(optax.adam, RATE | BETAS, 2),
-    "... of height 3": lambda: tower(optax.adam, RATE | BETAS, 3),
+# name: (what it is compared with, how it is made)
+CONTESTANTS: dict[str, tuple[str, Callable[[], Any]]] = {
+    "adam": ("adam", lambda: optax.adam(1e-3)),
+    "... rate": ("adam", lambda: tower(optax.adam, RATE, 1, "auto")),
+    "... rate and betas": ("adam", lambda: tower(optax.adam, RATE | BETAS, 1, "auto")),
+    "... of height 2": ("adam", lambda: tower(optax.adam, RATE | BETAS, 2, "auto")),
+    "... of height 3": ("adam", lambda: tower(optax.adam, RATE | BETAS, 3, "auto")),
+    "... general, rate and betas": ("adam", lambda: tower(optax.adam, RATE | BETAS, 1, "general")),
+    "momentum": ("momentum", lambda: momentum(1e-3)),
+    "... momentum's rate": ("momentum", lambda: tower(momentum, RATE, 1, "auto")),
 }
 
 
-class Compiled(NamedTuple):
-    """A training step, ready to be timed.
+class Model(NamedTuple):
+    """Parameters, and a loss of them."""
 
-    Attributes:
-      step: from `(params, state)` to the same.
-      carry: where it starts.
-      compile_seconds: tracing and compiling.
-      state_buffers: bytes of the optimizer's state over those of the parameters.
-      temporaries: XLA's temporary bytes over those of the parameters.
-    """
-
-    step: Callable[..., Any]
-    carry: Any
-    compile_seconds: float
-    state_buffers: float
-    temporaries: float
+    params: Any
+    loss: Callable[[Any], jax.Array]
 
 
-def _compile(tx: Any, sizes: tuple[int, ...], batch_size: int) -> Compiled:
+def perceptron(sizes: tuple[int, ...], batch_size: int) -> Model:
+    """A network of tanh units on random inputs."""
     keys = jax.random.split(jax.random.key(0), len(sizes))
     params = [
         {"w": jax.random.normal(key, (m, n)) / np.sqrt(m), "b": jnp.zeros(n)}
@@ -82,56 +77,155 @@ def _compile(tx: Any, sizes: tuple[int, ...], batch_size: int) -> Compiled:
         logits = x @ params[-1]["w"] + params[-1]["b"]
         return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
+    return Model(params, loss)
+
+
+def transformer(size: str, batch_size: int) -> Model:
+    """A transformer on random tokens."""
+    config = TransformerConfig.of_size(size, vocabulary=65)
+    graph, params, rest = nnx.split(Transformer(config, rngs=nnx.Rngs(0)), nnx.Param, ...)
+    shape = (batch_size, config.context + 1)
+    tokens = jax.random.randint(jax.random.key(1), shape, 0, 65)
+
+    def loss(params: Any) -> jax.Array:
+        logits = nnx.merge(graph, params, rest)(tokens[:, :-1])
+        return optax.softmax_cross_entropy_with_integer_labels(logits, tokens[:, 1:]).mean()
+
+    return Model(nnx.to_pure_dict(params), loss)
+
+
+MODELS: dict[str, Callable[[], Model]] = {
+    "784-128-10, batch 256": lambda: perceptron((784, 128, 10), 256),
+    "512 x 6, batch 256": lambda: perceptron((512,) * 7, 256),
+    "512 x 6, batch 2048": lambda: perceptron((512,) * 7, 2048),
+    "transformer of 0.1M, batch 32": lambda: transformer("0.1M", 32),
+}
+
+
+class Compiled(NamedTuple):
+    """A training step, ready to be timed.
+
+    Attributes:
+      step: from `(params, state)` to the same.
+      carry: where it starts.
+      compile_seconds: tracing and compiling.
+      state: bytes of the optimizer's state over those of the parameters.
+      temporaries: XLA's temporary bytes over those of the parameters.
+      operations: instructions that make a buffer as large as the largest parameter.
+    """
+
+    step: Callable[..., Any]
+    carry: Any
+    compile_seconds: float
+    state: float
+    temporaries: float
+    operations: int
+
+
+def compiled_step(tx: Any, model: Model) -> Compiled:
+    """Compiles a training step."""
+
     def step(params: Any, state: Any) -> Any:
-        updates, state = tx.update(jax.grad(loss)(params), state, params)
+        updates, state = tx.update(jax.grad(model.loss)(params), state, params)
         return optax.apply_updates(params, updates), state
 
-    carry = params, tx.init(params)
+    params = jax.tree.map(jnp.copy, model.params)
+    carry = params, jax.jit(tx.init)(params)
     began = time.perf_counter()
     compiled = jax.jit(step, donate_argnums=(0, 1)).lower(*carry).compile()
     seconds = time.perf_counter() - began
-    size_of = lambda tree: sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
     memory: Any = compiled.memory_analysis()
-    temporaries = memory.temp_size_in_bytes
-    of_params = size_of(params)
+    size = _bytes(params)
+    largest = max(leaf.size for leaf in jax.tree.leaves(params))
     return Compiled(
-        compiled, carry, seconds, size_of(carry[1]) / of_params, temporaries / of_params
+        compiled,
+        carry,
+        seconds,
+        _bytes(carry[1]) / size,
+        memory.temp_size_in_bytes / size,
+        large_operations(str(compiled.as_text()), largest),
     )
 
 
-def _time(contestants: list[Compiled]) -> np.ndarray:
-    """Seconds for `STEPS` steps, f64[rounds, contestants]."""
-    carries = [contestant.carry for contestant in contestants]
-    seconds = np.zeros((ROUNDS + 1, len(contestants)))
-    for turn in range(ROUNDS + 1):
-        for i, contestant in enumerate(contestants):
-            began = time.perf_counter()
-            for _ in range(STEPS):
-                carries[i] = contestant.step(*carries[i])
-            jax.block_until_ready(carries[i])
-            seconds[turn, i] = time.perf_counter() - began
-    return seconds[1:]  # the first turn warms up
+def _bytes(tree: Any) -> int:
+    return sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
+
+
+def large_operations(hlo: str, size: int) -> int:
+    """How many instructions of a program's entry make a float array of at least `size`."""
+    entry = hlo[hlo.index("\nENTRY") :]
+    made = re.findall(r"= f32\[([\d,]+)\]\S* (?!parameter|bitcast|get-tuple)\w", entry)
+    return sum(int(np.prod([int(n) for n in shape.split(",")])) >= size for shape in made)
+
+
+def measured(contestants: dict[str, Compiled]) -> dict[str, np.ndarray]:
+    """Seconds on the clock and of the processor for a step, f64[turns, 2] by name."""
+    carries = {name: each.carry for name, each in contestants.items()}
+
+    def run(name: str, steps: int) -> tuple[float, float]:
+        began, worked = time.perf_counter(), time.process_time()
+        for _ in range(steps):
+            carries[name] = contestants[name].step(*carries[name])
+        jax.block_until_ready(carries[name])
+        return (time.perf_counter() - began) / steps, (time.process_time() - worked) / steps
+
+    names = list(contestants)
+    for name in names:
+        run(name, 2)
+    steps = max(1, round(SECONDS_A_TURN / run(names[0], 3)[0]))
+    rows: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
+    for turn in range(TURNS):
+        for name in names if turn % 2 else reversed(names):
+            rows[name].append(run(name, steps))
+    return {name: np.array(row) for name, row in rows.items()}
+
+
+def memory_floor(params: Any, seconds: float, buffers: int) -> str:
+    """How a step's extra seconds compare with the bytes that it must move, on a GPU."""
+    x = jnp.zeros(2**27)
+    copy = jax.jit(lambda x: x + 1)
+    jax.block_until_ready(copy(x))
+    began = time.perf_counter()
+    for _ in range(10):
+        x = copy(x)
+    jax.block_until_ready(x)
+    bandwidth = 2 * 10 * x.nbytes / (time.perf_counter() - began)
+    floor = buffers * _bytes(params) / bandwidth
+    return f"extra time over the memory floor of {floor * 1e6:.0f} us: {seconds / floor:.2f}"
 
 
 def main() -> None:
     """Prints a table for each model."""
-    print(f"{jax.devices()[0].device_kind}; medians of {ROUNDS} turns of {STEPS} steps")
-    for name, (sizes, batch_size) in MODELS.items():
-        compiled = [_compile(make(), sizes, batch_size) for make in CONTESTANTS.values()]
-        seconds = _time(compiled)
-        ratios = np.median(seconds / seconds[:, :1], axis=0)
-        rows = [
-            (
-                label,
-                f"{ratio:.2f}",
-                f"{each.state_buffers:.2f}",
-                f"{each.temporaries:.1f}",
-                f"{each.compile_seconds / compiled[0].compile_seconds:.1f}",
+    kind = jax.devices()[0].device_kind
+    print(f"{kind}; medians of the ratios within {TURNS} turns")
+    for label, make in MODELS.items():
+        model = make()
+        contestants = {n: compiled_step(new(), model) for n, (_, new) in CONTESTANTS.items()}
+        seconds = measured(contestants)
+        rows = []
+        for name, each in contestants.items():
+            base = CONTESTANTS[name][0]
+            ratio = np.median(seconds[name] / seconds[base], axis=0)
+            rows.append(
+                (
+                    name,
+                    f"{1e3 * np.median(seconds[name][:, 0]):.2f}",
+                    f"{ratio[0]:.2f}",
+                    f"{ratio[1]:.2f}",
+                    f"{each.state:.2f}",
+                    f"{each.temporaries:.2f}",
+                    f"{each.operations}",
+                    f"{each.compile_seconds:.2f}",
+                )
             )
-            for label, ratio, each in zip(CONTESTANTS, ratios, compiled, strict=True)
-        ]
-        columns = (name, "time / adam", "state / params", "temp / params", "compile / adam")
-        print(f"\n{table(columns, rows)}")
+        columns = (label, "ms", "time", "cpu", "state", "temp", "large ops", "compile s")
+        print(f"\n{table(columns, rows)}", flush=True)
+        if jax.default_backend() == "gpu":
+            extra = {
+                n: float(np.median(s[:, 0] - seconds["adam"][:, 0])) for n, s in seconds.items()
+            }
+            # Read the gradient, the last one and both moments; store the gradient.
+            print(memory_floor(model.params, extra["... rate and betas"], 6))
 
 
 if __name__ == "__main__":

@@ -76,11 +76,16 @@ def contract(
         if mode is Mode.ANY:
             fine = all_finite(by_reverse) | ~armed
             found = unless(by_terms)(fine, found, hyperparams, inputs, cotangent)
+    return settled(found, armed), state
+
+
+def settled(found: Contraction, armed: jax.Array) -> Contraction:
+    """A contraction that is finite, and zero where there was nothing to differentiate."""
     zero = ~armed | ~all_finite(found.hypergradient)  # a sum of finite terms may overflow
     hypergradient = jax.tree.map(
         lambda leaf: jnp.where(zero, jnp.zeros_like(leaf), leaf), found.hypergradient
     )
-    return Contraction(hypergradient, armed & (found.masked | zero)), state
+    return Contraction(hypergradient, armed & (found.masked | zero))
 
 
 def _by_terms(

@@ -6,7 +6,7 @@ walk the jaxpr from the outputs back to the inputs. Loops count as reading all t
 they are given; that can only say "read" too often.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -61,6 +61,100 @@ def called(eqn: core.JaxprEqn) -> core.ClosedJaxpr | None:
         return None
     inner = eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
     return core.ClosedJaxpr(inner, ()) if isinstance(inner, core.Jaxpr) else inner
+
+
+def inlined(jaxpr: core.ClosedJaxpr) -> core.ClosedJaxpr:
+    """The same function without inner calls, so that each variable is defined once.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> jaxpr = jax.make_jaxpr(lambda x: jnp.where(x > 0, x, 0))(1.0)
+      >>> holds(jaxpr, "jit"), holds(inlined(jaxpr), "jit")
+      (True, False)
+    """
+
+    def run(*args: Any) -> list[Any]:
+        return _run(jaxpr.jaxpr, [*jaxpr.consts, *args])
+
+    return jax.make_jaxpr(run)(*jaxpr.in_avals)
+
+
+def _run(jaxpr: core.Jaxpr, args: Sequence[Any]) -> list[Any]:
+    values: dict[Any, Any] = dict(zip([*jaxpr.constvars, *jaxpr.invars], args, strict=True))
+    value_of = lambda atom: atom.val if isinstance(atom, core.Literal) else values[atom]
+    for eqn in jaxpr.eqns:
+        operands = [value_of(atom) for atom in eqn.invars]
+        if (inner := called(eqn)) is not None:
+            results = _run(inner.jaxpr, [*inner.consts, *operands])
+        else:
+            results = bind(eqn, operands)
+        values.update(zip(eqn.outvars, results, strict=True))
+    return [value_of(atom) for atom in jaxpr.outvars]
+
+
+def bind(eqn: core.JaxprEqn, operands: Sequence[Any]) -> Sequence[Any]:
+    """The results of an equation at other operands."""
+    with eqn.ctx.manager:
+        results = eqn.primitive.bind(*operands, **eqn.primitive.get_bind_params(eqn.params))
+    return results if eqn.primitive.multiple_results else [results]
+
+
+def cut(jaxpr: core.Jaxpr, outputs: Sequence[Any], given: Callable[[Any], bool]) -> core.Jaxpr:
+    """The part of a jaxpr without inner calls that leads to some of its atoms.
+
+    Args:
+      jaxpr: the whole.
+      outputs: atoms of it.
+      given: whether the value of a variable will be given, so that the walk back stops.
+
+    Returns:
+      A jaxpr from the variables at which the walk stopped to the outputs.
+    """
+    needed = dict.fromkeys(v for v in outputs if isinstance(v, core.Var))
+    eqns = []
+    for eqn in reversed(jaxpr.eqns):
+        if any(v in needed and not given(v) for v in eqn.outvars):
+            eqns.append(eqn)
+            needed.update(dict.fromkeys(v for v in eqn.invars if isinstance(v, core.Var)))
+    made = {v for eqn in eqns for v in eqn.outvars}
+    return jaxpr.replace(
+        constvars=[],
+        invars=[v for v in needed if given(v) or v not in made],
+        outvars=list(outputs),
+        eqns=eqns[::-1],
+    )
+
+
+def deduplicated(jaxpr: core.ClosedJaxpr) -> core.ClosedJaxpr:
+    """The same function with equal computations done once; XLA does not see them in a loop."""
+    flat = inlined(jaxpr)
+    first: dict[Any, Any] = {}
+    known: dict[Any, Any] = {}
+    rename = lambda atom: known.get(atom, atom) if isinstance(atom, core.Var) else atom
+    eqns = []
+    for eqn in flat.jaxpr.eqns:
+        operands = [rename(atom) for atom in eqn.invars]
+        key = (eqn.primitive, str(eqn.params), tuple(map(_identity, operands)))
+        if key in first and not eqn.effects:
+            known.update(zip(eqn.outvars, first[key], strict=True))
+        else:
+            first[key] = eqn.outvars
+            eqns.append(eqn.replace(invars=operands))
+    outputs = [rename(atom) for atom in flat.jaxpr.outvars]
+    return core.ClosedJaxpr(flat.jaxpr.replace(eqns=eqns, outvars=outputs), flat.consts)
+
+
+def _identity(atom: Any) -> Any:
+    return ("literal", str(atom.val), atom.aval) if isinstance(atom, core.Literal) else atom
+
+
+def reached(jaxpr: core.Jaxpr, source: Any) -> set[Any]:
+    """The variables of a jaxpr without inner calls that depend on one of them."""
+    found = {source}
+    for eqn in jaxpr.eqns:
+        if not found.isdisjoint(v for v in eqn.invars if isinstance(v, core.Var)):
+            found.update(eqn.outvars)
+    return found
 
 
 def holds(jaxpr: core.ClosedJaxpr, *primitives: str) -> bool:

@@ -28,6 +28,24 @@ class Inputs(NamedTuple):
     extra_args: dict[str, Any]
 
 
+class Outcome(NamedTuple):
+    """What differentiates an update after it was made.
+
+    Attributes:
+      hyperparams: the coordinates that were used.
+      grads: the gradient, or None if the derivative does not read it.
+      state: the inner optimizer's state after the update.
+      params: the parameters before the update, or None if the derivative does not read them.
+      extra_args: the extra arguments that the update read, by name.
+    """
+
+    hyperparams: dict[str, Any]
+    grads: Any
+    state: Any
+    params: Any
+    extra_args: dict[str, Any]
+
+
 class Update(NamedTuple):
     """An update as data: the factory and what it is called with.
 

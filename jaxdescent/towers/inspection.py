@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxdescent.towers import building, spaces, tracing
-from jaxdescent.towers.inputs import Update
+from jaxdescent.towers import building, method, spaces
+from jaxdescent.towers.inputs import Outcome, Update
 from jaxdescent.towers.tower import HypergradientState, Tower
 
 
@@ -185,6 +185,8 @@ def inner_state(tx: Tower, state: Any, /) -> Any:
             "use jax.vmap"
         )
     inputs = tower.previous
+    if isinstance(inputs, Outcome):
+        return inputs.state
     if inputs.params is None:  # not read, but some optimizers ask for them all the same
         inputs = inputs._replace(params=inputs.grads)
     _, replayed = Update(tx.factory, inputs, {}).run(inputs.hyperparams)
@@ -236,8 +238,8 @@ def describe(tx: Tower, /, params: Any = None) -> str:
 
     Returns:
       For each level the factory, the tuned names with their starts and spaces, the
-      signal, the mode of differentiation, and which inputs of the last update are
-      carried beside the inner state.
+      signal, the method and mode of differentiation, and which inputs of the last
+      update are carried beside the inner state.
 
     Raises:
       TypeError: `tx` is no tower.
@@ -246,7 +248,7 @@ def describe(tx: Tower, /, params: Any = None) -> str:
       >>> import optax, jaxdescent as jd
       >>> tx = jd.hypergradient(optax.adam, optax.sgd(0.1), tune={"learning_rate": 0.5, "b1": 0.9})
       >>> print(jd.describe(tx))
-      1: adam, learning_rate=0.5 (positive), b1=0.9 (unit_interval); one_step; reverse mode;
+      1: adam, learning_rate=0.5 (positive), b1=0.9 (unit_interval); one_step; fused, reverse mode;
          carries grads
       2: a transformation that is no tower
     """
@@ -254,13 +256,16 @@ def describe(tx: Tower, /, params: Any = None) -> str:
     lines = []
     level: Any = tx
     while isinstance(level, Tower):
-        inputs, mode = tracing.summary(level.factory, level.starts, params, level.extra_args)
-        held = ["grads", *(["params"] if inputs.params is not None else []), *inputs.extra_args]
+        inputs, mode, how = method.summary(
+            level.factory, level.starts, params, level.extra_args, level.method
+        )
+        kept = [name for name in ("grads", "params") if getattr(inputs, name) is not None]
+        held = [*kept, *inputs.extra_args]
         starts = ", ".join(f"{name}={_show(start)}" for name, start in level.starts.items())
         lines.append(
             f"{len(lines) + 1}: {building.label(level.factory)}, {starts}; "
             f"{_snake_case(type(level.signal).__name__)}; "
-            f"{mode.value} mode;\n   carries {', '.join(held)}"
+            f"{how}, {mode.value} mode;\n   carries {', '.join(held) or 'nothing'}"
         )
         level, params = level.hyper_optimizer, inputs.hyperparams
     return "\n".join([*lines, f"{len(lines) + 1}: a transformation that is no tower"])

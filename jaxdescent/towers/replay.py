@@ -5,7 +5,7 @@ and extra arguments if the update reads them. Today's parameters in place of the
 step's would give another state wherever they enter it: L2 before momentum, Prodigy.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -13,9 +13,13 @@ import jax.numpy as jnp
 from jax.extend import core
 
 from jaxdescent import validation
-from jaxdescent.towers import building, dataflow, safe_derivatives, tracing
-from jaxdescent.towers.contraction import Mode
-from jaxdescent.towers.inputs import Inputs, Update, starting_hyperparams
+from jaxdescent.towers import building, dataflow, fused, method, safe_derivatives, tracing
+from jaxdescent.towers.conditional import unless
+from jaxdescent.towers.contraction import Contraction, contract
+from jaxdescent.towers.elementwise import NotElementwiseError
+from jaxdescent.towers.finite import all_finite
+from jaxdescent.towers.fused import Fused
+from jaxdescent.towers.inputs import Inputs, Outcome, Update, starting_hyperparams
 
 
 def empty_inputs(
@@ -23,16 +27,17 @@ def empty_inputs(
     starts: Mapping[str, Any],
     params: Any,
     extra_args: Mapping[str, Any] | None,
-) -> Inputs:
-    """The inputs before the first update: the inner optimizer's first state, and zeros."""
+    how: str,
+) -> Inputs | Outcome:
+    """What is carried before the first update: the inner optimizer's first state, and zeros."""
     # optax.tree.map_params asks for the state of a placeholder without leaves.
     shapes = params if jax.tree.leaves(params) else None
-    held, _ = tracing.summary(factory, starts, shapes, extra_args)
+    held = method.summary(factory, starts, shapes, extra_args, how).carried
     hyperparams = starting_hyperparams(starts, params)
     zeros = lambda tree: jax.tree.map(jnp.zeros_like, tree)
-    return Inputs(
+    return type(held)(
         hyperparams=hyperparams,
-        grads=zeros(params),
+        grads=None if held.grads is None else zeros(params),
         state=building.build(factory, hyperparams).init(params),
         params=None if held.params is None else zeros(params),
         extra_args=zeros(held.extra_args),
@@ -40,15 +45,17 @@ def empty_inputs(
 
 
 def present_inputs(
-    previous: Inputs, grads: Any, params: Any, extra_args: Mapping[str, Any]
-) -> tuple[Any, Any, dict[str, Any]]:
-    """Today's gradient, parameters and extra arguments in the form in which they are carried.
+    previous: Inputs | Outcome, grads: Any, params: Any, extra_args: Mapping[str, Any]
+) -> Inputs:
+    """Today's inputs, in the form in which they are carried, without hyperparameters and state.
 
     Raises:
       ValueError: the gradients are not shaped like the parameters; the parameters or an
         extra argument that the update reads are missing.
     """
-    validation.shaped_like("the gradients", grads, previous.grads)
+    like = params if previous.grads is None else previous.grads
+    if like is not None:
+        validation.shaped_like("the gradients", grads, like)
     if previous.params is not None and params is None:
         raise ValueError("update(grads, state, params) needs params: this optimizer reads them")
     for name, last in previous.extra_args.items():
@@ -58,31 +65,128 @@ def present_inputs(
                 f"{name!r}"
             )
         validation.shaped_like(f"{name}=", extra_args[name], last, "its example in extra_args")
-    return (
-        building.cast_like(grads, previous.grads),
-        None if previous.params is None else building.cast_like(params, previous.params),
-        {n: building.cast_like(extra_args[n], x) for n, x in previous.extra_args.items()},
+    return Inputs(
+        hyperparams={},
+        grads=grads if like is None else building.cast_like(grads, like),
+        state=None,
+        params=params if previous.params is None else building.cast_like(params, previous.params),
+        extra_args={
+            n: building.cast_like(extra_args[n], x) for n, x in previous.extra_args.items()
+        },
     )
 
 
-class LastUpdate(NamedTuple):
-    """The last update as a function of its hyperparameters.
+class Step(NamedTuple):
+    """A step of the inner optimizer.
 
     Attributes:
-      run: from hyperparameters and `inputs` to `(updates, state)`, with safe derivatives.
-      inputs: all else that it is a function of.
-      mode: which modes of differentiation go through it.
+      updates: what it makes of today's gradient.
+      previous: what is carried from it.
+      skipped: what is carried if today's gradient is not used after all.
     """
 
-    run: Callable[[dict[str, Any], Any], tuple[Any, Any]]
-    inputs: Any
-    mode: Mode
+    updates: Any
+    previous: Any
+    skipped: Any
+
+
+class Replay(NamedTuple):
+    """The last update, from all its inputs.
+
+    Attributes:
+      previous: the inputs.
+      trace: the update.
+      parts: the update taken apart, or None if it is differentiated as a whole.
+    """
+
+    previous: Inputs
+    trace: tracing.Trace
+    parts: Fused | None
+
+    def contract(self, grads: Any, armed: jax.Array) -> tuple[Contraction, jax.Array]:
+        """The hypergradient, and bool[] whether `grads` is finite."""
+        hyperparams = self.previous.hyperparams
+        if self.parts is not None:
+            values = fused.values(self.parts, self.trace.args[0], None)
+            return _fused_contraction(self.parts, values, hyperparams, grads, armed)
+        given = (self.trace.jaxpr.consts, *self.trace.args)
+        mode = tracing.mode_of(self.trace.jaxpr)
+        found, _ = contract(self._run_safely, hyperparams, given, grads, armed, mode=mode)
+        return found, all_finite(grads)
+
+    def _run_safely(self, hyperparams: dict[str, Any], given: Any) -> tuple[Any, Any]:
+        consts, inputs, others = given
+        leaves = jax.tree.leaves((inputs._replace(hyperparams=hyperparams), others))
+        closed = core.ClosedJaxpr(self.trace.jaxpr.jaxpr, consts)
+        return self.trace.outputs.unflatten(safe_derivatives.evaluate(closed, *leaves))
+
+    def step(
+        self, tx: Any, today: Inputs, extra_args: Mapping[str, Any], armed: jax.Array, _: Any
+    ) -> Step:
+        """A step from the state that the last update left behind."""
+        state = where(armed, self.trace.run()[1], self.previous.state)
+        updates, _ = tx.update(today.grads, state, today.params, **extra_args)
+        held = today if self.previous.params is not None else today._replace(params=None)
+        zeros = jax.tree.map(jnp.zeros_like, self.previous.grads)
+        skipped = self.previous._replace(state=state, grads=zeros)
+        return Step(updates, held._replace(state=state), skipped)
+
+
+class Recall(NamedTuple):
+    """The last update, from the state after it.
+
+    Attributes:
+      previous: that state, and what else is needed.
+      parts: the update taken apart.
+    """
+
+    previous: Outcome
+    parts: Fused
+
+    def contract(self, grads: Any, armed: jax.Array) -> tuple[Contraction, jax.Array]:
+        """The hypergradient, and bool[] whether `grads` is finite."""
+        inputs = Inputs(**self.previous._asdict())._replace(state=None)
+        values = fused.values(self.parts, inputs, self.previous.state)
+        return _fused_contraction(self.parts, values, self.previous.hyperparams, grads, armed)
+
+    def step(
+        self, tx: Any, today: Inputs, extra_args: Mapping[str, Any], _: Any, usable: jax.Array
+    ) -> Step:
+        """A step from the present state."""
+        updates, state = tx.update(today.grads, self.previous.state, today.params, **extra_args)
+        # The updates once more, now from the state as it is stored: else XLA makes it twice.
+        state = where(usable, state, self.previous.state)
+        values = fused.values(self.parts, today._replace(state=None), state)
+        leaves = fused.updates_of(self.parts, values)
+        updates = building.cast_like(
+            jax.tree.unflatten(jax.tree.structure(updates), leaves), updates
+        )
+        held = {
+            name: getattr(today, name) if getattr(self.previous, name) is not None else None
+            for name in ("grads", "params")
+        }
+        zeros = jax.tree.map(jnp.zeros_like, self.previous.grads)
+        carried: Any = {**today._asdict(), **held, "state": state}
+        previous = Outcome(**carried)
+        return Step(updates, previous, self.previous._replace(state=state, grads=zeros))
+
+
+def _fused_contraction(
+    parts: Fused, values: Any, hyperparams: Any, grads: Any, armed: jax.Array
+) -> tuple[Contraction, jax.Array]:
+    found, whole = fused.contract(parts, values, hyperparams, grads, armed)
+    # No term is finite where the gradient is not, so that mostly nothing is left to check.
+    return found, unless(all_finite)(whole, jnp.ones((), bool), grads)
 
 
 def last_update(
-    factory: building.Factory, previous: Inputs, params: Any, extra_args: Mapping[str, Any]
-) -> LastUpdate:
-    """The last update, ready to be run again; what it does not read takes today's value.
+    factory: building.Factory,
+    previous: Inputs | Outcome,
+    today: Inputs,
+    extra_args: Mapping[str, Any],
+    how: str,
+) -> Replay | Recall:
+    """The last update, ready to be differentiated; what it does not read takes today's value.
 
     Raises:
       ValueError: the update reads an array that is not carried, or calls the model.
@@ -92,20 +196,25 @@ def last_update(
         for name, value in extra_args.items()
         if name not in previous.extra_args
     }
-    inputs = previous if previous.params is not None else previous._replace(params=params)
-    jaxpr, outputs, args = tracing.trace(Update(factory, inputs, others))
-    _, used = dataflow.reads(jaxpr, args)
+    kept = {name: x for name, x in previous._asdict().items() if x is not None}
+    trace = tracing.trace(Update(factory, today._replace(**kept), others))
+    _, used = dataflow.reads(trace.jaxpr, trace.args)
     for name, flags in used.items():
         if any(jax.tree.leaves(flags)):
             raise ValueError(
                 f"the factory's update reads the extra argument {name!r}, whose last value a "
                 f"replay needs; pass extra_args={{{name!r}: an example array}} to hypergradient"
             )
+    if isinstance(previous, Outcome):
+        return Recall(previous, fused.from_state(trace))
+    if how == "general":
+        return Replay(previous, trace, None)
+    try:
+        return Replay(previous, trace, fused.from_inputs(trace))
+    except NotElementwiseError:
+        return Replay(previous, trace, None)
 
-    def run(hyperparams: dict[str, Any], given: Any) -> tuple[Any, Any]:
-        consts, inputs, others = given
-        leaves = jax.tree.leaves((inputs._replace(hyperparams=hyperparams), others))
-        closed = core.ClosedJaxpr(jaxpr.jaxpr, consts)
-        return outputs.unflatten(safe_derivatives.evaluate(closed, *leaves))
 
-    return LastUpdate(run, (jaxpr.consts, *args), tracing.mode_of(jaxpr))
+def where(condition: jax.Array, yes: Any, no: Any) -> Any:
+    """The one tree or the other."""
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)

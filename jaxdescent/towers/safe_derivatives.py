@@ -21,10 +21,11 @@ from jaxdescent.towers import dataflow
 _SINGULAR = ("sqrt", "rsqrt", "cbrt", "pow", "integer_pow", "div", "log", "log1p")
 
 
-def evaluate(jaxpr: core.ClosedJaxpr, *args: jax.Array) -> list[Any]:
+def evaluate(jaxpr: core.ClosedJaxpr, *args: jax.Array, by_reciprocals: bool = False) -> list[Any]:
     """The outputs of a jaxpr at `args`, one array for each of its inputs.
 
-    Slopes inside `scan` and `while` are left as they are.
+    Slopes inside `scan` and `while` are left as they are. With `by_reciprocals` x / y is
+    computed as x (1 / y), which costs its derivatives no second division.
 
     Example:
       >>> jaxpr = jax.make_jaxpr(jnp.sqrt)(0.0)
@@ -39,24 +40,26 @@ def evaluate(jaxpr: core.ClosedJaxpr, *args: jax.Array) -> list[Any]:
     values.update(zip(jaxpr.jaxpr.constvars, jaxpr.consts, strict=True))
     values.update(zip(jaxpr.jaxpr.invars, args, strict=True))
     for eqn in jaxpr.jaxpr.eqns:
-        results = _apply(eqn, [value_of(atom) for atom in eqn.invars])
+        results = _apply(eqn, [value_of(atom) for atom in eqn.invars], by_reciprocals)
         values.update(zip(eqn.outvars, results, strict=True))
     return [value_of(atom) for atom in jaxpr.jaxpr.outvars]
 
 
-def _apply(eqn: core.JaxprEqn, args: list[Any]) -> Sequence[Any]:
+def _apply(eqn: core.JaxprEqn, args: list[Any], by_reciprocals: bool) -> Sequence[Any]:
     name = eqn.primitive.name
+    inside = partial(evaluate, by_reciprocals=by_reciprocals)
+    if name == "div" and by_reciprocals:
+        return [_times_reciprocal(*args)]
     if name in _SINGULAR:
         return [_with_safe_slope(eqn)(*args)]
     if name == "cond":
         index, *operands = args
-        branches = [partial(evaluate, branch) for branch in eqn.params["branches"]]
-        return jax.lax.switch(index, branches, *operands)
+        return jax.lax.switch(
+            index, [partial(inside, b) for b in eqn.params["branches"]], *operands
+        )
     if (inner := dataflow.called(eqn)) is not None:
-        return evaluate(inner, *args)
-    with eqn.ctx.manager:
-        results = eqn.primitive.bind(*args, **eqn.primitive.get_bind_params(eqn.params))
-    return results if eqn.primitive.multiple_results else [results]
+        return inside(inner, *args)
+    return dataflow.bind(eqn, args)
 
 
 def _with_safe_slope(eqn: core.JaxprEqn) -> Any:
@@ -75,8 +78,31 @@ def _with_safe_slope(eqn: core.JaxprEqn) -> Any:
                 continue
             of_one = lambda x, i=i: plain(*args[:i], x, *args[i + 1 :])
             _, slope = jax.jvp(of_one, (args[i],), (jnp.ones_like(args[i]),))
-            change += jnp.where(jnp.isfinite(slope), slope, jnp.zeros_like(slope)) * tangent
+            change += _finite_or_zero(slope) * tangent
         return value, change
 
     safe.defjvp(jvp, symbolic_zeros=True)
     return safe
+
+
+@jax.custom_jvp
+def _times_reciprocal(x: jax.Array, y: jax.Array) -> jax.Array:
+    return x * (1 / y)
+
+
+@partial(_times_reciprocal.defjvp, symbolic_zeros=True)
+def _times_reciprocal_jvp(args: Any, tangents: Any) -> tuple[Any, Any]:
+    x, y = args
+    dx, dy = tangents
+    slope = 1 / y
+    value = x * slope
+    change = jnp.zeros_like(value)
+    if not isinstance(dx, SymbolicZero):
+        change += _finite_or_zero(slope) * dx
+    if not isinstance(dy, SymbolicZero):
+        change -= _finite_or_zero(value * slope) * dy
+    return value, change
+
+
+def _finite_or_zero(slope: jax.Array) -> jax.Array:
+    return jnp.where(jnp.isfinite(slope), slope, jnp.zeros_like(slope))

@@ -10,10 +10,12 @@ with hyperparameters h, and V for the optimizer that trains h. At step t, with g
 So hyperparameters move from the top of the tower down and there is no second pass
 through the model. In the first step G = 0, and V steps all the same.
 
-Replay. The state lags by one step: it holds the *inputs* of the last update, and one
-evaluation of U at those inputs gives both dU/dh and the present s_t. The price is one
-buffer like the parameters (the last gradient), and a second one if U reads the
-parameters, for any number of hyperparameters and any height. `armed` says whether there
+What is carried for dU/dh, beside h and V's state, does not grow with the number of
+hyperparameters or the height. Fused, where U moves each coordinate on its own: the present
+s_t, and of the last inputs only what cannot be had from it, at most the gradient and, if U
+reads them, the parameters; nothing at all for the rate of Adam. General, for any other U: a
+replay. The state lags by one step, it holds all *inputs* of the last update, and one
+evaluation of U at those gives both dU/dh and the present s_t. `armed` says whether there
 is a last update: it is off at the start and after a batch that was skipped because its
 gradient was not finite, and then the held state is the present one.
 
@@ -31,9 +33,10 @@ import optax
 
 from jaxdescent import validation
 from jaxdescent.towers import building, replay, spaces, tracing
-from jaxdescent.towers.contraction import contract
 from jaxdescent.towers.finite import all_finite, stayed_finite
-from jaxdescent.towers.inputs import Inputs
+from jaxdescent.towers.inputs import Inputs, Outcome
+from jaxdescent.towers.method import METHODS, resolve
+from jaxdescent.towers.replay import where
 from jaxdescent.towers.signals import OneStep, one_step
 
 
@@ -44,7 +47,7 @@ class HypergradientState(NamedTuple):
       hyperparams: the hyperparameters, as coordinates in their spaces;
         `jd.hyperparameters` reads them (`optax.tree.get` finds each name twice).
       hyper_state: the state of the optimizer that trains them.
-      previous: the inputs of the last update.
+      previous: the last update, by its inputs or by the state after it.
       armed: bool[]; whether `previous` holds a full set of inputs. Where it does not,
         only its inner state counts, and that is the present one.
       skipped: int32[]; batches skipped because a number in them was not finite.
@@ -55,7 +58,7 @@ class HypergradientState(NamedTuple):
 
     hyperparams: dict[str, Any]
     hyper_state: Any
-    previous: Inputs
+    previous: Inputs | Outcome
     armed: jax.Array
     skipped: jax.Array
     masked: jax.Array
@@ -70,6 +73,7 @@ class Tower(optax.GradientTransformationExtraArgs):
     starts: dict[str, Any]
     signal: OneStep
     extra_args: Mapping[str, Any] | None
+    method: str
 
 
 def hypergradient(
@@ -80,6 +84,7 @@ def hypergradient(
     tune: Mapping[str, Any],
     signal: OneStep | None = None,
     extra_args: Mapping[str, Any] | None = None,
+    method: str = "auto",
 ) -> Tower:
     """An optimizer that learns its own hyperparameters while it trains.
 
@@ -99,6 +104,11 @@ def hypergradient(
         the factory's update may read, beside `value`, a scalar. Those it does read are
         carried from step to step and must be passed to every `update`; `{"value": None}`
         says that `value` never will be.
+      method: how the update is differentiated, and so what is carried from step to step.
+        "general" runs any update once more, at the gradient and state that it had. "fused"
+        takes updates that move each coordinate on its own, sums the hypergradient in one
+        pass over the buffers, and carries no more than it needs: nothing for the rate of
+        adam or momentum. "auto" is "fused" where that applies, else "general".
 
     Returns:
       A transformation. Its `update(grads, state, params, *, hyper_grads=None, **extra)`
@@ -113,7 +123,8 @@ def hypergradient(
       ValueError: a start out of range; an unknown name, or one that a partial has fixed;
         a factory that rejects its keywords, branches in Python on a tuned value, or
         calls the model itself (line searches do), which a replay cannot repeat; a
-        hyper-optimizer that does.
+        hyper-optimizer that does; an unknown method, or "fused" for an update that
+        mixes coordinates.
 
     Warns:
       UserWarning: a hyperparameter has no effect on the update that it takes part in
@@ -139,6 +150,8 @@ def hypergradient(
     starts = {name: spaces.start_of(name, start) for name, start in tune.items()}
     if signal is not None and not isinstance(signal, OneStep):
         raise TypeError(f"signal must be jd.one_step(), got {signal!r}")
+    if method not in METHODS:
+        raise ValueError(f"method must be one of {', '.join(map(repr, METHODS))}, got {method!r}")
     if not isinstance(hyper_optimizer, Tower):  # a tower has been checked
         tracing.check_hyper_optimizer(hyper_optimizer, starts)
     for name in tracing.check(factory, starts, extra_args):
@@ -148,8 +161,10 @@ def hypergradient(
             stacklevel=2,
         )
 
+    resolved = resolve(factory, starts, extra_args, method)
+
     def init(params: Any) -> HypergradientState:
-        previous = replay.empty_inputs(factory, starts, params, extra_args)
+        previous = replay.empty_inputs(factory, starts, params, extra_args, resolved)
         copied = lambda: jax.tree.map(jnp.copy, previous.hyperparams)
         zero = lambda dtype: jnp.zeros((), dtype)
         return HypergradientState(  # No two leaves share a buffer, so that it can be donated.
@@ -170,47 +185,47 @@ def hypergradient(
         hyper_grads: Any = None,
         **extra_args: Any,
     ) -> tuple[Any, HypergradientState]:
-        previous = state.previous
-        last = replay.last_update(factory, previous, params, extra_args)
-        grads, held_params, held_args = replay.present_inputs(previous, updates, params, extra_args)
+        previous, armed = state.previous, state.armed
+        today = replay.present_inputs(previous, updates, params, extra_args)
         if hyper_grads is not None:
-            validation.shaped_like("hyper_grads", hyper_grads, grads)
-        usable = all_finite((grads, held_args))
+            validation.shaped_like("hyper_grads", hyper_grads, today.grads)
+            hyper_grads = building.cast_like(hyper_grads, today.grads)
+        last = replay.last_update(factory, previous, today, extra_args, resolved)
+        found, finite = last.contract(today.grads if hyper_grads is None else hyper_grads, armed)
+        if hyper_grads is not None:
+            finite = all_finite(today.grads)
+        usable = finite & all_finite(today.extra_args)
 
-        found, replayed = contract(
-            last.run,
-            previous.hyperparams,
-            last.inputs,
-            grads if hyper_grads is None else building.cast_like(hyper_grads, grads),
-            state.armed,
-            mode=last.mode,
-        )
-        inner_state = _where(state.armed, replayed, previous.state)
         hyperparams, hyper_state, rejected = _move_hyperparams(
             hyper_optimizer, found.hypergradient, state, extra_args
         )
+        # The hypergradient is finite always. But XLA copies a donated buffer that a loop reads,
+        # unless what overwrites the buffer needs what the loop has found.
         tx = building.build(factory, hyperparams)
-        updates, _ = tx.update(grads, inner_state, params, **extra_args)
+        ready = armed & all_finite(found.hypergradient)
+        today = today._replace(hyperparams=hyperparams)
+        step = last.step(tx, today, extra_args, ready, usable)
 
         moved = HypergradientState(
             hyperparams=hyperparams,
             hyper_state=hyper_state,
-            previous=Inputs(hyperparams, grads, inner_state, held_params, held_args),
+            previous=step.previous,
             armed=jnp.ones((), bool),
             skipped=state.skipped,
             masked=jnp.where(found.masked, _increment(state.masked), state.masked),
             rejected=jnp.where(rejected, _increment(state.rejected), state.rejected),
         )
         skipped = state._replace(
-            previous=previous._replace(state=inner_state),
+            previous=step.skipped,
             armed=jnp.zeros((), bool),
             skipped=_increment(state.skipped),
         )
-        still = jax.tree.map(jnp.zeros_like, updates)
-        return _where(usable, updates, still), _where(usable, moved, skipped)
+        still = jax.tree.map(jnp.zeros_like, step.updates)
+        return where(usable, step.updates, still), where(usable, moved, skipped)
 
     tower = Tower(init, update)
     tower.factory, tower.hyper_optimizer, tower.starts = factory, hyper_optimizer, starts
+    tower.method = resolved
     tower.signal, tower.extra_args = signal or one_step(), extra_args
     return tower
 
@@ -230,12 +245,8 @@ def _move_hyperparams(
     hyperparams: Any = optax.apply_updates(state.hyperparams, changes)
     spoiled = ~all_finite(hyperparams) | ~stayed_finite(state.hyper_state, hyper_state)
     hyperparams = {name: spaces.clamp(node) for name, node in hyperparams.items()}
-    hyperparams = _where(spoiled, state.hyperparams, hyperparams)
-    return hyperparams, _where(spoiled, state.hyper_state, hyper_state), spoiled
-
-
-def _where(condition: jax.Array, yes: Any, no: Any) -> Any:
-    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)
+    hyperparams = where(spoiled, state.hyperparams, hyperparams)
+    return hyperparams, where(spoiled, state.hyper_state, hyper_state), spoiled
 
 
 def _increment(count: jax.Array) -> jax.Array:

@@ -5,7 +5,7 @@ on the shapes of the real ones.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -19,21 +19,39 @@ from jaxdescent.towers.inputs import (
     Inputs,
     Update,
     abstract,
-    dtype_of_hyperparams,
     examples_of,
     starting_hyperparams,
 )
 
 # What stands for the parameters before there are any.
-_STAND_IN = {"probe": jax.ShapeDtypeStruct((2, 2), jnp.float32)}
+STAND_IN = {"probe": jax.ShapeDtypeStruct((2, 2), jnp.float32)}
 
 
 class NotReplayableError(ValueError):
     """An update that cannot be run again on its last inputs, or not be traced at all."""
 
 
-def trace(update: Update) -> tuple[core.ClosedJaxpr, Any, tuple[Any, ...]]:
-    """The jaxpr of an update, the structure of its outputs, and the arguments for it."""
+class Trace(NamedTuple):
+    """An update on shapes or arrays.
+
+    Attributes:
+      jaxpr: the update.
+      outputs: the structure of what it returns, updates and state.
+      args: what the jaxpr is a function of: the inputs, and other arrays by name.
+    """
+
+    jaxpr: core.ClosedJaxpr
+    outputs: Any
+    args: tuple[Inputs, dict[str, Any]]
+
+    def run(self) -> tuple[Any, Any]:
+        """The updates and the new state, if the arguments are arrays."""
+        results = core.jaxpr_as_fun(self.jaxpr)(*jax.tree.leaves(self.args))
+        return self.outputs.unflatten(results)
+
+
+def trace(update: Update) -> Trace:
+    """The jaxpr of an update."""
     arrays = {n: x for n, x in update.others.items() if _is_arrays(x)}
     rest = {n: x for n, x in update.others.items() if n not in arrays}
 
@@ -43,7 +61,7 @@ def trace(update: Update) -> tuple[core.ClosedJaxpr, Any, tuple[Any, ...]]:
     args = (update.inputs, arrays)
     traced = lambda: jax.make_jaxpr(run, return_shape=True)(*args)
     jaxpr, shapes = _explaining(update.factory, traced)
-    return jaxpr, jax.tree.structure(shapes), args
+    return Trace(jaxpr, jax.tree.structure(shapes), args)
 
 
 def _is_arrays(tree: Any) -> bool:
@@ -96,7 +114,7 @@ _FUNCTIONS: tuple[Callable[[Any], dict[str, Any]], ...] = (
 )
 
 
-def _abstract_update(
+def abstract_update(
     factory: building.Factory, hyperparams: dict[str, Any], params: Any, examples: dict[str, Any]
 ) -> Update:
     """The update of a factory on shapes, with the extra arguments that it asks for."""
@@ -124,28 +142,6 @@ def _abstract_update(
     raise errors[0]
 
 
-def summary(
-    factory: building.Factory,
-    starts: Mapping[str, Any],
-    params: Any,
-    extra_args: Mapping[str, Any] | None,
-) -> tuple[Inputs, Mode]:
-    """The shapes of the inputs that are carried, and the modes of differentiation."""
-    params = _STAND_IN if params is None else params
-    hyperparams = starting_hyperparams(starts, params)
-    examples = examples_of(extra_args, dtype_of_hyperparams(params))
-    update = _abstract_update(factory, hyperparams, params, examples)
-    jaxpr, _, args = trace(update)
-    used, _ = dataflow.reads(jaxpr, args)
-    inputs = update.inputs
-    is_read = {name: any(jax.tree.leaves(flags)) for name, flags in used.extra_args.items()}
-    held = inputs._replace(
-        params=inputs.params if any(jax.tree.leaves(used.params)) else None,
-        extra_args={name: x for name, x in inputs.extra_args.items() if is_read[name]},
-    )
-    return held, mode_of(jaxpr)
-
-
 def mode_of(jaxpr: core.ClosedJaxpr) -> Mode:
     """Which modes of differentiation go through an update."""
     if dataflow.holds(jaxpr, "while"):
@@ -167,7 +163,7 @@ def check(
       TypeError: the factory returns no transformation.
     """
     examples = examples_of(extra_args)
-    hyperparams = starting_hyperparams(starts, _STAND_IN)
+    hyperparams = starting_hyperparams(starts, STAND_IN)
     values = {name: spaces.natural(coordinate) for name, coordinate in hyperparams.items()}
     one_leaf = {n: v["probe"] if isinstance(v, dict) else v for n, v in values.items()}
     try:
@@ -179,7 +175,7 @@ def check(
         ) from error
     validation.transformation("the factory's result", result)
     try:
-        update = _abstract_update(factory, hyperparams, _STAND_IN, examples)
+        update = abstract_update(factory, hyperparams, STAND_IN, examples)
         return _without_effect(update)
     except NotReplayableError:
         raise
@@ -195,9 +191,9 @@ def check_hyper_optimizer(
     Raises:
       ValueError: it does; there is no such function to give it.
     """
-    hyperparams = starting_hyperparams(starts, _STAND_IN)
+    hyperparams = starting_hyperparams(starts, STAND_IN)
     try:
-        _abstract_update(lambda: hyper_optimizer, {}, hyperparams, examples_of(None))
+        abstract_update(lambda: hyper_optimizer, {}, hyperparams, examples_of(None))
     except NotReplayableError:
         raise ValueError(
             "hyper_optimizer calls a loss function inside its update, as line searches do; "

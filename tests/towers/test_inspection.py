@@ -115,7 +115,8 @@ def test_setting_what_was_read_changes_nothing_but_rounding(make):
         _, state = steps(tx, single(PARAMS), tx.init(single(PARAMS)), GRADS[:3])
         again = jd.set_hyperparameters(state, *jd.hyperparameters(state))
     chex.assert_trees_all_equal_shapes_and_dtypes(again, state)
-    chex.assert_trees_all_close(again, state, rtol=1e-6)
+    # The logit of b2 = 0.99 is known to eps / (b2 (1 - b2)), which is 1.3e-6 of it.
+    chex.assert_trees_all_close(again, state, rtol=2e-6)
     assert [leaf.weak_type for leaf in jax.tree.leaves(again)] == [
         leaf.weak_type for leaf in jax.tree.leaves(state)
     ]
@@ -266,12 +267,13 @@ def test_describe_tells_what_each_level_is_made_of():
     bottom = jd.hypergradient(on_plateau, middle, tune=rates)
     described = """\
 1: on_plateau, learning_rate=0.1 (positive) per leaf, b1=0.123457 (unit_interval); one_step; \
-reverse mode;
+fused, reverse mode;
    carries grads, params, value
 2: sgd, learning_rate=0.001 (positive) per leaf, momentum=0.9 (unit_interval); one_step; \
-reverse mode;
+fused, reverse mode;
    carries grads
-3: doubling, learning_rate=-0.001 (unconstrained), bound=0.25 (positive); one_step; forward mode;
+3: doubling, learning_rate=-0.001 (unconstrained), bound=0.25 (positive); one_step; \
+general, forward mode;
    carries grads
 4: a transformation that is no tower"""
     assert jd.describe(bottom) == jd.describe(bottom, single(PARAMS)) == described

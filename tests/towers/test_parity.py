@@ -36,7 +36,7 @@ MOVE_AFTERWARDS = """\
         previous = previous._replace(hyperparams=state.hyperparams)
 """
 SKIP_THE_FIRST_MOVE = """\
-        hyperparams, hyper_state = _where(
+        hyperparams, hyper_state = where(
             state.armed, (hyperparams, hyper_state), (state.hyperparams, state.hyper_state)
         )
         tx = building.build(factory, hyperparams)

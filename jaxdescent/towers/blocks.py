@@ -1,0 +1,110 @@
+"""Sums of terms over all coordinates, without a buffer of terms.
+
+XLA's CPU backend makes a reduction to a scalar on one core without vector instructions,
+and stores what several reductions share. A loop over blocks that fit into the cache, with
+an accumulator as wide as the block, reads every buffer once and stores nothing. Only if
+the sums turn out not to be finite is there a second round, which leaves terms out. On other
+platforms the plain reductions are fused, and better.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.extend import core
+
+from jaxdescent.towers import dataflow
+from jaxdescent.towers.finite import all_finite, all_true
+
+Terms = Callable[..., list[jax.Array]]
+
+# Wide enough to hide what a turn of the loop costs, and small enough for the cache.
+_BLOCK = 16384
+
+
+class Sums(NamedTuple):
+    """Sums of finite terms.
+
+    Attributes:
+      totals: one number for each kind of term.
+      whole: bool[]; whether every term was finite, so that none was left out.
+    """
+
+    totals: list[jax.Array]
+    whole: jax.Array
+
+
+def sums(terms: Terms, *arrays: jax.Array) -> Sums:
+    """Sums of the finite terms over all coordinates.
+
+    Args:
+      terms: elementwise, from blocks of the arrays to blocks of one or more kinds of terms.
+      *arrays: of one shape.
+
+    Example:
+      >>> terms = lambda x, y: [x + y, x * y]
+      >>> found = sums(terms, jnp.array([1.0, 2.0]), jnp.array([3.0, jnp.inf]))
+      >>> [float(total) for total in found.totals], bool(found.whole)
+      ([4.0, 3.0], False)
+    """
+    if arrays[0].size < 2 * _BLOCK:
+        return _at_once(terms, *arrays)
+    return jax.lax.platform_dependent(
+        *arrays,
+        cpu=lambda *given: _by_blocks(terms, *given),
+        default=lambda *given: _at_once(terms, *given),
+    )
+
+
+def _at_once(terms: Terms, *arrays: jax.Array) -> Sums:
+    kinds = terms(*arrays)
+    finite = [jnp.isfinite(term) for term in kinds]
+    pairs = zip(finite, kinds, strict=True)
+    return Sums(
+        [jnp.sum(jnp.where(fine, term, 0)) for fine, term in pairs],
+        all_true([jnp.all(fine) for fine in finite]),
+    )
+
+
+def _block_of(size: int) -> int:
+    """How many coordinates a block of a buffer has; if possible, nothing remains.
+
+    XLA copies a donated buffer of which a remainder is sliced off.
+    """
+    least = max(1, _BLOCK // 4)
+    for count in range(-(-size // _BLOCK), size // least + 1):
+        if size % count == 0:
+            return size // count
+    return _BLOCK
+
+
+def _by_blocks(terms: Terms, *arrays: jax.Array) -> Sums:
+    flat = [jnp.ravel(array) for array in arrays]
+    block = _block_of(flat[0].size)
+    end = flat[0].size // block * block
+    block_at = lambda start: [jax.lax.dynamic_slice(x, (start,), (block,)) for x in flat]
+    once = dataflow.deduplicated(jax.make_jaxpr(terms)(*block_at(0)))
+
+    def round_of(finite_only: jax.Array) -> list[jax.Array]:
+        def add(i: Any, accumulators: list[jax.Array]) -> list[jax.Array]:
+            kinds = core.jaxpr_as_fun(once)(*block_at(i * block))
+            left_in = [jnp.isfinite(term) | ~finite_only for term in kinds]
+            rows = zip(accumulators, left_in, kinds, strict=True)
+            return [total + jnp.where(fine, term, 0) for total, fine, term in rows]
+
+        start = [jnp.zeros(block, aval.dtype) for aval in once.out_avals]
+        return [jnp.sum(x) for x in jax.lax.fori_loop(0, end // block, add, start)]
+
+    def again(carry: Any) -> jax.Array:
+        rounds, totals = carry
+        return (rounds == 0) | ((rounds == 1) & ~all_finite(totals))
+
+    nothing = [jnp.zeros((), aval.dtype) for aval in once.out_avals]
+    one_more = lambda carry: (carry[0] + 1, round_of(carry[0] == 1))
+    rounds, totals = jax.lax.while_loop(again, one_more, (0, nothing))
+    if end == flat[0].size:
+        return Sums(totals, rounds == 1)
+    rest = _at_once(terms, *(x[end:] for x in flat))
+    together = [total + extra for total, extra in zip(totals, rest.totals, strict=True)]
+    return Sums(together, (rounds == 1) & rest.whole)

@@ -1,0 +1,291 @@
+"""The hypergradient of an update that moves each coordinate on its own.
+
+With numbers a(h) and a function f of single coordinates (see `elementwise`),
+
+    G_j = sum_i g_i dU_i/dh_j = sum_i g_i (df/da)_i . da/dh_j,
+
+and each term needs the coordinate i of every buffer once: a sum that reads them all and
+writes nothing. Forward mode, since the da/dh_j are numbers; and as in the general path, a
+term that is not finite is left out and counted.
+
+What has to be carried for it. If U reads the gradient, all inputs of the last update, as
+in the general path. But often it acts on the *new* moments s_t alone and they do not depend
+on h: the rate and eps of Adam, the rate of momentum. Then s_t, which the optimizer holds
+anyway, is enough, and nothing else is carried.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.extend import core
+
+from jaxdescent.towers import blocks, dataflow, elementwise, spaces
+from jaxdescent.towers.contraction import Contraction, settled
+from jaxdescent.towers.elementwise import Elementwise, Leaf, NotElementwiseError
+from jaxdescent.towers.finite import all_true
+from jaxdescent.towers.inputs import Inputs
+from jaxdescent.towers.rewinding import Rewind, rewind
+from jaxdescent.towers.tracing import Trace
+
+
+class Variables(NamedTuple):
+    """The variables of an update's jaxpr, by what they hold."""
+
+    hyperparams: list[Any]
+    consts: list[Any]
+    new_state: list[Any]
+    grads: list[Any]
+    params: list[Any]
+    extra_args: list[Any]
+    state: list[Any]
+
+
+class Fused(NamedTuple):
+    """An update taken apart.
+
+    Attributes:
+      jaxpr: the update, without inner calls.
+      inputs: the variables that it is taken to be a function of.
+      updates: its outputs that are updates.
+      parts: the updates as functions of single coordinates and numbers.
+      rewinds: for an input that is a moment before the update, how it is had from the
+        moment after it.
+    """
+
+    jaxpr: core.ClosedJaxpr
+    inputs: Variables
+    updates: list[Any]
+    parts: Elementwise
+    rewinds: dict[int, Rewind]
+
+    def reads(self, kind: str) -> bool:
+        """Whether the derivative reads the inputs of one kind."""
+        places = {*self.parts.given}
+        for leaf in (*self.parts.leaves, *(each.leaf for each in self.rewinds.values())):
+            places.update(leaf.arrays)
+        return not places.isdisjoint(_places(self.inputs, kind))
+
+
+def _places(variables: Variables, kind: str) -> range:
+    index = Variables._fields.index(kind)
+    first = sum(map(len, variables[:index]))
+    return range(first, first + len(variables[index]))
+
+
+def from_inputs(trace: Trace) -> Fused:
+    """An update as a function of all its inputs.
+
+    Raises:
+      NotElementwiseError: it does not move each coordinate on its own.
+    """
+    jaxpr, updates, variables = _flat(trace)
+    inputs = variables._replace(new_state=[])
+    parts = elementwise.split(jaxpr.jaxpr, updates, [v for kind in inputs for v in kind])
+    return Fused(jaxpr, inputs, updates, parts, {})
+
+
+def from_state(trace: Trace) -> Fused:
+    """An update as a function of the state after it, and no more of the rest than it needs.
+
+    Raises:
+      NotElementwiseError: that is not enough, or it does not move each coordinate on its own.
+    """
+    jaxpr, updates, inputs = _flat(trace)
+    moved = set().union(*(dataflow.reached(jaxpr.jaxpr, v) for v in inputs.hyperparams))
+    held = {v for kind in inputs[:-1] for v in kind if isinstance(v, core.Var)}
+    if any(v not in held for v in dataflow.cut(jaxpr.jaxpr, updates, held.__contains__).invars):
+        raise NotElementwiseError("the state before the update")
+    free = [v if isinstance(v, core.Var) and v not in moved else None for v in inputs.new_state]
+    arrays = [v if v.aval.shape else None for v in inputs.state]
+    given = [v for kind in inputs._replace(new_state=free, state=arrays) for v in kind]
+    parts = elementwise.split(jaxpr.jaxpr, updates, given)
+    before = list(_places(inputs, "state"))
+    rewound = [i for i in before if any(i in leaf.arrays for leaf in parts.leaves)]
+    if not rewound:
+        return Fused(jaxpr, inputs, updates, parts, {})
+    if any(i in before for i in parts.given):
+        raise NotElementwiseError("the state before the update")
+    _check_smooth(parts)
+    after = [_places(inputs, "new_state")[before.index(i)] for i in rewound]
+    names = [v for kind in inputs for v in kind]
+    parts = elementwise.split(jaxpr.jaxpr, [*updates, *(names[i] for i in after)], given)
+    rewinds = {
+        i: rewind(leaf, i, j)
+        for i, j, leaf in zip(rewound, after, parts.leaves[len(updates) :], strict=True)
+    }
+    if any(i in before for each in rewinds.values() for i in each.leaf.arrays[1:]):
+        raise NotElementwiseError("a state that depends on another one")
+    _check_spaces(trace, parts, {n for each in rewinds.values() for n in each.leaf.numbers})
+    parts = parts._replace(leaves=parts.leaves[: len(updates)])
+    return Fused(jaxpr, inputs, updates, parts, rewinds)
+
+
+def _check_spaces(trace: Trace, parts: Elementwise, numbers: set[int]) -> None:
+    """Raises unless whatever moves the slope of a moment does so less the smaller that is."""
+    kinds = [
+        type(node.space if isinstance(node, spaces.PerLeaf) else node)
+        for _, node in sorted(trace.args[0].hyperparams.items())  # as its leaves are
+        for _ in jax.tree.leaves(node)
+    ]
+    for i, kind in enumerate(kinds):
+        if kind not in (spaces.UnitInterval, spaces.Positive) and parts.moved[i] & numbers:
+            raise NotElementwiseError(f"a moment that {kind.__name__} may make forget everything")
+
+
+# fmt: off
+_SMOOTH = frozenset((
+    "add", "broadcast_in_dim", "convert_element_type", "copy", "div", "exp", "integer_pow", "log",
+    "logistic", "mul", "neg", "pow", "rsqrt", "sqrt", "square", "sub", "tanh",
+))
+# fmt: on
+
+
+def _check_smooth(parts: Elementwise) -> None:
+    """Raises if rounding in what is rewound could become more than rounding."""
+    for leaf in parts.leaves:
+        for eqn in leaf.program.eqns:
+            if eqn.primitive.name not in _SMOOTH:
+                raise NotElementwiseError(f"{eqn.primitive.name} of the state before the update")
+
+
+def _flat(trace: Trace) -> tuple[core.ClosedJaxpr, list[Any], Variables]:
+    """An update without inner calls: its updates and all other variables."""
+    closed = dataflow.inlined(trace.jaxpr)
+    jaxpr, n = closed.jaxpr, trace.outputs.children()[0].num_leaves
+    inputs, _ = jax.tree.unflatten(jax.tree.structure(trace.args), jaxpr.invars)
+    kinds = {name: jax.tree.leaves(tree) for name, tree in inputs._asdict().items()}
+    if any(v.aval.shape for v in kinds["hyperparams"]):
+        raise NotElementwiseError("a hyperparameter that is an array")
+    variables = Variables(consts=jaxpr.constvars, new_state=jaxpr.outvars[n:], **kinds)
+    return closed, jaxpr.outvars[:n], variables
+
+
+def values(fused: Fused, inputs: Inputs, new_state: Any) -> list[Any]:
+    """The values of an update's inputs; None for what is not held."""
+    kinds = {name: jax.tree.leaves(tree) for name, tree in inputs._asdict().items()}
+    given = Variables(consts=fused.jaxpr.consts, new_state=jax.tree.leaves(new_state), **kinds)
+    rows = zip(given, fused.inputs, strict=True)
+    return [x for kind, names in rows for x in (kind or [None] * len(names))[: len(names)]]
+
+
+def updates_of(fused: Fused, inputs: Sequence[Any]) -> list[Any]:
+    """The updates from the values of what they are functions of."""
+    held = [v for kind in fused.inputs[:-1] for v in kind]  # all but the state before
+    place = {v: i for i, v in reversed([*enumerate(held)]) if isinstance(v, core.Var)}
+    program = dataflow.cut(fused.jaxpr.jaxpr, fused.updates, place.__contains__)
+    run = core.jaxpr_as_fun(core.ClosedJaxpr(program, ()))
+    return run(*(inputs[place[v]] for v in program.invars))
+
+
+def contract(
+    fused: Fused,
+    inputs: Sequence[Any],
+    hyperparams: Mapping[str, Any],
+    grads: Any,
+    armed: jax.Array,
+) -> tuple[Contraction, jax.Array]:
+    """Contracts the derivative of an update with a gradient.
+
+    Args:
+      fused: the update.
+      inputs: the values of its inputs, those of `hyperparams` first.
+      hyperparams: coordinates, where the derivative is taken.
+      grads: a tree like the updates.
+      armed: bool[]; where false the hypergradient is zero and nothing is masked.
+
+    Returns:
+      The contraction, and bool[] whether every term of it was finite; then so is every
+      number in `grads`, whatever `armed` says.
+    """
+    parts = fused.parts
+    leaves, structure = jax.tree.flatten(grads)
+    # Before the first update there are numbers like 1 / (1 - b^0); any other do as well then.
+    at_work = lambda x, idle: jnp.where(armed, x, jnp.full_like(x, idle))
+    numbers = [at_work(x, 1) for x in parts.numbers(inputs)]
+    slopes = {
+        name: {i: at_work(x, 0) for i, x in of_name.items()}
+        for name, of_name in _slopes(parts, inputs, hyperparams).items()
+    }
+    rewinds = {i: (each, each.inverse_slope(numbers)) for i, each in fused.rewinds.items()}
+    dtype = jax.tree.leaves(hyperparams)[0].dtype if jax.tree.leaves(hyperparams) else jnp.float32
+    rows = []
+    for leaf, g in zip(parts.leaves, leaves, strict=True):
+        along = [{i: s for i, s in moved.items() if i in leaf.numbers} for moved in slopes.values()]
+        places = _read(leaf, fused.rewinds)
+        terms = partial(_terms, leaf, numbers, along, dtype, rewinds, places)
+        rows.append(blocks.sums(terms, g, *(inputs[i] for i in places)))
+    whole = all_true([row.whole for row in rows])
+    found = {}
+    for j, (name, node) in enumerate(hyperparams.items()):
+        totals = [row.totals[j] for row in rows]
+        if isinstance(node, spaces.PerLeaf):
+            found[name] = spaces.PerLeaf(type(node.space)(structure.unflatten(totals)))
+        else:
+            found[name] = type(node)(sum(totals, jnp.zeros((), dtype)))
+    return settled(Contraction(found, ~whole), armed), whole
+
+
+def _slopes(
+    parts: Elementwise, inputs: Sequence[Any], hyperparams: Mapping[str, Any]
+) -> dict[str, dict[int, jax.Array]]:
+    """For each name, the derivatives of the numbers that depend on it."""
+    structure = jax.tree.structure(dict(hyperparams))
+    places = structure.unflatten(range(structure.num_leaves))
+    found = {}
+    for name in hyperparams:
+        mine = jax.tree.leaves(places[name])  # several if it is learned per leaf
+        at = [inputs[i] for i in mine]
+        moving = lambda xs, mine=mine: parts.numbers(_with(inputs, mine, xs))
+        _, slopes = jax.jvp(moving, (at,), ([jnp.ones_like(x) for x in at],))
+        found[name] = {i: slopes[i] for i in frozenset().union(*(parts.moved[i] for i in mine))}
+    return found
+
+
+def _terms(
+    leaf: Leaf,
+    numbers: Sequence[jax.Array],
+    along: Sequence[Mapping[int, jax.Array]],
+    dtype: Any,
+    rewinds: Mapping[int, tuple[Rewind, jax.Array]],
+    places: Sequence[int],
+    g: jax.Array,
+    *held: jax.Array,
+) -> list[jax.Array]:
+    """The terms g_i dU_i/dh_j of some coordinates, for every hyperparameter."""
+    at = dict(zip(places, held, strict=True))
+    for i, (each, inverse) in rewinds.items():
+        if i in leaf.arrays:
+            others = [at[k] for k in each.leaf.arrays[1:]]
+            at[i] = each.before(numbers, inverse, at[each.after], others)
+    arrays = [at[i] for i in leaf.arrays]
+
+    def update(moved: Mapping[int, jax.Array]) -> jax.Array:
+        given = [moved.get(i, numbers[i]) for i in leaf.numbers]
+        return leaf.update(given, arrays, g.shape)
+
+    kinds = []
+    for slopes in along:
+        if slopes:
+            here = {i: numbers[i] for i in slopes}
+            _, change = jax.jvp(update, (here,), (dict(slopes),))
+        else:
+            change = jnp.zeros_like(g)
+        kinds.append(g.astype(dtype) * change.astype(dtype))
+    return kinds
+
+
+def _read(leaf: Leaf, rewinds: Mapping[int, Rewind]) -> list[int]:
+    """The inputs that the terms of a leaf are made from."""
+    places: dict[int, None] = {}
+    for i in leaf.arrays:
+        found = (rewinds[i].after, *rewinds[i].leaf.arrays[1:]) if i in rewinds else (i,)
+        places.update(dict.fromkeys(found))
+    return list(places)
+
+
+def _with(values: Sequence[Any], places: Sequence[int], others: Sequence[Any]) -> list[Any]:
+    replaced = dict(zip(places, others, strict=True))
+    return [replaced.get(i, value) for i, value in enumerate(values)]

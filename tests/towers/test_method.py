@@ -1,0 +1,279 @@
+"""Both methods differentiate alike; what each carries, and what its program is made of."""
+
+import re
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import jaxdescent as jd
+from jaxdescent.towers import blocks
+from tests.towers import problems
+from tests.towers.stepping import GRADS, OTHERS, START, assert_close, final, run
+
+RATE = {"learning_rate": 1e-2}
+BETAS = {"b1": 0.9, "b2": 0.99}
+momentum = partial(optax.sgd, momentum=0.9)
+nesterov = partial(optax.sgd, nesterov=True)
+
+
+def clipped(learning_rate):
+    return optax.chain(optax.clip_by_global_norm(0.1), optax.adam(learning_rate))
+
+
+def l2_momentum(learning_rate):
+    return optax.chain(optax.add_decayed_weights(0.1), momentum(learning_rate))
+
+
+# name: (factory, what is tuned, what is carried)
+COVERED = {
+    "sgd": (optax.sgd, RATE, "grads"),
+    "momentum, rate": (momentum, RATE, "nothing"),
+    "momentum": (optax.sgd, {**RATE, "momentum": 0.9}, "grads"),
+    "nesterov, rate": (partial(nesterov, momentum=0.9), RATE, "grads"),
+    "nesterov": (nesterov, {**RATE, "momentum": 0.9}, "grads"),
+    "adam, rate": (optax.adam, RATE, "nothing"),
+    "adam, rate and eps": (optax.adam, {**RATE, "eps": 1e-3}, "nothing"),
+    "adam": (optax.adam, {**RATE, **BETAS, "eps": 1e-8}, "grads"),
+    "adam, rate per leaf": (optax.adam, {"learning_rate": jd.per_leaf(1e-2), "b1": 0.9}, "grads"),
+    "adamw, rate": (optax.adamw, RATE, "params"),
+    "adamw": (optax.adamw, {**RATE, **BETAS, "weight_decay": 1e-2}, "grads, params"),
+    "nadam": (optax.nadam, {**RATE, **BETAS}, "grads"),
+    "rmsprop": (optax.rmsprop, {**RATE, "decay": 0.9, "eps": 1e-8}, "grads"),
+    "adagrad": (optax.adagrad, {**RATE, "eps": 1e-7}, "grads"),
+    "lion": (optax.lion, {"learning_rate": 1e-3, "weight_decay": 1e-2}, "grads, params"),
+    "amsgrad": (optax.amsgrad, {**RATE, **BETAS}, "grads"),
+    "clipping before adam": (clipped, RATE, "nothing"),
+    "decay before momentum": (l2_momentum, RATE, "nothing"),
+}
+
+
+def tower(factory, tune, method, hyper_optimizer=None):
+    hyper_optimizer = optax.adam(1e-2) if hyper_optimizer is None else hyper_optimizer
+    return jd.hypergradient(factory, hyper_optimizer, tune=tune, method=method)
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    """Blocks so small that a leaf of 12 numbers takes two of them and a rest."""
+    monkeypatch.setattr(blocks, "_BLOCK", 5)
+
+
+# Differentiated like others in the list.
+ONLY_DESCRIBED = ("momentum, rate", "nesterov, rate", "adam, rate and eps", "adamw, rate")
+
+
+@pytest.mark.parametrize("name", COVERED)
+def test_no_more_is_carried_than_the_derivative_reads(name):
+    factory, tune, carried = COVERED[name]
+    described = jd.describe(tower(factory, tune, "fused"))
+    assert f"fused, reverse mode;\n   carries {carried}\n" in described
+    assert jd.describe(tower(factory, tune, "auto")) == described
+    assert "general, reverse mode;" in jd.describe(tower(factory, tune, "general"))
+
+
+@pytest.mark.parametrize("name", [name for name in COVERED if name not in ONLY_DESCRIBED])
+def test_the_methods_agree_along_a_trajectory(name, small_blocks):
+    factory, tune, _ = COVERED[name]
+    with jax.enable_x64(True):
+        params = problems.parameters(jnp.float64)
+        inputs = problems.batches(40, jnp.float64, dead_inputs=True)
+        inputs = inputs.at[20].set(jnp.nan)
+        both = {m: tower(factory, tune, m) for m in ("general", "fused")}
+        (_, state, path, learned), (_, other, expected, expected_learned) = (
+            problems.train(tx, params, inputs) for tx in (both["fused"], both["general"])
+        )
+        for key in learned[0]:
+            moved = jax.tree.leaves(learned[0][key])[0]
+            assert np.ptp(moved) > 1e-3 * np.abs(moved[0])
+        assert_close((path, learned), (expected, expected_learned))
+        assert_close(jd.inner_state(both["fused"], state), jd.inner_state(both["general"], other))
+    assert int(state.skipped) == int(other.skipped) == 1
+    assert int(state.masked) == int(other.masked) == 0
+    assert int(state.rejected) == int(other.rejected) == 0
+
+
+def column_sums(learning_rate):
+    summed = partial(jax.tree.map, lambda g: -learning_rate * jnp.cumsum(g, axis=0))
+    update = lambda updates, state, params=None: (summed(updates), state)
+    return optax.GradientTransformation(lambda params: (), update)
+
+
+NOT_COVERED = {
+    "a sum along an axis": (column_sums, RATE, "cumsum"),
+    "orthogonal updates": (optax.contrib.muon, RATE, "mixes coordinates"),
+    "a rate for each column": (optax.sgd, {"learning_rate": [0.1, 0.2]}, "an array"),
+}
+
+
+@pytest.mark.parametrize("name", NOT_COVERED)
+def test_what_is_not_covered_is_general_and_refused_as_fused(name):
+    factory, tune, what = NOT_COVERED[name]
+    assert "general, " in jd.describe(tower(factory, tune, "auto"))
+    with pytest.raises(ValueError, match=f"method must be 'general' or 'auto'.*{what}"):
+        tower(factory, tune, "fused")
+
+
+def test_complex_parameters_are_refused_as_fused_at_init_and_general_otherwise():
+    params = jnp.ones(3, jnp.complex64)
+    assert "general, " in jd.describe(tower(optax.adam, RATE, "auto"), params)
+    with pytest.raises(ValueError, match=r"'fused'.*complex64"):
+        tower(optax.adam, RATE, "fused").init(params)
+
+
+@pytest.mark.parametrize("method", ["both", None, True])
+def test_an_unknown_method_is_refused(method):
+    with pytest.raises(ValueError, match=f"method must be one of 'auto'.*got {method!r}"):
+        tower(optax.adam, RATE, method)
+
+
+@pytest.mark.parametrize("size", [30, 31])  # six blocks, and blocks that leave a rest
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_sums_are_over_the_finite_terms_of_all_blocks(size, bad, small_blocks):
+    x, y = np.random.default_rng(0).normal(size=(2, size)).astype(np.float32)
+    y[[0, 13, size - 1]] = bad
+    found = jax.jit(partial(blocks.sums, lambda x, y: [x, x * y]))(x, y)
+    products = np.where(np.isfinite(y), np.float64(x) * y, 0)
+    for total, terms in zip(found.totals, (x, products), strict=True):
+        assert abs(total - np.sum(terms)) <= 1e-6 * np.sum(np.abs(terms))
+    assert not found.whole
+    assert blocks.sums(lambda x: [x], x).whole
+
+
+def test_terms_that_are_not_finite_are_left_out_block_by_block(small_blocks):
+    params, grads = jnp.ones(12), np.random.default_rng(4).normal(size=(3, 12))
+    outer = grads.copy()
+    outer[2, [0, 7, 11]] = [np.nan, np.inf, -np.inf]
+    expected = outer.copy()
+    expected[2, [0, 7, 11]] = 0
+    tx = tower(optax.adam, {**RATE, **BETAS}, "fused")
+    path, states = run(tx, params, grads, hyper_grads=outer)
+    clean, clean_states = run(tx, params, grads, hyper_grads=expected)
+    assert_close(path, clean, 1e-6)
+    assert_close(states.hyperparams, clean_states.hyperparams, 1e-6)
+    assert (int(final(states).masked), int(final(clean_states).masked)) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    "start", [1e-30, 1e-9, 1e-3, jd.unconstrained(0.0), jd.unconstrained(1e-6)], ids=str
+)
+def test_a_beta_near_zero_costs_nothing(start):
+    # Rewinding divides the rounding of a moment by beta. In the logit's slope beta is a factor
+    # again; in its own slope it is not, and there the moments before the update are held.
+    hyper = optax.sgd(1e-4)
+    with jax.enable_x64(True):
+        grads = jnp.asarray(GRADS)
+        (path, states), (expected, expected_states) = (
+            run(tower(optax.adam, {**RATE, "b1": start}, m, hyper), jnp.asarray(START), grads)
+            for m in ("fused", "general")
+        )
+        assert_close((path, states.hyperparams), (expected, expected_states.hyperparams))
+    assert int(final(states).masked) == 0
+
+
+def test_narrow_parameters_are_differentiated_in_single_precision():
+    params, grads = jnp.ones(3, jnp.bfloat16), jnp.asarray(GRADS, jnp.bfloat16)
+    tune = {**RATE, **BETAS}
+    (_, states), (_, expected) = (
+        run(tower(optax.adam, tune, m, optax.sgd(0.1)), params, grads) for m in ("fused", "general")
+    )
+    assert_close(states.hyperparams, expected.hyperparams, 1e-5)
+
+
+def test_the_methods_agree_agent_by_agent_under_vmap(small_blocks):
+    agents = jnp.stack([jnp.linspace(-1, 1, 12), jnp.linspace(0, 3, 12)])
+
+    def trained(method, x):
+        tx = tower(optax.adam, {**RATE, **BETAS}, method, optax.sgd(0.1))
+        state = tx.init(x)
+        for t in range(3):
+            updates, state = tx.update(jnp.sin(x) + OTHERS[t, 0], state, x)
+            x = optax.apply_updates(x, updates)
+        return x, state.hyperparams
+
+    fused, general = (jax.jit(jax.vmap(partial(trained, m)))(agents) for m in ("fused", "general"))
+    assert_close(fused, general, 1e-5)
+
+
+WIDTH = 192  # a leaf of two blocks and a rest
+
+
+def program(tx):
+    """The compiled training step of a small network."""
+    params = {"w1": jnp.ones((WIDTH, WIDTH)), "w2": jnp.ones((WIDTH, WIDTH)), "b": jnp.ones(WIDTH)}
+
+    def loss(params, x):
+        return jnp.mean((jnp.tanh(x @ params["w1"]) @ params["w2"] + params["b"]) ** 2)
+
+    def step(params, state, x):
+        updates, state = tx.update(jax.grad(loss)(params, x), state, params)
+        return optax.apply_updates(params, updates), state
+
+    args = params, tx.init(params), jnp.ones((8, WIDTH))
+    return jax.jit(step, donate_argnums=(0, 1)).lower(*args).compile()
+
+
+def of_height(height):
+    above = optax.sgd(1e-5)
+    for _ in range(height - 1):
+        above = tower(optax.sgd, {"learning_rate": 1e-5}, "auto", above)
+    return tower(optax.adam, {**RATE, **BETAS}, "auto", above)
+
+
+PROGRAMS = {
+    "adam": lambda: optax.adam(1e-2),
+    "rate": lambda: tower(optax.adam, RATE, "auto"),
+    "lion": lambda: tower(optax.lion, RATE, "auto"),
+    "height 1": lambda: of_height(1),
+    "height 2": lambda: of_height(2),
+    "height 3": lambda: of_height(3),
+}
+
+
+@pytest.fixture(scope="module")
+def programs():
+    return {name: program(make()) for name, make in PROGRAMS.items()}
+
+
+def large(compiled, operation=r"[\w-]+"):
+    """How many instructions, loops' bodies included, make a buffer as large as a weight's."""
+    shape = rf"f32\[(?:{WIDTH},{WIDTH}|{WIDTH * WIDTH})\]\S* "
+    return len(
+        re.findall(rf"= {shape}(?!parameter|bitcast|get-tuple){operation}\(", compiled.as_text())
+    )
+
+
+def buffers(bytes_):
+    """Bytes over those of the parameters."""
+    return bytes_ / (4 * (2 * WIDTH * WIDTH + WIDTH))
+
+
+def test_no_held_buffer_is_copied(programs):
+    assert {name: large(p, "copy") for name, p in programs.items() if name[0] in "hr"} == {
+        "rate": 0,
+        "height 1": 0,
+        "height 2": 0,
+        "height 3": 0,
+    }
+
+
+def test_the_rate_alone_costs_no_buffer_and_the_betas_one(programs):
+    held = {n: buffers(p.memory_analysis().argument_size_in_bytes) for n, p in programs.items()}
+    extra = {n: buffers(p.memory_analysis().temp_size_in_bytes) for n, p in programs.items()}
+    assert held["rate"] - held["adam"] < 0.01
+    assert 1 <= held["height 1"] - held["adam"] < 1.01
+    for name in ("rate", "lion", "height 1"):
+        # A quarter is for the blocks, which are not small beside parameters as few as these.
+        assert extra[name] - extra["adam"] < 1.25
+
+
+@pytest.mark.parametrize("name", ["height 2", "height 3"])
+def test_a_further_level_costs_numbers_only(name, programs):
+    one, more = programs["height 1"], programs[name]
+    assert large(more) == large(one)
+    for what in ("argument_size_in_bytes", "temp_size_in_bytes"):
+        added = getattr(more.memory_analysis(), what) - getattr(one.memory_analysis(), what)
+        assert buffers(added) < 0.02
