@@ -12,7 +12,7 @@ may be a tower again:
     hypergradient          an optimizer that learns its own hyperparameters
     positive, unit_interval, unconstrained, per_leaf
                            the spaces in which it learns them
-    one_step               how the loss reaches them
+    one_step, trace        how the loss reaches them
     hyperparameters, set_hyperparameters
                            read and write the values in use
     inner_state, freeze    go back to the plain optimizer
@@ -40,6 +40,7 @@ from jaxdescent.towers import per_leaf as per_leaf
 from jaxdescent.towers import positive as positive
 from jaxdescent.towers import self_tuning as self_tuning
 from jaxdescent.towers import set_hyperparameters as set_hyperparameters
+from jaxdescent.towers import trace as trace
 from jaxdescent.towers import unconstrained as unconstrained
 from jaxdescent.towers import unit_interval as unit_interval
 

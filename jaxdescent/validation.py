@@ -49,6 +49,14 @@ def open_interval(name: str, value: Any, low: float, high: float, hint: str = ""
     return array
 
 
+def number_in(name: str, value: Any, low: float, high: float) -> float:
+    """Returns a number of the closed interval `[low, high]` as a float, or raises."""
+    array = finite_array(name, value)
+    if array.ndim or not low <= array <= high:
+        raise ValueError(f"{name} must be a number in [{low:g}, {high:g}], got {value!r}")
+    return float(array)
+
+
 def _bound(value: float) -> str:
     return f"{value:g}" if math.isfinite(value) else ("inf" if value > 0 else "-inf")
 

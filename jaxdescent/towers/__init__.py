@@ -12,6 +12,7 @@ from jaxdescent.towers.recipe import SelfTuningState as SelfTuningState
 from jaxdescent.towers.recipe import averaged_params as averaged_params
 from jaxdescent.towers.recipe import self_tuning as self_tuning
 from jaxdescent.towers.signals import one_step as one_step
+from jaxdescent.towers.signals import trace as trace
 from jaxdescent.towers.spaces import per_leaf as per_leaf
 from jaxdescent.towers.spaces import positive as positive
 from jaxdescent.towers.spaces import unconstrained as unconstrained

@@ -13,7 +13,15 @@ import jax.numpy as jnp
 from jax.extend import core
 
 from jaxdescent import validation
-from jaxdescent.towers import building, dataflow, fused, method, safe_derivatives, tracing
+from jaxdescent.towers import (
+    building,
+    dataflow,
+    fused,
+    method,
+    safe_derivatives,
+    traces,
+    tracing,
+)
 from jaxdescent.towers.conditional import unless
 from jaxdescent.towers.contraction import Contraction, contract
 from jaxdescent.towers.elementwise import NotElementwiseError
@@ -113,6 +121,14 @@ class Replay(NamedTuple):
         mode = tracing.mode_of(self.trace.jaxpr)
         found, _ = contract(self._run_safely, hyperparams, given, grads, armed, mode=mode)
         return found, all_finite(grads)
+
+    def contract_traces(
+        self, longer: Any, decay: Any, grads: Any, armed: jax.Array
+    ) -> tuple[Contraction, dict[str, Any]]:
+        """The hypergradient along the traces, and the traces with this update in them."""
+        given = (self.trace.jaxpr.consts, *self.trace.args)
+        update = lambda hyperparams: self._run_safely(hyperparams, given)[0]
+        return traces.contract(update, self.previous.hyperparams, longer, decay, grads, armed)
 
     def _run_safely(self, hyperparams: dict[str, Any], given: Any) -> tuple[Any, Any]:
         consts, inputs, others = given

@@ -32,12 +32,12 @@ import jax.numpy as jnp
 import optax
 
 from jaxdescent import validation
-from jaxdescent.towers import building, replay, spaces, tracing
+from jaxdescent.towers import building, replay, spaces, traces, tracing
 from jaxdescent.towers.finite import all_finite, stayed_finite
 from jaxdescent.towers.inputs import Inputs, Outcome
 from jaxdescent.towers.method import METHODS, resolve
 from jaxdescent.towers.replay import where
-from jaxdescent.towers.signals import OneStep, one_step
+from jaxdescent.towers.signals import OneStep, Trace, one_step
 
 
 class HypergradientState(NamedTuple):
@@ -54,6 +54,7 @@ class HypergradientState(NamedTuple):
       masked: int32[]; steps whose hypergradient had terms that were not finite, left out.
       rejected: int32[]; moves of the hyperparameters that were undone because a
         hyperparameter or the hyper-optimizer's state would have ceased to be finite.
+      traces: for each name a tree like the parameters if the signal is `jd.trace`; else ().
     """
 
     hyperparams: dict[str, Any]
@@ -63,6 +64,7 @@ class HypergradientState(NamedTuple):
     skipped: jax.Array
     masked: jax.Array
     rejected: jax.Array
+    traces: Any = ()
 
 
 class Tower(optax.GradientTransformationExtraArgs):
@@ -71,7 +73,7 @@ class Tower(optax.GradientTransformationExtraArgs):
     factory: building.Factory
     hyper_optimizer: optax.GradientTransformationExtraArgs
     starts: dict[str, Any]
-    signal: OneStep
+    signal: OneStep | Trace
     extra_args: Mapping[str, Any] | None
     method: str
 
@@ -82,7 +84,7 @@ def hypergradient(
     /,
     *,
     tune: Mapping[str, Any],
-    signal: OneStep | None = None,
+    signal: OneStep | Trace | None = None,
     extra_args: Mapping[str, Any] | None = None,
     method: str = "auto",
 ) -> Tower:
@@ -99,7 +101,8 @@ def hypergradient(
         `jd.unconstrained`, `jd.per_leaf` of one, or a bare number, which takes the space
         of its optax name (`learning_rate`, `weight_decay`, `eps` and kin: positive;
         `b1`, `b2`, `decay`, `momentum` and kin: unit interval).
-      signal: how the loss reaches the hyperparameters; `jd.one_step()` by default.
+      signal: how the loss reaches the hyperparameters: `jd.one_step()`, the default, or
+        `jd.trace(decay)`.
       extra_args: examples (arrays or `jax.ShapeDtypeStruct`) of the array keywords that
         the factory's update may read, beside `value`, a scalar. Those it does read are
         carried from step to step and must be passed to every `update`; `{"value": None}`
@@ -148,10 +151,10 @@ def hypergradient(
     tune = validation.mapping("tune", tune, "names and starting values")
     building.check_keywords(factory, tune)
     starts = {name: spaces.start_of(name, start) for name, start in tune.items()}
-    if signal is not None and not isinstance(signal, OneStep):
-        raise TypeError(f"signal must be jd.one_step(), got {signal!r}")
+    signal = one_step() if signal is None else signal
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(map(repr, METHODS))}, got {method!r}")
+    method = _check_signal(signal, starts, method)
     if not isinstance(hyper_optimizer, Tower):  # a tower has been checked
         tracing.check_hyper_optimizer(hyper_optimizer, starts)
     for name in tracing.check(factory, starts, extra_args):
@@ -175,6 +178,7 @@ def hypergradient(
             skipped=zero(jnp.int32),
             masked=zero(jnp.int32),
             rejected=zero(jnp.int32),
+            traces=traces.empty(copied(), params) if isinstance(signal, Trace) else (),
         )
 
     def update(
@@ -191,7 +195,12 @@ def hypergradient(
             validation.shaped_like("hyper_grads", hyper_grads, today.grads)
             hyper_grads = building.cast_like(hyper_grads, today.grads)
         last = replay.last_update(factory, previous, today, extra_args, resolved)
-        found, finite = last.contract(today.grads if hyper_grads is None else hyper_grads, armed)
+        judge = today.grads if hyper_grads is None else hyper_grads
+        if isinstance(signal, Trace):
+            found, longer = last.contract_traces(state.traces, signal.decay, judge, armed)
+            finite = all_finite(today.grads)
+        else:
+            (found, finite), longer = last.contract(judge, armed), ()
         if hyper_grads is not None:
             finite = all_finite(today.grads)
         usable = finite & all_finite(today.extra_args)
@@ -214,9 +223,11 @@ def hypergradient(
             skipped=state.skipped,
             masked=jnp.where(found.masked, _increment(state.masked), state.masked),
             rejected=jnp.where(rejected, _increment(state.rejected), state.rejected),
+            traces=longer,
         )
         skipped = state._replace(
             previous=step.skipped,
+            traces=longer,
             armed=jnp.zeros((), bool),
             skipped=_increment(state.skipped),
         )
@@ -226,8 +237,26 @@ def hypergradient(
     tower = Tower(init, update)
     tower.factory, tower.hyper_optimizer, tower.starts = factory, hyper_optimizer, starts
     tower.method = resolved
-    tower.signal, tower.extra_args = signal or one_step(), extra_args
+    tower.signal, tower.extra_args = signal, extra_args
     return tower
+
+
+def _check_signal(signal: Any, starts: Mapping[str, Any], method: str) -> str:
+    """The method that a signal allows, or raises."""
+    if not isinstance(signal, (OneStep, Trace)):
+        raise TypeError(f"signal must be jd.one_step() or jd.trace(decay), got {signal!r}")
+    if isinstance(signal, OneStep):
+        return method
+    if method == "fused":
+        raise ValueError("method must be 'auto' or 'general' with jd.trace, got 'fused'")
+    for name, start in starts.items():
+        number = start.space[0] if isinstance(start, spaces.PerLeaf) else start[0]
+        if jnp.ndim(number):
+            raise ValueError(
+                f"tune[{name!r}] must be a number, or one per leaf, with jd.trace, got an array "
+                f"of shape {jnp.shape(number)}"
+            )
+    return "general"
 
 
 def _move_hyperparams(
