@@ -48,7 +48,7 @@ def sums(terms: Terms, *arrays: jax.Array) -> Sums:
       >>> [float(total) for total in found.totals], bool(found.whole)
       ([4.0, 3.0], False)
     """
-    if arrays[0].size < 2 * _BLOCK:
+    if arrays[0].size < _BLOCK // 2:
         return _at_once(terms, *arrays)
     return jax.lax.platform_dependent(
         *arrays,
@@ -73,10 +73,10 @@ def _block_of(size: int) -> int:
     XLA copies a donated buffer of which a remainder is sliced off.
     """
     least = max(1, _BLOCK // 4)
-    for count in range(-(-size // _BLOCK), size // least + 1):
+    for count in range(max(2, -(-size // _BLOCK)), size // least + 1):
         if size % count == 0:
             return size // count
-    return _BLOCK
+    return min(_BLOCK, size // 2)
 
 
 def _by_blocks(terms: Terms, *arrays: jax.Array) -> Sums:
