@@ -11,6 +11,7 @@ import optax
 
 from jaxdescent.towers import building, method, spaces
 from jaxdescent.towers.inputs import Outcome, Update
+from jaxdescent.towers.signals import Trace
 from jaxdescent.towers.tower import HypergradientState, Tower
 
 
@@ -264,11 +265,16 @@ def describe(tx: Tower, /, params: Any = None) -> str:
         starts = ", ".join(f"{name}={_show(start)}" for name, start in level.starts.items())
         lines.append(
             f"{len(lines) + 1}: {building.label(level.factory)}, {starts}; "
-            f"{_snake_case(type(level.signal).__name__)}; "
+            f"{_show_signal(level.signal)}; "
             f"{how}, {mode.value} mode;\n   carries {', '.join(held) or 'nothing'}"
         )
         level, params = level.hyper_optimizer, inputs.hyperparams
     return "\n".join([*lines, f"{len(lines) + 1}: a transformation that is no tower"])
+
+
+def _show_signal(signal: Any) -> str:
+    name = _snake_case(type(signal).__name__)
+    return f"{name}({signal.decay:g})" if isinstance(signal, Trace) else name
 
 
 def _show(start: Any) -> str:

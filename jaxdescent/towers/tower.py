@@ -197,7 +197,8 @@ def hypergradient(
         last = replay.last_update(factory, previous, today, extra_args, resolved)
         judge = today.grads if hyper_grads is None else hyper_grads
         if isinstance(signal, Trace):
-            found, longer = last.contract_traces(state.traces, signal.decay, judge, armed)
+            made: Any = last
+            found, longer = made.contract_traces(state.traces, signal.decay, judge, armed)
             finite = all_finite(today.grads)
         else:
             (found, finite), longer = last.contract(judge, armed), ()

@@ -210,7 +210,9 @@ def test_a_factory_that_decides_on_a_tuned_value_in_python_is_refused(factory):
 
 @pytest.mark.parametrize("signal", ["one_step", jd.one_step, 0.9, ()])
 def test_the_signal_is_made_by_one_of_ours(signal):
-    with pytest.raises(TypeError, match=saying("signal", "jd.one_step()", f"got {signal!r}")):
+    with pytest.raises(
+        TypeError, match=saying("signal", "jd.one_step() or jd.trace(decay)", f"got {signal!r}")
+    ):
         tower(signal=signal)
 
 
@@ -345,3 +347,18 @@ def test_only_a_tower_can_be_looked_into(tx):
     ):
         with pytest.raises(TypeError, match=message):
             look(tx)
+
+
+@pytest.mark.parametrize("decay", [-0.1, 1.5, np.nan, [0.5, 0.5]])
+def test_a_decay_out_of_range(decay):
+    with pytest.raises(ValueError, match=r"^decay must be"):
+        jd.trace(decay)
+
+
+def test_what_a_trace_does_not_take():
+    tune, signal = {"learning_rate": 0.1}, jd.trace(0.5)
+    with pytest.raises(ValueError, match=r"'auto' or 'general' with jd.trace, got 'fused'"):
+        jd.hypergradient(optax.sgd, optax.sgd(1.0), tune=tune, signal=signal, method="fused")
+    array = {"learning_rate": jd.positive([0.1, 0.2])}
+    with pytest.raises(ValueError, match=r"tune\['learning_rate'\] must be a number, or one per"):
+        jd.hypergradient(optax.sgd, optax.sgd(1.0), tune=array, signal=signal)
