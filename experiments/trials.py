@@ -23,6 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from flax import nnx
 
 import jaxdescent as jd
 from experiments import runner, tasks
@@ -194,9 +195,9 @@ def with_average(tx: optax.GradientTransformation) -> optax.GradientTransformati
     def init(params: Any) -> AveragedState:
         return AveragedState(tx.init(params), params, jnp.zeros((), jnp.int32))
 
-    def update(updates: Any, state: AveragedState, params: Any = None, **extra: Any) -> Any:
+    def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> Any:
         updates, inner = tx.update(updates, state.inner, params, **extra)
-        count = optax.safe_increment(state.count)
+        count = jnp.asarray(optax.safe_increment(state.count))
         weight = (POWER + 1) / (count + POWER)
         average = jax.tree.map(lambda y, x: y + weight * (x - y), state.average, params)
         return updates, AveragedState(inner, average, count)
@@ -246,15 +247,26 @@ def mean(values: np.ndarray) -> float:
 class Arena:
     """A workload that is ready: its data is loaded, its evaluation compiled once.
 
+    Args:
+      workload: which.
+      settings: of the study.
+      build: makes another model than the workload's.
+
     Raises:
       DataError: the data is missing or is not what it should be.
     """
 
-    def __init__(self, workload: Workload, settings: Settings):
+    def __init__(
+        self,
+        workload: Workload,
+        settings: Settings,
+        build: Callable[[nnx.Rngs], nnx.Module] | None = None,
+    ):
         self.workload, self.settings = workload, settings
-        self.task = tasks.load(
+        task = tasks.load(
             workload.data, workload.shape, data_dir=settings.data_dir, context=workload.context
         )
+        self.task = task._replace(build=build) if build else task
         factor = STEPS["full"] if settings.scale == "full" else 1
         self.steps = STEPS["smoke"] if settings.scale == "smoke" else factor * workload.steps
         self.keys = jax.random.split(jax.random.key(settings.seed), settings.seeds)

@@ -1,9 +1,10 @@
 """How much a learning rate's start matters: jd.self_tuning from 1e-8 to 1e2.
 
 Starts in decades, on five tasks and with three optimizers, against the best fixed rate of a
-half-decade grid; the last cell of a row starts at that best rate, where self-tuning should do
+half-decade grid; one more cell of a row starts at that best rate, where self-tuning should do
 no harm. Beside it the figure of the published method: plain towers of SGD of height 0 to 5,
-in raw spaces (K. Chandra et al. 2022, arXiv:1909.13371, figure 3a).
+in raw spaces (K. Chandra et al. 2022, arXiv:1909.13371, figure 3a), on a network with the
+published activations, tanh on the logits too: with ReLU taller towers overflow from any start.
 """
 
 import dataclasses
@@ -14,16 +15,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from flax import nnx
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import jaxdescent as jd
 from experiments import runner, trials
+from experiments.data import DataError
+from experiments.models.mlp import MLP
 from experiments.trials import Arena, Contestant, Grid, Outcome, Trials, mean, ratio, shown
 
 STARTS = {"smoke": (1e-8, 1e-3, 1e2), "small": tuple(10.0**e for e in range(-8, 3))}
 STARTS["full"] = STARTS["small"]
-HEIGHTS = {"smoke": (0, 1), "small": tuple(range(6)), "full": tuple(range(6))}
+HEIGHTS = {"smoke": (2,), "small": tuple(range(6)), "full": tuple(range(6))}
 ROBUST, HARMLESS = 1.2, 1.05  # ratios to the best fixed rate
 
 
@@ -90,21 +94,20 @@ def run(settings: Settings, run: runner.Run) -> runner.Results:
     if not arenas:
         raise runner.RunError("; ".join(left_out))
     starts, heights = STARTS[settings.scale], HEIGHTS[settings.scale]
-    stage = _stage(arenas)
+    stage = _stage(settings)
     cells = sum(len(settings.grid(name)) + len(starts) + 1 for name in settings.optimizers)
     total = cells * sum(arena.steps for arena in arenas)
-    total += len(heights) * len(starts) * stage.steps
+    total += (len(heights) + 1) * len(starts) * stage.steps
     with runner.Progress(total=total) as progress:
-        published = {}
-        for height in heights:
-            name = f"raw tower of height {height}"
-            trial = Trials(run, stage, name, raw_tower(height), progress)
-            published[height] = [trial(start) for start in starts]
         rows = [
             _row(run, arena, optimizer, starts, progress)
             for arena in arenas
             for optimizer in settings.optimizers
         ]
+        published = {}
+        for name, contestant in _on_stage(heights).items():
+            trial = Trials(run, stage, name, contestant, progress)
+            published[name] = [trial(start) for start in starts]
     run.save_figure("sensitivity", _draw(rows, stage, starts, published))
     return _results(settings, rows, stage, starts, published, left_out)
 
@@ -123,9 +126,36 @@ def _row(
     return Row(arena, optimizer, grid, starts, ours, trial(grid.rates[grid.best]))
 
 
-def _stage(arenas: Sequence[Arena]) -> Arena:
-    """Where the published towers are shown: MNIST, without it the first task."""
-    return next((arena for arena in arenas if arena.workload.data == "mnist"), arenas[0])
+class Saturating(nnx.Module):
+    """The published network's activations: tanh, on the logits too."""
+
+    def __init__(self, sizes: Sequence[int], *, rngs: nnx.Rngs):
+        self.mlp = MLP(sizes, activation=jnp.tanh, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """From images f32[batch, ...] to logits f32[batch, classes], within [-1, 1]."""
+        return jnp.tanh(self.mlp(x.reshape(len(x), -1)))
+
+
+LEAST = float(np.log(1 + 9 * np.exp(-2)))  # loss of ten classes with logits in [-1, 1]
+
+
+def _stage(settings: Settings) -> Arena:
+    """Where the published towers are shown: MNIST, without its data the digits."""
+    try:
+        return _saturating(trials.WORKLOADS["mnist"], 28 * 28, settings)
+    except DataError:
+        return _saturating(trials.WORKLOADS["digits"], 8 * 8, settings)
+
+
+def _saturating(workload: trials.Workload, pixels: int, settings: Settings) -> Arena:
+    build = lambda rngs: Saturating([pixels, workload.shape.width or 64, 10], rngs=rngs)
+    return Arena(workload._replace(title=f"{workload.title} of tanh"), settings, build)
+
+
+def _on_stage(heights: Sequence[int]) -> dict[str, Contestant]:
+    towers = {f"raw SGD tower of height {height}": raw_tower(height) for height in heights}
+    return {**towers, "SGD self-tuning": trials.self_tuning(_sgd)}
 
 
 def raw_tower(height: int) -> Contestant:
@@ -223,7 +253,7 @@ def _results(
     rows: Sequence[Row],
     stage: Arena,
     starts: Sequence[float],
-    published: Mapping[int, Sequence[Outcome]],
+    published: Mapping[str, Sequence[Outcome]],
     left_out: Sequence[str],
 ) -> runner.Results:
     summaries = {row.name: summary(row) for row in rows}
@@ -241,8 +271,9 @@ def _results(
         "self-tuning at the average of its path (last: at its last parameters); averaged is the "
         "best fixed rate's when it is judged at the same average.",
         "chosen on: the recipe's constants were chosen on this task; not looked at: they were not.",
-        f"The towers beside the picture, on the {stage.workload.title}: plain SGD by SGD, in raw "
-        "spaces, every level's rate from the start that is shown.",
+        f"The right of the picture, on the {stage.workload.title} (on the logits too, so that no "
+        f"loss is below {LEAST:.3f}): plain SGD trained by SGD, in raw spaces, every level's rate "
+        "from the start that is shown.",
     ]
     values = {
         row.name: {
@@ -255,9 +286,9 @@ def _results(
         }
         for row, each in zip(rows, summaries.values(), strict=True)
     }
-    values["raw towers"] = {
-        str(height): {"starts": starts, "losses": [outcome.last for outcome in outcomes]}
-        for height, outcomes in published.items()
+    values["published"] = {
+        name: {"starts": starts, "losses": [outcome.judged for outcome in outcomes]}
+        for name, outcomes in published.items()
     }
     return runner.Results("Sensitivity to the start", COLUMNS, cells, notes, values)
 
@@ -285,68 +316,79 @@ def _cells(row: Row, each: Summary) -> tuple[str, ...]:
     )
 
 
-SPAN = 20.0  # of a panel, times the best fixed rate's loss; what is above is at the top
+SPAN = 10.0  # of a panel, times the best fixed rate's loss; what is above is at the top
 
 
 def _draw(
     rows: Sequence[Row],
     stage: Arena,
     starts: Sequence[float],
-    published: Mapping[int, Sequence[Outcome]],
+    published: Mapping[str, Sequence[Outcome]],
 ) -> Figure:
     """Final loss against start: a panel for each row, and the published towers beside them."""
-    arenas = list(dict.fromkeys(row.arena.workload.title for row in rows))
+    titles = list(dict.fromkeys(row.arena.workload.title for row in rows))
     optimizers = list(dict.fromkeys(row.optimizer for row in rows))
-    size = (3.2 * len(optimizers) + 5, max(2.4 * len(arenas), 4.5))
-    figure = Figure(figsize=size, layout="constrained")
-    left, right = figure.subfigures(1, 2, width_ratios=(3.2 * len(optimizers), 5))
-    panels = left.subplots(len(arenas), len(optimizers), sharex=True, squeeze=False)
+    height, width = len(titles), len(optimizers)
+    figure = Figure(figsize=(3.2 * width + 5, max(2.3 * height + 0.6, 4.5)), layout="constrained")
+    grid = figure.add_gridspec(height, width + 1, width_ratios=[3.2] * width + [5])
     for row in rows:
         title = row.arena.workload.title
-        panel = panels[arenas.index(title), optimizers.index(row.optimizer)]
+        y, x = titles.index(title), optimizers.index(row.optimizer)
+        panel = figure.add_subplot(grid[y, x])
         reference = row.grid.losses.min()
-        top = SPAN * reference if np.isfinite(reference) else 1.0
         panel.axhspan(reference, ROBUST * reference, color="#2e86c1", alpha=0.15, linewidth=0)
+        top = SPAN * reference
         _plot(panel, row.grid.rates, row.grid.losses, top, color="#888888", label="fixed rate")
         ours = [outcome.loss for outcome in row.ours]
         _plot(panel, row.starts, ours, top, color="#154360", label="self-tuning")
         panel.set_title(f"{title}, {row.optimizer}", fontsize=9)
-        panel.set_ylim(top=1.1 * top)
-    left.supxlabel("start of the learning rate", fontsize=9)
-    left.supylabel("held-out loss after training", fontsize=9)
-    handles, labels = panels[0, 0].get_legend_handles_labels()
-    left.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=8)
-    _draw_published(right.subplots(), rows, stage, starts, published)
+        panel.set_xlim(0.3 * min(row.starts), 3 * max(row.starts))
+        if x == 0:
+            panel.set_ylabel("held-out loss", fontsize=8)
+        if y == height - 1:
+            panel.set_xlabel("start of the learning rate", fontsize=8)
+        if x == y == 0:
+            panel.legend(fontsize=7, loc="upper left")
+    _draw_published(figure.add_subplot(grid[:, width]), stage, starts, published)
     return figure
 
 
 def _draw_published(
     panel: Axes,
-    rows: Sequence[Row],
     stage: Arena,
     starts: Sequence[float],
-    published: Mapping[int, Sequence[Outcome]],
+    published: Mapping[str, Sequence[Outcome]],
 ) -> None:
-    mine = [row for row in rows if row.arena is stage]
-    losses = {height: [each.loss for each in outcomes] for height, outcomes in published.items()}
-    top = SPAN * min(min(each) for each in [*losses.values(), *[r.grid.losses for r in mine]])
-    for height, each in losses.items():
-        shade = f"{0.75 - 0.75 * height / max(len(losses) - 1, 1):.2f}"
-        _plot(panel, starts, each, top, color=shade, label=f"raw SGD tower, height {height}")
-    for row in mine[:1]:
-        ours = [outcome.loss for outcome in row.ours]
-        _plot(panel, starts, ours, top, color="#2e86c1", label=f"self-tuning, {row.optimizer}")
+    *towers, ours = published
+    for place, name in enumerate(published):
+        losses = [outcome.loss for outcome in published[name]]
+        shade = f"{0.8 - 0.8 * place / max(len(towers) - 1, 1):.2f}" if name != ours else "#2e86c1"
+        _plot(panel, starts, losses, SPAN * LEAST, color=shade, label=name)
+    panel.axhline(LEAST, color="#2e86c1", linewidth=0.8, linestyle=":")
     panel.set_title(f"as published: {stage.workload.title}", fontsize=9)
-    panel.set_xlabel("start of every level's rate", fontsize=9)
-    panel.legend(fontsize=8, loc="lower left")
-    panel.set_ylim(top=1.1 * top)
+    panel.set_xlabel("start of every level's rate", fontsize=8)
+    panel.legend(fontsize=7, loc="upper center", ncols=2)
 
 
-def _plot(panel: Axes, x: Sequence[float], y: Any, top: float, *, color: str, label: str) -> None:
+def _plot(
+    panel: Axes,
+    x: Sequence[float],
+    y: Sequence[float] | np.ndarray,
+    top: float,
+    *,
+    color: str,
+    label: str,
+) -> None:
     """A curve; what diverged, or is off the scale, is a cross at the top."""
-    x, y = np.asarray(x), np.asarray(y)
-    off = ~(y <= top)
-    panel.plot(x, np.where(off, np.nan, y), marker=".", color=color, label=label, linewidth=1.3)
-    panel.plot(x[off], np.full(off.sum(), top), "x", color=color)
+    top = top if np.isfinite(top) else 1.0
+    at, values = np.asarray(x), np.asarray(y)
+    off = ~(values <= top)
+    panel.plot(
+        at, np.where(off, np.nan, values), marker=".", color=color, label=label, linewidth=1.3
+    )
+    panel.plot(at[off], np.full(off.sum(), top), "x", color=color)
     panel.set(xscale="log", yscale="log")
+    panel.set_ylim(top=1.15 * top)
+    panel.tick_params(labelsize=7)
+    panel.tick_params(which="minor", labelleft=False)
     panel.grid(alpha=0.25)
