@@ -320,12 +320,16 @@ class Trials:
     ):
         self._run, self._arena, self._contestant = run, arena, contestant
         self._name = f"{arena.workload.title}, {name}"
-        self._progress = progress
+        self._progress, self._computed = progress, 0
 
     def __call__(self, rate: float | None = None) -> Outcome:
         """The trial from a rate, or from that with which the contestant was built."""
         name = self._name if rate is None else f"{self._name} from {rate:.3g}"
-        return Outcome(**self._run.once(name, partial(self._compute, name, rate)))
+        before = self._computed
+        outcome = Outcome(**self._run.once(name, partial(self._compute, name, rate)))
+        if self._progress and self._computed == before:  # in an earlier process
+            self._progress.skip(self._arena.steps)
+        return outcome
 
     @cached_property
     def _trainer(self) -> runner.Trainer:
@@ -345,6 +349,7 @@ class Trials:
         )
 
     def _compute(self, name: str, rate: float | None) -> dict[str, Any]:
+        self._computed += 1
         arena, contestant = self._arena, self._contestant
         state = self._trainer.start(arena.keys)
         if rate is not None and contestant.at:

@@ -131,7 +131,9 @@ def _tuned(run: runner.Run, arena: Arena, progress: runner.Progress) -> tuple[li
         schedule = optax.warmup_cosine_decay_schedule(
             0.0, best, max(1, round(WARMUP * arena.steps)), arena.steps
         )
-        cosine = Trials(run, arena, f"{name} cosine {best:.0e}", Contestant(factory(schedule)))
+        cosine = Trials(
+            run, arena, f"{name} cosine {best:.0e}", Contestant(factory(schedule)), progress
+        )
         size = partial(trials.buffers, params=arena.params)
         runs = len(grid.rates)
         rows += [

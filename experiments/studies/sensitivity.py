@@ -18,6 +18,7 @@ import optax
 from flax import nnx
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 import jaxdescent as jd
 from experiments import runner, trials
@@ -330,17 +331,20 @@ def _draw(
     optimizers = list(dict.fromkeys(row.optimizer for row in rows))
     height, width = len(titles), len(optimizers)
     figure = Figure(figsize=(3.2 * width + 5, max(2.3 * height + 0.6, 4.5)), layout="constrained")
-    grid = figure.add_gridspec(height, width + 1, width_ratios=[3.2] * width + [5])
+    places = figure.add_gridspec(height, width + 1, width_ratios=[3.2] * width + [5])
     for row in rows:
         title = row.arena.workload.title
         y, x = titles.index(title), optimizers.index(row.optimizer)
-        panel = figure.add_subplot(grid[y, x])
+        panel = figure.add_subplot(places[y, x])
         reference = row.grid.losses.min()
         panel.axhspan(reference, ROBUST * reference, color="#2e86c1", alpha=0.15, linewidth=0)
         top = SPAN * reference
-        _plot(panel, row.grid.rates, row.grid.losses, top, color="#888888", label="fixed rate")
+        grid = row.grid
+        _plot(panel, grid.rates, grid.averaged, top, color="#bbbbbb", label="fixed rate, averaged")
+        _plot(panel, grid.rates, grid.losses, top, color="#666666", label="fixed rate")
         ours = [outcome.loss for outcome in row.ours]
         _plot(panel, row.starts, ours, top, color="#154360", label="self-tuning")
+        _scale(panel, min(reference, grid.averaged.min(), *ours), top)
         panel.set_title(f"{title}, {row.optimizer}", fontsize=9)
         panel.set_xlim(0.3 * min(row.starts), 3 * max(row.starts))
         if x == 0:
@@ -349,7 +353,7 @@ def _draw(
             panel.set_xlabel("start of the learning rate", fontsize=8)
         if x == y == 0:
             panel.legend(fontsize=7, loc="upper left")
-    _draw_published(figure.add_subplot(grid[:, width]), stage, starts, published)
+    _draw_published(figure.add_subplot(places[:, width]), stage, starts, published)
     return figure
 
 
@@ -360,11 +364,13 @@ def _draw_published(
     published: Mapping[str, Sequence[Outcome]],
 ) -> None:
     *towers, ours = published
+    top = 4 * LEAST  # above the loss before training, log 10
     for place, name in enumerate(published):
         losses = [outcome.loss for outcome in published[name]]
         shade = f"{0.8 - 0.8 * place / max(len(towers) - 1, 1):.2f}" if name != ours else "#2e86c1"
-        _plot(panel, starts, losses, SPAN * LEAST, color=shade, label=name)
+        _plot(panel, starts, losses, top, color=shade, label=name)
     panel.axhline(LEAST, color="#2e86c1", linewidth=0.8, linestyle=":")
+    _scale(panel, LEAST, top)
     panel.set_title(f"as published: {stage.workload.title}", fontsize=9)
     panel.set_xlabel("start of every level's rate", fontsize=8)
     panel.legend(fontsize=7, loc="upper center", ncols=2)
@@ -387,8 +393,15 @@ def _plot(
         at, np.where(off, np.nan, values), marker=".", color=color, label=label, linewidth=1.3
     )
     panel.plot(at[off], np.full(off.sum(), top), "x", color=color)
+
+
+def _scale(panel: Axes, least: float, top: float) -> None:
+    """Logarithmic axes from below the least loss to above the crosses."""
     panel.set(xscale="log", yscale="log")
-    panel.set_ylim(top=1.15 * top)
+    if np.isfinite(least) and np.isfinite(top):
+        panel.set_ylim(0.85 * least, 1.2 * top)
+    panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    panel.yaxis.set_major_formatter("{x:g}")
+    panel.yaxis.set_minor_locator(NullLocator())
     panel.tick_params(labelsize=7)
-    panel.tick_params(which="minor", labelleft=False)
     panel.grid(alpha=0.25)
