@@ -1,18 +1,19 @@
 """A league of optimizers at equal steps and data: which needs no tuning, and what that costs.
 
-On each task: the best fixed rate of a half-decade grid and a warmup-cosine schedule with that
-peak, which need tuning; then, in one run each and at their documented defaults, optax's
-learning-rate-free methods and Schedule-Free, plain towers, and jd.self_tuning.
+On each task: the best fixed rate of a half-decade grid, a warmup-cosine schedule with that
+peak, and one whose peak is tuned in turn; then, in one run each and at their documented
+defaults, optax's learning-rate-free methods and Schedule-Free, plain towers, and
+jd.self_tuning.
 """
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import optax
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 from optax import contrib
 
 import jaxdescent as jd
@@ -23,6 +24,7 @@ CLOSE = 1.02  # to the best tuned schedule
 HYPER_RATE, TOWER_START = 0.05, 1e-3
 HEIGHTS = (1, 2, 3)
 WARMUP = 0.05  # of the steps
+PEAKS = 3  # of a schedule: the best constant and the next rates of its grid
 
 _evaluated = contrib.schedule_free_eval_params
 # Each at its documented defaults, which the notes name.
@@ -81,7 +83,7 @@ def run(settings: Settings, run: runner.Run) -> runner.Results:
     if not arenas:
         raise runner.RunError("; ".join(left_out))
     single = single_runs(settings)
-    cells = len(single) + sum(len(settings.grid(name)) + 1 for name in settings.optimizers)
+    cells = len(single) + sum(len(settings.grid(name)) + PEAKS for name in settings.optimizers)
     notes = list(left_out)
     tables: dict[str, list[Row]] = {}
     with runner.Progress(total=cells * sum(arena.steps for arena in arenas)) as progress:
@@ -127,21 +129,29 @@ def _tuned(run: runner.Run, arena: Arena, progress: runner.Progress) -> tuple[li
     for name in arena.settings.optimizers:
         factory = trials.FACTORIES[name]
         grid = trials.grid_of(run, arena, name, progress)
-        best = grid.rates[grid.best]
-        schedule = optax.warmup_cosine_decay_schedule(
-            0.0, best, max(1, round(WARMUP * arena.steps)), arena.steps
-        )
-        cosine = Trials(
-            run, arena, f"{name} cosine {best:.0e}", Contestant(factory(schedule)), progress
-        )
-        size = partial(trials.buffers, params=arena.params)
-        runs = len(grid.rates)
+        scheduled = warmup_cosine(factory, arena.steps)
+        trial = Trials(run, arena, f"{name} cosine", trials.fixed(scheduled), progress)
+        peaks = grid.rates[grid.best :][:PEAKS]
+        cosines = [trial(peak) for peak in peaks]
+        best = min(cosines, key=lambda outcome: outcome.loss)
+        size, runs = trials.buffers(factory(1.0), arena.params), len(grid.rates)
         rows += [
-            Row(f"{name}, best constant", grid.outcomes[grid.best], size(factory(best)), runs),
-            Row(f"{name}, warmup-cosine", cosine(), size(factory(schedule)), runs + 1),
+            Row(f"{name}, best constant", grid.outcomes[grid.best], size, runs),
+            Row(f"{name}, warmup-cosine", cosines[0], size, runs + 1),
+            Row(f"{name}, warmup-cosine, best peak", best, size, runs + len(peaks)),
         ]
         grids.append((f"{arena.workload.title}, {name}", grid))
     return rows, trials.edges(grids)
+
+
+def warmup_cosine(factory: Any, steps: int) -> Any:
+    """The factory with a schedule whose peak is `learning_rate`."""
+    shape = optax.warmup_cosine_decay_schedule(0.0, 1.0, max(1, round(WARMUP * steps)), steps)
+
+    def scheduled(learning_rate: Any) -> optax.GradientTransformation:
+        return factory(lambda count: learning_rate * shape(count))
+
+    return scheduled
 
 
 def reference(rows: Sequence[Row]) -> float:
@@ -232,8 +242,9 @@ def _results(
         "polynomial average for everyone. training: the mean loss of the last tenth of the steps. "
         "state: in multiples of the parameters. runs: what the row's compute counts as; rank: "
         "among the rows of one run.",
-        f"warmup-cosine: linear over {WARMUP:.0%} of the steps, then to zero, optax's "
-        f"warmup_cosine_decay_schedule. {DEFAULTS}",
+        f"warmup-cosine: linear over {WARMUP:.0%} of the steps, then to zero (optax's "
+        "warmup_cosine_decay_schedule), its peak the best constant; best peak: the best of that "
+        f"and of the next {PEAKS - 1} rates of the grid. {DEFAULTS}",
     ]
     return runner.Results("League of optimizers", COLUMNS, cells, explained, values)
 
@@ -256,7 +267,7 @@ def _cells(task: str, row: Row, best: float, place: int | None) -> tuple[str, ..
     )
 
 
-WORST = 10.0  # ratio at the end of the axis; what is worse stands there as a cross
+WORST = 3.0  # ratio at the end of the axis; what is worse stands there as a cross
 
 
 def _draw(tables: Mapping[str, Sequence[Row]]) -> Figure:
@@ -275,6 +286,9 @@ def _draw(tables: Mapping[str, Sequence[Row]]) -> Figure:
         panel.set_yticks(range(len(ordered)), [row.name for row in ordered], fontsize=7)
         panel.set(xscale="log", title=task, xlabel="final loss / best tuned schedule's")
         panel.set_xlim(right=1.1 * WORST)
+        panel.xaxis.set_major_locator(LogLocator(subs=(1, 1.2, 1.5, 2, 3)))
+        panel.xaxis.set_major_formatter("{x:g}")
+        panel.xaxis.set_minor_locator(NullLocator())
         panel.grid(alpha=0.25, axis="x")
     return figure
 

@@ -43,6 +43,7 @@ def test_every_contestant_has_a_row(folder):
         *FEW,
         "sgd, best constant",
         "sgd, warmup-cosine",
+        "sgd, warmup-cosine, best peak",
         "sgd, tower of height 1",
         "sgd self-tuning",
     }
@@ -68,7 +69,10 @@ def test_every_contestant_can_take_a_step_of_several_networks(name):
 def test_a_grid_counts_as_its_runs_and_has_no_rank(folder):
     rows = description(folder)["results"]["diabetes MLP"]
     counted = {name: row["runs"] for name, row in rows.items() if row["runs"] > 1}
-    assert counted == {"sgd, best constant": 3, "sgd, warmup-cosine": 4}
+    assert (counted["sgd, best constant"], counted["sgd, warmup-cosine"]) == (3, 4)
+    assert 4 <= counted["sgd, warmup-cosine, best peak"] <= 6
+    peaked = [rows[f"sgd, warmup-cosine{tuned}"]["loss"] for tuned in (", best peak", "")]
+    assert peaked[0] <= peaked[1]
     assert all((row["rank"] is None) == (row["runs"] > 1) for row in rows.values())
     assert {row["rank"] for row in rows.values() if row["rank"]} <= {*range(1, 5)}
 
@@ -132,6 +136,18 @@ def test_what_diverged_is_shown_as_that():
     cells = league._cells("digits", ROWS[3], 1.0, 4)
     assert cells[2:6] == ("diverged",) * 4
     assert cells[-3:] == ("no", "1", "4")
+
+
+def test_a_schedule_warms_up_to_the_rate_that_is_set_and_ends_at_zero():
+    contestant = trials.fixed(league.warmup_cosine(optax.sgd, 40))
+    tx = trials.with_average(contestant.tx)
+    state, rates = contestant.at(tx.init(jnp.zeros(())), 0.3), []
+    for _ in range(41):
+        update, state = tx.update(jnp.ones(()), state, jnp.zeros(()))
+        rates.append(-float(update))
+    np.testing.assert_allclose(rates[:3], [0.0, 0.15, 0.3], rtol=1e-5)
+    decay = 0.3 * (1 + np.cos(np.pi * np.arange(39) / 38)) / 2
+    np.testing.assert_allclose(rates[2:], decay, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["Schedule-Free sgd", "Schedule-Free adamw"])

@@ -84,6 +84,7 @@ def test_ratios_are_to_the_best_fixed_rate():
     assert (found.best_rate, found.best_loss, found.averaged) == (10.0, 2.0, 0.5)
     assert (found.worst, found.median, found.best) == (1.3, 1.1, 1.0)
     assert found.worst_start == 1e-3
+    assert found.worst_to_averaged == pytest.approx(2.6 / 1.0)
     assert (found.worst_last, found.median_last) == (4.5, 4.5)
     assert (found.harm, found.training) == (1.05, 0.5)
     assert found.rates == pytest.approx((0.1, 0.4))
@@ -104,7 +105,7 @@ def test_a_fixed_rate_that_diverged_is_not_the_best():
 def test_verdicts_name_the_rows_that_break_them():
     good = sensitivity.summary(row([(2.4, 0.1)] * 3, harm=2.1))
     bad = sensitivity.summary(row([(2.42, 0.1)] * 3, harm=np.nan))
-    robust, harmless = sensitivity.verdicts({"good": good, "bad": bad})
+    robust, harmless, _ = sensitivity.verdicts({"good": good, "bad": bad})
     assert robust == (
         "In 1 of 2 rows the worst of all starts is within 1.2 of the best fixed rate; "
         "not in bad (1.210)."
@@ -112,9 +113,11 @@ def test_verdicts_name_the_rows_that_break_them():
     assert harmless == (
         "In 1 of 2 rows started there, self-tuning is within 1.05 of it; not in bad (diverged)."
     )
-    robust, harmless = sensitivity.verdicts({"good": good})
+    robust, harmless, harder = sensitivity.verdicts({"good": good})
     assert robust.endswith("best fixed rate.")
     assert harmless.endswith("of it.")
+    assert harder.startswith("In 0 of 1 rows")
+    assert harder.endswith("judged at the same average; not in good (2.400).")
 
 
 @pytest.mark.parametrize("height", [0, 1, 3])
