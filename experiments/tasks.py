@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -78,6 +78,18 @@ class Task(NamedTuple):
     tokenizer: Tokenizer | None = None
     baseline: tuple[str, float] | None = None
 
+    @property
+    def side_by_side(self) -> Literal["vmap", "map", "unrolled"]:
+        """How several networks are trained: what XLA does well with.
+
+        A batch of networks turns convolutions into grouped ones, which are slower than one
+        network after another; and on a CPU a convolution in a loop is several times slower than
+        outside (`experiments.benchmarks.runner`, "scan").
+        """
+        if not self.convolutional:
+            return "vmap"
+        return "unrolled" if jax.default_backend() == "cpu" else "map"
+
     def digest(self) -> str:
         """SHA-256 of all examples, of whatever they are read from."""
         digest = hashlib.sha256()
@@ -90,6 +102,13 @@ class Task(NamedTuple):
     def batch_of(self, arrays: Any, indices: jax.Array) -> Any:
         """A batch from arrays on the device."""
         return self.prepare(self.pick(arrays, indices))
+
+
+def spread(indices: np.ndarray, most: int | None) -> np.ndarray:
+    """At most so many of the indices, evenly spread."""
+    if most is None or len(indices) <= most:
+        return indices
+    return indices[np.linspace(0, len(indices) - 1, most).astype(int)]
 
 
 class Shape(NamedTuple):

@@ -91,6 +91,12 @@ class Batches:
         return _random(seed, epoch).permutation(self.examples)
 
 
+def data_seeds(seed: int, networks: int) -> list[int]:
+    """A seed of the data order for each network, that no other run's network shares."""
+    sequence = np.random.SeedSequence([seed, 0])
+    return [int(each) for each in sequence.generate_state(networks, np.uint64)]
+
+
 def _random(seed: int, position: int) -> np.random.Generator:
     # As an array: numpy reads a list of large numbers as floats.
     key = np.array([seed, position], np.uint64)

@@ -22,7 +22,7 @@ from flax import nnx
 
 import jaxdescent as jd
 from experiments import data, runner, tasks
-from experiments.data.batches import Batches
+from experiments.data.batches import Batches, data_seeds
 from experiments.models.counting import parameter_count
 from experiments.models.sampling import sample
 from experiments.models.transformer import SIZES
@@ -197,7 +197,7 @@ def run(settings: Settings, run: runner.Run) -> runner.Results:
         optimizer(settings, steps),
         prepare=task.prepare if settings.stream else None,
         accumulate=settings.accumulate,
-        side_by_side=_side_by_side(task),
+        side_by_side=task.side_by_side,
     )
     keys = jax.random.split(jax.random.key(settings.seed), settings.seeds)
     state = train.start(keys)
@@ -210,7 +210,7 @@ def run(settings: Settings, run: runner.Run) -> runner.Results:
         steps_per_chunk=every,
         feed=batches.chunk(0, every),
         constants=(None if settings.stream else task.train.arrays,),
-        calls=every if _side_by_side(task) == "unrolled" else 1,
+        calls=every if task.side_by_side == "unrolled" else 1,
     )
     judge = _Judge(train, task, settings)
     with runner.Progress(total=steps) as progress:
@@ -295,24 +295,6 @@ def optimizer(settings: Settings, steps: int) -> optax.GradientTransformation:
     )
 
 
-def _side_by_side(task: tasks.Task) -> Literal["vmap", "map", "unrolled"]:
-    """How several networks are trained: what XLA does well with.
-
-    A batch of networks turns convolutions into grouped ones, which are slower than one network
-    after another; and on a CPU a convolution in a loop is several times slower than outside
-    (`experiments.benchmarks.runner`, "scan").
-    """
-    if not task.convolutional:
-        return "vmap"
-    return "unrolled" if jax.default_backend() == "cpu" else "map"
-
-
-def _data_seeds(settings: Settings) -> list[int]:
-    """A seed of the data order for each network, that no other run's network shares."""
-    sequence = np.random.SeedSequence([settings.seed, 0])
-    return [int(seed) for seed in sequence.generate_state(settings.seeds, np.uint64)]
-
-
 def _batches(settings: Settings, task: tasks.Task) -> Batches:
     if not settings.batch_size <= task.train.examples:
         raise ValueError(
@@ -322,7 +304,7 @@ def _batches(settings: Settings, task: tasks.Task) -> Batches:
     return Batches(
         task.train.examples,
         settings.batch_size,
-        seeds=_data_seeds(settings),
+        seeds=data_seeds(settings.seed, settings.seeds),
         replacement=task.replacement,
         gather=partial(task.pick, task.train.arrays) if settings.stream else None,
     )
@@ -354,7 +336,7 @@ class _Judge:
         most = settings.evaluate_on or (500 if settings.scale == "smoke" else None)
         # Once: an evaluation would move the arrays to the device each time.
         self._parts = {
-            id(part): (jax.device_put(part.arrays), _spread(part.judged, most))
+            id(part): (jax.device_put(part.arrays), tasks.spread(part.judged, most))
             for part in (task.validation, task.test)
         }
 
@@ -369,13 +351,6 @@ class _Judge:
     def judged(self, part: tasks.Part) -> int:
         """How many examples an evaluation takes."""
         return len(self._parts[id(part)][1])
-
-
-def _spread(indices: np.ndarray, most: int | None) -> np.ndarray:
-    """At most so many of the indices, evenly spread."""
-    if most is None or len(indices) <= most:
-        return indices
-    return indices[np.linspace(0, len(indices) - 1, most).astype(int)]
 
 
 def _results(

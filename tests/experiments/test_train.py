@@ -432,14 +432,3 @@ def test_a_cosine_warms_up_over_a_twentieth_and_decays_to_a_tenth():
     np.testing.assert_allclose(found[:6], 0.5 * np.arange(6) / 5, rtol=1e-5)
     decay = 0.05 + 0.45 * (1 + np.cos(np.pi * np.arange(95) / 95)) / 2
     np.testing.assert_allclose(found[5:], decay, rtol=1e-4)
-
-
-def test_networks_of_different_runs_share_no_data_order():
-    seeds = [
-        seed for at in range(50) for seed in train._data_seeds(train.Settings(seed=at, seeds=3))
-    ]
-    assert len({*seeds}) == 150
-    # A network's order does not change with those beside it.
-    assert (
-        train._data_seeds(train.Settings(seeds=1)) == train._data_seeds(train.Settings(seeds=3))[:1]
-    )

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from experiments.data.batches import Batches
+from experiments.data.batches import Batches, data_seeds
 
 
 def first(batches, count):
@@ -139,3 +139,9 @@ def test_a_batch_must_fit_into_an_epoch(size):
 def test_seeds_are_what_a_generator_takes(seeds):
     with pytest.raises(ValueError, match=r"seeds must be numbers in \[0, 2\*\*64\)"):
         Batches(10, 2, seeds=seeds)
+
+
+def test_networks_of_different_runs_share_no_data_order():
+    assert len({seed for at in range(50) for seed in data_seeds(at, 3)}) == 150
+    # A network's order does not change with those beside it.
+    assert data_seeds(0, 1) == data_seeds(0, 3)[:1]
