@@ -30,7 +30,7 @@ from experiments import runner, tasks
 from experiments.data import DataError
 from experiments.data.batches import Batches, data_seeds
 from experiments.tasks import Shape
-from jaxdescent.towers.self_tuning import POWER
+from jaxdescent.towers.recipe import POWER
 
 CHUNKS = 10  # of a trial; the last is the last tenth, whose training loss is reported
 WINDOWS = 512  # of a held-out text; a loss of characters to about half a percent

@@ -9,7 +9,7 @@ import pytest
 import jaxdescent as jd
 from experiments import runner, trials
 from experiments.data import DataError
-from jaxdescent.towers.self_tuning import POWER, PROBATION
+from jaxdescent.towers.recipe import POWER, PROBATION
 
 pytestmark = pytest.mark.usefixtures("quick_to_compile")
 
