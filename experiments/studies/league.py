@@ -159,9 +159,18 @@ def reference(rows: Sequence[Row]) -> float:
     return min(row.outcome.loss for row in rows if row.tuned)
 
 
-def ranks(rows: Sequence[Row]) -> dict[str, int]:
-    """The places, from 1, of those that need no tuning; equal losses share one."""
-    losses = {row.name: row.outcome.loss for row in rows if not row.tuned}
+def ranks(rows: Sequence[Row], *, averaged: bool = False) -> dict[str, int]:
+    """The places, from 1, of those that need no tuning; equal losses share one.
+
+    Args:
+      rows: of a task.
+      averaged: whether all are judged at the same average.
+    """
+    losses = {
+        row.name: mean(row.outcome.average) if averaged else row.outcome.loss
+        for row in rows
+        if not row.tuned
+    }
     return {
         name: 1 + sum(other < loss for other in losses.values()) for name, loss in losses.items()
     }
@@ -173,21 +182,27 @@ def verdicts(tables: Mapping[str, Sequence[Row]], optimizers: Sequence[str]) -> 
     for task, rows in tables.items():
         places, best = ranks(rows), reference(rows)
         losses = {row.name: row.outcome.loss for row in rows}
-        winners = " and ".join(name for name, place in places.items() if place == 1)
         against = {name: ratio(losses[_ours(name)], best) for name in optimizers}
-        mine = [(name, places[_ours(name)], against[name]) for name in optimizers]
-        first[task] = [name for name, place, _ in mine if place == 1]
+        first[task] = [name for name in optimizers if places[_ours(name)] == 1]
         close[task] = [name for name, x in against.items() if x <= CLOSE]
-        listed = ", ".join(f"{name} {place} ({shown(x, '.3f')})" for name, place, x in mine)
+        ours = [f"{name} {places[_ours(name)]} ({shown(against[name], '.3f')})" for name in against]
+        averaged = ranks(rows, averaged=True)
+        ours_averaged = [f"{name} {averaged[_ours(name)]}" for name in optimizers]
         said.append(
-            f"{task}: first of {len(places)} that need no tuning is {winners}; self-tuning's "
-            f"places (and ratios to the best tuned schedule): {listed}."
+            f"{task}: first of {len(places)} that need no tuning is {_first(places)}; "
+            "self-tuning's places (and ratios to the best tuned schedule): "
+            f"{', '.join(ours)}. With the same average for all, first is {_first(averaged)}; "
+            f"self-tuning's places: {', '.join(ours_averaged)}."
         )
     return said + [
         f"Self-tuning of {name} {_held('is first', name, first)}, and "
         f"{_held(f'is within {CLOSE} of the best tuned schedule', name, close)}."
         for name in optimizers
     ]
+
+
+def _first(places: Mapping[str, int]) -> str:
+    return " and ".join(name for name, place in places.items() if place == 1)
 
 
 def _held(what: str, name: str, held: Mapping[str, Sequence[str]]) -> str:
