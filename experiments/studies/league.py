@@ -17,8 +17,9 @@ from matplotlib.ticker import LogLocator, NullLocator
 from optax import contrib
 
 import jaxdescent as jd
-from experiments import runner, trials
-from experiments.trials import Arena, Contestant, Outcome, Trials, mean, ratio, shown
+from experiments import runner, trials, workloads
+from experiments.trials import Contestant, Outcome, Trials, mean, ratio, shown
+from experiments.workloads import Arena
 
 CLOSE = 1.02  # to the best tuned schedule
 HYPER_RATE, TOWER_START = 0.05, 1e-3
@@ -52,7 +53,7 @@ DEFAULTS = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings(trials.Settings):
+class Settings(workloads.Settings):
     """Settings of the league."""
 
 
@@ -79,7 +80,7 @@ class Row(NamedTuple):
 
 def run(settings: Settings, run: runner.Run) -> runner.Results:
     """Runs every contestant on every task."""
-    arenas, left_out = trials.arenas(settings, run)
+    arenas, left_out = workloads.arenas(settings, run)
     if not arenas:
         raise runner.RunError("; ".join(left_out))
     single = single_runs(settings)
@@ -100,7 +101,7 @@ def run(settings: Settings, run: runner.Run) -> runner.Results:
 
 def single_runs(settings: Settings) -> dict[str, Contestant]:
     """The contestants that are run once, and need no tuning."""
-    factories = {name: trials.FACTORIES[name] for name in settings.optimizers}
+    factories = {name: workloads.FACTORIES[name] for name in settings.optimizers}
     towers = {
         f"{name}, tower of height {height}": _tower(factories[name], height)
         for name in ("sgd", "adam")
@@ -127,7 +128,7 @@ def _tuned(run: runner.Run, arena: Arena, progress: runner.Progress) -> tuple[li
     """The best fixed rates, their schedules, and what there is to say of the grids."""
     rows, grids = [], []
     for name in arena.settings.optimizers:
-        factory = trials.FACTORIES[name]
+        factory = workloads.FACTORIES[name]
         grid = trials.grid_of(run, arena, name, progress)
         scheduled = warmup_cosine(factory, arena.steps)
         trial = Trials(run, arena, f"{name} cosine", trials.fixed(scheduled), progress)
@@ -247,7 +248,7 @@ def _results(
     explained = [
         *verdicts(tables, settings.optimizers),
         *notes,
-        f"Final loss: over all held-out examples (of a text {trials.WINDOWS} windows), mean and "
+        f"Final loss: over all held-out examples (of a text {workloads.WINDOWS} windows), mean and "
         f"standard deviation over {settings.seeds} seeds, after equal steps on equal batches. "
         "Ratios are to the best tuned schedule of the task. The best constant, which is also the "
         "schedule's peak, is chosen by the same held-out losses, which makes the comparison "

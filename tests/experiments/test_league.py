@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from experiments import trials
+from experiments import trials, workloads
 from experiments.__main__ import main
 from experiments.studies import league
 from tests.experiments.test_trials import outcome
@@ -174,6 +174,6 @@ def test_the_recipe_runs_from_its_default_start():
 
 
 def test_towers_start_at_the_quickstarts_setting():
-    contestant = league.single_runs(trials.Settings())["sgd, tower of height 2"]
+    contestant = league.single_runs(workloads.Settings())["sgd, tower of height 2"]
     state = trials.with_average(contestant.tx).init(jnp.ones(2))
     assert float(contestant.rate(state)) == pytest.approx(league.TOWER_START)
