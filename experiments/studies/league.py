@@ -17,8 +17,9 @@ from matplotlib.ticker import LogLocator, NullLocator
 from optax import contrib
 
 import jaxdescent as jd
-from experiments import runner, trials
-from experiments.trials import Arena, Contestant, Outcome, Trials, mean, ratio, shown
+from experiments import runner, trials, workloads
+from experiments.trials import Contestant, Outcome, Trials, mean, ratio, shown
+from experiments.workloads import Arena
 
 CLOSE = 1.02  # to the best tuned schedule
 HYPER_RATE, TOWER_START = 0.05, 1e-3
@@ -52,7 +53,7 @@ DEFAULTS = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings(trials.Settings):
+class Settings(workloads.Settings):
     """Settings of the league."""
 
 
@@ -79,7 +80,7 @@ class Row(NamedTuple):
 
 def run(settings: Settings, run: runner.Run) -> runner.Results:
     """Runs every contestant on every task."""
-    arenas, left_out = trials.arenas(settings, run)
+    arenas, left_out = workloads.arenas(settings, run)
     if not arenas:
         raise runner.RunError("; ".join(left_out))
     single = single_runs(settings)
@@ -100,7 +101,7 @@ def run(settings: Settings, run: runner.Run) -> runner.Results:
 
 def single_runs(settings: Settings) -> dict[str, Contestant]:
     """The contestants that are run once, and need no tuning."""
-    factories = {name: trials.FACTORIES[name] for name in settings.optimizers}
+    factories = {name: workloads.FACTORIES[name] for name in settings.optimizers}
     towers = {
         f"{name}, tower of height {height}": _tower(factories[name], height)
         for name in ("sgd", "adam")
@@ -127,7 +128,7 @@ def _tuned(run: runner.Run, arena: Arena, progress: runner.Progress) -> tuple[li
     """The best fixed rates, their schedules, and what there is to say of the grids."""
     rows, grids = [], []
     for name in arena.settings.optimizers:
-        factory = trials.FACTORIES[name]
+        factory = workloads.FACTORIES[name]
         grid = trials.grid_of(run, arena, name, progress)
         scheduled = warmup_cosine(factory, arena.steps)
         trial = Trials(run, arena, f"{name} cosine", trials.fixed(scheduled), progress)
@@ -159,9 +160,18 @@ def reference(rows: Sequence[Row]) -> float:
     return min(row.outcome.loss for row in rows if row.tuned)
 
 
-def ranks(rows: Sequence[Row]) -> dict[str, int]:
-    """The places, from 1, of those that need no tuning; equal losses share one."""
-    losses = {row.name: row.outcome.loss for row in rows if not row.tuned}
+def ranks(rows: Sequence[Row], *, averaged: bool = False) -> dict[str, int]:
+    """The places, from 1, of those that need no tuning; equal losses share one.
+
+    Args:
+      rows: of a task.
+      averaged: whether all are judged at the same average.
+    """
+    losses = {
+        row.name: mean(row.outcome.average) if averaged else row.outcome.loss
+        for row in rows
+        if not row.tuned
+    }
     return {
         name: 1 + sum(other < loss for other in losses.values()) for name, loss in losses.items()
     }
@@ -173,21 +183,27 @@ def verdicts(tables: Mapping[str, Sequence[Row]], optimizers: Sequence[str]) -> 
     for task, rows in tables.items():
         places, best = ranks(rows), reference(rows)
         losses = {row.name: row.outcome.loss for row in rows}
-        winners = " and ".join(name for name, place in places.items() if place == 1)
         against = {name: ratio(losses[_ours(name)], best) for name in optimizers}
-        mine = [(name, places[_ours(name)], against[name]) for name in optimizers]
-        first[task] = [name for name, place, _ in mine if place == 1]
+        first[task] = [name for name in optimizers if places[_ours(name)] == 1]
         close[task] = [name for name, x in against.items() if x <= CLOSE]
-        listed = ", ".join(f"{name} {place} ({shown(x, '.3f')})" for name, place, x in mine)
+        ours = [f"{name} {places[_ours(name)]} ({shown(against[name], '.3f')})" for name in against]
+        averaged = ranks(rows, averaged=True)
+        ours_averaged = [f"{name} {averaged[_ours(name)]}" for name in optimizers]
         said.append(
-            f"{task}: first of {len(places)} that need no tuning is {winners}; self-tuning's "
-            f"places (and ratios to the best tuned schedule): {listed}."
+            f"{task}: first of {len(places)} that need no tuning is {_first(places)}; "
+            "self-tuning's places (and ratios to the best tuned schedule): "
+            f"{', '.join(ours)}. With the same average for all, first is {_first(averaged)}; "
+            f"self-tuning's places: {', '.join(ours_averaged)}."
         )
     return said + [
         f"Self-tuning of {name} {_held('is first', name, first)}, and "
         f"{_held(f'is within {CLOSE} of the best tuned schedule', name, close)}."
         for name in optimizers
     ]
+
+
+def _first(places: Mapping[str, int]) -> str:
+    return " and ".join(name for name, place in places.items() if place == 1)
 
 
 def _held(what: str, name: str, held: Mapping[str, Sequence[str]]) -> str:
@@ -232,7 +248,7 @@ def _results(
     explained = [
         *verdicts(tables, settings.optimizers),
         *notes,
-        f"Final loss: over all held-out examples (of a text {trials.WINDOWS} windows), mean and "
+        f"Final loss: over all held-out examples (of a text {workloads.WINDOWS} windows), mean and "
         f"standard deviation over {settings.seeds} seeds, after equal steps on equal batches. "
         "Ratios are to the best tuned schedule of the task. The best constant, which is also the "
         "schedule's peak, is chosen by the same held-out losses, which makes the comparison "

@@ -21,10 +21,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
 import jaxdescent as jd
-from experiments import runner, trials
+from experiments import runner, trials, workloads
 from experiments.data import DataError
 from experiments.models.mlp import MLP
-from experiments.trials import Arena, Contestant, Grid, Outcome, Trials, mean, ratio, shown
+from experiments.trials import Contestant, Grid, Outcome, Trials, mean, ratio, shown
+from experiments.workloads import Arena
 
 STARTS = {"smoke": (1e-8, 1e-3, 1e2), "small": tuple(10.0**e for e in range(-8, 3))}
 STARTS["full"] = STARTS["small"]
@@ -33,7 +34,7 @@ ROBUST, HARMLESS = 1.2, 1.05  # ratios to the best fixed rate
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings(trials.Settings):
+class Settings(workloads.Settings):
     """Settings of the sensitivity study."""
 
 
@@ -93,7 +94,7 @@ class Summary(NamedTuple):
 
 def run(settings: Settings, run: runner.Run) -> runner.Results:
     """Runs every trial and draws the picture."""
-    arenas, left_out = trials.arenas(settings, run)
+    arenas, left_out = workloads.arenas(settings, run)
     if not arenas:
         raise runner.RunError("; ".join(left_out))
     starts, heights = STARTS[settings.scale], HEIGHTS[settings.scale]
@@ -123,7 +124,7 @@ def _row(
     progress: runner.Progress,
 ) -> Row:
     grid = trials.grid_of(run, arena, optimizer, progress)
-    contestant = trials.self_tuning(trials.FACTORIES[optimizer])
+    contestant = trials.self_tuning(workloads.FACTORIES[optimizer])
     trial = Trials(run, arena, f"{optimizer} self-tuning", contestant, progress)
     ours = [trial(start) for start in starts]
     return Row(arena, optimizer, grid, starts, ours, trial(grid.rates[grid.best]))
@@ -146,12 +147,12 @@ LEAST = float(np.log(1 + 9 * np.exp(-2)))  # loss of ten classes with logits in 
 def _stage(settings: Settings) -> Arena:
     """Where the published towers are shown: MNIST, without its data the digits."""
     try:
-        return _saturating(trials.WORKLOADS["mnist"], 28 * 28, settings)
+        return _saturating(workloads.WORKLOADS["mnist"], 28 * 28, settings)
     except DataError:
-        return _saturating(trials.WORKLOADS["digits"], 8 * 8, settings)
+        return _saturating(workloads.WORKLOADS["digits"], 8 * 8, settings)
 
 
-def _saturating(workload: trials.Workload, pixels: int, settings: Settings) -> Arena:
+def _saturating(workload: workloads.Workload, pixels: int, settings: Settings) -> Arena:
     build = lambda rngs: Saturating([pixels, workload.shape.width or 64, 10], rngs=rngs)
     return Arena(workload._replace(title=f"{workload.title} of tanh"), settings, build)
 
@@ -206,7 +207,7 @@ def summary(row: Row) -> Summary:
         median=float(np.median(judged)),
         best=judged.min(),
         worst_start=row.starts[int(judged.argmax())],
-        worst_to_averaged=judged.max() * reference / row.grid.averaged.min(),
+        worst_to_averaged=ratio(max(outcome.loss for outcome in row.ours), row.grid.averaged.min()),
         worst_last=last.max(),
         median_last=float(np.median(last)),
         harm=ratio(row.harm.loss, reference),
@@ -272,7 +273,7 @@ def _results(
         *verdicts(summaries),
         *left_out,
         *trials.edges([(row.name, row.grid) for row in rows]),
-        f"Losses are means over all held-out examples (of a text {trials.WINDOWS} windows) and "
+        f"Losses are means over all held-out examples (of a text {workloads.WINDOWS} windows) and "
         f"over {settings.seeds} seeds after equal steps. The best fixed rate is chosen by the "
         "same held-out losses, which makes the comparison harder for self-tuning; nothing else "
         "is chosen by them.",

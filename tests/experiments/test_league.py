@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from experiments import trials
+from experiments import trials, workloads
 from experiments.__main__ import main
 from experiments.studies import league
 from tests.experiments.test_trials import outcome
@@ -93,7 +93,7 @@ def row(name, loss, runs=1, average=None):
 ROWS = [
     row("constant", 2.0, runs=8),
     row("cosine", 1.0, runs=9),
-    row("Prodigy", 1.5),
+    league.Row("MoMo-Adam", outcome(1.5, 0.5), 1.0),
     row("DoG", np.nan),
     row("MoMo", np.inf),
     row("adam self-tuning", 9.0, average=1.02),
@@ -104,7 +104,7 @@ ROWS = [
 def test_places_are_among_those_that_need_no_tuning():
     assert league.ranks(ROWS) == {
         "adam self-tuning": 1,
-        "Prodigy": 2,
+        "MoMo-Adam": 2,
         "sgd self-tuning": 2,
         "DoG": 4,
         "MoMo": 4,
@@ -120,7 +120,8 @@ def test_verdicts_are_printed_for_losses_and_wins_alike():
     task, adam, sgd = league.verdicts({"digits": ROWS}, ("adam", "sgd"))
     assert task == (
         "digits: first of 5 that need no tuning is adam self-tuning; self-tuning's places (and "
-        "ratios to the best tuned schedule): adam 1 (1.020), sgd 2 (1.500)."
+        "ratios to the best tuned schedule): adam 1 (1.020), sgd 2 (1.500). With the same average "
+        "for all, first is MoMo-Adam; self-tuning's places: adam 2, sgd 3."
     )
     assert adam == (
         "Self-tuning of adam is first on 1 of 1 tasks, and is within 1.02 of the best tuned "
@@ -173,6 +174,6 @@ def test_the_recipe_runs_from_its_default_start():
 
 
 def test_towers_start_at_the_quickstarts_setting():
-    contestant = league.single_runs(trials.Settings())["sgd, tower of height 2"]
+    contestant = league.single_runs(workloads.Settings())["sgd, tower of height 2"]
     state = trials.with_average(contestant.tx).init(jnp.ones(2))
     assert float(contestant.rate(state)) == pytest.approx(league.TOWER_START)

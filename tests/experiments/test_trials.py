@@ -7,8 +7,7 @@ import optax
 import pytest
 
 import jaxdescent as jd
-from experiments import runner, trials
-from experiments.data import DataError
+from experiments import runner, trials, workloads
 from jaxdescent.towers.recipe import POWER, PROBATION
 
 pytestmark = pytest.mark.usefixtures("quick_to_compile")
@@ -114,10 +113,10 @@ def test_buffers_are_multiples_of_the_parameters(tx, expected):
     assert trials.buffers(tx, params) == pytest.approx(expected, abs=2e-3)
 
 
-@pytest.mark.parametrize("name", trials.FACTORIES)
+@pytest.mark.parametrize("name", workloads.FACTORIES)
 @pytest.mark.parametrize("kind", [trials.fixed, trials.self_tuning])
 def test_the_first_step_is_taken_at_the_rate_that_was_set(kind, name):
-    factory = trials.FACTORIES[name]
+    factory = workloads.FACTORIES[name]
     contestant = kind(factory)
     tx = contestant.tx if contestant.own_average else trials.with_average(contestant.tx)
     x = jnp.array([1.0, 2.0])
@@ -130,11 +129,11 @@ def test_the_first_step_is_taken_at_the_rate_that_was_set(kind, name):
 
 def test_a_fixed_rate_is_the_plain_optimizer_run_by_hand(tmp_path):
     """Digits, two networks: parameters, losses and averages, from the trainer's own steps."""
-    settings = trials.Settings(scale="smoke", seeds=2, runs=tmp_path)
-    arena = trials.Arena(trials.WORKLOADS["digits"], settings)
+    settings = workloads.Settings(scale="smoke", seeds=2, runs=tmp_path)
+    arena = workloads.Arena(workloads.WORKLOADS["digits"], settings)
     run = runner.Run.start("trials", settings)
     try:
-        found = trials.Trials(run, arena, "adam", trials.fixed(trials.FACTORIES["adam"]))(1e-2)
+        found = trials.Trials(run, arena, "adam", trials.fixed(workloads.FACTORIES["adam"]))(1e-2)
     finally:
         run.close()
     plain = arena.trainer(optax.adam(1e-2))
@@ -152,39 +151,3 @@ def test_a_fixed_rate_is_the_plain_optimizer_run_by_hand(tmp_path):
     np.testing.assert_allclose(found.training, losses[-1], rtol=1e-4)  # a tenth of ten steps
     np.testing.assert_allclose(found.rate, 1e-2, rtol=1e-6)
     assert (found.average != found.last).all()
-
-
-def test_a_task_without_its_data_is_left_out_with_a_line(tmp_path):
-    settings = trials.Settings(
-        scale="smoke", tasks=("mnist", "diabetes"), data_dir=tmp_path, runs=tmp_path
-    )
-    run = runner.Run.start("trials", settings)
-    try:
-        (arena,), (line,) = trials.arenas(settings, run)
-    finally:
-        run.close()
-    assert arena.workload is trials.WORKLOADS["diabetes"]
-    assert line.startswith("MNIST MLP is left out: ")
-    assert "\n" not in line
-    with pytest.raises(DataError):
-        trials.Arena(trials.WORKLOADS["mnist"], settings)
-
-
-def test_every_task_can_be_cut_into_tenths():
-    assert {*trials.WORKLOADS} == {*trials.Settings().tasks}
-    for workload in trials.WORKLOADS.values():
-        assert workload.steps % trials.CHUNKS == 0
-    assert trials.STEPS["smoke"] % trials.CHUNKS == 0
-
-
-@pytest.mark.parametrize(
-    ("flags", "said"),
-    [
-        ({"seeds": 0}, r"--seeds must be in \[1, inf\), got 0"),
-        ({"tasks": ()}, "--tasks must name at least one"),
-        ({"optimizers": []}, "--optimizers must name at least one"),
-    ],
-)
-def test_bad_settings_are_a_line(flags, said):
-    with pytest.raises(ValueError, match=said):
-        trials.Settings(**flags)
