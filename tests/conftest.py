@@ -1,4 +1,4 @@
-"""Settings that must be in place before jax is imported."""
+"""Settings that must be in place before jax is imported, and what test files can ask for."""
 
 import os
 
@@ -6,3 +6,15 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
 )
+
+import jax
+import pytest
+
+
+@pytest.fixture(scope="module")
+def quick_to_compile():
+    """Programs that are compiled in little time and slow: for tiny ones compiling is all."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)

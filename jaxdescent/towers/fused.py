@@ -118,21 +118,40 @@ def from_state(trace: Trace) -> Fused:
     }
     if any(i in before for each in rewinds.values() for i in each.leaf.arrays[1:]):
         raise NotElementwiseError("a state that depends on another one")
-    _check_spaces(trace, parts, {n for each in rewinds.values() for n in each.leaf.numbers})
+    _check_factors(trace, parts, {i for each in rewinds.values() for i in each.factors})
     parts = parts._replace(leaves=parts.leaves[: len(updates)])
     return Fused(jaxpr, inputs, updates, parts, rewinds)
 
 
-def _check_spaces(trace: Trace, parts: Elementwise, numbers: set[int]) -> None:
-    """Raises unless whatever moves the slope of a moment does so less the smaller that is."""
+_PRODUCTS = frozenset((
+    "broadcast_in_dim", "convert_element_type", "copy", "div", "exp", "integer_pow", "logistic",
+    "mul", "neg", "pow", "reshape", "rsqrt", "sqrt", "square",
+))  # fmt: skip
+
+
+def _check_factors(trace: Trace, parts: Elementwise, factors: set[int]) -> None:
+    """Raises unless whatever moves the slope of a moment does so less the smaller that is.
+
+    A beta learned in its logit, or a rate in its logarithm, moves in proportion to itself, and
+    so do products of them. A difference like 1 - h may pass through zero at full speed.
+    """
     kinds = [
         type(node.space if isinstance(node, spaces.PerLeaf) else node)
         for _, node in sorted(trace.args[0].hyperparams.items())  # as its leaves are
         for _ in jax.tree.leaves(node)
     ]
+    program: Any = parts.program
+    moved: set[Any] = set()
     for i, kind in enumerate(kinds):
-        if kind not in (spaces.UnitInterval, spaces.Positive) and parts.moved[i] & numbers:
+        if not parts.moved[i] & factors:
+            continue
+        if kind not in (spaces.UnitInterval, spaces.Positive):
             raise NotElementwiseError(f"a moment that {kind.__name__} may make forget everything")
+        moved |= dataflow.reached(program, program.invars[parts.given.index(i)])
+    slopes = dataflow.cut(program, [program.outvars[i] for i in sorted(factors)], lambda _: False)
+    for eqn in slopes.eqns:
+        if eqn.primitive.name not in _PRODUCTS and not moved.isdisjoint(eqn.outvars):
+            raise NotElementwiseError(f"a moment whose slope is a {eqn.primitive.name}")
 
 
 # fmt: off

@@ -16,7 +16,9 @@ mends, but a rate that grows from below stops by itself. So the first steps of a
 on trial: if, to first order, they have raised the loss (sum of <g, u> above zero), the
 parameters go back to where the attempt began, the optimizer starts afresh and the rate is
 divided by 100. Later, a running mean of the loss that climbs back over half of what was won
-leads back to the average, with a third of the rate.
+leads back to the average, with a third of the rate; but only if the moves explain the climb,
+again to first order, for a loss that drifts by itself is no fault of the rate. The way back
+takes two steps, since the difference to where it leads is rounded.
 
 An average of the path, weighted by a polynomial (Shamir and Zhang), for evaluation: what
 remains of noise at a constant rate, it removes, as a schedule's last part would, without
@@ -38,6 +40,7 @@ import optax
 
 from jaxdescent.towers import building, spaces
 from jaxdescent.towers.agreement import scale_by_agreement
+from jaxdescent.towers.finite import all_finite
 from jaxdescent.towers.tower import HypergradientState, hypergradient
 
 PROBATION = 6  # steps
@@ -59,6 +62,8 @@ class SelfTuningState(NamedTuple):
       noise: f32[], the running mean of the loss's distance from it.
       best_value: f32[], the least running mean, with the noise at that time.
       best_noise: f32[].
+      best_rise: f32[], the sum of <g, u> at that time.
+      homing: bool[]; whether the last step led back, and one more is needed.
       failures: i32[], attempts in a row that did not pass the trial.
       unusable: i32[], steps in a row with a number that was not finite.
       restarts: i32[], how often it went back.
@@ -72,6 +77,8 @@ class SelfTuningState(NamedTuple):
     noise: jax.Array
     best_value: jax.Array
     best_noise: jax.Array
+    best_rise: jax.Array
+    homing: jax.Array
     failures: jax.Array
     unusable: jax.Array
     restarts: jax.Array
@@ -140,6 +147,8 @@ def self_tuning(
             noise=number(),
             best_value=number(jnp.inf),
             best_noise=number(),
+            best_rise=number(),
+            homing=jnp.zeros((), bool),
             failures=count(),
             unusable=count(),
             restarts=count(),
@@ -149,14 +158,19 @@ def self_tuning(
         updates: Any, state: Any, params: Any = None, *, value: Any = None, **extra: Any
     ) -> tuple[Any, SelfTuningState]:
         _check_given(params, value)
-        made: Any = tower.update(updates, state.tower, params, value=value, **extra)
-        updates, moved = made
         value = jnp.asarray(value, state.value.dtype)
-        spoiled = (moved.skipped > state.tower.skipped) | ~jnp.isfinite(value)
-        seen = _where(spoiled, state, _watch(state, value))
+        # A batch whose loss is not finite is a bad one, which the tower skips and counts.
+        bad = ~jnp.isfinite(value)
+        grads = jax.tree.map(lambda g: jnp.where(bad, jnp.full_like(g, jnp.nan), g), updates)
+        made: Any = tower.update(grads, state.tower, params, value=value, **extra)
+        updates, moved = made
+        spoiled = moved.skipped > state.tower.skipped
+        rise = moved.hyper_state.total["learning_rate"][0]
+        seen = _where(spoiled, state, _watch(state, value, rise))
         seen = seen._replace(unusable=jnp.where(spoiled, state.unusable + 1, 0))
-        severe, mild = _verdict(seen, moved.hyper_state.total["learning_rate"][0])
-        anew = severe | mild
+        severe, mild = _verdict(seen, rise)
+        severe |= ~all_finite(jax.tree.map(jnp.add, params, updates))  # no way leads back
+        anew = (severe | mild) & ~state.homing
 
         passed = seen.since > PROBATION
         going = seen._replace(
@@ -168,12 +182,15 @@ def self_tuning(
             tower=_afresh(tower.init(params), moved, jnp.where(severe, SEVERE, MILD)),
             since=jnp.zeros_like(seen.since),
             best_value=jnp.full_like(seen.best_value, jnp.inf),
+            homing=jnp.ones_like(seen.homing),
             failures=jnp.where(severe, optax.safe_increment(seen.failures), 0),
             unusable=jnp.zeros_like(seen.unusable),
             restarts=optax.safe_increment(seen.restarts),
         )
+        arrived = state._replace(homing=jnp.zeros_like(state.homing))
         home = jax.tree.map(lambda y, x: y.astype(x.dtype) - x, state.average, params)
-        return _where(anew, home, updates), _where(anew, back, going)
+        updates = _where(anew | state.homing, home, updates)
+        return updates, _where(state.homing, arrived, _where(anew, back, going))
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -198,7 +215,9 @@ def averaged_params(state: Any, params: Any, /) -> Any:
     found = [node for node in jax.tree.leaves(state, is_leaf=is_state) if is_state(node)]
     if len(found) != 1:
         raise ValueError(f"state must hold one state of jd.self_tuning, got {len(found)}")
-    return building.cast_like(found[0].average, params)
+    masked_out = lambda node: isinstance(node, optax.MaskedNode)
+    here = lambda y, x: x if masked_out(y) else building.cast_like(y, x)
+    return jax.tree.map(here, found[0].average, params, is_leaf=masked_out)
 
 
 def _check_given(params: Any, value: Any) -> None:
@@ -209,7 +228,7 @@ def _check_given(params: Any, value: Any) -> None:
         raise ValueError(f"value must be a scalar, got shape {jnp.shape(value)}")
 
 
-def _watch(state: SelfTuningState, value: jax.Array) -> SelfTuningState:
+def _watch(state: SelfTuningState, value: jax.Array, rise: jax.Array) -> SelfTuningState:
     """The state after another loss has been seen."""
     since = jnp.asarray(optax.safe_increment(state.since))
     begins = since == 1
@@ -225,6 +244,7 @@ def _watch(state: SelfTuningState, value: jax.Array) -> SelfTuningState:
         noise=noise,
         best_value=jnp.where(better, mean, state.best_value),
         best_noise=jnp.where(better, noise, state.best_noise),
+        best_rise=jnp.where(better, rise, state.best_rise),
     )
 
 
@@ -243,7 +263,9 @@ def _verdict(state: SelfTuningState, rise: jax.Array) -> tuple[jax.Array, jax.Ar
     severe = on_trial & (~(rise <= size) | at_end) | (state.unusable > 1)
     won = jnp.maximum(state.first_value - state.best_value, 0)
     worst = state.best_value + won / 2 + 2 * state.best_noise
-    return severe, (state.since > PROBATION) & (state.value > worst) & ~severe
+    explained = rise - state.best_rise > (state.value - state.best_value) / 2
+    lost = (state.since > PROBATION) & (state.value > worst) & explained
+    return severe, lost & ~severe
 
 
 def _averaged(state: SelfTuningState, params: Any) -> Any:

@@ -25,10 +25,12 @@ class Rewind(NamedTuple):
     Attributes:
       leaf: its update, in which itself is the first array.
       after: which of the update's inputs holds its value after the update.
+      factors: which numbers the slope a is a product of.
     """
 
     leaf: Leaf
     after: int
+    factors: tuple[int, ...]
 
     def inverse_slope(self, numbers: Sequence[jax.Array]) -> jax.Array:
         """The number 1 / a."""
@@ -67,16 +69,24 @@ def rewind(leaf: Leaf, itself: int, after: int) -> Rewind:
     count = len(leaf.numbers)
     own = leaf.arrays.index(itself)
     numbers, arrays = leaf.program.invars[:count], list(leaf.program.invars[count:])
-    _check_affine(leaf.program, arrays[own])
+    factors = _factors(leaf.program, arrays[own])
     arrays.insert(0, arrays.pop(own))
     places = (itself, *(i for i in leaf.arrays if i != itself))
     program = leaf.program.replace(invars=[*numbers, *arrays])
-    return Rewind(leaf._replace(program=program, arrays=places), after)
+    entering = dict(zip(numbers, leaf.numbers, strict=True))
+    if any(v not in entering for v in factors):
+        raise NotElementwiseError("a slope that is made on the way")
+    found = tuple(entering[v] for v in factors)
+    return Rewind(leaf._replace(program=program, arrays=places), after, found)
 
 
-def _check_affine(program: Any, source: core.Var) -> None:
-    """Raises unless the slope of the program in `source` is made of numbers alone."""
-    reached = {source}
+def _factors(program: Any, source: core.Var) -> list[core.Var]:
+    """The numbers whose product is the slope of a program in `source`.
+
+    Raises:
+      NotElementwiseError: the slope is no product of numbers.
+    """
+    reached, factors = {source}, []
     for eqn in program.eqns:
         moving = [atom for atom in eqn.invars if isinstance(atom, core.Var) and atom in reached]
         if not moving:
@@ -85,13 +95,16 @@ def _check_affine(program: Any, source: core.Var) -> None:
         rest = [atom for atom in eqn.invars if atom not in moving]
         scales = len(moving) == 1 and all(not atom.aval.shape for atom in rest)
         affine = (
-            name in ("add", "sub", "neg")
+            (name in ("add", "sub", "neg") and len(moving) == 1)
             or (name == "mul" and scales)
             or (name == "div" and scales and eqn.invars[0] is moving[0])
             or (name == "integer_pow" and eqn.params["y"] == 1)
         )
         if not affine:
             raise NotElementwiseError(f"{name} of a state")
+        if name in ("mul", "div"):
+            factors += [atom for atom in rest if isinstance(atom, core.Var)]
         reached.update(eqn.outvars)
     if program.outvars[0] not in reached:
         raise NotElementwiseError("a state that forgets what it was")
+    return factors

@@ -11,6 +11,8 @@ from experiments.__main__ import main
 from experiments.models.mlp import MLP
 from experiments.studies import quickstart
 
+pytestmark = pytest.mark.usefixtures("quick_to_compile")
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):

@@ -174,6 +174,24 @@ def test_a_beta_near_zero_costs_nothing(start):
     assert int(final(states).masked) == 0
 
 
+@pytest.mark.parametrize(
+    ("momentum_of", "start"),
+    [(lambda h: 2 * h - 1, jd.unit_interval(0.5)), (lambda h: 1 - h, jd.positive(1.0))],
+    ids=["2h - 1", "1 - h"],
+)
+def test_a_momentum_that_passes_through_zero_is_not_rewound(momentum_of, start):
+    def factory(h):
+        return optax.sgd(0.05, momentum=momentum_of(h))
+
+    tune, x = {"h": start}, jnp.asarray(START, jnp.float32)
+    auto, general = (
+        run(jd.hypergradient(factory, optax.adam(0.05), tune=tune, method=method), x, GRADS)[0]
+        for method in ("auto", "general")
+    )
+    assert_close(auto, general, 1e-6)
+    assert np.abs(np.diff(auto, axis=0)).min() > 1e-4
+
+
 def test_narrow_parameters_are_differentiated_in_single_precision():
     params, grads = jnp.ones(3, jnp.bfloat16), jnp.asarray(GRADS, jnp.bfloat16)
     tune = {**RATE, **BETAS}
