@@ -21,7 +21,7 @@ import optax
 import jaxdescent as jd
 from experiments import runner
 from experiments.workloads import CHUNKS, FACTORIES, Arena
-from jaxdescent.towers.recipe import POWER
+from jaxdescent.towers.recipe import average_weight
 
 
 class Contestant(NamedTuple):
@@ -93,7 +93,7 @@ def with_average(tx: optax.GradientTransformation) -> optax.GradientTransformati
     def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> Any:
         updates, inner = tx.update(updates, state.inner, params, **extra)
         count = jnp.asarray(optax.safe_increment(state.count))
-        weight = (POWER + 1) / (count + POWER)
+        weight = average_weight(count)
         average = jax.tree.map(lambda y, x: y + weight * (x - y), state.average, params)
         return updates, AveragedState(inner, average, count)
 

@@ -184,9 +184,9 @@ def tower(
 
     Example:
       >>> print(jd.describe(tower([Level("SGD"), Level("SGD"), Level("SGD", {"alpha": 1e-4})])))
-      1: sgd, alpha=0.01 (unconstrained); one_step; fused, reverse mode;
+      1: sgd, alpha=0.01 (unconstrained); one_step; fused;
          carries grads
-      2: sgd, alpha=0.01 (unconstrained); one_step; fused, reverse mode;
+      2: sgd, alpha=0.01 (unconstrained); one_step; fused;
          carries grads
       3: a transformation that is no tower
     """

@@ -249,7 +249,7 @@ def describe(tx: Tower, /, params: Any = None) -> str:
       >>> import optax, jaxdescent as jd
       >>> tx = jd.hypergradient(optax.adam, optax.sgd(0.1), tune={"learning_rate": 0.5, "b1": 0.9})
       >>> print(jd.describe(tx))
-      1: adam, learning_rate=0.5 (positive), b1=0.9 (unit_interval); one_step; fused, reverse mode;
+      1: adam, learning_rate=0.5 (positive), b1=0.9 (unit_interval); one_step; fused;
          carries grads
       2: a transformation that is no tower
     """
@@ -261,15 +261,23 @@ def describe(tx: Tower, /, params: Any = None) -> str:
             level.factory, level.starts, params, level.extra_args, level.method
         )
         kept = [name for name in ("grads", "params") if getattr(inputs, name) is not None]
-        held = [*kept, *inputs.extra_args]
+        traces = ["traces"] if isinstance(level.signal, Trace) else []
+        held = [*kept, *inputs.extra_args, *traces]
         starts = ", ".join(f"{name}={_show(start)}" for name, start in level.starts.items())
         lines.append(
             f"{len(lines) + 1}: {building.label(level.factory)}, {starts}; "
-            f"{_show_signal(level.signal)}; "
-            f"{how}, {mode.value} mode;\n   carries {', '.join(held) or 'nothing'}"
+            f"{_show_signal(level.signal)}; {_show_method(level.signal, how, mode.value)};\n"
+            f"   carries {', '.join(held) or 'nothing'}"
         )
         level, params = level.hyper_optimizer, inputs.hyperparams
     return "\n".join([*lines, f"{len(lines) + 1}: a transformation that is no tower"])
+
+
+def _show_method(signal: Any, how: str, mode: str) -> str:
+    """The method; the general one says its mode, the fused one and traces go forward."""
+    if how == "fused":
+        return how
+    return f"{how}, {'forward' if isinstance(signal, Trace) else mode} mode"
 
 
 def _show_signal(signal: Any) -> str:

@@ -42,6 +42,7 @@ import optax
 from jaxdescent.towers import building, spaces
 from jaxdescent.towers.agreement import scale_by_agreement
 from jaxdescent.towers.finite import all_finite
+from jaxdescent.towers.replay import where
 from jaxdescent.towers.tower import HypergradientState, hypergradient
 
 PROBATION = 6  # steps
@@ -167,7 +168,7 @@ def self_tuning(
         updates, moved = made
         spoiled = moved.skipped > state.tower.skipped
         rise = moved.hyper_state.total["learning_rate"][0]
-        seen = _where(spoiled, state, _watch(state, value, rise))
+        seen = where(spoiled, state, _watch(state, value, rise))
         seen = seen._replace(unusable=jnp.where(spoiled, state.unusable + 1, 0))
         severe, mild = _verdict(seen, rise)
         severe |= ~all_finite(jax.tree.map(jnp.add, params, updates))  # no way leads back
@@ -176,7 +177,7 @@ def self_tuning(
         passed = seen.since > PROBATION
         going = seen._replace(
             tower=moved,
-            average=_where(passed & ~spoiled, _averaged(seen, params), state.average),
+            average=where(passed & ~spoiled, _averaged(seen, params), state.average),
             failures=jnp.where(passed, 0, seen.failures),
         )
         back = seen._replace(
@@ -190,8 +191,8 @@ def self_tuning(
         )
         arrived = state._replace(homing=jnp.zeros_like(state.homing))
         home = jax.tree.map(lambda y, x: y.astype(x.dtype) - x, state.average, params)
-        updates = _where(anew | state.homing, home, updates)
-        return updates, _where(state.homing, arrived, _where(anew, back, going))
+        updates = where(anew | state.homing, home, updates)
+        return updates, where(state.homing, arrived, where(anew, back, going))
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -269,10 +270,15 @@ def _verdict(state: SelfTuningState, rise: jax.Array) -> tuple[jax.Array, jax.Ar
     return severe, lost & ~severe
 
 
+def average_weight(n: jax.Array) -> jax.Array:
+    """What the n-th of the averaged parameters weighs when it comes in."""
+    return (POWER + 1) / (n + POWER)
+
+
 def _averaged(state: SelfTuningState, params: Any) -> Any:
     """The average with the present parameters, of weight (p + 1) / (n + p)."""
     n = (state.since - PROBATION).astype(state.value.dtype)
-    weight = (POWER + 1) / (n + POWER)
+    weight = average_weight(n)
     return jax.tree.map(
         lambda y, x: y + (weight * (x.astype(y.dtype) - y)).astype(y.dtype), state.average, params
     )
@@ -298,7 +304,3 @@ def _wide_copy(x: Any) -> jax.Array:
     if isinstance(x, jax.ShapeDtypeStruct):
         return jnp.zeros(x.shape, dtype)
     return jnp.array(x, dtype)
-
-
-def _where(condition: jax.Array, yes: Any, no: Any) -> Any:
-    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)

@@ -267,10 +267,10 @@ def test_describe_tells_what_each_level_is_made_of():
     bottom = jd.hypergradient(on_plateau, middle, tune=rates)
     described = """\
 1: on_plateau, learning_rate=0.1 (positive) per leaf, b1=0.123457 (unit_interval); one_step; \
-fused, reverse mode;
+fused;
    carries grads, params, value
 2: sgd, learning_rate=0.001 (positive) per leaf, momentum=0.9 (unit_interval); one_step; \
-fused, reverse mode;
+fused;
    carries grads
 3: doubling, learning_rate=-0.001 (unconstrained), bound=0.25 (positive); one_step; \
 general, forward mode;

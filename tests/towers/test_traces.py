@@ -88,4 +88,4 @@ def test_a_trace_works_for_betas_under_vmap_and_in_towers():
         updates, state = jax.jit(jax.vmap(tx.update))(grads, state, agents)
     single = run(tx, GRADS[:3])[-1][0]
     jax.tree.map(lambda u, v: np.testing.assert_allclose(u[0], v, rtol=1e-5), updates, single)
-    assert "trace(0.9)" in jd.describe(tx)
+    assert "trace(0.9); general, forward mode;\n   carries grads, traces" in jd.describe(tx)
