@@ -19,8 +19,9 @@ from jaxdescent.towers.finite import all_finite, all_true
 
 Terms = Callable[..., list[jax.Array]]
 
-# Wide enough to hide what a turn of the loop costs, and small enough for the cache.
-_BLOCK = 16384
+# A block is wide enough to hide what a turn of the loop costs, and in a large model for XLA to
+# give every core a part, yet small enough for the cache and beside the parameters.
+_NARROWEST, _WIDEST, _SHARE = 4096, 65536, 8
 
 
 class Sums(NamedTuple):
@@ -35,12 +36,18 @@ class Sums(NamedTuple):
     whole: jax.Array
 
 
-def sums(terms: Terms, *arrays: jax.Array) -> Sums:
+def is_small(size: int) -> bool:
+    """Whether so few coordinates take no blocks."""
+    return size < _NARROWEST
+
+
+def sums(terms: Terms, *arrays: jax.Array, of: int = 0) -> Sums:
     """Sums of the finite terms over all coordinates.
 
     Args:
       terms: elementwise, from blocks of the arrays to blocks of one or more kinds of terms.
       *arrays: of one shape.
+      of: how many coordinates there are in all, these and others.
 
     Example:
       >>> terms = lambda x, y: [x + y, x * y]
@@ -48,13 +55,21 @@ def sums(terms: Terms, *arrays: jax.Array) -> Sums:
       >>> [float(total) for total in found.totals], bool(found.whole)
       ([4.0, 3.0], False)
     """
-    if arrays[0].size < _BLOCK // 2:
-        return _at_once(terms, *arrays)
+    if is_small(arrays[0].size):
+        return _stacked(terms, *arrays)
+    width = min(_WIDEST, max(_NARROWEST, of // _SHARE))
     return jax.lax.platform_dependent(
         *arrays,
-        cpu=lambda *given: _by_blocks(terms, *given),
+        cpu=lambda *given: _by_blocks(terms, width, *given),
         default=lambda *given: _at_once(terms, *given),
     )
+
+
+def _stacked(terms: Terms, *arrays: jax.Array) -> Sums:
+    """For few coordinates, where what counts is the number of operations."""
+    kinds = jnp.stack([jnp.ravel(term) for term in terms(*arrays)])
+    finite = jnp.isfinite(kinds)
+    return Sums([*jnp.sum(jnp.where(finite, kinds, 0), axis=1)], jnp.all(finite))
 
 
 def _at_once(terms: Terms, *arrays: jax.Array) -> Sums:
@@ -67,31 +82,31 @@ def _at_once(terms: Terms, *arrays: jax.Array) -> Sums:
     )
 
 
-def _block_of(size: int) -> int:
-    """How many coordinates a block of a buffer has; if possible, nothing remains.
+def _block_of(size: int, width: int) -> int:
+    """How many coordinates a block of a buffer has, about `width`; if possible, none remains.
 
     XLA copies a donated buffer of which a remainder is sliced off.
     """
-    least = max(1, _BLOCK // 4)
-    for count in range(max(2, -(-size // _BLOCK)), size // least + 1):
+    least = max(1, width // 4)
+    for count in range(max(2, -(-size // width)), size // least + 1):
         if size % count == 0:
             return size // count
-    return min(_BLOCK, size // 2)
+    return min(width, size // 2)
 
 
-def _by_blocks(terms: Terms, *arrays: jax.Array) -> Sums:
+def _by_blocks(terms: Terms, width: int, *arrays: jax.Array) -> Sums:
     flat = [jnp.ravel(array) for array in arrays]
-    block = _block_of(flat[0].size)
+    block = _block_of(flat[0].size, width)
     end = flat[0].size // block * block
     block_at = lambda start: [jax.lax.dynamic_slice(x, (start,), (block,)) for x in flat]
-    once = dataflow.deduplicated(jax.make_jaxpr(terms)(*block_at(0)))
+    # XLA does not see what is computed twice in a loop.
+    once = dataflow.deduplicated(jax.make_jaxpr(terms)(*block_at(0)), final=True)
 
-    def round_of(finite_only: jax.Array) -> list[jax.Array]:
+    def round_of(filling: jax.Array) -> list[jax.Array]:
         def add(i: Any, accumulators: list[jax.Array]) -> list[jax.Array]:
             kinds = core.jaxpr_as_fun(once)(*block_at(i * block))
-            left_in = [jnp.isfinite(term) | ~finite_only for term in kinds]
-            rows = zip(accumulators, left_in, kinds, strict=True)
-            return [total + jnp.where(fine, term, 0) for total, fine, term in rows]
+            finite = [jnp.where(jnp.isfinite(term), term, filling) for term in kinds]
+            return [total + term for total, term in zip(accumulators, finite, strict=True)]
 
         start = [jnp.zeros(block, aval.dtype) for aval in once.out_avals]
         return [jnp.sum(x) for x in jax.lax.fori_loop(0, end // block, add, start)]
@@ -100,9 +115,12 @@ def _by_blocks(terms: Terms, *arrays: jax.Array) -> Sums:
         rounds, totals = carry
         return (rounds == 0) | ((rounds == 1) & ~all_finite(totals))
 
+    def one_more(carry: Any) -> Any:
+        rounds, _ = carry
+        return rounds + 1, round_of(jnp.where(rounds == 0, jnp.nan, 0.0))
+
     nothing = [jnp.zeros((), aval.dtype) for aval in once.out_avals]
-    one_more = lambda carry: (carry[0] + 1, round_of(carry[0] == 1))
-    rounds, totals = jax.lax.while_loop(again, one_more, (0, nothing))
+    rounds, totals = jax.lax.while_loop(again, one_more, (jnp.zeros((), int), nothing))
     if end == flat[0].size:
         return Sums(totals, rounds == 1)
     rest = _at_once(terms, *(x[end:] for x in flat))

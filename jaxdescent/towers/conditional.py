@@ -1,7 +1,7 @@
-"""A conditional that stays one under `vmap`.
+"""Conditionals that stay ones under `vmap`, and that are none where they would be dear.
 
 `lax.cond` with a predicate for each agent becomes a select, and both branches run for
-every agent in every step. Here the dear branch runs only if some agent needs it.
+every agent in every step. In `unless` the dear branch runs only if some agent needs it.
 """
 
 from collections.abc import Callable
@@ -56,6 +56,16 @@ def unless(compute: Callable[..., Any]) -> Callable[..., Any]:
         return choose(*primals), jax.tree.map(pass_on, change)
 
     return differentiable
+
+
+def on_cpu() -> jax.Array:
+    """Whether the program is compiled for a CPU, bool[], known by then.
+
+    For predicates: on a GPU a conditional makes the device wait for the host, while a
+    predicate that is a constant leaves no conditional.
+    """
+    constant = lambda value: lambda: jnp.full((), value)
+    return jax.lax.platform_dependent(cpu=constant(True), default=constant(False))
 
 
 def _select(fine: jax.Array, value: jax.Array, other: jax.Array) -> jax.Array:

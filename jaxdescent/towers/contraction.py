@@ -5,11 +5,12 @@ after it,
 
     G = (dU/dh)^T g = sum_i g_i dU_i/dh        over all coordinates i of the parameters.
 
-Reverse mode gives every component of G in one pass. Where it meets a while loop, or
-where a term is not finite (a number that overflowed; an outer gradient that is not
-finite), forward mode gives the terms one by one: those that are not finite are left out
-and the rest of the sum stands. Slopes that are singular at zero, as sqrt's, are the
-business of `safe_derivatives`.
+Forward mode gives the terms, one pass for each number in h (for one that is learned per
+leaf a single pass, too): those that are not finite (a number that overflowed; an outer
+gradient that is not finite) are left out and the rest of the sum stands. Reverse mode gives
+every component of G in one pass, and its sums are dear: so it is for many numbers, and has
+forward mode to fall back on where G is not finite; and for what has no forward mode. Slopes
+that are singular at zero, as sqrt's, are the business of `safe_derivatives`.
 """
 
 import enum
@@ -20,17 +21,26 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxdescent.towers import spaces
+from jaxdescent.towers import blocks, spaces
 from jaxdescent.towers.conditional import unless
 from jaxdescent.towers.finite import all_finite, all_true
+
+# Up to so many passes of forward mode rather than one of reverse mode.
+_FEW = 4
 
 
 class Mode(enum.Enum):
     """Which modes of differentiation go through an update."""
 
-    ANY = "reverse"
-    FORWARD = "forward"  # it holds a while loop
-    REVERSE = "reverse only"  # it holds a custom_vjp; nothing can be masked
+    ANY = enum.auto()
+    FORWARD = enum.auto()  # it holds a while loop
+    REVERSE = enum.auto()  # it holds a custom_vjp; nothing can be masked
+
+
+def goes_forward(mode: Mode, hyperparams: Mapping[str, Any]) -> bool:
+    """Whether an update is differentiated in forward mode."""
+    passes = [1 if isinstance(x, spaces.PerLeaf) else x[0].size for x in hyperparams.values()]
+    return mode is Mode.FORWARD or (mode is Mode.ANY and sum(passes) <= _FEW)
 
 
 class Contraction(NamedTuple):
@@ -65,7 +75,7 @@ def contract(
     """
     cotangent = jax.tree.map(jnp.conj, grads)  # optax's convention for complex parameters
     by_terms = lambda *arguments: _by_terms(update, *arguments)
-    if mode is Mode.FORWARD:
+    if goes_forward(mode, hyperparams):
         state = update(hyperparams, inputs)[1]
         found = by_terms(hyperparams, inputs, cotangent)
     else:
@@ -94,51 +104,44 @@ def _by_terms(
     inputs: Any,
     cotangent: Any,
 ) -> Contraction:
-    """The same sums in forward mode, name by name, without the terms that are not finite."""
-    found, whole = {}, []
+    """The same sums in forward mode, without the terms that are not finite."""
+    changes = {}
     for name, node in hyperparams.items():
         # With the other names held fixed: a zero tangent times an infinite slope is NaN.
         updates = lambda x, name=name: update({**hyperparams, name: x}, inputs)[0]
-        along = partial(_terms_along, updates, node)
+        changes[name] = _changes(updates, node)
+    rows, structure = jax.tree.flatten(cotangent)
+    size = sum(g.size for g in rows)
+    along = [jax.tree.leaves(change) for of_name in changes.values() for change in of_name]
+    dtype = jax.tree.leaves(hyperparams)[0].dtype if jax.tree.leaves(hyperparams) else jnp.float32
+    sums = [
+        blocks.sums(partial(_products, dtype), g, *(change[i] for change in along), of=size)
+        for i, g in enumerate(rows)
+    ]
+    totals = iter(zip(*(of_leaf.totals for of_leaf in sums), strict=True))
+    found = {}
+    for name, node in hyperparams.items():
         if isinstance(node, spaces.PerLeaf):  # a leaf depends on its own number alone
-            terms = along(jax.tree.map(jnp.ones_like, node), cotangent)
-            found[name] = spaces.PerLeaf(type(node.space)(_totals(terms)))
+            found[name] = spaces.PerLeaf(type(node.space)(structure.unflatten(next(totals, ()))))
         else:
-            number = node[0]
-            basis = jnp.eye(number.size, dtype=number.dtype).reshape(-1, *number.shape)
-            terms = jax.vmap(along, in_axes=(0, None))(type(node)(basis), cotangent)
-            total = sum(jax.tree.leaves(_totals(terms)), jnp.zeros(number.size, number.dtype))
-            found[name] = type(node)(total.reshape(number.shape))
-        whole += [jnp.all(pair.whole) for pair in jax.tree.leaves(terms, is_leaf=_is_terms)]
-    return Contraction(found, ~all_true(whole))
+            numbers = [sum(next(totals, ()), jnp.zeros((), dtype)) for _ in changes[name]]
+            found[name] = type(node)(jnp.stack(numbers).reshape(node[0].shape))
+    return Contraction(found, ~all_true([of_leaf.whole for of_leaf in sums]))
 
 
-class _Terms(NamedTuple):
-    """The sum of a leaf's finite terms, and whether these are all of them."""
-
-    total: jax.Array
-    whole: jax.Array
-
-
-def _is_terms(node: Any) -> bool:
-    return isinstance(node, _Terms)
-
-
-def _totals(terms: Any) -> Any:
-    return jax.tree.map(lambda pair: pair.total, terms, is_leaf=_is_terms)
+def _changes(updates: Callable[[Any], Any], node: Any) -> list[Any]:
+    """How the updates change with each number of a hyperparameter, or with those of all leaves."""
+    along = lambda tangent: jax.jvp(updates, (node,), (tangent,))[1]
+    if isinstance(node, spaces.PerLeaf) or node[0].size == 1:
+        return [along(jax.tree.map(jnp.ones_like, node))]
+    number = node[0]
+    basis = jnp.eye(number.size, dtype=number.dtype).reshape(-1, *number.shape)
+    every = jax.vmap(along)(type(node)(basis))
+    return [jax.tree.map(lambda x, i=i: x[i], every) for i in range(number.size)]
 
 
-def _terms_along(updates: Callable[[Any], Any], node: Any, tangent: Any, cotangent: Any) -> Any:
-    """For each leaf, the finite terms g_i dU_i in the direction of a tangent."""
-    dtype = jax.tree.leaves(node)[0].dtype if jax.tree.leaves(node) else jnp.float32
-    _, change = jax.jvp(updates, (node,), (tangent,))
-
-    def of_leaf(g: jax.Array, du: jax.Array) -> _Terms:
-        if jnp.iscomplexobj(g):
-            terms = jnp.real(g * du).astype(dtype)
-        else:
-            terms = g.astype(dtype) * du.astype(dtype)
-        finite = jnp.isfinite(terms)
-        return _Terms(jnp.sum(jnp.where(finite, terms, 0)), jnp.all(finite))
-
-    return jax.tree.map(of_leaf, cotangent, change)
+def _products(dtype: Any, g: jax.Array, *changes: jax.Array) -> list[jax.Array]:
+    """The terms g_i dU_i."""
+    if jnp.iscomplexobj(g):
+        return [jnp.real(g * change).astype(dtype) for change in changes]
+    return [g.astype(dtype) * change.astype(dtype) for change in changes]

@@ -6,7 +6,7 @@ walk the jaxpr from the outputs back to the inputs. Loops count as reading all t
 they are given; that can only say "read" too often.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -55,15 +55,15 @@ def _used_operands(eqn: core.JaxprEqn, wanted: list[bool]) -> list[bool]:
     return [True] * len(eqn.invars)
 
 
-def called(eqn: core.JaxprEqn) -> core.ClosedJaxpr | None:
+def called(eqn: core.JaxprEqn, calls: Sequence[str] = _CALLS) -> core.ClosedJaxpr | None:
     """The function that an equation calls once on its operands, if it does just that."""
-    if eqn.primitive.name not in _CALLS:
+    if eqn.primitive.name not in calls:
         return None
     inner = eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
     return core.ClosedJaxpr(inner, ()) if isinstance(inner, core.Jaxpr) else inner
 
 
-def inlined(jaxpr: core.ClosedJaxpr) -> core.ClosedJaxpr:
+def inlined(jaxpr: core.ClosedJaxpr, calls: Sequence[str] = _CALLS) -> core.ClosedJaxpr:
     """The same function without inner calls, so that each variable is defined once.
 
     Example:
@@ -74,18 +74,18 @@ def inlined(jaxpr: core.ClosedJaxpr) -> core.ClosedJaxpr:
     """
 
     def run(*args: Any) -> list[Any]:
-        return _run(jaxpr.jaxpr, [*jaxpr.consts, *args])
+        return _run(jaxpr.jaxpr, [*jaxpr.consts, *args], calls)
 
     return jax.make_jaxpr(run)(*jaxpr.in_avals)
 
 
-def _run(jaxpr: core.Jaxpr, args: Sequence[Any]) -> list[Any]:
+def _run(jaxpr: core.Jaxpr, args: Sequence[Any], calls: Sequence[str]) -> list[Any]:
     values: dict[Any, Any] = dict(zip([*jaxpr.constvars, *jaxpr.invars], args, strict=True))
     value_of = lambda atom: atom.val if isinstance(atom, core.Literal) else values[atom]
     for eqn in jaxpr.eqns:
         operands = [value_of(atom) for atom in eqn.invars]
-        if (inner := called(eqn)) is not None:
-            results = _run(inner.jaxpr, [*inner.consts, *operands])
+        if (inner := called(eqn, calls)) is not None:
+            results = _run(inner.jaxpr, [*inner.consts, *operands], calls)
         else:
             results = bind(eqn, operands)
         values.update(zip(eqn.outvars, results, strict=True))
@@ -125,9 +125,19 @@ def cut(jaxpr: core.Jaxpr, outputs: Sequence[Any], given: Callable[[Any], bool])
     )
 
 
-def deduplicated(jaxpr: core.ClosedJaxpr) -> core.ClosedJaxpr:
-    """The same function with equal computations done once; XLA does not see them in a loop."""
-    flat = inlined(jaxpr)
+def renamed(jaxpr: core.Jaxpr, names: Mapping[Any, Any]) -> core.Jaxpr:
+    """A jaxpr without inner calls that reads other variables in place of some."""
+    other = lambda atom: names.get(atom, atom) if isinstance(atom, core.Var) else atom
+    eqns = [eqn.replace(invars=[other(atom) for atom in eqn.invars]) for eqn in jaxpr.eqns]
+    return jaxpr.replace(eqns=eqns)
+
+
+def deduplicated(jaxpr: core.ClosedJaxpr, *, final: bool = False) -> core.ClosedJaxpr:
+    """The same function without inner calls and with equal computations done once.
+
+    If `final`, it will not be differentiated again, and its own derivatives are dropped.
+    """
+    flat = inlined(jaxpr, (*_CALLS, "custom_jvp_call") if final else _CALLS)
     first: dict[Any, Any] = {}
     known: dict[Any, Any] = {}
     rename = lambda atom: known.get(atom, atom) if isinstance(atom, core.Var) else atom

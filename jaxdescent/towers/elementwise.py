@@ -48,6 +48,22 @@ class Leaf(NamedTuple):
     arrays: tuple[int, ...]
 
     @property
+    def signature(self) -> tuple[Any, ...]:
+        """Equal for leaves whose updates differ in nothing but their shapes and arrays."""
+        order: dict[Any, int] = {}
+        number = lambda atom: (
+            order.setdefault(atom, len(order)) if isinstance(atom, core.Var) else str(atom)
+        )
+        told = lambda eqn: sorted((k, str(x)) for k, x in eqn.params.items() if k != "shape")
+        program: Any = self.program
+        inputs = [(number(v), str(v.aval.dtype)) for v in program.invars]
+        eqns = [
+            (eqn.primitive.name, *map(number, eqn.invars), *map(number, eqn.outvars), *told(eqn))
+            for eqn in program.eqns
+        ]
+        return self.numbers, *inputs, *eqns, number(program.outvars[0])
+
+    @property
     def dtype(self) -> Any:
         """The update's dtype."""
         update: Any = self.program.outvars[0].aval
@@ -127,7 +143,7 @@ def _unrounded(jaxpr: Any, atom: Any) -> Any:
     for eqn in jaxpr.eqns:
         if atom in eqn.outvars and eqn.primitive.name == "convert_element_type":
             wide = eqn.invars[0]
-            return wide if _is_real(wide.aval.dtype) else atom
+            return wide if is_real(wide) else atom
     return atom
 
 
@@ -135,11 +151,12 @@ def _moved(program: core.Jaxpr, source: Any, order: Mapping[Any, int]) -> frozen
     if not isinstance(source, core.Var):
         return frozenset()
     found = dataflow.reached(program, source)
-    return frozenset(i for v, i in order.items() if v in found and _is_real(v.aval.dtype))
+    return frozenset(i for v, i in order.items() if v in found and is_real(v))
 
 
-def _is_real(dtype: Any) -> bool:
-    return jnp.issubdtype(dtype, jnp.floating)
+def is_real(atom: Any) -> bool:
+    """Whether an atom holds real numbers."""
+    return jnp.issubdtype(atom.aval.dtype, jnp.floating)
 
 
 def _leaf(part: core.Jaxpr, order: Mapping[Any, int], place: Mapping[Any, int]) -> Leaf:
@@ -151,7 +168,7 @@ def _leaf(part: core.Jaxpr, order: Mapping[Any, int], place: Mapping[Any, int]) 
 
 def _check_elementwise(part: Any) -> None:
     shape, dtype = part.outvars[0].aval.shape, part.outvars[0].aval.dtype
-    if not _is_real(dtype):
+    if not is_real(part.outvars[0]):
         raise NotElementwiseError(f"parameters of {dtype}")
     for eqn in part.eqns:
         name = eqn.primitive.name

@@ -11,7 +11,8 @@ term that is not finite is left out and counted.
 What has to be carried for it. If U reads the gradient, all inputs of the last update, as
 in the general path. But often it acts on the *new* moments s_t alone and they do not depend
 on h: the rate and eps of Adam, the rate of momentum. Then s_t, which the optimizer holds
-anyway, is enough, and nothing else is carried.
+anyway, is enough, and nothing else is carried. And where h moves s_t, as a beta does, s_t and
+the gradient are enough if s_t is a moving average: see `rewinding`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -51,8 +52,8 @@ class Fused(NamedTuple):
       inputs: the variables that it is taken to be a function of.
       updates: its outputs that are updates.
       parts: the updates as functions of single coordinates and numbers.
-      rewinds: for an input that is a moment before the update, how it is had from the
-        moment after it.
+      rewinds: for an input that is a moment after the update, how what it was before is had
+        from it, and how it depends on the hyperparameters.
     """
 
     jaxpr: core.ClosedJaxpr
@@ -94,33 +95,38 @@ def from_state(trace: Trace) -> Fused:
       NotElementwiseError: that is not enough, or it does not move each coordinate on its own.
     """
     jaxpr, updates, inputs = _flat(trace)
-    moved = set().union(*(dataflow.reached(jaxpr.jaxpr, v) for v in inputs.hyperparams))
     held = {v for kind in inputs[:-1] for v in kind if isinstance(v, core.Var)}
     if any(v not in held for v in dataflow.cut(jaxpr.jaxpr, updates, held.__contains__).invars):
         raise NotElementwiseError("the state before the update")
-    free = [v if isinstance(v, core.Var) and v not in moved else None for v in inputs.new_state]
-    arrays = [v if v.aval.shape else None for v in inputs.state]
-    given = [v for kind in inputs._replace(new_state=free, state=arrays) for v in kind]
-    parts = elementwise.split(jaxpr.jaxpr, updates, given)
-    before = list(_places(inputs, "state"))
-    rewound = [i for i in before if any(i in leaf.arrays for leaf in parts.leaves)]
-    if not rewound:
-        return Fused(jaxpr, inputs, updates, parts, {})
-    if any(i in before for i in parts.given):
-        raise NotElementwiseError("the state before the update")
-    _check_smooth(parts)
-    after = [_places(inputs, "new_state")[before.index(i)] for i in rewound]
-    names = [v for kind in inputs for v in kind]
-    parts = elementwise.split(jaxpr.jaxpr, [*updates, *(names[i] for i in after)], given)
+    moved = set().union(*(dataflow.reached(jaxpr.jaxpr, v) for v in inputs.hyperparams))
+    # A moment that h moves is given to whoever reads it, so that its own update stands apart.
+    real = [v for v in inputs.new_state if isinstance(v, core.Var) and elementwise.is_real(v)]
+    twins = {v: core.Var(v.aval) for v in real if v in moved}
+    twin = lambda atom: twins.get(atom, atom) if isinstance(atom, core.Var) else None
+    moments = set(twins.values())
+    named = inputs._replace(
+        new_state=[
+            v if v in moments or v not in moved else None for v in map(twin, inputs.new_state)
+        ],
+        state=[v if v.aval.shape else None for v in inputs.state],
+    )
+    names = [v for kind in named for v in kind]
+    before, after = _places(inputs, "state"), _places(inputs, "new_state")
+    reader, outputs = dataflow.renamed(jaxpr.jaxpr, twins), [twin(v) or v for v in updates]
+    read = {i for leaf in elementwise.split(reader, outputs, names).leaves for i in leaf.arrays}
+    followed = [k for k, i in enumerate(after) if i in read and names[i] in moments]
+    own = [inputs.new_state[k] for k in followed]
+    parts = elementwise.split(reader, [*outputs, *own], names)
+    leaves, own = parts.leaves[: len(outputs)], parts.leaves[len(outputs) :]
     rewinds = {
-        i: rewind(leaf, i, j)
-        for i, j, leaf in zip(rewound, after, parts.leaves[len(updates) :], strict=True)
+        after[k]: rewind(leaf, before[k], after[k]) for k, leaf in zip(followed, own, strict=True)
     }
-    if any(i in before for each in rewinds.values() for i in each.leaf.arrays[1:]):
+    apart = {*before, *(i for i in after if names[i] in moments)}
+    others = [i for each in rewinds.values() for i in each.leaf.arrays[1:]]
+    if not apart.isdisjoint([*parts.given, *others]) or not read.isdisjoint(before):
         raise NotElementwiseError("a state that depends on another one")
     _check_factors(trace, parts, {i for each in rewinds.values() for i in each.factors})
-    parts = parts._replace(leaves=parts.leaves[: len(updates)])
-    return Fused(jaxpr, inputs, updates, parts, rewinds)
+    return Fused(jaxpr, inputs, updates, parts._replace(leaves=leaves), rewinds)
 
 
 _PRODUCTS = frozenset((
@@ -154,25 +160,9 @@ def _check_factors(trace: Trace, parts: Elementwise, factors: set[int]) -> None:
             raise NotElementwiseError(f"a moment whose slope is a {eqn.primitive.name}")
 
 
-# fmt: off
-_SMOOTH = frozenset((
-    "add", "broadcast_in_dim", "convert_element_type", "copy", "div", "exp", "integer_pow", "log",
-    "logistic", "mul", "neg", "pow", "rsqrt", "sqrt", "square", "sub", "tanh",
-))
-# fmt: on
-
-
-def _check_smooth(parts: Elementwise) -> None:
-    """Raises if rounding in what is rewound could become more than rounding."""
-    for leaf in parts.leaves:
-        for eqn in leaf.program.eqns:
-            if eqn.primitive.name not in _SMOOTH:
-                raise NotElementwiseError(f"{eqn.primitive.name} of the state before the update")
-
-
 def _flat(trace: Trace) -> tuple[core.ClosedJaxpr, list[Any], Variables]:
     """An update without inner calls: its updates and all other variables."""
-    closed = dataflow.inlined(trace.jaxpr)
+    closed = dataflow.deduplicated(trace.jaxpr)
     jaxpr, n = closed.jaxpr, trace.outputs.children()[0].num_leaves
     inputs, _ = jax.tree.unflatten(jax.tree.structure(trace.args), jaxpr.invars)
     kinds = {name: jax.tree.leaves(tree) for name, tree in inputs._asdict().items()}
@@ -230,12 +220,19 @@ def contract(
     }
     rewinds = {i: (each, each.inverse_slope(numbers)) for i, each in fused.rewinds.items()}
     dtype = jax.tree.leaves(hyperparams)[0].dtype if jax.tree.leaves(hyperparams) else jnp.float32
-    rows = []
-    for leaf, g in zip(parts.leaves, leaves, strict=True):
-        along = [{i: s for i, s in moved.items() if i in leaf.numbers} for moved in slopes.values()]
-        places = _read(leaf, fused.rewinds)
-        terms = partial(_terms, leaf, numbers, along, dtype, rewinds, places)
-        rows.append(blocks.sums(terms, g, *(inputs[i] for i in places)))
+    per_leaf = any(isinstance(node, spaces.PerLeaf) for node in hyperparams.values())
+    groups = [[k] for k in range(len(leaves))] if per_leaf else _groups(fused, leaves)
+    size, rows = sum(g.size for g in leaves), []
+    for group in groups:
+        leaf = parts.leaves[group[0]]
+        mine = {i: rewinds[i] for i in leaf.arrays if i in rewinds}
+        places = [_read(parts.leaves[k], fused.rewinds) for k in group]
+        terms = partial(_terms, leaf, numbers, [*slopes.values()], dtype, mine, places[0])
+        alike = [
+            [leaves[k] for k in group],
+            *([inputs[i] for i in row] for row in zip(*places, strict=True)),
+        ]
+        rows.append(blocks.sums(terms, *map(_end_to_end, alike), of=size))
     whole = all_true([row.whole for row in rows])
     found = {}
     for j, (name, node) in enumerate(hyperparams.items()):
@@ -245,6 +242,27 @@ def contract(
         else:
             found[name] = type(node)(sum(totals, jnp.zeros((), dtype)))
     return settled(Contraction(found, ~whole), armed), whole
+
+
+def _groups(fused: Fused, grads: Sequence[jax.Array]) -> list[list[int]]:
+    """The leaves, those together that are small and move alike."""
+    groups: list[list[int]] = []
+    filling: dict[Any, list[int]] = {}
+    for k, (leaf, g) in enumerate(zip(fused.parts.leaves, grads, strict=True)):
+        moments = [fused.rewinds[i].leaf.signature for i in leaf.arrays if i in fused.rewinds]
+        key = (str(g.dtype), leaf.signature, *moments)
+        together = [*filling.get(key, ()), k]
+        if len(together) > 1 and blocks.is_small(sum(grads[i].size for i in together)):
+            filling[key].append(k)
+            continue
+        groups.append([k])
+        if blocks.is_small(g.size):
+            filling[key] = groups[-1]
+    return groups
+
+
+def _end_to_end(arrays: Sequence[jax.Array]) -> jax.Array:
+    return arrays[0] if len(arrays) == 1 else jnp.concatenate([jnp.ravel(x) for x in arrays])
 
 
 def _slopes(
@@ -275,34 +293,47 @@ def _terms(
 ) -> list[jax.Array]:
     """The terms g_i dU_i/dh_j of some coordinates, for every hyperparameter."""
     at = dict(zip(places, held, strict=True))
-    for i, (each, inverse) in rewinds.items():
-        if i in leaf.arrays:
-            others = [at[k] for k in each.leaf.arrays[1:]]
-            at[i] = each.before(numbers, inverse, at[each.after], others)
-    arrays = [at[i] for i in leaf.arrays]
-
-    def update(moved: Mapping[int, jax.Array]) -> jax.Array:
-        given = [moved.get(i, numbers[i]) for i in leaf.numbers]
-        return leaf.update(given, arrays, g.shape)
-
+    last = {
+        i: at | {each.before: each.rewound(numbers, inverse, at)}
+        for i, (each, inverse) in rewinds.items()
+    }
     kinds = []
     for slopes in along:
-        if slopes:
-            here = {i: numbers[i] for i in slopes}
-            _, change = jax.jvp(update, (here,), (dict(slopes),))
-        else:
-            change = jnp.zeros_like(g)
+        moments = {
+            i: _change(each.leaf, numbers, last[i], slopes, {}, g.shape)
+            for i, (each, _) in rewinds.items()
+            if not slopes.keys().isdisjoint(each.leaf.numbers)
+        }
+        change = _change(leaf, numbers, at, slopes, moments, g.shape)
         kinds.append(g.astype(dtype) * change.astype(dtype))
     return kinds
 
 
+def _change(
+    leaf: Leaf,
+    numbers: Sequence[jax.Array],
+    arrays: Mapping[int, jax.Array],
+    slopes: Mapping[int, jax.Array],
+    changes: Mapping[int, jax.Array],
+    shape: tuple[int, ...],
+) -> jax.Array:
+    """How a leaf's update changes as some numbers and some arrays do."""
+    moving = [i for i in leaf.numbers if i in slopes], [i for i in leaf.arrays if i in changes]
+    here = [numbers[i] for i in moving[0]], [arrays[i] for i in moving[1]]
+    along = [slopes[i] for i in moving[0]], [changes[i] for i in moving[1]]
+
+    def update(some_numbers: Sequence[jax.Array], some_arrays: Sequence[jax.Array]) -> jax.Array:
+        given = _with(numbers, moving[0], some_numbers)
+        held = {**arrays, **dict(zip(moving[1], some_arrays, strict=True))}
+        return leaf.update([given[i] for i in leaf.numbers], [held[i] for i in leaf.arrays], shape)
+
+    return jax.jvp(update, here, along)[1]
+
+
 def _read(leaf: Leaf, rewinds: Mapping[int, Rewind]) -> list[int]:
     """The inputs that the terms of a leaf are made from."""
-    places: dict[int, None] = {}
-    for i in leaf.arrays:
-        found = (rewinds[i].after, *rewinds[i].leaf.arrays[1:]) if i in rewinds else (i,)
-        places.update(dict.fromkeys(found))
-    return list(places)
+    for_moments = [j for i in leaf.arrays if i in rewinds for j in rewinds[i].leaf.arrays[1:]]
+    return [*dict.fromkeys((*leaf.arrays, *for_moments))]
 
 
 def _with(values: Sequence[Any], places: Sequence[int], others: Sequence[Any]) -> list[Any]:

@@ -10,6 +10,7 @@ import numpy as np
 import optax
 
 from jaxdescent.towers import building, method, spaces
+from jaxdescent.towers.contraction import goes_forward
 from jaxdescent.towers.inputs import Outcome, Update
 from jaxdescent.towers.signals import Trace
 from jaxdescent.towers.tower import HypergradientState, Tower
@@ -260,24 +261,25 @@ def describe(tx: Tower, /, params: Any = None) -> str:
         inputs, mode, how = method.summary(
             level.factory, level.starts, params, level.extra_args, level.method
         )
+        forward = goes_forward(mode, inputs.hyperparams)
         kept = [name for name in ("grads", "params") if getattr(inputs, name) is not None]
         traces = ["traces"] if isinstance(level.signal, Trace) else []
         held = [*kept, *inputs.extra_args, *traces]
         starts = ", ".join(f"{name}={_show(start)}" for name, start in level.starts.items())
         lines.append(
             f"{len(lines) + 1}: {building.label(level.factory)}, {starts}; "
-            f"{_show_signal(level.signal)}; {_show_method(level.signal, how, mode.value)};\n"
+            f"{_show_signal(level.signal)}; {_show_method(level, how, forward)};\n"
             f"   carries {', '.join(held) or 'nothing'}"
         )
         level, params = level.hyper_optimizer, inputs.hyperparams
     return "\n".join([*lines, f"{len(lines) + 1}: a transformation that is no tower"])
 
 
-def _show_method(signal: Any, how: str, mode: str) -> str:
+def _show_method(level: Tower, how: str, forward: bool) -> str:
     """The method; the general one says its mode, the fused one and traces go forward."""
     if how == "fused":
         return how
-    return f"{how}, {'forward' if isinstance(signal, Trace) else mode} mode"
+    return f"{how}, {'forward' if forward or isinstance(level.signal, Trace) else 'reverse'} mode"
 
 
 def _show_signal(signal: Any) -> str:

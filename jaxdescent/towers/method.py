@@ -1,6 +1,6 @@
 """How an update is differentiated, and hence what a tower carries from step to step.
 
-general    any update: reverse or forward mode through all of it, at its last inputs
+general    any update: forward or reverse mode through all of it, at its last inputs
 fused      coordinate by coordinate, where the update works like that; from the state after
            the update where that is enough, else at its last inputs
 """

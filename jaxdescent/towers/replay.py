@@ -22,7 +22,7 @@ from jaxdescent.towers import (
     traces,
     tracing,
 )
-from jaxdescent.towers.conditional import unless
+from jaxdescent.towers.conditional import on_cpu, unless
 from jaxdescent.towers.contraction import Contraction, contract
 from jaxdescent.towers.elementwise import NotElementwiseError
 from jaxdescent.towers.finite import all_finite
@@ -192,7 +192,7 @@ def _fused_contraction(
 ) -> tuple[Contraction, jax.Array]:
     found, whole = fused.contract(parts, values, hyperparams, grads, armed)
     # No term is finite where the gradient is not, so that mostly nothing is left to check.
-    return found, unless(all_finite)(whole, jnp.ones((), bool), grads)
+    return found, unless(all_finite)(whole & on_cpu(), jnp.ones((), bool), grads)
 
 
 def last_update(

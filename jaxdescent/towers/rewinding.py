@@ -4,12 +4,13 @@ A moving average is affine in its last value, with one number for all coordinate
 
     s_t = a s_{t-1} + b_t(g_{t-1})      so      s_{t-1} = (s_t - b_t) / a.
 
-Rounding in s_t is divided by a. That is no more than rounding again as long as s_{t-1} is
-only used times a: in the update it is, and in the derivative by a's logarithm or logit, not
-by a itself. Where a is so small that nothing of s_{t-1} is left, it counts as zero.
+It is needed for how fast s_t moves with a. Rounding in s_t is divided by a; that is no more
+than rounding again in the derivative by a's logarithm or logit, where s_{t-1} is used times
+a, but would be in that by a itself. Where a is so small that nothing of s_{t-1} is left, it
+counts as zero.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -24,11 +25,13 @@ class Rewind(NamedTuple):
 
     Attributes:
       leaf: its update, in which itself is the first array.
+      before: which of the update's inputs that is.
       after: which of the update's inputs holds its value after the update.
       factors: which numbers the slope a is a product of.
     """
 
     leaf: Leaf
+    before: int
     after: int
     factors: tuple[int, ...]
 
@@ -42,13 +45,16 @@ class Rewind(NamedTuple):
         lost = jnp.abs(slope) < jnp.finfo(slope.dtype).eps
         return jnp.where(lost, 0, 1 / slope)
 
-    def before(
-        self, numbers: Sequence[jax.Array], inverse_slope: Any, after: Any, others: Sequence[Any]
+    def rewound(
+        self, numbers: Sequence[jax.Array], inverse_slope: Any, arrays: Mapping[int, Any]
     ) -> jax.Array:
-        """The value before the update at some coordinates."""
-        zero = jnp.zeros_like(after)
+        """The value before the update at some coordinates, from the others of its arrays."""
+        after = arrays[self.after]
+        others = [arrays[i] for i in self.leaf.arrays[1:]]
         added = self.leaf.update(
-            [numbers[i] for i in self.leaf.numbers], [zero, *others], zero.shape
+            [numbers[i] for i in self.leaf.numbers],
+            [jnp.zeros_like(after), *others],
+            after.shape,
         )
         return (after - added) * inverse_slope
 
@@ -77,7 +83,7 @@ def rewind(leaf: Leaf, itself: int, after: int) -> Rewind:
     if any(v not in entering for v in factors):
         raise NotElementwiseError("a slope that is made on the way")
     found = tuple(entering[v] for v in factors)
-    return Rewind(leaf._replace(program=program, arrays=places), after, found)
+    return Rewind(leaf._replace(program=program, arrays=places), itself, after, found)
 
 
 def _factors(program: Any, source: core.Var) -> list[core.Var]:

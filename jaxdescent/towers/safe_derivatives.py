@@ -99,9 +99,11 @@ def _times_reciprocal_jvp(args: Any, tangents: Any) -> tuple[Any, Any]:
     change = jnp.zeros_like(value)
     if not isinstance(dx, SymbolicZero):
         change += _finite_or_zero(slope) * dx
-    if not isinstance(dy, SymbolicZero):
-        change -= _finite_or_zero(value * slope) * dy
-    return value, change
+    if isinstance(dy, SymbolicZero):
+        return value, change
+    if not y.shape:  # one number for all coordinates
+        return value, change - value * (_finite_or_zero(slope) * dy)
+    return value, change - _finite_or_zero(value * slope) * dy
 
 
 def _finite_or_zero(slope: jax.Array) -> jax.Array:

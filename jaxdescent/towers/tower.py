@@ -33,6 +33,7 @@ import optax
 
 from jaxdescent import validation
 from jaxdescent.towers import building, replay, spaces, traces, tracing
+from jaxdescent.towers.conditional import on_cpu
 from jaxdescent.towers.finite import all_finite, stayed_finite
 from jaxdescent.towers.inputs import Inputs, Outcome
 from jaxdescent.towers.method import METHODS, resolve
@@ -206,9 +207,10 @@ def hypergradient(
             finite = all_finite(today.grads)
         usable = finite & all_finite(today.extra_args)
 
-        hyperparams, hyper_state, rejected = _move_hyperparams(
-            hyper_optimizer, found.hypergradient, state, extra_args
-        )
+        move = lambda: _move_hyperparams(hyper_optimizer, found.hypergradient, state, extra_args)
+        stay = lambda: (state.hyperparams, state.hyper_state, jnp.zeros((), bool))
+        # Were this no program of its own, XLA would compile it again into each of its many uses.
+        hyperparams, hyper_state, rejected = jax.lax.cond(usable | ~on_cpu(), move, stay)
         # The hypergradient is finite always. But XLA copies a donated buffer that a loop reads,
         # unless what overwrites the buffer needs what the loop has found.
         tx = building.build(factory, hyperparams)

@@ -10,7 +10,7 @@ import optax
 import pytest
 
 import jaxdescent as jd
-from jaxdescent.towers import blocks
+from jaxdescent.towers import blocks, fused
 from tests.towers import problems
 from tests.towers.stepping import GRADS, OTHERS, START, assert_close, final, run
 
@@ -59,7 +59,7 @@ def tower(factory, tune, method, hyper_optimizer=None):
 @pytest.fixture
 def small_blocks(monkeypatch):
     """Blocks so small that a leaf of 12 numbers takes two of them and a rest."""
-    monkeypatch.setattr(blocks, "_BLOCK", 5)
+    monkeypatch.setattr(blocks, "_NARROWEST", 5)
 
 
 # Differentiated like others in the list.
@@ -72,7 +72,7 @@ def test_no_more_is_carried_than_the_derivative_reads(name):
     described = jd.describe(tower(factory, tune, "fused"))
     assert f"; fused;\n   carries {carried}\n" in described
     assert jd.describe(tower(factory, tune, "auto")) == described
-    assert "general, reverse mode;" in jd.describe(tower(factory, tune, "general"))
+    assert "general, forward mode;" in jd.describe(tower(factory, tune, "general"))
 
 
 @pytest.mark.parametrize("name", [name for name in COVERED if name not in ONLY_DESCRIBED])
@@ -94,6 +94,30 @@ def test_the_methods_agree_along_a_trajectory(name, small_blocks):
     assert int(state.skipped) == int(other.skipped) == 1
     assert int(state.masked) == int(other.masked) == 0
     assert int(state.rejected) == int(other.rejected) == 0
+
+
+SMALL_LEAVES = {
+    "alike": (optax.adam, {**RATE, **BETAS}, [[0, 1, 2]]),
+    "one without decay": (
+        partial(optax.adamw, mask={"w": True, "b": False, "unused": True}),
+        {**RATE, "b2": 0.99, "weight_decay": 0.1},
+        [[0], [1, 2]],
+    ),
+    "a rate for each": (optax.sgd, {"learning_rate": jd.per_leaf(1e-2)}, None),
+}
+
+
+@pytest.mark.parametrize("name", SMALL_LEAVES)
+def test_small_leaves_that_move_alike_are_summed_together(name, monkeypatch):
+    factory, tune, expected_groups = SMALL_LEAVES[name]
+    found, group = [], fused._groups
+    monkeypatch.setattr(fused, "_groups", lambda *args: found.append(group(*args)) or found[-1])
+    with jax.enable_x64(True):
+        params, inputs = problems.parameters(jnp.float64), problems.batches(10, jnp.float64)
+        *_, path, learned = problems.train(tower(factory, tune, "fused"), params, inputs)
+        *_, expected, others = problems.train(tower(factory, tune, "general"), params, inputs)
+        assert_close((path, learned), (expected, others))
+    assert found[:1] == ([expected_groups] if expected_groups else [])
 
 
 def column_sums(learning_rate):
@@ -212,8 +236,8 @@ def test_the_methods_agree_agent_by_agent_under_vmap(small_blocks):
             x = optax.apply_updates(x, updates)
         return x, state.hyperparams
 
-    fused, general = (jax.jit(jax.vmap(partial(trained, m)))(agents) for m in ("fused", "general"))
-    assert_close(fused, general, 1e-5)
+    both = (jax.jit(jax.vmap(partial(trained, m)))(agents) for m in ("fused", "general"))
+    assert_close(*both, 1e-5)
 
 
 WIDTH = 192  # a leaf of two blocks and a rest
