@@ -9,8 +9,8 @@ import optax
 import pytest
 
 import jaxdescent as jd
-from jaxdescent.towers import building, spaces
-from jaxdescent.towers.contraction import Mode, contract
+from jaxdescent.towers import building, contraction, spaces
+from jaxdescent.towers.contraction import Mode, contract, goes_forward
 from jaxdescent.towers.finite import all_finite
 
 both_modes = pytest.mark.parametrize("forward", [False, True], ids=["reverse", "forward"])
@@ -21,7 +21,9 @@ COMPLEX = {"z": np.array([1 + 2j, -0.5j, 0.25]), "b": np.array([0.3, -0.2, 0.9])
 
 def slope(update, hyperparams, grads, armed, *, forward):
     mode = Mode.FORWARD if forward else Mode.ANY
-    return contract(lambda h, _: update(h), hyperparams, (), grads, armed, mode=mode)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(contraction, "_FEW", 0)
+        return contract(lambda h, _: update(h), hyperparams, (), grads, armed, mode=mode)
 
 
 def loss(params):
@@ -125,6 +127,16 @@ def test_both_modes_give_the_slope_of_the_loss_after_the_update(name):
         assert_close(state, present, 1e-14)
     assert not reverse.masked
     assert min(float(np.max(np.abs(slope))) for slope in jax.tree.leaves(expected)) > 1e-3
+
+
+def test_forward_mode_is_for_few_numbers_or_where_reverse_mode_does_not_go():
+    of_size = lambda size: {"rate": jd.unconstrained(np.ones(size)), "b": jd.unconstrained(1.0)}
+    leaves = spaces.PerLeaf(spaces.Unconstrained([jnp.ones(())] * 9))
+    assert goes_forward(Mode.ANY, of_size(3))
+    assert not goes_forward(Mode.ANY, of_size(4))
+    assert goes_forward(Mode.ANY, {"rate": leaves, **of_size(2)})
+    assert goes_forward(Mode.FORWARD, of_size(9))
+    assert not goes_forward(Mode.REVERSE, of_size(1))
 
 
 @both_modes

@@ -9,6 +9,8 @@ import pytest
 import jaxdescent as jd
 from jaxdescent.towers.finite import all_finite, all_true, stayed_finite
 
+AS_USERS_COMPILE = True
+
 
 @pytest.mark.parametrize("count", [0, 1, 8, 9, 100])
 def test_one_false_flag_among_any_number_is_found(count):

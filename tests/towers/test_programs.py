@@ -1,0 +1,105 @@
+"""What a tower's compiled program is made of."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import optax
+import pytest
+
+import jaxdescent as jd
+from jaxdescent.towers import replay
+from jaxdescent.towers import tower as tower_module
+
+AS_USERS_COMPILE = True
+
+RATE = {"learning_rate": 1e-2}
+BETAS = {"b1": 0.9, "b2": 0.99}
+WIDTH = 192  # a leaf of two blocks and a rest
+
+
+def program(tx):
+    """The compiled training step of a small network."""
+    params = {"w1": jnp.ones((WIDTH, WIDTH)), "w2": jnp.ones((WIDTH, WIDTH)), "b": jnp.ones(WIDTH)}
+
+    def loss(params, x):
+        return jnp.mean((jnp.tanh(x @ params["w1"]) @ params["w2"] + params["b"]) ** 2)
+
+    def step(params, state, x):
+        updates, state = tx.update(jax.grad(loss)(params, x), state, params)
+        return optax.apply_updates(params, updates), state
+
+    args = params, tx.init(params), jnp.ones((8, WIDTH))
+    return jax.jit(step, donate_argnums=(0, 1)).lower(*args).compile()
+
+
+def of_height(height):
+    above = optax.sgd(1e-5)
+    for _ in range(height - 1):
+        above = jd.hypergradient(optax.sgd, above, tune={"learning_rate": 1e-5})
+    return jd.hypergradient(optax.adam, above, tune={**RATE, **BETAS})
+
+
+PROGRAMS = {
+    "adam": lambda: optax.adam(1e-2),
+    "rate": lambda: jd.hypergradient(optax.adam, optax.adam(1e-2), tune=RATE),
+    "lion": lambda: jd.hypergradient(optax.lion, optax.adam(1e-2), tune=RATE),
+    "height 1": lambda: of_height(1),
+    "height 2": lambda: of_height(2),
+    "height 3": lambda: of_height(3),
+}
+
+
+@pytest.fixture(scope="module")
+def programs():
+    return {name: program(make()) for name, make in PROGRAMS.items()}
+
+
+def large(compiled, operation=r"[\w-]+"):
+    """How many instructions, loops' bodies included, make a buffer as large as a weight's."""
+    shape = rf"f32\[(?:{WIDTH},{WIDTH}|{WIDTH * WIDTH})\]\S* "
+    return len(
+        re.findall(rf"= {shape}(?!parameter|bitcast|get-tuple){operation}\(", compiled.as_text())
+    )
+
+
+def buffers(bytes_):
+    """Bytes over those of the parameters."""
+    return bytes_ / (4 * (2 * WIDTH * WIDTH + WIDTH))
+
+
+def test_no_held_buffer_is_copied(programs):
+    assert {name: large(p, "copy") for name, p in programs.items() if name[0] in "hr"} == {
+        "rate": 0,
+        "height 1": 0,
+        "height 2": 0,
+        "height 3": 0,
+    }
+
+
+def test_the_rate_alone_costs_no_buffer_and_the_betas_one(programs):
+    held = {n: buffers(p.memory_analysis().argument_size_in_bytes) for n, p in programs.items()}
+    extra = {n: buffers(p.memory_analysis().temp_size_in_bytes) for n, p in programs.items()}
+    assert held["rate"] - held["adam"] < 0.01
+    assert 1 <= held["height 1"] - held["adam"] < 1.01
+    for name in ("rate", "lion", "height 1"):
+        # A quarter is for the blocks, which are not small beside parameters as few as these.
+        assert extra[name] - extra["adam"] < 1.25
+
+
+@pytest.mark.parametrize("name", ["height 2", "height 3"])
+def test_a_further_level_costs_numbers_only(name, programs):
+    one, more = programs["height 1"], programs[name]
+    assert large(more) == large(one)
+    for what in ("argument_size_in_bytes", "temp_size_in_bytes"):
+        added = getattr(more.memory_analysis(), what) - getattr(one.memory_analysis(), what)
+        assert buffers(added) < 0.02
+
+
+def test_on_a_gpu_no_conditional_makes_the_device_wait(monkeypatch):
+    elsewhere = lambda: jax.lax.platform_dependent(default=lambda: jnp.zeros((), bool))
+    conditionals = lambda: program(of_height(2)).as_text().count(" conditional(")
+    assert conditionals() > 0
+    for module in (replay, tower_module):
+        monkeypatch.setattr(module, "on_cpu", elsewhere)
+    assert conditionals() == 0
