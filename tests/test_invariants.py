@@ -50,6 +50,12 @@ def train(tx, params, batches):
     return jax.lax.scan(body, (params, tx.init(params)), batches)[0]
 
 
+@functools.cache
+def trained_alone(name):
+    """What a transformation comes to by itself, which others are compared with."""
+    return train(make(name), parameters(), inputs())
+
+
 def assert_close(tree, other, tolerance=1e-5):
     chex.assert_trees_all_close(tree, other, rtol=tolerance, atol=tolerance)
 
@@ -132,9 +138,10 @@ def test_vmap_trains_each_agent_as_if_alone(name):
     tx = make(name)
     agents = jax.tree.map(lambda x: jnp.stack([x, 2 * x, -x]), parameters())
     together = jax.jit(jax.vmap(functools.partial(train, tx), in_axes=(0, None)))(agents, inputs())
+    alone = jax.jit(functools.partial(train, tx))
     for i in range(3):
-        alone = train(tx, jax.tree.map(lambda x, i=i: x[i], agents), inputs())
-        assert_close(alone, jax.tree.map(lambda x, i=i: x[i], together))
+        one = functools.partial(jax.tree.map, lambda x, i=i: x[i])
+        assert_close(alone(one(agents), inputs()), one(together))
 
 
 @every_transformation
@@ -176,13 +183,13 @@ def test_sharded_parameters_keep_their_sharding_and_give_the_same(name):
     params = jax.device_put(parameters(), sharding)
     trained, state = jax.jit(functools.partial(train, tx))(params, inputs())
     assert trained["w"].sharding.is_equivalent_to(sharding["w"], 2)
-    assert_close((trained, state), train(tx, parameters(), inputs()))
+    assert_close((trained, state), trained_alone(name))
 
 
 @every_transformation
 def test_works_inside_chain_masked_and_partition(name):
     tx = make(name)
-    alone = train(tx, parameters(), inputs())[0]
+    alone = trained_alone(name)[0]
     chained = optax.chain(optax.identity(), tx)
     assert_close(train(chained, parameters(), inputs())[0], alone)
 
@@ -250,13 +257,12 @@ def test_narrow_parameters_train_and_keep_their_dtype(name, dtype):
     params, state = jax.jit(functools.partial(train, tx))(parameters(dtype), inputs(20, dtype))
     chex.assert_trees_all_equal_dtypes(params, parameters(dtype))
     chex.assert_trees_all_equal_shapes_and_dtypes(state, tx.init(parameters(dtype)))
-    wide = train(tx, parameters(), inputs())[0]
-    assert_close(jax.tree.map(jnp.float32, params), wide, 0.05)
+    assert_close(jax.tree.map(jnp.float32, params), trained_alone(name)[0], 0.05)
 
 
 @every_transformation
 def test_double_precision_agrees_with_single(name):
-    single = train(make(name), parameters(), inputs())[0]
+    single = trained_alone(name)[0]
     with jax.enable_x64(True):
         double, state = train(make(name), parameters(jnp.float64), inputs(20, jnp.float64))
         floats = {x.dtype for x in jax.tree.leaves(state) if jnp.issubdtype(x.dtype, jnp.inexact)}
