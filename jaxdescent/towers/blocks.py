@@ -8,6 +8,7 @@ platforms the plain reductions are fused, and better.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -41,39 +42,48 @@ def is_small(size: int) -> bool:
     return size < _NARROWEST
 
 
-def sums(terms: Terms, *arrays: jax.Array, of: int = 0) -> Sums:
+def sums(terms: Terms, *arrays: jax.Array, numbers: Any = (), of: int = 0) -> Sums:
     """Sums of the finite terms over all coordinates.
 
     Args:
-      terms: elementwise, from blocks of the arrays to blocks of one or more kinds of terms.
+      terms: elementwise, from numbers and blocks of the arrays to blocks of one or more
+        kinds of terms; it depends on nothing else that is traced.
       *arrays: of one shape.
+      numbers: a tree of what the terms of all coordinates depend on.
       of: how many coordinates there are in all, these and others.
 
     Example:
-      >>> terms = lambda x, y: [x + y, x * y]
+      >>> terms = lambda _, x, y: [x + y, x * y]
       >>> found = sums(terms, jnp.array([1.0, 2.0]), jnp.array([3.0, jnp.inf]))
       >>> [float(total) for total in found.totals], bool(found.whole)
       ([4.0, 3.0], False)
     """
     if is_small(arrays[0].size):
-        return _stacked(terms, *arrays)
+        return _stacked(terms, numbers, *arrays)
     width = min(_WIDEST, max(_NARROWEST, of // _SHARE))
-    return jax.lax.platform_dependent(
-        *arrays,
-        cpu=lambda *given: _by_blocks(terms, width, *given),
-        default=lambda *given: _at_once(terms, *given),
-    )
+    plainly = partial(_at_once, terms)
+
+    @jax.custom_jvp  # a while loop has no reverse mode
+    def run(numbers: Any, *arrays: jax.Array) -> Sums:
+        in_blocks = partial(_by_blocks, terms, width)
+        return jax.lax.platform_dependent(numbers, *arrays, cpu=in_blocks, default=plainly)
+
+    @run.defjvp
+    def jvp(primals: Any, tangents: Any) -> tuple[Sums, Sums]:
+        return run(*primals), jax.jvp(plainly, primals, tangents)[1]
+
+    return run(numbers, *arrays)
 
 
-def _stacked(terms: Terms, *arrays: jax.Array) -> Sums:
+def _stacked(terms: Terms, *given: Any) -> Sums:
     """For few coordinates, where what counts is the number of operations."""
-    kinds = jnp.stack([jnp.ravel(term) for term in terms(*arrays)])
+    kinds = jnp.stack([jnp.ravel(term) for term in terms(*given)])
     finite = jnp.isfinite(kinds)
     return Sums([*jnp.sum(jnp.where(finite, kinds, 0), axis=1)], jnp.all(finite))
 
 
-def _at_once(terms: Terms, *arrays: jax.Array) -> Sums:
-    kinds = terms(*arrays)
+def _at_once(terms: Terms, *given: Any) -> Sums:
+    kinds = terms(*given)
     finite = [jnp.isfinite(term) for term in kinds]
     pairs = zip(finite, kinds, strict=True)
     return Sums(
@@ -94,13 +104,13 @@ def _block_of(size: int, width: int) -> int:
     return min(width, size // 2)
 
 
-def _by_blocks(terms: Terms, width: int, *arrays: jax.Array) -> Sums:
+def _by_blocks(terms: Terms, width: int, numbers: Any, *arrays: jax.Array) -> Sums:
     flat = [jnp.ravel(array) for array in arrays]
     block = _block_of(flat[0].size, width)
     end = flat[0].size // block * block
     block_at = lambda start: [jax.lax.dynamic_slice(x, (start,), (block,)) for x in flat]
     # XLA does not see what is computed twice in a loop.
-    once = dataflow.deduplicated(jax.make_jaxpr(terms)(*block_at(0)), final=True)
+    once = dataflow.deduplicated(jax.make_jaxpr(partial(terms, numbers))(*block_at(0)), final=True)
 
     def round_of(filling: jax.Array) -> list[jax.Array]:
         def add(i: Any, accumulators: list[jax.Array]) -> list[jax.Array]:
@@ -123,6 +133,6 @@ def _by_blocks(terms: Terms, width: int, *arrays: jax.Array) -> Sums:
     rounds, totals = jax.lax.while_loop(again, one_more, (jnp.zeros((), int), nothing))
     if end == flat[0].size:
         return Sums(totals, rounds == 1)
-    rest = _at_once(terms, *(x[end:] for x in flat))
+    rest = _at_once(terms, numbers, *(x[end:] for x in flat))
     together = [total + extra for total, extra in zip(totals, rest.totals, strict=True)]
     return Sums(together, (rounds == 1) & rest.whole)

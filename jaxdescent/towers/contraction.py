@@ -140,7 +140,7 @@ def _changes(updates: Callable[[Any], Any], node: Any) -> list[Any]:
     return [jax.tree.map(lambda x, i=i: x[i], every) for i in range(number.size)]
 
 
-def _products(dtype: Any, g: jax.Array, *changes: jax.Array) -> list[jax.Array]:
+def _products(dtype: Any, _: Any, g: jax.Array, *changes: jax.Array) -> list[jax.Array]:
     """The terms g_i dU_i."""
     if jnp.iscomplexobj(g):
         return [jnp.real(g * change).astype(dtype) for change in changes]

@@ -218,21 +218,22 @@ def contract(
         name: {i: at_work(x, 0) for i, x in of_name.items()}
         for name, of_name in _slopes(parts, inputs, hyperparams).items()
     }
-    rewinds = {i: (each, each.inverse_slope(numbers)) for i, each in fused.rewinds.items()}
+    inverses = {i: each.inverse_slope(numbers) for i, each in fused.rewinds.items()}
     dtype = jax.tree.leaves(hyperparams)[0].dtype if jax.tree.leaves(hyperparams) else jnp.float32
     per_leaf = any(isinstance(node, spaces.PerLeaf) for node in hyperparams.values())
     groups = [[k] for k in range(len(leaves))] if per_leaf else _groups(fused, leaves)
+    of_all = numbers, [*slopes.values()], inverses
     size, rows = sum(g.size for g in leaves), []
     for group in groups:
         leaf = parts.leaves[group[0]]
-        mine = {i: rewinds[i] for i in leaf.arrays if i in rewinds}
+        rewinds = {i: fused.rewinds[i] for i in leaf.arrays if i in fused.rewinds}
         places = [_read(parts.leaves[k], fused.rewinds) for k in group]
-        terms = partial(_terms, leaf, numbers, [*slopes.values()], dtype, mine, places[0])
+        terms = partial(_terms, leaf, rewinds, dtype, places[0])
         alike = [
             [leaves[k] for k in group],
             *([inputs[i] for i in row] for row in zip(*places, strict=True)),
         ]
-        rows.append(blocks.sums(terms, *map(_end_to_end, alike), of=size))
+        rows.append(blocks.sums(terms, *map(_end_to_end, alike), numbers=of_all, of=size))
     whole = all_true([row.whole for row in rows])
     found = {}
     for j, (name, node) in enumerate(hyperparams.items()):
@@ -283,25 +284,24 @@ def _slopes(
 
 def _terms(
     leaf: Leaf,
-    numbers: Sequence[jax.Array],
-    along: Sequence[Mapping[int, jax.Array]],
+    rewinds: Mapping[int, Rewind],
     dtype: Any,
-    rewinds: Mapping[int, tuple[Rewind, jax.Array]],
     places: Sequence[int],
+    of_all: tuple[Sequence[jax.Array], Sequence[Mapping[int, jax.Array]], Mapping[int, Any]],
     g: jax.Array,
     *held: jax.Array,
 ) -> list[jax.Array]:
     """The terms g_i dU_i/dh_j of some coordinates, for every hyperparameter."""
+    numbers, along, inverses = of_all
     at = dict(zip(places, held, strict=True))
     last = {
-        i: at | {each.before: each.rewound(numbers, inverse, at)}
-        for i, (each, inverse) in rewinds.items()
+        i: at | {each.before: each.rewound(numbers, inverses[i], at)} for i, each in rewinds.items()
     }
     kinds = []
     for slopes in along:
         moments = {
             i: _change(each.leaf, numbers, last[i], slopes, {}, g.shape)
-            for i, (each, _) in rewinds.items()
+            for i, each in rewinds.items()
             if not slopes.keys().isdisjoint(each.leaf.numbers)
         }
         change = _change(leaf, numbers, at, slopes, moments, g.shape)

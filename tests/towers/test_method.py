@@ -158,12 +158,12 @@ def test_an_unknown_method_is_refused(method):
 def test_sums_are_over_the_finite_terms_of_all_blocks(size, bad, small_blocks):
     x, y = np.random.default_rng(0).normal(size=(2, size)).astype(np.float32)
     y[[0, 13, size - 1]] = bad
-    found = jax.jit(partial(blocks.sums, lambda x, y: [x, x * y]))(x, y)
+    found = jax.jit(partial(blocks.sums, lambda _, x, y: [x, x * y]))(x, y)
     products = np.where(np.isfinite(y), np.float64(x) * y, 0)
     for total, terms in zip(found.totals, (x, products), strict=True):
         assert abs(total - np.sum(terms)) <= 1e-6 * np.sum(np.abs(terms))
     assert not found.whole
-    assert blocks.sums(lambda x: [x], x).whole
+    assert blocks.sums(lambda _, x: [x], x).whole
 
 
 def test_terms_that_are_not_finite_are_left_out_block_by_block(small_blocks):

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from optax import contrib
 
 import jaxdescent as jd
+from jaxdescent.towers import blocks
 from tests.towers.stepping import (
     BAD_ROWS,
     GRADS,
@@ -367,8 +368,9 @@ def test_a_factory_with_a_custom_vjp_learns_by_reverse_mode_only():
     assert_close(2 * rates(states)[0], rates(expected_states)[0], 1e-5)
 
 
-@pytest.mark.parametrize("agents", [1, 3])
-def test_one_can_differentiate_through_the_training_of_a_tower(agents):
+@pytest.mark.parametrize(("agents", "width"), [(1, 2), (3, blocks._NARROWEST)])
+def test_one_can_differentiate_through_the_training_of_a_tower(agents, width, monkeypatch):
+    monkeypatch.setattr(blocks, "_NARROWEST", width)
     tx = jd.hypergradient(optax.adam, optax.sgd(0.1), tune={**RATE, "b1": 0.9, "b2": 0.99})
 
     def loss_after_training(scale):
