@@ -42,6 +42,11 @@ def is_small(size: int) -> bool:
     return size < _NARROWEST
 
 
+def is_spread(array: jax.Array) -> bool:
+    """Whether an axis is laid out over devices as a part of the array's type."""
+    return any(axis is not None for axis in jax.typeof(array).sharding.spec)
+
+
 def sums(terms: Terms, *arrays: jax.Array, numbers: Any = (), of: int = 0) -> Sums:
     """Sums of the finite terms over all coordinates.
 
@@ -58,6 +63,8 @@ def sums(terms: Terms, *arrays: jax.Array, numbers: Any = (), of: int = 0) -> Su
       >>> [float(total) for total in found.totals], bool(found.whole)
       ([4.0, 3.0], False)
     """
+    if any(map(is_spread, arrays)):
+        return _at_once(terms, numbers, *arrays)
     if is_small(arrays[0].size):
         return _stacked(terms, numbers, *arrays)
     width = min(_WIDEST, max(_NARROWEST, of // _SHARE))

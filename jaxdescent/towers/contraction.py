@@ -8,9 +8,10 @@ after it,
 Forward mode gives the terms, one pass for each number in h (for one that is learned per
 leaf a single pass, too): those that are not finite (a number that overflowed; an outer
 gradient that is not finite) are left out and the rest of the sum stands. Reverse mode gives
-every component of G in one pass, and its sums are dear: so it is for many numbers, and has
-forward mode to fall back on where G is not finite; and for what has no forward mode. Slopes
-that are singular at zero, as sqrt's, are the business of `safe_derivatives`.
+every component of G in one pass, and its sums are dear: so it is for many numbers and for
+narrow parameters, and has forward mode to fall back on where G is not finite; and for what
+has no forward mode. Slopes that are singular at zero, as sqrt's, are the business of
+`safe_derivatives`.
 """
 
 import enum
@@ -22,6 +23,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdescent.towers import blocks, spaces
+from jaxdescent.towers.blocks import Sums
 from jaxdescent.towers.conditional import unless
 from jaxdescent.towers.finite import all_finite, all_true
 
@@ -37,10 +39,15 @@ class Mode(enum.Enum):
     REVERSE = enum.auto()  # it holds a custom_vjp; nothing can be masked
 
 
-def goes_forward(mode: Mode, hyperparams: Mapping[str, Any]) -> bool:
-    """Whether an update is differentiated in forward mode."""
+def goes_forward(mode: Mode, hyperparams: Mapping[str, Any], params: Any) -> bool:
+    """Whether an update of such parameters is differentiated in forward mode.
+
+    Not if they are narrow: reverse mode multiplies and adds in the hyperparameters' precision,
+    while forward mode would round each term to the parameters'.
+    """
     passes = [1 if isinstance(x, spaces.PerLeaf) else x[0].size for x in hyperparams.values()]
-    return mode is Mode.FORWARD or (mode is Mode.ANY and sum(passes) <= _FEW)
+    wide = all(leaf.dtype.itemsize >= 4 for leaf in jax.tree.leaves(params))
+    return mode is Mode.FORWARD or (mode is Mode.ANY and sum(passes) <= _FEW and wide)
 
 
 class Contraction(NamedTuple):
@@ -75,7 +82,7 @@ def contract(
     """
     cotangent = jax.tree.map(jnp.conj, grads)  # optax's convention for complex parameters
     by_terms = lambda *arguments: _by_terms(update, *arguments)
-    if goes_forward(mode, hyperparams):
+    if goes_forward(mode, hyperparams, grads):
         state = update(hyperparams, inputs)[1]
         found = by_terms(hyperparams, inputs, cotangent)
     else:
@@ -105,43 +112,38 @@ def _by_terms(
     cotangent: Any,
 ) -> Contraction:
     """The same sums in forward mode, without the terms that are not finite."""
-    changes = {}
+    rows, structure = jax.tree.flatten(cotangent)
+    size = sum(g.size for g in rows)
+    found, whole = {}, []
     for name, node in hyperparams.items():
         # With the other names held fixed: a zero tangent times an infinite slope is NaN.
         updates = lambda x, name=name: update({**hyperparams, name: x}, inputs)[0]
-        changes[name] = _changes(updates, node)
-    rows, structure = jax.tree.flatten(cotangent)
-    size = sum(g.size for g in rows)
-    along = [jax.tree.leaves(change) for of_name in changes.values() for change in of_name]
-    dtype = jax.tree.leaves(hyperparams)[0].dtype if jax.tree.leaves(hyperparams) else jnp.float32
-    sums = [
-        blocks.sums(partial(_products, dtype), g, *(change[i] for change in along), of=size)
-        for i, g in enumerate(rows)
-    ]
-    totals = iter(zip(*(of_leaf.totals for of_leaf in sums), strict=True))
-    found = {}
-    for name, node in hyperparams.items():
+
+        def along(tangent: Any, updates: Any = updates, node: Any = node) -> list[Sums]:
+            _, change = jax.jvp(updates, (node,), (tangent,))
+            products = partial(_products, jax.tree.leaves(node)[0].dtype)
+            pairs = zip(rows, jax.tree.leaves(change), strict=True)
+            return [blocks.sums(products, g, du, of=size) for g, du in pairs]
+
         if isinstance(node, spaces.PerLeaf):  # a leaf depends on its own number alone
-            found[name] = spaces.PerLeaf(type(node.space)(structure.unflatten(next(totals, ()))))
+            sums = along(jax.tree.map(jnp.ones_like, node)) if rows else []
+            totals = structure.unflatten([of_leaf.totals[0] for of_leaf in sums])
+            found[name] = spaces.PerLeaf(type(node.space)(totals))
         else:
-            numbers = [sum(next(totals, ()), jnp.zeros((), dtype)) for _ in changes[name]]
-            found[name] = type(node)(jnp.stack(numbers).reshape(node[0].shape))
-    return Contraction(found, ~all_true([of_leaf.whole for of_leaf in sums]))
+            number = node[0]
+            basis = jnp.eye(number.size, dtype=number.dtype).reshape(-1, *number.shape)
+            # A number needs no axis of its own.
+            sums = (
+                jax.vmap(along)(type(node)(basis)) if number.shape else along(type(node)(basis[0]))
+            )
+            total = sum((of_leaf.totals[0] for of_leaf in sums), jnp.zeros((), number.dtype))
+            found[name] = type(node)(jnp.broadcast_to(total, number.size).reshape(number.shape))
+        whole += [jnp.all(of_leaf.whole) for of_leaf in sums]
+    return Contraction(found, ~all_true(whole))
 
 
-def _changes(updates: Callable[[Any], Any], node: Any) -> list[Any]:
-    """How the updates change with each number of a hyperparameter, or with those of all leaves."""
-    along = lambda tangent: jax.jvp(updates, (node,), (tangent,))[1]
-    if isinstance(node, spaces.PerLeaf) or node[0].size == 1:
-        return [along(jax.tree.map(jnp.ones_like, node))]
-    number = node[0]
-    basis = jnp.eye(number.size, dtype=number.dtype).reshape(-1, *number.shape)
-    every = jax.vmap(along)(type(node)(basis))
-    return [jax.tree.map(lambda x, i=i: x[i], every) for i in range(number.size)]
-
-
-def _products(dtype: Any, _: Any, g: jax.Array, *changes: jax.Array) -> list[jax.Array]:
+def _products(dtype: Any, _: Any, g: jax.Array, change: jax.Array) -> list[jax.Array]:
     """The terms g_i dU_i."""
     if jnp.iscomplexobj(g):
-        return [jnp.real(g * change).astype(dtype) for change in changes]
-    return [g.astype(dtype) * change.astype(dtype) for change in changes]
+        return [jnp.real(g * change).astype(dtype)]
+    return [g.astype(dtype) * change.astype(dtype)]

@@ -135,7 +135,7 @@ def renamed(jaxpr: core.Jaxpr, names: Mapping[Any, Any]) -> core.Jaxpr:
 def deduplicated(jaxpr: core.ClosedJaxpr, *, final: bool = False) -> core.ClosedJaxpr:
     """The same function without inner calls and with equal computations done once.
 
-    If `final`, it will not be differentiated again, and its own derivatives are dropped.
+    If `final`, the rules of its own for derivatives are dropped, too.
     """
     flat = inlined(jaxpr, (*_CALLS, "custom_jvp_call") if final else _CALLS)
     first: dict[Any, Any] = {}

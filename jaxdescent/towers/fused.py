@@ -91,6 +91,9 @@ def from_inputs(trace: Trace) -> Fused:
 def from_state(trace: Trace) -> Fused:
     """An update as a function of the state after it, and no more of the rest than it needs.
 
+    A moment that h moves gets a twin, which is given to whoever reads the moment. So the
+    moment's own update stands apart from the updates that are made of it.
+
     Raises:
       NotElementwiseError: that is not enough, or it does not move each coordinate on its own.
     """
@@ -99,34 +102,40 @@ def from_state(trace: Trace) -> Fused:
     if any(v not in held for v in dataflow.cut(jaxpr.jaxpr, updates, held.__contains__).invars):
         raise NotElementwiseError("the state before the update")
     moved = set().union(*(dataflow.reached(jaxpr.jaxpr, v) for v in inputs.hyperparams))
-    # A moment that h moves is given to whoever reads it, so that its own update stands apart.
-    real = [v for v in inputs.new_state if isinstance(v, core.Var) and elementwise.is_real(v)]
-    twins = {v: core.Var(v.aval) for v in real if v in moved}
-    twin = lambda atom: twins.get(atom, atom) if isinstance(atom, core.Var) else None
-    moments = set(twins.values())
-    named = inputs._replace(
-        new_state=[
-            v if v in moments or v not in moved else None for v in map(twin, inputs.new_state)
-        ],
+    twins = {v: core.Var(v.aval) for v in inputs.new_state if _is_moment(v) and v in moved}
+    reader = dataflow.renamed(jaxpr.jaxpr, twins)
+    twin = lambda atom: twins.get(atom, atom) if isinstance(atom, core.Var) else atom
+    is_given = lambda atom: isinstance(atom, core.Var) and (atom in twins or atom not in moved)
+    known = inputs._replace(
+        new_state=[twin(v) if is_given(v) else None for v in inputs.new_state],
         state=[v if v.aval.shape else None for v in inputs.state],
     )
-    names = [v for kind in named for v in kind]
-    before, after = _places(inputs, "state"), _places(inputs, "new_state")
-    reader, outputs = dataflow.renamed(jaxpr.jaxpr, twins), [twin(v) or v for v in updates]
+    names = [v for kind in known for v in kind]
+    outputs = [twin(v) for v in updates]
     read = {i for leaf in elementwise.split(reader, outputs, names).leaves for i in leaf.arrays}
-    followed = [k for k, i in enumerate(after) if i in read and names[i] in moments]
-    own = [inputs.new_state[k] for k in followed]
-    parts = elementwise.split(reader, [*outputs, *own], names)
+    before, after = _places(inputs, "state"), _places(inputs, "new_state")
+    moments = {i for i in after if names[i] in set(twins.values())}
+    followed = [k for k, i in enumerate(after) if i in read & moments]
+    parts = elementwise.split(reader, [*outputs, *(inputs.new_state[k] for k in followed)], names)
     leaves, own = parts.leaves[: len(outputs)], parts.leaves[len(outputs) :]
     rewinds = {
         after[k]: rewind(leaf, before[k], after[k]) for k, leaf in zip(followed, own, strict=True)
     }
-    apart = {*before, *(i for i in after if names[i] in moments)}
+    apart = moments.union(before)
     others = [i for each in rewinds.values() for i in each.leaf.arrays[1:]]
     if not apart.isdisjoint([*parts.given, *others]) or not read.isdisjoint(before):
         raise NotElementwiseError("a state that depends on another one")
     _check_factors(trace, parts, {i for each in rewinds.values() for i in each.factors})
     return Fused(jaxpr, inputs, updates, parts._replace(leaves=leaves), rewinds)
+
+
+def _is_moment(atom: Any) -> bool:
+    """Whether an atom of the state is an array of real numbers."""
+    return isinstance(atom, core.Var) and elementwise.is_real(atom) and _shape(atom) != ()
+
+
+def _shape(atom: Any) -> tuple[int, ...]:
+    return atom.aval.shape
 
 
 _PRODUCTS = frozenset((
@@ -250,16 +259,25 @@ def _groups(fused: Fused, grads: Sequence[jax.Array]) -> list[list[int]]:
     groups: list[list[int]] = []
     filling: dict[Any, list[int]] = {}
     for k, (leaf, g) in enumerate(zip(fused.parts.leaves, grads, strict=True)):
-        moments = [fused.rewinds[i].leaf.signature for i in leaf.arrays if i in fused.rewinds]
-        key = (str(g.dtype), leaf.signature, *moments)
+        if blocks.is_spread(g) or not blocks.is_small(g.size):
+            groups.append([k])
+            continue
+        key = (str(g.dtype), leaf.signature, *_moments_of(fused, leaf))
         together = [*filling.get(key, ()), k]
         if len(together) > 1 and blocks.is_small(sum(grads[i].size for i in together)):
             filling[key].append(k)
-            continue
-        groups.append([k])
-        if blocks.is_small(g.size):
+        else:
+            groups.append([k])
             filling[key] = groups[-1]
     return groups
+
+
+def _moments_of(fused: Fused, leaf: Leaf) -> list[Any]:
+    """Which of a leaf's arrays are moments, and how those move; equal for leaves that do alike."""
+    places = _read(leaf, fused.rewinds)
+    rewinds = [(i, fused.rewinds[i].leaf) for i in leaf.arrays if i in fused.rewinds]
+    among = lambda arrays: tuple(map(places.index, arrays))
+    return [(among([i]), among(own.arrays[1:]), own.signature) for i, own in rewinds]
 
 
 def _end_to_end(arrays: Sequence[jax.Array]) -> jax.Array:

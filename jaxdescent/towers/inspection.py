@@ -261,7 +261,7 @@ def describe(tx: Tower, /, params: Any = None) -> str:
         inputs, mode, how = method.summary(
             level.factory, level.starts, params, level.extra_args, level.method
         )
-        forward = goes_forward(mode, inputs.hyperparams)
+        forward = goes_forward(mode, inputs.hyperparams, params)
         kept = [name for name in ("grads", "params") if getattr(inputs, name) is not None]
         traces = ["traces"] if isinstance(level.signal, Trace) else []
         held = [*kept, *inputs.extra_args, *traces]

@@ -191,7 +191,8 @@ def _fused_contraction(
     parts: Fused, values: Any, hyperparams: Any, grads: Any, armed: jax.Array
 ) -> tuple[Contraction, jax.Array]:
     found, whole = fused.contract(parts, values, hyperparams, grads, armed)
-    # No term is finite where the gradient is not, so that mostly nothing is left to check.
+    # No term is finite where the gradient is not, so that mostly nothing is left to check;
+    # but where a conditional is dear, it is checked always.
     return found, unless(all_finite)(whole & on_cpu(), jnp.ones((), bool), grads)
 
 

@@ -4,10 +4,10 @@ A moving average is affine in its last value, with one number for all coordinate
 
     s_t = a s_{t-1} + b_t(g_{t-1})      so      s_{t-1} = (s_t - b_t) / a.
 
-It is needed for how fast s_t moves with a. Rounding in s_t is divided by a; that is no more
-than rounding again in the derivative by a's logarithm or logit, where s_{t-1} is used times
-a, but would be in that by a itself. Where a is so small that nothing of s_{t-1} is left, it
-counts as zero.
+It is needed for how s_t moves with a. Rounding in s_t is divided by a. In the derivative by
+a's logarithm or logit s_{t-1} is used times a, so that this is no more than rounding again; in
+the derivative by a itself it would be more (see `fused`, which refuses that). Where a is so
+small that nothing of s_{t-1} is left, it counts as zero.
 """
 
 from collections.abc import Mapping, Sequence

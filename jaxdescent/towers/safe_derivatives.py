@@ -102,7 +102,8 @@ def _times_reciprocal_jvp(args: Any, tangents: Any) -> tuple[Any, Any]:
     if isinstance(dy, SymbolicZero):
         return value, change
     if not y.shape:  # one number for all coordinates
-        return value, change - value * (_finite_or_zero(slope) * dy)
+        slope = _finite_or_zero(slope)
+        return value, change - (x * slope) * (slope * dy)
     return value, change - _finite_or_zero(value * slope) * dy
 
 

@@ -24,7 +24,7 @@ Optimizer", NeurIPS 2022, arXiv:1909.13371.
 """
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -209,8 +209,7 @@ def hypergradient(
 
         move = lambda: _move_hyperparams(hyper_optimizer, found.hypergradient, state, extra_args)
         stay = lambda: (state.hyperparams, state.hyper_state, jnp.zeros((), bool))
-        # Were this no program of its own, XLA would compile it again into each of its many uses.
-        hyperparams, hyper_state, rejected = jax.lax.cond(usable | ~on_cpu(), move, stay)
+        hyperparams, hyper_state, rejected = _if_it_counts(usable, move, stay)
         # The hypergradient is finite always. But XLA copies a donated buffer that a loop reads,
         # unless what overwrites the buffer needs what the loop has found.
         tx = building.build(factory, hyperparams)
@@ -260,6 +259,17 @@ def _check_signal(signal: Any, starts: Mapping[str, Any], method: str) -> str:
                 f"of shape {jnp.shape(number)}"
             )
     return "general"
+
+
+def _if_it_counts(usable: jax.Array, move: Callable[[], Any], stay: Callable[[], Any]) -> Any:
+    """What `move` returns; where that will not be used, maybe what `stay` does.
+
+    On a CPU XLA compiles what is not a program of its own again into each of its many uses.
+    Under `shard_map` the devices may disagree, and `move` may need all of them.
+    """
+    if jax.sharding.get_abstract_mesh().manual_axes:
+        return move()
+    return jax.lax.cond(usable | ~on_cpu(), move, stay)
 
 
 def _move_hyperparams(

@@ -132,11 +132,13 @@ def test_both_modes_give_the_slope_of_the_loss_after_the_update(name):
 def test_forward_mode_is_for_few_numbers_or_where_reverse_mode_does_not_go():
     of_size = lambda size: {"rate": jd.unconstrained(np.ones(size)), "b": jd.unconstrained(1.0)}
     leaves = spaces.PerLeaf(spaces.Unconstrained([jnp.ones(())] * 9))
-    assert goes_forward(Mode.ANY, of_size(3))
-    assert not goes_forward(Mode.ANY, of_size(4))
-    assert goes_forward(Mode.ANY, {"rate": leaves, **of_size(2)})
-    assert goes_forward(Mode.FORWARD, of_size(9))
-    assert not goes_forward(Mode.REVERSE, of_size(1))
+    wide, narrow = jnp.ones(2), [jnp.ones(2), jnp.ones(2, jnp.bfloat16)]
+    assert goes_forward(Mode.ANY, of_size(3), wide)
+    assert not goes_forward(Mode.ANY, of_size(4), wide)
+    assert not goes_forward(Mode.ANY, of_size(3), narrow)
+    assert goes_forward(Mode.ANY, {"rate": leaves, "b": jd.unconstrained(1.0)}, wide)
+    assert goes_forward(Mode.FORWARD, of_size(9), narrow)
+    assert not goes_forward(Mode.REVERSE, of_size(1), wide)
 
 
 @both_modes

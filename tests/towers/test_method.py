@@ -1,5 +1,6 @@
 """Both methods differentiate alike; and what each carries."""
 
+import itertools
 from functools import partial
 
 import jax
@@ -57,8 +58,8 @@ def tower(factory, tune, method, hyper_optimizer=None):
 
 @pytest.fixture
 def small_blocks(monkeypatch):
-    """Blocks so small that a leaf of 12 numbers takes two of them and a rest."""
-    monkeypatch.setattr(blocks, "_NARROWEST", 5)
+    """Blocks so small that a leaf of 12 numbers takes two of them, and 31 leave a rest."""
+    monkeypatch.setattr(blocks, "_NARROWEST", 8)
 
 
 # Differentiated like others in the list.
@@ -95,12 +96,44 @@ def test_the_methods_agree_along_a_trajectory(name, small_blocks):
     assert int(state.rejected) == int(other.rejected) == 0
 
 
+def aggregated(h):
+    """Two moments; that of `w` and those of the others are moved by h in another order."""
+
+    def update(updates, state, params=None):
+        betas = lambda name: (h, 0.5) if name == "w" else (0.5, h)
+        moments = [
+            {name: betas(name)[i] * old[name] + g for name, g in updates.items()}
+            for i, old in enumerate(state)
+        ]
+        return jax.tree.map(lambda m, n: -0.01 * (m + 2 * n), *moments), moments
+
+    return optax.GradientTransformation(lambda params: [optax.tree.zeros_like(params)] * 2, update)
+
+
+def of_gradient_or_parameter(h):
+    """A moment of the gradient, that of `w` of the parameter; the update reads both."""
+
+    def update(updates, state, params):
+        added = {**updates, "w": params["w"]}
+        moments = jax.tree.map(lambda m, x: h * m + x, state, added)
+        whole = lambda m, g, p: -0.01 * (m + 2 * g + 0.3 * p)
+        return jax.tree.map(whole, moments, updates, params), moments
+
+    return optax.GradientTransformation(optax.tree.zeros_like, update)
+
+
 SMALL_LEAVES = {
     "alike": (optax.adam, {**RATE, **BETAS}, [[0, 1, 2]]),
     "one without decay": (
         partial(optax.adamw, mask={"w": True, "b": False, "unused": True}),
         {**RATE, "b2": 0.99, "weight_decay": 0.1},
         [[0], [1, 2]],
+    ),
+    "two moments": (aggregated, {"h": jd.unit_interval(0.9)}, [[0, 1], [2]]),
+    "moments of this or that": (
+        of_gradient_or_parameter,
+        {"h": jd.unit_interval(0.9)},
+        [[0, 1], [2]],
     ),
     "a rate for each": (optax.sgd, {"learning_rate": jd.per_leaf(1e-2)}, None),
 }
@@ -117,6 +150,88 @@ def test_small_leaves_that_move_alike_are_summed_together(name, monkeypatch):
         *_, expected, others = problems.train(tower(factory, tune, "general"), params, inputs)
         assert_close((path, learned), (expected, others))
     assert found[:1] == ([expected_groups] if expected_groups else [])
+
+
+@pytest.mark.parametrize("method", ["fused", "general"])
+@pytest.mark.parametrize("shape", [(8, 4), (128, 64)], ids=["small", "large"])
+def test_a_mesh_in_the_types_of_parameters_makes_no_difference(method, shape):
+    mesh = jax.make_mesh((2,), ("model",), axis_types=(jax.sharding.AxisType.Explicit,))
+    params = {"w": jnp.linspace(-1.0, 1.0, shape[0] * shape[1]).reshape(shape), "b": jnp.ones(4)}
+    grads = jax.tree.map(lambda x: jnp.stack([jnp.sin(x + t) for t in range(3)]), params)
+    tx = tower(optax.adam, {**RATE, **BETAS}, method)
+    expected, states = run(tx, params, grads)
+    with jax.set_mesh(mesh):
+        spread = lambda x, *spec: jax.device_put(x, jax.sharding.PartitionSpec(*spec))
+        params = {"w": spread(params["w"], None, "model"), "b": spread(params["b"])}
+        grads = {"w": spread(grads["w"], None, None, "model"), "b": spread(grads["b"])}
+        path, others = run(tx, params, grads)
+    assert_close((path, others.hyperparams), (expected, states.hyperparams), 1e-5)
+
+
+def test_a_hyper_optimizer_may_talk_between_devices_of_which_one_skips():
+    mean = optax.stateless(lambda updates, params: jax.lax.pmean(updates, "agents"))
+    tx = tower(optax.adam, RATE, "auto", optax.chain(mean, optax.sgd(0.1)))
+
+    def agent(x, bad):
+        x, state = x[0], tx.init(x[0])
+        for t in range(3):
+            grads = jnp.sin(x + t) + jnp.where(bad[0] == t, jnp.nan, 0)
+            updates, state = tx.update(grads, state, x)
+            x = optax.apply_updates(x, updates)
+        return state.skipped[None]
+
+    mesh = jax.make_mesh((2,), ("agents",), axis_types=(jax.sharding.AxisType.Auto,))
+    each = jax.sharding.PartitionSpec("agents")
+    alone = partial(jax.shard_map, mesh=mesh, in_specs=each, out_specs=each, check_vma=False)
+    skipped = jax.jit(alone(agent))(jnp.ones((2, 4)), jnp.array([5, 1]))
+    assert skipped.tolist() == [0, 1]
+
+
+def test_a_number_in_the_state_that_is_learned_costs_no_buffer():
+    injected = lambda learning_rate: optax.inject_hyperparams(optax.adam)(
+        learning_rate=lambda count: learning_rate
+    )
+    assert "carries nothing" in jd.describe(tower(injected, RATE, "fused"))
+
+
+def test_a_division_by_zero_counts_as_a_slope_of_zero_in_both_methods():
+    def clipped_by_value(scale):
+        def update(updates, state, params=None, *, value, **extra_args):
+            clip = lambda g: -scale * jnp.clip(g / (scale * value), -1, 1)
+            return jax.tree.map(clip, updates), state
+
+        return optax.GradientTransformationExtraArgs(lambda params: (), update)
+
+    values = jnp.zeros(len(GRADS))
+    (path, states), (expected, others) = (
+        run(
+            tower(clipped_by_value, {"scale": jd.positive(0.1)}, m),
+            jnp.asarray(START),
+            GRADS,
+            value=values,
+        )
+        for m in ("fused", "general")
+    )
+    assert_close((path, states.hyperparams), (expected, others.hyperparams), 1e-6)
+    assert int(final(states).masked) == int(final(others).masked) == 0
+
+
+def test_a_rate_below_what_narrow_parameters_can_hold_is_learned():
+    grads, tune = jnp.asarray(GRADS, jnp.float16), {"learning_rate": jd.unconstrained(1e-8)}
+    tx = tower(optax.sgd, tune, "general", optax.sgd(1e-4))
+    _, states = run(tx, jnp.ones(3, jnp.float16), grads)
+    (rate,) = final(states).hyperparams["learning_rate"]
+    expected = 1e-8 + 1e-4 * sum(np.vdot(g, h) for g, h in itertools.pairwise(grads))
+    np.testing.assert_allclose(rate, expected, rtol=1e-3)
+
+
+def test_many_numbers_make_no_larger_program():
+    def lines(n):
+        tx = tower(optax.sgd, {"learning_rate": jnp.full(n, 0.1)}, "general")
+        params = jnp.ones((4, n))
+        return len(jax.jit(tx.update).lower(params, tx.init(params)).as_text().splitlines())
+
+    assert lines(64) < 1.1 * lines(8)
 
 
 def column_sums(learning_rate):
@@ -153,7 +268,7 @@ def test_an_unknown_method_is_refused(method):
         tower(optax.adam, RATE, method)
 
 
-@pytest.mark.parametrize("size", [30, 31])  # six blocks, and blocks that leave a rest
+@pytest.mark.parametrize("size", [30, 31])  # five blocks, and three with a rest
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_sums_are_over_the_finite_terms_of_all_blocks(size, bad, small_blocks):
     x, y = np.random.default_rng(0).normal(size=(2, size)).astype(np.float32)

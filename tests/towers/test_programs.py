@@ -15,7 +15,7 @@ AS_USERS_COMPILE = True
 
 RATE = {"learning_rate": 1e-2}
 BETAS = {"b1": 0.9, "b2": 0.99}
-WIDTH = 192  # a leaf of two blocks and a rest
+WIDTH = 192  # leaves of several blocks
 
 
 def program(tx):
