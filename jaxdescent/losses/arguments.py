@@ -6,7 +6,6 @@ cannot be, and what a bad one then gives is said by each loss.
 """
 
 from collections.abc import Callable
-from functools import reduce
 from typing import Any
 
 import jax
@@ -29,15 +28,17 @@ def floats(**arrays: Any) -> tuple[jax.Array, ...]:
         if jnp.issubdtype(value.dtype, jnp.complexfloating):
             raise TypeError(f"{name} must be real, got dtype {value.dtype}")
         same_shape(name, value, reference, first.shape)
-    dtypes = (value.dtype for value in values.values())
-    dtype = reduce(jnp.promote_types, dtypes, jnp.dtype(jnp.float32))
+    double = any(value.dtype == jnp.float64 for value in values.values())
+    dtype = jnp.float64 if double else jnp.float32
     return tuple(value.astype(dtype) for value in values.values())
 
 
 def same_shape(name: str, value: Any, reference: str, shape: tuple[int, ...]) -> None:
     """Raises if an argument does not have the shape of another one."""
     if np.shape(value) != shape:
-        raise ValueError(f"{name} must have the shape of {reference}, {shape}, got {np.shape(value)}")
+        raise ValueError(
+            f"{name} must have the shape of {reference}, {shape}, got {np.shape(value)}"
+        )
 
 
 def mask(where: Any, *shapes: tuple[int, ...]) -> jax.Array:
@@ -59,7 +60,9 @@ def mask(where: Any, *shapes: tuple[int, ...]) -> jax.Array:
 def last_axis(name: str, value: jax.Array, axes: int = 1) -> int:
     """The length of the last axis, or an error if there is none or it is empty."""
     if value.ndim < axes or not value.shape[-1]:
-        raise ValueError(f"{name} must have a last axis of length 1 or more, got shape {value.shape}")
+        raise ValueError(
+            f"{name} must have a last axis of length 1 or more, got shape {value.shape}"
+        )
     return value.shape[-1]
 
 

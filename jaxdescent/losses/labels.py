@@ -36,7 +36,7 @@ class Labelled(NamedTuple):
     @property
     def others(self) -> jax.Array:
         """The classes that are left and not the label's, `bool[..., classes]`."""
-        others = jnp.arange(self.scores.shape[-1]) != self.labels[..., None]
+        others = jnp.arange(self.scores.shape[-1], dtype=jnp.int32) != self.labels[..., None]
         return others if self.left.coordinates is None else others & self.left.coordinates
 
     def losses(self, losses: jax.Array) -> jax.Array:
@@ -72,7 +72,8 @@ def labelled(
         left = left.only(integers != _ignored(ignore_index, integers))
     _check(labels, classes, where, ignore_index)
 
-    integers = integers.astype(jnp.promote_types(integers.dtype, jnp.int32))
+    if integers.dtype.itemsize < 4:  # may not hold the number of classes
+        integers = integers.astype(jnp.int32)
     sound = (integers >= 0) & (integers < classes)
     integers = jnp.clip(integers, 0, classes - 1).astype(jnp.int32)
     safe = Labelled(left.fill(scores), integers, left, sound)

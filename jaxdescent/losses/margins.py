@@ -154,7 +154,7 @@ def multilabel_margin_loss(
     absent = left.fill(1 - present)
     shortfall = jax.nn.relu(margin - (values[..., :, None] - values[..., None, :]))
     pairs = present[..., :, None] * absent[..., None, :]
-    return jnp.sum(pairs * shortfall, axis=(-2, -1)) / left.count(values)
+    return jnp.sum(pairs * shortfall, axis=(-2, -1)) / left.sizes(values)
 
 
 def multilabel_soft_margin_loss(

@@ -104,6 +104,6 @@ class Rows(NamedTuple):
         """The mean over the coordinates that are left, 0 in rows that are not."""
         return keep(self.rows, jnp.mean(values, axis=-1, where=self.coordinates))
 
-    def count(self, values: jax.Array) -> jax.Array:
-        """How many coordinates are left, in the dtype of `values`."""
+    def sizes(self, values: jax.Array) -> jax.Array:
+        """How many coordinates of each row are left, in the dtype of `values`."""
         return jnp.sum(jnp.ones_like(values), axis=-1, where=self.coordinates)

@@ -48,9 +48,7 @@ def absolute_error(predictions: Any, targets: Any, *, where: Any = None) -> jax.
     return masking.elementwise(lambda p, t: jnp.abs(t - p), where, predictions, targets)
 
 
-def quantile_loss(
-    predictions: Any, targets: Any, quantile: Any, *, where: Any = None
-) -> jax.Array:
+def quantile_loss(predictions: Any, targets: Any, quantile: Any, *, where: Any = None) -> jax.Array:
     """The quantile (pinball) loss: an error costs q above the prediction and 1 - q below.
 
     Its mean is least where predictions are the q-quantile of the targets.
@@ -159,7 +157,7 @@ def poisson_nll_loss(
 
     Args:
       predictions: `f32[...]`, the logarithms of the rates, or the rates, at least 0. From
-        about 59 on (473 in float64) the exponential goes on as its tangent, so that it stays finite.
+        59 on (473 in float64) the exponential goes on as its tangent, and stays finite.
       targets: `f32[...]` of the same shape, the counts, at least 0.
       log_input: whether predictions are logarithms: exp(p) - t p, else p - t log(p + eps).
       full: whether to add Stirling's t log t - t + log(2 pi t) / 2 where t > 1, for log(t!).

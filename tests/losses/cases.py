@@ -58,7 +58,9 @@ class Case(NamedTuple):
 
         def weighted(moving):
             values = self.loss(**moving, **fixed, **options)
-            weights = jnp.asarray(1 + np.arange(values.size).reshape(values.shape) % 3, values.dtype)
+            weights = jnp.asarray(
+                1 + np.arange(values.size).reshape(values.shape) % 3, values.dtype
+            )
             return jnp.sum(weights * values), values
 
         grads, values = jax.grad(weighted, has_aux=True)(moving)
@@ -137,7 +139,9 @@ CASES = {
         OF_ROWS,
     ),
     "circle_loss": Case(
-        partial(losses.circle_loss, gamma=8.0), {"embeddings": "real", "labels": "label"}, ("batch",)
+        partial(losses.circle_loss, gamma=8.0),
+        {"embeddings": "real", "labels": "label"},
+        ("batch",),
     ),
     "tversky_loss": Case(
         partial(losses.tversky_loss, alpha=0.3, beta=0.7, axis=-1),

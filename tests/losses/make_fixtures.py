@@ -17,7 +17,7 @@ os.environ["KERAS_BACKEND"] = "torch"
 import keras
 import numpy as np
 import torch
-import torch.nn.functional as F
+from torch.nn import functional
 
 PLACE = Path(__file__).parent / "references.npz"
 ROWS, CLASSES = 6, 5
@@ -74,14 +74,18 @@ def bits(*shape):
 FLAT, GRID = (12,), (ROWS, CLASSES)
 WEIGHTS = torch.tensor([0.5, 1.0, 2.0, 0.25, 3.0], dtype=torch.float64)
 none = {"reduction": "none"}
-one_hot = lambda labels: F.one_hot(labels, CLASSES).double()
+one_hot = lambda labels: functional.one_hot(labels, CLASSES).double()
 
 pair = {"predictions": normal(*FLAT), "targets": normal(*FLAT)}
-case("torch.l1", lambda predictions, targets: F.l1_loss(predictions, targets, **none), **pair)
+case(
+    "torch.l1",
+    lambda predictions, targets: functional.l1_loss(predictions, targets, **none),
+    **pair,
+)
 for full in (False, True):
     case(
         f"torch.poisson_log full={full}",
-        lambda predictions, targets, full=full: F.poisson_nll_loss(
+        lambda predictions, targets, full=full: functional.poisson_nll_loss(
             predictions, targets.double(), full=full, **none
         ),
         predictions=normal(*FLAT),
@@ -89,7 +93,7 @@ for full in (False, True):
     )
     case(
         f"torch.gaussian full={full}",
-        lambda predictions, targets, variances, full=full: F.gaussian_nll_loss(
+        lambda predictions, targets, variances, full=full: functional.gaussian_nll_loss(
             predictions, targets, variances, full=full, eps=0.25, **none
         ),
         predictions=normal(*FLAT),
@@ -98,7 +102,7 @@ for full in (False, True):
     )
 case(
     "torch.poisson_rate",
-    lambda predictions, targets: F.poisson_nll_loss(
+    lambda predictions, targets: functional.poisson_nll_loss(
         predictions, targets.double(), log_input=False, **none
     ),
     predictions=uniform(*FLAT, high=4.0),
@@ -106,7 +110,7 @@ case(
 )
 case(
     "torch.binary",
-    lambda logits, labels: F.binary_cross_entropy_with_logits(
+    lambda logits, labels: functional.binary_cross_entropy_with_logits(
         logits, labels, pos_weight=WEIGHTS, **none
     ),
     logits=normal(*GRID, scale=3),
@@ -121,26 +125,32 @@ for name, options in {
 }.items():
     case(
         f"torch.cross_entropy {name}",
-        lambda logits, labels, options=options: F.cross_entropy(logits, labels, **options, **none),
+        lambda logits, labels, options=options: functional.cross_entropy(
+            logits, labels, **options, **none
+        ),
         logits=normal(*GRID, scale=3),
         labels=integers(ROWS),
     )
 case(
     "torch.margin_ranking",
-    lambda first, second, order: F.margin_ranking_loss(first, second, order, margin=0.5, **none),
+    lambda first, second, order: functional.margin_ranking_loss(
+        first, second, order, margin=0.5, **none
+    ),
     first=normal(*FLAT),
     second=normal(*FLAT),
     order=signs(*FLAT),
 )
 case(
     "torch.hinge_embedding",
-    lambda distances, labels: F.hinge_embedding_loss(distances, labels, margin=1.5, **none),
+    lambda distances, labels: functional.hinge_embedding_loss(
+        distances, labels, margin=1.5, **none
+    ),
     distances=uniform(*FLAT, high=3.0),
     labels=signs(*FLAT),
 )
 case(
     "torch.cosine_embedding",
-    lambda first, second, labels: F.cosine_embedding_loss(
+    lambda first, second, labels: functional.cosine_embedding_loss(
         first, second, labels, margin=0.1, **none
     ),
     first=normal(*GRID),
@@ -150,7 +160,7 @@ case(
 for p in (1, 2):
     case(
         f"torch.multi_margin p={p}",
-        lambda scores, labels, p=p: F.multi_margin_loss(
+        lambda scores, labels, p=p: functional.multi_margin_loss(
             scores, labels, p=p, margin=0.75, weight=WEIGHTS, **none
         ),
         scores=normal(*GRID),
@@ -162,13 +172,13 @@ def multilabel_margin(scores, labels):
     indices = torch.full(labels.shape, -1)
     for row, present in zip(indices, labels, strict=True):
         row[: present.sum()] = present.nonzero()[:, 0]
-    return F.multilabel_margin_loss(scores, indices, **none)
+    return functional.multilabel_margin_loss(scores, indices, **none)
 
 
 case("torch.multilabel_margin", multilabel_margin, scores=normal(*GRID), labels=bits(*GRID))
 case(
     "torch.multilabel_soft_margin",
-    lambda logits, labels: F.multilabel_soft_margin_loss(
+    lambda logits, labels: functional.multilabel_soft_margin_loss(
         logits, labels.double(), weight=WEIGHTS, **none
     ),
     logits=normal(*GRID),
@@ -234,7 +244,7 @@ for name, alpha, beta in (("tversky", 0.3, 0.7), ("jaccard", 1.0, 1.0)):
 case(
     "keras.circle",
     lambda embeddings, labels: keras.losses.circle(
-        labels, F.normalize(embeddings, dim=1), gamma=2.0, margin=0.25
+        labels, functional.normalize(embeddings, dim=1), gamma=2.0, margin=0.25
     ),
     embeddings=normal(2 * ROWS, CLASSES),
     labels=integers(2 * ROWS, high=3),

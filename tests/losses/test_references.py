@@ -77,11 +77,15 @@ def deviations(name, dtype):
     expected, cotangents = stored.pop("loss"), jnp.asarray(stored.pop("cotangents"), dtype)
     fixed = {key: jnp.asarray(a) for key, a in stored.items() if key not in grads}
     moving = {key: jnp.asarray(stored[key], dtype) for key in grads}
-    loss = lambda moving: REFERENCES[name](**moving, **fixed)
-    found, pull = jax.vjp(loss, moving)
+
+    @jax.jit
+    def value_and_grads(moving, fixed):
+        found, pull = jax.vjp(lambda moving: REFERENCES[name](**moving, **fixed), moving)
+        return found, pull(cotangents)[0]
+
+    found, pulled = value_and_grads(moving, fixed)
     assert found.dtype == dtype
     assert found.shape == expected.shape
-    (pulled,) = pull(cotangents)
     return deviation(found, expected), max(deviation(pulled[key], grads[key]) for key in grads)
 
 
