@@ -88,7 +88,8 @@ def contents(
     array = np.asarray(value)
     bad = ~test(array)
     if where is not None:
-        bad &= np.reshape(where, np.shape(where) + (1,) * (array.ndim - np.ndim(where)))
+        left = np.asarray(where)
+        bad &= left.reshape(left.shape + (1,) * (array.ndim - left.ndim))
     if np.any(bad):
         raise ValueError(f"{name} must be {allowed}, got {array[bad][0]}")
 

@@ -18,13 +18,18 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from jaxdescent.losses import arguments, masking
 from jaxdescent.losses.labels import Labelled, labelled
 
 
 def binary_cross_entropy_with_logits(
-    logits: Any, labels: Any, *, pos_weight: Any = None, where: Any = None
+    logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    pos_weight: ArrayLike | None = None,
+    where: ArrayLike | None = None,
 ) -> jax.Array:
     """The cross entropy of independent yes-or-no predictions, element by element.
 
@@ -60,14 +65,14 @@ def binary_cross_entropy_with_logits(
 
 
 def cross_entropy(
-    logits: Any,
-    labels: Any,
+    logits: ArrayLike,
+    labels: ArrayLike,
     *,
-    class_weights: Any = None,
+    class_weights: ArrayLike | None = None,
     ignore_index: int | None = None,
     label_smoothing: float = 0.0,
     z_loss: float = 0.0,
-    where: Any = None,
+    where: ArrayLike | None = None,
 ) -> jax.Array:
     """The softmax cross entropy of integer labels.
 
@@ -115,7 +120,12 @@ def cross_entropy(
 
 
 def categorical_focal_loss(
-    logits: Any, labels: Any, *, gamma: float = 2.0, alpha: Any = 0.25, where: Any = None
+    logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    gamma: float = 2.0,
+    alpha: ArrayLike = 0.25,
+    where: ArrayLike | None = None,
 ) -> jax.Array:
     """The softmax cross entropy, less of it for examples that are predicted well.
 

@@ -99,7 +99,7 @@ def _check(labels: Any, classes: int, where: Any, ignore_index: int | None) -> N
     if where is not None and np.ndim(where) > np.ndim(labels):
         if isinstance(where, jax.core.Tracer):
             return
-        rows = np.any(where, axis=-1)
+        rows = np.any(np.asarray(where), axis=-1)
     allowed = f"in [0, {classes})" + ("" if ignore_index is None else f" or {ignore_index}")
     arguments.contents("labels", labels, allowed, lambda x: in_range(x) | ignored(x), rows)
     if rows is not where:

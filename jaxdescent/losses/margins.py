@@ -12,17 +12,18 @@ Sources: J. Weston, C. Watkins, "Support vector machines for multi-class pattern
 1999; K. Crammer, Y. Singer, JMLR 2001; the formulas are those of PyTorch and Keras.
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from jaxdescent.losses import arguments, masking
 from jaxdescent.losses.classification import binary_cross_entropy_with_logits
 from jaxdescent.losses.labels import labelled
 
 
-def squared_hinge_loss(predictions: Any, targets: Any, *, where: Any = None) -> jax.Array:
+def squared_hinge_loss(
+    predictions: ArrayLike, targets: ArrayLike, *, where: ArrayLike | None = None
+) -> jax.Array:
     """The squared hinge loss, max(0, 1 - t p)^2: `optax.losses.hinge_loss`, smooth.
 
     Args:
@@ -47,7 +48,9 @@ def squared_hinge_loss(predictions: Any, targets: Any, *, where: Any = None) -> 
     return masking.elementwise(loss, where, scores, signs)
 
 
-def categorical_hinge_loss(scores: Any, labels: Any, *, where: Any = None) -> jax.Array:
+def categorical_hinge_loss(
+    scores: ArrayLike, labels: ArrayLike, *, where: ArrayLike | None = None
+) -> jax.Array:
     """How far the label's score is from leading the others, and 0, by 1.
 
     That 0 counts among the others is Keras's; `optax.losses.multiclass_hinge_loss` is the
@@ -77,13 +80,13 @@ def categorical_hinge_loss(scores: Any, labels: Any, *, where: Any = None) -> ja
 
 
 def multiclass_margin_loss(
-    scores: Any,
-    labels: Any,
+    scores: ArrayLike,
+    labels: ArrayLike,
     *,
     p: int = 1,
     margin: float = 1.0,
-    class_weights: Any = None,
-    where: Any = None,
+    class_weights: ArrayLike | None = None,
+    where: ArrayLike | None = None,
 ) -> jax.Array:
     """What every other class lacks to being a margin behind the label's, on average.
 
@@ -121,7 +124,7 @@ def multiclass_margin_loss(
 
 
 def multilabel_margin_loss(
-    scores: Any, labels: Any, *, margin: float = 1.0, where: Any = None
+    scores: ArrayLike, labels: ArrayLike, *, margin: float = 1.0, where: ArrayLike | None = None
 ) -> jax.Array:
     """What each class that is absent lacks to being a margin behind each that is present.
 
@@ -158,7 +161,11 @@ def multilabel_margin_loss(
 
 
 def multilabel_soft_margin_loss(
-    logits: Any, labels: Any, *, class_weights: Any = None, where: Any = None
+    logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    class_weights: ArrayLike | None = None,
+    where: ArrayLike | None = None,
 ) -> jax.Array:
     """The binary cross entropy of each class, on average over the classes.
 

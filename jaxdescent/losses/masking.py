@@ -13,11 +13,14 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from jaxdescent.losses import arguments
 
 
-def masked_mean(losses: Any, where: Any = None, *, axis: Any = None) -> jax.Array:
+def masked_mean(
+    losses: ArrayLike, where: ArrayLike | None = None, *, axis: int | tuple[int, ...] | None = None
+) -> jax.Array:
     """The mean of the losses that are not masked, or 0 if all are.
 
     Losses that are masked have no gradient here, but a NaN that was made on the way to
@@ -54,7 +57,7 @@ def keep(where: jax.Array | None, values: jax.Array) -> jax.Array:
 
 
 def elementwise(
-    loss: Callable[..., jax.Array], where: jax.Array | None, *arrays: jax.Array
+    loss: Callable[..., jax.Array], where: ArrayLike | None, *arrays: jax.Array
 ) -> jax.Array:
     """The losses of the elements, 0 where they are masked.
 

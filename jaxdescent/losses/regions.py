@@ -12,24 +12,23 @@ Source: S. S. M. Salehi, D. Erdogmus, A. Gholipour, 2017, arXiv:1706.05721; M. A
 Y. Wang, "Optimizing intersection-over-union in deep neural networks", 2016.
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from jaxdescent.losses import arguments
 from jaxdescent.losses.masking import keep
 
 
 def tversky_loss(
-    predictions: Any,
-    targets: Any,
+    predictions: ArrayLike,
+    targets: ArrayLike,
     *,
     alpha: float = 0.5,
     beta: float = 0.5,
     smooth: float = 1.0,
     axis: int | tuple[int, ...] | None = None,
-    where: Any = None,
+    where: ArrayLike | None = None,
 ) -> jax.Array:
     """One minus the Tversky index of predicted and true regions.
 
@@ -72,12 +71,12 @@ def tversky_loss(
 
 
 def iou_loss(
-    predictions: Any,
-    targets: Any,
+    predictions: ArrayLike,
+    targets: ArrayLike,
     *,
     smooth: float = 1.0,
     axis: int | tuple[int, ...] | None = None,
-    where: Any = None,
+    where: ArrayLike | None = None,
 ) -> jax.Array:
     """One minus the intersection over union of predicted and true regions (soft Jaccard).
 

@@ -14,17 +14,19 @@ Weigend, "Estimating the mean and variance of the target probability distributio
 """
 
 import math
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from jaxdescent import validation
 from jaxdescent.losses import arguments, masking
 
 
-def absolute_error(predictions: Any, targets: Any, *, where: Any = None) -> jax.Array:
+def absolute_error(
+    predictions: ArrayLike, targets: ArrayLike, *, where: ArrayLike | None = None
+) -> jax.Array:
     """The absolute error, |targets - predictions|.
 
     Args:
@@ -48,7 +50,13 @@ def absolute_error(predictions: Any, targets: Any, *, where: Any = None) -> jax.
     return masking.elementwise(lambda p, t: jnp.abs(t - p), where, predictions, targets)
 
 
-def quantile_loss(predictions: Any, targets: Any, quantile: Any, *, where: Any = None) -> jax.Array:
+def quantile_loss(
+    predictions: ArrayLike,
+    targets: ArrayLike,
+    quantile: ArrayLike,
+    *,
+    where: ArrayLike | None = None,
+) -> jax.Array:
     """The quantile (pinball) loss: an error costs q above the prediction and 1 - q below.
 
     Its mean is least where predictions are the q-quantile of the targets.
@@ -87,7 +95,7 @@ def quantile_loss(predictions: Any, targets: Any, quantile: Any, *, where: Any =
 
 
 def absolute_percentage_error(
-    predictions: Any, targets: Any, *, eps: float = 1e-7, where: Any = None
+    predictions: ArrayLike, targets: ArrayLike, *, eps: float = 1e-7, where: ArrayLike | None = None
 ) -> jax.Array:
     """The absolute error in percent of the target, 100 |t - p| / max(|t|, eps).
 
@@ -117,7 +125,9 @@ def absolute_percentage_error(
     return masking.elementwise(loss, where, predictions, targets)
 
 
-def squared_log_error(predictions: Any, targets: Any, *, where: Any = None) -> jax.Array:
+def squared_log_error(
+    predictions: ArrayLike, targets: ArrayLike, *, where: ArrayLike | None = None
+) -> jax.Array:
     """The squared error of logarithms, (log(1 + p) - log(1 + t))^2.
 
     Args:
@@ -145,13 +155,13 @@ def squared_log_error(predictions: Any, targets: Any, *, where: Any = None) -> j
 
 
 def poisson_nll_loss(
-    predictions: Any,
-    targets: Any,
+    predictions: ArrayLike,
+    targets: ArrayLike,
     *,
     log_input: bool = True,
     full: bool = False,
     eps: float = 1e-8,
-    where: Any = None,
+    where: ArrayLike | None = None,
 ) -> jax.Array:
     """The negative log likelihood of counts under Poisson distributions.
 
@@ -203,13 +213,13 @@ def _stirling(t: jax.Array) -> jax.Array:
 
 
 def gaussian_nll_loss(
-    predictions: Any,
-    targets: Any,
-    variances: Any,
+    predictions: ArrayLike,
+    targets: ArrayLike,
+    variances: ArrayLike,
     *,
     full: bool = False,
     eps: float = 1e-6,
-    where: Any = None,
+    where: ArrayLike | None = None,
 ) -> jax.Array:
     """The negative log likelihood of targets under normal distributions.
 
@@ -240,7 +250,7 @@ def gaussian_nll_loss(
     validation.open_interval("eps", eps, 0.0, math.inf)
 
     def loss(p: jax.Array, t: jax.Array, v: jax.Array) -> jax.Array:
-        v = v + jax.lax.stop_gradient(jax.nn.relu(eps - v))
+        v = jax.lax.stop_gradient(jnp.maximum(v, eps)) + (v - jax.lax.stop_gradient(v))
         losses = 0.5 * (jnp.log(v) + (t - p) ** 2 / v)
         return losses + 0.5 * math.log(2 * math.pi) if full else losses
 

@@ -13,10 +13,9 @@ Sources: R. Hadsell, S. Chopra, Y. LeCun, "Dimensionality reduction by learning 
 mapping", 2006; Y. Sun et al., "Circle loss", 2020, arXiv:2002.10857.
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from jaxdescent.losses import arguments, masking
 
@@ -24,7 +23,12 @@ _EPS = 1e-12  # PyTorch's, added to a squared norm
 
 
 def margin_ranking_loss(
-    first: Any, second: Any, order: Any, *, margin: float = 0.0, where: Any = None
+    first: ArrayLike,
+    second: ArrayLike,
+    order: ArrayLike,
+    *,
+    margin: float = 0.0,
+    where: ArrayLike | None = None,
 ) -> jax.Array:
     """What the one that should rank higher lacks to leading by a margin.
 
@@ -56,7 +60,7 @@ def margin_ranking_loss(
 
 
 def hinge_embedding_loss(
-    distances: Any, labels: Any, *, margin: float = 1.0, where: Any = None
+    distances: ArrayLike, labels: ArrayLike, *, margin: float = 1.0, where: ArrayLike | None = None
 ) -> jax.Array:
     """The distance of pairs that belong together; of others, what it lacks to a margin.
 
@@ -86,7 +90,12 @@ def hinge_embedding_loss(
 
 
 def cosine_embedding_loss(
-    first: Any, second: Any, labels: Any, *, margin: float = 0.0, where: Any = None
+    first: ArrayLike,
+    second: ArrayLike,
+    labels: ArrayLike,
+    *,
+    margin: float = 0.0,
+    where: ArrayLike | None = None,
 ) -> jax.Array:
     """How far the cosine of pairs is from 1, or of pairs that are apart, above a margin.
 
@@ -124,7 +133,12 @@ def cosine_embedding_loss(
 
 
 def circle_loss(
-    embeddings: Any, labels: Any, *, gamma: float = 80.0, margin: float = 0.4, where: Any = None
+    embeddings: ArrayLike,
+    labels: ArrayLike,
+    *,
+    gamma: float = 80.0,
+    margin: float = 0.4,
+    where: ArrayLike | None = None,
 ) -> jax.Array:
     """The circle loss of each example against all others of a batch.
 

@@ -71,6 +71,7 @@ def test_a_variance_of_zero_can_be_left():
     loss = lambda v: losses.gaussian_nll_loss(jnp.zeros(()), jnp.ones(()), v, eps=0.1)
     close(loss(0.0), 0.5 * (np.log(0.1) + 10))
     close(jax.grad(loss)(0.0), 0.5 * (10 - 100), 1e-5)
+    close(jax.jit(loss)(-1e9), loss(0.0))
 
 
 def test_percentages_of_tiny_targets_are_of_eps():
@@ -145,6 +146,14 @@ def test_the_weighted_mean_of_pytorch_divides_by_the_weights():
 def test_the_focal_loss_of_half_a_chance_is_a_quarter_of_it():
     found = losses.categorical_focal_loss(jnp.zeros((1, 2)), np.array([0]), gamma=2.0, alpha=1.0)
     close(found, [np.log(2) / 4])
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0])
+def test_the_focal_loss_of_a_certain_hit_is_0_and_flat(gamma):
+    loss = lambda x: losses.categorical_focal_loss(x, np.array(0), gamma=gamma)
+    value, slope = jax.value_and_grad(loss)(jnp.array([1e4, -1e4, 0.0]))
+    assert value == 0
+    assert np.all(slope == 0)
 
 
 def test_squared_and_categorical_hinge_are_optax_s_but_for_square_and_zero():
