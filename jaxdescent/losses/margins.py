@@ -75,7 +75,7 @@ def categorical_hinge_loss(
       [0.5]
     """
     rows = labelled("scores", scores, labels, where)
-    runner_up = jnp.max(masking.keep(rows.others, rows.scores), axis=-1, initial=0)
+    runner_up = jnp.max(masking.keep(rows.others, rows.scores), axis=-1)  # 0 at the label
     return rows.losses(jax.nn.relu(1 - rows.of_label(rows.scores) + runner_up))
 
 

@@ -153,9 +153,9 @@ case(
     lambda first, second, labels: functional.cosine_embedding_loss(
         first, second, labels, margin=0.1, **none
     ),
-    first=normal(*GRID),
-    second=normal(*GRID),
-    labels=signs(ROWS),
+    first=normal(4 * ROWS, CLASSES),
+    second=normal(4 * ROWS, CLASSES),
+    labels=signs(4 * ROWS),
 )
 for p in (1, 2):
     case(

@@ -200,6 +200,13 @@ def test_the_cosine_does_not_see_lengths_and_survives_zero():
     close(losses.cosine_embedding_loss(first, 0 * first, pairs), [1, 0])
 
 
+def test_the_cosine_of_a_pair_apart_counts_above_the_margin():
+    loss = lambda margin: losses.cosine_embedding_loss(
+        jnp.array([3.0, 4.0]), jnp.array([4.0, 3.0]), np.array(-1), margin=margin
+    )
+    close([loss(0.5), loss(0.99), loss(-1.0)], [0.46, 0.0, 1.96])
+
+
 def test_the_circle_loss_is_its_formula():
     embeddings, labels = LOGITS, np.array([0, 0, 0, 1, 1, 2])
     gamma, m = 3.0, 0.25
