@@ -224,11 +224,13 @@ def test_the_circle_loss_is_its_formula():
     assert expected[-1] == 0
 
 
-def test_one_class_alone_has_no_circle_loss_and_no_slope():
+def test_one_class_alone_has_no_circle_loss_and_no_derivatives():
     loss = lambda x: jnp.sum(losses.circle_loss(x, np.zeros(ROWS, int)))
-    value, slope = jax.value_and_grad(loss)(LOGITS)
+    value, slope = jax.jit(jax.value_and_grad(loss))(LOGITS)
+    _, curvature = jax.jit(lambda x: jax.jvp(jax.grad(loss), (x,), (x,)))(LOGITS)
     assert value == 0
     assert np.all(slope == 0)
+    assert np.all(curvature == 0)
 
 
 PIXELS = jnp.array([1.0, 1.0, 1.0, 0.0, 0.0, 0.0])
