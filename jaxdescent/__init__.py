@@ -24,9 +24,13 @@ with how it came about:
     footprint.flops        counts a function's FLOPs without running it
     footprint.meter        tells time and energy of a stretch of a program
     footprint.carbon       turns energy into grams of CO2e on a grid that you name
+
+A *loss* of `losses` is one that PyTorch or Keras has and `optax.losses` has not:
+`help(jd.losses)` lists them.
 """
 
 from jaxdescent import footprint as footprint
+from jaxdescent import losses as losses
 from jaxdescent.towers import HypergradientState as HypergradientState
 from jaxdescent.towers import SelfTuningState as SelfTuningState
 from jaxdescent.towers import averaged_params as averaged_params

@@ -1,0 +1,257 @@
+"""Losses of real predictions, element by element.
+
+With prediction p, target t and e = t - p:
+
+    absolute                |e|
+    quantile                max(q e, (q - 1) e)             least at the q-quantile of t
+    absolute percentage     100 |e| / max(|t|, eps)
+    squared log             (log(1 + p) - log(1 + t))^2
+    Poisson                 exp(p) - t p                    -log likelihood of a count t
+    Gaussian                (log v + e^2 / v) / 2           -log likelihood, v the variance
+
+Sources: R. Koenker, G. Bassett, "Regression quantiles", Econometrica 1978; D. A. Nix, A. S.
+Weigend, "Estimating the mean and variance of the target probability distribution", 1994.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from jaxdescent import validation
+from jaxdescent.losses import arguments, masking
+
+
+def absolute_error(
+    predictions: ArrayLike, targets: ArrayLike, *, where: ArrayLike | None = None
+) -> jax.Array:
+    """The absolute error, |targets - predictions|.
+
+    Args:
+      predictions: `f32[...]`.
+      targets: `f32[...]` of the same shape.
+      where: `bool[...]` of the same shape, what to include; the rest is 0.
+
+    Returns:
+      The losses, `f32[...]`, in the units of the targets. `L1Loss` in PyTorch,
+      `MeanAbsoluteError` in Keras; the gradient at an error of 0 is 0.
+
+    Raises:
+      TypeError: an argument is not real, or `where` not boolean.
+      ValueError: shapes differ.
+
+    Example:
+      >>> absolute_error(jnp.array([1.0, -2.0]), jnp.array([0.5, 0.0])).tolist()
+      [0.5, 2.0]
+    """
+    predictions, targets = arguments.floats(predictions=predictions, targets=targets)
+    return masking.elementwise(lambda p, t: jnp.abs(t - p), where, predictions, targets)
+
+
+def quantile_loss(
+    predictions: ArrayLike,
+    targets: ArrayLike,
+    quantile: ArrayLike,
+    *,
+    where: ArrayLike | None = None,
+) -> jax.Array:
+    """The quantile (pinball) loss: an error costs q above the prediction and 1 - q below.
+
+    Its mean is least where predictions are the q-quantile of the targets.
+
+    Args:
+      predictions: `f32[...]`.
+      targets: `f32[...]` of the same shape.
+      quantile: q in (0, 1), or `f32[n]`, one for each entry of the last axis.
+      where: `bool[...]` of the same shape, what to include; the rest is 0.
+
+    Returns:
+      The losses, `f32[...]`, in the units of the targets.
+
+    Raises:
+      TypeError: an argument is not real, or `where` not boolean.
+      ValueError: shapes differ, or `quantile` is out of range.
+
+    Example:
+      >>> quantile_loss(jnp.zeros(2), jnp.array([1.0, -1.0]), 0.75).tolist()
+      [0.75, 0.25]
+    """
+    predictions, targets = arguments.floats(predictions=predictions, targets=targets)
+    if not isinstance(quantile, jax.core.Tracer):
+        validation.open_interval("quantile", quantile, 0.0, 1.0)
+    if np.shape(quantile) not in ((), predictions.shape[-1:]):
+        raise ValueError(
+            f"quantile must be a number or have shape {predictions.shape[-1:]}, one for each "
+            f"entry of the last axis, got shape {np.shape(quantile)}"
+        )
+    q = jnp.asarray(quantile, predictions.dtype)
+
+    def loss(p: jax.Array, t: jax.Array) -> jax.Array:
+        return q * jax.nn.relu(t - p) + (1 - q) * jax.nn.relu(p - t)
+
+    return masking.elementwise(loss, where, predictions, targets)
+
+
+def absolute_percentage_error(
+    predictions: ArrayLike, targets: ArrayLike, *, eps: float = 1e-7, where: ArrayLike | None = None
+) -> jax.Array:
+    """The absolute error in percent of the target, 100 |t - p| / max(|t|, eps).
+
+    Args:
+      predictions: `f32[...]`.
+      targets: `f32[...]` of the same shape.
+      eps: what a smaller target counts as, above 0, in the units of the targets.
+      where: `bool[...]` of the same shape, what to include; the rest is 0.
+
+    Returns:
+      The losses, `f32[...]`, in percent. `MeanAbsolutePercentageError` in Keras.
+
+    Raises:
+      TypeError: an argument is not real, or `where` not boolean.
+      ValueError: shapes differ, or `eps` is out of range.
+
+    Example:
+      >>> absolute_percentage_error(jnp.array([3.0]), jnp.array([4.0])).tolist()
+      [25.0]
+    """
+    predictions, targets = arguments.floats(predictions=predictions, targets=targets)
+    validation.open_interval("eps", eps, 0.0, math.inf)
+
+    def loss(p: jax.Array, t: jax.Array) -> jax.Array:
+        return 100 * jnp.abs(t - p) / jnp.maximum(jnp.abs(t), eps)
+
+    return masking.elementwise(loss, where, predictions, targets)
+
+
+def squared_log_error(
+    predictions: ArrayLike, targets: ArrayLike, *, where: ArrayLike | None = None
+) -> jax.Array:
+    """The squared error of logarithms, (log(1 + p) - log(1 + t))^2.
+
+    Args:
+      predictions: `f32[...]`; what is below 0 counts as 0, and has no gradient.
+      targets: `f32[...]` of the same shape; likewise.
+      where: `bool[...]` of the same shape, what to include; the rest is 0.
+
+    Returns:
+      The losses, `f32[...]`, without units. `MeanSquaredLogarithmicError` in Keras.
+
+    Raises:
+      TypeError: an argument is not real, or `where` not boolean.
+      ValueError: shapes differ.
+
+    Example:
+      >>> squared_log_error(jnp.array([0.0, 3.0]), jnp.array([0.0, 3.0])).tolist()
+      [0.0, 0.0]
+    """
+    predictions, targets = arguments.floats(predictions=predictions, targets=targets)
+
+    def loss(p: jax.Array, t: jax.Array) -> jax.Array:
+        return (jnp.log1p(jax.nn.relu(p)) - jnp.log1p(jax.nn.relu(t))) ** 2
+
+    return masking.elementwise(loss, where, predictions, targets)
+
+
+def poisson_nll_loss(
+    predictions: ArrayLike,
+    targets: ArrayLike,
+    *,
+    log_input: bool = True,
+    full: bool = False,
+    eps: float = 1e-8,
+    where: ArrayLike | None = None,
+) -> jax.Array:
+    """The negative log likelihood of counts under Poisson distributions.
+
+    Args:
+      predictions: `f32[...]`, the logarithms of the rates, or the rates, at least 0. From
+        59 on (473 in float64) the exponential goes on as its tangent, and stays finite.
+      targets: `f32[...]` of the same shape, the counts, at least 0.
+      log_input: whether predictions are logarithms: exp(p) - t p, else p - t log(p + eps).
+      full: whether to add Stirling's t log t - t + log(2 pi t) / 2 where t > 1, for log(t!).
+      eps: what keeps the logarithm of a rate of 0 finite, above 0.
+      where: `bool[...]` of the same shape, what to include; the rest is 0.
+
+    Returns:
+      The losses, `f32[...]`, in nats. `PoissonNLLLoss` in PyTorch; `Poisson` in Keras is
+      `log_input=False, eps=1e-7`.
+
+    Raises:
+      TypeError: an argument is not real, or `where` not boolean.
+      ValueError: shapes differ, a rate or target that is known is negative, or `eps` is out
+        of range.
+
+    Example:
+      >>> poisson_nll_loss(jnp.array([0.0]), jnp.array([3.0])).tolist()
+      [1.0]
+    """
+    at_least_0 = lambda x: x >= 0
+    checked, counts = arguments.floats(predictions=predictions, targets=targets)
+    arguments.contents("targets", targets, "at least 0", at_least_0, where)
+    if not log_input:
+        arguments.contents("predictions", predictions, "rates, at least 0", at_least_0, where)
+    validation.open_interval("eps", eps, 0.0, math.inf)
+
+    def loss(p: jax.Array, t: jax.Array) -> jax.Array:
+        losses = _finite_exp(p) - t * p if log_input else p - t * jnp.log(p + eps)
+        return losses + _stirling(t) if full else losses
+
+    return masking.elementwise(loss, where, checked, counts)
+
+
+def _finite_exp(x: jax.Array) -> jax.Array:
+    last = jnp.asarray(math.log(float(jnp.finfo(x.dtype).max)) * 2 / 3, x.dtype)
+    return jnp.exp(jnp.minimum(x, last)) * (1 + jax.nn.relu(x - last))
+
+
+def _stirling(t: jax.Array) -> jax.Array:
+    counts = jnp.where(t > 1, t, 1)
+    terms = counts * jnp.log(counts) - counts + 0.5 * jnp.log(2 * jnp.pi * counts)
+    return jnp.where(t > 1, terms, 0)
+
+
+def gaussian_nll_loss(
+    predictions: ArrayLike,
+    targets: ArrayLike,
+    variances: ArrayLike,
+    *,
+    full: bool = False,
+    eps: float = 1e-6,
+    where: ArrayLike | None = None,
+) -> jax.Array:
+    """The negative log likelihood of targets under normal distributions.
+
+    Args:
+      predictions: `f32[...]`, the means.
+      targets: `f32[...]` of the same shape.
+      variances: `f32[...]` of the same shape, at least 0. One below `eps` counts as `eps`;
+        its gradient is the one there, so that it can leave 0.
+      full: whether to add log(2 pi) / 2.
+      eps: the least variance, above 0, in the squared units of the targets.
+      where: `bool[...]` of the same shape, what to include; the rest is 0.
+
+    Returns:
+      The losses, `f32[...]`, in nats. `GaussianNLLLoss` in PyTorch.
+
+    Raises:
+      TypeError: an argument is not real, or `where` not boolean.
+      ValueError: shapes differ, a variance that is known is negative, or `eps` is out of range.
+
+    Example:
+      >>> gaussian_nll_loss(jnp.array([1.0]), jnp.array([3.0]), jnp.array([1.0])).tolist()
+      [2.0]
+    """
+    means, targets, checked = arguments.floats(
+        predictions=predictions, targets=targets, variances=variances
+    )
+    arguments.contents("variances", variances, "at least 0", lambda x: x >= 0, where)
+    validation.open_interval("eps", eps, 0.0, math.inf)
+
+    def loss(p: jax.Array, t: jax.Array, v: jax.Array) -> jax.Array:
+        v = jax.lax.stop_gradient(jnp.maximum(v, eps)) + (v - jax.lax.stop_gradient(v))
+        losses = 0.5 * (jnp.log(v) + (t - p) ** 2 / v)
+        return losses + 0.5 * math.log(2 * math.pi) if full else losses
+
+    return masking.elementwise(loss, where, means, targets, checked)
