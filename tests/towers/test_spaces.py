@@ -15,7 +15,7 @@ from optax._src import alias
 import jaxdescent as jd
 from jaxdescent.towers import spaces
 
-# Deterministic, so that a session's red test is the next one's too.
+# Deterministic, so that a red test stays red.
 settings.register_profile("laws", deadline=None, derandomize=True, max_examples=200)
 law = settings.get_profile("laws")
 
