@@ -36,8 +36,9 @@ format: $(INSTALLED)  ## mend style
 types: $(INSTALLED)  ## check types
 	$(BIN)/pyrefly check
 
-bench: $(INSTALLED)  ## measure what a tower and what the runner cost
+bench: $(INSTALLED)  ## measure what towers, the runner and a large vocabulary cost
 	$(BIN)/python -m experiments.benchmarks.towers
+	$(BIN)/python -m experiments.benchmarks.head
 	$(BIN)/python -m experiments.benchmarks.runner
 
 picture: $(INSTALLED)  ## make the README's picture anew

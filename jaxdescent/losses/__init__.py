@@ -3,10 +3,11 @@
     losses = jd.losses.cross_entropy(logits, labels, ignore_index=0, label_smoothing=0.1)
     loss = jd.losses.masked_mean(losses, labels != 0)
 
-As in optax nothing is reduced to one number: a loss has a value for each element or, where it
-sums over coordinates or classes, for each example. Every loss takes `where`, booleans of the
-shape of its result or of its predictions: what is left out gives 0 and has no gradient,
-whatever it holds, NaN included. Half precision is computed, and returned, in float32.
+As in optax nothing is reduced to one number, except by `linear_cross_entropy`: a loss has a
+value for each element or, where it sums over coordinates or classes, for each example. Every
+loss takes `where`, booleans of the shape of its result or of its predictions: what is left out
+gives 0 and has no gradient, whatever it holds, NaN included. Half precision is computed, and
+returned, in float32.
 
     absolute_error, quantile_loss, absolute_percentage_error, squared_log_error
     poisson_nll_loss, gaussian_nll_loss
@@ -19,6 +20,7 @@ whatever it holds, NaN included. Half precision is computed, and returned, in fl
     margin_ranking_loss, hinge_embedding_loss, cosine_embedding_loss, circle_loss
                            ranking, and embeddings that tell same from different
     tversky_loss, iou_loss overlap of regions
+    linear_cross_entropy   of a linear layer, without building its logits; a mean
     masked_mean            one number of many
 """
 
@@ -27,6 +29,7 @@ from jaxdescent.losses.classification import (
 )
 from jaxdescent.losses.classification import categorical_focal_loss as categorical_focal_loss
 from jaxdescent.losses.classification import cross_entropy as cross_entropy
+from jaxdescent.losses.head import linear_cross_entropy as linear_cross_entropy
 from jaxdescent.losses.margins import categorical_hinge_loss as categorical_hinge_loss
 from jaxdescent.losses.margins import multiclass_margin_loss as multiclass_margin_loss
 from jaxdescent.losses.margins import multilabel_margin_loss as multilabel_margin_loss

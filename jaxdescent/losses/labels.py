@@ -63,23 +63,58 @@ def labelled(
     (scores,) = arguments.floats(**{name: scores})
     classes = arguments.last_axis(name, scores)
     shape = scores.shape[:-1]
-    integers = jnp.asarray(labels)
-    if not jnp.issubdtype(integers.dtype, jnp.integer):
-        raise TypeError(f"labels must be integers, got dtype {integers.dtype}")
-    arguments.same_shape("labels", integers, f"{name} without its last axis", shape)
     left = Rows.of(where, scores.shape)
-    if ignore_index is not None:
-        left = left.only(integers != _ignored(ignore_index, integers))
-    _check(labels, classes, where, ignore_index)
-
-    if integers.dtype.itemsize < 4:  # may not hold the number of classes
-        integers = integers.astype(jnp.int32)
-    sound = (integers >= 0) & (integers < classes)
-    integers = jnp.clip(integers, 0, classes - 1).astype(jnp.int32)
+    integers, sound, ignored = checked(
+        labels, f"{name} without its last axis", shape, classes, where, ignore_index
+    )
+    if ignored is not None:
+        left = left.only(~ignored)
     safe = Labelled(left.fill(scores), integers, left, sound)
     if left.coordinates is not None:
         safe = safe._replace(sound=sound & safe.of_label(left.coordinates))
     return safe
+
+
+class Checked(NamedTuple):
+    """Labels, checked.
+
+    Attributes:
+      integers: `i32[...]`, in range.
+      sound: `bool[...]`, which were in range.
+      ignored: `bool[...]`, which are the one to ignore, or None.
+    """
+
+    integers: jax.Array
+    sound: jax.Array
+    ignored: jax.Array | None
+
+
+def checked(
+    labels: Any,
+    reference: str,
+    shape: tuple[int, ...],
+    classes: int,
+    where: Any,
+    ignore_index: int | None,
+) -> Checked:
+    """Checks labels for what they belong to, of a shape and with a number of classes.
+
+    The shape of `where` has been checked.
+
+    Raises:
+      TypeError: labels are not integers, or `where` is not boolean.
+      ValueError: a shape, or a label that is known, is not as it must be.
+    """
+    integers = jnp.asarray(labels)
+    if not jnp.issubdtype(integers.dtype, jnp.integer):
+        raise TypeError(f"labels must be integers, got dtype {integers.dtype}")
+    arguments.same_shape("labels", integers, reference, shape)
+    ignored = None if ignore_index is None else integers == _ignored(ignore_index, integers)
+    _check(labels, classes, where, ignore_index)
+    if integers.dtype.itemsize < 4:  # may not hold the number of classes
+        integers = integers.astype(jnp.int32)
+    sound = (integers >= 0) & (integers < classes)
+    return Checked(jnp.clip(integers, 0, classes - 1).astype(jnp.int32), sound, ignored)
 
 
 def _ignored(ignore_index: int, labels: jax.Array) -> Any:
