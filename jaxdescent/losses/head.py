@@ -89,12 +89,9 @@ def linear_cross_entropy(
     left = jnp.ones(shape, bool) if where is None else where
     if ignored is not None:
         left &= ~ignored
-    examples = _Examples(
-        keep(left[..., None], features).reshape(-1, width),
-        rows.reshape(-1),
-        left.reshape(-1) & sound.reshape(-1),
-    )
-    total = _total(chunk_size, examples.features, kernel, bias, examples.labels, examples.counted)
+    vectors = keep(left[..., None], features).reshape(-1, width)
+    counted = (left & sound).reshape(-1)
+    total = _total(chunk_size, vectors, kernel, bias, rows.reshape(-1), counted)
     mean = total / jnp.maximum(jnp.sum(left, dtype=total.dtype), 1)
     return mean + jnp.where(jnp.all(sound | ~left), 0, jnp.nan)
 
