@@ -1,0 +1,1 @@
+"""Large steps that help: step sizes, sharpness, the edge of stability, and what flows along it."""
