@@ -34,12 +34,14 @@ class Pairs(NamedTuple):
       values: f[k], the greatest first.
       vectors: f[k, n], orthonormal rows.
       residuals: f[k], ||A y - theta y||.
+      converged: bool[k], whether they are within the tolerance.
       products: i32[], how many were made.
     """
 
     values: jax.Array
     vectors: jax.Array
     residuals: jax.Array
+    converged: jax.Array
     products: jax.Array
 
 
@@ -48,7 +50,7 @@ class Krylov(NamedTuple):
 
     Attributes:
       vectors: f[m, n], orthonormal rows.
-      matrix: f[m, m], tridiagonal.
+      matrix: f[m, m] T, in exact arithmetic tridiagonal: V A = T V + (the residual, last).
       residual: f[n], what the last step left.
       usable: bool[m], the rows before one that is little more than rounding.
     """
@@ -59,12 +61,21 @@ class Krylov(NamedTuple):
     usable: jax.Array
 
 
-def lanczos(matvec: Product, start: jax.Array, num_steps: int) -> Krylov:
-    """Lanczos with full reorthogonalisation, from f[n]; at least one step and at most n."""
-    decompose = require("matfree.decomp", "stability").tridiag_sym(num_steps, custom_vjp=False)
-    found = decompose(matvec, start)
-    vectors, matrix = found.Q_tall, found.J_small
-    size = jnp.max(jnp.abs(jnp.nan_to_num(matrix)))
+def lanczos(
+    matvec: Product, start: jax.Array, num_steps: int, size: jax.Array | float = 0.0
+) -> Krylov:
+    """Lanczos with full reorthogonalisation, as Arnoldi's method: what is projected is kept.
+
+    Args:
+      matvec: v -> A v over f[n].
+      start: f[n].
+      num_steps: m, in [1, n].
+      size: a lower bound of the norm of A, by which rounding is judged.
+    """
+    decompose = require("matfree.decomp", "stability").hessenberg
+    found = decompose(num_steps, reortho="full", custom_vjp=False)(matvec, start)
+    vectors, matrix = found.Q_tall, found.J_small.T
+    size = jnp.maximum(size, jnp.max(jnp.abs(jnp.nan_to_num(matrix))))
     coupled = jnp.diagonal(matrix, 1) > jnp.sqrt(jnp.finfo(vectors.dtype).eps) * size
     finite = jnp.isfinite(jnp.sum(vectors, axis=1))
     usable = jnp.cumprod(finite & jnp.append(True, coupled)).astype(bool)
@@ -110,17 +121,25 @@ def top_eigenpairs(
         solver.cycle,
         solver.begin(start, n, like.dtype),
     )
-    basis = carry.basis
-    return Pairs(basis.values[:k], basis.vectors[:k], solver.residuals(basis), carry.products)
+    basis, residuals = carry.basis, solver.residuals(carry.basis)
+    converged = residuals <= solver.limit(basis)
+    return Pairs(basis.values[:k], basis.vectors[:k], residuals, converged, carry.products)
 
 
 class _Basis(NamedTuple):
-    """Y, Y A and theta, and which rows there are yet; rows that are not are zero."""
+    """Rows, best first; those that there are not yet are zero.
+
+    Attributes:
+      vectors, image, values: Y, Y A and theta.
+      filled: which rows there are.
+      norm: the greatest |theta| that was ever seen, a lower bound of the norm of A.
+    """
 
     vectors: jax.Array
     image: jax.Array
     values: jax.Array
     filled: jax.Array
+    norm: jax.Array
 
 
 class _Carry(NamedTuple):
@@ -166,7 +185,8 @@ class _Solver:
             rows = rows.at[: self.k].set(_orthonormal(self.restrict(start)))
             filled = filled.at[: self.k].set(True)
         zero = jnp.zeros((), jnp.int32)
-        basis = _Basis(rows, jnp.zeros_like(rows), jnp.zeros(kept, dtype), filled)
+        nothing = jnp.zeros_like(rows), jnp.zeros(kept, dtype)
+        basis = _Basis(rows, *nothing, filled, jnp.zeros((), dtype))
         return _Carry(basis, jnp.zeros((), bool), jnp.full(self.k, jnp.inf, dtype), zero, zero)
 
     def cycle(self, carry: _Carry) -> _Carry:
@@ -183,14 +203,15 @@ class _Solver:
             # A Krylov space has one vector of an eigenspace: noise must find no other.
             change = jnp.abs(basis.values[: self.k] - carry.seen)
             enough &= ~carry.exact | jnp.all(change <= self.limit(basis))
-        hopeless = jnp.any(jnp.isnan(basis.values[: self.k]))
+        hopeless = jnp.any(jnp.isnan(basis.values))
         return enough | hopeless | (carry.cycles >= self.max_cycles)
 
     def evaluated(self, carry: _Carry) -> _Carry:
         """With the products, Ritz values and residuals of the k rows."""
         k, basis = self.k, carry.basis
         filled = basis.filled[:k]
-        vectors = jnp.where(filled[:, None], _orthonormal(basis.vectors[:k]), 0)
+        vectors = self.restrict(_orthonormal(basis.vectors[:k]))
+        vectors = jnp.where(filled[:, None], vectors, 0)
         image = jax.lax.map(self.matvec, vectors)
         values, turn, filled = self.best(vectors @ image.T, filled)
         basis = _Basis(
@@ -198,6 +219,7 @@ class _Solver:
             basis.image.at[:k].set(turn @ image),
             basis.values.at[:k].set(values),
             basis.filled.at[:k].set(filled),
+            jnp.maximum(basis.norm, jnp.max(jnp.abs(values))),
         )
         return carry._replace(
             basis=basis, exact=jnp.ones((), bool), products=carry.products + self.k
@@ -208,18 +230,22 @@ class _Solver:
         basis = carry.basis
         deflate = lambda v: v - (basis.vectors @ v) @ basis.vectors
         first = self.start_of_cycle(basis, carry.cycles, deflate)
-        found = lanczos(lambda v: deflate(self.matvec(v)), first, self.num_steps)
+        found = lanczos(lambda v: deflate(self.matvec(v)), first, self.num_steps, basis.norm)
         # What comes after the space is exhausted is rounding.
         usable = found.usable & (jnp.arange(self.num_steps) < self.count - jnp.sum(basis.filled))
-        added = jnp.where(usable[:, None], found.vectors, 0)
-        cross = basis.image @ added.T
         onward = jnp.where(usable[:, None], jnp.nan_to_num(found.matrix), 0)
-        image = onward @ jnp.nan_to_num(found.vectors) + cross.T @ basis.vectors
+        image = onward @ jnp.nan_to_num(found.vectors)
         image = image.at[-1].add(jnp.where(usable[-1], found.residual, 0))
-        small = jnp.where(usable, onward, 0)
-        whole = jnp.block([[jnp.diag(basis.values), cross], [cross.T, small]])
-        kept = len(basis.values)
-        values, turn, filled = self.best(whole, jnp.append(basis.filled, usable))
+        added = jnp.where(usable[:, None], found.vectors, 0)
+        image += (added @ basis.image.T) @ basis.vectors
+        inner = lambda a, b, c, d: jnp.block([[a @ c.T, a @ d.T], [b @ c.T, b @ d.T]])
+        matrix = inner(basis.image, image, basis.vectors, added)
+        gram = inner(basis.vectors, added, basis.vectors, added)
+        # To first order gram^-1/2: where a residual was small the rows are not orthogonal.
+        straight = 1.5 * jnp.eye(len(gram), dtype=gram.dtype) - 0.5 * gram
+        used = jnp.append(basis.filled, usable)
+        values, turn, filled = self.best(straight @ matrix @ straight, used)
+        turn, kept = turn @ straight, len(basis.values)
         old, new = turn[:kept, :kept], turn[:kept, kept:]
         reached = carry.exact & self.is_small(basis)
         return _Carry(
@@ -228,6 +254,7 @@ class _Solver:
                 old @ basis.image + new @ image,
                 values[:kept],
                 filled[:kept],
+                jnp.maximum(basis.norm, jnp.max(jnp.abs(values))),
             ),
             exact=jnp.zeros((), bool),
             seen=jnp.where(reached, basis.values[: self.k], carry.seen),
@@ -254,8 +281,10 @@ class _Solver:
         return jnp.where(basis.filled[: self.k], jnp.linalg.norm(left, axis=1), jnp.inf)
 
     def limit(self, basis: _Basis) -> jax.Array:
-        """What a residual may be."""
-        return self.tolerance * jnp.max(jnp.abs(basis.values[: self.k]))
+        """What a residual may be: what is asked for, or what rounding leaves."""
+        rounding = 8 * jnp.finfo(basis.norm.dtype).eps * basis.norm
+        wanted = self.tolerance * jnp.max(jnp.abs(basis.values[: self.k]))
+        return jnp.maximum(wanted, rounding)
 
     def is_small(self, basis: _Basis) -> jax.Array:
         """Whether all k are."""
@@ -272,7 +301,8 @@ class _Solver:
         make no vectors.
         """
         matrix = (matrix + matrix.T) / 2
-        size = jnp.linalg.norm(matrix) + 1
+        norm = jnp.linalg.norm(matrix)
+        size = jnp.where(norm > 0, norm, 1)
         values, vectors = jnp.linalg.eigh(matrix + jnp.diag(jnp.where(used, 0, 2 * size)))
         there = ~(values > 1.5 * size)  # what is not a number is there, and is seen
         score = jnp.abs(values) if self.by_magnitude else values
