@@ -137,9 +137,12 @@ def test_a_warm_start_costs_less_and_is_not_fooled_by_a_crossing():
     cold, warm = solve(near, num_steps=4), solve(near, num_steps=4, start=before)
     assert warm.products < cold.products
     np.testing.assert_allclose(warm.values, top(near, 1), rtol=1e-6)
-    # The old vector is an eigenvector yet, with residual zero, but no longer of the greatest.
-    crossed = solve(np.diag(np.append(spectrum, [3.0, 4.0])), start=before, num_steps=4)
-    np.testing.assert_allclose(crossed.values, [4.0], rtol=1e-5)
+    # What the old vector is coupled to is no longer the greatest.
+    crossed = np.diag(np.append(spectrum, [3.0, 4.0]))
+    for coupling in (0.0, 0.1):
+        crossed[0, 40] = crossed[40, 0] = coupling
+        found = solve(crossed, start=before, num_steps=4)
+        np.testing.assert_allclose(found.values, [4.0], rtol=1e-5)
 
 
 def test_a_start_that_is_of_no_use_is_replaced(hessian):
@@ -158,6 +161,8 @@ def test_a_start_that_is_of_no_use_is_replaced(hessian):
     which=st.sampled_from(["largest", "magnitude"]),
     seed=st.integers(0, 5),
 )
+@hypothesis.example([-3.0, -0.1, 0.1, -3.0, -3.0, 0.0, -0.1, -0.1, 0.1], "largest", 0)
+@hypothesis.example([-3.0, -3.0, -3.0, -3.0, -1.0, -0.1, 0.0, 0.0, 0.0], "largest", 0)
 @hypothesis.settings(deadline=None, max_examples=40)
 def test_any_spectrum_is_solved_with_all_its_copies(spectrum, which, seed):
     turn = np.linalg.qr(np.random.default_rng(seed).normal(size=(9, 9)))[0]
