@@ -65,7 +65,7 @@ def large_constant(
     horizon = validation.positive("horizon", horizon)
     multiple = validation.positive("multiple", multiple)
     rate = multiple * horizon * (margin / radius) ** 2 / radius**2
-    return lambda count: jnp.asarray(rate, float)
+    return lambda _: jnp.asarray(rate, float)
 
 
 def growing(

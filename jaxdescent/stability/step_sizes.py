@@ -1,7 +1,10 @@
 """Step sizes that are larger than the classical ones, as optax schedules and transformations.
 
-large_constant, growing, step_over_loss
-                       for logistic regression on separable data
+For logistic regression on separable data:
+
+    large_constant         for a number of steps that is known; the loss may rise
+    growing                for any number of steps; the loss never rises
+    step_over_loss         inversely proportional to the loss; the loss may rise
 """
 
 from jaxdescent.stability.separable import StepOverLossState as StepOverLossState
