@@ -9,7 +9,7 @@ vector's length an upper one, and together they are a certificate.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -63,7 +63,7 @@ def drawn(n: int, features: int, planted: float, rng: np.random.Generator) -> np
 
 def pair(name: str, first: int, second: int) -> np.ndarray:
     """Two classes of a bundled data set, standardized, with a constant feature; f64[n, d]."""
-    loaded = data.load(name)
+    loaded: Any = data.load(name)
     inputs = np.concatenate([part.inputs for part in (loaded.train, loaded.validation)])
     labels = np.concatenate([part.targets for part in (loaded.train, loaded.validation)])
     inputs = (inputs - loaded.mean) / loaded.std

@@ -247,7 +247,7 @@ def _results(
         _stability(outcomes),
         *_predictions(outcomes, margins, toy, steps),
     ]
-    values = {
+    values: dict[str, Any] = {
         name: {
             "log10_loss": final[name],
             "rises": found.rises.sum(1),

@@ -25,6 +25,7 @@ import optax
 from jax.typing import ArrayLike
 
 from jaxdescent import validation
+from jaxdescent.stability import inputs
 
 STABLE = 4.0  # times 1 / radius^2: one over the greatest curvature of L
 # c e^c exp(c e^c) = 1 has the root .3857: the proof in `growing` needs no more than that.
@@ -214,7 +215,7 @@ def step_over_loss(
 
     def init(params: Any) -> StepOverLossState:
         return StepOverLossState(
-            average=jax.tree.map(lambda x: jnp.zeros(x.shape, _wide(x.dtype)), params),
+            average=jax.tree.map(lambda x: jnp.zeros(x.shape, inputs.wide(x.dtype)), params),
             count=jnp.zeros((), jnp.int32),
             withheld=jnp.zeros((), jnp.int32),
         )
@@ -223,16 +224,16 @@ def step_over_loss(
         updates: Any, state: Any, params: Any = None, *, value: Any = None, **extra: Any
     ) -> tuple[Any, StepOverLossState]:
         del extra
-        value = _scalar_loss(params, value)
+        value = inputs.checked_value(params, value)
         rate, most = (jnp.asarray(x, value.dtype) for x in (learning_rate, max_learning_rate))
         divisor = -jnp.expm1(-value) if loss == "logistic" else value
         known = jnp.isfinite(value)
-        usable = known & (divisor >= jnp.finfo(value.dtype).tiny) & _all_finite(updates)
+        usable = known & (divisor >= jnp.finfo(value.dtype).tiny) & inputs.all_finite(updates)
         # Gradient over divisor first: eta over divisor overflows long before their product.
         factor = jnp.minimum(rate, most * divisor)
 
         def step(g: jax.Array) -> jax.Array:
-            wide = g.astype(_wide(g.dtype, value.dtype))
+            wide = g.astype(inputs.wide(g.dtype, value.dtype))
             moved = -(factor.astype(wide.dtype) * (wide / divisor.astype(wide.dtype)))
             return jnp.where(usable, moved, 0).astype(g.dtype)
 
@@ -256,26 +257,3 @@ def _margin_and_radius(margin: Any, radius: Any) -> tuple[Any, Any]:
     if known and not np.all(margin <= radius):
         raise ValueError(f"margin must be in (0, radius], got {margin} with radius={radius}")
     return margin, radius
-
-
-def _scalar_loss(params: Any, value: Any) -> jax.Array:
-    if params is None or value is None:
-        missing = "params" if params is None else "value=, the loss that the gradients are of"
-        raise ValueError(f"update(grads, state, params, value=loss) needs {missing}")
-    value = jnp.asarray(value)
-    if value.ndim:
-        raise ValueError(f"value must be a scalar, got shape {value.shape}")
-    return value.astype(_wide(value.dtype))
-
-
-def _all_finite(tree: Any) -> jax.Array:
-    flags = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]
-    return functools.reduce(jnp.logical_and, flags, jnp.ones((), bool))
-
-
-def _wide(dtype: Any, at_least: Any = jnp.float32) -> Any:
-    """The wider of both: steps of an average are too small for 16 bits."""
-    narrower = (
-        not jnp.issubdtype(dtype, jnp.floating) or jnp.finfo(dtype).bits < jnp.finfo(at_least).bits
-    )
-    return jnp.dtype(at_least if narrower else dtype)
