@@ -256,8 +256,8 @@ def _results(
         f"ReLU: two hidden layers, {EXAMPLES} examples; converged: the loss is below {RELU_DONE:g} "
         "of the first; sharpness is the Gauss-Newton matrix's. All seeds converge at all multiples "
         f"from {multiples.min():g} up to {everywhere.max(initial=0):g}, and some up to "
-        f"{somewhere.max(initial=0):g}; {multiples.max():g} is the last that was tried; the source's limit for its ReLU "
-        "networks is about 12.",
+        f"{somewhere.max(initial=0):g}; {multiples.max():g} is the last that was tried. The "
+        "source's limit for its ReLU networks is about 12.",
     ]
     values = {
         f"{name} {multiple:g}": {
@@ -275,7 +275,7 @@ def _results(
     return runner.Results("Catapults", COLUMNS, rows, notes, values)
 
 
-def _prefix(flags: np.ndarray) -> int:
+def _prefix(flags: Any) -> int:
     """How many flags are true before the first that is not."""
     return int(np.cumprod(flags).sum())
 
