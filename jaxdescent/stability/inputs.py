@@ -34,3 +34,10 @@ def wide(dtype: Any, at_least: Any = jnp.float32) -> Any:
         not jnp.issubdtype(dtype, jnp.floating) or jnp.finfo(dtype).bits < jnp.finfo(at_least).bits
     )
     return jnp.dtype(at_least if narrower else dtype)
+
+
+def wide_copy(x: Any) -> jax.Array:
+    """A copy with 32 bits or more: steps of an average are too small for 16."""
+    if isinstance(x, jax.ShapeDtypeStruct):
+        return jnp.zeros(x.shape, wide(x.dtype))
+    return jnp.array(x, wide(x.dtype))

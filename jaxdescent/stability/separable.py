@@ -40,10 +40,11 @@ def large_constant(
 ) -> optax.Schedule:
     """The constant step size for a known number of steps: multiple margin^2 horizon / radius^4.
 
-    After at most O(max(eta, n) / margin^2) steps, in which the loss may rise, gradient descent
-    on n examples descends for good and L = O~(1 / (margin^2 eta t)) (radius 1); a step of the
-    order margin^2 horizon makes that O~(1 / horizon^2). In practice the loss stops rising far
-    sooner, and multiples of 100 or more are better still (`python -m experiments logistic`).
+    After O(max(eta, n) / margin^2) steps, in which the loss may rise, gradient descent on n
+    examples descends for good, and L = O(1 / (margin^2 eta t)) for radius 1, both up to
+    logarithms; a step of the order margin^2 horizon makes that O(1 / horizon^2). In practice
+    the loss stops rising far sooner, and multiples of 100 or more are better still
+    (`python -m experiments logistic`).
 
     Args:
       margin: the greatest min_i y_i <x_i, w> / |w|, in (0, radius].
@@ -78,9 +79,10 @@ def growing(
 
         eta_t = max(4, c / B(S))     B(S) = (1 + log(margin^2 S)^2 / 2) / (margin^2 S)
 
-    Why that is stable: the curvature of L is at most L, and at most e^(eta L) as much along a
-    step, so a step of eta L e^(eta L) <= 1 lowers L by eta |grad L|^2 / 2 or more. If all did
-    so far, L(w_t) <= L(u) + |u|^2 / (2 S) for any u; u = log(margin^2 S) w* / margin gives B.
+    Why that is stable: the curvature of L is at most 1 / 4 and at most L, and along a step at
+    most e^(eta L) as much, so a step of 4 or of eta L e^(eta L) <= 1 lowers L by at least
+    eta |grad L|^2 / 2. If all did so far, L(w_t) <= L(u) + |u|^2 / (2 S) for any u, and
+    u = log(margin^2 S) w* / margin gives B.
     In closed form, where S is replaced by the solution of dS/dt = eta (which is at most e^c
     times as large): q = log(margin^2 S) solves q + q^3 / 6 = c margin^2 t + a constant. So L
     falls like exp(-(6 c margin^2 t)^(1/3)), a stretched exponential.
@@ -146,7 +148,7 @@ class StepOverLossState(NamedTuple):
     """What `step_over_loss` carries.
 
     Attributes:
-      average: the mean of the parameters that steps were taken from.
+      average: the mean of the parameters that steps were taken from; at first, the parameters.
       count: i32[], how many those were.
       withheld: i32[], updates that were zero for want of a usable loss or gradient.
     """
@@ -215,7 +217,7 @@ def step_over_loss(
 
     def init(params: Any) -> StepOverLossState:
         return StepOverLossState(
-            average=jax.tree.map(lambda x: jnp.zeros(x.shape, inputs.wide(x.dtype)), params),
+            average=jax.tree.map(inputs.wide_copy, params),
             count=jnp.zeros((), jnp.int32),
             withheld=jnp.zeros((), jnp.int32),
         )

@@ -8,8 +8,8 @@ Warm-up takes a network to where larger steps are stable; below the first step s
 raises the loss (for plain descent 2 over the sharpness, to second order) nothing needs that,
 so these steps of the usual warm-up from 0 are saved. The slope is the usual one's.
 
-Source: D. S. Kalra, M. Barkeshli 2024, arXiv:2406.09405. There the search is made before
-training; here it is made by the loop's own first steps, of which only the last one counts.
+Source: D. S. Kalra, M. Barkeshli 2024, arXiv:2406.09405. There the start is chosen before
+training; here the loop's own first steps make the search, and only its last one counts.
 """
 
 from typing import Any, NamedTuple

@@ -104,11 +104,11 @@ def test_the_constant_of_growth_is_all_that_the_proof_allows():
 
 
 @settings(max_examples=15, deadline=None)
-@given(seed=st.integers(0, 10**6), margin=st.floats(0.1, 0.9))
+@given(seed=st.integers(0, 10**6), margin=st.floats(0.25, 0.9))
 @in_double
 def test_the_growing_step_never_lets_the_loss_rise_and_keeps_its_bound(seed, margin):
     x = examples(seed, margin)
-    rates = jd.step_sizes.growing(margin)(jnp.arange(1_500))
+    rates = jd.step_sizes.growing(margin)(jnp.arange(1_000))
     values = losses_at(rates, x)
     assert np.all(np.diff(values) <= 0)
     total = margin**2 * np.cumsum(rates)
@@ -241,13 +241,12 @@ def test_a_loss_that_reached_0_ends_the_descent_with_finite_parameters(dtype):
 def test_what_is_unusable_is_withheld_and_counted(rule, value, gradient, averaged):
     tx = jd.step_sizes.step_over_loss(1.0, loss=rule)
     w = jnp.ones(2)
-    updates, state = tx.update(
-        jnp.full(2, gradient, jnp.float32), tx.init(w), w, value=jnp.float32(value)
-    )
+    grads, value = jnp.full(2, gradient, jnp.float32), jnp.float32(value)
+    updates, state = tx.update(grads, tx.init(w), 3 * w, value=value)
     np.testing.assert_array_equal(updates, 0)
     assert int(state.withheld) == 1
     assert int(state.count) == averaged
-    np.testing.assert_array_equal(state.average, float(averaged))
+    np.testing.assert_array_equal(state.average, 3 if averaged else 1)
 
 
 def test_strict_promotion_has_nothing_to_complain_of():
