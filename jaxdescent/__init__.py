@@ -30,6 +30,8 @@ with how it came about:
     sharpness              top eigenvalues of a loss's Hessian, certified by residuals
     block_sharpness        a layer's, with the others held
     spectral_density       all eigenvalues at once, as a density
+    step_sizes             schedules and transformations that step further than classical
+                           theory allows: help(jd.step_sizes) lists them
 
 A *loss* of `losses` is one that PyTorch or Keras has and `optax.losses` has not:
 `help(jd.losses)` lists them.
@@ -42,6 +44,7 @@ from jaxdescent.stability import SpectralDensity as SpectralDensity
 from jaxdescent.stability import block_sharpness as block_sharpness
 from jaxdescent.stability import sharpness as sharpness
 from jaxdescent.stability import spectral_density as spectral_density
+from jaxdescent.stability import step_sizes as step_sizes
 from jaxdescent.towers import HypergradientState as HypergradientState
 from jaxdescent.towers import SelfTuningState as SelfTuningState
 from jaxdescent.towers import averaged_params as averaged_params
