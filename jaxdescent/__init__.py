@@ -27,10 +27,15 @@ with how it came about:
 
 A *loss* of `losses` is one that PyTorch or Keras has and `optax.losses` has not:
 `help(jd.losses)` lists them.
+
+*Stability* is what steps that look too large do:
+
+    step_sizes             schedules that are faster by long steps: silver and its kin
 """
 
 from jaxdescent import footprint as footprint
 from jaxdescent import losses as losses
+from jaxdescent.stability import step_sizes as step_sizes
 from jaxdescent.towers import HypergradientState as HypergradientState
 from jaxdescent.towers import SelfTuningState as SelfTuningState
 from jaxdescent.towers import averaged_params as averaged_params

@@ -4,6 +4,7 @@ Each error names the argument, the value that came and the range that is allowed
 """
 
 import math
+import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -55,6 +56,25 @@ def number_in(name: str, value: Any, low: float, high: float) -> float:
     if array.ndim or not low <= array <= high:
         raise ValueError(f"{name} must be a number in [{low:g}, {high:g}], got {value!r}")
     return float(array)
+
+
+def whole_number(name: str, value: Any, low: int, high: float = math.inf) -> int:
+    """Returns a whole number of `[low, high]` as an int, or raises.
+
+    Raises:
+      TypeError: it is not of an integer type.
+      ValueError: it is out of range.
+    """
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be a whole number, got {value!r}") from None
+    if not low <= number <= high:
+        end = f"{high}]" if math.isfinite(high) else "inf)"
+        raise ValueError(f"{name} must be in [{low}, {end}, got {number}")
+    return number
 
 
 def _bound(value: float) -> str:
