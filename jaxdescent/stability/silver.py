@@ -94,7 +94,7 @@ def silver_strongly_convex(
         traced.
       strong_convexity: mu, the least curvature, in (0, L]; as `smoothness`.
       block: steps of a block, a power of 2. None: 2^floor(log_rho(kappa / 3)), as published;
-        longer blocks gain hardly more, and have later ends.
+        longer blocks gain little more, and end later.
 
     Returns:
       A schedule, from the count of steps done (from 0; may be traced) to the next step size.

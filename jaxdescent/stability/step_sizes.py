@@ -18,6 +18,8 @@ is for the whole gradient of a convex function. With momentum's memory more is p
 Nesterov's method and the optimized gradient method have n^-2.
 """
 
+from jaxdescent.stability.guarded import GuardedSilverState as GuardedSilverState
+from jaxdescent.stability.guarded import guarded_silver as guarded_silver
 from jaxdescent.stability.joins import anytime as anytime
 from jaxdescent.stability.joins import obs_f as obs_f
 from jaxdescent.stability.silver import silver as silver
