@@ -4,7 +4,6 @@ Each error names the argument, the value that came and the range that is allowed
 """
 
 import math
-import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -58,23 +57,13 @@ def number_in(name: str, value: Any, low: float, high: float) -> float:
     return float(array)
 
 
-def whole_number(name: str, value: Any, low: int, high: float = math.inf) -> int:
-    """Returns a whole number of `[low, high]` as an int, or raises.
-
-    Raises:
-      TypeError: it is not of an integer type.
-      ValueError: it is out of range.
-    """
-    try:
-        if isinstance(value, bool):
-            raise TypeError
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} must be a whole number, got {value!r}") from None
-    if not low <= number <= high:
-        end = f"{high}]" if math.isfinite(high) else "inf)"
-        raise ValueError(f"{name} must be in [{low}, {end}, got {number}")
-    return number
+def integer_in(name: str, value: Any, low: int, high: int | None = None) -> int:
+    """Returns an integer of `[low, high]`, or of `low` and above, or raises."""
+    integer = isinstance(value, (int, np.integer)) and not isinstance(value, (bool, np.bool_))
+    if not integer or value < low or (high is not None and value > high):
+        allowed = f"at least {low}" if high is None else f"in [{low}, {high}]"
+        raise ValueError(f"{name} must be an integer {allowed}, got {value!r}")
+    return int(value)
 
 
 def _bound(value: float) -> str:

@@ -1,18 +1,18 @@
-"""Silver steps for an unknown smoothness: start from an estimate, and let gradients refute it.
+"""Long steps for an unknown smoothness: start from an estimate, and let gradients refute it.
 
 With x, g the previous parameters and gradient, x', g' the present ones and L the estimate,
 
     |g' - g| <= L |x' - x|        holds for consecutive points of an L-smooth function.
 
-What silver steps promise follows from inequalities at the visited points alone, so L need not
+What long steps promise follows from inequalities at the visited points alone, so L need not
 be more than the smoothness that the run meets. A pair of points that breaks this one refutes
 L: go back to the point with the least gradient so far, take L to the double (or to what
 the pair shows and a tenth, if that is more) and start the schedule again. No gradient is computed twice.
 Estimates below the smoothness L* of the whole function are refuted log2(L* / L) times at most.
 
 An estimate that is too high costs steps in proportion, and curvature often falls on the way
-to a minimum. When the steps done are 2^k - 1, which is where silver steps keep their promise,
-`state.due` says that it is a good time to measure it again.
+to a minimum. When the steps done are 63, 127, 255, ..., which is where silver steps keep their
+promise, `state.due` says that it is a good time to measure it again.
 
 Source: the steps are J. M. Altschuler's and P. A. Parrilo's (2023, arXiv:2309.16530); the
 guard is ours, in the manner of backtracking (A. Beck, M. Teboulle 2009).
@@ -25,13 +25,13 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
-from jaxdescent.stability.silver import positive, silver
+from jaxdescent.stability.silver import positive
 
 FIRST_DUE = 63  # measuring again after fewer steps costs more than it gains
 
 
-class GuardedSilverState(NamedTuple):
-    """State of `guarded_silver`.
+class GuardedState(NamedTuple):
+    """State of `guarded`.
 
     Attributes:
       smoothness: L, f32[] or f64[]; may be replaced by a measured value at any time.
@@ -60,14 +60,17 @@ class GuardedSilverState(NamedTuple):
         return (self.count >= FIRST_DUE) & (self.count & (self.count + 1) == 0)
 
 
-def guarded_silver(smoothness: ArrayLike) -> optax.GradientTransformationExtraArgs:
-    """Gradient descent by silver steps, with an estimate of the smoothness that may be wrong.
+def guarded(
+    schedule: optax.Schedule, smoothness: ArrayLike
+) -> optax.GradientTransformationExtraArgs:
+    """Gradient descent by given steps, with an estimate of the smoothness that may be wrong.
 
     For the whole gradient of a convex function, and no horizon. It needs the parameters, and
     holds three more copies of them. A gradient that is not finite refutes the estimate, too;
     before there was a finite one, nothing moves.
 
     Args:
+      schedule: the steps for a smoothness of 1, such as `silver(1.0)`.
       smoothness: the first estimate of L, above 0, such as the top eigenvalue of the Hessian at
         the start and a tenth more; a number, which may be traced.
 
@@ -75,12 +78,13 @@ def guarded_silver(smoothness: ArrayLike) -> optax.GradientTransformationExtraAr
       A transformation; its updates are steps, not to be scaled any more.
 
     Raises:
-      TypeError: `smoothness` is not a number.
-      ValueError: it is not positive.
+      TypeError: `schedule` is not callable, or `smoothness` not a number.
+      ValueError: `smoothness` is not positive.
 
     Example:
+      >>> import jaxdescent as jd
       >>> loss = lambda x: 50 * x[0] ** 2 + x[1] ** 2  # its smoothness is 100
-      >>> tx = guarded_silver(smoothness=3.0)
+      >>> tx = jd.step_sizes.guarded(jd.step_sizes.silver(1.0), smoothness=3.0)
       >>> @jax.jit
       ... def step(x, state):
       ...     updates, state = tx.update(jax.grad(loss)(x), state, x)
@@ -94,14 +98,16 @@ def guarded_silver(smoothness: ArrayLike) -> optax.GradientTransformationExtraAr
       >>> bool(loss(x) < 1e-6), int(state.refuted)
       (True, 1)
     """
+    if not callable(schedule):
+        raise TypeError(f"schedule must be a function of the count, got {schedule!r}")
     positive("smoothness", smoothness)
     if jnp.ndim(smoothness):
         raise ValueError(f"smoothness must be a number, got shape {jnp.shape(smoothness)}")
 
-    def init(params: optax.Params) -> GuardedSilverState:
+    def init(params: optax.Params) -> GuardedState:
         dtype = jnp.result_type(float)
         none = jax.tree.map(jnp.zeros_like, params)
-        return GuardedSilverState(
+        return GuardedState(
             smoothness=jnp.asarray(smoothness).astype(dtype),
             count=jnp.zeros((), jnp.int32),
             refuted=jnp.zeros((), jnp.int32),
@@ -114,15 +120,17 @@ def guarded_silver(smoothness: ArrayLike) -> optax.GradientTransformationExtraAr
         )
 
     def update(
-        grads: optax.Updates, state: GuardedSilverState, params: optax.Params = None, **_: Any
-    ) -> tuple[optax.Updates, GuardedSilverState]:
+        grads: optax.Updates, state: GuardedState, params: optax.Params = None, **_: Any
+    ) -> tuple[optax.Updates, GuardedState]:
         if params is None:
-            raise ValueError("guarded_silver needs the parameters: update(grads, state, params)")
+            raise ValueError("guarded needs the parameters: update(grads, state, params)")
         norm = _norm(grads)
         finite = jnp.isfinite(norm)
         curvature = _curvature(grads, state)
         fine = finite & ~(curvature > state.smoothness)
-        greatest_norm = jnp.where(finite, jnp.maximum(norm, state.greatest_norm), state.greatest_norm)
+        greatest_norm = jnp.where(
+            finite, jnp.maximum(norm, state.greatest_norm), state.greatest_norm
+        )
 
         at_least = jnp.where(jnp.isfinite(curvature), curvature, 0)
         raised = jnp.maximum(2 * state.smoothness, 1.1 * at_least)
@@ -135,14 +143,14 @@ def guarded_silver(smoothness: ArrayLike) -> optax.GradientTransformationExtraAr
         known = jnp.isfinite(best_norm)  # there is a point to go back to
         base = _where(fine, grads, best_grads)
         count = jnp.where(fine, state.count, 0)
-        step = jnp.where(known, silver(1.0)(count) / L, 0)
+        step = jnp.where(known, jnp.asarray(schedule(count)).astype(L.dtype) / L, 0)
 
         def move(best: jax.Array, here: jax.Array, grad: jax.Array) -> jax.Array:
             back = jnp.where(fine | ~known, 0, best - here)
             return back - step.astype(grad.dtype) * grad
 
         updates = jax.tree.map(move, best_params, params, base)
-        return updates, GuardedSilverState(
+        return updates, GuardedState(
             smoothness=L,
             count=jnp.where(known, optax.safe_increment(count), 0),
             refuted=state.refuted + (~fine).astype(jnp.int32),
@@ -157,7 +165,7 @@ def guarded_silver(smoothness: ArrayLike) -> optax.GradientTransformationExtraAr
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def _curvature(grads: Any, state: GuardedSilverState) -> jax.Array:
+def _curvature(grads: Any, state: GuardedState) -> jax.Array:
     """What the last two points show of it, less what rounding may have added; 0 if there is one."""
     eps = max(float(jnp.finfo(leaf.dtype).eps) for leaf in jax.tree.leaves(grads))
     change = _norm(jax.tree.map(jnp.subtract, grads, state.grads))

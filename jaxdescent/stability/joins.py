@@ -48,7 +48,7 @@ def obs_f(smoothness: ArrayLike, horizon: int) -> optax.Schedule:
       A schedule, from the count of steps done (from 0; may be traced) to the next step size.
 
     Raises:
-      TypeError: an argument is not a number.
+      TypeError: `smoothness` is not a number.
       ValueError: one is out of range.
 
     Example:
@@ -57,7 +57,7 @@ def obs_f(smoothness: ArrayLike, horizon: int) -> optax.Schedule:
       [1.4142, 1.8768, 1.0, 1.0]
     """
     positive("smoothness", smoothness)
-    horizon = validation.whole_number("horizon", horizon, 1, LONGEST)
+    horizon = validation.integer_in("horizon", horizon, 1, LONGEST)
     table = np.append(_best_steps(horizon), 1.0)
 
     def schedule(count: jax.Array) -> jax.Array:

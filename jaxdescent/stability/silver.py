@@ -52,7 +52,7 @@ def silver(smoothness: ArrayLike, horizon: int | None = None) -> optax.Schedule:
       A schedule, from the count of steps done (from 0; may be traced) to the next step size.
 
     Raises:
-      TypeError: an argument is not a number.
+      TypeError: `smoothness` is not a number.
       ValueError: one is out of range.
 
     Warns:
@@ -66,7 +66,7 @@ def silver(smoothness: ArrayLike, horizon: int | None = None) -> optax.Schedule:
     """
     positive("smoothness", smoothness)
     if horizon is not None:
-        horizon = validation.whole_number("horizon", horizon, 1)
+        horizon = validation.integer_in("horizon", horizon, 1)
         _warn_if_it_loses(horizon)
 
     def schedule(count: jax.Array) -> jax.Array:
@@ -100,7 +100,7 @@ def silver_strongly_convex(
       A schedule, from the count of steps done (from 0; may be traced) to the next step size.
 
     Raises:
-      TypeError: an argument is not a number.
+      TypeError: a curvature is not a number.
       ValueError: one is out of range.
 
     Example:
@@ -118,7 +118,7 @@ def silver_strongly_convex(
             )
     levels = None
     if block is not None:
-        block = validation.whole_number("block", block, 1, 2 ** (_LEVELS - 1))
+        block = validation.integer_in("block", block, 1, 2 ** (_LEVELS - 1))
         if block & (block - 1):
             raise ValueError(f"block must be a power of 2, got {block}")
         levels = block.bit_length() - 1
