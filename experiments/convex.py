@@ -42,9 +42,9 @@ class Convex(NamedTuple):
 def problems() -> list[Convex]:
     """All twenty, in the order in which they are printed."""
     diabetes, target = _diabetes()
-    cancer, benign = datasets.load_breast_cancer(return_X_y=True)
+    cancer, benign = _bundled("breast_cancer")
     cancer, benign = _with_intercept(_standard(cancer)), 2.0 * benign - 1
-    digits, digit = datasets.load_digits(return_X_y=True)
+    digits, digit = _bundled("digits")
     digits = _with_intercept(digits / 16)
     parity = 1 - 2.0 * (digit % 2)
     rng = np.random.default_rng(0)
@@ -62,9 +62,9 @@ def problems() -> list[Convex]:
         _deblurring("deblurring, ridge"),
         _classes("logistic, breast cancer", _logistic, cancer, benign, 0.25),
         _classes("logistic, digits, parity", _logistic, digits, parity, 0.25),
-        _softmax("softmax, iris", *datasets.load_iris(return_X_y=True)),
-        _softmax("softmax, wine", *datasets.load_wine(return_X_y=True)),
-        _softmax("softmax, digits", *datasets.load_digits(return_X_y=True)),
+        _softmax("softmax, iris", *_bundled("iris")),
+        _softmax("softmax, wine", *_bundled("wine")),
+        _softmax("softmax, digits", *_bundled("digits")),
         _classes("squared hinge, breast cancer", _squared_hinge, cancer, benign, 1.0),
         _classes("squared hinge, digits, parity", _squared_hinge, digits, parity, 1.0),
         _residuals("Huber, diabetes", _huber, diabetes, target, 1.0),
@@ -105,6 +105,12 @@ def minimum(problem: Convex, iterations: int = 200) -> float:
     return float(value)
 
 
+def _bundled(name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Features f64[n, d] and targets of a data set that comes with scikit-learn."""
+    x, y = getattr(datasets, f"load_{name}")(return_X_y=True)
+    return np.asarray(x), np.asarray(y)
+
+
 def _standard(x: np.ndarray) -> np.ndarray:
     """Columns of mean 0 and variance 1; constant ones are 0."""
     spread = x.std(axis=0)
@@ -121,7 +127,7 @@ def _with_products(x: np.ndarray) -> np.ndarray:
 
 
 def _diabetes() -> tuple[np.ndarray, np.ndarray]:
-    x, y = datasets.load_diabetes(return_X_y=True)
+    x, y = _bundled("diabetes")
     return _standard(x), _standard(y)
 
 

@@ -13,6 +13,7 @@ Source: Y. Drori, M. Teboulle 2012, arXiv:1206.3209; A. B. Taylor, J. M. Hendric
 
 import importlib.util
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -82,4 +83,5 @@ def _solve(steps: Sequence[float] | np.ndarray, strong_convexity: float) -> floa
     distance = (x - minimum) ** 2
     measured = distance if strong_convexity else function(x) - function(minimum)
     problem.set_performance_metric(measured)
-    return float(problem.solve(wrapper="cvxpy", solver="CLARABEL", verbose=0))
+    worst: Any = problem.solve(wrapper="cvxpy", solver="CLARABEL", verbose=0)
+    return float(worst)

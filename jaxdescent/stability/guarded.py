@@ -4,11 +4,13 @@ With x, g the previous parameters and gradient, x', g' the present ones and L th
 
     |g' - g| <= L |x' - x|        holds for consecutive points of an L-smooth function.
 
-What long steps promise follows from inequalities at the visited points alone, so L need not
-be more than the smoothness that the run meets. A pair of points that breaks this one refutes
-L: go back to the point with the least gradient so far, take L to the double (or to what
-the pair shows and a tenth, if that is more) and start the schedule again. No gradient is computed twice.
-Estimates below the smoothness L* of the whole function are refuted log2(L* / L) times at most.
+The proofs for long steps use such inequalities at the visited points alone, so L need not be
+more than the smoothness that the run meets. A pair of points that breaks this one refutes L:
+go back to the point with the least gradient so far, take L to the double (or to what the pair
+shows and a tenth, if that is more) and start the schedule again. No gradient is computed
+twice. What is refuted is too low for certain; what is not may still be, by pairs that are not
+consecutive. From an estimate L there are at most ceil(log2(L* / L)) refutations, where L* is
+the smoothness everywhere.
 
 An estimate that is too high costs steps in proportion, and curvature often falls on the way
 to a minimum. When the steps done are 63, 127, 255, ..., which is where silver steps keep their
@@ -104,7 +106,7 @@ def guarded(
     if jnp.ndim(smoothness):
         raise ValueError(f"smoothness must be a number, got shape {jnp.shape(smoothness)}")
 
-    def init(params: optax.Params) -> GuardedState:
+    def init(params: Any) -> GuardedState:
         dtype = jnp.result_type(float)
         none = jax.tree.map(jnp.zeros_like, params)
         return GuardedState(
@@ -119,9 +121,7 @@ def guarded(
             greatest_norm=jnp.zeros((), dtype),
         )
 
-    def update(
-        grads: optax.Updates, state: GuardedState, params: optax.Params = None, **_: Any
-    ) -> tuple[optax.Updates, GuardedState]:
+    def update(grads: Any, state: Any, params: Any = None, **_: Any) -> tuple[Any, GuardedState]:
         if params is None:
             raise ValueError("guarded needs the parameters: update(grads, state, params)")
         norm = _norm(grads)

@@ -17,6 +17,7 @@ Y. Chen 2024, arXiv:2411.17668.
 
 import functools
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -60,7 +61,7 @@ def obs_f(smoothness: ArrayLike, horizon: int) -> optax.Schedule:
     horizon = validation.integer_in("horizon", horizon, 1, LONGEST)
     table = np.append(_best_steps(horizon), 1.0)
 
-    def schedule(count: jax.Array) -> jax.Array:
+    def schedule(count: ArrayLike) -> jax.Array:
         return over(look_up(table, steps_done(count)), smoothness)
 
     return schedule
@@ -94,7 +95,7 @@ def anytime(smoothness: ArrayLike) -> optax.Schedule:
     starts, first_joins, joins = _anytime_joins()
     inside = silver(1.0)
 
-    def schedule(count: jax.Array) -> jax.Array:
+    def schedule(count: ArrayLike) -> jax.Array:
         count = steps_done(count)
         level = jnp.sum(count[..., None] >= jnp.asarray(starts[1:], jnp.int32), axis=-1)
         block, position = jnp.divmod(
@@ -107,11 +108,11 @@ def anytime(smoothness: ArrayLike) -> optax.Schedule:
     return schedule
 
 
-def _phi(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def _phi(x: Any, y: Any) -> Any:
     return (np.sqrt((x + y + 2) ** 2 + 4 * (x + 1) * (y + 1)) - x - y) / 2
 
 
-def _psi(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def _psi(x: Any, y: Any) -> Any:
     return (3 - 2 * y + np.sqrt((2 * y + 1) * (2 * y + 8 * x + 9))) / 4
 
 

@@ -69,7 +69,7 @@ def silver(smoothness: ArrayLike, horizon: int | None = None) -> optax.Schedule:
         horizon = validation.integer_in("horizon", horizon, 1)
         _warn_if_it_loses(horizon)
 
-    def schedule(count: jax.Array) -> jax.Array:
+    def schedule(count: ArrayLike) -> jax.Array:
         count = steps_done(count)
         h = look_up(_STEPS, twos(count + 1))
         if horizon is not None:
@@ -110,12 +110,12 @@ def silver_strongly_convex(
     """
     positive("smoothness", smoothness)
     positive("strong_convexity", strong_convexity)
-    if known(smoothness) and known(strong_convexity):
-        if not np.all(np.asarray(strong_convexity) <= np.asarray(smoothness)):
-            raise ValueError(
-                "strong_convexity must be in (0, smoothness], got "
-                f"{strong_convexity!r} with smoothness {smoothness!r}"
-            )
+    told = known(smoothness) and known(strong_convexity)
+    if told and not np.all(np.asarray(strong_convexity) <= np.asarray(smoothness)):
+        raise ValueError(
+            "strong_convexity must be in (0, smoothness], got "
+            f"{strong_convexity!r} with smoothness {smoothness!r}"
+        )
     levels = None
     if block is not None:
         block = validation.integer_in("block", block, 1, 2 ** (_LEVELS - 1))
@@ -123,7 +123,7 @@ def silver_strongly_convex(
             raise ValueError(f"block must be a power of 2, got {block}")
         levels = block.bit_length() - 1
 
-    def schedule(count: jax.Array) -> jax.Array:
+    def schedule(count: ArrayLike) -> jax.Array:
         count = steps_done(count)
         inverse = over(jnp.ones(()), smoothness)  # 1 / L
         kappa = 1 / (inverse * jnp.asarray(strong_convexity).astype(inverse.dtype))
@@ -203,5 +203,5 @@ def look_up(table: np.ndarray, index: jax.Array) -> jax.Array:
 
 
 def over(h: jax.Array, smoothness: ArrayLike) -> jax.Array:
-    """h / L in the dtype of h."""
+    """Steps for a smoothness of 1, over L, in their dtype."""
     return h / jnp.asarray(smoothness).astype(h.dtype)

@@ -68,7 +68,7 @@ def test_after_its_horizon_steps_are_short():
 
 
 def smooth_convex(draw):
-    """Slope and value of a convex function: curvatures in [0, 1] between break points, least at 0."""
+    """Slope and value of a function of x > 0: curvatures in [0, 1] between break points."""
     points = draw(st.lists(st.floats(0.02, 2.0), min_size=1, max_size=5, unique=True))
     slopes = draw(st.lists(st.floats(0, 1), min_size=len(points) + 1, max_size=len(points) + 1))
     edges = np.concatenate([[0], np.sort(points), [1e9]])
