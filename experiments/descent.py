@@ -2,8 +2,8 @@
 
 A gradient is counted where it is taken, and the loss is looked at in the same points, for all
 methods alike; a product with the Hessian counts as two. Methods that are given L have it for
-free. The others measure it: L is the top eigenvalue of the Hessian with its residual, and
-`MARGIN`, at the start and when `guarded` says that it is due.
+free. The others measure it, at the start and when `guarded` says that it is due: L is the top
+eigenvalue of the Hessian and its residual, times a margin.
 
 Sources: Y. Nesterov 1983; B. O'Donoghue, E. Candes 2012, arXiv:1204.3982 (the restart by the
 gradient); D. Kim, J. A. Fessler 2014, arXiv:1406.5468 (the optimized gradient method); R. H.
@@ -23,7 +23,6 @@ import jaxdescent as jd
 from experiments.convex import Convex
 
 PER_PRODUCT = 2  # gradients
-MARGIN = 1.1
 TOLERANCE = 1e-2  # of the eigenvalue's residual, which is added to it
 MARKS = 600  # of a curve, evenly over the logarithm of the gradients
 
@@ -53,12 +52,14 @@ class Goal(NamedTuple):
       first: f at the start.
       gap: the target, relative to the first gap.
       budget: gradients.
+      margin: what a measured L is multiplied by.
     """
 
     least: float
     first: float
     gap: float
     budget: int
+    margin: float
 
 
 class Method(NamedTuple):
@@ -125,18 +126,18 @@ def descend(problem: Convex, method: Method, goal: Goal) -> Descent:
     """Runs a method until the target or the end of the budget; its programs are compiled anew."""
     run = _program(problem.loss, method, goal)
     x = jnp.asarray(problem.start)
-    top, spent, L = None, 0, jnp.asarray(problem.smoothness, float)
-    products = 0
+    spent, products, L = 0, 0, jnp.asarray(problem.smoothness, float)
+    top = _anywhere(x)
     if method.measures:
-        top, L = _measure(problem, x, None)
-        products += int(top.products)
+        top, L = _measure(problem, x, top, goal.margin)
+        products = int(top.products)
         spent = PER_PRODUCT * products
     state = method.init(x, L)
     curve, gap = jnp.full(MARKS, jnp.nan), jnp.inf
     while gap > goal.gap and spent < goal.budget:
         x, state, gap, spent, curve = run(x, state, problem.data, L, spent, curve)
         if gap > goal.gap and method.measures and spent < goal.budget:
-            top, L = _measure(problem, x, top)
+            top, L = _measure(problem, x, top, goal.margin)
             state = state._replace(smoothness=L)
             products += int(top.products)
             spent += PER_PRODUCT * int(top.products)
@@ -148,9 +149,18 @@ def descend(problem: Convex, method: Method, goal: Goal) -> Descent:
     )
 
 
-def _measure(problem: Convex, x: jax.Array, start: Any) -> tuple[Any, jax.Array]:
+def _anywhere(x: jax.Array) -> jd.Sharpness:
+    """A random direction in the place of an earlier measurement: one program for all of them."""
+    vector = jax.random.normal(jax.random.key(1), (1, *x.shape))
+    nothing = jnp.zeros(1)
+    return jd.Sharpness(nothing, vector, nothing, nothing > 0, jnp.zeros((), jnp.int32))
+
+
+def _measure(
+    problem: Convex, x: jax.Array, start: jd.Sharpness, margin: float
+) -> tuple[jd.Sharpness, jax.Array]:
     top = jd.sharpness(problem.loss, x, problem.data, tolerance=TOLERANCE, start=start)
-    return top, MARGIN * (top.values[0] + top.residuals[0])
+    return top, margin * (top.values[0] + top.residuals[0])
 
 
 def marks(budget: int) -> np.ndarray:

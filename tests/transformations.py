@@ -39,6 +39,11 @@ def self_tuning_adam(learning_rate):
     return jd.self_tuning(optax.adam, learning_rate=learning_rate)
 
 
+def guarded_silver(smoothness):
+    """With more smoothness than batches show: what they refute, half precision would not."""
+    return jd.step_sizes.guarded(jd.step_sizes.silver(1.0), smoothness)
+
+
 TRANSFORMATIONS = {
     "tower of adam": (tower_of_adam, {"learning_rate": 1e-2, "hyper_rate": 1e-4}),
     "tower of momentum": (tower_of_momentum, {"learning_rate": 1e-4, "hyper_rate": 1e-3}),
@@ -47,6 +52,7 @@ TRANSFORMATIONS = {
         {"learning_rate": 1e-2, "hyper_rate": 1e-4},
     ),
     "self-tuning adam": (self_tuning_adam, {"learning_rate": 1e-3}),
+    "guarded silver": (guarded_silver, {"smoothness": 1e3}),
     "tower of height 3": (tower_of_height_3, {"learning_rate": 1e-2, "hyper_rate": 1e-3}),
 }
 

@@ -108,22 +108,23 @@ def guarded(
 
     def init(params: Any) -> GuardedState:
         dtype = jnp.result_type(float)
-        none = jax.tree.map(jnp.zeros_like, params)
+        zeros = lambda: jax.tree.map(jnp.zeros_like, params)
         return GuardedState(
             smoothness=jnp.asarray(smoothness).astype(dtype),
             count=jnp.zeros((), jnp.int32),
             refuted=jnp.zeros((), jnp.int32),
-            grads=none,
+            grads=zeros(),
             moved=jnp.zeros((), dtype),
-            best_params=none,
-            best_grads=none,
+            best_params=zeros(),
+            best_grads=zeros(),
             best_norm=jnp.full((), jnp.inf, dtype),
             greatest_norm=jnp.zeros((), dtype),
         )
 
-    def update(grads: Any, state: Any, params: Any = None, **_: Any) -> tuple[Any, GuardedState]:
+    def update(updates: Any, state: Any, params: Any = None, **_: Any) -> tuple[Any, GuardedState]:
         if params is None:
-            raise ValueError("guarded needs the parameters: update(grads, state, params)")
+            raise ValueError("guarded needs the parameters: update(updates, state, params)")
+        grads = updates
         norm = _norm(grads)
         finite = jnp.isfinite(norm)
         curvature = _curvature(grads, state)
@@ -149,8 +150,8 @@ def guarded(
             back = jnp.where(fine | ~known, 0, best - here)
             return back - step.astype(grad.dtype) * grad
 
-        updates = jax.tree.map(move, best_params, params, base)
-        return updates, GuardedState(
+        moves = jax.tree.map(move, best_params, params, base)
+        return moves, GuardedState(
             smoothness=L,
             count=jnp.where(known, optax.safe_increment(count), 0),
             refuted=state.refuted + (~fine).astype(jnp.int32),
