@@ -81,7 +81,7 @@ def guarded(
 
     Raises:
       TypeError: `schedule` is not callable, or `smoothness` not a number.
-      ValueError: `smoothness` is not positive.
+      ValueError: `smoothness` is not positive; from `init`, a leaf is not of floating point.
 
     Example:
       >>> import jaxdescent as jd
@@ -107,6 +107,9 @@ def guarded(
         raise ValueError(f"smoothness must be a number, got shape {jnp.shape(smoothness)}")
 
     def init(params: Any) -> GuardedState:
+        for leaf in jax.tree.leaves(params):
+            if not jnp.issubdtype(leaf.dtype, jnp.floating):
+                raise ValueError(f"params must be of floating point, got a leaf of {leaf.dtype}")
         dtype = jnp.result_type(float)
         zeros = lambda: jax.tree.map(jnp.zeros_like, params)
         return GuardedState(
@@ -135,26 +138,26 @@ def guarded(
 
         at_least = jnp.where(jnp.isfinite(curvature), curvature, 0)
         raised = jnp.maximum(2 * state.smoothness, 1.1 * at_least)
-        L = jnp.where(fine, state.smoothness, raised)
         better = fine & (norm < state.best_norm)
         best_params = _where(better, params, state.best_params)
         best_grads = _where(better, grads, state.best_grads)
         best_norm = jnp.where(better, norm, state.best_norm)
 
         known = jnp.isfinite(best_norm)  # there is a point to go back to
+        L = jnp.where(fine | ~known, state.smoothness, raised)
         base = _where(fine, grads, best_grads)
         count = jnp.where(fine, state.count, 0)
         step = jnp.where(known, jnp.asarray(schedule(count)).astype(L.dtype) / L, 0)
 
         def move(best: jax.Array, here: jax.Array, grad: jax.Array) -> jax.Array:
             back = jnp.where(fine | ~known, 0, best - here)
-            return back - step.astype(grad.dtype) * grad
+            return back - (step * grad.astype(step.dtype)).astype(grad.dtype)
 
         moves = jax.tree.map(move, best_params, params, base)
         return moves, GuardedState(
             smoothness=L,
             count=jnp.where(known, optax.safe_increment(count), 0),
-            refuted=state.refuted + (~fine).astype(jnp.int32),
+            refuted=state.refuted + (known & ~fine).astype(jnp.int32),
             grads=base,
             moved=step * jnp.where(fine, norm, jnp.where(known, best_norm, 0)),
             best_params=best_params,
@@ -168,7 +171,7 @@ def guarded(
 
 def _curvature(grads: Any, state: GuardedState) -> jax.Array:
     """What the last two points show of it, less what rounding may have added; 0 if there is one."""
-    eps = max(float(jnp.finfo(leaf.dtype).eps) for leaf in jax.tree.leaves(grads))
+    eps = max((float(jnp.finfo(leaf.dtype).eps) for leaf in jax.tree.leaves(grads)), default=0.0)
     change = _norm(jax.tree.map(jnp.subtract, grads, state.grads))
     change = change - 16 * eps * state.greatest_norm
     shown = change / jnp.where(state.moved > 0, state.moved, 1)

@@ -49,7 +49,7 @@ def test_obs_f_leaves_at_least_what_it_promises(optimal):
 
 
 @needs_pep
-@pytest.mark.parametrize("n", [1, 2, 3, 6, 10, 15])
+@pytest.mark.parametrize("n", [1, 2, 6, 15])
 def test_obs_f_leaves_no_more_than_it_promises(optimal, n):
     assert worst_cases.gap(optimal[n]) == pytest.approx(promised(optimal[n]), abs=1e-6)
 
@@ -132,7 +132,7 @@ def test_anytime_steps_are_never_far_from_their_rate(anytime):
 
 
 @needs_pep
-@pytest.mark.parametrize("n", [3, 8, 11, 15, 24, 28])
+@pytest.mark.parametrize("n", [3, 8, 11, 24])
 def test_anytime_steps_keep_their_rate_exactly(anytime, n):
     gap = worst_cases.gap(anytime[:n])
     assert gap * n**1.1195 < 0.28
@@ -143,5 +143,6 @@ def test_anytime_steps_keep_their_rate_exactly(anytime, n):
 
 def test_long_after_all_joins_anytime_steps_are_short():
     end = 17_371_526
-    steps = jax.vmap(jd.step_sizes.anytime(2.0))(jnp.array([end - 1, end, end + 1, 2**31 - 1]))
+    schedule = jax.jit(jax.vmap(jd.step_sizes.anytime(2.0)))
+    steps = schedule(jnp.array([end - 1, end, end + 1, 2**31 - 1]))
     np.testing.assert_allclose(steps, [np.sqrt(2) / 2, 0.5, 0.5, 0.5], rtol=1e-6)
