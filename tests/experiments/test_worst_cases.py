@@ -21,7 +21,7 @@ def test_from_below_a_step_that_is_too_long_leaves_a_quadratic(h):
 
 
 def test_from_below_curvatures_between_are_tried():
-    """a (1 - 4 a)^2 (1 - a)^2 is greatest where 20 a^2 - 15 a + 1 = 0."""
+    """The greatest of a (1 - 4 a)^2 (1 - a)^2 is where 20 a^2 - 15 a + 1 = 0."""
     a = (15 + np.sqrt(145)) / 40
     most = a * (1 - 4 * a) ** 2 * (1 - a) ** 2 / 2
     assert worst_cases.gap_from_below([4.0, 1.0]) == pytest.approx(most, rel=1e-5)
