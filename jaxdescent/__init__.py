@@ -30,6 +30,7 @@ with how it came about:
     sharpness              top eigenvalues of a loss's Hessian, certified by residuals
     block_sharpness        a layer's, with the others held
     step_sizes             schedules that are faster by long steps: silver and its kin
+    spectral_density       all eigenvalues at once, as a density
 
 A *loss* of `losses` is one that PyTorch or Keras has and `optax.losses` has not:
 `help(jd.losses)` lists them.
@@ -38,9 +39,11 @@ A *loss* of `losses` is one that PyTorch or Keras has and `optax.losses` has not
 from jaxdescent import footprint as footprint
 from jaxdescent import losses as losses
 from jaxdescent.stability import Sharpness as Sharpness
+from jaxdescent.stability import SpectralDensity as SpectralDensity
 from jaxdescent.stability import block_sharpness as block_sharpness
 from jaxdescent.stability import sharpness as sharpness
 from jaxdescent.stability import step_sizes as step_sizes
+from jaxdescent.stability import spectral_density as spectral_density
 from jaxdescent.towers import HypergradientState as HypergradientState
 from jaxdescent.towers import SelfTuningState as SelfTuningState
 from jaxdescent.towers import averaged_params as averaged_params

@@ -4,3 +4,5 @@ from jaxdescent.stability import step_sizes as step_sizes
 from jaxdescent.stability.sharpness import Sharpness as Sharpness
 from jaxdescent.stability.sharpness import block_sharpness as block_sharpness
 from jaxdescent.stability.sharpness import sharpness as sharpness
+from jaxdescent.stability.spectral_density import SpectralDensity as SpectralDensity
+from jaxdescent.stability.spectral_density import spectral_density as spectral_density
