@@ -42,8 +42,8 @@ from jaxdescent.stability import Sharpness as Sharpness
 from jaxdescent.stability import SpectralDensity as SpectralDensity
 from jaxdescent.stability import block_sharpness as block_sharpness
 from jaxdescent.stability import sharpness as sharpness
-from jaxdescent.stability import step_sizes as step_sizes
 from jaxdescent.stability import spectral_density as spectral_density
+from jaxdescent.stability import step_sizes as step_sizes
 from jaxdescent.towers import HypergradientState as HypergradientState
 from jaxdescent.towers import SelfTuningState as SelfTuningState
 from jaxdescent.towers import averaged_params as averaged_params

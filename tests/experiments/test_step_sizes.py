@@ -70,7 +70,7 @@ def test_losers_are_named():
     main_, same, nesterov, *_, missed = step_sizes.verdicts(rows)
     assert "take 6.0 times fewer gradients" in main_
     assert main_.endswith("5 times or more on 2; fewer on easy (2.5).")
-    assert "3.0 times more (median) than silver steps, the least 3.0 times" in same
+    assert "3.0 times as many gradients as silver steps (median; the least 3.0)" in same
     assert "fewer gradients on 1 of 3: easy; Nesterov takes 0.5 times theirs" in nesterov
     assert missed == "Not there after 1,000 gradients, and counted so: 1/L on hard."
 
