@@ -116,46 +116,46 @@ def silver_strongly_convex(
             "strong_convexity must be in (0, smoothness], got "
             f"{strong_convexity!r} with smoothness {smoothness!r}"
         )
-    levels = None
     if block is not None:
         block = validation.integer_in("block", block, 1, 2 ** (_LEVELS - 1))
         if block & (block - 1):
             raise ValueError(f"block must be a power of 2, got {block}")
-        levels = block.bit_length() - 1
+
+    # What is known is computed once, and in double precision.
+    xp: Any = np if told else jnp
+    dtype = np.dtype(float) if told else jnp.result_type(float)
+    kappa = xp.asarray(smoothness).astype(dtype) / xp.asarray(strong_convexity).astype(dtype)
+    inside, last = _steps_of_levels(kappa, xp)
+    k = _published_levels(kappa, xp) if block is None else block.bit_length() - 1
 
     def schedule(count: ArrayLike) -> jax.Array:
-        count = steps_done(count)
-        inverse = over(jnp.ones(()), smoothness)  # 1 / L
-        kappa = 1 / (inverse * jnp.asarray(strong_convexity).astype(inverse.dtype))
-        inside, last = _steps_of_levels(kappa)
-        k = _published_levels(kappa) if levels is None else levels
-        i = count + 1
+        i = steps_done(count) + 1
         ends = i % jnp.left_shift(1, k) == 0
-        h = jnp.where(ends, _at(last, k), _at(inside, twos(i)))
-        return h * inverse
+        return over(jnp.where(ends, _at(last, k), _at(inside, twos(i))), smoothness)
 
     return schedule
 
 
-def _published_levels(kappa: jax.Array) -> jax.Array:
-    levels = jnp.floor(jnp.log(kappa / 3) / math.log(RHO)).astype(jnp.int32)
-    return jnp.clip(levels, 0, _LEVELS - 1)
+def _published_levels(kappa: Any, xp: Any) -> Any:
+    levels = xp.floor(xp.log(kappa / 3) / math.log(RHO)).astype(np.int32)
+    return xp.clip(levels, 0, _LEVELS - 1)
 
 
-def _steps_of_levels(kappa: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """psi(y_1), psi(y_2), ... and psi(z_0), psi(z_1), ..., on a new first axis."""
-
-    def level(z: jax.Array, _: None) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-        s = 1 - z + jnp.sqrt(1 + (1 - z) ** 2)
-        return z * s, (z / s, z)
-
-    _, (y, z) = jax.lax.scan(level, 1 / kappa, length=_LEVELS)
+def _steps_of_levels(kappa: Any, xp: Any) -> tuple[Any, Any]:
+    """The steps psi(y_1), psi(y_2), ... and psi(z_0), psi(z_1), ..., on a new first axis."""
     psi = lambda t: (1 + t * kappa) / (1 + t)
-    return psi(y), psi(z)
+    z, inside, last = 1 / kappa, [], []
+    for _ in range(_LEVELS):
+        s = 1 - z + xp.sqrt(1 + (1 - z) ** 2)
+        last.append(psi(z))
+        inside.append(psi(z / s))
+        z = z * s
+    return xp.stack(inside), xp.stack(last)
 
 
-def _at(steps: jax.Array, level: jax.Array | int) -> jax.Array:
+def _at(steps: Any, level: Any) -> jax.Array:
     """The entries of a level, which is one for all columns or one for each."""
+    steps = jnp.asarray(steps, jnp.result_type(float))
     level = jnp.broadcast_to(jnp.asarray(level), steps.shape[1:])
     return jnp.take_along_axis(steps, level[None], axis=0)[0]
 
