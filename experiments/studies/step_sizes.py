@@ -17,6 +17,7 @@ import numpy as np
 import optax
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
 import jaxdescent as jd
 from experiments import convex, descent, runner, worst_cases
@@ -169,7 +170,6 @@ def _row(run: runner.Run, problem: convex.Convex, settings: Settings) -> Row:
         }
 
     known = run.once(problem.name, compute)
-    names = dict.fromkeys(key.rsplit("/", 1)[0] for key in known)
     outcomes = {
         name: Descent(
             float(known[f"{name}/gradients"]),
@@ -177,7 +177,7 @@ def _row(run: runner.Run, problem: convex.Convex, settings: Settings) -> Row:
             int(known[f"{name}/refuted"]),
             known[f"{name}/curve"],
         )
-        for name in names
+        for name in (*methods(), "L-BFGS")
     }
     return Row(problem.name, len(problem.start), outcomes, budget)
 
@@ -186,7 +186,7 @@ def verdicts(rows: Sequence[Row]) -> list[str]:
     """What the table says, losing rows named."""
     ratios = {row.name: row.times_fewer() for row in rows}
     losers = [f"{name} ({x:.1f})" for name, x in ratios.items() if not x >= TARGET]
-    ending = f"; fewer on {', '.join(losers)}." if losers else "."
+    ending = f"; fewer on {'; '.join(losers)}." if losers else "."
     same = [row.times_fewer(than=SAME_L) for row in rows]
     said = [
         f"Guarded silver steps, which measure L, take {np.median([*ratios.values()]):.1f} times "
@@ -199,11 +199,11 @@ def verdicts(rows: Sequence[Row]) -> list[str]:
     ]
     for rival in ("Nesterov", "Nesterov, restarted", "OGM", "L-BFGS"):
         won = [row.name for row in rows if row.times_fewer(than=rival) > 1]
-        names = ": " + ", ".join(won) if won else ""
+        names = ": " + "; ".join(won) if won else ""
         median = np.median([row.times_fewer(than=rival) for row in rows])
         said.append(
             f"Against {rival} they take fewer gradients on {len(won)} of {len(rows)}"
-            f"{names}; {rival} takes {median:.2g} times theirs (median)."
+            f"{names}. {rival} takes {median:.2g} times theirs (median)."
         )
     missed = [
         f"{name} on {row.name}"
@@ -213,7 +213,7 @@ def verdicts(rows: Sequence[Row]) -> list[str]:
     ]
     if missed:
         said.append(
-            f"Not there after {rows[0].budget:,} gradients, and counted so: {', '.join(missed)}."
+            f"Not there after {rows[0].budget:,} gradients, and counted so: {'; '.join(missed)}."
         )
     return said
 
@@ -276,6 +276,7 @@ def _results(settings: Settings, rows: Sequence[Row], worst: Mapping[str, Any]) 
         "least L that is known to hold everywhere. A measured L is the top eigenvalue and its "
         f"residual, times {settings.margin:g} (--margin), at the start and after 63, 127, 255, "
         "... steps.",
+        "Momentum methods have the L that holds everywhere; a measured one may help them, too. "
         "Anytime steps pay for a guarantee at every n. OBS-F needs the horizon, which is not known "
         "here, and is left out. f* is by Newton's method. L-BFGS is scipy's, memory 10.",
     ]
@@ -299,13 +300,15 @@ def _draw(rows: Sequence[Row], budget: int) -> Figure:
     """Gaps of a few problems against gradients, and the fraction of all that is solved."""
     shown = [row for row in rows if row.name in SHOWN] or list(rows[:1])
     figure = Figure(figsize=(13, 7.2), layout="constrained")
-    places = figure.add_gridspec(2, 4)
+    places = figure.add_gridspec(2, 5, width_ratios=[1, 1, 0.04, 1, 1])
     for place, row in enumerate(shown):
         panel = figure.add_subplot(places[place // 2, place % 2])
         for name, outcome in row.outcomes.items():
             x, y = descent.marks(budget), np.fmin.accumulate(outcome.curve)
-            panel.plot(x, y, **_style(name))
-        panel.set(xscale="log", yscale="log", ylim=(SMALLER, 2))
+            until = np.searchsorted(-y, -SMALLER) + 1  # the target is met there
+            panel.plot(x[:until], y[:until], **_style(name))
+        panel.axhline(SMALLER, color="black", linewidth=0.8, linestyle=":")
+        panel.set(xscale="log", yscale="log", ylim=(0.4 * SMALLER, 2))
         met = [o.gradients for o in row.outcomes.values() if np.isfinite(o.gradients)]
         panel.set_xlim(5, 1.3 * max(met, default=budget))
         panel.set_title(row.name, fontsize=10)
@@ -314,7 +317,7 @@ def _draw(rows: Sequence[Row], budget: int) -> Figure:
             panel.set_ylabel("gap / first gap, best so far")
         if place >= len(shown) - 2:
             panel.set_xlabel("gradients")
-    _draw_profile(figure.add_subplot(places[:, 2:]), rows)
+    _draw_profile(figure.add_subplot(places[:, 3:]), rows)
     return figure
 
 
@@ -327,7 +330,8 @@ def _draw_profile(panel: Axes, rows: Sequence[Row]) -> None:
     panel.set(xscale="log", ylim=(0, 1.02))
     panel.set_xlabel("gradients; a product with the Hessian counts as two")
     panel.set_ylabel(f"fraction of {len(rows)} problems with a gap below {SMALLER:g} of the first")
-    panel.set_title("unknown L: the measured ones; the others are given it", fontsize=10)
+    panel.set_title("measured: L is not known; L-BFGS has no use for it; others are given it")
+    panel.title.set_fontsize(10)
     panel.grid(alpha=0.25)
     panel.legend(loc="lower right", fontsize=9)
 
@@ -346,8 +350,10 @@ def _draw_worst(worst: Mapping[str, Any]) -> Figure:
     panel.set(yscale="log", xlabel="steps taken, n")
     panel.set_ylabel("worst gap / that of constant steps")
     panel.set_title("Silver steps are good at n = 1, 3, 7, 15, 31; above the line they lose")
-    panel.grid(alpha=0.25, which="both")
-    panel.legend(loc="lower left")
+    panel.set_yticks([0.3, 0.5, 1, 2, 3, 5], ["0.3", "0.5", "1", "2", "3", "5"])
+    panel.yaxis.set_minor_locator(NullLocator())
+    panel.grid(alpha=0.25)
+    panel.legend(loc="upper left")
     return figure
 
 

@@ -47,6 +47,16 @@ def test_the_pictures_are_pngs(folder):
         assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_resumed_run_computes_nothing_again_and_says_the_same(folder, monkeypatch):
+    path = folder / "run.json"
+    before = json.loads(path.read_text())
+    path.write_text(json.dumps({**before, "status": "interrupted"}))
+    monkeypatch.setattr(step_sizes.descent, "descend", lambda *_: pytest.fail("computed again"))
+    main(["step_sizes", "--resume", str(folder)])
+    after = json.loads(path.read_text())
+    assert (after["table"], after["notes"]) == (before["table"], before["notes"])
+
+
 def row(name, **gradients):
     outcomes = {
         method.replace("_", " "): Descent(each, 3, 1, np.ones(2))
@@ -71,7 +81,7 @@ def test_losers_are_named():
     assert "take 6.0 times fewer gradients" in main_
     assert main_.endswith("5 times or more on 2; fewer on easy (2.5).")
     assert "3.0 times as many gradients as silver steps (median; the least 3.0)" in same
-    assert "fewer gradients on 1 of 3: easy; Nesterov takes 0.5 times theirs" in nesterov
+    assert "fewer gradients on 1 of 3: easy. Nesterov takes 0.5 times theirs" in nesterov
     assert missed == "Not there after 1,000 gradients, and counted so: 1/L on hard."
 
 

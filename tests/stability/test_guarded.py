@@ -133,6 +133,19 @@ def test_a_gradient_that_is_not_finite_refutes_too():
     assert (state.refuted, state.count, state.smoothness) == (1, 1, 8.0)
 
 
+def test_the_point_to_go_back_to_is_not_the_last_one():
+    tx = guarded(1.0)
+    update = jax.jit(tx.update)
+    first = jnp.zeros(1)
+    updates, state = update(jnp.array([1.0]), tx.init(first), first)
+    second = first + updates
+    updates, state = update(jnp.array([1.5]), state, second)  # not refuted: 0.5 < 1.0 sqrt(2)
+    assert state.refuted == 0
+    third = second + updates
+    updates, state = update(jnp.array([jnp.nan]), state, third)
+    np.testing.assert_allclose(third + updates, -np.sqrt(2) / 2, rtol=1e-6)
+
+
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_rounding_at_the_minimum_refutes_nothing(dtype):
     tx = guarded(110.0)
