@@ -25,6 +25,7 @@ from jaxdescent.extras import require
 from jaxdescent.stability.curvature import Product
 
 NOISE = 0.1  # of a warm start's first cycle, relative to its residual
+LEAK = 1e-3  # of a Lanczos vector into Y, from which on it is not used
 
 
 class Pairs(NamedTuple):
@@ -228,19 +229,27 @@ class _Solver:
     def expanded(self, carry: _Carry) -> _Carry:
         """With the best rows of the span of Y and m Lanczos vectors."""
         basis = carry.basis
-        deflate = lambda v: v - (basis.vectors @ v) @ basis.vectors
-        first = self.start_of_cycle(basis, carry.cycles, deflate)
-        found = lanczos(lambda v: deflate(self.matvec(v)), first, self.num_steps, basis.norm)
+        rows, shift = basis.vectors, basis.values[-1]
+        first = self.start_of_cycle(basis, carry.cycles)
+
+        def deflated(v: jax.Array) -> jax.Array:
+            image = self.matvec(v)
+            return image + (shift * (rows @ v) - rows @ image) @ rows
+
+        found = lanczos(deflated, first, self.num_steps, basis.norm)
+        overlap = found.vectors @ rows.T
         # What comes after the space is exhausted is rounding.
         usable = found.usable & (jnp.arange(self.num_steps) < self.count - jnp.sum(basis.filled))
+        usable &= jnp.cumprod(jnp.linalg.norm(overlap, axis=1) < LEAK).astype(bool)
         onward = jnp.where(usable[:, None], jnp.nan_to_num(found.matrix), 0)
         image = onward @ jnp.nan_to_num(found.vectors)
         image = image.at[-1].add(jnp.where(usable[-1], found.residual, 0))
         added = jnp.where(usable[:, None], found.vectors, 0)
-        image += (added @ basis.image.T) @ basis.vectors
+        across = added @ basis.image.T - shift * (added @ rows.T)
+        image += across @ rows
         inner = lambda a, b, c, d: jnp.block([[a @ c.T, a @ d.T], [b @ c.T, b @ d.T]])
-        matrix = inner(basis.image, image, basis.vectors, added)
-        gram = inner(basis.vectors, added, basis.vectors, added)
+        matrix = inner(basis.image, image, rows, added)
+        gram = inner(rows, added, rows, added)
         # To first order gram^-1/2: where a residual was small the rows are not orthogonal.
         straight = 1.5 * jnp.eye(len(gram), dtype=gram.dtype) - 0.5 * gram
         used = jnp.append(basis.filled, usable)
@@ -250,7 +259,7 @@ class _Solver:
         reached = carry.exact & self.is_small(basis)
         return _Carry(
             _Basis(
-                old @ basis.vectors + new @ added,
+                old @ rows + new @ added,
                 old @ basis.image + new @ image,
                 values[:kept],
                 filled[:kept],
@@ -262,8 +271,9 @@ class _Solver:
             products=carry.products + self.num_steps,
         )
 
-    def start_of_cycle(self, basis: _Basis, cycle: jax.Array, deflate: Product) -> jax.Array:
+    def start_of_cycle(self, basis: _Basis, cycle: jax.Array) -> jax.Array:
         """The largest residual that is wanted; noise where there is none, and at a warm start."""
+        deflate = lambda v: v - (basis.vectors @ v) @ basis.vectors
         norms = self.residuals(basis)
         wanted = jnp.where((norms > self.limit(basis)) & jnp.isfinite(norms), norms, 0)
         place = jnp.argmax(wanted)
@@ -303,11 +313,12 @@ class _Solver:
         matrix = (matrix + matrix.T) / 2
         norm = jnp.linalg.norm(matrix)
         size = jnp.where(norm > 0, norm, 1)
-        values, vectors = jnp.linalg.eigh(matrix + jnp.diag(jnp.where(used, 0, 2 * size)))
-        there = ~(values > 1.5 * size)  # what is not a number is there, and is seen
-        score = jnp.abs(values) if self.by_magnitude else values
-        order = jnp.argsort(jnp.where(there, -score, jnp.inf))
-        values, vectors, there = values[order], vectors.T[order], there[order]
+        values, vectors = jnp.linalg.eigh(matrix - jnp.diag(jnp.where(used, 0, 2 * size)))
+        values, vectors = values[::-1], vectors.T[::-1]
+        there = ~(values < -1.5 * size)  # what is not a number is there, and is seen
+        if self.by_magnitude:
+            order = jnp.argsort(jnp.where(there, -jnp.abs(values), jnp.inf))
+            values, vectors, there = values[order], vectors[order], there[order]
         return jnp.where(there, values, 0), jnp.where(there[:, None], vectors, 0), there
 
 

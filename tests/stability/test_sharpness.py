@@ -40,7 +40,7 @@ def solve(matrix, k=1, **options):
     return jd.sharpness(networks.quadratic, jnp.zeros(len(matrix)), matrix, k, **options)
 
 
-@pytest.mark.parametrize("which", ["largest", "smallest", "magnitude"])
+@pytest.mark.parametrize("which", ["largest", "smallest"])
 def test_values_equal_a_dense_solver(hessian, which):
     found = jd.sharpness(networks.loss, networks.params(), networks.batch(), 3, which=which)
     assert found.converged.all()
@@ -59,14 +59,14 @@ def test_residuals_are_those_of_the_vectors_that_are_returned(hessian):
 
 def test_what_has_not_converged_is_returned_and_flagged(hessian):
     found = jd.sharpness(
-        networks.loss, networks.params(), networks.batch(), num_steps=3, max_restarts=0
+        networks.loss, networks.params(), networks.batch(), 3, num_steps=4, max_restarts=0
     )
-    (value,), (residual,) = found.values, found.residuals
     assert not found.converged.any()
-    assert residual > 1e-4 * value
-    assert np.abs(np.linalg.eigvalsh(hessian) - value).min() <= residual
-    assert value < np.linalg.eigvalsh(hessian)[-1]
-    assert found.products == 3 + 1
+    assert (found.residuals > 1e-4 * found.values[0]).all()
+    distances = np.abs(np.linalg.eigvalsh(hessian)[:, None] - found.values).min(0)
+    assert (distances <= found.residuals).all()
+    assert (found.values < top(hessian, 3)).all()
+    assert found.products == 4 + 3
 
 
 def test_in_float64_the_tolerance_may_be_tight(hessian):
@@ -130,22 +130,19 @@ def test_blocks_can_be_layers(hessian):
     np.testing.assert_allclose(found["[1]"].values, top(hessian[first:, first:], 2), rtol=3e-6)
 
 
-def test_copies_of_an_eigenvalue_are_all_found():
-    found = solve(np.diag([1.0, 5, 2, 5, 3, 5, 4, 0, 0, 0, 0, 0]), 4)
-    np.testing.assert_allclose(found.values, [5, 5, 5, 4], rtol=1e-5)
-    assert found.converged.all()
-
-
 def test_a_warm_start_costs_less_and_is_not_fooled_by_a_crossing():
     spectrum = np.linspace(0.0, 2.5, 40)
-    before = solve(np.diag(np.append(spectrum, [3.0, 2.0])))
+    before = solve(np.diag(np.append(spectrum, [3.0, 2.0])), num_steps=4)
     near = np.diag(np.append(spectrum, [3.0, 2.0])) + 1e-3 * np.ones((42, 42))
     cold, warm = solve(near, num_steps=4), solve(near, num_steps=4, start=before)
     assert warm.products < cold.products
     np.testing.assert_allclose(warm.values, top(near, 1), rtol=1e-6)
-    # The old vector is an eigenvector yet, with residual zero, but no longer of the greatest.
-    crossed = solve(np.diag(np.append(spectrum, [3.0, 4.0])), start=before)
-    np.testing.assert_allclose(crossed.values, [4.0], rtol=1e-5)
+    # What the old vector is coupled to is no longer the greatest.
+    crossed = np.diag(np.append(spectrum, [3.0, 4.0]))
+    for coupling in (0.0, 0.1):
+        crossed[0, 40] = crossed[40, 0] = coupling
+        found = solve(crossed, start=before, num_steps=4)
+        np.testing.assert_allclose(found.values, [4.0], rtol=1e-5)
 
 
 def test_a_start_that_is_of_no_use_is_replaced(hessian):
@@ -164,6 +161,8 @@ def test_a_start_that_is_of_no_use_is_replaced(hessian):
     which=st.sampled_from(["largest", "magnitude"]),
     seed=st.integers(0, 5),
 )
+@hypothesis.example([-3.0, -0.1, 0.1, -3.0, -3.0, 0.0, -0.1, -0.1, 0.1], "largest", 0)
+@hypothesis.example([-3.0, -3.0, -3.0, -3.0, -1.0, -0.1, 0.0, 0.0, 0.0], "largest", 0)
 @hypothesis.settings(deadline=None, max_examples=40)
 def test_any_spectrum_is_solved_with_all_its_copies(spectrum, which, seed):
     turn = np.linalg.qr(np.random.default_rng(seed).normal(size=(9, 9)))[0]
@@ -176,7 +175,7 @@ def test_any_spectrum_is_solved_with_all_its_copies(spectrum, which, seed):
     assert found.converged.all()
 
 
-@pytest.mark.parametrize("k", [1, 3, 4])
+@pytest.mark.parametrize("k", [3, 4])
 def test_a_problem_smaller_than_the_steps(k):
     found = solve(np.diag([1.0, -2, 3, 0]), k)
     np.testing.assert_allclose(found.values, [3, 1, 0, -2][:k], atol=1e-6)
@@ -189,10 +188,10 @@ def test_one_parameter():
     assert found.converged.all()
 
 
-def test_flat_and_constant_losses():
-    for loss in (lambda w, _: jnp.sum(w), lambda w, _: jnp.zeros(())):
-        found = jd.sharpness(loss, jnp.ones(5), None, 2)
-        np.testing.assert_array_equal(found.values, [0, 0])
+def test_a_loss_without_curvature():
+    found = jd.sharpness(lambda w, _: jnp.sum(w), jnp.ones(5), None, 2)
+    np.testing.assert_array_equal(found.values, [0, 0])
+    assert found.converged.all()
 
 
 def test_what_is_not_finite_is_contained_and_flagged():
@@ -204,13 +203,9 @@ def test_what_is_not_finite_is_contained_and_flagged():
 
 
 def test_under_jit_and_vmap(hessian):
-    def at(scale):
-        params = jax.tree.map(lambda x: scale * x, networks.params())
-        return jd.sharpness(networks.loss, params, networks.batch(), 2)
-
-    found = jax.jit(jax.vmap(at))(jnp.array([1.0, 0.5]))
-    np.testing.assert_allclose(found.values[0], top(hessian, 2), rtol=3e-6)
-    np.testing.assert_allclose(found.values[1], at(0.5).values, rtol=1e-5)
+    found = jax.jit(jax.vmap(lambda scale: solve(jnp.diag(scale * jnp.arange(9.0)), 3)))
+    values = found(jnp.array([1.0, 0.5])).values
+    np.testing.assert_allclose(values, [[8, 7, 6], [4, 3.5, 3]], rtol=1e-5)
 
 
 def test_new_numbers_need_no_new_program():
@@ -226,25 +221,19 @@ def test_new_numbers_need_no_new_program():
     assert start.converged.all()
 
 
-def test_bfloat16_parameters_give_float32_values(hessian):
-    found = jd.sharpness(
-        networks.loss, networks.params(jnp.bfloat16), networks.batch(jnp.bfloat16), max_restarts=1
-    )
-    assert found.values.dtype == jnp.float32
-    np.testing.assert_allclose(found.values, top(hessian, 1), rtol=2e-2)
-
-
-def test_under_strict_promotion():
+def test_bfloat16_under_strict_promotion_gives_float32_values():
+    matrix = jnp.diag(jnp.array([0, 1, 2, -3, 4], jnp.bfloat16))
     with jax.numpy_dtype_promotion("strict"):
         found = jd.sharpness(
-            networks.quadratic,
-            jnp.ones(5),
-            jnp.eye(5) * jnp.arange(5.0),
+            lambda w, matrix: w @ matrix @ w,
+            jnp.ones(5, jnp.bfloat16),
+            matrix,
             2,
             which="magnitude",
             where=jnp.array([True] * 4 + [False]),
         )
-    np.testing.assert_allclose(found.values, [3, 2], rtol=1e-5)
+    assert found.values.dtype == jnp.float32
+    np.testing.assert_allclose(found.values, [-6, 4], rtol=1e-2)
 
 
 BAD = {
@@ -285,7 +274,8 @@ def test_bad_arguments_are_named(message):
 
 
 def test_a_start_for_another_k_is_refused():
-    start = solve(np.eye(4), 2)
+    nothing = jnp.zeros(2)
+    start = jd.Sharpness(nothing, jnp.zeros((2, 4)), nothing, nothing, nothing)
     with pytest.raises(ValueError, match=r"start\.vectors must have the shapes of the parameters"):
         solve(np.eye(4), 3, start=start)
     with pytest.raises(TypeError, match="start must be a Sharpness, got int"):
@@ -293,5 +283,5 @@ def test_a_start_for_another_k_is_refused():
 
 
 def test_k_larger_than_a_block_is_refused():
-    with pytest.raises(ValueError, match=r"k for the block \[1\]\['bias'\] must be an integer in"):
-        jd.block_sharpness(networks.loss, networks.params(), networks.batch(), 5)
+    with pytest.raises(ValueError, match=r"k for the block \[0\]\['bias'\] must be an integer in"):
+        jd.block_sharpness(networks.loss, networks.params(), networks.batch(), 8)
