@@ -36,7 +36,8 @@ class GuardedState(NamedTuple):
     """State of `guarded`.
 
     Attributes:
-      smoothness: L, f32[] or f64[]; may be replaced by a measured value at any time.
+      smoothness: L, f32[] or f64[]; may be replaced by a measured value at any
+        time; while that is not positive, nothing moves.
       count: steps since the schedule started, i32[].
       refuted: how many estimates were refuted, i32[].
       grads: the previous gradient, as the parameters.
@@ -147,7 +148,8 @@ def guarded(
         L = jnp.where(fine | ~known, state.smoothness, raised)
         base = _where(fine, grads, best_grads)
         count = jnp.where(fine, state.count, 0)
-        step = jnp.where(known, jnp.asarray(schedule(count)).astype(L.dtype) / L, 0)
+        step = jnp.asarray(schedule(count)).astype(L.dtype) / L
+        step = jnp.where(known & (L > 0), step, 0)
 
         def move(best: jax.Array, here: jax.Array, grad: jax.Array) -> jax.Array:
             back = jnp.where(fine | ~known, 0, best - here)

@@ -198,3 +198,12 @@ def test_it_says_that_it_needs_the_parameters():
 def test_it_says_that_parameters_are_real_numbers():
     with pytest.raises(ValueError, match="params must be of floating point, got a leaf of int32"):
         guarded(1.0).init({"w": jnp.ones(1), "n": jnp.arange(3)})
+
+
+@pytest.mark.parametrize("measured", [0.0, -1.0, np.nan])
+def test_a_measured_smoothness_that_is_not_positive_moves_nothing(measured):
+    tx = guarded(1.0)
+    x = jnp.ones(2)
+    state = tx.init(x)._replace(smoothness=jnp.array(measured))
+    updates, _ = jax.jit(tx.update)(x, state, x)
+    assert np.all(updates == 0)
