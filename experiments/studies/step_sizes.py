@@ -276,8 +276,8 @@ def _results(settings: Settings, rows: Sequence[Row], worst: Mapping[str, Any]) 
         "least L that is known to hold everywhere. A measured L is the top eigenvalue and its "
         f"residual, times {settings.margin:g} (--margin), at the start and after 63, 127, 255, "
         "... steps.",
-        "The problems were chosen before any method was run on them; that the schedule goes on when "
-        "L is measured, instead of starting again, was chosen with a look at them.",
+        "The problems were chosen before any method was run on them; that the schedule goes on "
+        "when L is measured, instead of starting again, was chosen with a look at them.",
         "Momentum methods have the L that holds everywhere; a measured one may help them, too. "
         "Anytime steps pay for a guarantee at every n. OBS-F needs the horizon, which is not known "
         "here, and is left out. f* is by Newton's method. L-BFGS is scipy's, memory 10.",
