@@ -29,6 +29,7 @@ with how it came about:
 
     sharpness              top eigenvalues of a loss's Hessian, certified by residuals
     block_sharpness        a layer's, with the others held
+    step_sizes             schedules that are faster by long steps: silver and its kin
     spectral_density       all eigenvalues at once, as a density
     step_sizes             schedules and transformations that step further than classical
                            theory allows: help(jd.step_sizes) lists them

@@ -50,6 +50,11 @@ def catapult_warmup_of_momentum(learning_rate, start):
     return jd.step_sizes.catapult_warmup(momentum, learning_rate, steps=20, start=start)
 
 
+def guarded_silver(smoothness):
+    """With more smoothness than batches show: what they refute, half precision would not."""
+    return jd.step_sizes.guarded(jd.step_sizes.silver(1.0), smoothness)
+
+
 TRANSFORMATIONS = {
     "tower of adam": (tower_of_adam, {"learning_rate": 1e-2, "hyper_rate": 1e-4}),
     "tower of momentum": (tower_of_momentum, {"learning_rate": 1e-4, "hyper_rate": 1e-3}),
@@ -63,6 +68,7 @@ TRANSFORMATIONS = {
         catapult_warmup_of_momentum,
         {"learning_rate": 1e-3, "start": 2e-4},
     ),
+    "guarded silver": (guarded_silver, {"smoothness": 1e3}),
     "tower of height 3": (tower_of_height_3, {"learning_rate": 1e-2, "hyper_rate": 1e-3}),
 }
 
