@@ -3,9 +3,10 @@
     H v = d/de grad L(w + e v)         the derivative of the gradient along v
     G v = J^T (H_out (J v))            J of the model, H_out of the loss at its outputs
 
-The gradient (or the model) is linearised once; a product then costs only the linear part. The
-vectors are flat and float32 at least, whatever the parameters are. Matrix products are made at
-the highest precision: the reduced one that GPUs and TPUs default to hides small residuals.
+The gradient (or the model) is linearised once; a product then costs only the linear part (of
+microbatches all of it, to keep their memory small). The vectors are flat and float32 at least,
+whatever the parameters are. Matrix products are made at the highest precision: the reduced one
+that GPUs and TPUs default to hides small residuals.
 """
 
 from collections.abc import Callable
@@ -94,6 +95,8 @@ def microbatches(batch: Any, number: int) -> Any:
     Raises:
       ValueError: a leaf's length is no multiple of the number.
     """
+    if not jax.tree.leaves(batch):
+        raise ValueError(f"num_microbatches must be 1 where there is no batch, got {number}")
 
     def split(path: Any, leaf: Any) -> jax.Array:
         shape = jnp.shape(leaf)
@@ -146,3 +149,13 @@ def _gauss_newton(loss_fn: Any, model_fn: Any, params: Any, batch: Any) -> Calla
         backward = jax.linear_transpose(forward, params)
         curve = jax.linearize(lambda out: jax.grad(loss_fn)(out, batch), outputs)[1]
     return lambda vector: backward(curve(forward(vector)))[0]
+
+
+def scale(matvec: Product, key: jax.Array, flat: Layout) -> jax.Array:
+    """The order of magnitude of a matrix, by one product: max |A v| of a random unit v, or 1.
+
+    Divided by it, a matrix of any scale has squares that neither vanish nor overflow.
+    """
+    vector = jax.random.normal(key, (flat.size,), flat.dtype)
+    size = jnp.max(jnp.abs(matvec(vector))) * flat.size**0.5 / jnp.linalg.norm(vector)
+    return jnp.where(jnp.isfinite(size) & (size > 0), size, jnp.ones_like(size))

@@ -24,8 +24,9 @@ import jax.numpy as jnp
 from jaxdescent.extras import require
 from jaxdescent.stability.curvature import Product
 
-NOISE = 0.1  # of a warm start's first cycle, relative to its residual
-LEAK = 1e-3  # of a Lanczos vector into Y, from which on it is not used
+NOISE = 0.01  # of a warm start's first cycle, relative to its residual
+DEPENDENT = 1e-3  # what is left of a row's unit length beside the others: it is replaced
+LEAK = 1e-3  # of a Lanczos vector into those before it, from which on it is not used
 
 
 class Pairs(NamedTuple):
@@ -35,7 +36,7 @@ class Pairs(NamedTuple):
       values: f[k], the greatest first.
       vectors: f[k, n], orthonormal rows.
       residuals: f[k], ||A y - theta y||.
-      converged: bool[k], whether they are within the tolerance.
+      converged: bool[k], whether they are within the tolerance times the greatest |theta|.
       products: i32[], how many were made.
     """
 
@@ -63,19 +64,31 @@ class Krylov(NamedTuple):
 
 
 def lanczos(
-    matvec: Product, start: jax.Array, num_steps: int, size: jax.Array | float = 0.0
+    matvec: Product,
+    start: jax.Array,
+    num_steps: int,
+    size: jax.Array | float = 0.0,
+    *,
+    reorthogonalize: bool = True,
 ) -> Krylov:
-    """Lanczos with full reorthogonalisation, as Arnoldi's method: what is projected is kept.
+    """Lanczos steps.
 
     Args:
       matvec: v -> A v over f[n].
       start: f[n].
       num_steps: m, in [1, n].
       size: a lower bound of the norm of A, by which rounding is judged.
+      reorthogonalize: whether every row is made orthogonal to all before it. Without, a step
+        takes a fraction of the memory's time, and rows are orthogonal until an eigenvalue
+        has converged.
     """
-    decompose = require("matfree.decomp", "stability").hessenberg
-    found = decompose(num_steps, reortho="full", custom_vjp=False)(matvec, start)
-    vectors, matrix = found.Q_tall, found.J_small.T
+    decomp = require("matfree.decomp", "stability")
+    if reorthogonalize:  # as Arnoldi's method, so that what is projected is kept
+        found = decomp.hessenberg(num_steps, reortho="full", custom_vjp=False)(matvec, start)
+        vectors, matrix = found.Q_tall, found.J_small.T
+    else:
+        found = decomp.tridiag_sym(num_steps, reortho="none", custom_vjp=False)(matvec, start)
+        vectors, matrix = found.Q_tall, found.J_small
     size = jnp.maximum(size, jnp.max(jnp.abs(jnp.nan_to_num(matrix))))
     coupled = jnp.diagonal(matrix, 1) > jnp.sqrt(jnp.finfo(vectors.dtype).eps) * size
     finite = jnp.isfinite(jnp.sum(vectors, axis=1))
@@ -97,9 +110,12 @@ def top_eigenpairs(
 ) -> Pairs:
     """The k greatest eigenvalues with their vectors.
 
+    Squares of what is below 1e-19 are 0 in float32: A should be of the order of 1.
+
     Args:
       matvec: v -> A v over f[n].
-      start: f[k, n], or none; a row that is zero or not finite is replaced by noise.
+      start: f[k, n], or none; a row that is zero, not finite or dependent on those before it is
+        replaced by noise.
       key: for noise.
       like: shape (k, n) and dtype.
       tolerance: of the residuals, relative to the greatest |theta| of the k.
@@ -114,16 +130,14 @@ def top_eigenpairs(
     else:
         within = lambda v: jnp.where(mask, matvec(jnp.where(mask, v, 0)), 0)
         count = jnp.sum(mask)
-    solver = _Solver(
-        within, mask, count, key, k, tolerance, num_steps, max_cycles, by_magnitude, start is None
-    )
+    solver = _Solver(within, mask, count, key, k, tolerance, num_steps, max_cycles, by_magnitude)
     carry = jax.lax.while_loop(
         lambda carry: ~(carry.exact & solver.is_done(carry)),
         solver.cycle,
         solver.begin(start, n, like.dtype),
     )
     basis, residuals = carry.basis, solver.residuals(carry.basis)
-    converged = residuals <= solver.limit(basis)
+    converged = residuals <= tolerance * jnp.max(jnp.abs(basis.values[:k]))
     return Pairs(basis.values[:k], basis.vectors[:k], residuals, converged, carry.products)
 
 
@@ -173,17 +187,19 @@ class _Solver:
     num_steps: int
     max_cycles: int
     by_magnitude: bool
-    cold: bool
 
     def begin(self, start: jax.Array | None, n: int, dtype: Any) -> _Carry:
         """No rows, or those of a warm start, whose images are not known yet."""
         kept = min(2 * self.k + 2, n)  # a few more than are wanted are worth their memory
         rows, filled = jnp.zeros((kept, n), dtype), jnp.zeros(kept, bool)
         if start is not None:
-            size = jnp.sum(jnp.square(start), axis=1, keepdims=True)
-            noise = jax.random.normal(self.key, start.shape, dtype)
-            start = jnp.where(jnp.isfinite(size) & (size > 0), start, noise)
-            rows = rows.at[: self.k].set(_orthonormal(self.restrict(start)))
+            start, noise = map(self.restrict, (start, jax.random.normal(self.key, start.shape)))
+            size = jnp.linalg.norm(start, axis=1, keepdims=True)
+            sound = jnp.isfinite(size) & (size > 0)
+            start = jnp.where(sound, start / jnp.where(sound, size, 1), noise.astype(dtype))
+            left = jnp.abs(jnp.diagonal(jnp.linalg.qr(start.T, mode="r")))
+            start = jnp.where((left < DEPENDENT)[:, None], noise.astype(dtype), start)
+            rows = rows.at[: self.k].set(_orthonormal(start))
             filled = filled.at[: self.k].set(True)
         zero = jnp.zeros((), jnp.int32)
         nothing = jnp.zeros_like(rows), jnp.zeros(kept, dtype)
@@ -200,7 +216,7 @@ class _Solver:
         """Whether there is no more to do, if the residuals are what they seem."""
         basis = carry.basis
         enough = self.is_small(basis) & (carry.cycles > 0)
-        if self.k > 1 and self.cold:
+        if self.k > 1:
             # A Krylov space has one vector of an eigenspace: noise must find no other.
             change = jnp.abs(basis.values[: self.k] - carry.seen)
             enough &= ~carry.exact | jnp.all(change <= self.limit(basis))
@@ -236,11 +252,12 @@ class _Solver:
             image = self.matvec(v)
             return image + (shift * (rows @ v) - rows @ image) @ rows
 
-        found = lanczos(deflated, first, self.num_steps, basis.norm)
-        overlap = found.vectors @ rows.T
+        found = lanczos(deflated, first, self.num_steps, basis.norm, reorthogonalize=False)
+        among = jnp.tril(found.vectors @ found.vectors.T, -1)
+        leak = jnp.linalg.norm(jnp.hstack([found.vectors @ rows.T, among]), axis=1)
         # What comes after the space is exhausted is rounding.
         usable = found.usable & (jnp.arange(self.num_steps) < self.count - jnp.sum(basis.filled))
-        usable &= jnp.cumprod(jnp.linalg.norm(overlap, axis=1) < LEAK).astype(bool)
+        usable &= jnp.cumprod(leak < LEAK).astype(bool)
         onward = jnp.where(usable[:, None], jnp.nan_to_num(found.matrix), 0)
         image = onward @ jnp.nan_to_num(found.vectors)
         image = image.at[-1].add(jnp.where(usable[-1], found.residual, 0))

@@ -6,6 +6,10 @@ an eigenvalue within r of theta (and theta itself is never above the greatest).
 
 `preconditioner` P, a positive diagonal, asks for P^-1/2 H P^-1/2, whose eigenvalues are those
 of P^-1 H: what matters to an adaptive method that divides by P.
+
+A residual certifies an eigenvalue, not that it is the first or second: one that the start
+hardly overlaps with can be missed. A cold start is random, so that this takes bad luck; a warm
+one is not, and after a crossing of eigenvalues it may hold on to the old one for a while.
 """
 
 import functools
@@ -32,7 +36,7 @@ class Sharpness(NamedTuple):
         preconditioner P they are of P^-1/2 H P^-1/2: divide by sqrt(P) for directions in
         the space of the parameters.
       residuals: f[k], ||H y - theta y||: an eigenvalue is within it.
-      converged: bool[k], whether the residual is within the tolerance.
+      converged: bool[k], whether the residual is within the tolerance times the greatest |value|.
       products: i32[], how many products with the matrix it took.
     """
 
@@ -63,8 +67,8 @@ def sharpness(
 ) -> Sharpness:
     """The top eigenvalues and eigenvectors of a loss's Hessian or Gauss-Newton matrix.
 
-    A program is compiled for each `loss_fn`, `model_fn` and shapes: pass the same functions, not
-    a new lambda each time, and data as `batch`, not closed over.
+    A program is compiled for each `loss_fn`, `model_fn` and shapes, and holds what they close
+    over: pass the same functions, not a new lambda each time, and data as `batch`.
 
     Args:
       loss_fn: from (params, batch) to a scalar; with a `model_fn` from (outputs, batch).
@@ -77,13 +81,14 @@ def sharpness(
       where: pytree like the parameters, of bools or arrays of them: only the block of the matrix
         that belongs to the true ones.
       which: the end of the spectrum: "largest", "smallest" or largest "magnitude".
-      tolerance: for the residuals, relative to the greatest magnitude among the k values. In
-        float32 1e-5 is about the least that can be met.
+      tolerance: for the residuals, relative to the greatest magnitude among the k values. With
+        float32 parameters 1e-5 is about the least that can be met, with bfloat16 ones, to
+        which products are rounded, 1e-2.
       num_steps: Lanczos steps between restarts; memory is that many copies of the parameters.
       max_restarts: how often it restarts at most. It then returns what it has, flagged.
       num_microbatches: parts that the leading axis of the batch is cut into, one at a time,
         for a loss that is a mean over it.
-      start: an earlier result, to start from its vectors.
+      start: an earlier result, to start from its vectors. Start cold now and then.
       key: for the start, and for a little noise in it. None for a fixed one.
 
     Returns:
@@ -115,8 +120,7 @@ def sharpness(
     validation.integer_in("num_steps", num_steps, 1)
     validation.integer_in("max_restarts", max_restarts, 0)
     curvature.check(loss_fn, model_fn, params, batch, num_microbatches)
-    if not isinstance(tolerance, jax.core.Tracer):
-        validation.open_interval("tolerance", tolerance, 0.0, np.inf)
+    validation.positive("tolerance", tolerance)
     if preconditioner is not None:
         check_preconditioner(preconditioner, params)
     if where is not None:
@@ -128,7 +132,7 @@ def sharpness(
         batch,
         preconditioner,
         where,
-        None if start is None else start.vectors,
+        None if start is None else (start.values, start.vectors),
         jnp.asarray(tolerance, flat.dtype),
         jax.random.key(0) if key is None else key,
         loss_fn=loss_fn,
@@ -162,7 +166,7 @@ def block_sharpness(
       k: how many eigenvalues of each block.
       blocks: from a leaf's path, such as "['dense']['kernel']", to its block's name. Every
         leaf is a block, unless told otherwise.
-      **options: of `sharpness`, but `where` and `start`.
+      **options: of `sharpness`, without `where` and `start`.
 
     Returns:
       A dict from a block's name to its `Sharpness`; vectors are zero outside the block.
@@ -179,6 +183,8 @@ def block_sharpness(
       >>> {name: round(float(block.values[0]), 4) for name, block in blocks.items()}
       {"['a']": 4.0, "['b']": 6.0}
     """
+    for name in {"where", "start"} & {*options}:
+        raise TypeError(f"block_sharpness takes no {name}: each block has its own")
     leaves, structure = jax.tree_util.tree_flatten_with_path(params)
     names = [blocks(jax.tree_util.keystr(path)) for path, _ in leaves]
     whole = [np.ones(np.shape(leaf), bool) for _, leaf in leaves]
@@ -186,6 +192,8 @@ def block_sharpness(
     for block in dict.fromkeys(names):
         inside = [each & (name == block) for each, name in zip(whole, names, strict=True)]
         size = sum(each.sum() for each in inside)
+        if not size:
+            continue
         validation.integer_in(f"k for the block {block}", k, 1, int(size))
         where = structure.unflatten(inside)
         found[block] = sharpness(loss_fn, params, batch, k, where=where, **options)
@@ -226,9 +234,14 @@ def _sharpness(
     if preconditioner is not None:
         matvec = preconditioned(matvec, flat.flat(preconditioner))
     sign = -1 if which == "smallest" else 1
+    if start is None:
+        size, rows = curvature.scale(matvec, key, flat), None
+    else:
+        size, rows = jnp.max(jnp.abs(start[0])).astype(flat.dtype), jax.vmap(flat.flat)(start[1])
+        size = jnp.where(jnp.isfinite(size) & (size > 0), size, jnp.ones_like(size))
     pairs: Pairs = top_eigenpairs(
-        lambda v: sign * matvec(v),
-        None if start is None else jax.vmap(flat.flat)(start),
+        lambda v: sign * matvec(v) / size,
+        rows,
         key,
         jax.ShapeDtypeStruct((k, flat.size), flat.dtype),
         tolerance=tolerance,
@@ -238,11 +251,11 @@ def _sharpness(
         mask=where,
     )
     return Sharpness(
-        values=sign * pairs.values,
+        values=sign * size * pairs.values,
         vectors=jax.vmap(functools.partial(flat.tree, dtype=flat.dtype))(pairs.vectors),
-        residuals=pairs.residuals,
+        residuals=size * pairs.residuals,
         converged=pairs.converged,
-        products=pairs.products,
+        products=pairs.products + int(start is None),
     )
 
 
@@ -256,11 +269,15 @@ def check_preconditioner(preconditioner: Any, params: Any) -> None:
     """Raises ValueError unless it is like the parameters, and positive where that can be told."""
     validation.shaped_like("preconditioner", preconditioner, params)
     for path, leaf in jax.tree_util.tree_flatten_with_path(preconditioner)[0]:
-        if not isinstance(leaf, jax.core.Tracer) and not np.all(np.asarray(leaf) > 0):
-            raise ValueError(
-                "preconditioner must be positive everywhere, got "
-                f"{np.min(np.asarray(leaf)):g} at preconditioner{jax.tree_util.keystr(path)}"
-            )
+        name = f"preconditioner{jax.tree_util.keystr(path)}"
+        if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
+            raise ValueError(f"{name} must be real floating point, got {jnp.result_type(leaf)}")
+        if isinstance(leaf, jax.core.Tracer) or not np.size(leaf):
+            continue
+        least, most = float(jnp.min(leaf)), float(jnp.max(leaf))
+        if not (least > 0 and most < np.inf):
+            wrong = most if least > 0 else least
+            raise ValueError(f"{name} must be in (0, inf) everywhere, got {wrong:g}")
 
 
 def _coordinates(where: Any, params: Any, k: int) -> jax.Array:
@@ -268,10 +285,12 @@ def _coordinates(where: Any, params: Any, k: int) -> jax.Array:
     leaves, structure = jax.tree.flatten(params)
     try:
         masks = structure.flatten_up_to(where)
+        if not all(jnp.issubdtype(jnp.result_type(mask), jnp.bool_) for mask in masks):
+            raise TypeError(f"got {where!r}")
         wide = [jnp.broadcast_to(m, jnp.shape(x)) for m, x in zip(masks, leaves, strict=True)]
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise ValueError(f"where must be a tree of bools like params: {error}") from error
-    mask = jnp.concatenate([jnp.ravel(m).astype(bool) for m in wide])
+    mask = jnp.concatenate([jnp.ravel(m) for m in wide])
     if not isinstance(mask, jax.core.Tracer):
         validation.integer_in("k", k, 1, int(jnp.sum(mask)))
     return mask

@@ -58,14 +58,13 @@ class SpectralDensity(NamedTuple):
         Raises:
           ValueError: the width is not positive.
         """
-        validation.open_interval("width", width, 0.0, float("inf"))
+        validation.positive("width", width)
 
         def at(point: jax.Array) -> jax.Array:
             bumps = jax.scipy.stats.norm.pdf(point, self.nodes, width)
             return jnp.sum(self.weights * bumps, axis=1)
 
-        means, errors = jax.lax.map(lambda point: _over_probes(at(point)), jnp.asarray(grid))
-        return means, errors
+        return jax.lax.map(lambda point: _over_probes(at(point)), jnp.asarray(grid))
 
 
 def spectral_density(
@@ -152,12 +151,18 @@ def _rules(
     if preconditioner is not None:
         matvec = preconditioned(matvec, flat.flat(preconditioner))
 
+    size = curvature.scale(matvec, keys[0], flat)
+
     def rule(key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        found = lanczos(matvec, jax.random.normal(key, (flat.size,), flat.dtype), num_steps)
+        probe = jax.random.normal(key, (flat.size,), flat.dtype)
+        found = lanczos(lambda v: matvec(v) / size, probe, num_steps)
         usable = found.usable
-        # A row that is not usable has no coupling to the first: its weight is zero.
-        nodes, vectors = jnp.linalg.eigh(jnp.where(usable & usable[:, None], found.matrix, 0))
-        return nodes, jnp.square(vectors[0])
+        # A row that is not usable is not coupled to the first: its node has no weight, and is
+        # put where a function of it is sure to be finite.
+        small = jnp.where(usable & usable[:, None], found.matrix, 0)
+        small += jnp.diag(jnp.where(usable, 0, found.matrix[0, 0]))
+        nodes, vectors = jnp.linalg.eigh((small + small.T) / 2)
+        return size * nodes, jnp.square(vectors[0])
 
     return jax.lax.map(rule, keys)
 

@@ -1,6 +1,5 @@
 """Eigenvalues equal a dense solver's, and what certifies them is true."""
 
-import functools
 import re
 
 import chex
@@ -66,7 +65,7 @@ def test_what_has_not_converged_is_returned_and_flagged(hessian):
     distances = np.abs(np.linalg.eigvalsh(hessian)[:, None] - found.values).min(0)
     assert (distances <= found.residuals).all()
     assert (found.values < top(hessian, 3)).all()
-    assert found.products == 4 + 3
+    assert found.products == 1 + 4 + 3
 
 
 def test_in_float64_the_tolerance_may_be_tight(hessian):
@@ -145,13 +144,33 @@ def test_a_warm_start_costs_less_and_is_not_fooled_by_a_crossing():
         np.testing.assert_allclose(found.values, [4.0], rtol=1e-5)
 
 
-def test_a_start_that_is_of_no_use_is_replaced(hessian):
-    given = functools.partial(jd.sharpness, networks.loss, networks.params(), networks.batch(), 3)
-    found = given()
-    for bad in (0.0, np.nan):
-        vectors = jax.tree.map(lambda x, bad=bad: x.at[0].set(bad), found.vectors)
-        again = given(start=found._replace(vectors=vectors))
-        np.testing.assert_allclose(again.values, top(hessian, 3), rtol=3e-6)
+def test_a_start_that_is_of_no_use_is_replaced():
+    matrix = np.diag([-6.0, -6, -7, 1, 2, 3, 4, 5, 6])
+    where = jnp.arange(9) < 3
+    rows = np.eye(9, dtype=np.float32)
+    for start in (rows[[3, 4]], rows[[0, 0]], 0 * rows[:2], np.nan * rows[:2]):
+        warm = jd.Sharpness(jnp.ones(2), jnp.asarray(start), *[jnp.ones(2)] * 3)
+        found = solve(matrix, 2, start=warm, where=where)
+        np.testing.assert_allclose(found.values, [-6, -6], rtol=1e-5)
+        assert found.converged.all()
+
+
+def test_a_warm_start_finds_copies_that_the_old_vectors_lack():
+    matrix = np.diag([5.0, 5, 5, 3, 3, 2, 1, 0, 0])
+    for columns in ([0, 3, 4], [3, 4, 5]):
+        rows = jnp.eye(9)[jnp.array(columns)]
+        warm = jd.Sharpness(jnp.ones(3), rows, *[jnp.ones(3)] * 3)
+        found = solve(matrix, 3, start=warm)
+        np.testing.assert_allclose(found.values, [5, 5, 5], rtol=1e-5)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-20, 1e30])
+def test_curvature_of_any_scale(scale):
+    turn = np.linalg.qr(np.random.default_rng(0).normal(size=(9, 9)))[0]
+    found = solve(scale * (turn * np.arange(9.0) @ turn.T), 3)
+    np.testing.assert_allclose(found.values / scale, [8, 7, 6], rtol=1e-5)
+    assert found.converged.all()
+    assert (found.residuals > 0).all()
 
 
 @hypothesis.given(
@@ -172,7 +191,8 @@ def test_any_spectrum_is_solved_with_all_its_copies(spectrum, which, seed):
     np.testing.assert_allclose(
         compare(found.values), compare(expected), atol=2e-4 * max(np.abs(spectrum).max(), 1e-3)
     )
-    assert found.converged.all()
+    rounding = 2e-6 * np.abs(spectrum).max()
+    assert (found.converged | (found.residuals <= rounding)).all()
 
 
 @pytest.mark.parametrize("k", [3, 4])
@@ -199,7 +219,7 @@ def test_what_is_not_finite_is_contained_and_flagged():
     found = jd.sharpness(networks.loss, networks.params(), bad, 3)
     assert not found.converged.any()
     assert np.isnan(found.values).all()
-    assert found.products <= 3 * 10 + 3  # it does not go on
+    assert found.products <= 1 + 3 * 10 + 3  # it does not go on
 
 
 def test_under_jit_and_vmap(hessian):
@@ -244,12 +264,21 @@ BAD = {
     "max_restarts must be an integer at least 0, got -1": {"max_restarts": -1},
     "tolerance must be in (0, inf), got 0.0": {"tolerance": 0.0},
     "which must be 'largest', 'smallest' or 'magnitude', got 'top'": {"which": "top"},
-    "preconditioner must be positive everywhere, got 0 at preconditioner": {
+    "preconditioner must be in (0, inf) everywhere, got 0": {
         "preconditioner": np.array([1.0, 0, 1, 1])
     },
-    "preconditioner must be positive everywhere, got nan at preconditioner": {
+    "preconditioner must be in (0, inf) everywhere, got nan": {
         "preconditioner": np.array([1.0, np.nan, 1, 1])
     },
+    "preconditioner must be in (0, inf) everywhere, got inf": {
+        "preconditioner": np.array([1.0, np.inf, 1, 1])
+    },
+    "preconditioner must be real floating point, got int": {"preconditioner": np.ones(4, int)},
+    "num_microbatches must be 1 where there is no batch, got 2": {
+        "num_microbatches": 2, "batch": None, "loss_fn": lambda w, _: w @ w
+    },
+    "where must be a tree of bools like params: got 0.5": {"where": 0.5},
+    "where must be a tree of bools like params: data type 'abc'": {"where": "abc"},
     "preconditioner must have the shapes of the parameters, got (3,) for (4,)": {
         "preconditioner": np.ones(3)
     },
