@@ -9,6 +9,8 @@ from jaxdescent.stability.probing import StabilityProbe as StabilityProbe
 from jaxdescent.stability.probing import StabilityState as StabilityState
 from jaxdescent.stability.probing import stability_log as stability_log
 from jaxdescent.stability.probing import stability_probe as stability_probe
+from jaxdescent.stability.riding import RideState as RideState
+from jaxdescent.stability.riding import ride_the_edge as ride_the_edge
 from jaxdescent.stability.sharpness import Sharpness as Sharpness
 from jaxdescent.stability.sharpness import block_sharpness as block_sharpness
 from jaxdescent.stability.sharpness import sharpness as sharpness

@@ -33,9 +33,9 @@ class Outcome(enum.IntEnum):
     UNKNOWN = 0
     """There was no probe yet."""
     BELOW = 1
-    """The sharpness was never at the threshold."""
+    """The sharpness has not come up to the threshold."""
     EDGE = 2
-    """The sharpness has risen to the threshold."""
+    """The sharpness has reached the threshold."""
     LEFT = 3
     """The sharpness stayed above the threshold while the loss grew."""
     NOT_FINITE = 4
@@ -79,8 +79,9 @@ class StabilityState(NamedTuple):
       first_loss: f[], of the first probe.
       least_loss: f[], of all.
       suspicious: i32[], probes in a row at which the guard's condition held.
-      below: bool[], whether the sharpness was ever below the threshold.
-      reached: i32[], step at which it was first found at the threshold after that, or -1.
+      below: bool[], whether the sharpness was ever found below the threshold.
+      reached: i32[], step at which it was first found at the threshold or above, or -1. A
+        start above the threshold no longer counts when the sharpness has fallen below.
       left: i32[], step at which the run was first found to have left the edge, or -1.
       not_finite: i32[], step of the first number that was not finite, or -1.
       vectors: like the parameters with a leading axis of 1: where the next probe starts.
@@ -291,6 +292,8 @@ def _judged(state: StabilityState, record: Record, patience: int, rise: float) -
     finite &= ~jnp.isnan(record.threshold)
     first = jnp.where(jnp.isnan(state.first_loss), record.loss, state.first_loss)
     above = record.sharpness > record.threshold
+    below = record.sharpness < record.threshold
+    reached = jnp.where(below & ~state.below, -1, state.reached)
     lost = record.loss - state.least_loss > rise * jnp.abs(first)
     suspicious = jnp.where(above & lost, state.suspicious + 1, 0)
     since = lambda old, now: jnp.where((old < 0) & now, record.step, old)
@@ -302,8 +305,8 @@ def _judged(state: StabilityState, record: Record, patience: int, rise: float) -
         first_loss=first,
         least_loss=jnp.fmin(state.least_loss, record.loss),
         suspicious=suspicious,
-        below=state.below | (record.sharpness < record.threshold),
-        reached=since(state.reached, state.below & (record.sharpness >= record.threshold)),
+        below=state.below | below,
+        reached=since(reached, record.sharpness >= record.threshold),
         left=since(state.left, suspicious >= patience),
         not_finite=since(state.not_finite, ~finite),
     )

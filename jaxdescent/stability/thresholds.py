@@ -150,7 +150,7 @@ def rmsprop(
 
     def preconditioner(state: Any) -> Any:
         rms = _only(state, _is_rms, "optax.scale_by_rms")
-        correct = _debias(decay, rms.count) if hasattr(rms, "count") else 1.0
+        correct = _debias(decay, rms.count) if "count" in rms._fields else 1.0
         if eps_in_sqrt:
             return jax.tree.map(lambda nu: jnp.sqrt(_wide(nu) / correct + eps), rms.nu)
         return jax.tree.map(lambda nu: jnp.sqrt(_wide(nu) / correct) + eps, rms.nu)
