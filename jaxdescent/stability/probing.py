@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from jaxdescent import validation
 from jaxdescent.stability import curvature
@@ -238,7 +239,7 @@ def stability_probe(
             converged=top.converged[0],
             threshold=threshold.bound(learning_rate, grads).astype(dtype),
         )
-        return _judged(state, record, patience, rise)._replace(
+        return judged(state, record, patience, rise)._replace(
             vectors=jax.tree.map(_if_finite, top.vectors, state.vectors)
         )
 
@@ -286,7 +287,9 @@ def check_threshold(threshold: Any) -> None:
     raise TypeError(f"threshold must be one of jd.thresholds, got {threshold!r}{hint}")
 
 
-def _judged(state: StabilityState, record: Record, patience: int, rise: float) -> StabilityState:
+def judged(
+    state: StabilityState, record: Record, patience: ArrayLike, rise: ArrayLike
+) -> StabilityState:
     """The state with another record, and what the guard says of it."""
     finite = jnp.isfinite(record.loss) & jnp.isfinite(record.sharpness)
     finite &= ~jnp.isnan(record.threshold)
