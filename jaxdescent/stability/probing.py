@@ -85,7 +85,7 @@ class StabilityState(NamedTuple):
         start above the threshold no longer counts when the sharpness has fallen below.
       left: i32[], step at which the run was first found to have left the edge, or -1.
       not_finite: i32[], step of the first number that was not finite, or -1.
-      vectors: like the parameters with a leading axis of 1: where the next probe starts.
+      vector: like the parameters, the last eigenvector: where the next probe starts.
     """
 
     log: Record
@@ -98,7 +98,7 @@ class StabilityState(NamedTuple):
     reached: jax.Array
     left: jax.Array
     not_finite: jax.Array
-    vectors: Any
+    vector: Any
 
     @property
     def last(self) -> Record:
@@ -181,7 +181,7 @@ def stability_probe(
     validation.integer_in("max_restarts", max_restarts, 0)
 
     def init(params: Any) -> StabilityState:
-        dtype = curvature.layout(params).dtype
+        dtype = float_dtype(params)
         ring = lambda fill, kind: jnp.full(log_size, fill, kind)
         number = lambda: ring(jnp.nan, dtype)
         count = lambda fill=0: jnp.full((), fill, jnp.int32)
@@ -204,7 +204,7 @@ def stability_probe(
             reached=count(-1),
             left=count(-1),
             not_finite=count(-1),
-            vectors=jax.tree.map(lambda x: jnp.zeros((1, *jnp.shape(x)), dtype), params),
+            vector=jax.tree.map(lambda x: jnp.zeros(jnp.shape(x), dtype), params),
         )
 
     def update(
@@ -240,7 +240,7 @@ def stability_probe(
             threshold=threshold.bound(learning_rate, grads).astype(dtype),
         )
         return judged(state, record, patience, rise)._replace(
-            vectors=jax.tree.map(_if_finite, top.vectors, state.vectors)
+            vector=jax.tree.map(_if_finite, top.vectors, state.vector)
         )
 
     return StabilityProbe(init, update)
@@ -277,6 +277,12 @@ def find_stability(state: Any, /) -> StabilityState:
     if len(found) != 1:
         raise ValueError(f"state must hold one StabilityState, got {len(found)}")
     return found[0]
+
+
+def float_dtype(params: Any) -> Any:
+    """Of what is measured: float32, or float64 if a parameter is."""
+    # `optax.tree.map_params` asks for the state of a placeholder without leaves.
+    return curvature.layout(params).dtype if jax.tree.leaves(params) else jnp.dtype(jnp.float32)
 
 
 def check_threshold(threshold: Any) -> None:
@@ -317,11 +323,12 @@ def judged(
 
 def _warm(state: StabilityState) -> Sharpness:
     nothing = jnp.zeros(1, state.least_loss.dtype)
-    return Sharpness(nothing, state.vectors, nothing, nothing > 0, jnp.zeros((), jnp.int32))
+    vectors = jax.tree.map(lambda x: x[None], state.vector)
+    return Sharpness(nothing, vectors, nothing, nothing > 0, jnp.zeros((), jnp.int32))
 
 
 def _if_finite(new: jax.Array, old: jax.Array) -> jax.Array:
-    return jnp.where(jnp.all(jnp.isfinite(new)), new, old)
+    return jnp.where(jnp.all(jnp.isfinite(new)), new[0], old)
 
 
 def _check_callable(name: str, value: Any) -> None:

@@ -23,8 +23,12 @@ import optax
 from jax.typing import ArrayLike
 
 from jaxdescent import validation
-from jaxdescent.stability import curvature
-from jaxdescent.stability.probing import StabilityState, check_threshold, stability_probe
+from jaxdescent.stability.probing import (
+    StabilityState,
+    check_threshold,
+    float_dtype,
+    stability_probe,
+)
 from jaxdescent.stability.thresholds import Threshold
 
 
@@ -119,7 +123,7 @@ def ride_the_edge(
     probe = stability_probe(loss_fn, in_use, **options)
 
     def init(params: Any) -> RideState:
-        rate = jnp.asarray(learning_rate, curvature.layout(params).dtype)
+        rate = jnp.asarray(learning_rate, float_dtype(params))
         count = jnp.zeros((), jnp.int32)
         found = jnp.zeros((), bool)
         return RideState(count, rate, found, probe.init(params), make(rate).init(params))

@@ -197,7 +197,7 @@ def test_a_matrix_that_is_not_finite_spoils_no_later_probe():
 def test_a_value_that_has_not_converged_is_kept_with_its_residual_and_counted():
     state = probed(False, [MATRIX])
     record = state.last
-    vector = np.concatenate([state.vectors["a"][0], state.vectors["b"][0]])
+    vector = np.concatenate([state.vector["a"], state.vector["b"]])
     residual = np.linalg.norm(MATRIX @ vector - float(record.sharpness) * vector)
     assert not bool(record.converged)
     assert int(state.unconverged) == 1
