@@ -36,10 +36,11 @@ format: $(INSTALLED)  ## mend style
 types: $(INSTALLED)  ## check types
 	$(BIN)/pyrefly check
 
-bench: $(INSTALLED)  ## measure what towers, the runner and a large vocabulary cost
+bench: $(INSTALLED)  ## measure what towers, the runner, a large vocabulary and a monitor cost
 	$(BIN)/python -m experiments.benchmarks.towers
 	$(BIN)/python -m experiments.benchmarks.head
 	$(BIN)/python -m experiments.benchmarks.runner
+	$(BIN)/python -m experiments.benchmarks.stability
 
 picture: $(INSTALLED)  ## make the README's picture anew
 	$(BIN)/python -m experiments quickstart --picture docs/quickstart.png

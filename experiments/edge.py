@@ -6,7 +6,7 @@ error to one-hot labels, PyTorch's default weights. Biases start at zero.
 """
 
 from collections.abc import Callable, Sequence
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -157,12 +157,14 @@ class Task(NamedTuple):
 
 def network(key: jax.Array, sizes: Sequence[int]) -> list[dict[str, jax.Array]]:
     """Weights uniform in +-1 / sqrt(inputs), biases zero."""
-    layers = []
-    for key, (m, n) in zip(jax.random.split(key, len(sizes) - 1), pairwise(sizes), strict=True):
+
+    def layer(key: jax.Array, m: int, n: int) -> dict[str, jax.Array]:
         bound = 1 / np.sqrt(m)
         weights = jax.random.uniform(key, (m, n), minval=-bound, maxval=bound)
-        layers.append({"weights": weights, "bias": jnp.zeros(n)})
-    return layers
+        return {"weights": weights, "bias": jnp.zeros(n)}
+
+    keys = jax.random.split(key, len(sizes) - 1)
+    return [layer(key, m, n) for key, (m, n) in zip(keys, pairwise(sizes), strict=True)]
 
 
 def loss(params: Any, batch: tuple[jax.Array, jax.Array]) -> jax.Array:
@@ -274,20 +276,29 @@ class Runs:
         }
 
 
-def quadratic(ratio: float, steps: int) -> jd.MonitorState:
-    """Monitored descent on a quadratic whose sharpness is `ratio` of the threshold."""
-    scales = jnp.linspace(0.1, 1.0, 20) * ratio * 2.0
+QUADRATIC_STEPS = 1_000
 
+
+def quadratic(ratio: float) -> jd.StabilityState:
+    """What a monitor finds of descent whose sharpness is `ratio` of the threshold."""
+    return _descent()(jnp.float32(ratio * 2) * jnp.linspace(0.1, 1.0, 20))
+
+
+@cache
+def _descent() -> Callable[[jax.Array], jd.StabilityState]:
     def bowl(x: jax.Array, scales: jax.Array) -> jax.Array:
         return 0.5 * jnp.sum(scales * x**2)
 
     tx = jd.monitor_stability(optax.sgd(1.0), bowl, jd.thresholds.gd(1.0), every=EVERY)
 
-    def step(carry: Any, _: None) -> Any:
-        x, state, scales = carry
-        updates, state = tx.update(jax.grad(bowl)(x, scales), state, x, batch=scales)
-        return (optax.apply_updates(x, updates), state, scales), None
+    def descend(scales: jax.Array) -> jd.StabilityState:
+        def step(carry: Any, _: None) -> Any:
+            x, state = carry
+            updates, state = tx.update(jax.grad(bowl)(x, scales), state, x, batch=scales)
+            return (optax.apply_updates(x, updates), state), None
 
-    x = jnp.ones(20)
-    start = x, tx.init(x), scales
-    return jax.jit(lambda start: jax.lax.scan(step, start, length=steps)[0])(start)[1]
+        x = jnp.ones(20)
+        (_, state), _ = jax.lax.scan(step, (x, tx.init(x)), length=QUADRATIC_STEPS)
+        return find_stability(state)
+
+    return jax.jit(descend)

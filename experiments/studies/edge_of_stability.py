@@ -10,10 +10,12 @@ diverge, which must be, and `jd.ride_the_edge`.
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path as FilePath
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import jaxdescent as jd
@@ -24,11 +26,12 @@ from experiments.edge import EVERY, RHO, Case, Path, Runs, Task, quadratic
 LOW, HIGH = 0.95, 1.10  # where the median of sharpness over threshold should be
 STEPS = {"smoke": 60, "small": 1_500, "full": 10_000}
 IMAGES = {"smoke": 32, "small": 512, "full": 1_078}
-# One rate for each that reaches its edge early in 1,500 steps; GD has a second.
+# For each a rate that reaches the edge early in 1,500 steps, for GD and Polyak two.
 DIGITS = (
     Case("GD", 0.1, "edge"),
     Case("GD", 0.2, "edge"),
     Case("Polyak", 0.1, "edge"),
+    Case("Polyak", 0.05, "edge"),
     Case("Nesterov", 0.04, "edge"),
     Case("RMSProp", 1e-4, "edge"),
     Case("Adam", 3e-4, "edge"),
@@ -38,12 +41,13 @@ DIGITS = (
     Case("GD", 0.9, "ride"),
     Case("GD", 1.0, "ride"),
 )
-CIFAR_STEPS = {"smoke": 20, "small": 3_000, "full": 20_000}
+SMOKE = (Case("GD", 0.2, "edge"), Case("GD", 0.01, "far below"), Case("GD", 0.9, "ride"))
+CIFAR_STEPS = {"smoke": 20, "small": 1_500, "full": 20_000}
 CIFAR_IMAGES = {"smoke": 16, "small": 1_000, "full": 5_000}
 CIFAR_SEEDS = {"smoke": 1, "small": 1, "full": 5}
-CIFAR = (Case("GD", 0.01, "edge"), Case("GD", 0.05, "edge"))
-RATIOS = (0.5, 0.99, 1.01, 1.1, 3.0)  # of quadratics, their sharpness over the threshold
-QUADRATIC_STEPS = 1_000
+CIFAR = (Case("GD", 0.05, "edge"), Case("GD", 0.01, "edge"))
+# Of quadratics, their sharpness over the threshold.
+RATIOS = {"smoke": (), "small": (0.5, 0.99, 1.01, 1.1, 3.0), "full": (0.5, 0.99, 1.01, 1.1, 3.0)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,8 +93,9 @@ class Summary(NamedTuple):
     Attributes:
       reached: median step at which the edge was reached; nan if a seed did not.
       ratio: median of sharpness over threshold, over the probes from there on of all seeds; of
-        a line far below the greatest ratio, of a ride all probes.
+        a line far below the greatest, of a ride over all; both without the first probe.
       least, greatest: the least and greatest of the seeds' own.
+      last: median over the last third of all probes.
       rises: percent of the steps there that raised the loss.
       loss: mean over seeds, at the last probe.
       flagged: seeds that the guard flagged.
@@ -103,6 +108,7 @@ class Summary(NamedTuple):
     ratio: float
     least: float
     greatest: float
+    last: float
     rises: float
     loss: float
     flagged: int
@@ -122,7 +128,7 @@ def run(settings: Settings, run: runner.Run) -> runner.Results:
     for plan in plans:
         here = [line for line in lines if line.task == plan.task.title]
         run.save_figure(f"edge of stability, {plan.task.title}", draw(here))
-    quadratics = {ratio: quadratic(ratio, QUADRATIC_STEPS).stability for ratio in RATIOS}
+    quadratics = {ratio: quadratic(ratio) for ratio in RATIOS[settings.scale]}
     return _results(settings, lines, quadratics, left_out)
 
 
@@ -132,7 +138,8 @@ def _plans(settings: Settings) -> tuple[list[Plan], list[str]]:
     plans, left_out = [], []
     if "digits" in settings.tasks:
         digits = Task.load("digits", IMAGES[scale])
-        plans.append(Plan(digits, DIGITS, settings.seeds, STEPS[scale]))
+        cases = SMOKE if scale == "smoke" else DIGITS
+        plans.append(Plan(digits, cases, settings.seeds, STEPS[scale]))
     if "cifar10" in settings.tasks:
         try:
             images = _cifar(CIFAR_IMAGES[scale], settings.data_dir)
@@ -153,58 +160,60 @@ def _cifar(count: int, data_dir: FilePath | None) -> Task:
 
 
 def _lines(run: runner.Run, plan: Plan, progress: runner.Progress) -> list[Line]:
-    chunks = plan.steps // EVERY
-    fixed = {
-        case.rule: Runs(run, plan.task, case.rule, progress, chunks=chunks)
-        for case in plan.cases
-        if case.role != "ride"
-    }
+    @cache
+    def runs(rule: str, ridden_at: float | None) -> Runs:
+        chunks = plan.steps // EVERY
+        return Runs(run, plan.task, rule, progress, chunks=chunks, ridden_at=ridden_at)
+
     lines = []
     for case in plan.cases:
-        runs = fixed.get(case.rule)
-        if case.role == "ride":
-            runs = Runs(run, plan.task, case.rule, progress, chunks=chunks, ridden_at=case.value)
-        lines.append(Line(plan.task.title, case, [runs(case, i) for i in range(plan.seeds)]))
+        of_case = runs(case.rule, case.value if case.role == "ride" else None)
+        lines.append(Line(plan.task.title, case, [of_case(case, i) for i in range(plan.seeds)]))
     return lines
 
 
 def summary(line: Line) -> Summary:
     """The numbers of a line."""
     role, paths = line.case.role, line.paths
-    never = any(path.reached < 0 for path in paths)
-    match role:
-        case "edge":
-            ratios = [path.ratio[path.at_edge] for path in paths]
-            judged = lambda ratio: float(np.median(ratio)) if len(ratio) else float("nan")
-        case "far below":
-            # A step of an adaptive method's first probes is divided by a P of almost nothing.
-            ratios = [path.ratio[1:] for path in paths]
-            judged = lambda ratio: float(np.max(ratio))
-        case _:
-            ratios = [path.ratio[1:] for path in paths]
-            judged = lambda ratio: float(np.median(ratio))
-    each = [judged(ratio) for ratio in ratios]
-    whole = judged(np.concatenate(ratios))
-    counted = [path.rises[path.at_edge if role == "edge" else slice(None)] for path in paths]
-    flagged = sum(path.flagged for path in paths)
+    judged = _greatest if role == "far below" else _median
+    counts = [path.at_edge if role == "edge" else path.step > 0 for path in paths]
+    ratios = [path.ratio[counted] for path, counted in zip(paths, counts, strict=True)]
+    last = [path.ratio[-len(path.ratio) // 3 :] for path in paths]
+    rises = [path.rises[counted] for path, counted in zip(paths, counts, strict=True)]
     exact = [path.residual[path.converged] / path.sharpness[path.converged] for path in paths]
+    whole = judged(np.concatenate(ratios))
+    never = any(path.reached < 0 for path in paths)
+    flagged = sum(path.flagged for path in paths)
     kept = {
         "edge": LOW <= whole <= HIGH and not never and not flagged,
         "far below": whole < LOW and not flagged,
-        "ride": not flagged and LOW <= whole / line.case.value <= HIGH,
+        "ride": LOW <= whole / line.case.value <= HIGH and not flagged,
     }
     return Summary(
         reached=float("nan") if never else float(np.median([path.reached for path in paths])),
         ratio=whole,
-        least=min(each),
-        greatest=max(each),
-        rises=100 * float(np.mean(np.concatenate(counted))),
-        loss=float(np.mean([path.loss[-1] for path in paths])),
+        least=min(map(judged, ratios)),
+        greatest=max(map(judged, ratios)),
+        last=_median(np.concatenate(last)),
+        rises=100 * _mean(np.concatenate(rises)),
+        loss=_mean(np.array([path.loss[-1] for path in paths])),
         flagged=flagged,
-        unconverged=100 * float(np.mean(np.concatenate([~path.converged for path in paths]))),
+        unconverged=100 * _mean(np.concatenate([~path.converged for path in paths])),
         residual=float(np.max(np.concatenate(exact), initial=0.0)),
         kept=kept[role],
     )
+
+
+def _median(values: np.ndarray) -> float:
+    return float(np.median(values)) if len(values) else float("nan")
+
+
+def _greatest(values: np.ndarray) -> float:
+    return float(np.max(values, initial=-np.inf))
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(np.mean(values)) if len(values) else float("nan")
 
 
 COLUMNS = (
@@ -215,6 +224,7 @@ COLUMNS = (
     "ratio",
     "seeds' least",
     "greatest",
+    "last third",
     "steps up %",
     "loss",
     "flagged",
@@ -235,22 +245,24 @@ def _results(
     notes = [
         *verdicts(lines, summaries, quadratics),
         *left_out,
-        "Ratio: sharpness over the optimizer's threshold, the median over all probes (one every "
-        f"{EVERY} steps) of all seeds from the step at which the edge is reached; of a line far "
-        "below the greatest ratio after the first probe, of a ride the median, against the "
-        "rate that the probe before had set. Beside it the least and the greatest seed's own.",
+        f"Ratio: sharpness over the optimizer's threshold, by a probe every {EVERY} steps. Edge: "
+        "the median over the probes of all seeds from the step at which the edge is reached; beside "
+        "it the least and the greatest seed's own, and the median over the last third of the run. "
+        "Far below: the greatest ratio. Ride: the median, against the rate that the probe before "
+        "had set. The first probe counts for neither: at the first step the P of an adaptive "
+        "method is next to nothing.",
         "Edge reached: the median step of the first probe at the threshold or above, not counting "
-        "a start above from which the sharpness falls below (at the first step the P of an "
-        "adaptive method is next to nothing). Steps up: the share of steps from there on that "
-        "raised the loss, of the other roles of all steps.",
-        "Rates: one for each optimizer that reaches its edge early in the steps of scale small, "
-        f"and for GD two. SAM's rho is {RHO:g}, momentum 0.9, the decay of RMSProp 0.99 with "
-        "eps outside the root; the rest is optax's. A rate twice as large diverges for Polyak and "
-        "Nesterov on this start.",
-        "An eigenvalue counts as not converged if its residual is above 1% of it; the greatest "
-        "relative residual of the others is "
-        f"{max((each.residual for each in summaries), default=0):.1e}.",
-        "Flagged: the guard says that the run has left its edge, at this many seeds.",
+        "a start above from which the sharpness falls below. Steps up: the share of steps from "
+        "there on that raised the loss, of the other roles of all steps.",
+        "Polyak's ratio is a saw: a short instability takes the sharpness far below the threshold, "
+        "and it takes long to grow again. Twice the rates of 0.1 of Polyak and 0.04 of Nesterov "
+        "diverge on seed 0.",
+        f"SAM's rho is {RHO:g}, momentum 0.9, the decay of RMSProp 0.99 with eps outside the "
+        "root; the rest is optax's.",
+        "Not converged: the eigenvalue's residual is above 1% of it. The greatest relative "
+        f"residual of the others is {max((each.residual for each in summaries), default=0):.1e}.",
+        "Flagged: at how many seeds the guard says that the run has left its edge, or is not "
+        "finite.",
     ]
     values = {
         f"{line.task}, {line.case.name}": {
@@ -288,8 +300,11 @@ def verdicts(
         ]
         broken = [name for name, kept in found if not kept]
         ending = f"; not in {', '.join(broken)}." if broken else "."
-        said.append(f"Role {role}: in {len(found) - len(broken)} of {len(found)} lines {promise}"
-                    + ending)
+        said.append(
+            f"Role {role}: in {len(found) - len(broken)} of {len(found)} lines {promise}" + ending
+        )
+    if not quadratics:
+        return said
     wrong = [f"{ratio:g}" for ratio, state in quadratics.items() if not _as_expected(ratio, state)]
     ending = f"; not at {', '.join(wrong)}." if wrong else "."
     said.append(f"A quadratic is flagged where its ratio is above 1, and only there{ending}")
@@ -309,6 +324,7 @@ def _cells(line: Line, each: Summary) -> tuple[str, ...]:
         f"{each.ratio:.3f}",
         f"{each.least:.3f}",
         f"{each.greatest:.3f}",
+        f"{each.last:.3f}",
         f"{each.rises:.0f}",
         f"{each.loss:.4f}",
         f"{each.flagged} of {len(line.paths)}",
@@ -318,20 +334,17 @@ def _cells(line: Line, each: Summary) -> tuple[str, ...]:
 
 
 def _quadratic_cells(ratio: float, state: jd.StabilityState) -> tuple[str, ...]:
-    last = jd.stability_log(state)
-    flagged = int(state.outcome >= jd.StabilityOutcome.LEFT)
+    log = jd.stability_log(state)
     return (
         "quadratic",
-        "GD",
+        f"GD, ratio {ratio:g}",
         "diverges" if ratio > 1 else "converges",
         f"{int(state.reached)}" if state.reached >= 0 else "-",
-        f"{np.nanmedian(last.ratio):.3f}",
-        "-",
-        "-",
-        "-",
-        f"{last.loss[-1]:.2g}",
-        f"{flagged} of 1",
-        f"{100 * np.mean(~last.converged):.1f}",
+        f"{np.nanmedian(log.ratio):.3f}",
+        *["-"] * 4,
+        f"{log.loss[-1]:.2g}",
+        f"{int(state.outcome >= jd.StabilityOutcome.LEFT)} of 1",
+        f"{100 * np.mean(~log.converged):.1f}",
         "yes" if _as_expected(ratio, state) else "NO",
     )
 
@@ -343,36 +356,47 @@ def _path_values(path: Path) -> dict[str, Any]:
 
 
 def draw(lines: Sequence[Line]) -> Figure:
-    """A column for each line: loss above, sharpness with the threshold below."""
+    """A column for each line: loss above, sharpness over threshold below."""
     width = min(len(lines), 6)
     blocks = -(-len(lines) // width)
-    figure = Figure(figsize=(2.7 * width + 0.6, 3.9 * blocks), layout="constrained")
-    panels = figure.subplots(2 * blocks, width, squeeze=False, sharex="col")
-    for panel in panels.flat[:]:
-        panel.set_axis_off()
+    figure = Figure(figsize=(2.5 * width + 0.8, 3.8 * blocks + 0.4), layout="constrained")
+    panels = figure.subplots(2 * blocks, width, squeeze=False, sharex=True)
+    for panel in panels.flat:
+        panel.set_visible(False)
     for i, line in enumerate(lines):
-        above, below = panels[2 * (i // width) : 2 * (i // width) + 2, i % width]
-        _draw_line(above, below, line, first=i % width == 0)
+        block, column = divmod(i, width)
+        above, below = panels[2 * block : 2 * block + 2, column]
+        _draw_curves(above, line, "loss")
+        _draw_curves(below, line, "ratio")
+        above.set_title(line.case.name, fontsize=10)
+        above.set_yscale("log")
+        above.set_ylim(*_range(lines))
+        below.axhline(1, color="#c0392b", linewidth=1.2, linestyle="--")
+        below.set_ylim(0, 1.5)
+        below.set_xlabel("step", fontsize=9)
+        below.tick_params(labelbottom=True)
+        for panel, label in ((above, "training loss"), (below, "sharpness / threshold")):
+            panel.set_ylabel(label if column == 0 else "", fontsize=9)
+            panel.tick_params(labelleft=column == 0)
+    seeds = len(lines[0].paths)
+    others = f", {seeds - 1} more in grey" if seeds > 1 else ""
+    title = f"{lines[0].task}: one seed in blue{others}; the dashed line is the threshold"
+    figure.suptitle(title, fontsize=10)
     return figure
 
 
-def _draw_line(above: Any, below: Any, line: Line, *, first: bool) -> None:
-    shown, *others = line.paths
-    for panel in (above, below):
-        panel.set_axis_on()
-        panel.tick_params(labelsize=7)
-        panel.grid(alpha=0.25)
+def _range(lines: Sequence[Line]) -> tuple[float, float]:
+    """Of all losses that are positive numbers."""
+    losses = np.concatenate([path.loss for line in lines for path in line.paths])
+    losses = losses[np.isfinite(losses) & (losses > 0)]
+    return 0.7 * np.min(losses, initial=1.0), 1.4 * np.max(losses, initial=1e-3)
+
+
+def _draw_curves(panel: Axes, line: Line, what: str) -> None:
+    panel.set_visible(True)
+    panel.tick_params(labelsize=8)
+    panel.grid(alpha=0.25)
+    first, *others = line.paths
     for path in others:
-        above.plot(path.step, path.loss, color="#bbbbbb", linewidth=0.6)
-    above.plot(shown.step, shown.loss, color="#154360", linewidth=0.9)
-    above.set(yscale="log")
-    above.set_title(line.case.name, fontsize=9)
-    for path in others:
-        below.plot(path.step, path.ratio, color="#bbbbbb", linewidth=0.6)
-    below.plot(shown.step, shown.ratio, color="#154360", linewidth=0.9)
-    below.axhline(1, color="#c0392b", linewidth=1, linestyle="--")
-    below.set_ylim(0, 1.6)
-    below.set_xlabel("step", fontsize=8)
-    if first:
-        above.set_ylabel("training loss", fontsize=8)
-        below.set_ylabel("sharpness / threshold", fontsize=8)
+        panel.plot(path.step, getattr(path, what), color="#bbbbbb", linewidth=0.7)
+    panel.plot(first.step, getattr(first, what), color="#154360", linewidth=1.1)

@@ -3,9 +3,9 @@
 from jaxdescent.stability import thresholds as thresholds
 from jaxdescent.stability.monitor import MonitorState as MonitorState
 from jaxdescent.stability.monitor import monitor_stability as monitor_stability
-from jaxdescent.stability.probing import Outcome as StabilityOutcome
-from jaxdescent.stability.probing import Record as StabilityRecord
+from jaxdescent.stability.probing import StabilityOutcome as StabilityOutcome
 from jaxdescent.stability.probing import StabilityProbe as StabilityProbe
+from jaxdescent.stability.probing import StabilityRecord as StabilityRecord
 from jaxdescent.stability.probing import StabilityState as StabilityState
 from jaxdescent.stability.probing import stability_log as stability_log
 from jaxdescent.stability.probing import stability_probe as stability_probe

@@ -93,7 +93,7 @@ def monitor_stability(
         return MonitorState(count, probe.init(params), optimizer.init(params))
 
     def update(
-        updates: Any, state: MonitorState, params: Any = None, *, batch: Any = None, **extra: Any
+        updates: Any, state: Any, params: Any = None, *, batch: Any = None, **extra: Any
     ) -> tuple[Any, MonitorState]:
         if params is None:
             raise ValueError("update(grads, state, params, batch=batch) needs params")
@@ -104,6 +104,7 @@ def monitor_stability(
             lambda: probe.update(state.stability, params, inner, grads, batch, state.count),
             lambda: state.stability,
         )
-        return updates, MonitorState(optax.safe_increment(state.count), stability, inner)
+        count = jnp.asarray(optax.safe_increment(state.count))
+        return updates, MonitorState(count, stability, inner)
 
     return optax.GradientTransformationExtraArgs(init, update)

@@ -28,7 +28,7 @@ from jaxdescent.stability.sharpness import Sharpness, sharpness
 from jaxdescent.stability.thresholds import Threshold
 
 
-class Outcome(enum.IntEnum):
+class StabilityOutcome(enum.IntEnum):
     """What a run has come to; from LEFT on something is wrong."""
 
     UNKNOWN = 0
@@ -43,7 +43,7 @@ class Outcome(enum.IntEnum):
     """A loss or an eigenvalue was not finite."""
 
 
-class Record(NamedTuple):
+class StabilityRecord(NamedTuple):
     """What a probe found, or a ring of it: arrays with a leading axis.
 
     Attributes:
@@ -88,7 +88,7 @@ class StabilityState(NamedTuple):
       vector: like the parameters, the last eigenvector: where the next probe starts.
     """
 
-    log: Record
+    log: StabilityRecord
     probes: jax.Array
     unconverged: jax.Array
     first_loss: jax.Array
@@ -101,18 +101,18 @@ class StabilityState(NamedTuple):
     vector: Any
 
     @property
-    def last(self) -> Record:
+    def last(self) -> StabilityRecord:
         """The newest record."""
         size = len(self.log.step)
         return jax.tree.map(lambda ring: ring[(self.probes - 1) % size], self.log)
 
     @property
     def outcome(self) -> jax.Array:
-        """i32[], one of `Outcome`."""
-        known = jnp.where(self.reached < 0, Outcome.BELOW, Outcome.EDGE)
-        known = jnp.where(self.left < 0, known, Outcome.LEFT)
-        known = jnp.where(self.not_finite < 0, known, Outcome.NOT_FINITE)
-        return jnp.where(self.probes > 0, known, Outcome.UNKNOWN).astype(jnp.int32)
+        """i32[], one of `StabilityOutcome`."""
+        known = jnp.where(self.reached < 0, StabilityOutcome.BELOW, StabilityOutcome.EDGE)
+        known = jnp.where(self.left < 0, known, StabilityOutcome.LEFT)
+        known = jnp.where(self.not_finite < 0, known, StabilityOutcome.NOT_FINITE)
+        return jnp.where(self.probes > 0, known, StabilityOutcome.UNKNOWN).astype(jnp.int32)
 
 
 class StabilityProbe(NamedTuple):
@@ -186,7 +186,7 @@ def stability_probe(
         number = lambda: ring(jnp.nan, dtype)
         count = lambda fill=0: jnp.full((), fill, jnp.int32)
         return StabilityState(
-            log=Record(
+            log=StabilityRecord(
                 step=ring(-1, jnp.int32),
                 loss=number(),
                 learning_rate=number(),
@@ -230,7 +230,7 @@ def stability_probe(
             key=jax.random.fold_in(jax.random.key(0), step),
         )
         learning_rate = threshold.learning_rate(opt_state, step)
-        record = Record(
+        record = StabilityRecord(
             step=step,
             loss=loss_fn(params, batch).astype(dtype),
             learning_rate=learning_rate.astype(dtype),
@@ -246,7 +246,7 @@ def stability_probe(
     return StabilityProbe(init, update)
 
 
-def stability_log(state: Any, /) -> Record:
+def stability_log(state: Any, /) -> StabilityRecord:
     """The records of a probe, the oldest first, as NumPy arrays.
 
     Args:
@@ -254,7 +254,7 @@ def stability_log(state: Any, /) -> Record:
         optimizer that is monitored; of one run, not of a batch of them.
 
     Returns:
-      A `Record` of arrays [records]: all of them, or the last `log_size`.
+      A `StabilityRecord` of arrays [records]: all of them, or the last `log_size`.
 
     Raises:
       ValueError: there is no such state in `state`, or more than one.
@@ -294,7 +294,7 @@ def check_threshold(threshold: Any) -> None:
 
 
 def judged(
-    state: StabilityState, record: Record, patience: ArrayLike, rise: ArrayLike
+    state: StabilityState, record: StabilityRecord, patience: ArrayLike, rise: ArrayLike
 ) -> StabilityState:
     """The state with another record, and what the guard says of it."""
     finite = jnp.isfinite(record.loss) & jnp.isfinite(record.sharpness)

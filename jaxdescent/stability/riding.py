@@ -129,7 +129,7 @@ def ride_the_edge(
         return RideState(count, rate, found, probe.init(params), make(rate).init(params))
 
     def update(
-        updates: Any, state: RideState, params: Any = None, *, batch: Any = None, **extra: Any
+        updates: Any, state: Any, params: Any = None, *, batch: Any = None, **extra: Any
     ) -> tuple[Any, RideState]:
         if params is None:
             raise ValueError("update(grads, state, params, batch=batch) needs params")
@@ -156,7 +156,7 @@ def ride_the_edge(
         )
         updates, inner = make(rate).update(grads, state.optimizer, params, **extra)
         updates, inner = jax.tree.map(_like, (updates, inner), (params, state.optimizer))
-        count = optax.safe_increment(state.count)
+        count = jnp.asarray(optax.safe_increment(state.count))
         return updates, RideState(count, rate, found, stability, inner)
 
     return optax.GradientTransformationExtraArgs(init, update)

@@ -80,8 +80,8 @@ def gd(learning_rate: LearningRate = None) -> Threshold:
       >>> threshold = jd.thresholds.gd(0.1)
       >>> float(threshold.bound(0.1, None)), round(float(threshold.rate(20.0, None)), 6)
       (20.0, 0.1)
-      >>> tower = jd.thresholds.FromState(lambda state: jd.hyperparameters(state)[0]["learning_rate"])
-      >>> threshold = jd.thresholds.gd(tower)
+      >>> of_tower = lambda state: jd.hyperparameters(state)[0]["learning_rate"]
+      >>> threshold = jd.thresholds.gd(jd.thresholds.FromState(of_tower))
     """
     return _over_learning_rate(2.0, learning_rate)
 
@@ -221,17 +221,19 @@ def sam(learning_rate: LearningRate = None, rho: ArrayLike = 0.05) -> Threshold:
     def bound(learning_rate: ArrayLike, grads: Any) -> jax.Array:
         # In this form nothing cancels where rho is small.
         root = jnp.sqrt(1 + 8 * rho / (learning_rate * _norm(grads)))
-        return 4 / learning_rate / (1 + root)
+        return jnp.asarray(4 / learning_rate) / (1 + root)
 
     def rate(sharpness: ArrayLike, grads: Any) -> jax.Array:
-        return 2 / (sharpness * (1 + rho * sharpness / _norm(grads)))
+        return 2 / (jnp.asarray(sharpness) * (1 + rho * sharpness / _norm(grads)))
 
     return gd(learning_rate)._replace(bound=bound, rate=rate)
 
 
 def _over_learning_rate(factor: ArrayLike, learning_rate: LearningRate) -> Threshold:
     """The threshold factor / learning rate."""
-    if not (learning_rate is None or isinstance(learning_rate, FromState) or callable(learning_rate)):
+    if not (
+        learning_rate is None or isinstance(learning_rate, FromState) or callable(learning_rate)
+    ):
         _check_open("learning_rate", learning_rate)
 
     def read(state: Any, count: jax.Array) -> jax.Array:

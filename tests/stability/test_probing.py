@@ -9,7 +9,7 @@ import optax
 import pytest
 
 import jaxdescent as jd
-from jaxdescent.stability.probing import Record, find_stability, judged
+from jaxdescent.stability.probing import find_stability, judged
 
 pytestmark = pytest.mark.usefixtures("quick_to_compile")
 
@@ -43,7 +43,7 @@ def judge(log_size):
 
 
 def record(step, ratio, loss):
-    return Record(
+    return jd.StabilityRecord(
         step=step,
         loss=loss,
         learning_rate=jnp.float32(0.5),
