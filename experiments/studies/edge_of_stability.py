@@ -246,7 +246,7 @@ def _results(
         *verdicts(lines, summaries, quadratics),
         *left_out,
         f"Ratio: sharpness over the optimizer's threshold, by a probe every {EVERY} steps. Edge: "
-        "the median over the probes of all seeds from the step at which the edge is reached; beside "
+        "the median over the probes of all seeds from the step at which the edge is reached; with "
         "it the least and the greatest seed's own, and the median over the last third of the run. "
         "Far below: the greatest ratio. Ride: the median, against the rate that the probe before "
         "had set. The first probe counts for neither: at the first step the P of an adaptive "
