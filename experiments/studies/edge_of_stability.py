@@ -42,10 +42,10 @@ DIGITS = (
     Case("GD", 1.0, "ride"),
 )
 SMOKE = (Case("GD", 0.2, "edge"), Case("GD", 0.01, "far below"), Case("GD", 0.9, "ride"))
-CIFAR_STEPS = {"smoke": 20, "small": 1_500, "full": 20_000}
+CIFAR_STEPS = {"smoke": 20, "small": 3_500, "full": 20_000}
 CIFAR_IMAGES = {"smoke": 16, "small": 1_000, "full": 5_000}
 CIFAR_SEEDS = {"smoke": 1, "small": 1, "full": 5}
-CIFAR = (Case("GD", 0.05, "edge"), Case("GD", 0.01, "edge"))
+CIFAR = (Case("GD", 0.01, "edge"), Case("GD", 0.05, "edge"))
 # Of quadratics, their sharpness over the threshold.
 RATIOS = {"smoke": (), "small": (0.5, 0.99, 1.01, 1.1, 3.0), "full": (0.5, 0.99, 1.01, 1.1, 3.0)}
 

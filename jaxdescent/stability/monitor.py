@@ -58,7 +58,7 @@ def monitor_stability(
       parameters; `batch` is what the probe gives to `loss_fn`, say a quarter of the data, and
       is not handed to the optimizer, as `extra` is. Take `batch` from the arguments of
       the compiled step: what a program closes over is folded into it. The state holds one more
-      copy of the parameters, the eigenvector, in float32 at least; a probe holds about 16 more
+      copy of the parameters, the eigenvector, in float32 at least; a probe holds several more
       while it works.
 
     Raises:

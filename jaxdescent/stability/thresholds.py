@@ -150,10 +150,14 @@ def rmsprop(
 
     def preconditioner(state: Any) -> Any:
         rms = _only(state, _is_rms, "optax.scale_by_rms")
-        correct = _debias(decay, rms.count) if "count" in rms._fields else 1.0
-        if eps_in_sqrt:
-            return jax.tree.map(lambda nu: jnp.sqrt(_wide(nu) / correct + eps), rms.nu)
-        return jax.tree.map(lambda nu: jnp.sqrt(_wide(nu) / correct) + eps, rms.nu)
+
+        def divisor(nu: jax.Array) -> jax.Array:
+            nu = _wide(nu)
+            if "count" in rms._fields:
+                nu = nu / _debias(decay, rms.count, nu.dtype)
+            return jnp.sqrt(nu + eps) if eps_in_sqrt else jnp.sqrt(nu) + eps
+
+        return jax.tree.map(divisor, rms.nu)
 
     return _over_learning_rate(factor, learning_rate)._replace(preconditioner=preconditioner)
 
@@ -190,9 +194,13 @@ def adam(
 
     def preconditioner(state: Any) -> Any:
         adam = _only(state, _is_adam, "optax.scale_by_adam")
-        first, second = _debias(b1, adam.count), _debias(b2, adam.count)
-        root = lambda nu: jnp.sqrt(_wide(nu) / second + eps_root)
-        return jax.tree.map(lambda nu: first * (root(nu) + eps), adam.nu)
+
+        def divisor(nu: jax.Array) -> jax.Array:
+            nu = _wide(nu)
+            first, second = (_debias(b, adam.count, nu.dtype) for b in (b1, b2))
+            return first * (jnp.sqrt(nu / second + eps_root) + eps)
+
+        return jax.tree.map(divisor, adam.nu)
 
     factor = (2 + 2 * b1) / (1 - b1)
     return _over_learning_rate(factor, learning_rate)._replace(preconditioner=preconditioner)
@@ -289,13 +297,13 @@ def _all(state: Any, is_it: Callable[[Any], bool]) -> list[Any]:
     return [node for node in jax.tree.leaves(state, is_leaf=is_it) if is_it(node)]
 
 
-def _debias(decay: ArrayLike, count: jax.Array) -> jax.Array:
-    return 1 - jnp.asarray(decay) ** count
+def _debias(decay: ArrayLike, count: jax.Array, dtype: Any) -> jax.Array:
+    return 1 - jnp.asarray(decay, dtype) ** count.astype(dtype)
 
 
 def _wide(x: jax.Array) -> jax.Array:
     """At least float32: P of 16 bits would lose its eps."""
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    return x.astype(jnp.float32) if jnp.finfo(x.dtype).bits < 32 else x
 
 
 def _norm(grads: Any) -> jax.Array:

@@ -125,6 +125,22 @@ def test_the_preconditioner_is_wide_where_the_parameters_are_narrow():
     assert found.dtype == jnp.float32
 
 
+METHODS = {**MOMENTUM_METHODS, **ADAPTIVE_METHODS, "sam": (optax.sgd(RATE), thresholds.sam(RATE))}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_nothing_is_promoted_without_being_told(name):
+    tx, threshold = METHODS[name]
+    params = {"w": jnp.ones(3, jnp.bfloat16), "b": jnp.ones(2)}
+    state = jax.eval_shape(tx.init, params)
+    with jax.numpy_dtype_promotion("strict"):
+        found = jax.eval_shape(lambda g: threshold.bound(jnp.float32(RATE), g), params)
+        assert found.dtype == jnp.float32
+        if threshold.preconditioner:
+            found = jax.eval_shape(threshold.preconditioner, state)
+            assert {x.dtype for x in jax.tree.leaves(found)} == {jnp.dtype(jnp.float32)}
+
+
 def test_sam_at_its_threshold_turns_around_along_the_top_direction():
     """On a quadratic, where its gradient is an eigenvector, a step multiplies by -1."""
     with jax.enable_x64(True):
@@ -146,12 +162,11 @@ def test_sam_without_ascent_is_gradient_descent_and_bears_nothing_at_rest():
     assert float(thresholds.sam().bound(0.1, jnp.zeros(3))) == 0.0
 
 
-@pytest.mark.parametrize("name", [*MOMENTUM_METHODS, *ADAPTIVE_METHODS, "sam"])
+@pytest.mark.parametrize("name", METHODS)
 @given(rate=st.floats(1e-6, 1e3), scale=st.floats(1e-4, 1e4))
 @settings(max_examples=20, deadline=None)
 def test_rate_is_the_inverse_of_bound(name, rate, scale):
-    rows = {**MOMENTUM_METHODS, **ADAPTIVE_METHODS, "sam": (None, thresholds.sam())}
-    threshold = rows[name][1]
+    threshold = METHODS[name][1]
     grads = jax.tree.map(lambda g: np.float32(scale) * g, GRADIENT)
     bound = threshold.bound(np.float32(rate), grads)
     assert float(threshold.rate(bound, grads)) == pytest.approx(rate, rel=1e-4)
