@@ -65,7 +65,7 @@ class Case(NamedTuple):
     Attributes:
       rule: one of `RULES`.
       value: the learning rate; of a ride, the fraction of the greatest stable one.
-      role: "edge", "far below" or "ride": what is expected of it.
+      role: "edge", "far below", "too large" or "ride": what is expected of it.
     """
 
     rule: str
@@ -113,6 +113,11 @@ class Path(NamedTuple):
     def flagged(self) -> bool:
         """Whether the guard says that the run has left its edge."""
         return bool(self.outcome >= jd.StabilityOutcome.LEFT)
+
+    @property
+    def diverged(self) -> bool:
+        """Whether the loss ended above its start, or as no number."""
+        return not self.loss[-1] <= self.loss[0]
 
     @property
     def at_edge(self) -> np.ndarray:
@@ -263,7 +268,7 @@ class Runs:
         )
         for chunk in loop:
             losses = chunk.metrics
-            loop.log(loss=losses.mean(), rises=np.mean(np.diff(losses) > 0))
+            loop.log(loss=losses.mean(), rises=np.mean(losses[1:] > losses[:-1]))
         state = find_stability(loop.carry)
         return {
             **jd.stability_log(state)._asdict(),

@@ -70,12 +70,12 @@ def test_a_resumed_run_computes_nothing_again(folder, monkeypatch):
     assert description(folder)["results"] == before["results"]
 
 
-def path_of(ratio, reached, outcome=jd.StabilityOutcome.EDGE):
+def path_of(ratio, reached, outcome=jd.StabilityOutcome.EDGE, last_loss=0.1):
     """A path of 10 probes, every 20 steps, with a threshold of 5."""
     ratio = np.broadcast_to(ratio, 10)
     return Path(
         step=20 * np.arange(10),
-        loss=np.linspace(1.0, 0.1, 10),
+        loss=np.linspace(1.0, last_loss, 10),
         learning_rate=np.full(10, 0.4),
         sharpness=5 * ratio,
         residual=np.full(10, 0.05),
@@ -120,6 +120,10 @@ def test_the_ratio_is_the_median_from_the_edge_on():
         (line_of("far below", path_of([9.0] + [0.5] * 9, -1)), True),
         (line_of("far below", path_of([0.5] * 9 + [0.96], -1)), False),
         (line_of("far below", path_of(0.5, -1, jd.StabilityOutcome.NOT_FINITE)), False),
+        (line_of("too large", path_of(2, 0, 3, 1.1), path_of(np.nan, 0, 4, np.nan)), True),
+        (line_of("too large", path_of(2, 0, 3, 1.1), path_of(2, 0)), True),
+        (line_of("too large", path_of(2, 0, 2, 1.1)), False),
+        (line_of("too large", path_of(2, 0, 3, 0.9)), False),
         (line_of("ride", path_of(0.9, -1), value=0.9), True),
         (line_of("ride", path_of(1.0, -1), value=0.9), False),
     ],
