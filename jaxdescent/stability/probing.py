@@ -137,8 +137,8 @@ def stability_probe(
     patience: int = 3,
     rise: float = 0.5,
     tolerance: float = 1e-2,
-    num_steps: int = 4,
-    max_restarts: int = 4,
+    num_steps: int = 2,
+    max_restarts: int = 10,
 ) -> StabilityProbe:
     """A probe to be called by hand, say between compiled chunks of a run.
 

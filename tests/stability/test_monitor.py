@@ -25,7 +25,9 @@ def bowl(x, scales):
 def descent():
     """A program of 24 monitored steps, with the rate as an argument."""
     tx = optax.inject_hyperparams(optax.sgd)(learning_rate=1.0)
-    monitored = jd.monitor_stability(tx, bowl, jd.thresholds.gd(), every=EVERY, log_size=8)
+    monitored = jd.monitor_stability(
+        tx, bowl, jd.thresholds.gd(), every=EVERY, log_size=8, num_steps=4
+    )
 
     @jax.jit
     @chex.assert_max_traces(n=1)
@@ -133,7 +135,7 @@ def test_a_step_keeps_every_shape_and_dtype(dtype):
 
 def test_adam_is_probed_at_the_step_it_takes_and_a_loss_without_data_needs_no_batch():
     square = lambda x, _: jnp.sum(x**2)
-    tx = jd.monitor_stability(optax.adam(0.1), square, jd.thresholds.adam(0.1))
+    tx = jd.monitor_stability(optax.adam(0.1), square, jd.thresholds.adam(0.1), num_steps=3)
     x = jnp.array([1.0, -3.0, 0.5])
     _, state = tx.update(2 * x, tx.init(x), x)
     # P = (1 - b1) |g|, of which the least is 0.1.

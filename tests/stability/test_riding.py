@@ -35,6 +35,7 @@ def ride(max_increase=2.0):
             every=EVERY,
             max_increase=max_increase,
             learning_rate=0.25,
+            num_steps=4,
         )
         x = jnp.ones(4)
 
@@ -94,7 +95,7 @@ def test_a_sharpness_that_is_of_no_use_leaves_the_rate(bad):
 def test_adam_is_ridden_at_the_preconditioner_of_the_step_to_come():
     scales = jnp.float32([1.0, 2.0, 30.0])
     tx = jd.ride_the_edge(
-        optax.adam, bowl, jd.thresholds.adam(), fraction=0.5, every=2, max_increase=1e9
+        optax.adam, bowl, jd.thresholds.adam(), fraction=0.5, every=2, max_increase=1e9, num_steps=3
     )
     x = jnp.float32([1.0, -2.0, 0.1])
     state, update = tx.init(x), jax.jit(tx.update)
