@@ -41,6 +41,7 @@ bench: $(INSTALLED)  ## measure what towers, the runner, a large vocabulary and 
 	$(BIN)/python -m experiments.benchmarks.head
 	$(BIN)/python -m experiments.benchmarks.sharpness
 	$(BIN)/python -m experiments.benchmarks.runner
+	$(BIN)/python -m experiments.benchmarks.stability
 
 picture: $(INSTALLED)  ## make the README's picture anew
 	$(BIN)/python -m experiments quickstart --picture docs/quickstart.png

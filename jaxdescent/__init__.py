@@ -29,8 +29,12 @@ with how it came about:
 
     sharpness              top eigenvalues of a loss's Hessian, certified by residuals
     block_sharpness        a layer's, with the others held
-    step_sizes             schedules that are faster by long steps: silver and its kin
     spectral_density       all eigenvalues at once, as a density
+    monitor_stability      an optimizer that records its sharpness against what it can bear
+    thresholds             what that is, for gradient descent, momentum, Adam and others
+    ride_the_edge          a learning rate held at a fraction of it
+    stability_probe, stability_log
+                           the same by hand, and the records in order
     step_sizes             schedules and transformations that step further than classical
                            theory allows: help(jd.step_sizes) lists them
 
@@ -40,12 +44,23 @@ A *loss* of `losses` is one that PyTorch or Keras has and `optax.losses` has not
 
 from jaxdescent import footprint as footprint
 from jaxdescent import losses as losses
+from jaxdescent.stability import MonitorState as MonitorState
+from jaxdescent.stability import RideState as RideState
 from jaxdescent.stability import Sharpness as Sharpness
 from jaxdescent.stability import SpectralDensity as SpectralDensity
+from jaxdescent.stability import StabilityOutcome as StabilityOutcome
+from jaxdescent.stability import StabilityProbe as StabilityProbe
+from jaxdescent.stability import StabilityRecord as StabilityRecord
+from jaxdescent.stability import StabilityState as StabilityState
 from jaxdescent.stability import block_sharpness as block_sharpness
+from jaxdescent.stability import monitor_stability as monitor_stability
+from jaxdescent.stability import ride_the_edge as ride_the_edge
 from jaxdescent.stability import sharpness as sharpness
 from jaxdescent.stability import spectral_density as spectral_density
+from jaxdescent.stability import stability_log as stability_log
+from jaxdescent.stability import stability_probe as stability_probe
 from jaxdescent.stability import step_sizes as step_sizes
+from jaxdescent.stability import thresholds as thresholds
 from jaxdescent.towers import HypergradientState as HypergradientState
 from jaxdescent.towers import SelfTuningState as SelfTuningState
 from jaxdescent.towers import averaged_params as averaged_params

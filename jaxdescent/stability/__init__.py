@@ -1,6 +1,17 @@
 """Large steps that help: step sizes, sharpness, the edge of stability, and what flows along it."""
 
 from jaxdescent.stability import step_sizes as step_sizes
+from jaxdescent.stability import thresholds as thresholds
+from jaxdescent.stability.monitor import MonitorState as MonitorState
+from jaxdescent.stability.monitor import monitor_stability as monitor_stability
+from jaxdescent.stability.probing import StabilityOutcome as StabilityOutcome
+from jaxdescent.stability.probing import StabilityProbe as StabilityProbe
+from jaxdescent.stability.probing import StabilityRecord as StabilityRecord
+from jaxdescent.stability.probing import StabilityState as StabilityState
+from jaxdescent.stability.probing import stability_log as stability_log
+from jaxdescent.stability.probing import stability_probe as stability_probe
+from jaxdescent.stability.riding import RideState as RideState
+from jaxdescent.stability.riding import ride_the_edge as ride_the_edge
 from jaxdescent.stability.sharpness import Sharpness as Sharpness
 from jaxdescent.stability.sharpness import block_sharpness as block_sharpness
 from jaxdescent.stability.sharpness import sharpness as sharpness
