@@ -25,12 +25,20 @@ with how it came about:
     footprint.meter        tells time and energy of a stretch of a program
     footprint.carbon       turns energy into grams of CO2e on a grid that you name
 
+*Stability* is about large steps:
+
+    sharpness              top eigenvalues of a loss's Hessian, certified by residuals
+    block_sharpness        a layer's, with the others held
+
 A *loss* of `losses` is one that PyTorch or Keras has and `optax.losses` has not:
 `help(jd.losses)` lists them.
 """
 
 from jaxdescent import footprint as footprint
 from jaxdescent import losses as losses
+from jaxdescent.stability import Sharpness as Sharpness
+from jaxdescent.stability import block_sharpness as block_sharpness
+from jaxdescent.stability import sharpness as sharpness
 from jaxdescent.towers import HypergradientState as HypergradientState
 from jaxdescent.towers import SelfTuningState as SelfTuningState
 from jaxdescent.towers import averaged_params as averaged_params

@@ -57,6 +57,15 @@ def number_in(name: str, value: Any, low: float, high: float) -> float:
     return float(array)
 
 
+def integer_in(name: str, value: Any, low: int, high: int | None = None) -> int:
+    """Returns an integer of `[low, high]`, or of `low` and above, or raises."""
+    integer = isinstance(value, (int, np.integer)) and not isinstance(value, (bool, np.bool_))
+    if not integer or value < low or (high is not None and value > high):
+        allowed = f"at least {low}" if high is None else f"in [{low}, {high}]"
+        raise ValueError(f"{name} must be an integer {allowed}, got {value!r}")
+    return int(value)
+
+
 def _bound(value: float) -> str:
     return f"{value:g}" if math.isfinite(value) else ("inf" if value > 0 else "-inf")
 

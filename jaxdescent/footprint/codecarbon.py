@@ -10,7 +10,7 @@ import importlib.metadata
 from collections import defaultdict
 from typing import Any
 
-from jaxdescent.footprint.extras import require
+from jaxdescent.extras import require
 from jaxdescent.footprint.quantities import Quantity
 from jaxdescent.footprint.summary import Footprint
 
@@ -33,7 +33,7 @@ class Codecarbon:
     """
 
     def __init__(self) -> None:
-        self._tracker: Any = require("codecarbon").OfflineEmissionsTracker(
+        self._tracker: Any = require("codecarbon", "energy").OfflineEmissionsTracker(
             country_iso_code=_SOME_COUNTRY,
             tracking_mode="process",
             output_methods=[],
@@ -97,7 +97,7 @@ def grid_intensity(country: str) -> Quantity:
       ImportError: codecarbon is not installed.
       ValueError: its table does not have the country.
     """
-    table = require("codecarbon.input").DataSource().get_global_energy_mix_data()
+    table = require("codecarbon.input", "energy").DataSource().get_global_energy_mix_data()
     entry = table.get(country, {}) if isinstance(country, str) else {}
     if not (mean := entry.get("carbon_intensity")):
         raise ValueError(

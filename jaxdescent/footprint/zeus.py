@@ -9,7 +9,7 @@ the window, and opens the next.
 import importlib.metadata
 from collections import defaultdict
 
-from jaxdescent.footprint.extras import require
+from jaxdescent.extras import require
 from jaxdescent.footprint.quantities import Quantity
 from jaxdescent.footprint.summary import Footprint
 
@@ -30,7 +30,7 @@ class Zeus:
     """
 
     def __init__(self) -> None:
-        self._monitor = require("zeus.monitor").ZeusMonitor(sync_execution_with="jax")
+        self._monitor = require("zeus.monitor", "energy").ZeusMonitor(sync_execution_with="jax")
         self._constants = (
             f"zeus {importlib.metadata.version('zeus')} counts whole devices, idle draw included",
             f"+-{_ALLOWANCE:.0%} allowed for the counters (no published bound)",

@@ -4,8 +4,8 @@ import importlib
 from typing import Any
 
 
-def require(module: str) -> Any:
-    """Imports a module that the extra `energy` brings.
+def require(module: str, extra: str) -> Any:
+    """Imports a module that an extra of this package brings.
 
     Raises:
       ImportError: it is not installed; the message says how to install it.
@@ -17,5 +17,5 @@ def require(module: str) -> Any:
         if (error.name or "").split(".")[0] != package:
             raise  # it is there and lacks something of its own
         raise ImportError(
-            f"{package} is not installed; install it by pip install 'jaxdescent[energy]'"
+            f"{package} is not installed; install it by pip install 'jaxdescent[{extra}]'"
         ) from error
