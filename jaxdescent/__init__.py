@@ -29,6 +29,9 @@ with how it came about:
 
     sharpness              top eigenvalues of a loss's Hessian, certified by residuals
     block_sharpness        a layer's, with the others held
+    central_flow           the average path of an optimizer at the edge of stability
+    gradient_flow          the path of one that does not oscillate
+    flows                  the optimizers whose flows are known
 
 A *loss* of `losses` is one that PyTorch or Keras has and `optax.losses` has not:
 `help(jd.losses)` lists them.
@@ -38,6 +41,9 @@ from jaxdescent import footprint as footprint
 from jaxdescent import losses as losses
 from jaxdescent.stability import Sharpness as Sharpness
 from jaxdescent.stability import block_sharpness as block_sharpness
+from jaxdescent.stability import central_flow as central_flow
+from jaxdescent.stability import flows as flows
+from jaxdescent.stability import gradient_flow as gradient_flow
 from jaxdescent.stability import sharpness as sharpness
 from jaxdescent.towers import HypergradientState as HypergradientState
 from jaxdescent.towers import SelfTuningState as SelfTuningState

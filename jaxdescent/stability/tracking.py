@@ -1,11 +1,11 @@
 """The top of a spectrum that moves slowly, followed rather than found anew.
 
-Orthonormal columns Q that spanned the top eigenspace a moment ago still nearly do. One round
-of Rayleigh and Ritz in span [Q, M Q], which is what a Krylov method would build from k starts
-in two products each, makes the error smaller by the square of how much the rest of the
-spectrum is damped; rounds go on until every residual |M q - value q| is small or a limit is
-reached. Both products of the new Q are known from the old ones, so that nothing is computed
-twice, and the residuals certify the values: each has an eigenvalue of M within its residual.
+Orthonormal columns Q that spanned the top eigenspace of M a moment ago nearly still do. M Q
+gives Ritz pairs and residuals |M q - theta q|, and each round then takes the best of the span
+of Q and M Q; what it costs is one product with k columns. Where M moves little, the
+first product will do: a Krylov method builds far more only to find out. But residuals cannot
+tell that an eigenvector outside the span has overtaken one within, so that a round should be
+asked for now and then whatever they are.
 
 Source: Y. Saad, "Numerical Methods for Large Eigenvalue Problems", 2011, chapter 5.
 """
@@ -23,20 +23,14 @@ class Tracked(NamedTuple):
     Attributes:
       values: `f[k]`.
       vectors: `f[n, k]`, orthonormal.
-      residuals: `f[k]`, |M q - value q|: an eigenvalue of M is that near.
-      rounds: `i32[]`, each of 2 k products with M, and k at the start.
+      image: `f[n, k]`, M times the vectors.
+      residuals: `f[k]`, |M q - theta q|: M has an eigenvalue that near.
+      rounds: `i32[]`; products with k columns were one more.
     """
 
     values: jax.Array
     vectors: jax.Array
-    residuals: jax.Array
-    rounds: jax.Array
-
-
-class _Round(NamedTuple):
-    Q: jax.Array
-    image: jax.Array  # M Q
-    values: jax.Array
+    image: jax.Array
     residuals: jax.Array
     rounds: jax.Array
 
@@ -46,47 +40,45 @@ def track(
     start: jax.Array,
     *,
     tolerance: jax.Array | float,
-    max_rounds: int,
+    min_rounds: jax.Array | int = 0,
+    max_rounds: int = 4,
 ) -> Tracked:
-    """The top eigenpairs of a symmetric matrix near a subspace.
+    """The top eigenpairs of a symmetric matrix M, near a subspace.
 
     Args:
-      apply: M, from `f[n, k]` to `f[n, k]`.
-      start: `f[n, k]`, any columns that are linearly independent.
-      tolerance: on the residuals, in the units of the values.
-      max_rounds: at least 1.
+      apply: from `f[n, k]` to M times it.
+      start: `f[n, k]`, columns that are linearly independent.
+      tolerance: of the residuals, in the units of M.
+      min_rounds, max_rounds: how many there are whatever the residuals, and at most.
 
     Example:
       >>> M = jnp.diag(jnp.arange(1.0, 6.0))
-      >>> found = track(lambda x: M @ x, jnp.ones((5, 1)), tolerance=1e-3, max_rounds=50)
-      >>> print(f"{found.values[0]:.3f}")
-      5.000
+      >>> start = jnp.array([[0.0], [0.0], [0.1], [0.1], [1.0]])
+      >>> top = track(lambda x: M @ x, start, tolerance=1e-2)
+      >>> print(f"{top.values[0]:.3f} after {top.rounds} rounds")
+      5.000 after 3 rounds
     """
     k = start.shape[1]
 
-    def residual(Q: jax.Array, image: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def best(basis: jax.Array, images: jax.Array, rounds: jax.Array) -> Tracked:
+        small = basis.T @ images
+        _, turn = jnp.linalg.eigh((small + small.T) / 2)
+        turn = turn[:, ::-1][:, :k]
+        Q, image = basis @ turn, images @ turn
         values = jnp.sum(Q * image, axis=0)
-        return values, jnp.linalg.norm(image - Q * values, axis=0)
+        return Tracked(values, Q, image, jnp.linalg.norm(image - values * Q, axis=0), rounds)
 
-    def unfinished(at: _Round) -> jax.Array:
-        return jnp.any(at.residuals > tolerance) & (at.rounds < max_rounds)
+    def unfinished(at: Tracked) -> jax.Array:
+        wanted = jnp.any(at.residuals > tolerance) | (at.rounds < min_rounds)
+        return wanted & (at.rounds < max_rounds)
 
-    def improve(at: _Round) -> _Round:
-        basis, _ = jnp.linalg.qr(jnp.concatenate([at.Q, at.image - at.Q * at.values], axis=1))
+    def improve(at: Tracked) -> Tracked:
+        left = at.image - at.values * at.vectors
+        basis, _ = jnp.linalg.qr(jnp.concatenate([at.vectors, left], axis=1))
         more = basis[:, k:]
         images = jnp.concatenate([at.image, apply(more)], axis=1)
-        basis = jnp.concatenate([at.Q, more], axis=1)
-        small = basis.T @ images
-        _, mixing = jnp.linalg.eigh((small + small.T) / 2)
-        mixing = mixing[:, ::-1][:, :k]
-        Q, image = basis @ mixing, images @ mixing
-        return _Round(Q, image, *residual(Q, image), at.rounds + 1)
+        return best(jnp.concatenate([at.vectors, more], axis=1), images, at.rounds + 1)
 
     Q, _ = jnp.linalg.qr(start)
-    image = apply(Q)
-    small = Q.T @ image
-    _, mixing = jnp.linalg.eigh((small + small.T) / 2)
-    Q, image = Q @ mixing[:, ::-1], image @ mixing[:, ::-1]
-    first = _Round(Q, image, *residual(Q, image), jnp.array(0))
-    last = jax.lax.while_loop(unfinished, improve, first)
-    return Tracked(last.values, last.Q, last.residuals, last.rounds)
+    first = best(Q, apply(Q), jnp.zeros((), jnp.int32))
+    return jax.lax.while_loop(unfinished, improve, first)
