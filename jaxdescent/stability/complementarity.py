@@ -34,8 +34,8 @@ class Complementarity(NamedTuple):
     Attributes:
       X: `f[k, k]`, positive definite, next to the boundary where a solution is on it.
       slack: `f[k, k]`, S, positive definite likewise.
-      residual: `f[]`, the greatest of |A + B[X] - S| / |A| and <X, S> / (|X| |A|), in Frobenius
-        norms: 0 certifies X, since X and S are positive.
+      residual: `f[]`, the greatest of |A + B[X] - S| / |A| and <X, S> / (|A| max(|X|, |A| / b)),
+        in Frobenius norms, b the mean eigenvalue of B: 0 certifies X, as X and S are positive.
       rank: `i32[]`, the directions in which X, and not S, is the greater one.
       iterations: `i32[]`, Newton steps taken.
     """
@@ -103,8 +103,9 @@ def solve_complementarity(A: jax.Array, B: jax.Array) -> Complementarity:
     basis = jnp.asarray(symmetric_basis(k), A.dtype)
     eps = float(jnp.finfo(A.dtype).eps)
     size, strength = _positive(jnp.linalg.norm(A)), _positive(jnp.trace(B) / d)
-    a, b = A / size, B / strength + eps * jnp.eye(d, dtype=A.dtype)
+    a, b = A / size, B / strength
     apply = lambda X: jnp.einsum("a,aij->ij", b @ jnp.einsum("aij,ij->a", basis, X), basis)
+    shifted = b + eps * jnp.eye(d, dtype=A.dtype)
     tolerance = 4 * eps
 
     def error(X: jax.Array, S: jax.Array) -> jax.Array:
@@ -115,7 +116,7 @@ def solve_complementarity(A: jax.Array, B: jax.Array) -> Complementarity:
         return (at.error > tolerance) & at.better & (at.iterations < MAX_ITERATIONS)
 
     def improve(at: _Iterate) -> _Iterate:
-        X, S = _newton(at.X, at.S, a + apply(at.X) - at.S, b, basis)
+        X, S = _newton(at.X, at.S, a + apply(at.X) - at.S, shifted, basis)
         found = error(X, S)
         better = found < at.error  # false for NaN
         X, S, found = (
