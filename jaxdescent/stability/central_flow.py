@@ -101,7 +101,7 @@ class CentralFlowInfo(NamedTuple):
       complementarity_residual: `f[]`, the greatest of the unit, 0 is exact.
       eigen_residuals: `f[k]`, at the beginning: an eigenvalue is that near.
       products: `i32[]`, Hessian-vector products made.
-      finite: `bool[]`, false if the state would have become not finite; it then stays.
+      finite: `bool[]`, false if the loss is not finite, or the state would become so; it stays.
     """
 
     loss: jax.Array
@@ -153,9 +153,8 @@ def central(loss_fn: Loss, optimizer: FlowingOptimizer, *, k: int = 2, substeps:
         flat = curvature.layout(params)
         validation.integer_in("k", k, 1, flat.size)
         rule, loss, w = cast(optimizer, flat.dtype), on_flat(loss_fn, flat), flat.flat(params)
-        g = jax.grad(loss)(w, batch)
-        moments = first_moments(rule, g, h)
-        P = _preconditioner(rule, relaxed(rule, moments, g, g**2, h))
+        moments = first_moments(rule, jax.grad(loss)(w, batch), h)
+        P = _preconditioner(rule, moments)
         top = sharpness(loss, w, batch, k, preconditioner=P, num_steps=min(2 * k + 8, flat.size))
         # An image has nothing in coordinates that the loss does not depend on, where P is tiny.
         root = jnp.sqrt(P)
@@ -185,7 +184,7 @@ def central(loss_fn: Loss, optimizer: FlowingOptimizer, *, k: int = 2, substeps:
             at.moments.age,
             jax.vmap(flat.tree)(at.directions.T),
         )
-        new, finite = kept_finite(new, state)
+        new, finite = kept_finite(new, state, each.loss)
         first = jax.tree.map(lambda x: x[0], each)
         info = first._replace(
             predicted_loss=first.loss + jnp.mean(each.predicted_loss - each.loss),
@@ -287,8 +286,7 @@ def _substep(
     with jax.default_matmul_precision("highest"):
         value_and_grad = jax.value_and_grad(lambda w: loss_fn(w, batch))
         (loss, g), product = jax.linearize(value_and_grad, w)
-    calm = relaxed(rule, old, g, g**2, h)  # what comes if nothing oscillates
-    P = _preconditioner(rule, calm)
+    P = _preconditioner(rule, old)
     T, root = rule.threshold, jnp.sqrt(P)[:, None]
     top = track(
         lambda q: jax.vmap(lambda v: product(v)[1], 1, 1)(q / root) / root,
@@ -303,15 +301,17 @@ def _substep(
     G = _third_derivatives(lambda w: loss_fn(w, batch), w, U)
     F = jnp.einsum("aij,ni,nj->na", basis, U, U)
     rate, w1, w2 = h * rule.learning_rate, weight(rule.b1, h), weight(rule.b2, h)
-    slope = jax.grad(lambda nu: jnp.sum(_preconditioner(rule, calm._replace(nu=nu))))(calm.nu)
-    slope = jnp.where(calm.nu > 0, slope, 0)
+    calm = relaxed(rule, old, g, g**2, h)  # what comes if nothing oscillates
+    P_calm = _preconditioner(rule, calm)
+    # The secant's slope, nearly, of what the oscillation makes up for at a steady nu.
+    between = (old.nu + calm.nu) / 2
+    slope = jax.grad(lambda nu: jnp.sum(_preconditioner(rule, calm._replace(nu=nu))))(between)
+    slope = jnp.where(between > 0, slope, 0)
 
-    values = jnp.diag(top.values)
-    C = T * (U.T * _preconditioner(rule, old)) @ U - values
-    moved = jnp.einsum("aij,a->ij", basis, rate * G @ (calm.m / P))
-    C_next = T * jnp.eye(k, dtype=w.dtype) - values + moved
-    A = C_next - (1 - h * (1 - rule.b1)) * C
-    B = rate * w1 / 2 * (G / P) @ G.T + T**3 * w2 * (F.T * (slope * P**2)) @ F
+    C = T * jnp.eye(k, dtype=w.dtype) - jnp.diag(top.values)
+    change = rate * G @ (calm.m / P_calm) + T * (P_calm - P) @ F
+    A = h * (1 - rule.b1) * C + jnp.einsum("aij,a->ij", basis, change)
+    B = rate * w1 / 2 * (G / P_calm) @ G.T + T**3 * w2 * (F.T * (slope * P**2)) @ F
     solution = solve_complementarity(A, B)
 
     x = jnp.einsum("aij,ij->a", basis, solution.X)

@@ -53,7 +53,7 @@ class GradientFlowInfo(NamedTuple):
 
     Attributes:
       loss: `f[]`, at its beginning.
-      finite: `bool[]`, false if the state would have become not finite; it then stays.
+      finite: `bool[]`, false if the loss is not finite, or the state would become so; it stays.
     """
 
     loss: jax.Array
@@ -101,9 +101,10 @@ def relaxed(
     )
 
 
-def kept_finite(new: Any, old: Any) -> tuple[Any, jax.Array]:
-    """The new state, or the old one if the new one has a number that is not finite."""
-    finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(new)]))
+def kept_finite(new: Any, old: Any, losses: jax.Array) -> tuple[Any, jax.Array]:
+    """The new state, or the old one if a number of the new one or a loss is not finite."""
+    numbers = jax.tree.leaves((new, losses))
+    finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in numbers]))
     return jax.tree.map(lambda x, y: jnp.where(finite, x, y), new, old), finite
 
 
@@ -154,7 +155,7 @@ def gradient(loss_fn: Loss, optimizer: FlowingOptimizer, *, substeps: int = 16) 
         new = GradientFlowState(
             flat.tree(w), flat.tree(moments.m), flat.tree(moments.nu), moments.age
         )
-        new, finite = kept_finite(new, state)
+        new, finite = kept_finite(new, state, losses)
         return new, GradientFlowInfo(losses[0], finite)
 
     return Flow(init, step)

@@ -21,6 +21,7 @@ Source: J. Cohen, B. Ghorbani et al., "Adaptive Gradient Methods at the Edge of 
 
 import dataclasses
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -102,7 +103,8 @@ def sgd(learning_rate: ArrayLike, momentum: ArrayLike = 0.0) -> FlowingOptimizer
       20.000 38.000
     """
     _check(learning_rate, momentum=momentum)
-    return FlowingOptimizer(learning_rate / (1 - jnp.asarray(momentum)), momentum)
+    rate: Any = learning_rate
+    return FlowingOptimizer(rate / (1 - momentum), momentum)
 
 
 def rmsprop(
