@@ -65,7 +65,7 @@ from jaxdescent.stability.optimizers import FlowingOptimizer, weight
 from jaxdescent.stability.sharpness import sharpness
 from jaxdescent.stability.tracking import track
 
-RESIDUAL = 1e-2  # of the eigenvectors, in thresholds; an eigenvalue's error is its square over a gap
+RESIDUAL = 1e-2  # in thresholds; an eigenvalue is off by its square over a gap
 ROUNDS = 8
 
 
@@ -335,7 +335,7 @@ def _substep(
 
 
 def _third_derivatives(loss: Any, w: jax.Array, U: jax.Array) -> jax.Array:
-    """grad <E, U' H U> for every E of the symmetric basis, f[k (k + 1) / 2, n]."""
+    """The gradients of <E, U' H U> for every E of the symmetric basis, f[k (k + 1) / 2, n]."""
     rows, columns = np.triu_indices(U.shape[1])
 
     def gradient(u: jax.Array, v: jax.Array) -> jax.Array:

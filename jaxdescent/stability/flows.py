@@ -1,9 +1,12 @@
 """Flows: smooth paths that an optimizer's iterates follow, at the edge of stability too.
 
-    state, path = jd.central_flow(loss_fn, params, batch, jd.flows.adam(1e-3), steps=1000, k=3)
+Which optimizer, with optax's arguments:
 
-    sgd, rmsprop, adam     which optimizer, with optax's arguments
-    central, gradient      the flow itself, a unit of time per call, for loops of your own
+    sgd, rmsprop, adam     jd.central_flow(loss_fn, params, batch, jd.flows.adam(1e-3), steps=9)
+
+and the flow itself, a unit of time per call, for loops of your own:
+
+    central, gradient      state, info = jd.flows.central(loss_fn, optimizer).step(state, batch)
 """
 
 from jaxdescent.stability.central_flow import central as central

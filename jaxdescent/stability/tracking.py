@@ -49,7 +49,8 @@ def track(
       apply: from `f[n, k]` to M times it.
       start: `f[n, k]`, columns that are linearly independent.
       tolerance: of the residuals, in the units of M.
-      min_rounds, max_rounds: how many there are whatever the residuals, and at most.
+      min_rounds: how many there are whatever the residuals.
+      max_rounds: how many there are at most.
 
     Example:
       >>> M = jnp.diag(jnp.arange(1.0, 6.0))
