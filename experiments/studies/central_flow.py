@@ -193,8 +193,7 @@ def _chunk(
         value, grads = jax.value_and_grad(loss)(at.params, batch)
         updates, opt_state = tx.update(grads, at.opt_state, at.params)
         after = optax.apply_updates(at.params, updates)
-        mean = jax.tree.map(lambda a, b, c: (a + 2 * b + c) / 4, at.before, at.params, after)
-        swing = jax.tree.map(lambda a, b, c: (a - 2 * b + c) / 4, at.before, at.params, after)
+        mean, swing = alternation(at.before, at.params, after)
         flow, info = central.step(at.central, batch)
         calm, calm_info = stable.step(at.stable, batch)
         each = {
@@ -214,6 +213,13 @@ def _chunk(
         return Carry(at.params, after, opt_state, flow, calm), each
 
     return jax.lax.scan(step, carry, None, length=steps)
+
+
+def alternation(before: Any, now: Any, after: Any) -> tuple[Any, Any]:
+    """What drifts and what alternates at the middle one of three iterates, exact for a line."""
+    mean = jax.tree.map(lambda a, b, c: (a + 2 * b + c) / 4, before, now, after)
+    swing = jax.tree.map(lambda a, b, c: (a - 2 * b + c) / 4, before, now, after)
+    return mean, swing
 
 
 def _deviation(at: Carry) -> jax.Array:
@@ -345,8 +351,10 @@ def _results(
         "the flow reaches the edge, where it first predicts any; then ratios of predicted to "
         f"measured: since that step, the range over windows of {WINDOW} steps, and over all steps, "
         "which count the start against the prediction of 0 as well.",
-        "Squared deviation of the iterate from the flow within the flow's directions, which "
-        "includes what the paths have drifted apart: predicted variance over it is "
+        "An optimizer that starts beyond the edge has a variance predicted from its first step on.",
+        "Another measure, the squared deviation of the iterates from the flow within the flow's "
+        "directions, has all in it that the two paths have drifted apart, too; predicted variance "
+        "over it is "
         + ", ".join(f"{name} {each.deviation_ratio:.3f}" for name, each in summaries.items())
         + ".",
         "Distance: root mean square over all steps, from the iterates without what alternates.",
@@ -412,8 +420,8 @@ def _draw(cases: Sequence[Case], traces: Mapping[str, Mapping[str, np.ndarray]])
         loss_panel, spectrum_panel, variance_panel = row
 
         loss_panel.plot(steps, trace["loss"], color=MEASURED, linewidth=0.5, alpha=0.6)
-        smooth = _smooth(trace["loss"], 50)
-        loss_panel.plot(steps, smooth, color="#444444", label="optimizer, mean of 50 steps")
+        whole, smooth = _smooth(trace["loss"], 50)
+        loss_panel.plot(whole, smooth, color="#444444", label="optimizer, mean of 50 steps")
         loss_panel.plot(steps, trace["stable_loss"], color=STABLE, label="stable flow")
         loss_panel.plot(
             steps, trace["predicted_loss"], color=CENTRAL, linestyle="--", label="central flow"
@@ -438,14 +446,15 @@ def _draw(cases: Sequence[Case], traces: Mapping[str, Mapping[str, np.ndarray]])
         spectrum_panel.set_ylim(0, 1.6)
 
         since = slice(max(int(np.argmax(trace["at_edge"] > 0)), 1), None)
-        smooth = _smooth(trace["variance"], 100)
+        whole, smooth = _smooth(trace["variance"], WINDOW)
         variance_panel.plot(steps, trace["variance"], color=MEASURED, linewidth=0.4, alpha=0.5)
-        variance_panel.plot(steps, smooth, color="#444444", label="alternation, mean of 100 steps")
+        label = f"alternation, mean of {WINDOW} steps"
+        variance_panel.plot(whole, smooth, color="#444444", label=label)
         variance_panel.plot(
             steps, trace["predicted_variance"], color=CENTRAL, linestyle="--", label="central flow"
         )
         top = np.quantile(trace["variance"][since], 0.98)
-        variance_panel.set_ylim(0, 1.3 * max(top, smooth[since].max(), 1e-12))
+        variance_panel.set_ylim(0, 1.3 * max(top, 1e-12))
     for panel, title in zip(
         panels[0],
         ("loss", "top eigenvalues over the threshold", "variance of the oscillation"),
@@ -458,9 +467,9 @@ def _draw(cases: Sequence[Case], traces: Mapping[str, Mapping[str, np.ndarray]])
     return figure
 
 
-def _smooth(values: np.ndarray, window: int) -> np.ndarray:
-    """Centred means; windows are cut off at the ends."""
+def _smooth(values: np.ndarray, window: int) -> tuple[np.ndarray, np.ndarray]:
+    """The middles of all windows that are whole, and the means over them."""
+    window = min(window, len(values))
     sums = np.concatenate([[0.0], np.cumsum(values, dtype=np.float64)])
-    at = np.arange(len(values))
-    low, high = np.maximum(at - window // 2, 0), np.minimum(at + window // 2 + 1, len(values))
-    return (sums[high] - sums[low]) / (high - low)
+    means = (sums[window:] - sums[:-window]) / window
+    return np.arange(len(means)) + (window - 1) / 2, means

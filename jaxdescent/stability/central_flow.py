@@ -30,7 +30,7 @@ a B that is symmetric and positive: X solves the complementarity problem of the 
 name. It is posed for the k top modes, at the edge or not, since those with a margin left get
 X = 0 from it. The margin may be used up at the rate 1 / tau only, C + tau dC/dt >= 0, tau a step
 or the memory 1 / (1 - b1) of the first average, as force reaches speed only that late; and what
-error there is in C is mended at that rate. (In E g squared, A' has X = 0.)
+error there is in C is mended at that rate. (A' has (E g)^2 as it is for X = 0.)
 
 The time-averaged loss is L + 1/2 <Sigma, H> = L + T tr(X) / 2. With one mode at the edge, for
 gradient descent and S its eigenvalue: tr Sigma = -2 <grad L, grad S> / |grad S|^2.
@@ -213,8 +213,8 @@ def central_flow(
 
     The theory is that of a deterministic optimizer (pass all data as `batch`) which starts
     stable: from above the threshold the flow moves to it at once, while the optimizer may be
-    thrown anywhere. A step costs about `substeps` (k + 2 + k (k + 1)) gradients, and k (k + 1) / 2
-    copies of the parameters. Half precision is computed in float32.
+    thrown anywhere. A substep takes k Hessian-vector products and the gradients of k (k + 1) / 2
+    second derivatives, which are all held at a time. Half precision is computed in float32.
 
     Args:
       loss_fn: from (params, batch) to a scalar, three times differentiable.

@@ -21,13 +21,13 @@ Source: J. Cohen, B. Ghorbani et al., "Adaptive Gradient Methods at the Edge of 
 
 import dataclasses
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike
 
 from jaxdescent import validation
+
+Number = float | jax.Array
 
 
 @partial(
@@ -49,10 +49,10 @@ class FlowingOptimizer:
       debiased: whether the averages are divided by 1 - b^t.
     """
 
-    learning_rate: ArrayLike
-    b1: ArrayLike = 0.0
-    b2: ArrayLike = 0.0
-    eps: ArrayLike = 0.0
+    learning_rate: Number
+    b1: Number = 0.0
+    b2: Number = 0.0
+    eps: Number = 0.0
     adaptive: bool = False
     debiased: bool = False
 
@@ -67,7 +67,7 @@ class FlowingOptimizer:
         b1 = jnp.asarray(self.b1)
         return 2 * (1 + b1) / (self.learning_rate * (1 - b1))
 
-    def preconditioner(self, nu: jax.Array, age: ArrayLike) -> jax.Array:
+    def preconditioner(self, nu: jax.Array, age: Number) -> jax.Array:
         """P, of the shape of the second moment `nu`, after `age` > 0 steps."""
         if not self.adaptive:
             return jnp.ones_like(nu)
@@ -76,7 +76,7 @@ class FlowingOptimizer:
         return weight(self.b1, age) * (jnp.sqrt(nu / weight(self.b2, age)) + self.eps)
 
 
-def weight(b: ArrayLike, time: ArrayLike) -> jax.Array:
+def weight(b: Number, time: Number) -> jax.Array:
     """1 - b^time: what an average takes in over a time, without cancellation.
 
     Example:
@@ -88,7 +88,7 @@ def weight(b: ArrayLike, time: ArrayLike) -> jax.Array:
     return jnp.where(b > 0, forgets, jnp.asarray(time > 0, forgets.dtype))
 
 
-def sgd(learning_rate: ArrayLike, momentum: ArrayLike = 0.0) -> FlowingOptimizer:
+def sgd(learning_rate: Number, momentum: Number = 0.0) -> FlowingOptimizer:
     """Gradient descent, or Polyak's heavy ball: `optax.sgd(learning_rate, momentum)`.
 
     Args:
@@ -103,13 +103,10 @@ def sgd(learning_rate: ArrayLike, momentum: ArrayLike = 0.0) -> FlowingOptimizer
       20.000 38.000
     """
     _check(learning_rate, momentum=momentum)
-    rate: Any = learning_rate
-    return FlowingOptimizer(rate / (1 - momentum), momentum)
+    return FlowingOptimizer(learning_rate / (1 - momentum), momentum)
 
 
-def rmsprop(
-    learning_rate: ArrayLike, decay: ArrayLike = 0.9, eps: ArrayLike = 1e-8
-) -> FlowingOptimizer:
+def rmsprop(learning_rate: Number, decay: Number = 0.9, eps: Number = 1e-8) -> FlowingOptimizer:
     """RMSProp, as `optax.rmsprop(learning_rate, decay, eps)`.
 
     Args:
@@ -130,10 +127,10 @@ def rmsprop(
 
 
 def adam(
-    learning_rate: ArrayLike,
-    b1: ArrayLike = 0.9,
-    b2: ArrayLike = 0.999,
-    eps: ArrayLike = 1e-8,
+    learning_rate: Number,
+    b1: Number = 0.9,
+    b2: Number = 0.999,
+    eps: Number = 1e-8,
 ) -> FlowingOptimizer:
     """Adam, as `optax.adam(learning_rate, b1, b2, eps)`.
 
@@ -155,7 +152,7 @@ def adam(
     return FlowingOptimizer(learning_rate, b1, b2, eps, adaptive=True, debiased=True)
 
 
-def _check(learning_rate: ArrayLike, **averages: ArrayLike) -> None:
+def _check(learning_rate: Number, **averages: Number) -> None:
     if not isinstance(learning_rate, jax.core.Tracer):
         validation.open_interval("learning_rate", learning_rate, 0, float("inf"))
     for name, value in averages.items():
@@ -163,12 +160,12 @@ def _check(learning_rate: ArrayLike, **averages: ArrayLike) -> None:
             _half_open(name, value, 1.0)
 
 
-def _check_eps(eps: ArrayLike) -> None:
+def _check_eps(eps: Number) -> None:
     if not isinstance(eps, jax.core.Tracer):
         _half_open("eps", eps, float("inf"))
 
 
-def _half_open(name: str, value: ArrayLike, high: float) -> None:
+def _half_open(name: str, value: Number, high: float) -> None:
     array = validation.finite_array(name, value)
     if not ((array >= 0) & (array < high)).all():
         raise ValueError(f"{name} must be in [0, {high:g}), got {value!r}")
