@@ -32,7 +32,6 @@ from jaxdescent.stability.optimizers import FlowingOptimizer
 
 LOSS, VARIANCE = 0.05, 0.15  # how far a prediction may be off, relative to what is measured
 WINDOW = 200  # steps, of the swings that are reported
-PROBES = 60  # of the eigenvalues along the optimizer's own path
 SUBSTEPS = 4
 
 
@@ -56,7 +55,7 @@ class Case(NamedTuple):
 Name = Literal["gd", "polyak", "rmsprop", "adam"]
 
 CASES: dict[Name, Case] = {
-    "gd": Case("GD, rate .15", jd.flows.sgd(0.15), optax.sgd(0.15), 1500, 5),
+    "gd": Case("GD, rate .15", jd.flows.sgd(0.15), optax.sgd(0.15), 1500, 6),
     "polyak": Case("Polyak .5, rate .15", jd.flows.sgd(0.15, 0.5), optax.sgd(0.15, 0.5), 1500, 4),
     "rmsprop": Case(
         "RMSProp .99, rate 3e-4", jd.flows.rmsprop(3e-4, 0.99), optax.rmsprop(3e-4, 0.99), 1200, 5
@@ -66,17 +65,18 @@ CASES: dict[Name, Case] = {
 
 
 class Scale(NamedTuple):
-    """Images, hidden width, and steps relative to those of scale small."""
+    """Images, hidden width, steps relative to those of scale small, and probes of eigenvalues."""
 
     images: int
     width: int
     steps: float
+    probes: int
 
 
 SCALES = {
-    "smoke": Scale(40, 6, 0.05),
-    "small": Scale(300, 32, 1.0),
-    "full": Scale(1078, 200, 2.0),
+    "smoke": Scale(40, 6, 0.02, 6),
+    "small": Scale(300, 32, 1.0, 60),
+    "full": Scale(1078, 200, 2.0, 60),
 }
 
 
@@ -107,7 +107,7 @@ def run(settings: Settings, run: runner.Run) -> runner.Results:
 
 
 def _steps(case: Case, scale: Scale) -> int:
-    return round(case.steps * scale.steps / PROBES) * PROBES
+    return round(case.steps * scale.steps / scale.probes) * scale.probes
 
 
 def network(sizes: Sequence[int], seed: int) -> list[dict[str, jax.Array]]:
@@ -143,8 +143,8 @@ class Carry(NamedTuple):
 def _trace(
     case: Case, scale: Scale, seed: int, run: runner.Run, progress: runner.Progress
 ) -> dict[str, np.ndarray]:
-    """What happened along the paths, one row a step; `probe` one in every `PROBES`-th part."""
-    steps = _steps(case, scale)
+    """What happened along the paths, one row a step; `probe` has one now and then."""
+    steps = _steps(case, scale) // scale.probes
 
     def compute() -> Mapping[str, Any]:
         part = digits.load().train
@@ -163,17 +163,17 @@ def _trace(
             stable.init(params, batch),
         )
         rows = []
-        for _ in range(PROBES):
+        for _ in range(scale.probes):
             run.interruption.check()
             began = time.perf_counter()
-            carry, each = _chunk(carry, batch, case.tx, central, stable, steps // PROBES)
+            carry, each = _chunk(carry, batch, case.tx, central, stable, steps)
             each["probe"] = _eigenvalues(case, carry, batch)[None]
             rows.append(jax.device_get(each))
             progress.advance(
                 case.title,
-                steps=steps // PROBES,
+                steps=steps,
                 loss=float(each["loss"][-1]),
-                steps_per_second=steps // PROBES / (time.perf_counter() - began),
+                steps_per_second=steps / (time.perf_counter() - began),
             )
         return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
 
@@ -430,8 +430,8 @@ def _draw(cases: Sequence[Case], traces: Mapping[str, Mapping[str, np.ndarray]])
         loss_panel.yaxis.set_minor_formatter(NullFormatter())
         loss_panel.set_ylabel(case.title)
 
-        every = len(steps) // PROBES
-        probed = np.arange(1, PROBES + 1) * every - 0.5
+        count = len(trace["probe"])
+        probed = np.arange(1, count + 1) * (len(steps) // count) - 0.5
         probes, values = trace["probe"] / threshold, trace["eigenvalues"] / threshold
         for i in range(case.k):
             labels = (
@@ -445,7 +445,6 @@ def _draw(cases: Sequence[Case], traces: Mapping[str, Mapping[str, np.ndarray]])
         spectrum_panel.axhline(1, color="black", linewidth=0.8, linestyle=":")
         spectrum_panel.set_ylim(0, 1.6)
 
-        since = slice(max(int(np.argmax(trace["at_edge"] > 0)), 1), None)
         whole, smooth = _smooth(trace["variance"], WINDOW)
         variance_panel.plot(steps, trace["variance"], color=MEASURED, linewidth=0.4, alpha=0.5)
         label = f"alternation, mean of {WINDOW} steps"
@@ -453,8 +452,8 @@ def _draw(cases: Sequence[Case], traces: Mapping[str, Mapping[str, np.ndarray]])
         variance_panel.plot(
             steps, trace["predicted_variance"], color=CENTRAL, linestyle="--", label="central flow"
         )
-        top = np.quantile(trace["variance"][since], 0.98)
-        variance_panel.set_ylim(0, 1.3 * max(top, 1e-12))
+        top = max(smooth.max(), trace["predicted_variance"].max(), 1e-12)
+        variance_panel.set_ylim(0, 2.5 * top)  # bursts of a few steps leave the panel
     for panel, title in zip(
         panels[0],
         ("loss", "top eigenvalues over the threshold", "variance of the oscillation"),

@@ -24,7 +24,7 @@ def folder(tmp_path_factory):
 def test_a_run_has_its_numbers_and_its_picture(folder):
     description = json.loads((folder / "run.json").read_text())
     found = description["results"]["GD, rate .15"]
-    assert found["steps"] == 60
+    assert found["steps"] == 30
     assert found["loss_ratio"] == pytest.approx(1, abs=0.05)
     assert found["residual"] < 1e-5
     (row,) = description["table"]["rows"]
