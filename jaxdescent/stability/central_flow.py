@@ -62,11 +62,10 @@ from jaxdescent.stability.gradient_flow import (
     relaxed,
 )
 from jaxdescent.stability.optimizers import FlowingOptimizer, weight
-from jaxdescent.stability.sharpness import sharpness
 from jaxdescent.stability.tracking import track
 
 RESIDUAL = 1e-2  # in thresholds; an eigenvalue is off by its square over a gap
-ROUNDS = 8
+ROUNDS, FIRST_ROUNDS = 8, 200
 
 
 class CentralFlowState(NamedTuple):
@@ -142,7 +141,6 @@ def central(loss_fn: Loss, optimizer: FlowingOptimizer, *, k: int = 2, substeps:
       TypeError: the optimizer is not one of `jd.flows`.
       ValueError: a number is out of its range; at `init`, k is greater than the number of
         parameters, a leaf is not of floating point, or the loss is no scalar.
-      ImportError: at `init`, matfree is not installed.
     """
     check_optimizer(optimizer)
     validation.integer_in("k", k, 1)
@@ -153,18 +151,18 @@ def central(loss_fn: Loss, optimizer: FlowingOptimizer, *, k: int = 2, substeps:
         flat = curvature.layout(params)
         validation.integer_in("k", k, 1, flat.size)
         rule, loss, w = cast(optimizer, flat.dtype), on_flat(loss_fn, flat), flat.flat(params)
-        moments = first_moments(rule, jax.grad(loss)(w, batch), h)
-        P = _preconditioner(rule, moments)
-        top = sharpness(loss, w, batch, k, preconditioner=P, num_steps=min(2 * k + 8, flat.size))
+        with jax.default_matmul_precision("highest"):
+            g, product = jax.linearize(lambda w: jax.grad(loss)(w, batch), w)
+        moments = first_moments(rule, g, h)
+        root = jnp.sqrt(_preconditioner(rule, moments))[:, None]
+        apply = _preconditioned(product, root)
         # An image has nothing in coordinates that the loss does not depend on, where P is tiny.
-        root = jnp.sqrt(P)
-        product = curvature.product(loss, None, w, batch, curvature.layout(w))
-        image = jax.vmap(lambda q: product(q / root) / P)(top.vectors)
-        image = image / jnp.linalg.norm(image * root, axis=1, keepdims=True)
+        start = apply(jax.random.normal(jax.random.key(0), (flat.size, k), flat.dtype))
+        limit = RESIDUAL * rule.threshold
+        top = track(apply, start, tolerance=limit, min_rounds=10, max_rounds=FIRST_ROUNDS)
         wide = functools.partial(flat.tree, dtype=flat.dtype)
-        return CentralFlowState(
-            wide(w), wide(moments.m), wide(moments.nu), moments.age, jax.vmap(wide)(image)
-        )
+        directions = jax.vmap(wide)((top.vectors / root).T)
+        return CentralFlowState(wide(w), wide(moments.m), wide(moments.nu), moments.age, directions)
 
     def step(state: CentralFlowState, batch: Any) -> tuple[CentralFlowState, CentralFlowInfo]:
         flat = curvature.layout(state.params)
@@ -232,7 +230,6 @@ def central_flow(
       TypeError: the optimizer is not one of `jd.flows`.
       ValueError: a number is out of its range, a leaf is not of floating point, or the loss is
         no scalar.
-      ImportError: matfree is not installed.
 
     Example:
       A valley along y that gets steeper at the speed c where nothing oscillates across it. At
@@ -278,6 +275,11 @@ def _preconditioner(rule: FlowingOptimizer, moments: Moments) -> jax.Array:
     return rule.preconditioner(moments.nu, moments.age)
 
 
+def _preconditioned(product: curvature.Product, root: jax.Array) -> curvature.Product:
+    """The columns of P^-1/2 H P^-1/2 q, with sqrt(P) as f[n, 1]."""
+    return lambda q: jax.vmap(product, 1, 1)(q / root) / root
+
+
 def _substep(
     loss_fn: Any, rule: FlowingOptimizer, h: float, batch: Any, at: _Point, min_rounds: jax.Array
 ) -> tuple[_Point, CentralFlowInfo]:
@@ -289,7 +291,7 @@ def _substep(
     P = _preconditioner(rule, old)
     T, root = rule.threshold, jnp.sqrt(P)[:, None]
     top = track(
-        lambda q: jax.vmap(lambda v: product(v)[1], 1, 1)(q / root) / root,
+        _preconditioned(lambda v: product(v)[1], root),
         directions * root,
         tolerance=RESIDUAL * T,
         min_rounds=min_rounds,
