@@ -36,9 +36,10 @@ format: $(INSTALLED)  ## mend style
 types: $(INSTALLED)  ## check types
 	$(BIN)/pyrefly check
 
-bench: $(INSTALLED)  ## measure what towers, the runner and a large vocabulary cost
+bench: $(INSTALLED)  ## measure what towers, the runner, a large vocabulary and sharpness cost
 	$(BIN)/python -m experiments.benchmarks.towers
 	$(BIN)/python -m experiments.benchmarks.head
+	$(BIN)/python -m experiments.benchmarks.sharpness
 	$(BIN)/python -m experiments.benchmarks.runner
 
 picture: $(INSTALLED)  ## make the README's picture anew

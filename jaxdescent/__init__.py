@@ -29,6 +29,10 @@ with how it came about:
 
     sharpness              top eigenvalues of a loss's Hessian, certified by residuals
     block_sharpness        a layer's, with the others held
+    step_sizes             schedules that are faster by long steps: silver and its kin
+    spectral_density       all eigenvalues at once, as a density
+    step_sizes             schedules and transformations that step further than classical
+                           theory allows: help(jd.step_sizes) lists them
     central_flow           the average path of an optimizer at the edge of stability
     gradient_flow          the path of one that does not oscillate
     flows                  the optimizers whose flows are known
@@ -40,11 +44,14 @@ A *loss* of `losses` is one that PyTorch or Keras has and `optax.losses` has not
 from jaxdescent import footprint as footprint
 from jaxdescent import losses as losses
 from jaxdescent.stability import Sharpness as Sharpness
+from jaxdescent.stability import SpectralDensity as SpectralDensity
 from jaxdescent.stability import block_sharpness as block_sharpness
 from jaxdescent.stability import central_flow as central_flow
 from jaxdescent.stability import flows as flows
 from jaxdescent.stability import gradient_flow as gradient_flow
 from jaxdescent.stability import sharpness as sharpness
+from jaxdescent.stability import spectral_density as spectral_density
+from jaxdescent.stability import step_sizes as step_sizes
 from jaxdescent.towers import HypergradientState as HypergradientState
 from jaxdescent.towers import SelfTuningState as SelfTuningState
 from jaxdescent.towers import averaged_params as averaged_params

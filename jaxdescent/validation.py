@@ -130,3 +130,13 @@ def factory(name: str, value: Any) -> Callable[..., optax.GradientTransformation
     if not callable(value):
         raise TypeError(f"{name} must be a callable that returns a transformation, got {value!r}")
     return value
+
+
+def positive(name: str, value: Any, hint: str = "") -> Any:
+    """Returns `value` if every number in it lies in `(0, inf)`, or raises.
+
+    What is traced has no value yet and comes back unchecked.
+    """
+    if isinstance(value, jax.core.Tracer):
+        return value
+    return open_interval(name, value, 0.0, np.inf, hint)

@@ -3,6 +3,7 @@
 import re
 from functools import partial
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -133,3 +134,18 @@ def test_a_transformation_in_place_of_a_factory_is_told_not_to_be_called(value):
 def test_what_cannot_be_called_is_no_factory(value):
     with pytest.raises(TypeError, match=saying("factory", "callable", f"got {value!r}")):
         validation.factory("factory", value)
+
+
+@pytest.mark.parametrize("value", [1e-300, 2, [0.1, 5.0], jnp.float32(3)])
+def test_positive_numbers_come_back(value):
+    np.testing.assert_array_equal(validation.positive("rate", value), np.asarray(value))
+
+
+@pytest.mark.parametrize("value", [0, -1.0, [1.0, 0.0]])
+def test_what_is_not_positive_is_a_value_error_with_its_hint(value):
+    with pytest.raises(ValueError, match=saying("rate", "(0, inf)", f"got {value!r}", "be bold")):
+        validation.positive("rate", value, "be bold")
+
+
+def test_a_traced_number_is_not_looked_at():
+    assert float(jax.jit(lambda x: validation.positive("rate", x))(-1.0)) == -1.0

@@ -39,6 +39,22 @@ def self_tuning_adam(learning_rate):
     return jd.self_tuning(optax.adam, learning_rate=learning_rate)
 
 
+def step_over_loss(learning_rate, max_learning_rate):
+    return jd.step_sizes.step_over_loss(
+        learning_rate, loss="exponential", max_learning_rate=max_learning_rate
+    )
+
+
+def catapult_warmup_of_momentum(learning_rate, start):
+    momentum = optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(1.0, momentum=0.9))
+    return jd.step_sizes.catapult_warmup(momentum, learning_rate, steps=20, start=start)
+
+
+def guarded_silver(smoothness):
+    """With more smoothness than batches show: what they refute, half precision would not."""
+    return jd.step_sizes.guarded(jd.step_sizes.silver(1.0), smoothness)
+
+
 TRANSFORMATIONS = {
     "tower of adam": (tower_of_adam, {"learning_rate": 1e-2, "hyper_rate": 1e-4}),
     "tower of momentum": (tower_of_momentum, {"learning_rate": 1e-4, "hyper_rate": 1e-3}),
@@ -47,6 +63,12 @@ TRANSFORMATIONS = {
         {"learning_rate": 1e-2, "hyper_rate": 1e-4},
     ),
     "self-tuning adam": (self_tuning_adam, {"learning_rate": 1e-3}),
+    "step over loss": (step_over_loss, {"learning_rate": 1e-2, "max_learning_rate": 1e-3}),
+    "catapult warm-up of momentum": (
+        catapult_warmup_of_momentum,
+        {"learning_rate": 1e-3, "start": 2e-4},
+    ),
+    "guarded silver": (guarded_silver, {"smoothness": 1e3}),
     "tower of height 3": (tower_of_height_3, {"learning_rate": 1e-2, "hyper_rate": 1e-3}),
 }
 

@@ -5,15 +5,15 @@ order in d the mean gradient and the variance of the gradient are
 
     E g = grad L + 1/2 grad <Sigma, H>        Var g = diag(H Sigma H),    H = hess L(w),
 
-so that the mean path of an optimizer in the form of `optimizers` has, with g = E g,
+so that the mean path of an optimizer in the form of `optimizers` has, with E g for g,
 
     dm/dt = log(1 / b1) (g - m),    dnu/dt = log(1 / b2) (g^2 + Var g - nu)
     dw/dt = -learning_rate m / P(nu, age).
 
-The averages are linear in the gradient and in its square, which is why momentum passes a mean
-force on as it is, late: nothing else of the oscillation enters. What remains is Sigma. A mode
-that grows or decays is not there for long. One that stays has the multiplier -1, H u = T P u
-with T the stability threshold, and the whole margin T P - H must not get negative:
+The averages are linear in the gradient and in its square, so that momentum passes a mean force
+on as it is, only later, and nothing else of the oscillation enters. What remains is Sigma. A
+mode that grows or decays is not there for long. One that stays alternates, with H u = T P u and
+T the stability threshold, and the whole margin T P - H must not get negative:
 
     Sigma = U X U',  U' P U = 1:   X >= 0,    C = U' (T P - H) U >= 0,    <X, C> = 0.
 
@@ -31,6 +31,10 @@ name. It is posed for the k top modes, at the edge or not, since those with a ma
 X = 0 from it. The margin may be used up at the rate 1 / tau only, C + tau dC/dt >= 0, tau a step
 or the memory 1 / (1 - b1) of the first average, as force reaches speed only that late; and what
 error there is in C is mended at that rate. (A' has (E g)^2 as it is for X = 0.)
+
+What is left out: terms of higher order in d; that nu swings with the oscillation, an error of
+relative size 1 - b2; and that Sigma takes its time to grow or to fall, in which the optimizer
+overshoots the edge, and falls behind it, by turns.
 
 The time-averaged loss is L + 1/2 <Sigma, H> = L + T tr(X) / 2. With one mode at the edge, for
 gradient descent and S its eigenvalue: tr Sigma = -2 <grad L, grad S> / |grad S|^2.

@@ -15,8 +15,8 @@ What is returned is evaluated: Ritz values and residuals of k products that are 
 for this purpose. If they are not as small as the recurrence claimed, the cycles go on.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
+import dataclasses
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +25,7 @@ from jaxdescent.extras import require
 from jaxdescent.stability.curvature import Product
 
 NOISE = 0.1  # of a warm start's first cycle, relative to its residual
+LEAK = 1e-3  # of a Lanczos vector into Y, from which on it is not used
 
 
 class Pairs(NamedTuple):
@@ -34,30 +35,52 @@ class Pairs(NamedTuple):
       values: f[k], the greatest first.
       vectors: f[k, n], orthonormal rows.
       residuals: f[k], ||A y - theta y||.
+      converged: bool[k], whether they are within the tolerance.
       products: i32[], how many were made.
     """
 
     values: jax.Array
     vectors: jax.Array
     residuals: jax.Array
+    converged: jax.Array
     products: jax.Array
 
 
-class _Basis(NamedTuple):
-    """Y, Y A, theta, and which rows there are yet."""
+class Krylov(NamedTuple):
+    """What m Lanczos steps found.
+
+    Attributes:
+      vectors: f[m, n], orthonormal rows.
+      matrix: f[m, m] T, in exact arithmetic tridiagonal: V A = T V + (the residual, last).
+      residual: f[n], what the last step left.
+      usable: bool[m], the rows before one that is little more than rounding.
+    """
 
     vectors: jax.Array
-    image: jax.Array
-    values: jax.Array
-    filled: jax.Array
+    matrix: jax.Array
+    residual: jax.Array
+    usable: jax.Array
 
 
-class _Carry(NamedTuple):
-    basis: _Basis
-    exact: jax.Array  # whether the images of the first k rows are products, not recurrences
-    seen: jax.Array  # the k values when they were last as exact as is wanted
-    cycles: jax.Array
-    products: jax.Array
+def lanczos(
+    matvec: Product, start: jax.Array, num_steps: int, size: jax.Array | float = 0.0
+) -> Krylov:
+    """Lanczos with full reorthogonalisation, as Arnoldi's method: what is projected is kept.
+
+    Args:
+      matvec: v -> A v over f[n].
+      start: f[n].
+      num_steps: m, in [1, n].
+      size: a lower bound of the norm of A, by which rounding is judged.
+    """
+    decompose = require("matfree.decomp", "stability").hessenberg
+    found = decompose(num_steps, reortho="full", custom_vjp=False)(matvec, start)
+    vectors, matrix = found.Q_tall, found.J_small.T
+    size = jnp.maximum(size, jnp.max(jnp.abs(jnp.nan_to_num(matrix))))
+    coupled = jnp.diagonal(matrix, 1) > jnp.sqrt(jnp.finfo(vectors.dtype).eps) * size
+    finite = jnp.isfinite(jnp.sum(vectors, axis=1))
+    usable = jnp.cumprod(finite & jnp.append(True, coupled)).astype(bool)
+    return Krylov(vectors, matrix, found.residual, usable)
 
 
 def top_eigenpairs(
@@ -86,144 +109,218 @@ def top_eigenpairs(
       mask: bool[n]; A is taken as a matrix over these coordinates. At least k are true.
     """
     k, n = like.shape
-    restrict = lambda x: x if mask is None else jnp.where(mask, x, 0)
-    count = n if mask is None else jnp.sum(mask)
-    within = lambda v: restrict(matvec(restrict(v)))
-    score = lambda x: jnp.abs(x) if by_magnitude else x
+    if mask is None:
+        within, count = matvec, jnp.asarray(n)
+    else:
+        within = lambda v: jnp.where(mask, matvec(jnp.where(mask, v, 0)), 0)
+        count = jnp.sum(mask)
+    solver = _Solver(
+        within, mask, count, key, k, tolerance, num_steps, max_cycles, by_magnitude, start is None
+    )
+    carry = jax.lax.while_loop(
+        lambda carry: ~(carry.exact & solver.is_done(carry)),
+        solver.cycle,
+        solver.begin(start, n, like.dtype),
+    )
+    basis, residuals = carry.basis, solver.residuals(carry.basis)
+    converged = residuals <= solver.limit(basis)
+    return Pairs(basis.values[:k], basis.vectors[:k], residuals, converged, carry.products)
 
-    def residuals(basis: _Basis) -> jax.Array:
-        left = basis.image[:k] - basis.values[:k, None] * basis.vectors[:k]
-        return jnp.where(basis.filled[:k], _norms(left), jnp.inf)
 
-    def limit(basis: _Basis) -> jax.Array:
-        return tolerance * jnp.max(jnp.abs(basis.values[:k]))
+class _Basis(NamedTuple):
+    """Rows, best first; those that there are not yet are zero.
 
-    def is_hopeless(basis: _Basis) -> jax.Array:
-        return jnp.any(jnp.isnan(basis.values[:k]))
+    Attributes:
+      vectors, image, values: Y, Y A and theta.
+      filled: which rows there are.
+      norm: the greatest |theta| that was ever seen, a lower bound of the norm of A.
+    """
 
-    def evaluated(carry: _Carry) -> _Carry:
+    vectors: jax.Array
+    image: jax.Array
+    values: jax.Array
+    filled: jax.Array
+    norm: jax.Array
+
+
+class _Carry(NamedTuple):
+    """The basis and how far it is.
+
+    Attributes:
+      basis: the k rows that are wanted and some more.
+      exact: whether the images of the k are products, not recurrences.
+      seen: the k values when they were last as exact as is wanted.
+      cycles, products: how many.
+    """
+
+    basis: _Basis
+    exact: jax.Array
+    seen: jax.Array
+    cycles: jax.Array
+    products: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class _Solver:
+    """The cycles, for one matrix; arguments as of `top_eigenpairs`."""
+
+    matvec: Product
+    mask: jax.Array | None
+    count: jax.Array
+    key: jax.Array
+    k: int
+    tolerance: jax.Array
+    num_steps: int
+    max_cycles: int
+    by_magnitude: bool
+    cold: bool
+
+    def begin(self, start: jax.Array | None, n: int, dtype: Any) -> _Carry:
+        """No rows, or those of a warm start, whose images are not known yet."""
+        kept = min(2 * self.k + 2, n)  # a few more than are wanted are worth their memory
+        rows, filled = jnp.zeros((kept, n), dtype), jnp.zeros(kept, bool)
+        if start is not None:
+            size = jnp.sum(jnp.square(start), axis=1, keepdims=True)
+            noise = jax.random.normal(self.key, start.shape, dtype)
+            start = jnp.where(jnp.isfinite(size) & (size > 0), start, noise)
+            rows = rows.at[: self.k].set(_orthonormal(self.restrict(start)))
+            filled = filled.at[: self.k].set(True)
+        zero = jnp.zeros((), jnp.int32)
+        nothing = jnp.zeros_like(rows), jnp.zeros(kept, dtype)
+        basis = _Basis(rows, *nothing, filled, jnp.zeros((), dtype))
+        return _Carry(basis, jnp.zeros((), bool), jnp.full(self.k, jnp.inf, dtype), zero, zero)
+
+    def cycle(self, carry: _Carry) -> _Carry:
+        """Makes the k images anew if that may be the end, else adds vectors."""
+        unknown = (carry.products == 0) & jnp.any(carry.basis.filled)
+        evaluate = ~carry.exact & (self.is_done(carry) | unknown)
+        return jax.lax.cond(evaluate, self.evaluated, self.expanded, carry)
+
+    def is_done(self, carry: _Carry) -> jax.Array:
+        """Whether there is no more to do, if the residuals are what they seem."""
         basis = carry.basis
+        enough = self.is_small(basis) & (carry.cycles > 0)
+        if self.k > 1 and self.cold:
+            # A Krylov space has one vector of an eigenspace: noise must find no other.
+            change = jnp.abs(basis.values[: self.k] - carry.seen)
+            enough &= ~carry.exact | jnp.all(change <= self.limit(basis))
+        hopeless = jnp.any(jnp.isnan(basis.values))
+        return enough | hopeless | (carry.cycles >= self.max_cycles)
+
+    def evaluated(self, carry: _Carry) -> _Carry:
+        """With the products, Ritz values and residuals of the k rows."""
+        k, basis = self.k, carry.basis
         filled = basis.filled[:k]
-        vectors = jnp.where(filled[:, None], _orthonormal(basis.vectors[:k]), 0)
-        image = jax.lax.map(within, vectors)
-        values, turn, filled = _best(vectors @ image.T, filled, score)
+        vectors = self.restrict(_orthonormal(basis.vectors[:k]))
+        vectors = jnp.where(filled[:, None], vectors, 0)
+        image = jax.lax.map(self.matvec, vectors)
+        values, turn, filled = self.best(vectors @ image.T, filled)
         basis = _Basis(
             basis.vectors.at[:k].set(turn @ vectors),
             basis.image.at[:k].set(turn @ image),
             basis.values.at[:k].set(values),
             basis.filled.at[:k].set(filled),
+            jnp.maximum(basis.norm, jnp.max(jnp.abs(values))),
         )
-        products = carry.products + k
-        return carry._replace(basis=basis, exact=jnp.ones((), bool), products=products)
-
-    def expanded(carry: _Carry) -> _Carry:
-        basis, cycles = carry.basis, carry.cycles
-        deflate = lambda v: v - (basis.vectors @ v) @ basis.vectors
-        noise = restrict(jax.random.normal(jax.random.fold_in(key, cycles), (n,), like.dtype))
-        noise = deflate(deflate(noise))
-        noise = noise / jnp.linalg.norm(noise)
-        norms = residuals(basis)
-        wanted = jnp.where(
-            (norms > limit(basis)) & jnp.isfinite(norms), norms, jnp.zeros_like(norms)
+        return carry._replace(
+            basis=basis, exact=jnp.ones((), bool), products=carry.products + self.k
         )
-        place = jnp.argmax(wanted)
-        left = basis.image[place] - basis.values[place] * basis.vectors[place]
-        amount = jnp.where(cycles == 0, NOISE * wanted[place], jnp.zeros_like(wanted[place]))
-        amount = jnp.where(wanted[place] > 0, amount, jnp.ones_like(amount))
-        first = jnp.where(wanted[place] > 0, deflate(left), jnp.zeros_like(left)) + amount * noise
-        added, small, last = _lanczos(lambda v: deflate(within(v)), first, num_steps)
-        # What comes after the space is exhausted is rounding, or not a number.
-        usable = jnp.arange(num_steps) < count - jnp.sum(basis.filled)
-        usable &= _before_breakdown(added, small)
-        image = jnp.where(usable[:, None], jnp.nan_to_num(small), 0) @ jnp.nan_to_num(added)
-        image = image.at[-1].add(jnp.where(usable[-1], last, 0))
-        added = jnp.where(usable[:, None], added, 0)
-        small = jnp.where(usable & usable[:, None], small, 0)
-        cross = basis.image @ added.T
-        image += cross.T @ basis.vectors
-        whole = jnp.block([[jnp.diag(basis.values), cross], [cross.T, small]])
-        values, turn, filled = _best(whole, jnp.append(basis.filled, usable), score)
-        kept = len(basis.values)
-        basis = _Basis(
-            turn[:kept, :kept] @ basis.vectors + turn[:kept, kept:] @ added,
-            turn[:kept, :kept] @ basis.image + turn[:kept, kept:] @ image,
-            values[:kept],
-            filled[:kept],
-        )
-        seen = jnp.where(carry.exact & is_small(carry.basis), carry.basis.values[:k], carry.seen)
-        products = carry.products + num_steps
-        return _Carry(basis, jnp.zeros((), bool), seen, cycles + 1, products)
 
-    def is_small(basis: _Basis) -> jax.Array:
-        return jnp.all(residuals(basis) <= limit(basis))
-
-    def is_done(carry: _Carry) -> jax.Array:
+    def expanded(self, carry: _Carry) -> _Carry:
+        """With the best rows of the span of Y and m Lanczos vectors."""
         basis = carry.basis
-        enough = is_small(basis) & (carry.cycles > 0)
-        if k > 1 and start is None:
-            # A Krylov space has one vector of an eigenspace: noise must find no other.
-            known = jnp.all(jnp.abs(basis.values[:k] - carry.seen) <= limit(basis))
-            enough &= known | ~carry.exact
-        return enough | (carry.cycles >= max_cycles) | is_hopeless(basis)
+        rows, shift = basis.vectors, basis.values[-1]
+        first = self.start_of_cycle(basis, carry.cycles)
 
-    def cycle(carry: _Carry) -> _Carry:
-        unknown = (carry.cycles == 0) & (carry.products == 0) & jnp.any(carry.basis.filled)
-        evaluate = ~carry.exact & (is_done(carry) | unknown)
-        return jax.lax.cond(evaluate, evaluated, expanded, carry)
+        def deflated(v: jax.Array) -> jax.Array:
+            image = self.matvec(v)
+            return image + (shift * (rows @ v) - rows @ image) @ rows
 
-    kept = min(2 * k + 2, n)  # a few more than are wanted are worth their memory
-    rows, filled = jnp.zeros((kept, n), like.dtype), jnp.arange(kept) < (0 if start is None else k)
-    if start is not None:
-        noise = jax.random.normal(key, start.shape, like.dtype)
-        size = jnp.sum(jnp.square(start), axis=1, keepdims=True)
-        start = jnp.where(jnp.isfinite(size) & (size > 0), start, noise)
-        rows = rows.at[:k].set(_orthonormal(jax.vmap(restrict)(start)))
-    nothing = jnp.zeros((), jnp.int32)
-    basis = _Basis(rows, jnp.zeros_like(rows), jnp.zeros(kept, like.dtype), filled)
-    unseen = jnp.full(k, jnp.inf, like.dtype)
-    carry = _Carry(basis, jnp.zeros((), bool), unseen, nothing, nothing)
-    carry = jax.lax.while_loop(lambda carry: ~(carry.exact & is_done(carry)), cycle, carry)
-    basis = carry.basis
-    return Pairs(basis.values[:k], basis.vectors[:k], residuals(basis), carry.products)
+        found = lanczos(deflated, first, self.num_steps, basis.norm)
+        overlap = found.vectors @ rows.T
+        # What comes after the space is exhausted is rounding.
+        usable = found.usable & (jnp.arange(self.num_steps) < self.count - jnp.sum(basis.filled))
+        usable &= jnp.cumprod(jnp.linalg.norm(overlap, axis=1) < LEAK).astype(bool)
+        onward = jnp.where(usable[:, None], jnp.nan_to_num(found.matrix), 0)
+        image = onward @ jnp.nan_to_num(found.vectors)
+        image = image.at[-1].add(jnp.where(usable[-1], found.residual, 0))
+        added = jnp.where(usable[:, None], found.vectors, 0)
+        across = added @ basis.image.T - shift * (added @ rows.T)
+        image += across @ rows
+        inner = lambda a, b, c, d: jnp.block([[a @ c.T, a @ d.T], [b @ c.T, b @ d.T]])
+        matrix = inner(basis.image, image, rows, added)
+        gram = inner(rows, added, rows, added)
+        # To first order gram^-1/2: where a residual was small the rows are not orthogonal.
+        straight = 1.5 * jnp.eye(len(gram), dtype=gram.dtype) - 0.5 * gram
+        used = jnp.append(basis.filled, usable)
+        values, turn, filled = self.best(straight @ matrix @ straight, used)
+        turn, kept = turn @ straight, len(basis.values)
+        old, new = turn[:kept, :kept], turn[:kept, kept:]
+        reached = carry.exact & self.is_small(basis)
+        return _Carry(
+            _Basis(
+                old @ rows + new @ added,
+                old @ basis.image + new @ image,
+                values[:kept],
+                filled[:kept],
+                jnp.maximum(basis.norm, jnp.max(jnp.abs(values))),
+            ),
+            exact=jnp.zeros((), bool),
+            seen=jnp.where(reached, basis.values[: self.k], carry.seen),
+            cycles=carry.cycles + 1,
+            products=carry.products + self.num_steps,
+        )
 
+    def start_of_cycle(self, basis: _Basis, cycle: jax.Array) -> jax.Array:
+        """The largest residual that is wanted; noise where there is none, and at a warm start."""
+        deflate = lambda v: v - (basis.vectors @ v) @ basis.vectors
+        norms = self.residuals(basis)
+        wanted = jnp.where((norms > self.limit(basis)) & jnp.isfinite(norms), norms, 0)
+        place = jnp.argmax(wanted)
+        noise = jax.random.normal(jax.random.fold_in(self.key, cycle), basis.image.shape[1:])
+        noise = deflate(deflate(self.restrict(noise.astype(basis.image.dtype))))
+        noise /= jnp.linalg.norm(noise)
+        left = deflate(basis.image[place] - basis.values[place] * basis.vectors[place])
+        share = jnp.where(cycle == 0, NOISE * wanted[place], 0)
+        return jnp.where(wanted[place] > 0, left + share * noise, noise)
 
-def _lanczos(
-    matvec: Product, start: jax.Array, num_steps: int
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Lanczos vectors f[m, n], the tridiagonal f[m, m], and what the last step left f[n]."""
-    decompose = require("matfree.decomp", "stability").tridiag_sym(num_steps, custom_vjp=False)
-    found = decompose(matvec, start)
-    return found.Q_tall, found.J_small, found.residual
+    def residuals(self, basis: _Basis) -> jax.Array:
+        """The k residual norms; infinite where there is no row yet."""
+        values, vectors = basis.values[: self.k], basis.vectors[: self.k]
+        left = basis.image[: self.k] - values[:, None] * vectors
+        return jnp.where(basis.filled[: self.k], jnp.linalg.norm(left, axis=1), jnp.inf)
 
+    def limit(self, basis: _Basis) -> jax.Array:
+        """What a residual may be: what is asked for, or what rounding leaves."""
+        rounding = 8 * jnp.finfo(basis.norm.dtype).eps * basis.norm
+        wanted = self.tolerance * jnp.max(jnp.abs(basis.values[: self.k]))
+        return jnp.maximum(wanted, rounding)
 
-def _best(
-    matrix: jax.Array, used: jax.Array, score: Callable[[jax.Array], jax.Array]
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Eigenvalues of the symmetric part, vectors in rows, those of the highest score first.
+    def is_small(self, basis: _Basis) -> jax.Array:
+        """Whether all k are."""
+        return jnp.all(self.residuals(basis) <= self.limit(basis))
 
-    Rows and columns that are not used must be zero. They come last, and are not filled.
-    """
-    matrix = (matrix + matrix.T) / 2
-    size = jnp.linalg.norm(matrix) + 1
-    beyond = jnp.where(used, jnp.zeros_like(size), 2 * size)
-    values, vectors = jnp.linalg.eigh(matrix + jnp.diag(beyond))
-    real = ~(values > 1.5 * size)
-    order = jnp.argsort(jnp.where(real, -score(values), jnp.inf))
-    real = real[order]
-    return jnp.where(real, values[order], 0), jnp.where(real[:, None], vectors.T[order], 0), real
+    def restrict(self, rows: jax.Array) -> jax.Array:
+        """Zero outside the mask."""
+        return rows if self.mask is None else jnp.where(self.mask, rows, 0)
 
+    def best(self, matrix: jax.Array, used: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Eigenvalues of the symmetric part, vectors in rows, and which of these there are.
 
-def _before_breakdown(added: jax.Array, tridiagonal: jax.Array) -> jax.Array:
-    """Which Lanczos vectors are there before one that is little more than rounding."""
-    size = jnp.max(jnp.abs(jnp.nan_to_num(tridiagonal)))
-    coupled = jnp.diagonal(tridiagonal, 1) > jnp.sqrt(jnp.finfo(added.dtype).eps) * size
-    finite = jnp.isfinite(jnp.sum(added, axis=1))
-    return jnp.cumprod(finite & jnp.append(True, coupled)).astype(bool)
+        Those that are wanted come first. Rows and columns that are not used must be zero; they
+        make no vectors.
+        """
+        matrix = (matrix + matrix.T) / 2
+        norm = jnp.linalg.norm(matrix)
+        size = jnp.where(norm > 0, norm, 1)
+        values, vectors = jnp.linalg.eigh(matrix - jnp.diag(jnp.where(used, 0, 2 * size)))
+        values, vectors = values[::-1], vectors.T[::-1]
+        there = ~(values < -1.5 * size)  # what is not a number is there, and is seen
+        if self.by_magnitude:
+            order = jnp.argsort(jnp.where(there, -jnp.abs(values), jnp.inf))
+            values, vectors, there = values[order], vectors[order], there[order]
+        return jnp.where(there, values, 0), jnp.where(there[:, None], vectors, 0), there
 
 
 def _orthonormal(rows: jax.Array) -> jax.Array:
     return jnp.linalg.qr(rows.T)[0].T
-
-
-def _norms(rows: jax.Array) -> jax.Array:
-    return jnp.linalg.norm(rows, axis=1)

@@ -237,12 +237,11 @@ def _sharpness(
         by_magnitude=which == "magnitude",
         mask=where,
     )
-    limit = tolerance * jnp.max(jnp.abs(pairs.values))
     return Sharpness(
         values=sign * pairs.values,
         vectors=jax.vmap(functools.partial(flat.tree, dtype=flat.dtype))(pairs.vectors),
         residuals=pairs.residuals,
-        converged=pairs.residuals <= limit,
+        converged=pairs.converged,
         products=pairs.products,
     )
 
