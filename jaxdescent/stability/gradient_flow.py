@@ -13,8 +13,8 @@ of which the averages relax by their exact weight 1 - b^h and then w moves,
 so that with one substep it is the optimizer, to rounding. The first step's gradient counts at
 the step's middle: averages begin at age (1 - h) / 2 with what the first gradient gives.
 
-The flow keeps to itself what makes the optimizer oscillate. Where the optimizer is at the edge
-of stability, its path leaves this flow and follows the central one.
+It knows nothing of oscillations: at the edge of stability the optimizer leaves this flow, and
+follows the one of `central_flow`.
 
 Source: J. Cohen, A. Damian et al. 2025, arXiv:2410.24206 (stable flows).
 """
