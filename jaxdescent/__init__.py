@@ -37,6 +37,9 @@ with how it came about:
                            the same by hand, and the records in order
     step_sizes             schedules and transformations that step further than classical
                            theory allows: help(jd.step_sizes) lists them
+    central_flow           the average path of an optimizer at the edge of stability
+    gradient_flow          the path of one that does not oscillate
+    flows                  the optimizers whose flows are known
 
 A *loss* of `losses` is one that PyTorch or Keras has and `optax.losses` has not:
 `help(jd.losses)` lists them.
@@ -53,6 +56,9 @@ from jaxdescent.stability import StabilityProbe as StabilityProbe
 from jaxdescent.stability import StabilityRecord as StabilityRecord
 from jaxdescent.stability import StabilityState as StabilityState
 from jaxdescent.stability import block_sharpness as block_sharpness
+from jaxdescent.stability import central_flow as central_flow
+from jaxdescent.stability import flows as flows
+from jaxdescent.stability import gradient_flow as gradient_flow
 from jaxdescent.stability import monitor_stability as monitor_stability
 from jaxdescent.stability import ride_the_edge as ride_the_edge
 from jaxdescent.stability import sharpness as sharpness

@@ -1,7 +1,14 @@
 """Large steps that help: step sizes, sharpness, the edge of stability, and what flows along it."""
 
+from jaxdescent.stability import flows as flows
 from jaxdescent.stability import step_sizes as step_sizes
 from jaxdescent.stability import thresholds as thresholds
+from jaxdescent.stability.central_flow import CentralFlowInfo as CentralFlowInfo
+from jaxdescent.stability.central_flow import CentralFlowState as CentralFlowState
+from jaxdescent.stability.central_flow import central_flow as central_flow
+from jaxdescent.stability.gradient_flow import GradientFlowInfo as GradientFlowInfo
+from jaxdescent.stability.gradient_flow import GradientFlowState as GradientFlowState
+from jaxdescent.stability.gradient_flow import gradient_flow as gradient_flow
 from jaxdescent.stability.monitor import MonitorState as MonitorState
 from jaxdescent.stability.monitor import monitor_stability as monitor_stability
 from jaxdescent.stability.probing import StabilityOutcome as StabilityOutcome
