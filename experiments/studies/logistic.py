@@ -303,7 +303,8 @@ def _predictions(
         said.append(
             f"{name}: the last step that raised the loss was number {np.median(settled):,.0f} in "
             f"the median (0: none did) and {settled.max():,} at most, "
-            f"{(settled / order).max():.2g} times max(step, n) / margin² at most (theory: of order 1 at most); at the end loss "
+            f"{(settled / order).max():.2g} times max(step, n) / margin² at most (theory: of order "
+            "1 at most); at the end loss "
             f"x margin² x step x T is {np.median(late):.1e} in the median and {late.max():.2g} at "
             "most (theory: of order 1 at most)."
         )

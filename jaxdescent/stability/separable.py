@@ -5,7 +5,7 @@
 L has no minimum: it falls to 0 as w grows, and it is the flatter the lower it is. Three ways to
 step further than the classical 8 / radius^2 allows, written for radius 1:
 
-    large_constant   eta = margin^2 T       L rises and falls for a while, then L = O(1 / T^2)
+    large_constant   eta = margin^2 T       L rises and falls, then L = O(1 / (margin^4 T^2))
     growing          eta_t = c / B_t        B_t a bound on L(w_t) known beforehand; L never rises
     step_over_loss   eta_t = eta / L(w_t)   L rises and falls; the average of the path is good
 
@@ -268,9 +268,8 @@ def step_over_loss(
 
         def step(g: jax.Array) -> jax.Array:
             wide = g.astype(inputs.wide(g.dtype, value.dtype))
-            return -(factor.astype(wide.dtype) * (wide / divisor.astype(wide.dtype))).astype(
-                g.dtype
-            )
+            moved = factor.astype(wide.dtype) * (wide / divisor.astype(wide.dtype))
+            return -moved.astype(g.dtype)
 
         moves = jax.tree.map(step, updates)
         usable &= inputs.all_finite(moves)
