@@ -53,7 +53,11 @@ def margin_of(examples: np.ndarray) -> tuple[float, float]:
 
 
 def drawn(n: int, features: int, planted: float, rng: np.random.Generator) -> np.ndarray:
-    """Examples in the unit ball at least `planted` from a random hyperplane, f64[n, features]."""
+    """Examples in the unit ball on one side of a random hyperplane, f64[n, features].
+
+    They are at least `planted` from it before the longest is scaled to length 1, which leaves
+    the nearest at about that.
+    """
     normal, *_ = np.linalg.qr(rng.normal(size=(features, features)))
     across = rng.normal(size=(n, features - 1))
     away = planted + np.abs(rng.normal(scale=planted, size=n))

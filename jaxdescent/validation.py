@@ -23,6 +23,14 @@ def finite_array(name: str, value: Any) -> np.ndarray:
       TypeError: the value is not numeric.
       ValueError: the value is not finite, or has no numbers in it.
     """
+    array = real_array(name, value)
+    if not np.all(np.isfinite(array)):
+        raise ValueError(f"{name} must be finite, got {value!r}")
+    return array
+
+
+def real_array(name: str, value: Any) -> np.ndarray:
+    """Like `finite_array`, but for numbers that may be infinite or NaN."""
     try:
         if hasattr(value, "_fields"):
             raise TypeError
@@ -35,8 +43,6 @@ def finite_array(name: str, value: Any) -> np.ndarray:
     array = array.astype(np.float64)
     if not array.size:
         raise ValueError(f"{name} must hold at least one number, got {value!r}")
-    if not np.all(np.isfinite(array)):
-        raise ValueError(f"{name} must be finite, got {value!r}")
     return array
 
 
@@ -140,3 +146,27 @@ def positive(name: str, value: Any, hint: str = "") -> Any:
     if isinstance(value, jax.core.Tracer):
         return value
     return open_interval(name, value, 0.0, np.inf, hint)
+
+
+def positive_number(name: str, value: Any, *, infinite: bool = False) -> Any:
+    """Returns `value` if it is one number of `(0, inf)`, of `(0, inf]` if `infinite`, or raises.
+
+    What is traced has no value yet, only a shape that can be wrong.
+    """
+    traced = isinstance(value, jax.core.Tracer)
+    array = value if traced else real_array(name, value)
+    fits = traced or np.all((array > 0) & ((array < np.inf) | infinite))
+    if array.ndim or not fits:
+        end = "inf]" if infinite else "inf)"
+        raise ValueError(f"{name} must be a number in (0, {end}, got {value!r}")
+    return array
+
+
+def positive_up_to(name: str, value: Any, high: float) -> Any:
+    """Like `positive`, with every number in `(0, high]`."""
+    if isinstance(value, jax.core.Tracer):
+        return value
+    array = finite_array(name, value)
+    if not np.all((array > 0) & (array <= high)):
+        raise ValueError(f"{name} must be in (0, {high:g}], got {value!r}")
+    return array

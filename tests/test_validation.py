@@ -1,5 +1,6 @@
 """Each check says which argument is wrong, what came, and what is allowed."""
 
+import math
 import re
 from functools import partial
 
@@ -149,3 +150,36 @@ def test_what_is_not_positive_is_a_value_error_with_its_hint(value):
 
 def test_a_traced_number_is_not_looked_at():
     assert float(jax.jit(lambda x: validation.positive("rate", x))(-1.0)) == -1.0
+
+
+@pytest.mark.parametrize("value", [1e-300, 3, np.float32(0.5), jnp.ones(())])
+def test_a_positive_number_comes_back_in_float64(value):
+    assert validation.positive_number("rate", value).dtype == np.float64
+    assert validation.positive_number("rate", value) == float(value)
+
+
+@pytest.mark.parametrize("value", [0, -1.0, np.nan, np.inf, [1.0], jnp.ones(2)])
+def test_what_is_no_single_positive_number_is_a_value_error(value):
+    with pytest.raises(ValueError, match=saying("rate", "a number in (0, inf)", repr(value))):
+        validation.positive_number("rate", value)
+
+
+@pytest.mark.parametrize("value", [math.inf, np.float32(np.inf), jnp.array(jnp.inf), 1.0])
+def test_a_positive_number_may_be_infinite_where_that_is_allowed(value):
+    assert validation.positive_number("rate", value, infinite=True) == float(value)
+    with pytest.raises(ValueError, match=saying("rate", "in (0, inf]", "got 0")):
+        validation.positive_number("rate", 0, infinite=True)
+
+
+def test_a_traced_number_is_known_by_its_shape():
+    check = lambda x: validation.positive_number("rate", x)
+    assert jax.eval_shape(check, jnp.int32(-1)).dtype == jnp.int32
+    with pytest.raises(ValueError, match=saying("rate", "a number in")):
+        jax.eval_shape(check, jnp.ones(2))
+
+
+def test_up_to_includes_the_end_and_excludes_0():
+    np.testing.assert_array_equal(validation.positive_up_to("f", [0.1, 1.0], 1.0), [0.1, 1.0])
+    for bad in (0.0, 1.5, [0.5, 2.0]):
+        with pytest.raises(ValueError, match=saying("f", "(0, 1]", f"got {bad!r}")):
+            validation.positive_up_to("f", bad, 1.0)

@@ -238,6 +238,7 @@ def _results(
     gains = {name: float(np.median(final[classical] - final[name])) for name in others}
     reached = [f"{name} (1e{gain:.1f})" for name, gain in gains.items() if gain >= TARGET]
     missed = [f"{name} (1e{gain:.1f})" for name, gain in gains.items() if gain < TARGET]
+    sizes = np.array([len(each.examples) for each in sets])
     notes = [
         f"log10 of the loss after {steps:,} steps; margins are certified to "
         f"{max(each.above - each.margin for each in sets):.0e}.",
@@ -245,7 +246,7 @@ def _results(
         f"is: 1e{TARGET:g} or more with {'; '.join(reached) or 'none'}. Less with "
         f"{'; '.join(missed) or 'none'}.",
         _stability(outcomes),
-        *_predictions(outcomes, margins, toy, steps),
+        *_predictions(outcomes, margins, sizes, toy, steps),
     ]
     values: dict[str, Any] = {
         name: {
@@ -279,22 +280,31 @@ def _stability(outcomes: Mapping[str, Outcome]) -> str:
 
 
 def _predictions(
-    outcomes: Mapping[str, Outcome], margins: np.ndarray, toy: float, steps: int
+    outcomes: Mapping[str, Outcome],
+    margins: np.ndarray,
+    sizes: np.ndarray,
+    toy: float,
+    steps: int,
 ) -> list[str]:
     """What theory says of the constants and of the step over the loss, beside what was found."""
     said = []
+    constant = lambda multiple: np.asarray(
+        jd.step_sizes.large_constant(margins, steps, multiple=multiple)(0)
+    )
     rates = {
-        "step margin² T": margins**2 * steps,
-        "step 100 margin² T": 100 * margins**2 * steps,
+        "step margin² T": constant(1.0),
+        "step 100 margin² T": constant(100.0),
         "step T": np.full(len(margins), float(steps)),
     }
     for name, eta in rates.items():
         settled = outcomes[name].settled
+        order = np.maximum(eta, sizes) / margins**2
         late = np.exp(outcomes[name].last[:, -1]) * margins**2 * eta * steps
         said.append(
             f"{name}: the last step that raised the loss was number {np.median(settled):,.0f} in "
-            f"the median (0: none did) and {settled.max():,} at most, {(settled / eta).max():.2g} "
-            "times the step size at most (theory: of the order of the step size); at the end loss "
+            f"the median (0: none did) and {settled.max():,} at most, "
+            f"{(settled / order).max():.2g} times max(step, n) / margin² at most (theory: of order "
+            "1 at most); at the end loss "
             f"x margin² x step x T is {np.median(late):.1e} in the median and {late.max():.2g} at "
             "most (theory: of order 1 at most)."
         )

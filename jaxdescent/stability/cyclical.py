@@ -35,15 +35,15 @@ def cyclical(
     Args:
       low: where it starts, in (0, inf).
       high: the first peak, after `half_period` steps, in [low, inf).
-      half_period: steps from `low` to `high`, at least 1.
-      per_cycle: by what the height is multiplied after each period, in (0, inf).
+      half_period: steps from `low` to `high`, in [1, 2^30 - 1].
+      per_cycle: by what the height is multiplied after each period, in (0, 1].
       per_step: the same after each step.
 
     Returns:
       A schedule: from the count of steps to f32[...] of the arguments' common shape.
 
     Raises:
-      TypeError: an argument is not a real number.
+      TypeError: a step size or factor is not a real number.
       ValueError: an argument is out of range.
 
     Example:
@@ -55,11 +55,10 @@ def cyclical(
     known = not any(isinstance(x, jax.core.Tracer) for x in (low, high))
     if known and not np.all(low <= high):
         raise ValueError(f"high must be in [low, inf), got {high} with low={low}")
-    half = validation.number_in("half_period", half_period, 1, 2**30)
-    if half != int(half):
-        raise ValueError(f"half_period must be a whole number, got {half_period!r}")
-    shrink = [validation.positive(*x) for x in (("per_cycle", per_cycle), ("per_step", per_step))]
-    period = 2 * int(half)
+    half = validation.integer_in("half_period", half_period, 1, 2**30 - 1)  # periods are int32
+    factors = {"per_cycle": per_cycle, "per_step": per_step}
+    shrink = [validation.positive_up_to(name, factor, 1.0) for name, factor in factors.items()]
+    period = 2 * half
 
     def schedule(count: ArrayLike) -> jax.Array:
         dtype = jnp.result_type(float)
@@ -67,7 +66,7 @@ def cyclical(
         count = jnp.asarray(count)
         # In whole numbers: a float32 count would lose its place after 2^24 steps.
         place = count % period
-        wave = cast(jnp.minimum(place, period - place)) / int(half)
+        wave = cast(jnp.minimum(place, period - place)) / half
         powers: Any = (cast(count // period), cast(count))
         height = [cast(factor) ** power for factor, power in zip(shrink, powers, strict=True)]
         return cast(low) + (cast(high) - cast(low)) * wave * height[0] * height[1]

@@ -5,7 +5,7 @@
 L has no minimum: it falls to 0 as w grows, and it is the flatter the lower it is. Three ways to
 step further than the classical 8 / radius^2 allows, written for radius 1:
 
-    large_constant   eta = margin^2 T       L rises and falls for a while, then L = O(1 / T^2)
+    large_constant   eta = margin^2 T       L rises and falls, then L = O(1 / (margin^4 T^2))
     growing          eta_t = c / B_t        B_t a bound on L(w_t) known beforehand; L never rises
     step_over_loss   eta_t = eta / L(w_t)   L rises and falls; the average of the path is good
 
@@ -38,22 +38,26 @@ Loss = Literal["logistic", "exponential"]
 def large_constant(
     margin: ArrayLike, horizon: ArrayLike, *, radius: ArrayLike = 1.0, multiple: ArrayLike = 1.0
 ) -> optax.Schedule:
-    """The constant step size for a known number of steps: multiple margin^2 horizon / radius^4.
+    """The constant step size for a known number of steps.
+
+        eta = max(4 / radius^2, multiple margin^2 horizon / radius^4)
 
     After O(max(eta, n) / margin^2) steps, in which the loss may rise, gradient descent on n
     examples descends for good, and L = O(1 / (margin^2 eta t)) for radius 1, both up to
-    logarithms; a step of the order margin^2 horizon makes that O(1 / horizon^2). In practice
-    the loss stops rising far sooner, and multiples of 100 or more are better still
-    (`python -m experiments logistic`).
+    logarithms; a step of the order margin^2 horizon makes that O(1 / (margin^4 horizon^2)),
+    which is less than what a step of 4 gives only if horizon is above 4 / margin^2: until
+    then, eta is 4, and L never rises. In practice it stops rising far sooner, and multiples of
+    100 or more are better still (`python -m experiments logistic`).
 
     Args:
       margin: the greatest min_i y_i <x_i, w> / |w|, in (0, radius].
       horizon: how many steps will be taken, in (0, inf). With fewer, L may still be rising.
-      radius: the length of the longest x_i, in (0, inf).
+      radius: the length of the longest x_i, in (1e-15, 1e15).
       multiple: a factor, in (0, inf).
 
     Returns:
-      A schedule: from the count of steps to f32[...] of the arguments' common shape.
+      A schedule: from the count of steps to f32[...] of the arguments' common shape, a quarter
+      of the largest number of its dtype at most.
 
     Raises:
       TypeError: an argument is not a real number.
@@ -66,8 +70,14 @@ def large_constant(
     margin, radius = _margin_and_radius(margin, radius)
     horizon = validation.positive("horizon", horizon)
     multiple = validation.positive("multiple", multiple)
-    rate = multiple * horizon * (margin / radius) ** 2 / radius**2
-    return lambda _: jnp.asarray(rate, float)
+
+    def schedule(_: ArrayLike) -> jax.Array:
+        logs = [_log(x) for x in inputs.floats(margin, radius, horizon, multiple)]
+        log_margin, log_radius, log_horizon, log_multiple = logs
+        large = log_multiple + log_horizon + 2 * (log_margin - log_radius)
+        return _rate(large, log_radius)
+
+    return schedule
 
 
 def growing(
@@ -93,7 +103,7 @@ def growing(
 
     Args:
       margin: the greatest min_i y_i <x_i, w> / |w|, or less, in (0, radius].
-      radius: the length of the longest x_i, or more, in (0, inf).
+      radius: the length of the longest x_i, or more, in (1e-15, 1e15).
       bound: on the loss, "proven" or "asymptotic".
 
     Returns:
@@ -112,27 +122,43 @@ def growing(
     margin, radius = _margin_and_radius(margin, radius)
     if bound not in get_args(Bound):
         raise ValueError(f"bound must be 'proven' or 'asymptotic', got {bound!r}")
-    ratio = (margin / radius) ** 2
     logarithm = 1.0 if bound == "proven" else 0.0  # whether B has it
     begin = _growth_begins(logarithm)
     flat = float(np.exp(begin)) / STABLE  # the steps before that, times ratio
 
     def schedule(count: ArrayLike) -> jax.Array:
-        dtype = jnp.result_type(float)
-        relative, scale = jnp.asarray(ratio, dtype), jnp.asarray(radius, dtype) ** 2
-        elapsed = GROWTH * jnp.maximum(relative * jnp.asarray(count, dtype) - flat, 0)
+        inner, outer = inputs.floats(margin, radius)
+        relative = jnp.asarray((inner / outer) ** 2, float)
+        elapsed = GROWTH * jnp.maximum(relative * jnp.asarray(count, float) - flat, 0)
         if logarithm:
             # q^3 + 6 q = 6 k, by the hyperbolic form of Cardano's formula
             k = begin + begin**3 / 6 + elapsed
             q = 2 * math.sqrt(2) * jnp.sinh(jnp.arcsinh(1.5 * k / math.sqrt(2)) / 3)
         else:
             q = begin + elapsed
-        # One exponential of a difference: near the largest number nothing overflows on the way.
-        log_rate = q + math.log(GROWTH) - jnp.log1p(logarithm * q**2 / 2) - jnp.log(scale)
-        rate = jnp.exp(jnp.minimum(log_rate, math.log(float(jnp.finfo(dtype).max) / 4)))
-        return jnp.maximum(rate, STABLE / scale)
+        return _rate(q + math.log(GROWTH) - jnp.log1p(logarithm * q**2 / 2), _log(outer))
 
     return schedule
+
+
+def _log(x: Any) -> Any:
+    return _numpy(x).log(x)
+
+
+def _rate(log_rate: Any, log_radius: Any) -> jax.Array:
+    """A step size that is `exp(log_rate)` or `STABLE` for radius 1, scaled to another radius."""
+    dtype = jnp.result_type(float)
+    numpy = _numpy(log_rate, log_radius)
+    log_rate, log_radius = inputs.floats(log_rate, log_radius)
+    log_rate = numpy.maximum(log_rate, math.log(STABLE)) - 2 * log_radius
+    # One exponential of a sum: near the largest number nothing overflows on the way.
+    rate = numpy.exp(numpy.minimum(log_rate, math.log(float(jnp.finfo(dtype).max) / 4)))
+    return jnp.asarray(rate, dtype)
+
+
+def _numpy(*numbers: Any) -> Any:
+    """NumPy, and so float64, for what is known; jax.numpy for the rest."""
+    return jnp if any(isinstance(x, jax.Array) for x in numbers) else np
 
 
 @functools.cache
@@ -150,7 +176,8 @@ class StepOverLossState(NamedTuple):
     Attributes:
       average: the mean of the parameters that steps were taken from; at first, the parameters.
       count: i32[], how many those were.
-      withheld: i32[], updates that were zero for want of a usable loss or gradient.
+      withheld: i32[], updates that were zero: the loss or a gradient was of no use, or the
+        update would not have been finite in its dtype.
     """
 
     average: Any
@@ -182,17 +209,17 @@ def step_over_loss(
     and the parameters stay.
 
     Args:
-      learning_rate: eta, in (0, inf), in units of 1 / radius^2.
+      learning_rate: eta, a number in (0, inf), in units of 1 / radius^2.
       loss: how the loss of an example depends on its margin.
-      max_learning_rate: the greatest eta_t, in (0, inf]; needed where parameters of finite
-        size reach a loss of 0, as a square's do.
+      max_learning_rate: the greatest eta_t, a number in (0, inf]; needed where parameters of
+        finite size reach a loss of 0, as a square's do.
 
     Returns:
       A transformation. `update(grads, state, params, *, value, **extra)` needs the parameters
       and the loss `value` at them. The state's `average` is a, one buffer like the parameters.
 
     Raises:
-      TypeError: a rate is not a real number.
+      TypeError: a rate is not a real number; in `update`, the loss is none.
       ValueError: a rate is out of range, or there is no such loss.
 
     Example:
@@ -209,15 +236,16 @@ def step_over_loss(
       >>> bool(loss(state.average) <= jnp.exp(-5.0 * (0.36 * 20 - 1)))
       True
     """
-    learning_rate = validation.positive("learning_rate", learning_rate)
-    if max_learning_rate is not np.inf:
-        max_learning_rate = validation.positive("max_learning_rate", max_learning_rate)
+    learning_rate = validation.positive_number("learning_rate", learning_rate)
+    max_learning_rate = validation.positive_number(
+        "max_learning_rate", max_learning_rate, infinite=True
+    )
     if loss not in get_args(Loss):
         raise ValueError(f"loss must be 'logistic' or 'exponential', got {loss!r}")
 
     def init(params: Any) -> StepOverLossState:
         return StepOverLossState(
-            average=jax.tree.map(inputs.wide_copy, params),
+            average=jax.tree.map(inputs.wide_copy, inputs.arrays(params)),
             count=jnp.zeros((), jnp.int32),
             withheld=jnp.zeros((), jnp.int32),
         )
@@ -227,23 +255,31 @@ def step_over_loss(
     ) -> tuple[Any, StepOverLossState]:
         del extra
         value = inputs.checked_value(params, value)
+        updates, params = inputs.arrays(updates), inputs.arrays(params)
         rate, most = (jnp.asarray(x, value.dtype) for x in (learning_rate, max_learning_rate))
-        divisor = -jnp.expm1(-value) if loss == "logistic" else value
         known = jnp.isfinite(value)
+        value = jnp.where(known, value, 0)
+        divisor = -jnp.expm1(-value) if loss == "logistic" else value
         usable = known & (divisor >= jnp.finfo(value.dtype).tiny) & inputs.all_finite(updates)
+        # Not even on the way is there a 0 / 0, which jax_debug_nans would stop at.
+        divisor = jnp.where(usable, divisor, 1)
         # Gradient over divisor first: eta over divisor overflows long before their product.
         factor = jnp.minimum(rate, most * divisor)
 
         def step(g: jax.Array) -> jax.Array:
             wide = g.astype(inputs.wide(g.dtype, value.dtype))
-            moved = -(factor.astype(wide.dtype) * (wide / divisor.astype(wide.dtype)))
-            return jnp.where(usable, moved, 0).astype(g.dtype)
+            moved = factor.astype(wide.dtype) * (wide / divisor.astype(wide.dtype))
+            return -moved.astype(g.dtype)
+
+        moves = jax.tree.map(step, updates)
+        usable &= inputs.all_finite(moves)
+        moves = jax.tree.map(lambda move: jnp.where(usable, move, 0), moves)
 
         count = jnp.asarray(optax.safe_increment(state.count))
         weight = 1 / count.astype(value.dtype)
         mean = lambda y, x: y + weight.astype(y.dtype) * (jnp.asarray(x, y.dtype) - y)
         seen = lambda y, x: jnp.where(known, mean(y, x), y)
-        return jax.tree.map(step, updates), StepOverLossState(
+        return moves, StepOverLossState(
             average=jax.tree.map(seen, state.average, params),
             count=jnp.where(known, count, state.count),
             withheld=jnp.where(usable, state.withheld, optax.safe_increment(state.withheld)),
@@ -253,7 +289,9 @@ def step_over_loss(
 
 
 def _margin_and_radius(margin: Any, radius: Any) -> tuple[Any, Any]:
-    radius = validation.positive("radius", radius)
+    if not isinstance(radius, jax.core.Tracer):
+        # Steps are in units of 1 / radius^2, which float32 must be able to hold.
+        radius = validation.open_interval("radius", radius, 1e-15, 1e15, hint="scale the data")
     margin = validation.positive("margin", margin)
     known = not any(isinstance(x, jax.core.Tracer) for x in (margin, radius))
     if known and not np.all(margin <= radius):

@@ -12,6 +12,7 @@ Source: D. S. Kalra, M. Barkeshli 2024, arXiv:2406.09405. There the start is cho
 training; here the loop's own first steps make the search, and only its last one counts.
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -23,7 +24,9 @@ from jaxdescent import validation
 from jaxdescent.stability import inputs
 
 FACTOR = 2.0  # between trials, until the loss has risen
-MAX_TRIALS = 60  # more than enough for any start, and an end where the loss tells nothing
+# An end where the loss tells nothing. Also how far from its start the search can come, up or
+# down: a factor of 2^60, about 1e18, less what the halvings take.
+MAX_TRIALS = 60
 
 
 class CatapultWarmupState(NamedTuple):
@@ -73,17 +76,19 @@ def catapult_warmup(
 
         min(learning_rate, low + learning_rate t / steps)
 
-    A loss that is not finite counts as risen. If even `learning_rate` does not raise the loss
-    there is no warm-up. A first update or loss that is not finite is waited out.
+    A loss that is not finite counts as risen, and so does a trial point that the parameters'
+    dtype cannot hold: it is not visited. If even `learning_rate` does not raise the loss there
+    is no warm-up. A first update or loss that is not finite is waited out.
 
     Args:
       optimizer: for a step size of 1, such as `optax.sgd(1.0)` or `optax.adam(1.0)`.
-      learning_rate: the step size that is wanted, in (0, inf).
-      steps: how many steps the usual warm-up from 0 would take, in (0, inf).
-      start: the first trial, in (0, inf); `learning_rate / 1024` by default. If that raises
-        the loss, trials become smaller.
-      halvings: trials between the last two of the search, at least 0; the step size that is
-        found is too low by a factor of at most 2^(1 / 2^halvings).
+      learning_rate: the step size that is wanted, a number in (0, inf).
+      steps: how many steps the usual warm-up from 0 would take, a number in (0, inf).
+      start: the first trial, a number in (0, inf); `learning_rate / 1024` by default. If that
+        raises the loss, trials become smaller. The search ends after 60 trials: it gets no
+        further than a factor of 1e18 from its start, and warms up from what it has got to.
+      halvings: trials between the last two of the search, a whole number in [0, 60]; the step
+        size that is found is too low by a factor of at most 2^(1 / 2^halvings).
 
     Returns:
       A transformation. `update(grads, state, params, *, value, **extra)` needs the parameters
@@ -91,7 +96,7 @@ def catapult_warmup(
       optimizer's.
 
     Raises:
-      TypeError: `optimizer` is no transformation, or a number is none.
+      TypeError: `optimizer` is no transformation, or a number is none; in `update`, the loss.
       ValueError: a number is out of range.
 
     Example:
@@ -108,21 +113,24 @@ def catapult_warmup(
       (0.02, 15)
     """
     tx = validation.transformation("optimizer", optimizer)
-    learning_rate = validation.positive("learning_rate", learning_rate)
-    steps = validation.positive("steps", steps)
-    first = learning_rate / 1024 if start is None else validation.positive("start", start)
-    halvings = int(validation.number_in("halvings", halvings, 0, MAX_TRIALS))
+    learning_rate = validation.positive_number("learning_rate", learning_rate)
+    steps = validation.positive_number("steps", steps)
+    start = None if start is None else validation.positive_number("start", start)
+    halvings = _whole("halvings", halvings)
 
     def init(params: Any) -> CatapultWarmupState:
         dtype = jnp.result_type(float)
-        zeros = lambda: jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), params)
+        params = inputs.arrays(params)
+        target = jnp.asarray(learning_rate, dtype)
+        first = target / 1024 if start is None else jnp.asarray(start, dtype)
+        zeros = lambda: jax.tree.map(jnp.zeros_like, params)  # sharded as the parameters are
         count = lambda: jnp.zeros((), jnp.int32)
         return CatapultWarmupState(
             inner=tx.init(params),
             anchor=zeros(),
             direction=zeros(),
             value=jnp.zeros((), dtype),
-            trial=jnp.asarray(jnp.minimum(first, learning_rate), dtype),
+            trial=jnp.minimum(first, target),
             low=jnp.zeros((), dtype),
             high=jnp.full((), jnp.inf, dtype),
             trials=count(),
@@ -135,7 +143,9 @@ def catapult_warmup(
         updates: Any, state: Any, params: Any = None, *, value: Any = None, **extra: Any
     ) -> tuple[Any, CatapultWarmupState]:
         loss = inputs.checked_value(params, value).astype(state.value.dtype)
-        target, slope = (jnp.asarray(x, loss.dtype) for x in (learning_rate, learning_rate / steps))
+        updates, params = inputs.arrays(updates), inputs.arrays(params)
+        target = jnp.asarray(learning_rate, loss.dtype)
+        slope = target / jnp.asarray(steps, loss.dtype)
         direction, inner = tx.update(updates, state.inner, params, value=value, **extra)
         usable = jnp.isfinite(loss) & inputs.all_finite(direction)
 
@@ -147,16 +157,19 @@ def catapult_warmup(
             trials=jnp.ones_like(state.trials),
         )
         begun = _where(usable, begun, state)
-        searched = _search(state, loss, target, halvings)
+        visited = _holds(state.anchor, state.direction, state.trial)
+        searched = _search(state, visited & (loss <= state.value), target, halvings)
         count = jnp.asarray(optax.safe_increment(state.count))
         warmed = state._replace(inner=inner, count=count)
         begins, warms = state.trials == 0, state.found
         after = _where(begins, begun, _where(warms, warmed, searched))
 
         rate = jnp.minimum(target, state.low + slope * count.astype(loss.dtype))
-        rate = jnp.where(begins, jnp.where(usable, state.trial, 0), rate)
+        visits = usable & _holds(params, direction, state.trial)
+        rate = jnp.where(begins, jnp.where(visits, state.trial, 0), rate)
         moving = begins | warms
         goal = jnp.where(searched.found, searched.low, searched.trial)
+        goal = jnp.where(_holds(state.anchor, state.direction, goal), goal, 0)
 
         def step(d: jax.Array, x: jax.Array, anchor: jax.Array, first: jax.Array) -> jax.Array:
             dtype = inputs.wide(d.dtype, loss.dtype)
@@ -172,23 +185,52 @@ def catapult_warmup(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
+def _whole(name: str, value: Any) -> Any:
+    """A whole number of trials. `optax.inject_hyperparams` makes floats of them, or traces them."""
+    if isinstance(value, jax.core.Tracer):
+        return value
+    number = validation.number_in(name, value, 0, MAX_TRIALS)
+    if number != int(number):
+        raise ValueError(f"{name} must be a whole number, got {value!r}")
+    return number
+
+
+def _holds(anchor: Any, direction: Any, rate: jax.Array) -> jax.Array:
+    """Whether the parameters' dtypes can hold a trial point, and its updates the way there."""
+
+    def held(x: jax.Array, d: jax.Array) -> jax.Array:
+        dtype = inputs.wide(d.dtype, rate.dtype)
+        move = rate.astype(dtype) * d.astype(dtype)
+        point = (x.astype(dtype) + move).astype(x.dtype)
+        # Twice as far: points are rounded, and from one to another must not be too far either.
+        return jnp.isfinite(point) & jnp.isfinite((2 * move).astype(d.dtype))
+
+    flags = [jnp.all(flag) for flag in jax.tree.leaves(jax.tree.map(held, anchor, direction))]
+    return functools.reduce(jnp.logical_and, flags, jnp.ones((), bool))
+
+
 def _search(
-    state: CatapultWarmupState, loss: jax.Array, target: jax.Array, halvings: int
+    state: CatapultWarmupState, fell: jax.Array, target: jax.Array, halvings: Any
 ) -> CatapultWarmupState:
-    """The search after the loss of a trial has been seen."""
-    fell = loss <= state.value  # false for NaN
+    """The search after a trial, of which is known whether the loss there has not risen."""
     low = jnp.where(fell, state.trial, state.low)
-    high = jnp.where(fell, state.high, state.trial)
+    high = jnp.where(fell | (state.trial == 0), state.high, state.trial)
     between = (low > 0) & jnp.isfinite(high)
     # The trial that closed the bracket is not one between its ends.
     was_between = (state.low > 0) & jnp.isfinite(state.high)
     halved = state.halvings + was_between.astype(jnp.int32)
     trials = jnp.asarray(optax.safe_increment(state.trials))
-    found = (between & (halved >= halvings)) | (low >= target) | (trials > MAX_TRIALS)
+    found = (
+        (between & (halved >= jnp.asarray(halvings, jnp.int32)))
+        | (low >= target)
+        | (trials > MAX_TRIALS)
+    )
     further = jnp.where(fell, jnp.minimum(FACTOR * low, target), high / FACTOR)
     middle = jnp.sqrt(low) * jnp.sqrt(jnp.where(between, high, 1))
+    # A search in vain goes back to its start in two moves: one from far away is rounded.
+    returns = (low == 0) & (trials >= MAX_TRIALS)
     return state._replace(
-        trial=jnp.where(between, middle, further),
+        trial=jnp.where(returns, 0, jnp.where(between, middle, further)),
         low=low,
         high=high,
         trials=trials,

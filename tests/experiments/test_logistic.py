@@ -51,6 +51,7 @@ def test_stable_steps_never_let_the_loss_rise_and_the_others_did(folder):
 def test_what_theory_says_is_in_the_notes(folder):
     notes = "\n".join(description(folder)["notes"])
     assert "is broken at 0 steps" in notes
+    assert notes.count("times max(step, n) / margin² at most") == 3
     assert description(folder)["results"]["two_points"] == pytest.approx(1, abs=0.05)
     assert (folder / "logistic.png").read_bytes().startswith(b"\x89PNG")
 

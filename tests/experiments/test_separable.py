@@ -29,6 +29,15 @@ def test_bounds_of_the_margin_hold_whatever_direction_is_tried():
     assert 0.9 * low < best <= high
 
 
+def test_drawn_examples_are_about_as_far_from_a_hyperplane_as_planted():
+    for n, features, planted in separable.PLANTED:
+        x = separable.drawn(n, features, planted, np.random.default_rng(1))
+        low, _ = separable.margin_of(x)
+        assert low > 0.8 * planted
+        normal, *_ = np.linalg.qr(np.random.default_rng(1).normal(size=(features, features)))
+        assert 0.8 * planted < np.min(x @ normal[0]) < 1.5 * planted
+
+
 def test_what_nothing_separates_has_no_margin():
     low, _ = separable.margin_of(np.array([[1.0, 0.0], [-1.0, 0.1], [0.0, -1.0]]))
     assert low <= 0

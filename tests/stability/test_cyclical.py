@@ -43,12 +43,20 @@ def test_step_sizes_may_be_arrays_also_when_traced():
     [
         ((0.0, 1.0, 5), r"low must be in \(0, inf\)"),
         ((0.5, 0.1, 5), r"high must be in \[low, inf\), got 0.1 with low=0.5"),
-        ((0.1, 0.5, 0), "half_period must be a number in"),
-        ((0.1, 0.5, 2.5), "half_period must be a whole number, got 2.5"),
+        ((0.1, 0.5, 0), r"half_period must be an integer in \[1, 1073741823\], got 0"),
+        ((0.1, 0.5, 2.5), "half_period must be an integer in .*, got 2.5"),
+        ((0.1, 0.5, 2**30), "half_period must be an integer in .*, got 1073741824"),
     ],
 )
 def test_bad_arguments_are_named(arguments, said):
     with pytest.raises(ValueError, match=said):
         jd.step_sizes.cyclical(*arguments)
-    with pytest.raises(ValueError, match="per_cycle must be in"):
-        jd.step_sizes.cyclical(0.1, 0.5, 5, per_cycle=0.0)
+    for factor, bad in (("per_cycle", 0.0), ("per_cycle", 2.0), ("per_step", 1.001)):
+        with pytest.raises(ValueError, match=rf"{factor} must be in \(0, 1\], got {bad}"):
+            jd.step_sizes.cyclical(0.1, 0.5, 5, **{factor: bad})
+
+
+def test_the_longest_period_fits_a_count():
+    schedule = jd.step_sizes.cyclical(0.25, 0.5, 2**30 - 1)
+    assert float(schedule(jnp.int32(2**30 - 1))) == 0.5
+    assert float(schedule(jnp.int32(2**31 - 2))) == 0.25

@@ -57,6 +57,24 @@ def test_the_large_constant_is_of_the_order_of_the_horizon():
     assert float(schedule(0)) == float(schedule(10**6)) == pytest.approx(320.0)
 
 
+@pytest.mark.parametrize("radius", [1.0, 3.0])
+def test_the_large_constant_of_a_short_horizon_is_the_stable_step(radius):
+    rate = lambda horizon: jd.step_sizes.large_constant(0.05 * radius, horizon, radius=radius)(0)
+    assert float(rate(1_000)) == pytest.approx(4 / radius**2)
+    assert float(rate(2_000)) == pytest.approx(5 / radius**2)
+
+
+def test_constants_are_finite_for_any_scale_that_is_allowed():
+    for radius in (2e-15, 5e14):
+        scale = {"margin": 0.5 * radius, "radius": radius}
+        for rate in (
+            jd.step_sizes.large_constant(horizon=1e300, multiple=1e300, **scale)(0),
+            jd.step_sizes.large_constant(horizon=1, **scale)(0),
+            jd.step_sizes.growing(**scale)(2**31 - 1),
+        ):
+            assert 0 < float(rate) < np.inf
+
+
 def test_constants_scale_with_the_data():
     """Data times r and parameters over r is the same problem, with steps over r^2."""
     for make in (
@@ -101,6 +119,21 @@ def test_the_growing_step_is_the_constant_over_the_bound_it_is_derived_from():
 def test_the_constant_of_growth_is_all_that_the_proof_allows():
     step = separable.GROWTH * np.exp(separable.GROWTH)
     assert 0.995 < step * np.exp(step) < 1
+
+
+@pytest.mark.parametrize("margin", [0.05, 0.3, 0.999])
+@in_double
+def test_every_growing_step_is_one_that_the_proof_covers(margin):
+    """At most 4, or eta B exp(eta B) <= 1 with B of the sum of the steps that were taken."""
+    rates = np.asarray(jd.step_sizes.growing(margin)(jnp.arange(int(50 / margin**2))))
+    total = margin**2 * (np.cumsum(rates) - rates)
+    grown = rates > 4.0 + 1e-9
+    rates, total = rates[grown], total[grown]
+    product = rates * (1 + np.log(total) ** 2 / 2) / total
+    most = np.max(product * np.exp(product))
+    assert most <= 1
+    assert most > 0.5  # and not far from what it allows
+    assert len(rates) > 10
 
 
 @settings(max_examples=15, deadline=None)
@@ -225,6 +258,38 @@ def test_a_loss_that_reached_0_ends_the_descent_with_finite_parameters(dtype):
     assert np.all(np.isfinite(state.average))
 
 
+@pytest.mark.parametrize(
+    ("dtype", "value", "gradient"), [(jnp.float32, 1e-37, 1.0), (jnp.float16, 1e-3, 10.0)]
+)
+def test_an_update_that_its_dtype_cannot_hold_is_withheld_and_counted(dtype, value, gradient):
+    tx, w = jd.step_sizes.step_over_loss(100.0), jnp.ones(2, dtype)
+    updates, state = tx.update(jnp.full(2, gradient, dtype), tx.init(w), w, value=value)
+    np.testing.assert_array_equal(updates, jnp.zeros_like(w))
+    assert int(state.withheld) == 1
+
+
+def test_its_rates_can_be_injected():
+    tx, w = optax.inject_hyperparams(jd.step_sizes.step_over_loss)(learning_rate=2.0), jnp.ones(2)
+    updates, state = jax.jit(lambda state: tx.update(w, state, w, value=0.5))(tx.init(w))
+    np.testing.assert_allclose(updates, -2.0 / (1 - np.exp(-0.5)), rtol=1e-6)
+    assert state.hyperparams["max_learning_rate"] == np.inf
+
+
+def test_parameters_may_be_a_python_number():
+    tx = jd.step_sizes.step_over_loss(1.0, loss="exponential")
+    updates, state = tx.update(0.5, tx.init(1.0), 1.0, value=0.5)
+    assert float(updates) == -1.0
+    assert float(state.average) == 1.0
+
+
+@pytest.mark.parametrize("rule", ["logistic", "exponential"])
+def test_a_loss_of_0_makes_no_nan_on_the_way(rule):
+    tx, w = jd.step_sizes.step_over_loss(1.0, loss=rule), jnp.ones(2)
+    with jax.debug_nans(True):
+        updates, _ = tx.update(jnp.zeros(2), tx.init(w), w, value=0.0)
+    np.testing.assert_array_equal(updates, 0)
+
+
 @pytest.mark.parametrize("rule", ["logistic", "exponential"])
 @pytest.mark.parametrize(
     ("value", "gradient", "averaged"),
@@ -258,6 +323,21 @@ def test_strict_promotion_has_nothing_to_complain_of():
         jd.step_sizes.large_constant(0.1, 10)(jnp.int32(5))
 
 
+@pytest.mark.parametrize("wide", [False, True])
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32, jnp.int32])
+def test_strict_promotion_takes_numbers_of_any_dtype_when_traced(dtype, wide):
+    constants = (
+        lambda x: jd.step_sizes.large_constant(x, 10, radius=2.0)(5),
+        lambda x: jd.step_sizes.large_constant(0.1, x, multiple=x)(5),
+        lambda x: jd.step_sizes.growing(x, radius=2.0)(5),
+        lambda x: jd.step_sizes.growing(0.1, radius=x)(5),
+    )
+    with jax.numpy_dtype_promotion("strict"), jax.enable_x64(wide):
+        for constant in constants:
+            rate = jax.eval_shape(constant, jax.ShapeDtypeStruct((), dtype))
+            assert rate.dtype == jnp.result_type(float)
+
+
 @pytest.mark.parametrize("bad", [0, -1.0, np.nan, np.inf, [1.0, 0.0]])
 @pytest.mark.parametrize(
     ("name", "make"),
@@ -271,7 +351,8 @@ def test_strict_promotion_has_nothing_to_complain_of():
     ],
 )
 def test_numbers_out_of_range_are_named(name, make, bad):
-    with pytest.raises(ValueError, match=rf"{name} must be (in \(0, inf\)|finite), got"):
+    allowed = r"(a number )?in \((0, inf|1e-15, 1e\+15)\)|finite"
+    with pytest.raises(ValueError, match=rf"{name} must be ({allowed}), got"):
         make(bad)
 
 
@@ -282,8 +363,15 @@ def test_other_bad_arguments_are_named():
         jd.step_sizes.growing(0.1, bound="none")
     with pytest.raises(ValueError, match="loss must be 'logistic' or 'exponential', got 'hinge'"):
         jd.step_sizes.step_over_loss(0.1, loss="hinge")
-    with pytest.raises(ValueError, match=r"max_learning_rate must be in \(0, inf\), got 0"):
+    with pytest.raises(
+        ValueError, match=r"max_learning_rate must be a number in \(0, inf\], got 0"
+    ):
         jd.step_sizes.step_over_loss(0.1, max_learning_rate=0)
+    with pytest.raises(ValueError, match=r"learning_rate must be a number in \(0, inf\), got \["):
+        jd.step_sizes.step_over_loss([1.0, 2.0])
+    for radius in (1e-20, 1e20):
+        with pytest.raises(ValueError, match=r"radius must be in .* scale the data"):
+            jd.step_sizes.growing(0.1 * radius, radius=radius)
     tx, w = jd.step_sizes.step_over_loss(0.1), jnp.ones(2)
     with pytest.raises(ValueError, match="needs value=, the loss"):
         tx.update(w, tx.init(w), w)
@@ -291,3 +379,5 @@ def test_other_bad_arguments_are_named():
         tx.update(w, tx.init(w), value=1.0)
     with pytest.raises(ValueError, match=r"value must be a scalar, got shape \(2,\)"):
         tx.update(w, tx.init(w), w, value=w)
+    with pytest.raises(TypeError, match="value must be a real number, got one of dtype complex64"):
+        tx.update(w, tx.init(w), w, value=0.5 + 0.5j)

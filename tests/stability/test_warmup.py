@@ -103,6 +103,31 @@ def test_a_loss_that_is_not_finite_counts_as_risen():
     assert np.isfinite(state.anchor).all()
 
 
+def test_a_trial_that_the_dtype_cannot_hold_counts_as_risen_and_is_not_visited():
+    x0 = jnp.ones(3, jnp.float16)
+    loss = lambda x, scale: quadratic(x.astype(jnp.float32), scale)
+    state, (x, found, _) = train(x0, 100.0, 1e6, 1e3, steps=30, loss=loss)
+    began = int(np.argmax(found)) + 1
+    # 1000 and 500 are too far from -65,504 .. 65,504, or from half of it.
+    assert np.all(np.isfinite(x[: began + 1]))
+    np.testing.assert_array_equal(x[:4, 0], jnp.array([1, 1, 1, -24_992], jnp.float16))
+    assert float(state.low) == pytest.approx(0.02, rel=0.1)
+    np.testing.assert_allclose(x[began], 1 - 100 * state.low, rtol=1e-2)
+
+
+@pytest.mark.parametrize("start", [1e30, 1e37])
+def test_a_search_in_vain_is_back_exactly_where_it_began(start):
+    x0 = jnp.array([1.0, -2.0])
+    loss = lambda x, scale: quadratic(x - 0.6 * x0, scale)  # more at 0, where one move leads
+    state, (x, found, _) = train(x0, 100.0, 1e38, start, steps=70, loss=loss)
+    began = int(np.argmax(found)) + 1
+    assert bool(found[-1])
+    assert np.all(np.isfinite(x[: began + 1]))
+    np.testing.assert_array_equal(x[began], x0)
+    assert float(state.low) == 0.0
+    assert 0 < float(state.high) < np.inf
+
+
 def test_a_first_loss_or_gradient_that_is_not_finite_is_waited_out():
     tx = jd.step_sizes.catapult_warmup(optax.sgd(1.0), 1.0, steps=5)
     x = jnp.ones(2)
@@ -142,13 +167,55 @@ def test_strict_promotion_has_nothing_to_complain_of():
         assert updates.dtype == jnp.bfloat16
 
 
+@pytest.mark.parametrize("wide", [False, True])
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32, jnp.int32])
+def test_strict_promotion_takes_numbers_of_any_dtype_when_traced(dtype, wide):
+    x = jnp.ones(2, jnp.float32)
+
+    def states(number, rate):
+        for keywords in ({"steps": number}, {"steps": 5, "start": number}):
+            for learning_rate in (rate, number, 0.1):
+                tx = jd.step_sizes.catapult_warmup(optax.sgd(1.0), learning_rate, **keywords)
+                state = tx.init(x)
+                yield state, tx.update(x, state, x, value=1.0)[1]
+
+    with jax.numpy_dtype_promotion("strict"), jax.enable_x64(wide):
+        kinds = [jax.ShapeDtypeStruct((), kind) for kind in (dtype, jnp.float32)]
+        for before, after in jax.eval_shape(lambda *args: list(states(*args)), *kinds):
+            assert before == after
+
+
+def test_the_state_is_sharded_as_the_parameters_are():
+    mesh = jax.make_mesh((2,), ("model",), axis_types=(jax.sharding.AxisType.Auto,))
+    sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("model"))
+    x = jax.device_put(jnp.ones(4), sharding)
+    state = jd.step_sizes.catapult_warmup(optax.sgd(1.0), 1.0, steps=5).init(x)
+    assert state.anchor.sharding == state.direction.sharding == sharding
+
+
+def test_parameters_may_be_a_python_number():
+    tx = jd.step_sizes.catapult_warmup(optax.sgd(1.0), 1.0, steps=5, start=0.5)
+    updates, state = tx.update(2.0, tx.init(1.0), 1.0, value=1.0)
+    assert float(updates) == -1.0
+    assert float(state.anchor) == 1.0
+
+
+def test_its_numbers_can_be_injected():
+    tx = optax.inject_hyperparams(jd.step_sizes.catapult_warmup)(optax.sgd(1.0), 1.0, steps=5)
+    x = jnp.ones(2)
+    updates, _ = jax.jit(lambda state: tx.update(x, state, x, value=1.0))(tx.init(x))
+    np.testing.assert_allclose(updates, -1 / 1024, rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("name", "keywords"),
     [
         ("learning_rate", {"learning_rate": 0}),
+        ("learning_rate", {"learning_rate": [1.0, 2.0]}),
         ("steps", {"steps": 0}),
         ("start", {"start": -1.0}),
         ("halvings", {"halvings": -1}),
+        ("halvings", {"halvings": 2.7}),
     ],
 )
 def test_bad_numbers_are_named(name, keywords):
