@@ -26,6 +26,7 @@ import numpy as np
 from jax.scipy.linalg import solve_triangular
 
 MAX_ITERATIONS = 50
+SMALLEST = 1e-6  # of a mode's unit, relative to the greatest
 
 
 class Complementarity(NamedTuple):
@@ -101,6 +102,12 @@ def solve_complementarity(A: jax.Array, B: jax.Array) -> Complementarity:
     if B.shape != (d, d):
         raise ValueError(f"B must have the shape {(d, d)} for A of {A.shape}, got {B.shape}")
     basis = jnp.asarray(symmetric_basis(k), A.dtype)
+    # In the unit of each mode, so that one far below the edge does not drown another at it.
+    diagonal = jnp.abs(jnp.diagonal(A))
+    unit = jnp.maximum(diagonal, _positive(SMALLEST * jnp.max(diagonal))) ** -0.5
+    outer = unit[:, None] * unit
+    change = jnp.einsum("aij,ij,bij->ab", basis, outer, basis)
+    posed, A, B = (A, B), outer * A, change.T @ B @ change
     eps = float(jnp.finfo(A.dtype).eps)
     size, strength = _positive(jnp.linalg.norm(A)), _positive(jnp.trace(B) / d)
     a, b = A / size, B / strength
@@ -128,9 +135,19 @@ def solve_complementarity(A: jax.Array, B: jax.Array) -> Complementarity:
     first = _Iterate(start, start, error(start, start), jnp.array(True), jnp.array(0))
     last = jax.lax.while_loop(unfinished, improve, first)
     rank = jnp.sum(jnp.linalg.eigvalsh(last.X - last.S) > 0)
-    return Complementarity(
-        last.X * (size / strength), last.S * size, last.error, rank, last.iterations
-    )
+    X, slack = outer * last.X * (size / strength), last.S * size / outer
+    residual = _residual(posed, X, slack, basis)
+    return Complementarity(X, slack, residual, rank, last.iterations)
+
+
+def _residual(
+    posed: tuple[jax.Array, jax.Array], X: jax.Array, S: jax.Array, basis: jax.Array
+) -> jax.Array:
+    A, B = posed
+    size, strength = _positive(jnp.linalg.norm(A)), _positive(jnp.trace(B) / len(B))
+    image = jnp.einsum("a,aij->ij", B @ jnp.einsum("aij,ij->a", basis, X), basis)
+    gap = jnp.vdot(X, S) / jnp.maximum(jnp.linalg.norm(X), size / strength)
+    return jnp.maximum(jnp.linalg.norm(A + image - S), gap) / size
 
 
 def _positive(value: jax.Array) -> jax.Array:

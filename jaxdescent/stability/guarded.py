@@ -8,7 +8,7 @@ The proofs for long steps use such inequalities at the visited points alone, so 
 more than the smoothness that the run meets. A pair of points that breaks this one refutes L:
 go back to the point with the least gradient so far, take L to the double (or to what the pair
 shows and a tenth, if that is more) and start the schedule again. No gradient is computed
-twice. What is refuted is too low for certain; what is not may still be, by pairs that are not
+twice. What is refuted is too low, up to rounding; what is not may still be, by pairs that are not
 consecutive. From an estimate L there are at most ceil(log2(L* / L)) refutations, where L* is
 the smoothness everywhere.
 
@@ -108,13 +108,14 @@ def guarded(
         raise ValueError(f"smoothness must be a number, got shape {jnp.shape(smoothness)}")
 
     def init(params: Any) -> GuardedState:
+        params = jax.tree.map(lambda x: x if hasattr(x, "dtype") else jnp.asarray(x), params)
         for leaf in jax.tree.leaves(params):
             if not jnp.issubdtype(leaf.dtype, jnp.floating):
                 raise ValueError(f"params must be of floating point, got a leaf of {leaf.dtype}")
         dtype = jnp.result_type(float)
         zeros = lambda: jax.tree.map(jnp.zeros_like, params)
         return GuardedState(
-            smoothness=jnp.asarray(smoothness).astype(dtype),
+            smoothness=jnp.array(smoothness).astype(dtype, copy=True),
             count=jnp.zeros((), jnp.int32),
             refuted=jnp.zeros((), jnp.int32),
             grads=zeros(),

@@ -137,8 +137,8 @@ def stability_probe(
     patience: int = 3,
     rise: float = 0.5,
     tolerance: float = 1e-2,
-    num_steps: int = 2,
-    max_restarts: int = 10,
+    num_steps: int = 10,
+    max_restarts: int = 4,
 ) -> StabilityProbe:
     """A probe to be called by hand, say between compiled chunks of a run.
 
@@ -149,11 +149,14 @@ def stability_probe(
       loss_fn: from (params, batch) to a scalar.
       threshold: what the optimizer can bear, one of `jd.thresholds`.
       log_size: how many records are kept.
-      patience: probes in a row after which the run has left its edge.
+      patience: probes in a row after which the run has left its edge, and stays so: choose
+        the time between probes so that this is longer than a catapult takes.
       rise: by how much the loss must be above its least there, in units of the first one's
         magnitude; in (0, inf).
       tolerance: for the eigenvalue's residual, relative to it.
-      num_steps: Lanczos steps between restarts.
+      num_steps: Lanczos steps between restarts. A probe starts at the last one's vector, and
+        sees an eigenvalue that has overtaken the old one only if the steps are enough: with
+        2 a record may stay at the old one for long, and be converged.
       max_restarts: how often it restarts at most; the record is then flagged.
 
     Raises:
@@ -204,7 +207,7 @@ def stability_probe(
             reached=count(-1),
             left=count(-1),
             not_finite=count(-1),
-            vector=jax.tree.map(lambda x: jnp.zeros(jnp.shape(x), dtype), params),
+            vector=jax.tree.map(lambda x: jnp.zeros_like(x, dtype), params),
         )
 
     def update(
@@ -257,10 +260,14 @@ def stability_log(state: Any, /) -> StabilityRecord:
       A `StabilityRecord` of arrays [records]: all of them, or the last `log_size`.
 
     Raises:
-      ValueError: there is no such state in `state`, or more than one.
+      ValueError: there is no such state in `state`, or more than one, or it is of many runs.
     """
     state = find_stability(state)
-    size = state.log.step.shape[-1]
+    if jnp.ndim(state.probes):
+        raise ValueError(
+            "state must be of one run, got one of a batch of them; take one by jax.tree.map"
+        )
+    size = len(state.log.step)
     count = int(state.probes)
     order = np.arange(max(count - size, 0), count) % size
     return jax.tree.map(lambda ring: np.asarray(ring)[order], state.log)
@@ -323,8 +330,9 @@ def judged(
 
 def _warm(state: StabilityState) -> Sharpness:
     nothing = jnp.zeros(1, state.least_loss.dtype)
+    last = jnp.nan_to_num(state.last.sharpness)[None]  # for the scale of the matrix
     vectors = jax.tree.map(lambda x: x[None], state.vector)
-    return Sharpness(nothing, vectors, nothing, nothing > 0, jnp.zeros((), jnp.int32))
+    return Sharpness(last, vectors, nothing, nothing > 0, jnp.zeros((), jnp.int32))
 
 
 def _if_finite(new: jax.Array, old: jax.Array) -> jax.Array:

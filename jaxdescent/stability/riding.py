@@ -74,7 +74,8 @@ def ride_the_edge(
     Args:
       factory: takes `learning_rate` as a keyword and returns an optax transformation:
         `optax.sgd`, `functools.partial(optax.sgd, momentum=0.9)`, `optax.adam`. The rate is an
-        array in the state; nothing is compiled anew when it moves.
+        array in the state; nothing is compiled anew when it moves. Not one that keeps the rate
+        in its own state, such as `optax.inject_hyperparams(optax.sgd)` or a tower.
       loss_fn: from (params, batch) to a scalar.
       threshold: what that optimizer can bear, one of `jd.thresholds`, without a learning rate.
       fraction: of the greatest stable learning rate, in (0, inf). Below 1 descent is stable
@@ -114,6 +115,7 @@ def ride_the_edge(
     if not isinstance(max_increase, jax.core.Tracer) and not np.all(np.asarray(max_increase) > 1):
         raise ValueError(f"max_increase must be in (1, inf], got {max_increase!r}")
 
+    _check_stateless(factory)
     make = lambda rate: validation.transformation("factory(...)", factory(learning_rate=rate))
     preconditioner = threshold.preconditioner
     in_use = threshold._replace(
@@ -123,7 +125,7 @@ def ride_the_edge(
     probe = stability_probe(loss_fn, in_use, **options)
 
     def init(params: Any) -> RideState:
-        rate = jnp.asarray(learning_rate, float_dtype(params))
+        rate = jnp.array(learning_rate, float_dtype(params))
         count = jnp.zeros((), jnp.int32)
         found = jnp.zeros((), bool)
         return RideState(count, rate, found, probe.init(params), make(rate).init(params))
@@ -160,6 +162,23 @@ def ride_the_edge(
         return updates, RideState(count, rate, found, stability, inner)
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _check_stateless(factory: Any) -> None:
+    """Raises ValueError if the state of what the factory makes depends on the rate."""
+    try:
+        first, second = (
+            jax.tree.leaves(factory(learning_rate=jnp.asarray(rate)).init(jnp.zeros(())))
+            for rate in (0.25, 0.5)
+        )
+        moved = any(not jnp.array_equal(a, b) for a, b in zip(first, second, strict=True))
+    except Exception:  # it may want other parameters than a number, and is then trusted
+        return
+    if moved:
+        raise ValueError(
+            "factory must make transformations that use the learning_rate they are given, got one "
+            "that keeps it in its state, where it would stay; pass optax.sgd itself"
+        )
 
 
 def _like(new: Any, old: Any) -> jax.Array:

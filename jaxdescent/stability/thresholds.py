@@ -245,13 +245,17 @@ def _over_learning_rate(factor: ArrayLike, learning_rate: LearningRate) -> Thres
         _check_open("learning_rate", learning_rate)
 
     def read(state: Any, count: jax.Array) -> jax.Array:
+        rate: Any = learning_rate
         if learning_rate is None:
-            return jnp.asarray(_injected(state))
-        if isinstance(learning_rate, FromState):
-            return jnp.asarray(learning_rate.read(state))
-        if callable(learning_rate):
-            return jnp.asarray(learning_rate(count))
-        return jnp.asarray(learning_rate)
+            rate = _injected(state)
+        elif isinstance(learning_rate, FromState):
+            rate = learning_rate.read(state)
+        elif callable(learning_rate):
+            rate = learning_rate(count)
+        rate = jnp.asarray(rate)
+        if not jnp.issubdtype(rate.dtype, jnp.floating):
+            rate = rate.astype(jnp.result_type(float))
+        return _wide(rate)
 
     over = lambda number, _: jnp.asarray(factor / number)
     return Threshold(read, None, bound=over, rate=over)
@@ -298,15 +302,18 @@ def _all(state: Any, is_it: Callable[[Any], bool]) -> list[Any]:
 
 
 def _debias(decay: ArrayLike, count: jax.Array, dtype: Any) -> jax.Array:
-    return 1 - jnp.asarray(decay, dtype) ** count.astype(dtype)
+    # Before the first step there is no moment to correct.
+    return 1 - jnp.asarray(decay, dtype) ** jnp.maximum(count, 1).astype(dtype)
 
 
 def _wide(x: jax.Array) -> jax.Array:
-    """At least float32: P of 16 bits would lose its eps."""
+    """At least float32: P of 16 bits would lose its eps, and a threshold overflow."""
     return x.astype(jnp.float32) if jnp.finfo(x.dtype).bits < 32 else x
 
 
 def _norm(grads: Any) -> jax.Array:
+    if not jax.tree.leaves(grads):
+        raise ValueError("what SAM can bear depends on the gradients; give them, too")
     return optax.tree.norm(jax.tree.map(_wide, grads))
 
 
