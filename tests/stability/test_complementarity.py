@@ -121,3 +121,11 @@ def test_shapes_that_do_not_fit_are_refused():
         solve_complementarity(jnp.zeros((2, 3)), jnp.zeros((3, 3)))
     with pytest.raises(ValueError, match=r"B must have the shape \(3, 3\) for A of \(2, 2\)"):
         solve_complementarity(jnp.eye(2), jnp.eye(2))
+
+
+@pytest.mark.parametrize("drift", [1e-2, 1e-4, 1e-6])
+def test_a_mode_far_below_the_edge_does_not_drown_one_at_it(drift):
+    A = jnp.diag(jnp.array([-drift, 1.0], jnp.float32))
+    found = solve_complementarity(A, jnp.eye(3, dtype=jnp.float32))
+    np.testing.assert_allclose(found.X[0, 0], drift, rtol=1e-3)
+    assert found.rank == 1

@@ -263,3 +263,22 @@ def test_what_is_no_threshold_no_loss_or_no_state_is_told():
     state = tell([], 1.0)
     with pytest.raises(ValueError, match=r"state must hold one StabilityState, got 2"):
         find_stability((state, state))
+
+
+def test_an_eigenvalue_that_overtakes_the_old_one_is_seen():
+    bulk = jnp.linspace(0.0, 0.45, 2_000)
+    loss = lambda x, scales: 0.5 * jnp.sum(scales * x**2)
+    probe = jd.stability_probe(loss, jd.thresholds.gd(1.0))
+    x, state = jnp.ones(2_000), None
+    update = jax.jit(lambda state, scales, step: probe.update(state, x, (), x, scales, step))
+    for step, top in enumerate((0.3, 0.3, 1.0, 2.2)):
+        scales = bulk.at[0].set(0.9).at[1].set(top)
+        state = update(probe.init(x) if state is None else state, scales, step)
+    np.testing.assert_allclose(jd.stability_log(state).sharpness, [0.9, 0.9, 1.0, 2.2], rtol=1e-3)
+
+
+def test_states_of_many_runs_are_told_apart():
+    probe = jd.stability_probe(bowl, jd.thresholds.gd(1.0))
+    states = jax.vmap(probe.init)(jnp.ones((3, 2)))
+    with pytest.raises(ValueError, match=r"state must be of one run"):
+        jd.stability_log(states)

@@ -177,3 +177,26 @@ def test_what_is_no_factory_or_no_threshold_is_told():
     tx = jd.ride_the_edge(optax.sgd, bowl, jd.thresholds.gd())
     with pytest.raises(ValueError, match=r"update\(.*\) needs params"):
         tx.update(jnp.ones(3), tx.init(jnp.ones(3)))
+
+
+@pytest.mark.parametrize(
+    "factory",
+    [
+        optax.inject_hyperparams(optax.sgd),
+        lambda learning_rate: jd.hypergradient(
+            optax.sgd, optax.sgd(0.1), tune={"learning_rate": jd.unconstrained(learning_rate)}
+        ),
+    ],
+)
+def test_a_factory_that_keeps_the_rate_in_its_state_is_refused(factory):
+    with pytest.raises(ValueError, match=r"factory must make transformations that use the learn"):
+        jd.ride_the_edge(factory, bowl, jd.thresholds.gd())
+
+
+def test_a_rate_that_was_given_is_not_donated():
+    rate = jnp.float32(0.25)
+    state = jd.ride_the_edge(optax.sgd, bowl, jd.thresholds.gd(), learning_rate=rate).init(
+        jnp.ones(3)
+    )
+    jax.jit(lambda x: x + 1, donate_argnums=0)(state.learning_rate)
+    assert float(rate) == 0.25

@@ -230,3 +230,20 @@ def test_bad_arguments_say_what_is_allowed(make, words):
     with pytest.raises(ValueError, match=r".*") as error:
         make()
     assert words in str(error.value)
+
+
+def test_sam_without_gradients_is_told():
+    with pytest.raises(ValueError, match=r"what SAM can bear depends on the gradients"):
+        jd.thresholds.sam(0.1).bound(0.1, None)
+
+
+def test_before_the_first_step_adam_has_a_finite_preconditioner():
+    state = optax.adam(0.1).init(jnp.ones(3))
+    np.testing.assert_allclose(jd.thresholds.adam(0.1).preconditioner(state), 1e-9, rtol=1e-4)
+
+
+def test_the_threshold_of_a_float16_rate_does_not_overflow():
+    tx = optax.inject_hyperparams(optax.adam)(learning_rate=jnp.float16(1e-4))
+    threshold = jd.thresholds.adam()
+    rate = threshold.learning_rate(tx.init(jnp.ones(3, jnp.float16)), jnp.int32(0))
+    np.testing.assert_allclose(threshold.bound(rate, None), 3.8e5, rtol=1e-2)
