@@ -7,9 +7,11 @@ the largest residual that is wanted, and keeps the best of the span of Y and V, 
     [ theta    Y A V^T ]
     [ V A Y^T  T       ],       V A = T V + (the last residual) + V A Y^T Y,
 
-without another product. This is thick-restart Lanczos (K. Wu and H. Simon, SIAM J. Matrix Anal.
-Appl. 22, 2000), with matfree's Lanczos in it; as Y may be any rows, it starts warm from those of
-an earlier matrix, with a little noise to let in a direction to which they are orthogonal.
+without another product. Steps are plain three-term ones; a row that is no longer orthogonal
+to those before it is not used. This is thick-restart Lanczos (K. Wu and H. Simon, SIAM J.
+Matrix Anal. Appl. 22, 2000), with matfree's Lanczos in it; as Y may be any rows, it starts warm
+from those of an earlier matrix, with a little noise to let in a direction to which they are
+orthogonal.
 
 What is returned is evaluated: Ritz values and residuals of k products that are made at the end
 for this purpose. If they are not as small as the recurrence claimed, the cycles go on.
@@ -250,6 +252,7 @@ class _Solver:
         first = self.start_of_cycle(basis, carry.cycles)
 
         def deflated(v: jax.Array) -> jax.Array:
+            # Y's values go to the edge of the rest, where rounding along Y does not grow.
             image = self.matvec(v)
             return image + (shift * (rows @ v) - rows @ image) @ rows
 
