@@ -1,4 +1,4 @@
-"""What transformations that watch the loss ask of their inputs."""
+"""What transformations ask of their inputs: a loss to watch, numbers wide enough."""
 
 import functools
 from typing import Any

@@ -28,6 +28,7 @@ import optax
 from jax.typing import ArrayLike
 
 from jaxdescent import validation
+from jaxdescent.stability import inputs
 
 
 class FromState(NamedTuple):
@@ -308,7 +309,7 @@ def _debias(decay: ArrayLike, count: jax.Array, dtype: Any) -> jax.Array:
 
 def _wide(x: jax.Array) -> jax.Array:
     """At least float32: P of 16 bits would lose its eps, and a threshold overflow."""
-    return x.astype(jnp.float32) if jnp.finfo(x.dtype).bits < 32 else x
+    return x.astype(inputs.wide(x.dtype))
 
 
 def _norm(grads: Any) -> jax.Array:
