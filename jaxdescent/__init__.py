@@ -41,12 +41,15 @@ with how it came about:
     gradient_flow          the path of one that does not oscillate
     flows                  the optimizers whose flows are known
 
+A `Problem` is a function to minimise, with the box that starts are drawn from.
+
 A *loss* of `losses` is one that PyTorch or Keras has and `optax.losses` has not:
 `help(jd.losses)` lists them.
 """
 
 from jaxdescent import footprint as footprint
 from jaxdescent import losses as losses
+from jaxdescent.problem import Problem as Problem
 from jaxdescent.stability import MonitorState as MonitorState
 from jaxdescent.stability import RideState as RideState
 from jaxdescent.stability import Sharpness as Sharpness

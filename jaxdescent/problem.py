@@ -1,0 +1,115 @@
+"""A problem: what is minimised, where its answers may lie, and what they are known to be.
+
+    minimise value_fn(x, *data)    for x in the box [lower, upper]
+
+The arrays (data such as shifts and rotations, the box, the known minima) are a pytree's leaves
+and the functions are static: a compiled program takes another instance of the same problem as
+an argument.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxdescent import validation
+
+_DATA = ("lower", "upper", "data", "minimisers", "minimum")
+
+
+@jax.tree_util.register_pytree_node_class
+@dataclasses.dataclass(frozen=True, eq=False)
+class Problem:
+    """A function to minimise, with its box.
+
+    Attributes:
+      value_fn: from (x, *data) to a scalar; x is a tree like `lower`. Two problems share
+        compiled programs if they share this function.
+      lower, upper: the box that starts are drawn from, trees of arrays of x's shapes. Descent
+        may leave it.
+      data: tuple of further arguments of `value_fn`, trees of arrays.
+      minimisers: the known global minimisers, like x with a leading axis; or None.
+      minimum: f[], the value there; or None.
+      name: for tables and pictures.
+      sample_fn: from (key, problem) to a start, a tree like x; by default uniform in the box.
+      optimizer: the transformation that descends, which a driver sets for its rules.
+
+    Raises:
+      ValueError: the box is empty, not finite, or its sides disagree in shape.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxdescent as jd
+      >>> sphere = lambda x, shift: jnp.sum((x - shift) ** 2)
+      >>> box = jnp.full(3, 5.0)
+      >>> problem = jd.Problem(sphere, -box, box, data=(jnp.ones(3),), minimum=0.0)
+      >>> float(problem.value(jnp.zeros(3))), problem.sample(jax.random.key(0)).shape
+      (3.0, (3,))
+    """
+
+    value_fn: Callable[..., jax.Array]
+    lower: Any
+    upper: Any
+    data: tuple[Any, ...] = ()
+    minimisers: Any = None
+    minimum: Any = None
+    name: str = ""
+    sample_fn: Callable[[jax.Array, "Problem"], Any] | None = None
+    optimizer: optax.GradientTransformationExtraArgs | None = None
+
+    def __post_init__(self) -> None:
+        if not callable(self.value_fn):
+            raise TypeError(f"value_fn must be callable, got {self.value_fn!r}")
+        validation.shaped_like("upper", self.upper, self.lower, "lower")
+        for low, high in zip(jax.tree.leaves(self.lower), jax.tree.leaves(self.upper), strict=True):
+            if isinstance(low, jax.core.Tracer) or isinstance(high, jax.core.Tracer):
+                continue
+            low, high = (
+                validation.finite_array("lower", low),
+                validation.finite_array("upper", high),
+            )
+            if not np.all(low < high):
+                raise ValueError(f"lower must be below upper everywhere, got {low} and {high}")
+
+    def value(self, x: Any) -> jax.Array:
+        """The value at x, a scalar."""
+        return self.value_fn(x, *self.data)
+
+    def value_and_grad(self, x: Any) -> tuple[jax.Array, Any]:
+        """The value at x and its gradient, a tree like x."""
+        return jax.value_and_grad(self.value_fn)(x, *self.data)
+
+    def sample(self, key: jax.Array) -> Any:
+        """A start for one agent."""
+        if self.sample_fn is not None:
+            return self.sample_fn(key, self)
+        lower, structure = jax.tree.flatten(self.lower)
+        upper = structure.flatten_up_to(self.upper)
+        keys = jax.random.split(key, len(lower))
+        drawn = [
+            jax.random.uniform(k, jnp.shape(a), jnp.result_type(float, a, b), a, b)
+            for k, a, b in zip(keys, lower, upper, strict=True)
+        ]
+        return structure.unflatten(drawn)
+
+    @property
+    def dimension(self) -> int:
+        """How many numbers x has."""
+        return sum(int(np.prod(jnp.shape(x))) for x in jax.tree.leaves(self.lower))
+
+    def tree_flatten(self) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        """Arrays and the rest."""
+        arrays = tuple(getattr(self, name) for name in _DATA)
+        return arrays, (self.value_fn, self.name, self.sample_fn, self.optimizer)
+
+    @classmethod
+    def tree_unflatten(cls, static: tuple[Any, ...], arrays: tuple[Any, ...]) -> Self:
+        """A problem of these leaves, whatever they are: a tree's need not be arrays."""
+        problem = object.__new__(cls)
+        names = ("value_fn", "name", "sample_fn", "optimizer")
+        for name, value in zip((*_DATA, *names), (*arrays, *static), strict=True):
+            object.__setattr__(problem, name, value)
+        return problem

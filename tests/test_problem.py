@@ -1,0 +1,68 @@
+"""Tests of what every problem is: a tree of arrays around static functions."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxdescent as jd
+
+
+def bowl(x, shift):
+    return jnp.sum((x["a"] - shift) ** 2) + x["b"] ** 2
+
+
+def problem(shift=1.0):
+    lower = {"a": jnp.array([-1.0, 0.0]), "b": jnp.array(2.0)}
+    upper = {"a": jnp.array([1.0, 5.0]), "b": jnp.array(3.0)}
+    return jd.Problem(bowl, lower, upper, data=(jnp.full(2, shift),), minimum=0.0, name="bowl")
+
+
+def test_starts_fill_the_box():
+    drawn = jax.vmap(problem().sample)(jax.random.split(jax.random.key(0), 500))
+    leaves = map(jax.tree.leaves, (drawn, problem().lower, problem().upper))
+    for leaf, low, high in zip(*leaves, strict=True):
+        np.testing.assert_array_less(low, leaf.min(0))
+        np.testing.assert_array_less(leaf.max(0), high)
+        np.testing.assert_array_less(0.9 * (high - low), leaf.max(0) - leaf.min(0))
+
+
+def test_the_value_and_its_gradient_know_the_data():
+    x = {"a": jnp.array([0.0, 3.0]), "b": jnp.array(2.0)}
+    value, grads = problem().value_and_grad(x)
+    assert value == problem().value(x) == 1 + 4 + 4
+    chex.assert_trees_all_close(grads, {"a": jnp.array([-2.0, 4.0]), "b": jnp.array(4.0)})
+    assert problem().dimension == 3
+
+
+def test_another_instance_needs_no_other_program():
+    evaluated = jax.jit(chex.assert_max_traces(lambda problem, x: problem.value(x), 1))
+    x = {"a": jnp.zeros(2), "b": jnp.zeros(())}
+    assert evaluated(problem(1.0), x) == 2
+    assert evaluated(problem(2.0), x) == 8
+
+
+def test_a_start_of_ones_own():
+    ones = lambda key, problem: jax.tree.map(jnp.ones_like, problem.lower)
+    start = jd.Problem(bowl, problem().lower, problem().upper, sample_fn=ones).sample
+    chex.assert_trees_all_equal(start(jax.random.key(0)), ones(None, problem()))
+
+
+@pytest.mark.parametrize(
+    ("lower", "upper", "message"),
+    [
+        (jnp.zeros(2), jnp.ones(3), "upper must have the shapes of lower"),
+        (jnp.zeros(2), jnp.array([1.0, 0.0]), "lower must be below upper"),
+        (jnp.zeros(2), jnp.array([1.0, jnp.inf]), "upper must be finite"),
+        ({"y": jnp.zeros(2)}, {"x": jnp.ones(2)}, "upper must be a tree like lower"),
+    ],
+)
+def test_a_box_that_is_none_is_refused(lower, upper, message):
+    with pytest.raises(ValueError, match=message):
+        jd.Problem(bowl, lower, upper)
+
+
+def test_a_value_that_is_no_function_is_refused():
+    with pytest.raises(TypeError, match="value_fn must be callable"):
+        jd.Problem(3.0, jnp.zeros(1), jnp.ones(1))
