@@ -49,6 +49,16 @@ A *loss* of `losses` is one that PyTorch or Keras has and `optax.losses` has not
 
 from jaxdescent import footprint as footprint
 from jaxdescent import losses as losses
+from jaxdescent.agents import Descent as Descent
+from jaxdescent.agents import DescentState as DescentState
+from jaxdescent.agents import MinimizeResult as MinimizeResult
+from jaxdescent.agents import Population as Population
+from jaxdescent.agents import Rule as Rule
+from jaxdescent.agents import copy_agents as copy_agents
+from jaxdescent.agents import minimize as minimize
+from jaxdescent.agents import minimizer as minimizer
+from jaxdescent.agents import place_agents as place_agents
+from jaxdescent.agents import pruning as pruning
 from jaxdescent.problem import Problem as Problem
 from jaxdescent.stability import MonitorState as MonitorState
 from jaxdescent.stability import RideState as RideState

@@ -36,7 +36,8 @@ class Problem:
       minimum: f[], the value there; or None.
       name: for tables and pictures.
       sample_fn: from (key, problem) to a start, a tree like x; by default uniform in the box.
-      optimizer: the transformation that descends, which a driver sets for its rules.
+      optimizer: from an agent's hyperparameters, as keywords, to the transformation that
+        descends; a driver sets it for its rules.
 
     Raises:
       ValueError: the box is empty, not finite, or its sides disagree in shape.
@@ -58,7 +59,7 @@ class Problem:
     minimum: Any = None
     name: str = ""
     sample_fn: Callable[[jax.Array, "Problem"], Any] | None = None
-    optimizer: optax.GradientTransformationExtraArgs | None = None
+    optimizer: Callable[..., optax.GradientTransformationExtraArgs] | None = None
 
     def __post_init__(self) -> None:
         if not callable(self.value_fn):

@@ -1,0 +1,12 @@
+"""Populations: many agents that descend side by side, and rules that remove those behind."""
+
+from jaxdescent.agents.driver import Descent as Descent
+from jaxdescent.agents.driver import DescentState as DescentState
+from jaxdescent.agents.driver import Rung as Rung
+from jaxdescent.agents.minimize import MinimizeResult as MinimizeResult
+from jaxdescent.agents.minimize import minimize as minimize
+from jaxdescent.agents.minimizer import minimizer as minimizer
+from jaxdescent.agents.population import Population as Population
+from jaxdescent.agents.population import copy_agents as copy_agents
+from jaxdescent.agents.population import place_agents as place_agents
+from jaxdescent.agents.rules import Rule as Rule

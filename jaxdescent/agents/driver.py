@@ -1,0 +1,292 @@
+"""A population's descent, rung by rung, with as little work as its rule leaves.
+
+    descend:  those who live take `length` steps, a chunk of them at a time
+    archive:  the best finite point ever is kept apart
+    clear:    agents whose value is not finite are removed and counted
+    rule:     looks at the population, and changes it
+
+The whole is one program whatever is pruned: `chunking` loops over as many chunks as there are
+survivors. How a chunk descends is the business of `minimizer` and `fitter`.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.typing import ArrayLike
+
+from jaxdescent import chunking, validation
+from jaxdescent.agents import pruning
+from jaxdescent.agents.population import Population
+from jaxdescent.agents.rules import Rule, check_rule
+from jaxdescent.problem import Problem
+
+SMALL_CHUNK = 2**16
+"""Bytes of agents that keep a CPU's vector units busy and its nearest cache warm..."""
+LARGE_CHUNK = 2**22
+"""...and the most that 64 agents, which share the cost of each operation, may take."""
+
+CARRIED = (
+    "params",
+    "opt_state",
+    "model_state",
+    "values",
+    "grads",
+    "fresh",
+    "age",
+    "best_params",
+    "best_values",
+    "evaluations",
+    "gradients",
+)
+"""Fields of a population that descent changes."""
+
+READ = ("hyperparams", "ids")
+"""Fields that it reads."""
+
+Chunk = dict[str, Any]
+
+
+class DescentState(NamedTuple):
+    """What is carried from rung to rung; it goes through a checkpoint unchanged.
+
+    Attributes:
+      population: the agents.
+      rule_state: the rule's.
+      key: from which a rung's random numbers are drawn, by its number.
+      rung: i32[], how many are done.
+      steps: i32[], how many an agent has taken that was never pruned.
+      best_params: the best finite point ever, of any agent, dead ones included.
+      best_value: f[], its value; inf if there is none.
+      best_id: i32[], the agent that found it.
+    """
+
+    population: Population
+    rule_state: Any
+    key: jax.Array
+    rung: jax.Array
+    steps: jax.Array
+    best_params: Any
+    best_value: jax.Array
+    best_id: jax.Array
+
+
+class Rung(NamedTuple):
+    """What is reported of a rung; a history is one of these with a leading axis.
+
+    Attributes:
+      steps: i32[], steps of an agent never pruned, at the end of the rung.
+      values: f[agents], at the end; nan for those that did not descend.
+      alive: bool[agents], after the rule.
+      survivors: i32[], how many they are.
+      descended: i32[], how many took the rung's steps.
+      not_finite: i32[], how many of them ended at a value that is not finite.
+      best_value: f[], the least ever.
+      diversity: f[], root mean square distance per coordinate of those that descended from
+        their mean; its share of the largest so far tells exploration from exploitation.
+      info: the rule's report.
+      params: like the population's, if they are recorded; else None.
+    """
+
+    steps: jax.Array
+    values: jax.Array
+    alive: jax.Array
+    survivors: jax.Array
+    descended: jax.Array
+    not_finite: jax.Array
+    best_value: jax.Array
+    diversity: jax.Array
+    info: Any
+    params: Any
+
+
+class Descent(NamedTuple):
+    """Pure functions, to be compiled.
+
+    Attributes:
+      init: from (key, starts, ...) to a `DescentState`.
+      advance: from (state, length, ...) to (state, `Rung`).
+    """
+
+    init: Callable[..., DescentState]
+    advance: Callable[..., tuple[DescentState, Rung]]
+
+
+class Driver(NamedTuple):
+    """What all descents have in common.
+
+    Attributes:
+      num_agents: how many there are.
+      optimizer: from an agent's hyperparameters, as keywords, to a transformation.
+      rule: acts after each rung.
+      chunk_size: agents that descend side by side, or None.
+      record_params: whether a `Rung` has all parameters.
+    """
+
+    num_agents: int
+    optimizer: Callable[..., optax.GradientTransformationExtraArgs]
+    rule: Rule
+    chunk_size: int | None
+    record_params: bool
+
+    def begin(self, key: jax.Array, population: Population, problem: Problem) -> DescentState:
+        """The state before the first rung."""
+        return DescentState(
+            population=population,
+            rule_state=self.rule.init(jax.random.fold_in(key, 1), population, problem),
+            key=jax.random.fold_in(key, 2),
+            rung=jnp.zeros((), jnp.int32),
+            steps=jnp.zeros((), jnp.int32),
+            best_params=jax.tree.map(lambda x: x[0], population.params),
+            best_value=jnp.full((), jnp.inf, population.values.dtype),
+            best_id=jnp.full((), -1, jnp.int32),
+        )
+
+    def advance(
+        self,
+        state: DescentState,
+        problem: Problem,
+        descend: Callable[[Chunk, Chunk], Chunk],
+        length: ArrayLike,
+        prune: ArrayLike,
+    ) -> tuple[DescentState, Rung]:
+        """A rung, in which `descend` takes (what is carried, what is read) of a chunk's agents."""
+        before = state.population
+        descending = before.alive | ~jnp.asarray(prune)
+        order, count = chunking.chosen_first(descending)
+        carried = {name: getattr(before, name) for name in CARRIED}
+        carried = chunking.in_chunks(
+            descend,
+            carried,
+            order,
+            count,
+            size=self.chunk_size or default_chunk(carried),
+            constants={name: getattr(before, name) for name in READ},
+        )
+        population = before._replace(**carried)
+        broken = descending & ~jnp.isfinite(population.values)
+        state = archived(state._replace(population=population, steps=state.steps + length))
+        cleared = population._replace(alive=population.alive & ~broken)
+        key = jax.random.fold_in(state.key, state.rung)
+        after, rule_state, info = self.rule.update(key, cleared, problem, state.rule_state)
+        state = state._replace(population=after, rule_state=rule_state, rung=state.rung + 1)
+        report = Rung(
+            steps=state.steps,
+            values=jnp.where(descending, population.values, jnp.nan),
+            alive=after.alive,
+            survivors=jnp.sum(after.alive, dtype=jnp.int32),
+            descended=count,
+            not_finite=jnp.sum(broken, dtype=jnp.int32),
+            best_value=state.best_value,
+            diversity=diversity(population.params, descending & ~broken),
+            info=info,
+            params=population.params if self.record_params else None,
+        )
+        return state, report
+
+
+def driver(
+    optimizer: Any,
+    num_agents: int,
+    rule: Rule | None,
+    chunk_size: int | None,
+    record_params: bool,
+) -> Driver:
+    """A driver, of arguments that are checked.
+
+    Raises:
+      ValueError: an argument is out of its range.
+      TypeError: the optimizer or the rule is none.
+    """
+    validation.integer_in("num_agents", num_agents, 1)
+    if chunk_size is not None:
+        validation.integer_in("chunk_size", chunk_size, 1)
+    rule = pruning.adaptive() if rule is None else rule
+    check_rule("rule", rule)
+    return Driver(num_agents, factory(optimizer), rule, chunk_size, record_params)
+
+
+def archived(state: DescentState) -> DescentState:
+    """The state with the best point ever brought up to date."""
+    population = state.population
+    scores = jnp.where(jnp.isfinite(population.best_values), population.best_values, jnp.inf)
+    place = jnp.argmin(scores)
+    better = scores[place] < state.best_value
+    return state._replace(
+        best_params=jax.tree.map(
+            lambda x, old: jnp.where(better, x[place], old),
+            population.best_params,
+            state.best_params,
+        ),
+        best_value=jnp.where(better, scores[place], state.best_value),
+        best_id=jnp.where(better, population.ids[place], state.best_id),
+    )
+
+
+def diversity(params: Any, chosen: jax.Array) -> jax.Array:
+    """f[], root mean square distance per coordinate of the chosen from their mean."""
+    count = jnp.maximum(jnp.sum(chosen), 1)
+    total, numbers = jnp.zeros(()), 0
+    for leaf in jax.tree.leaves(params):
+        x = jnp.where(chosen[:, None], leaf.reshape(len(chosen), -1).astype(jnp.float32), 0.0)
+        mean = jnp.sum(x, 0) / count
+        total += jnp.sum(jnp.where(chosen[:, None], (x - mean) ** 2, 0.0))
+        numbers += x.shape[1]
+    return jnp.sqrt(total / (count * max(numbers, 1)))
+
+
+def check_agents(name: str, tree: Any, num_agents: int) -> None:
+    """Raises unless every leaf has the agents along its leading axis.
+
+    Raises:
+      ValueError: one has not.
+    """
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        if not leaf.ndim or len(leaf) != num_agents:
+            raise ValueError(
+                f"{name} must have a leading axis of num_agents = {num_agents} in every leaf, got "
+                f"shape {leaf.shape} at {jax.tree_util.keystr(path) or 'its only one'}"
+            )
+
+
+def check_floating(name: str, tree: Any) -> None:
+    """Raises ValueError unless every leaf is of real floating numbers."""
+    for leaf in jax.tree.leaves(tree):
+        if not jnp.issubdtype(leaf.dtype, jnp.floating):
+            raise ValueError(f"{name} must be real floating numbers, got {leaf.dtype}")
+
+
+def check_scalar(name: str, value: Any) -> None:
+    """Raises ValueError unless this is (the shape of) one real floating number."""
+    if getattr(value, "shape", None) != () or not jnp.issubdtype(value.dtype, jnp.floating):
+        raise ValueError(f"{name} must return one real floating number, got {value}")
+
+
+def default_chunk(carried: Chunk) -> int:
+    """How many agents descend side by side: a power of two."""
+    if jax.default_backend() != "cpu":
+        return 4096
+    leaves = jax.tree.leaves(carried)
+    each = max(sum(x.nbytes for x in leaves) // len(leaves[0]), 1)
+    size = max(SMALL_CHUNK // each, min(64, LARGE_CHUNK // each), 1)
+    return int(2 ** np.floor(np.log2(size)))
+
+
+def factory(optimizer: Any) -> Callable[..., optax.GradientTransformationExtraArgs]:
+    """From an agent's hyperparameters, as keywords, to a transformation."""
+    if callable(optimizer):
+        return lambda **hyperparams: optax.with_extra_args_support(optimizer(**hyperparams))
+    shared = validation.transformation("optimizer", optimizer)
+
+    def transformation(**hyperparams: Any) -> optax.GradientTransformationExtraArgs:
+        if hyperparams:
+            raise ValueError(
+                "hyperparams need a factory as optimizer, such as optax.adam, got a "
+                f"transformation and {sorted(hyperparams)}"
+            )
+        return shared
+
+    return transformation

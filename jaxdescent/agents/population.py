@@ -1,0 +1,165 @@
+"""A population: many agents, each a row of every array.
+
+Rules move agents with two helpers and never field by field: `copy_agents` takes everything along
+that belongs to an agent, `place_agents` puts it somewhere else and has it start afresh.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxdescent import chunking, validation
+from jaxdescent.problem import Problem
+
+
+class Population(NamedTuple):
+    """Agents, along the leading axis of every leaf.
+
+    Attributes:
+      params: where they are.
+      hyperparams: each one's own hyperparameters; {} if they share one optimizer.
+      opt_state: of each one's optimizer.
+      model_state: such as running averages of a BatchNorm; () if there is none.
+      values: f[agents], the loss there.
+      grads: the gradients there, like `params`; () if a driver takes them batch by batch.
+      fresh: bool[agents], whether values and gradients belong to the present `params`.
+      alive: bool[agents], whether they still descend.
+      ids: i32[agents], an agent's own number, from which its random numbers are drawn.
+      ancestors: i32[agents], the id of the agent whose start it descends from.
+      age: i32[agents], steps since that start.
+      best_params: where each had its least value.
+      best_values: f[agents], that value; inf before the first finite one.
+      evaluations: i32[agents], values computed, those that came with a gradient included.
+      gradients: i32[agents], gradients computed.
+    """
+
+    params: Any
+    hyperparams: Any
+    opt_state: Any
+    model_state: Any
+    values: jax.Array
+    grads: Any
+    fresh: jax.Array
+    alive: jax.Array
+    ids: jax.Array
+    ancestors: jax.Array
+    age: jax.Array
+    best_params: Any
+    best_values: jax.Array
+    evaluations: jax.Array
+    gradients: jax.Array
+
+    @property
+    def scores(self) -> jax.Array:
+        """f[agents], the present values, with inf for the dead and for what is not finite."""
+        return jnp.where(self.alive & jnp.isfinite(self.values), self.values, jnp.inf)
+
+
+def copy_agents(population: Population, source: jax.Array) -> Population:
+    """The population with agent i replaced by a copy of agent `source[i]`.
+
+    A copy keeps its own id, hence its own random numbers, and the counters of the work that was
+    done in its place; everything else comes along, optimizer state included.
+
+    Args:
+      population: of N agents.
+      source: i32[N].
+
+    Example:
+      >>> import jax, jax.numpy as jnp, optax, jaxdescent as jd
+      >>> square = lambda x: jnp.sum(x**2)
+      >>> descent = jd.minimizer(square, optax.sgd(0.1), num_agents=2)
+      >>> agents = descent.init(jax.random.key(0), jnp.array([[1.0], [2.0]])).population
+      >>> jd.copy_agents(agents, jnp.array([1, 1])).params.tolist()
+      [[2.0], [2.0]]
+    """
+    copied = chunking.take(population, source)
+    return copied._replace(
+        ids=population.ids,
+        evaluations=population.evaluations,
+        gradients=population.gradients,
+    )
+
+
+def place_agents(
+    population: Population, mask: jax.Array, params: Any, problem: Problem
+) -> Population:
+    """The population with some agents at new places, alive, their optimizer state afresh.
+
+    What they had found belongs to the agents that they replace and goes; a driver keeps the best
+    point ever apart.
+
+    Args:
+      population: of N agents.
+      mask: bool[N], which ones.
+      params: where to, like `population.params`.
+      problem: as a driver gives it to a rule, with its optimizer.
+
+    Raises:
+      ValueError: the problem has no optimizer, or the shapes of `params` differ.
+    """
+    validation.shaped_like("params", params, population.params, "population.params")
+    placed = population._replace(
+        params=params,
+        opt_state=_fresh_state(problem, params, population.hyperparams, population.ids),
+        fresh=jnp.zeros_like(population.fresh),
+        alive=jnp.ones_like(population.alive),
+        ancestors=population.ids,
+        age=jnp.zeros_like(population.age),
+        best_params=params,
+        best_values=jnp.full_like(population.best_values, jnp.inf),
+    )
+    return jax.tree.map(lambda new, old: _where(mask, new, old), placed, population)
+
+
+def started(
+    problem: Problem,
+    starts: Any,
+    hyperparams: Mapping[str, Any],
+    value_dtype: Any,
+    grads: Any = (),
+    model_state: Any = (),
+) -> Population:
+    """Agents at their starts, with nothing evaluated yet."""
+    count = len(jax.tree.leaves(starts)[0])
+    ids = jnp.arange(count, dtype=jnp.int32)
+    zeros = jnp.zeros(count, jnp.int32)
+    return Population(
+        params=starts,
+        hyperparams=dict(hyperparams),
+        opt_state=_fresh_state(problem, starts, dict(hyperparams), ids),
+        model_state=model_state,
+        values=jnp.full(count, jnp.nan, value_dtype),
+        grads=grads,
+        fresh=jnp.zeros(count, bool),
+        alive=jnp.ones(count, bool),
+        ids=ids,
+        ancestors=ids,
+        age=zeros,
+        best_params=starts,
+        best_values=jnp.full(count, jnp.inf, value_dtype),
+        evaluations=zeros,
+        gradients=zeros,
+    )
+
+
+def _fresh_state(problem: Problem, params: Any, hyperparams: Any, ids: jax.Array) -> Any:
+    """Each agent's state; a random key in it (of the typed kind) becomes the agent's own."""
+    optimizer = problem.optimizer
+    if optimizer is None:
+        raise ValueError("problem must have an optimizer, got None; take the one a rule is given")
+
+    def own(leaf: jax.Array, number: jax.Array) -> jax.Array:
+        is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        return jax.random.fold_in(leaf, number) if is_key else leaf
+
+    def state(x: Any, hyperparams: Any, number: jax.Array) -> Any:
+        return jax.tree.map(lambda leaf: own(leaf, number), optimizer(**hyperparams).init(x))
+
+    return jax.vmap(state)(params, hyperparams, ids)
+
+
+def _where(mask: jax.Array, new: jax.Array, old: jax.Array) -> jax.Array:
+    return jnp.where(mask.reshape(mask.shape + (1,) * (new.ndim - 1)), new, old)

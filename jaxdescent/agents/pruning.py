@@ -1,0 +1,262 @@
+"""Which agents to remove: rules that only clear `alive`.
+
+Values are compared as they stand at the end of a rung; an agent whose value is not finite is
+removed before any rule looks. The published method (M. Sakka, M. Bahrami 2025, Applied Sciences
+15(4) 2008) "removes underperforming agents" by a rule that its public text does not give: each
+rule here is a policy of its own, and `adaptive`, the default, is ours.
+
+Sources: Z. Karnin et al. 2013 (successive halving); K. Jamieson, A. Talwalkar 2016,
+arXiv:1502.07943 (the same for training); T. Domhan et al. 2015 (prediction of learning curves).
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.special import ndtri
+
+from jaxdescent import validation
+from jaxdescent.agents.population import Population
+from jaxdescent.agents.rules import Rule
+from jaxdescent.agents.rules import after as after
+from jaxdescent.agents.rules import chain as chain
+
+
+class Pruned(NamedTuple):
+    """What a pruning rule reports: i32[], how many it removed."""
+
+    pruned: jax.Array
+
+
+def successive_halving(eta: float = 2.0, *, min_agents: int = 1) -> Rule:
+    """Keeps the best 1 / eta of the living, rounded up.
+
+    Args:
+      eta: in (1, inf).
+      min_agents: how many are left alone.
+
+    Raises:
+      ValueError: an argument is out of its range.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, optax, jaxdescent as jd
+      >>> bowl = lambda x: jnp.sum(x**2)
+      >>> box = jnp.ones(2)
+      >>> result = jd.minimize(jd.Problem(bowl, -box, box), optax.sgd(0.1), num_agents=8,
+      ...     steps=40, rung=10, rule=jd.pruning.successive_halving(), key=jax.random.key(0))
+      >>> result.history.survivors.tolist()
+      [4, 2, 1, 1]
+    """
+    eta = float(validation.open_interval("eta", eta, 1.0, np.inf))
+    validation.integer_in("min_agents", min_agents, 1)
+
+    def keep(population: Population, _: None) -> tuple[jax.Array, None]:
+        living = jnp.sum(population.alive)
+        kept = jnp.maximum(jnp.ceil(living / jnp.float32(eta)), min_agents).astype(jnp.int32)
+        return ranks(population.scores) < kept, None
+
+    return _rule(lambda _: None, keep)
+
+
+def gap_to_best(tolerance: float = 1.0) -> Rule:
+    """Removes an agent whose value is above the best by more than `tolerance` of the first spread.
+
+    The spread is the distance from the best to the median at the first rung, so that the rule
+    does not depend on the units of the loss. The best is always kept.
+
+    Args:
+      tolerance: in (0, inf).
+
+    Raises:
+      ValueError: it is out of its range.
+    """
+    tolerance = float(validation.open_interval("tolerance", tolerance, 0.0, np.inf))
+
+    def init(population: Population) -> jax.Array:
+        return jnp.full((), jnp.nan, population.values.dtype)
+
+    def keep(population: Population, spread: jax.Array) -> tuple[jax.Array, jax.Array]:
+        scores = population.scores
+        best = jnp.min(scores)
+        median = jnp.nanmedian(jnp.where(jnp.isfinite(scores), scores, jnp.nan))
+        spread = jnp.where(jnp.isnan(spread), median - best, spread)
+        return scores <= best + tolerance * spread, spread
+
+    return _rule(init, keep)
+
+
+class _Stalled(NamedTuple):
+    earlier: jax.Array  # f[patience, agents], values of the last rungs, the oldest first
+
+
+def stalled(patience: int = 3, *, horizon: float = 30.0) -> Rule:
+    """Removes an agent that would need more than `horizon` rungs to catch up with the best.
+
+    Its speed is its mean progress per rung over the last `patience` rungs; what it has to make
+    up is its distance to the best value now. The best is always kept.
+
+    Args:
+      patience: rungs over which progress is measured, at least 1.
+      horizon: rungs, in (0, inf).
+
+    Raises:
+      ValueError: an argument is out of its range.
+    """
+    validation.integer_in("patience", patience, 1)
+    horizon = float(validation.open_interval("horizon", horizon, 0.0, np.inf))
+
+    def init(population: Population) -> _Stalled:
+        return _Stalled(
+            jnp.full((patience, *population.values.shape), jnp.nan, population.values.dtype)
+        )
+
+    def keep(population: Population, state: _Stalled) -> tuple[jax.Array, _Stalled]:
+        scores = population.scores
+        speed = (state.earlier[0] - scores) / patience
+        # A comparison with NaN, of an agent not yet seen for long enough, is False.
+        slow = scores - jnp.min(scores) > horizon * jnp.maximum(speed, 0.0)
+        slow &= ~jnp.isnan(state.earlier[0])
+        return ~slow, _Stalled(jnp.concatenate([state.earlier[1:], scores[None]]))
+
+    return _rule(init, keep)
+
+
+class _Curves(NamedTuple):
+    rung: jax.Array  # f[], how many were seen
+    mean_x: jax.Array  # f[], of x = log(rung)
+    var_x: jax.Array  # f[], sum of squares about the mean
+    mean_y: jax.Array  # f[agents], of the values
+    var_y: jax.Array
+    cov: jax.Array
+
+
+def predicted_to_lose(total_rungs: int, *, burn_in: int = 3, deviations: float = 2.0) -> Rule:
+    """Removes an agent whose loss curve, drawn out to the last rung, misses the best value now.
+
+    The curve is a straight line in the logarithm of the rung, by least squares over all rungs so
+    far; it is drawn out to `total_rungs` and lowered by `deviations` of its own standard
+    deviations of prediction. A curve that falls faster in the end than a line in log time is
+    underestimated by that: the deviations are the margin. The best is always kept.
+
+    Args:
+      total_rungs: how many there will be.
+      burn_in: rungs before the first removal, at least 3: a line takes two.
+      deviations: at least 0.
+
+    Raises:
+      ValueError: an argument is out of its range.
+    """
+    validation.integer_in("burn_in", burn_in, 3)
+    validation.integer_in("total_rungs", total_rungs, burn_in)
+    deviations = validation.number_in("deviations", deviations, 0.0, np.inf)
+
+    def init(population: Population) -> _Curves:
+        zero = jnp.zeros((), population.values.dtype)
+        zeros = jnp.zeros_like(population.values)
+        return _Curves(zero, zero, zero, zeros, zeros, zeros)
+
+    def keep(population: Population, old: _Curves) -> tuple[jax.Array, _Curves]:
+        n = old.rung + 1
+        x, y = jnp.log(n), population.values
+        dx, dy = x - old.mean_x, y - old.mean_y
+        new = _Curves(  # Welford's update, of the covariance too
+            rung=n,
+            mean_x=old.mean_x + dx / n,
+            var_x=old.var_x + dx * dx * (n - 1) / n,
+            mean_y=old.mean_y + dy / n,
+            var_y=old.var_y + dy * dy * (n - 1) / n,
+            cov=old.cov + dx * dy * (n - 1) / n,
+        )
+        slope = new.cov / jnp.maximum(new.var_x, 1e-12)
+        ahead = jnp.maximum(jnp.log(jnp.asarray(total_rungs, y.dtype)), x) - new.mean_x
+        residual = jnp.maximum(new.var_y - slope * new.cov, 0.0) / jnp.maximum(n - 2, 1.0)
+        spread = jnp.sqrt(residual * (1 + 1 / n + ahead**2 / jnp.maximum(new.var_x, 1e-12)))
+        hoped = new.mean_y + slope * ahead - deviations * spread
+        scores = population.scores
+        best = jnp.min(scores)
+        return (n < burn_in) | (hoped <= best) | (scores == best), new
+
+    return _rule(init, keep)
+
+
+def adaptive(risk: float = 0.05, *, max_eta: float = 4.0) -> Rule:
+    """Removes an agent when its chance to beat the best in the end falls below `risk`: our default.
+
+    Ranks at one rung and at the next are compared, as normal scores z (the ranks' quantiles of
+    a Gaussian): their correlation r says how much a rank is worth. If ranks at the end follow a
+    Gaussian copula with that correlation, agent i ends before the leader with the probability
+
+        Phi(-r (z_i - z_best) / sqrt(2 (1 - r^2)))
+
+    Where ranks still churn nearly all are kept, where they hold all but a few go. At most
+    1 - 1 / max_eta of the living go at a rung, none at the first.
+
+    Args:
+      risk: in (0, 0.5).
+      max_eta: in (1, inf].
+
+    Raises:
+      ValueError: an argument is out of its range.
+    """
+    risk = float(validation.open_interval("risk", risk, 0.0, 0.5))
+    max_eta = float(validation.positive_number("max_eta", max_eta, infinite=True))
+    if max_eta <= 1:
+        raise ValueError(f"max_eta must be in (1, inf], got {max_eta}")
+
+    def init(population: Population) -> jax.Array:
+        return jnp.full_like(population.values, jnp.nan)
+
+    def keep(population: Population, earlier: jax.Array) -> tuple[jax.Array, jax.Array]:
+        scores = population.scores
+        living = jnp.sum(jnp.isfinite(scores))
+        now = normal_scores(scores)
+        correlation = rank_correlation(earlier, scores)
+        odds = correlation * (now - jnp.min(now)) / jnp.sqrt(2 * (1 - correlation**2))
+        hopeful = odds <= -ndtri(jnp.asarray(risk, scores.dtype))
+        fewest = jnp.ceil(living / jnp.float32(max_eta))
+        first = jnp.all(jnp.isnan(earlier))
+        return first | hopeful | (ranks(scores) < fewest), scores
+
+    return _rule(init, keep)
+
+
+def never() -> Rule:
+    """Keeps every agent whose value is finite: plain multistart."""
+    return _rule(lambda _: None, lambda population, _: (population.alive, None))
+
+
+def ranks(scores: jax.Array) -> jax.Array:
+    """i32[agents], 0 for the least; equals by their place, inf last."""
+    order = jnp.argsort(scores)
+    places = jnp.arange(len(scores), dtype=jnp.int32)
+    return jnp.zeros_like(places).at[order].set(places, unique_indices=True)
+
+
+def normal_scores(scores: jax.Array) -> jax.Array:
+    """f[agents], quantiles of a Gaussian at the ranks among the finite; inf elsewhere."""
+    count = jnp.maximum(jnp.sum(jnp.isfinite(scores)), 1)
+    shares = (ranks(scores).astype(scores.dtype) + 0.5) / count.astype(scores.dtype)
+    return jnp.where(jnp.isfinite(scores), ndtri(jnp.minimum(shares, 1.0)), jnp.inf)
+
+
+def rank_correlation(earlier: jax.Array, later: jax.Array) -> jax.Array:
+    """f[], correlation of normal scores among those finite in both, in [0, 1 - 1e-6]."""
+    both = jnp.isfinite(earlier) & jnp.isfinite(later)
+    a = normal_scores(jnp.where(both, earlier, jnp.inf))
+    b = normal_scores(jnp.where(both, later, jnp.inf))
+    inner = lambda x, y: jnp.sum(jnp.where(both, x * y, 0.0))
+    correlation = inner(a, b) / jnp.maximum(inner(a, a), 1e-12)
+    return jnp.clip(correlation, 0.0, 1.0 - 1e-6)
+
+
+def _rule(init: Any, keep: Any) -> Rule:
+    """A rule from `keep`: (population, state) to (bool[agents], state)."""
+
+    def update(_key: jax.Array, population: Population, _problem: Any, state: Any) -> Any:
+        kept, state = keep(population, state)
+        alive = population.alive & kept
+        pruned = jnp.sum(population.alive & ~kept, dtype=jnp.int32)
+        return population._replace(alive=alive), state, Pruned(pruned)
+
+    return Rule(lambda _key, population, _problem: init(population), update)

@@ -1,0 +1,69 @@
+"""Runs a function over the first rows of an order, a fixed number at a time.
+
+    for i in 0, 1, ..., ceil(count / size) - 1:
+        rows order[i size : (i + 1) size] of the tree <- function(those rows)
+
+`count` may be traced, so that a loop over fewer rows takes less time and no other program. The
+rows are gathered through an index and scattered back: the tree itself is never sorted nor
+copied, and what a chunk works on stays small enough for a cache.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+Tree = TypeVar("Tree")
+
+
+def in_chunks(
+    function: Callable[..., Tree],
+    tree: Tree,
+    order: jax.Array,
+    count: ArrayLike,
+    *,
+    size: int,
+    constants: Any = (),
+) -> Tree:
+    """The tree with rows `order[:count]` replaced by the function's.
+
+    Under an outer `jax.vmap` every lane runs as many chunks as the longest.
+
+    Args:
+      function: from (rows of the tree, rows of the constants) to new rows of the tree, each with
+        a leading axis of `size`. The last chunk is filled up with rows that are computed
+        and dropped.
+      tree: arrays with a leading axis of N.
+      order: i32[N], a permutation of the rows.
+      count: i32[], how many of them.
+      size: rows in a chunk.
+      constants: arrays with a leading axis of N that the function reads.
+    """
+    total = len(order)
+    size = min(size, total)
+    padded = jnp.pad(order, (0, -total % size), constant_values=total)
+
+    def chunk(i: jax.Array, tree: Tree) -> Tree:
+        places = i * size + jnp.arange(size)
+        index = jax.lax.dynamic_slice_in_dim(padded, i * size, size)
+        index = jnp.where(places < count, index, total)
+        rows = function(take(tree, index), take(constants, index))
+        return jax.tree.map(lambda x, new: x.at[index].set(new, mode="drop"), tree, rows)
+
+    return jax.lax.fori_loop(0, (jnp.asarray(count) + size - 1) // size, chunk, tree)
+
+
+def take(tree: Any, index: jax.Array) -> Any:
+    """Rows of a tree; an index beyond the last row takes the last."""
+    return jax.tree.map(lambda x: x.at[index].get(mode="clip"), tree)
+
+
+def chosen_first(chosen: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The order i32[N] that puts the rows of a bool[N] that are True first, and their count."""
+    before = jnp.cumsum(chosen, dtype=jnp.int32)
+    count = before[-1]
+    rows = jnp.arange(len(chosen), dtype=jnp.int32)
+    places = jnp.where(chosen, before - 1, count + rows - before)
+    return jnp.zeros_like(rows).at[places].set(rows, unique_indices=True), count
