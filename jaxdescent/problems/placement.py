@@ -72,13 +72,13 @@ def placed(
     if key is None:
         return _problem(function, box, minimisers, minimum, name)
     for_shift, for_rotation = jax.random.split(key)
-    lower, upper, minimisers = (jnp.asarray(value, float) for value in (*box, minimisers))
-    offsets, rotation = minimisers - minimisers[0], ()
+    lower, upper, places = (jnp.asarray(value, float) for value in (*box, minimisers))
+    offsets, rotation = places - places[0], ()
     if rotated:
         matrix = orthogonal(for_rotation, lower.size)
         offsets, rotation = jnp.matmul(offsets, matrix, precision="highest"), (matrix,)
     x_opt = _drawn(for_shift, lower, upper, offsets)
-    data = (minimisers[0], x_opt, *rotation)
+    data = (places[0], x_opt, *rotation)
     return _problem(Placed(function), box, x_opt + offsets, minimum, name, data)
 
 
@@ -104,10 +104,10 @@ def _problem(
     name: str,
     data: tuple[Any, ...] = (),
 ) -> Problem:
-    lower, upper, minimisers, minimum = (
+    lower, upper, places, least = (
         jnp.asarray(value, float) for value in (*box, minimisers, minimum)
     )
-    return Problem(function, lower, upper, data, minimisers, minimum, name)
+    return Problem(function, lower, upper, data, places, least, name)
 
 
 def orthogonal(key: jax.Array, dimension: int) -> jax.Array:
