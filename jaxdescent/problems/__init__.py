@@ -13,8 +13,10 @@ the textbook's; a key shifts, and on request rotates, it, and its minimisers fol
     six_hump_camel         of two variables
     twenty, TWENTY         all of these, and their makers, by name
     hard_eight             the first eight, shifted and rotated
+    bbob                   the 24 functions of BBOB, equal to COCO's
 """
 
+from jaxdescent.problems.coco import bbob as bbob
 from jaxdescent.problems.collections import TWENTY as TWENTY
 from jaxdescent.problems.collections import hard_eight as hard_eight
 from jaxdescent.problems.collections import twenty as twenty

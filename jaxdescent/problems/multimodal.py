@@ -190,7 +190,8 @@ _SCHWEFEL = 420.96874635998205  # s^2 for the root of tan(s) = -s / 2 near 20.5
 _SCHWEFEL_DEPTH = 418.9828872724339  # x sin(sqrt(x)) there
 
 
-def _schwefel(x: jax.Array) -> jax.Array:
+def schwefel_terms(x: jax.Array) -> jax.Array:
+    """By how much x sin(sqrt|x|) is below its best value in [-500, 500], for each coordinate."""
     # With a = sqrt(x*), b = sqrt(x) and d = x* - x, for x > 0:
     # x* sin a - x sin b = d sin a + 2 x cos((a + b) / 2) sin(d / (2 (a + b))),
     # small where d is: the difference of the two products is not.
@@ -201,7 +202,11 @@ def _schwefel(x: jax.Array) -> jax.Array:
     near = d * math.sin(a) + 2 * right * jnp.cos((a + b) / 2) * jnp.sin(d / (2 * (a + b)))
     left = jnp.where(x < 0, x, -1)
     far = _SCHWEFEL_DEPTH - jnp.where(x < 0, left * jnp.sin(jnp.sqrt(-left)), 0)
-    return jnp.sum(jnp.where(positive, near, far) + 0.1 * beyond(x, -500, 500) ** 2)
+    return jnp.where(positive, near, far)
+
+
+def _schwefel(x: jax.Array) -> jax.Array:
+    return jnp.sum(schwefel_terms(x) + 0.1 * beyond(x, -500, 500) ** 2)
 
 
 def schwefel(dimension: int = 2, *, key: jax.Array | None = None, rotated: bool = False) -> Problem:
