@@ -41,7 +41,8 @@ with how it came about:
     gradient_flow          the path of one that does not oscillate
     flows                  the optimizers whose flows are known
 
-A `Problem` is a function to minimise, with the box that starts are drawn from.
+A `Problem` is a function to minimise, with the box that starts are drawn from; those of
+`problems` have known minima: `help(jd.problems)` lists them.
 
 A *loss* of `losses` is one that PyTorch or Keras has and `optax.losses` has not:
 `help(jd.losses)` lists them.
@@ -49,6 +50,7 @@ A *loss* of `losses` is one that PyTorch or Keras has and `optax.losses` has not
 
 from jaxdescent import footprint as footprint
 from jaxdescent import losses as losses
+from jaxdescent import problems as problems
 from jaxdescent.agents import Descent as Descent
 from jaxdescent.agents import DescentState as DescentState
 from jaxdescent.agents import MinimizeResult as MinimizeResult
