@@ -6,6 +6,8 @@ from jaxdescent.agents.driver import Rung as Rung
 from jaxdescent.agents.fit import FitResult as FitResult
 from jaxdescent.agents.fit import fit as fit
 from jaxdescent.agents.fitter import fitter as fitter
+from jaxdescent.agents.magd import MagdState as MagdState
+from jaxdescent.agents.magd import magd as magd
 from jaxdescent.agents.minimize import MinimizeResult as MinimizeResult
 from jaxdescent.agents.minimize import minimize as minimize
 from jaxdescent.agents.minimizer import minimizer as minimizer
