@@ -196,9 +196,7 @@ class Driver(NamedTuple):
         after, rule_state, info = self.rule.update(key, cleared, problem, state.rule_state)
         if acts is not True:
             pick = lambda new, old: new if new is old else jnp.where(acts, new, old)
-            after, rule_state = jax.tree.map(
-                pick, (after, rule_state), (cleared, state.rule_state)
-            )
+            after, rule_state = jax.tree.map(pick, (after, rule_state), (cleared, state.rule_state))
         state = state._replace(
             population=after,
             rule_state=rule_state,
@@ -250,9 +248,7 @@ def archived(state: DescentState) -> DescentState:
     pick = lambda x, old: jnp.where(better, x[place], old)
     return state._replace(
         best_params=jax.tree.map(pick, population.best_params, state.best_params),
-        best_model_state=jax.tree.map(
-            pick, population.best_model_state, state.best_model_state
-        ),
+        best_model_state=jax.tree.map(pick, population.best_model_state, state.best_model_state),
         best_value=jnp.where(better, scores[place], state.best_value),
         best_id=jnp.where(better, population.ids[place], state.best_id),
     )
@@ -260,8 +256,8 @@ def archived(state: DescentState) -> DescentState:
 
 def diversity(params: Any, chosen: jax.Array) -> jax.Array:
     """f[], root mean square distance per coordinate of the chosen from their mean."""
-    count = jnp.maximum(jnp.sum(chosen), 1)
-    total, numbers = jnp.zeros(()), 0
+    count = jnp.maximum(jnp.sum(chosen, dtype=jnp.float32), 1)
+    total, numbers = jnp.zeros((), jnp.float32), 0
     for leaf in jax.tree.leaves(params):
         x = jnp.where(chosen[:, None], leaf.reshape(len(chosen), -1).astype(jnp.float32), 0.0)
         mean = jnp.sum(x, 0) / count

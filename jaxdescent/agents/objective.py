@@ -82,7 +82,9 @@ class Objective(NamedTuple):
         return value
 
     def _state(self, model_state: Any) -> dict[str, Any]:
-        return {"model_state": model_state} if self.stateful else {}
+        # Rebuilt, since Flax's variables may be changed only in the trace that made them.
+        rebuilt = jax.tree.map(lambda x: x, model_state)
+        return {"model_state": rebuilt} if self.stateful else {}
 
     def _parted(self, answer: Any) -> tuple[Any, dict[str, Any]]:
         if not self.has_aux and not self.stateful:

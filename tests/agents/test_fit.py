@@ -50,13 +50,13 @@ class Driven:
     """A descent whose rule has a state, compiled."""
 
     def __init__(self, data_order):
-        slowly = jd.pruning.successive_halving(1.3)
+        slowly = jd.pruning.successive_halving(1.2), jd.pruning.adaptive(0.1, max_eta=1.2)
         descent = jd.fitter(
             noisy,
             ADAM,
             num_agents=AGENTS,
             batch_size=5,
-            rule=jd.pruning.chain(jd.pruning.stalled(2, horizon=50.0), slowly),
+            rule=jd.pruning.chain(*slowly),
             data_order=data_order,
             stochastic=True,
             has_aux=True,

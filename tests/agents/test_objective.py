@@ -145,7 +145,6 @@ def test_a_rule_may_ask_for_held_out_values_of_parameters_alone():
         jd.fit(loss, SGD, DATA, starts=starts(3), **{**options, "rule": sampling})
 
 
-
 @pytest.mark.parametrize(
     ("changes", "error", "match"),
     [
