@@ -30,41 +30,42 @@ class Batches(NamedTuple):
     size: int | None
     shared: bool
 
-    def order(self, key: jax.Array, ids: jax.Array, step: jax.Array) -> jax.Array:
-        """The order of the epoch to which a step belongs.
+    def no_order(self, agents: int) -> jax.Array:
+        """Where an order will be, for that many agents; see `order`."""
+        if self.size is None:
+            return jnp.zeros(0, jnp.int32)
+        return jnp.zeros(self.examples if self.shared else (agents, self.examples), jnp.int32)
+
+    def order(
+        self, old: jax.Array, key: jax.Array, ids: jax.Array, step: jax.Array, first: jax.Array
+    ) -> jax.Array:
+        """The order of the epoch to which a step belongs, drawn where one begins.
 
         Args:
+          old: the order for the step before.
           key: of all orders.
           ids: i32[agents].
           step: i32[].
+          first: bool[], whether `old` is none.
 
         Returns:
           i32[examples], or i32[agents, examples] if the agents share none, or i32[0] if there is
           no order.
         """
         if self.size is None:
-            return jnp.zeros(0, jnp.int32)
-        epoch = step // (self.examples // self.size)
-        drawn = lambda key: jax.random.permutation(
-            jax.random.fold_in(key, epoch), jnp.arange(self.examples, dtype=jnp.int32)
-        )
-        if self.shared:
-            return drawn(key)
-        return jax.vmap(lambda number: drawn(jax.random.fold_in(key, number)))(ids)
+            return old
+        per_epoch = self.examples // self.size
 
-    def redrawn(
-        self,
-        order: jax.Array,
-        key: jax.Array,
-        ids: jax.Array,
-        step: jax.Array,
-        old: jax.Array,
-    ) -> jax.Array:
-        """The order for a step, from another that is `old` if it is of the step before."""
-        if self.size is None:
-            return order
-        begins = old & (step % (self.examples // self.size) == 0)
-        return jax.lax.cond(begins, lambda: self.order(key, ids, step), lambda: order)
+        def drawn(key: jax.Array) -> jax.Array:
+            key = jax.random.fold_in(key, step // per_epoch)
+            return jax.random.permutation(key, jnp.arange(self.examples, dtype=jnp.int32))
+
+        def new() -> jax.Array:
+            if self.shared:
+                return drawn(key)
+            return jax.vmap(lambda number: drawn(jax.random.fold_in(key, number)))(ids)
+
+        return jax.lax.cond(first | (step % per_epoch == 0), new, lambda: old)
 
     def batch(self, data: Any, order: jax.Array, step: jax.Array) -> Any:
         """A step's batch: a tree of arrays [size, ...], or [agents, size, ...]; see `axis`."""

@@ -172,12 +172,10 @@ class _Fitting(NamedTuple):
             params, model_state = jax.tree.map(
                 lambda x: x[0], (population.params, population.model_state)
             )
-            step, (key, _) = self.state.steps, self.keys
-            order = self.batches.order(key, population.ids[:1], step)
-            batch = self.batches.batch(self.data, order, step)
+            batch = self.batches.batch(self.data, self.batches.no_order(1), self.state.steps)
             if self.batches.axis == 0:
                 batch = jax.tree.map(lambda x: x[0], batch)
-            return self.objective.loss(params, model_state, batch, key)[1][0]
+            return self.objective.loss(params, model_state, batch, self.keys[1])[1][0]
 
         return [*jax.eval_shape(reported, self.state.population)]
 
@@ -188,7 +186,7 @@ class _Fitting(NamedTuple):
 
         def all_step(t: jax.Array, carry: tuple[Chunk, Any, jax.Array]) -> Any:
             moving, totals, order = carry
-            order = self.batches.redrawn(order, order_key, ids, first + t, t > 0)
+            order = self.batches.order(order, order_key, ids, first + t, t == 0)
             batch = self.batches.batch(self.data, order, first + t)
             step = lambda agent, hyperparams, batch, key: self._step(
                 agent, hyperparams, batch, jax.random.fold_in(key, first + t)
@@ -201,7 +199,7 @@ class _Fitting(NamedTuple):
         carry = (
             {name: agents[name] for name in ("params", "opt_state", "model_state")},
             jax.tree.map(jnp.zeros_like, agents["aux"]),
-            self.batches.order(order_key, ids, first),
+            self.batches.no_order(len(ids)),
         )
         moving, totals, _ = jax.lax.fori_loop(0, self.length, all_step, carry)
         return self._valued(agents | moving, totals)

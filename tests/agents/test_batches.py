@@ -22,10 +22,10 @@ def seen(dealt, first=0, ids=IDS, key=KEY):
     data = jnp.arange(dealt.examples)
 
     def step(order, t):
-        order = dealt.redrawn(order, key, ids, first + t, t > 0)
+        order = dealt.order(order, key, ids, first + t, t == 0)
         return order, dealt.batch(data, order, first + t)
 
-    return jax.lax.scan(step, dealt.order(key, ids, first), jnp.arange(STEPS))[1]
+    return jax.lax.scan(step, dealt.no_order(len(ids)), jnp.arange(STEPS))[1]
 
 
 @pytest.mark.parametrize(("size", "data_order"), [(4, "shared"), (4, "per_agent"), (7, "shared")])
@@ -61,7 +61,7 @@ def test_an_order_belongs_to_the_agent_and_not_to_its_place():
 def test_without_a_size_the_batch_is_the_data():
     data = {"x": jnp.arange(6).reshape(3, 2)}
     dealt = batches(data, None, "per_agent")
-    assert dealt.batch(data, dealt.order(KEY, IDS, jnp.int32(0)), jnp.int32(5)) is data
+    assert dealt.batch(data, dealt.no_order(3), jnp.int32(5)) is data
     assert dealt.axis is None
 
 
