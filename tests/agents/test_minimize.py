@@ -126,7 +126,7 @@ def test_no_budget_is_exceeded_when_it_is_too_small_to_move():
 
 
 def test_one_program_for_all_instances_keys_and_survivors():
-    traces = []
+    traces, counts = [], []
 
     def value(x, shift):
         traces.append(x)
@@ -136,8 +136,8 @@ def test_one_program_for_all_instances_keys_and_survivors():
         shifted = jd.Problem(value, -BOX, BOX, data=(jnp.full(3, shift),))
         key = jax.random.key(seed)
         jd.minimize(shifted, ADAM, key=key, num_agents=8, steps=6, rung=2, rule=HALVING)
-        first = len(traces) if seed == 0 else first
-    assert len(traces) == first
+        counts.append(len(traces))
+    assert counts[0] == counts[-1] > 0
 
 
 def test_agents_have_hyperparameters_of_their_own():
