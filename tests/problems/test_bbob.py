@@ -101,6 +101,13 @@ def test_gradients_are_finite(number):
     assert np.isfinite(grads).all()
 
 
+@every_function
+def test_a_nan_is_not_hidden(number):
+    points = uniform(5, 5)
+    points[:, np.arange(5), np.arange(5)] = np.nan
+    assert np.isnan(evaluate(instances(number, 5), points)[0]).all()
+
+
 @pytest.mark.parametrize("number", sorted(set(range(1, 25)) - RUGGED))
 def test_gradients_are_those_of_finite_differences(number):
     problems = instances(number, 5, offset=False)

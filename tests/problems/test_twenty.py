@@ -130,6 +130,13 @@ def test_gradients_are_finite_in_the_far_and_at_odd_points(name):
             assert np.isfinite(grads).all()
 
 
+@every_one
+def test_a_nan_is_not_hidden(name):
+    problem = make(name, 2)
+    points = jnp.where(jnp.eye(problem.dimension, dtype=bool), jnp.nan, problem.lower)
+    assert np.isnan(evaluate(problem, points)[0]).all()
+
+
 @pytest.mark.parametrize("name", ["ackley", "schwefel", "levy", "beale"])
 def test_many_points_at_once_are_points_one_by_one(name):
     problem = make(name, 3)

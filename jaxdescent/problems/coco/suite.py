@@ -58,8 +58,8 @@ def bbob(number: int, dimension: int = 2, instance: int = 1, *, offset: bool = T
       (1e-2), 19 (8e-2) and 23 (4e-3), whose finest waves are shorter than float32's steps. Both
       are from `experiments.benchmarks.bbob`, at 1,500 uniform points of the box for each.
 
-      Gradients are finite where the value is. Where there is no derivative, as on ridges and at
-      minimisers of cones, they are one-sided or 0. The plateaus of 7 have none but 0.
+      Gradients are finite in the box and around it. Where there is no derivative, as on ridges
+      and at the tips of cones, they are one-sided or 0. On the plateaus of 7 they are 0.
 
     Raises:
       ValueError: a number is out of range.
