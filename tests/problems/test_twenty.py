@@ -94,6 +94,15 @@ def test_the_minimisers_are_minima_and_nothing_is_below(name, seed):
             assert np.isfinite(grads).all()
 
 
+@pytest.mark.parametrize("name", ["schwefel", "michalewicz"])
+def test_no_coordinate_leads_below_the_minimum_far_outside_the_box(name):
+    # Both are sums over coordinates, and without a penalty they fall.
+    problem = make(name, dimension=1)
+    middle, half = (problem.lower + problem.upper) / 2, (problem.upper - problem.lower) / 2
+    line = middle + half * jnp.linspace(-20, 20, 40_001)[:, None]
+    assert _values(problem, line).min() >= problem.minimum - 1e-10
+
+
 @every_one
 @given(seed=st.integers(0, 2**32 - 1))
 @law
