@@ -47,12 +47,12 @@ class MinimizeResult(NamedTuple):
     @property
     def gradients(self) -> int:
         """How many gradients were computed."""
-        return _total(self.population.gradients)
+        return total(self.population.gradients)
 
     @property
     def evaluations(self) -> int:
         """How many values were computed, those that came with a gradient included."""
-        return _total(self.population.evaluations)
+        return total(self.population.evaluations)
 
 
 def minimize(
@@ -126,7 +126,7 @@ def minimize(
         validation.integer_in("rungs", rungs, 1)
         lengths = None
     else:
-        lengths = _lengths(
+        lengths = rung_lengths(
             validation.integer_in("steps", steps, 0, 2**31 - 1),
             validation.integer_in("rung", rung, 1, 2**31 - 1),
         )
@@ -180,7 +180,7 @@ def _minimized(
     return MinimizeResult(state.best_params, state.best_value, state.best_id, history, state)
 
 
-def _lengths(steps: int, rung: int) -> np.ndarray:
+def rung_lengths(steps: int, rung: int) -> np.ndarray:
     """i32[rungs], full ones and what is left; one of length 0 where there is nothing to do."""
     full, rest = divmod(steps, rung)
     lengths = [rung] * full + ([rest] if rest or not full else [])
@@ -190,14 +190,26 @@ def _lengths(steps: int, rung: int) -> np.ndarray:
 def _num_agents(num_agents: int | None, starts: Any) -> int:
     if num_agents is not None:
         return validation.integer_in("num_agents", num_agents, 1)
+    if not jax.tree.leaves(starts):
+        raise ValueError("num_agents or starts must be given, got neither")
+    return num_starts(starts)
+
+
+def num_starts(starts: Any) -> int:
+    """How many agents there are starts for.
+
+    Raises:
+      ValueError: there is none.
+    """
     leaves = jax.tree.leaves(starts)
     if not leaves:
-        raise ValueError("num_agents or starts must be given, got neither")
+        raise ValueError(f"starts must hold at least one array, got {starts!r}")
     shape = np.shape(leaves[0])
     if not shape or not shape[0]:
         raise ValueError(f"starts must have a leading axis of agents, got shape {shape}")
     return shape[0]
 
 
-def _total(counts: jax.Array) -> int:
+def total(counts: jax.Array) -> int:
+    """The sum of counts, each below 2^31."""
     return int(np.sum(np.asarray(counts), dtype=np.int64))
