@@ -235,15 +235,16 @@ def _sharpness(
         matvec = preconditioned(matvec, flat.flat(preconditioner))
     sign = -1 if which == "smallest" else 1
     if start is None:
-        size, rows = curvature.scale(matvec, key, flat), None
+        size, first = curvature.scale(matvec, key, flat)
     else:
-        size, rows = jnp.max(jnp.abs(start[0])).astype(flat.dtype), jax.vmap(flat.flat)(start[1])
+        size, first = jnp.max(jnp.abs(start[0])).astype(flat.dtype), jax.vmap(flat.flat)(start[1])
         size = jnp.where(jnp.isfinite(size) & (size > 0), size, jnp.ones_like(size))
     pairs: Pairs = top_eigenpairs(
         lambda v: sign * matvec(v) / size,
-        rows,
+        first,
         key,
-        jax.ShapeDtypeStruct((k, flat.size), flat.dtype),
+        k,
+        warm=start is not None,
         tolerance=tolerance,
         num_steps=num_steps,
         max_cycles=max_restarts + 1,
