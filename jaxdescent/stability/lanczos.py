@@ -219,7 +219,7 @@ class _Solver:
     def begin(self) -> _Carry:
         """No rows, or those of a warm start."""
         k, n, dtype = self.k, self.start.shape[-1], self.start.dtype
-        kept = min(2 * k + 2, n)  # a few more than are wanted are worth their memory
+        kept = min(k + 2, n)  # a few more than are wanted are worth their memory
         nothing = lambda *shape: jnp.zeros((kept, *shape), dtype)
         zero = jnp.zeros((), jnp.int32)
         basis = _Basis(nothing(n), nothing(n), nothing(), nothing() > 0, jnp.zeros((), dtype))
@@ -264,14 +264,16 @@ class _Solver:
         run = self.run(basis, first, jnp.where(searches, SEARCH, 0))
         values, turn, filled = self.ritz(basis, run)
         kept = len(basis.values)
-        old, new = turn[:kept, :kept], turn[:kept, kept:]
-        added = jnp.where(run.usable[:, None], run.vectors, 0)
-        image = (new @ run.inner) @ run.vectors + (new @ run.across) @ basis.vectors
-        image += jnp.outer(new[:, run.steps - 1], run.residual)
+        old, new = turn[:kept, :kept], jnp.where(run.usable, turn[:kept, kept:], 0)
+        # Vectors and images at once: what takes time is to read V.
+        of_run = jnp.concatenate([new, new @ run.inner]) @ run.vectors
+        of_rows = jnp.concatenate([old, new @ run.across]) @ basis.vectors
+        vectors, image = jnp.split(of_run + of_rows, 2)
+        image += old @ basis.image + jnp.outer(new[:, run.steps - 1], run.residual)
         return _Carry(
             _Basis(
-                old @ basis.vectors + new @ added,
-                old @ basis.image + image,
+                vectors,
+                image,
                 values[:kept],
                 filled[:kept],
                 jnp.maximum(basis.norm, jnp.max(jnp.abs(values))),
@@ -296,7 +298,9 @@ class _Solver:
             noise = jnp.where(cycle == 0, first, noise)
         beginning = jnp.where(cycle == 0, wanted[place], 0)
         share = jnp.where(wanted[place] > 0, beginning, 1)
-        return jnp.where(wanted[place] > 0, left, 0) + share * noise
+        first = jnp.where(wanted[place] > 0, left, 0) + share * noise
+        first /= jnp.linalg.norm(first)
+        return first - (basis.vectors @ first) @ basis.vectors
 
     def run(self, basis: _Basis, first: jax.Array, least: jax.Array) -> _Run:
         """Lanczos vectors, until they are enough, at least so many."""
@@ -311,7 +315,7 @@ class _Solver:
 
             at, zero = run.steps, jnp.zeros_like(run.steps)
             coupling = jnp.where(at > 0, jnp.linalg.norm(run.residual), 0)
-            start = rest(rest(run.residual / jnp.linalg.norm(run.residual)))
+            start = rest(run.residual / jnp.linalg.norm(run.residual))
             size = jnp.maximum(basis.norm, jnp.max(jnp.abs(run.inner)))
             found = lanczos(
                 lambda v: rest(self.matvec(v)), start, chunk, size, reorthogonalize=False

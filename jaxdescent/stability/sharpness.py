@@ -59,7 +59,7 @@ def sharpness(
     where: Any = None,
     which: Which = "largest",
     tolerance: float | jax.Array = 1e-4,
-    num_steps: int = 10,
+    num_steps: int = 20,
     max_restarts: int = 20,
     num_microbatches: int = 1,
     start: Sharpness | None = None,
@@ -84,7 +84,8 @@ def sharpness(
       tolerance: for the residuals, relative to the greatest magnitude among the k values. With
         float32 parameters 1e-5 is about the least that can be met, with bfloat16 ones, to
         which products are rounded, 1e-2.
-      num_steps: Lanczos steps between restarts; memory is that many copies of the parameters.
+      num_steps: Lanczos steps between restarts at most; memory is that many copies of the
+        parameters. It stops as soon as it can.
       max_restarts: how often it restarts at most. It then returns what it has, flagged.
       num_microbatches: parts that the leading axis of the batch is cut into, one at a time,
         for a loss that is a mean over it.

@@ -210,7 +210,7 @@ def test_the_next_probe_starts_from_the_last_vector():
     top = np.linalg.eigvalsh(MATRIX)[-1]
     errors = [abs(float(probed(False, [MATRIX] * n).last.sharpness) / top - 1) for n in (1, 8)]
     assert errors[0] > 1e-2
-    assert errors[1] < 1e-4
+    assert errors[1] < 1e-3
 
 
 def test_adams_sharpness_is_the_top_of_the_preconditioned_matrix():
