@@ -113,6 +113,7 @@ def top_eigenpairs(
     max_cycles: int,
     by_magnitude: bool = False,
     mask: jax.Array | None = None,
+    rounding: float = 0.0,
 ) -> Pairs:
     """The k greatest eigenvalues with their vectors.
 
@@ -130,6 +131,8 @@ def top_eigenpairs(
       max_cycles: at least 1.
       by_magnitude: whether the greatest are those of greatest magnitude.
       mask: bool[n]; A is taken as a matrix over these coordinates. At least k are true.
+      rounding: of a product, relative to the norm of A, if it is more than that of the vectors.
+        Residuals cannot be less, and are then evaluated by k products more.
     """
     if mask is None:
         within, count = matvec, jnp.asarray(start.shape[-1])
@@ -137,12 +140,31 @@ def top_eigenpairs(
         within = lambda v: jnp.where(mask, matvec(jnp.where(mask, v, 0)), 0)
         count = jnp.sum(mask)
     solver = _Solver(
-        within, start, warm, mask, count, key, k, tolerance, num_steps, max_cycles, by_magnitude
+        within,
+        start,
+        warm,
+        mask,
+        count,
+        key,
+        k,
+        tolerance,
+        num_steps,
+        max_cycles,
+        by_magnitude,
+        max(rounding, 8 * float(jnp.finfo(start.dtype).eps)),
     )
     carry = jax.lax.while_loop(lambda carry: ~solver.is_done(carry), solver.cycle, solver.begin())
-    basis, residuals = carry.basis, solver.residuals(carry.basis)
+    basis, products = carry.basis, carry.products
+    if rounding:
+        image = jax.lax.map(within, basis.vectors[:k])
+        basis = basis._replace(
+            image=basis.image.at[:k].set(image),
+            values=basis.values.at[:k].set(jnp.sum(basis.vectors[:k] * image, axis=1)),
+        )
+        products += k
+    residuals = solver.residuals(basis)
     converged = residuals <= tolerance * jnp.max(jnp.abs(basis.values[:k]))
-    return Pairs(basis.values[:k], basis.vectors[:k], residuals, converged, carry.products)
+    return Pairs(basis.values[:k], basis.vectors[:k], residuals, converged, products)
 
 
 class _Basis(NamedTuple):
@@ -215,6 +237,7 @@ class _Solver:
     num_steps: int
     max_cycles: int
     by_magnitude: bool
+    rounding: float
 
     def begin(self) -> _Carry:
         """No rows, or those of a warm start."""
@@ -383,8 +406,8 @@ class _Solver:
 
     def limit(self, values: jax.Array, norm: jax.Array) -> jax.Array:
         """What a residual may be: what is asked for, or what rounding leaves."""
-        rounding = 8 * jnp.finfo(norm.dtype).eps * norm
-        return jnp.maximum(self.tolerance * jnp.max(jnp.abs(values[: self.k])), rounding)
+        wanted = self.tolerance * jnp.max(jnp.abs(values[: self.k]))
+        return jnp.maximum(wanted, self.rounding * norm)
 
     def is_small(self, basis: _Basis) -> jax.Array:
         """Whether all k are."""

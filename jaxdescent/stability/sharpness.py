@@ -82,8 +82,9 @@ def sharpness(
         that belongs to the true ones.
       which: the end of the spectrum: "largest", "smallest" or largest "magnitude".
       tolerance: for the residuals, relative to the greatest magnitude among the k values. With
-        float32 parameters 1e-5 is about the least that can be met, with bfloat16 ones, to
-        which products are rounded, 1e-2.
+        float32 parameters 1e-5 is about the least that can be met. With bfloat16 ones, to
+        which products are rounded, it is 1e-2: what is asked for beyond that is returned at
+        that, flagged, without further restarts.
       num_steps: Lanczos steps between restarts at most; memory is that many copies of the
         parameters. It stops as soon as it can.
       max_restarts: how often it restarts at most. It then returns what it has, flagged.
@@ -251,6 +252,7 @@ def _sharpness(
         max_cycles=max_restarts + 1,
         by_magnitude=which == "magnitude",
         mask=where,
+        rounding=_rounding(flat),
     )
     return Sharpness(
         values=sign * size * pairs.values,
@@ -259,6 +261,13 @@ def _sharpness(
         converged=pairs.converged,
         products=pairs.products + int(start is None),
     )
+
+
+def _rounding(flat: curvature.Layout) -> float:
+    """Of products that are made in fewer bits than the vectors have; otherwise 0."""
+    eps = lambda dtype: float(jnp.finfo(dtype).eps)
+    most = max(eps(leaf.dtype) for leaf in flat.leaves)
+    return most if most > eps(flat.dtype) else 0.0
 
 
 def preconditioned(matvec: curvature.Product, preconditioner: jax.Array) -> curvature.Product:

@@ -314,3 +314,15 @@ def test_a_start_for_another_k_is_refused():
 def test_k_larger_than_a_block_is_refused():
     with pytest.raises(ValueError, match=r"k for the block \[0\]\['bias'\] must be an integer in"):
         jd.block_sharpness(networks.loss, networks.params(), networks.batch(), 8)
+
+
+def test_half_precision_stops_where_it_can_do_no_more_and_says_so():
+    params = networks.params(jnp.bfloat16)
+    data = jax.tree.map(lambda x: x.astype(jnp.bfloat16), networks.batch())
+    strict = jd.sharpness(networks.loss, params, data, tolerance=1e-5)
+    assert not strict.converged.any()
+    assert strict.products <= 40  # of 400
+    assert (strict.residuals > 1e-5 * strict.values[0]).all()
+    wide = jax.tree.map(lambda x: x.astype(jnp.float32), (params, data))
+    exact = jd.sharpness(networks.loss, *wide).values
+    np.testing.assert_allclose(strict.values, exact, rtol=2e-2)
