@@ -187,6 +187,6 @@ def _check_stateless(factory: Any) -> None:
 
 def _like(new: Any, old: Any) -> jax.Array:
     """The dtype it had before a float32 rate came in."""
-    if jnp.issubdtype(getattr(old, "dtype", None), jax.dtypes.prng_key):
+    if isinstance(old, jax.Array) and jnp.issubdtype(old.dtype, jax.dtypes.prng_key):
         return new
     return jnp.asarray(new).astype(jnp.result_type(old))

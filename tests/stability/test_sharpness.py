@@ -326,3 +326,14 @@ def test_half_precision_stops_where_it_can_do_no_more_and_says_so():
     wide = jax.tree.map(lambda x: x.astype(jnp.float32), (params, data))
     exact = jd.sharpness(networks.loss, *wide).values
     np.testing.assert_allclose(strict.values, exact, rtol=2e-2)
+
+
+def test_no_more_products_are_made_than_are_needed():
+    spectrum = np.append(np.linspace(0, 1, 60), [2.0, 4.0])
+    few, many = (solve(np.diag(spectrum), num_steps=steps) for steps in (20, 60))
+    assert few.converged.all()
+    assert few.products == many.products <= 13
+    # Of three more the last takes a search: 6 products that find nothing greater.
+    three = solve(np.diag(np.append(spectrum, 8.0)), 3, num_steps=60)
+    np.testing.assert_allclose(three.values, [8, 4, 2], rtol=1e-5)
+    assert three.products <= 21
