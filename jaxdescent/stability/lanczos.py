@@ -337,11 +337,17 @@ class _Solver:
                 return v - (rows @ v) @ rows - (run.vectors @ v) @ run.vectors
 
             at, zero = run.steps, jnp.zeros_like(run.steps)
+            # Within a few steps, rounding along the other rows does not come to anything.
+            last = jnp.where(at > 0, run.vectors[at - 1], 0)
+
+            def near(v: jax.Array) -> jax.Array:
+                return v - (rows @ v) @ rows - (last @ v) * last
+
             coupling = jnp.where(at > 0, jnp.linalg.norm(run.residual), 0)
             start = rest(run.residual / jnp.linalg.norm(run.residual))
             size = jnp.maximum(basis.norm, jnp.max(jnp.abs(run.inner)))
             found = lanczos(
-                lambda v: rest(self.matvec(v)), start, chunk, size, reorthogonalize=False
+                lambda v: near(self.matvec(v)), start, chunk, size, reorthogonalize=False
             )
             usable = found.usable & (at + jnp.arange(chunk) < room)
             vectors = jnp.nan_to_num(found.vectors)
