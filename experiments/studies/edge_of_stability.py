@@ -259,6 +259,7 @@ def _results(
         "Edge reached: the median step of the first probe at the threshold or above, not counting "
         "a start above from which the sharpness falls below. Steps up: the share of steps from "
         "there on that raised the loss, of the other roles of all steps.",
+        *_rides(lines, summaries),
         "Polyak's ratio is a saw: a short instability takes the sharpness far below the threshold, "
         "and it takes long to grow again.",
         f"SAM's rho is {RHO:g}, momentum 0.9, the decay of RMSProp 0.99 with eps outside the "
@@ -313,6 +314,27 @@ def verdicts(
     wrong = [f"{ratio:g}" for ratio, state in quadratics.items() if not _as_expected(ratio, state)]
     ending = f"; not at {', '.join(wrong)}." if wrong else "."
     said.append(f"A quadratic is flagged where its ratio is above 1, and only there{ending}")
+    return said
+
+
+def _rides(lines: Sequence[Line], summaries: Sequence[Summary]) -> list[str]:
+    """A sentence for each ride: what it gained over rates that are fixed."""
+    said = []
+    for ride, found in zip(lines, summaries, strict=True):
+        fixed = [
+            (each.loss, line.case.name)
+            for line, each in zip(lines, summaries, strict=True)
+            if (line.task, line.case.rule) == (ride.task, ride.case.rule)
+            and line.case.role != "ride"
+            and np.isfinite(each.loss)
+        ]
+        if ride.case.role == "ride" and fixed:
+            loss, name = min(fixed)
+            said.append(
+                f"{ride.task}, {ride.case.name} ends at a loss of {found.loss:.4f}, the best of "
+                f"the fixed rates, {name}, at {loss:.4f}: that its ratio is what it was told to "
+                "be says that the probe works, not that this is a good rate."
+            )
     return said
 
 
