@@ -1,0 +1,140 @@
+"""Random directions, normalised by filters.
+
+A network with ReLUs computes the same if a layer's weights are multiplied by a and the next
+layer's divided by it, but a random direction of one length looks steep beside small weights and
+flat beside large ones. So each filter of a random direction d is given the norm that this filter
+has in the weights w,
+
+    d_f <- d_f ||w_f|| / ||d_f||
+
+and a picture in the plane of such directions is the same for all rescaled copies. A filter is
+what makes one output: of a convolution's kernel [h, w, in, out] all but the last index, of a
+dense kernel [in, out] a column. Biases and the scales of norms stay as they are.
+
+Source: H. Li, Z. Xu, G. Taylor, C. Studer, T. Goldstein 2018, arXiv:1712.09913.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+
+from jaxdescent import validation
+from jaxdescent.landscape import inputs
+
+FilterAxes = int | Sequence[int] | Callable[[str], int | Sequence[int]]
+Biases = Literal["zero", "scaled"]
+
+
+def random_directions(
+    key: jax.Array,
+    params: Any,
+    count: int = 2,
+    *,
+    filter_axes: FilterAxes = -1,
+    biases: Biases = "zero",
+) -> tuple[Any, ...]:
+    """Gaussian directions, normalised by filters.
+
+    Args:
+      key: from which they are drawn. Leaves draw by their place in the tree.
+      params: pytree of real arrays, whose filters give the norms.
+      count: how many.
+      filter_axes: the axis, or axes, whose indices tell filters apart, -1 in Flax; where
+        leaves differ, a function from a leaf's path, such as "['dense']['kernel']", to it.
+      biases: what becomes of leaves with one axis or none: "zero", as Li et al. do, or
+        "scaled", to the norm that the whole leaf has.
+
+    Returns:
+      So many pytrees like the parameters, of float32 at least.
+
+    Raises:
+      ValueError: a leaf is not of floating point or has no such axis, an argument is out of its
+        range, or the directions would be zero.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> params = {"kernel": jnp.full((4, 3), 2.0), "bias": jnp.ones(3)}
+      >>> u, v = random_directions(jax.random.key(0), params)
+      >>> jnp.linalg.norm(u["kernel"], axis=0).round(4).tolist(), u["bias"].tolist()
+      ([4.0, 4.0, 4.0], [0.0, 0.0, 0.0])
+    """
+    inputs.parameters("params", params)
+    validation.integer_in("count", count, 1)
+    return tuple(
+        filter_normalised(_gaussian(each, params), params, filter_axes=filter_axes, biases=biases)
+        for each in jax.random.split(key, count)
+    )
+
+
+def filter_normalised(
+    direction: Any, params: Any, *, filter_axes: FilterAxes = -1, biases: Biases = "zero"
+) -> Any:
+    """A direction whose filters have the norms that they have in the parameters.
+
+    Args:
+      direction: pytree like the parameters. A filter of it that is zero stays so.
+      params: pytree of real arrays.
+      filter_axes: as for `random_directions`.
+      biases: as for `random_directions`.
+
+    Returns:
+      A pytree like the parameters, of float32 at least.
+
+    Raises:
+      ValueError: as for `random_directions`; also if the direction is not like the parameters.
+    """
+    if biases not in ("zero", "scaled"):
+        raise ValueError(f"biases must be 'zero' or 'scaled', got {biases!r}")
+    inputs.parameters("params", params)
+    validation.shaped_like("direction", direction, params)
+    leaves, structure = jax.tree_util.tree_flatten_with_path(params)
+    normalised = []
+    for (path, weights), part in zip(leaves, structure.flatten_up_to(direction), strict=True):
+        dtype = inputs.wide(jnp.result_type(weights))
+        weights, part = jnp.asarray(weights).astype(dtype), jnp.asarray(part).astype(dtype)
+        if weights.ndim <= 1:
+            scaled = jnp.zeros_like(part) if biases == "zero" else _to_norms(part, weights, None)
+        else:
+            within = _axes_within(filter_axes, jax.tree_util.keystr(path), weights.ndim)
+            scaled = _to_norms(part, weights, within)
+        normalised.append(scaled)
+    result = structure.unflatten(normalised)
+    if biases == "zero" and all(jnp.ndim(weights) <= 1 for _, weights in leaves):
+        raise ValueError(
+            "biases must be 'scaled' for params of which all leaves have one axis, got 'zero'"
+        )
+    return result
+
+
+def _gaussian(key: jax.Array, params: Any) -> Any:
+    leaves, structure = jax.tree.flatten(params)
+    keys = jax.random.split(key, len(leaves))
+    return structure.unflatten(
+        jax.random.normal(each, jnp.shape(leaf), inputs.wide(jnp.result_type(leaf)))
+        for each, leaf in zip(keys, leaves, strict=True)
+    )
+
+
+def _to_norms(part: jax.Array, weights: jax.Array, axes: tuple[int, ...] | None) -> jax.Array:
+    """The part scaled so that its norms over the axes are those of the weights."""
+    norm = lambda x: _norm(x, axes)
+    length = norm(part)
+    return part * jnp.where(length > 0, norm(weights) / jnp.where(length > 0, length, 1), 0)
+
+
+def _norm(x: jax.Array, axes: tuple[int, ...] | None) -> jax.Array:
+    """The Euclidean norm, of numbers whose squares may overflow or vanish too."""
+    size = jnp.max(jnp.abs(x), axis=axes, keepdims=True)
+    unit = jnp.where((size > 0) & jnp.isfinite(size), size, jnp.ones_like(size))
+    return unit * jnp.sqrt(jnp.sum((x / unit) ** 2, axis=axes, keepdims=True))
+
+
+def _axes_within(filter_axes: FilterAxes, path: str, ndim: int) -> tuple[int, ...]:
+    """The axes that belong to one filter."""
+    chosen = filter_axes(path) if callable(filter_axes) else filter_axes
+    apart = [chosen] if isinstance(chosen, int) else [*chosen]
+    for axis in apart:
+        validation.integer_in(f"filter_axes of params{path}", axis, -ndim, ndim - 1)
+    return tuple({*range(ndim)} - {axis % ndim for axis in apart})
