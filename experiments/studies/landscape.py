@@ -321,19 +321,19 @@ def _lines(lines: Mapping[str, Any]) -> Figure:
     """The loss along each line, with what a straight line would have between its ends."""
     figure = Figure(figsize=(5.8 * len(lines), 4.2), layout="constrained")
     panels = figure.subplots(1, len(lines), squeeze=False)[0]
+    curves: list[Any] = []
     for panel, (name, line) in zip(panels, lines.items(), strict=True):
-        panel.plot(line["x"], line["values"], color="tab:blue", label="loss")
-        panel.plot(
-            (0, 1), line["ends"], "o--", color="black", markersize=4, label="its ends, joined"
-        )
+        curves = panel.plot(line["x"], line["values"], color="tab:blue", label="loss")
+        curves += panel.plot((0, 1), line["ends"], "ko--", markersize=4, label="its ends, joined")
         panel.set(xlabel=f"{name}, from 0 to 1", ylabel="loss")
         panel.set_title(f"barrier {float(line['barrier']):.3g}")
         panel.grid(alpha=0.25)
         if "metrics" in line:
             other = panel.twinx()
-            other.plot(line["x"], line["metrics"], color="tab:orange", linewidth=1)
-            other.set_ylabel("accuracy %", color="tab:orange")
-        panel.legend(fontsize=8)
+            other.set_ylabel("accuracy %")
+            style = {"color": "tab:orange", "linewidth": 1, "label": "accuracy"}
+            curves += other.plot(line["x"], line["metrics"], **style)
+    figure.legend(handles=curves, loc="outside lower center", ncols=3, fontsize=8)
     return figure
 
 
@@ -362,7 +362,7 @@ def _results(settings: Settings, subject: Subject, found: Mapping[str, Any]) -> 
         )
     rows = [row for name, values in found.items() for row in _ROWS[name](values)]
     values = {
-        name: {key: value for key, value in each.items() if np.size(value) <= 1_000}
+        name: {key: value for key, value in each.items() if np.size(value) <= 100}
         for name, each in found.items()
     }
     title = f"The landscape of {saved.task.name} by {saved.settings.optimizer}"
@@ -408,8 +408,10 @@ def _rows_of_hessian(values: Mapping[str, Any]) -> list[tuple[str, str, str]]:
 def _rows_of_path(values: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     explained, title = values["explained"], "principal plane"
     true, shown = values["true_losses"], values["plane_losses"]
-    worst = int(np.argmax(np.abs(shown - true)))
-    at = f"{true[worst]:.4g}, {shown[worst]:.4g} on the plane, step {values['steps'][worst]:,}"
+    positive = np.all(true > 0) and np.all(shown > 0)
+    apart = np.abs(np.log(shown / true)) if positive else np.abs(shown - true)
+    worst = int(np.argmax(np.nan_to_num(apart, nan=np.inf)))
+    at = f"{true[worst]:.4g}, {shown[worst]:.4g}, step {values['steps'][worst]:,}"
     extent = float(np.linalg.norm(values["coordinates"][0]))
     off = f"{np.max(values['distances']):.3g}; from start to end {extent:.3g}"
     return [
@@ -417,7 +419,7 @@ def _rows_of_path(values: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         (title, "variance explained, two directions", f"{100 * explained[:2].sum():.1f}%"),
         (title, "first and second", f"{100 * explained[0]:.1f}%, {100 * explained[1]:.1f}%"),
         (title, "path farthest from the plane", off),
-        (title, "true loss, where the plane's is farthest", at),
+        (title, "loss of the path and of its projection, where they differ most", at),
     ]
 
 

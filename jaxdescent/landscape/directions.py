@@ -14,6 +14,7 @@ dense kernel [in, out] a column. Biases and the scales of norms stay as they are
 Source: H. Li, Z. Xu, G. Taylor, C. Studer, T. Goldstein 2018, arXiv:1712.09913.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -60,12 +61,9 @@ def random_directions(
       >>> jnp.linalg.norm(u["kernel"], axis=0).round(4).tolist(), u["bias"].tolist()
       ([4.0, 4.0, 4.0], [0.0, 0.0, 0.0])
     """
-    inputs.parameters("params", params)
+    plan = _plan(params, filter_axes, biases)
     validation.integer_in("count", count, 1)
-    return tuple(
-        filter_normalised(_gaussian(each, params), params, filter_axes=filter_axes, biases=biases)
-        for each in jax.random.split(key, count)
-    )
+    return _random(plan, count, key, params)
 
 
 def filter_normalised(
@@ -85,27 +83,48 @@ def filter_normalised(
     Raises:
       ValueError: as for `random_directions`; also if the direction is not like the parameters.
     """
+    plan = _plan(params, filter_axes, biases)
+    validation.shaped_like("direction", direction, params)
+    return _normalised(plan, direction, params)
+
+
+def _plan(params: Any, filter_axes: FilterAxes, biases: Biases) -> tuple[Any, ...]:
+    """For each leaf the axes within a filter; None where the leaf stays.
+
+    Raises:
+      ValueError: as for `random_directions`.
+    """
     if biases not in ("zero", "scaled"):
         raise ValueError(f"biases must be 'zero' or 'scaled', got {biases!r}")
     inputs.parameters("params", params)
-    validation.shaped_like("direction", direction, params)
-    leaves, structure = jax.tree_util.tree_flatten_with_path(params)
-    normalised = []
-    for (path, weights), part in zip(leaves, structure.flatten_up_to(direction), strict=True):
-        dtype = inputs.wide(jnp.result_type(weights))
-        weights, part = jnp.asarray(weights).astype(dtype), jnp.asarray(part).astype(dtype)
-        if weights.ndim <= 1:
-            scaled = jnp.zeros_like(part) if biases == "zero" else _to_norms(part, weights, None)
+    plan = []
+    for path, weights in jax.tree_util.tree_leaves_with_path(params):
+        ndim = jnp.ndim(weights)
+        if ndim <= 1:
+            plan.append(None if biases == "zero" else tuple(range(ndim)))
         else:
-            within = _axes_within(filter_axes, jax.tree_util.keystr(path), weights.ndim)
-            scaled = _to_norms(part, weights, within)
-        normalised.append(scaled)
-    result = structure.unflatten(normalised)
-    if biases == "zero" and all(jnp.ndim(weights) <= 1 for _, weights in leaves):
+            plan.append(_axes_within(filter_axes, jax.tree_util.keystr(path), ndim))
+    if all(within is None for within in plan):
         raise ValueError(
             "biases must be 'scaled' for params of which all leaves have one axis, got 'zero'"
         )
-    return result
+    return tuple(plan)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _random(plan: tuple[Any, ...], count: int, key: jax.Array, params: Any) -> tuple[Any, ...]:
+    keys = jax.random.split(key, count)
+    return tuple(_normalised(plan, _gaussian(each, params), params) for each in keys)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _normalised(plan: tuple[Any, ...], direction: Any, params: Any) -> Any:
+    leaves, structure = jax.tree.flatten(params)
+    parts = structure.flatten_up_to(direction)
+    return structure.unflatten(
+        _to_norms(part, weights, within)
+        for part, weights, within in zip(parts, leaves, plan, strict=True)
+    )
 
 
 def _gaussian(key: jax.Array, params: Any) -> Any:
@@ -119,12 +138,15 @@ def _gaussian(key: jax.Array, params: Any) -> Any:
 
 def _to_norms(part: jax.Array, weights: jax.Array, axes: tuple[int, ...] | None) -> jax.Array:
     """The part scaled so that its norms over the axes are those of the weights."""
-    norm = lambda x: _norm(x, axes)
-    length = norm(part)
-    return part * jnp.where(length > 0, norm(weights) / jnp.where(length > 0, length, 1), 0)
+    dtype = inputs.wide(weights.dtype)
+    part = part.astype(dtype)
+    if axes is None:
+        return jnp.zeros_like(part)
+    length, wanted = _norm(part, axes), _norm(weights.astype(dtype), axes)
+    return part * jnp.where(length > 0, wanted / jnp.where(length > 0, length, 1), 0)
 
 
-def _norm(x: jax.Array, axes: tuple[int, ...] | None) -> jax.Array:
+def _norm(x: jax.Array, axes: tuple[int, ...]) -> jax.Array:
     """The Euclidean norm, of numbers whose squares may overflow or vanish too."""
     size = jnp.max(jnp.abs(x), axis=axes, keepdims=True)
     unit = jnp.where((size > 0) & jnp.isfinite(size), size, jnp.ones_like(size))

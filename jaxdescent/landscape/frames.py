@@ -10,6 +10,7 @@ Sources: H. Li et al. 2018, arXiv:1712.09913 (principal planes); J. Antognini, J
 2018, arXiv:1806.08805 (random walks); T. Garipov et al. 2018, arXiv:1802.10026 (three points).
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -230,14 +231,8 @@ def project(points: Any, origin: Any, directions: Sequence[Any]) -> Projection:
     inverse = np.linalg.inv(inputs.gram_matrix(directions))
     offsets = jax.tree.map(_difference, points, origin)
     with jax.default_matmul_precision("highest"):
-        products = [
-            sum(
-                jnp.tensordot(offset, along.astype(offset.dtype), jnp.ndim(along))
-                for offset, along in zip(*map(jax.tree.leaves, (offsets, one)), strict=True)
-            )
-            for one in directions
-        ]
-        coordinates = jnp.stack(products, -1) @ jnp.asarray(inverse, products[0].dtype)
+        products = jnp.stack([_inner(offsets, direction) for direction in directions], -1)
+        coordinates = products @ jnp.asarray(inverse, products.dtype)
 
     def off_plane(offset: jax.Array, *alongs: jax.Array) -> jax.Array:
         for i, along in enumerate(alongs):
@@ -247,6 +242,12 @@ def project(points: Any, origin: Any, directions: Sequence[Any]) -> Projection:
 
     squares = jax.tree.leaves(jax.tree.map(off_plane, offsets, *directions))
     return Projection(coordinates, jnp.sqrt(sum(squares)))
+
+
+def _inner(offsets: Any, direction: Any) -> jax.Array:
+    """The inner products f[...] of points with a direction."""
+    of_leaf = lambda x, d: jnp.tensordot(x, d.astype(x.dtype), jnp.ndim(d))
+    return functools.reduce(jnp.add, jax.tree.leaves(jax.tree.map(of_leaf, offsets, direction)))
 
 
 def _leading_axes(points: Any, origin: Any) -> int:

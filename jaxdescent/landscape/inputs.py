@@ -83,4 +83,4 @@ def gram_matrix(trees: Sequence[Any]) -> np.ndarray:
 
 def wide(dtype: Any) -> Any:
     """The dtype in which points are made: float32 at least."""
-    return jnp.promote_types(dtype, jnp.float32)
+    return jnp.float64 if jnp.finfo(dtype).bits > 32 else jnp.float32

@@ -1,6 +1,6 @@
 """How much memory a function takes for itself, told from its program before it is compiled.
 
-Of what a call makes, counted is what depends on its first argument, for as long as something
+Counted is the first argument and of what a call makes what depends on it, for as long as something
 still reads it: the most bytes that are alive at once. The compiler fuses operations and so
 needs less; it may also choose a layout that needs more.
 """
@@ -18,9 +18,9 @@ def bytes_of_a_call(fn: Callable[[Any, Any], Any], varied: Any, shared: Any) -> 
 
     Example:
       >>> import jax.numpy as jnp
-      >>> product = lambda w, x: jnp.sum(x @ w)  # 4 numbers and 20 products at a time
+      >>> product = lambda w, x: jnp.sum(x @ w)  # 4 numbers, 20 products and their sum
       >>> bytes_of_a_call(product, jnp.ones(4), jnp.ones((20, 4)))
-      96
+      100
     """
     program = jax.make_jaxpr(fn)(varied, shared).jaxpr
     return _most_alive(program, program.invars[: len(jax.tree.leaves(varied))])
@@ -29,7 +29,7 @@ def bytes_of_a_call(fn: Callable[[Any, Any], Any], varied: Any, shared: Any) -> 
 def _most_alive(program: Any, inputs: Sequence[Any]) -> int:
     """The most bytes at once of the inputs and of what is made of them."""
     last_read = {var: i for i, made in enumerate(program.eqns) for var in _variables(made.invars)}
-    last_read |= dict.fromkeys(_variables(program.outvars), len(program.eqns))
+    last_read |= dict.fromkeys(_variables([*program.outvars, *inputs]), len(program.eqns))
     varied, alive = {*inputs}, {*inputs}
     most = _bytes(alive)
     for i, equation in enumerate(program.eqns):

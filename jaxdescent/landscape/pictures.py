@@ -115,7 +115,7 @@ def path_figure(
             raise ValueError(f"{name} must have the shape ({len(path)},), got {values.shape}")
     shares = validation.finite_array("explained", explained)
     shown = levels(plane.values, ceiling)
-    figure = _figure((12.4, 5.4))
+    figure: Any = _figure((12.4, 5.4))
     left, right = figure.subfigures(1, 2, width_ratios=(1.15, 1))
     axes = left.subplots()
     _contours(left, axes, plane, shown)
@@ -129,6 +129,7 @@ def path_figure(
         xlabel=f"first principal direction, {first} of the variance",
         ylabel=f"second, {second}",
     )
+    axes.set_aspect("equal")
     axes.legend(loc="best", fontsize=8)
     losses, off = right.subplots(2, 1, sharex=True, height_ratios=(2, 1))
     losses.plot(when, columns["true_losses"], "o-", markersize=3, label="on the path")
@@ -183,22 +184,9 @@ def agents_figure(
     figure = _figure((6.8, 5.6))
     axes = figure.subplots()
     _contours(figure, axes, plane, levels(plane.values, ceiling))
-    collections = require("matplotlib.collections", "landscape")
     for agent in np.argsort(last, kind="stable"):  # survivors on top
         track = tracks[agent, : last[agent] + 1]
-        survives = last[agent] >= time
-        color = (0.9, 0.1, 0.1) if agent == winner else (1.0, 1.0, 1.0)
-        opacity = np.ones(len(track)) if survives else np.linspace(0.75, 0.15, len(track))
-        pieces = np.stack([track[:-1], track[1:]], axis=1)
-        width = 2.2 if agent == winner else 1.3 if survives else 0.9
-        axes.add_collection(
-            collections.LineCollection(
-                pieces, colors=[(*color, each) for each in opacity[1:]], linewidths=width
-            )
-        )
-        mark = {"marker": "o", "s": 26} if survives else {"marker": "x", "s": 22}
-        edge = {"edgecolors": "black", "linewidths": 0.8} if survives else {"linewidths": 1.0}
-        axes.scatter(*track[-1], color=[color], zorder=3, **mark, **edge)
+        _draw_agent(axes, track, survives=last[agent] >= time, wins=agent == winner)
     axes.plot([], [], "o", label=f"alive at the end: {int(np.sum(last >= time))}", **_OUTLINED)
     axes.plot([], [], "kx", label=f"pruned: {int(np.sum(last < time))}")
     axes.legend(loc="best", fontsize=8, facecolor="lightgray")
@@ -229,6 +217,23 @@ def _contours(figure: Any, axes: "Axes", plane: Plane, shown: Levels) -> None:
     bar.set_label("loss, on a logarithmic scale" if shown.logarithmic else "loss")
     if shown.words:
         figure.supxlabel(shown.words, fontsize=8)
+
+
+def _draw_agent(axes: Any, track: np.ndarray, *, survives: bool, wins: bool) -> None:
+    """A line that fades to its end if the agent does not survive, and a mark there."""
+    collections = require("matplotlib.collections", "landscape")
+    color = (0.9, 0.1, 0.1) if wins else (1.0, 1.0, 1.0)
+    opacity = np.ones(len(track)) if survives else np.linspace(0.75, 0.15, len(track))
+    line = collections.LineCollection(
+        np.stack([track[:-1], track[1:]], axis=1),
+        colors=[(*color, each) for each in opacity[1:]],
+        linewidths=2.2 if wins else 1.3 if survives else 0.9,
+    )
+    axes.add_collection(line)
+    if survives:
+        axes.scatter(*track[-1], color=[color], s=26, edgecolors="black", linewidths=0.8, zorder=3)
+    else:
+        axes.scatter(*track[-1], color=[color], s=22, marker="x", linewidths=1.0, zorder=3)
 
 
 def _path(name: str, values: ArrayLike, ndim: int) -> np.ndarray:

@@ -36,9 +36,10 @@ def losses_of_sums(
 ) -> jax.Array:
     """The losses f[n] at the sums of k trees with the weights [n, k]."""
     chunk = chunk_size(loss_fn, trees[0], batch, len(weights), memory)
-    dtype = functools.reduce(jnp.promote_types, map(jnp.result_type, jax.tree.leaves(trees[0])))
-    weights = jnp.asarray(weights, inputs.wide(dtype))
-    return _losses_of_sums(loss_fn, chunk, tuple(trees), weights, batch)
+    dtypes = {inputs.wide(jnp.result_type(leaf)) for leaf in jax.tree.leaves(trees[0])}
+    dtype = jnp.float64 if jnp.float64 in dtypes else jnp.float32
+    at = jnp.asarray(weights, dtype)
+    return _losses_of_sums(loss_fn, chunk, tuple(trees), at, batch)
 
 
 def chunk_size(loss_fn: LossFn, params: Any, batch: Any, points: int, memory: int | None) -> int:
