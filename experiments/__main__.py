@@ -19,6 +19,7 @@ from experiments.runner import (
     Interrupted,
     Run,
     RunError,
+    TrajectoryError,
     read_description,
     saved_settings,
     write_report,
@@ -59,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             _resume(name, flags)
         else:
             _start(name, flags)
-    except (RunError, CheckpointError, DataError) as error:
+    except (RunError, CheckpointError, TrajectoryError, DataError) as error:
         _stop(str(error))
 
 

@@ -7,9 +7,9 @@ fewer, and are never read by the run itself. A resumed run writes again what it 
 to the same bytes. A disk without room costs the rest of the path and not the run.
 """
 
+import contextlib
 import json
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -90,7 +90,9 @@ class Trajectory:
                 np.savez(file, table=np.array(json.dumps(table)), content=content)
             partial.replace(path)
         except OSError as error:
-            print(f"the path of this run ends at step {step}: {error}", file=sys.stderr)
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
+            print(f"the path of this run ends before step {step}: {error}", file=sys.stderr)
             self.every = None
 
 
@@ -114,10 +116,9 @@ def read_trajectory(folder: Path, example: Any, *, until: int | None = None) -> 
 
 def _read(path: Path, example: Any) -> Any:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays: Mapping[str, np.ndarray] = unpack(
-                json.loads(str(file["table"])), file["content"]
-            )["snapshot"]
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
+            table = json.loads(str(content["table"]))
+            arrays = unpack(table, content["content"])["snapshot"]
     except Exception as error:  # a damaged archive fails in many ways
         raise TrajectoryError(f"snapshot {path} is damaged: {error}") from error
     try:

@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxdescent import validation
 from jaxdescent.landscape import inputs
@@ -39,7 +40,7 @@ def random_directions(
     """Gaussian directions, normalised by filters.
 
     Args:
-      key: from which they are drawn. Leaves draw by their place in the tree.
+      key: from which they are drawn.
       params: pytree of real arrays, whose filters give the norms.
       count: how many.
       filter_axes: the axis, or axes, whose indices tell filters apart, -1 in Flax; where
@@ -113,8 +114,9 @@ def _plan(params: Any, filter_axes: FilterAxes, biases: Biases) -> tuple[Any, ..
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _random(plan: tuple[Any, ...], count: int, key: jax.Array, params: Any) -> tuple[Any, ...]:
-    keys = jax.random.split(key, count)
-    return tuple(_normalised(plan, _gaussian(each, params), params) for each in keys)
+    one = lambda each: _normalised(plan, _gaussian(each, params), params)
+    drawn = jax.vmap(one)(jax.random.split(key, count))
+    return tuple(jax.tree.map(lambda leaf, i=i: leaf[i], drawn) for i in range(count))
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -128,11 +130,13 @@ def _normalised(plan: tuple[Any, ...], direction: Any, params: Any) -> Any:
 
 
 def _gaussian(key: jax.Array, params: Any) -> Any:
+    """All numbers in one draw, which compiles faster than one for each leaf."""
     leaves, structure = jax.tree.flatten(params)
-    keys = jax.random.split(key, len(leaves))
+    size = sum(leaf.size for leaf in leaves)
+    drawn = jax.random.normal(key, (size,), inputs.widest(params))
+    parts = jnp.split(drawn, np.cumsum([leaf.size for leaf in leaves])[:-1])
     return structure.unflatten(
-        jax.random.normal(each, jnp.shape(leaf), inputs.wide(jnp.result_type(leaf)))
-        for each, leaf in zip(keys, leaves, strict=True)
+        part.reshape(leaf.shape) for part, leaf in zip(parts, leaves, strict=True)
     )
 
 

@@ -84,3 +84,9 @@ def gram_matrix(trees: Sequence[Any]) -> np.ndarray:
 def wide(dtype: Any) -> Any:
     """The dtype in which points are made: float32 at least."""
     return jnp.float64 if jnp.finfo(dtype).bits > 32 else jnp.float32
+
+
+def widest(params: Any) -> Any:
+    """The dtype in which the widest leaf's points are made."""
+    dtypes = [wide(jnp.result_type(leaf)) for leaf in jax.tree.leaves(params)]
+    return jnp.float64 if jnp.float64 in dtypes else jnp.float32

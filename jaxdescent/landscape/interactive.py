@@ -82,6 +82,7 @@ def surface_html(
     figure.update_layout(
         title={"text": title},
         height=620,
+        template="none",
         margin={"l": 0, "r": 0, "t": 40, "b": 0},
         showlegend=False,
         scene={

@@ -36,9 +36,7 @@ def losses_of_sums(
 ) -> jax.Array:
     """The losses f[n] at the sums of k trees with the weights [n, k]."""
     chunk = chunk_size(loss_fn, trees[0], batch, len(weights), memory)
-    dtypes = {inputs.wide(jnp.result_type(leaf)) for leaf in jax.tree.leaves(trees[0])}
-    dtype = jnp.float64 if jnp.float64 in dtypes else jnp.float32
-    at = jnp.asarray(weights, dtype)
+    at = jnp.asarray(weights, inputs.widest(trees[0]))
     return _losses_of_sums(loss_fn, chunk, tuple(trees), at, batch)
 
 
