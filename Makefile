@@ -36,12 +36,13 @@ format: $(INSTALLED)  ## mend style
 types: $(INSTALLED)  ## check types
 	$(BIN)/pyrefly check
 
-bench: $(INSTALLED)  ## measure what towers, the runner, a large vocabulary and sharpness cost
+bench: $(INSTALLED)  ## measure what towers, the runner, a large vocabulary, sharpness and a plane cost
 	$(BIN)/python -m experiments.benchmarks.towers
 	$(BIN)/python -m experiments.benchmarks.head
 	$(BIN)/python -m experiments.benchmarks.sharpness
 	$(BIN)/python -m experiments.benchmarks.runner
 	$(BIN)/python -m experiments.benchmarks.stability
+	$(BIN)/python -m experiments.benchmarks.landscape
 
 picture: $(INSTALLED)  ## make the README's picture anew
 	$(BIN)/python -m experiments quickstart --picture docs/quickstart.png

@@ -157,9 +157,8 @@ def _hessian(subject: Subject, settings: Settings) -> Mapping[str, Any]:
     """As far as the greatest eigenvalue alone makes the rise from the end to the start."""
     found = jd.landscape.hessian_plane(subject.loss_fn, subject.end, subject.batch)
     top = found.sharpness
-    here = subject.loss_fn(subject.end, subject.batch)
-    first = subject.loss_fn(jax.tree.map(lambda leaf: leaf[0], subject.path), subject.batch)
-    rise = max(float(first - here), 0.1 * float(here))
+    losses = jd.landscape.path_losses(subject.loss_fn, subject.path, subject.batch)
+    rise = max(float(losses[0] - losses[-1]), 0.1 * float(losses[-1]))
     reach = float(np.sqrt(2 * rise / max(float(top.values[0]), 1e-12)))
     side = _axis(settings, -reach, reach)
     return {

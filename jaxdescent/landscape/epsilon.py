@@ -66,7 +66,7 @@ def epsilon_sharpness(
       epsilon: half the side of the box, relative to |x_i| + 1. Keskar et al. take 1e-3 and 5e-4.
       subspace: how many random directions, p; by default the full space. It takes p times the
         memory of the parameters.
-      num_steps: of ascent, with a gradient each.
+      num_steps: of ascent; one more gradient is taken than there are steps.
       num_starts: the first is the parameters, the others are random points of the box.
       key: for the starts and the subspace. None for a fixed one.
 
@@ -123,18 +123,18 @@ def _epsilon_sharpness(
         own = jax.tree.map(lambda x, leaf: x.astype(leaf.dtype), there(y), params)
         return loss_fn(own, batch)
 
-    def ascend(start: Any) -> tuple[jax.Array, Any]:
-        def step(carry: Any, i: jax.Array) -> tuple[Any, None]:
-            y, best, best_y = carry
+    def ascend(start: Any) -> tuple[jax.Array, Any, jax.Array]:
+        def step(carry: Any, turn: jax.Array) -> tuple[Any, jax.Array]:
+            y, highest = carry
             value, slope = jax.value_and_grad(height)(y)
-            best, best_y = _higher((value, y), (best, best_y))
-            move = lambda p, g, s: jnp.clip(p + 2 * (1 - i / num_steps) * s * jnp.sign(g), -s, s)
-            return (jax.tree.map(move, y, slope, sides), best, best_y), None
+            length = 2 * (1 - turn / num_steps)
+            move = lambda p, g, s: jnp.clip(p + length * s * jnp.sign(g), -s, s)
+            return (jax.tree.map(move, y, slope, sides), _higher((value, y), highest)), value
 
-        at_start = start, height(start), start
-        turns = jnp.arange(num_steps, dtype=jax.tree.leaves(sides)[0].dtype)
-        (y, best, best_y), _ = jax.lax.scan(step, at_start, turns)
-        return _higher((height(y), y), (best, best_y))
+        turns = jnp.arange(num_steps + 1, dtype=jax.tree.leaves(sides)[0].dtype)
+        nothing = jnp.full_like(jax.eval_shape(height, start), -jnp.inf)
+        (_, (highest, place)), values = jax.lax.scan(step, (start, (nothing, start)), turns)
+        return highest, place, values[0]
 
     def start(i: jax.Array) -> Any:
         keys = jax.random.split(jax.random.fold_in(starts, i), len(jax.tree.leaves(sides)))
@@ -143,9 +143,9 @@ def _epsilon_sharpness(
         random = jax.tree.map(inside, keys, sides)
         return jax.tree.map(lambda r: jnp.where(i == 0, 0, r), random)
 
-    found, places = jax.lax.map(lambda i: ascend(start(i)), jnp.arange(num_starts))
+    found, places, first = jax.lax.map(lambda i: ascend(start(i)), jnp.arange(num_starts))
     best = jnp.argmax(jnp.where(jnp.isnan(found), jnp.inf, found))
-    loss, highest = loss_fn(params, batch), found[best]
+    loss, highest = first[0], found[best]  # the first start is the parameters
     point = there(jax.tree.map(lambda leaf: leaf[best], places))
     return EpsilonSharpness(100 * (highest - loss) / (1 + loss), loss, highest, point)
 
