@@ -30,6 +30,7 @@ from experiments.runner.report import rewrite_report
 _USAGE = """\
 usage: python -m experiments STUDY [--flags]
        python -m experiments STUDY --resume RUN
+       python -m experiments landscape RUN
        python -m experiments report RUN
        python -m experiments compare RUN RUN ... [--flags]
 

@@ -8,6 +8,7 @@ plane shows. All losses are of the same training examples, in float32 and withou
 """
 
 import dataclasses
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -90,11 +91,13 @@ def run(settings: Settings, run: runner.Run) -> runner.Results:
     subject = subject_of(settings)
     run.pin("saved run", subject.saved.identity)
     run.pin("step", str(subject.saved.step))
-    found = {
-        name: run.once(name, lambda part=part: part(subject, settings))
-        for name, part in PARTS.items()
-        if _possible(name, subject)
-    }
+    found: dict[str, Any] = {}
+    for name, part in PARTS.items():
+        run.interruption.check()
+        if _possible(name, subject):
+            began = time.monotonic()
+            found[name] = run.once(name, lambda part=part: part(subject, settings))
+            print(f"{name}: {time.monotonic() - began:.1f} s", flush=True)
     _draw(run, subject, found)
     return _results(settings, subject, found)
 

@@ -1,4 +1,28 @@
-"""Slices and planes through a loss, and what they are worth."""
+"""A loss around parameters and between them.
+
+    directions = jd.landscape.random_directions(key, params)
+    plane = jd.landscape.plane(loss_fn, params, directions, batch)
+    jd.landscape.contour_figure(plane).savefig("plane.png")
+
+Every slice is one compiled call that takes the parameters and the data as arguments. A loss that
+is not finite is kept and counted. Pictures need matplotlib, and surfaces to be turned plotly:
+`pip install 'jaxdescent[landscape]'`.
+
+    line, plane            the loss along a direction, and on the plane of two
+    losses_at              at any points of a line or a plane
+    path_losses            at the points of a path
+    random_directions, filter_normalised
+                           directions with the norms of the network's filters
+    hessian_plane          of the two most curved directions
+    principal_plane        in which a path varies most, and how far the path is from it
+    plane_through          three points
+    project                where points lie on a line or a plane
+    connectivity           the line between two points, and its barrier
+    epsilon_sharpness      how far the loss rises in a small box
+    contour_figure, surface_figure, path_figure, agents_figure
+                           pictures by matplotlib
+    surface_html           a surface to be turned in a browser, without a network
+"""
 
 from jaxdescent.landscape.connectivity import Connectivity as Connectivity
 from jaxdescent.landscape.connectivity import connectivity as connectivity

@@ -98,7 +98,7 @@ def _plan(params: Any, filter_axes: FilterAxes, biases: Biases) -> tuple[Any, ..
     if biases not in ("zero", "scaled"):
         raise ValueError(f"biases must be 'zero' or 'scaled', got {biases!r}")
     inputs.parameters("params", params)
-    plan = []
+    plan: list[tuple[int, ...] | None] = []
     for path, weights in jax.tree_util.tree_leaves_with_path(params):
         ndim = jnp.ndim(weights)
         if ndim <= 1:

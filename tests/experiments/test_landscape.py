@@ -77,7 +77,7 @@ def test_its_losses_are_those_of_the_runs_own_evaluation(trained):
     subject = landscape.subject_of(settings)
     _, indices, _ = subject.batch
     assert len(indices) == 1078
-    images, labels = subject.saved.task.train.arrays
+    labels = subject.saved.task.train.arrays.targets
     layers = [
         (np.asarray(layer["kernel"][...]), np.asarray(layer["bias"][...]))
         for layer in subject.end["model"]["layers"].values()
