@@ -28,6 +28,8 @@ from jaxdescent import validation
 from jaxdescent.landscape import inputs
 from jaxdescent.landscape.points import LossFn
 
+Found = tuple[jax.Array, Any]
+
 
 class EpsilonSharpness(NamedTuple):
     """The sharpness in a box.
@@ -91,63 +93,71 @@ def epsilon_sharpness(
     size = sum(jnp.size(leaf) for leaf in jax.tree.leaves(params))
     if subspace is not None:
         validation.integer_in("subspace", subspace, 1, size)
-    key = jax.random.key(0) if key is None else key
-    return _epsilon_sharpness(
-        loss_fn, subspace, num_steps, num_starts, params, batch, jnp.asarray(epsilon), key
-    )
+    chart, starts = jax.random.split(jax.random.key(0) if key is None else key)
+    columns, sides = _box(subspace, params, jnp.asarray(epsilon), chart)
+    found = (jnp.asarray(-jnp.inf), jax.tree.map(jnp.zeros_like, sides))
+    losses = []
+    # Not a loop of XLA's, in which gradients of convolutions are many times slower on a CPU.
+    for start in range(num_starts):
+        y = _start(sides, start, starts)
+        for turn in range(num_steps + 1):
+            length = 2 * (1 - turn / num_steps)
+            y, found, value = _step(loss_fn, params, columns, sides, batch, y, found, length)
+            losses.append(value)
+    loss, (highest, place) = losses[0], found  # the first start is the parameters
+    value = 100 * (highest - loss) / (1 + loss)
+    return EpsilonSharpness(value, loss, highest, _there(params, columns, place))
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
-def _epsilon_sharpness(
+@functools.partial(jax.jit, static_argnums=0)
+def _step(
     loss_fn: LossFn,
-    subspace: int | None,
-    num_steps: int,
-    num_starts: int,
     params: Any,
+    columns: Any,
+    sides: Any,
     batch: Any,
-    epsilon: jax.Array,
-    key: jax.Array,
-) -> EpsilonSharpness:
-    wide = jax.tree.map(lambda leaf: leaf.astype(inputs.wide(leaf.dtype)), params)
-    chart, starts = jax.random.split(key)
-    if subspace is None:
-        within, there = wide, lambda y: jax.tree.map(jnp.add, wide, y)
-    else:
-        columns, within = _subspace(wide, subspace, chart)
-        there = lambda y: jax.tree.map(
-            lambda x, a: x + jnp.tensordot(y.astype(x.dtype), a, 1), wide, columns
-        )
-    sides = jax.tree.map(lambda x: epsilon.astype(x.dtype) * (jnp.abs(x) + 1), within)
+    y: Any,
+    found: Found,
+    length: float,
+) -> tuple[Any, Found, jax.Array]:
+    """A step of ascent from y, the higher of what was found and is at y, and the loss there."""
 
     def height(y: Any) -> jax.Array:
-        own = jax.tree.map(lambda x, leaf: x.astype(leaf.dtype), there(y), params)
+        point = _there(params, columns, y)
+        own = jax.tree.map(lambda x, leaf: x.astype(jnp.result_type(leaf)), point, params)
         return loss_fn(own, batch)
 
-    def ascend(start: Any) -> tuple[jax.Array, Any, jax.Array]:
-        def step(carry: Any, turn: jax.Array) -> tuple[Any, jax.Array]:
-            y, highest = carry
-            value, slope = jax.value_and_grad(height)(y)
-            length = 2 * (1 - turn / num_steps)
-            move = lambda p, g, s: jnp.clip(p + length * s * jnp.sign(g), -s, s)
-            return (jax.tree.map(move, y, slope, sides), _higher((value, y), highest)), value
+    value, slope = jax.value_and_grad(height)(y)
+    move = lambda p, g, s: jnp.clip(p + length * s * jnp.sign(g), -s, s)
+    higher = _higher((value, y), (found[0].astype(value.dtype), found[1]))
+    return jax.tree.map(move, y, slope, sides), higher, value
 
-        turns = jnp.arange(num_steps + 1, dtype=jax.tree.leaves(sides)[0].dtype)
-        nothing = jnp.full_like(jax.eval_shape(height, start), -jnp.inf)
-        (_, (highest, place)), values = jax.lax.scan(step, (start, (nothing, start)), turns)
-        return highest, place, values[0]
 
-    def start(i: jax.Array) -> Any:
-        keys = jax.random.split(jax.random.fold_in(starts, i), len(jax.tree.leaves(sides)))
-        keys = jax.tree.unflatten(jax.tree.structure(sides), keys)
-        inside = lambda k, s: s * jax.random.uniform(k, s.shape, s.dtype, -1)
-        random = jax.tree.map(inside, keys, sides)
-        return jax.tree.map(lambda r: jnp.where(i == 0, 0, r), random)
+@jax.jit
+def _start(sides: Any, number: int, key: jax.Array) -> Any:
+    """The parameters themselves, or a random point of the box."""
+    leaves, structure = jax.tree.flatten(sides)
+    keys = jax.random.split(jax.random.fold_in(key, number), len(leaves))
+    within = [
+        s * jax.random.uniform(k, s.shape, s.dtype, -1) for k, s in zip(keys, leaves, strict=True)
+    ]
+    return structure.unflatten(jnp.where(number == 0, jnp.zeros_like(y), y) for y in within)
 
-    found, places, first = jax.lax.map(lambda i: ascend(start(i)), jnp.arange(num_starts))
-    best = jnp.argmax(jnp.where(jnp.isnan(found), jnp.inf, found))
-    loss, highest = first[0], found[best]  # the first start is the parameters
-    point = there(jax.tree.map(lambda leaf: leaf[best], places))
-    return EpsilonSharpness(100 * (highest - loss) / (1 + loss), loss, highest, point)
+
+@functools.partial(jax.jit, static_argnums=0)
+def _box(subspace: int | None, params: Any, epsilon: jax.Array, key: jax.Array) -> tuple[Any, Any]:
+    """The columns of A, None for the identity, and half the sides of the box."""
+    wide = jax.tree.map(lambda leaf: leaf.astype(inputs.wide(leaf.dtype)), params)
+    columns, within = (None, wide) if subspace is None else _subspace(wide, subspace, key)
+    return columns, jax.tree.map(lambda x: epsilon.astype(x.dtype) * (jnp.abs(x) + 1), within)
+
+
+def _there(params: Any, columns: Any, y: Any) -> Any:
+    """X + A y, in float32 at least."""
+    wide = jax.tree.map(lambda x: jnp.asarray(x).astype(inputs.wide(jnp.result_type(x))), params)
+    if columns is None:
+        return jax.tree.map(jnp.add, wide, y)
+    return jax.tree.map(lambda x, a: x + jnp.tensordot(y.astype(x.dtype), a, 1), wide, columns)
 
 
 def _subspace(params: Any, number: int, key: jax.Array) -> tuple[Any, jax.Array]:
@@ -162,9 +172,6 @@ def _subspace(params: Any, number: int, key: jax.Array) -> tuple[Any, jax.Array]
         gram = sum(row @ row.T for row in rows)
         moments = sum(row @ x.ravel() for row, x in zip(rows, leaves, strict=True))
     return structure.unflatten(columns), jnp.linalg.solve(gram, moments)
-
-
-Found = tuple[jax.Array, Any]
 
 
 def _higher(candidate: Found, best: Found) -> Found:
