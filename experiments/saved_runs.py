@@ -40,6 +40,21 @@ class SavedRun(NamedTuple):
         return jax.tree.map(lambda leaf: leaf[number], self.networks)
 
 
+def read_description(folder: Path) -> dict[str, Any]:
+    """The content of the `run.json` of a run that keeps networks.
+
+    Raises:
+      RunError: the folder is no run's, or one of another study.
+    """
+    description = runner.read_description(folder)
+    if description["study"] != "train":
+        raise RunError(
+            f"{folder} is a run of {description['study']}, which keeps no networks; "
+            "name a run of train"
+        )
+    return description
+
+
 def load(folder: Path, *, data_dir: Path | None = None) -> SavedRun:
     """The run in a folder, its networks in float32 to compute with.
 
@@ -52,12 +67,7 @@ def load(folder: Path, *, data_dir: Path | None = None) -> SavedRun:
       CheckpointError: it has no checkpoint that can be read.
       TrajectoryError: its path cannot be read.
     """
-    description = runner.read_description(folder)
-    if description["study"] != "train":
-        raise RunError(
-            f"{folder} is a run of {description['study']}, which keeps no networks; "
-            "name a run of train"
-        )
+    description = read_description(folder)
     changes: dict[str, Any] = {"precision": "float32"}
     if data_dir is not None:
         changes["data_dir"] = str(data_dir)

@@ -97,7 +97,11 @@ def main() -> None:
     directions = jd.landscape.random_directions(jax.random.key(0), params)
     arguments = params, directions, batch
     compiled: list[str] = []
-    listen = lambda event, *_, **named: compiled.append(str(named)) if "compile" in event else None
+
+    def listen(event: str, _: float, **named: Any) -> None:
+        if event.endswith("backend_compile_duration"):
+            compiled.append(str(named))
+
     jax.monitoring.register_event_duration_secs_listener(listen)
     first = seconds(lambda: jd.landscape.plane(loss, *arguments).values)
     moved = network(2), jd.landscape.random_directions(jax.random.key(1), params), data(3)

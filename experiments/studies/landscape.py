@@ -83,7 +83,7 @@ def check(settings: Settings) -> None:
     """Raises if something is missing, before there is a folder."""
     for module, extra in (("plotly", "landscape"), ("matfree", "stability")):
         require(module, extra)
-    runner.read_description(settings.saved)
+    saved_runs.read_description(settings.saved)
 
 
 def run(settings: Settings, run: runner.Run) -> runner.Results:

@@ -96,8 +96,6 @@ def connectivity(
     validation.shaped_like("second", second, first, "first")
     inputs.parameters("second", second)
     inputs.scalar_loss("loss_fn", loss_fn, first, batch)
-    if memory is not None:
-        validation.integer_in("memory", memory, 1)
     if _same(first, second):
         raise ValueError("second must differ from first, got the same numbers")
     at = np.concatenate([xs, [0.0, 1.0]])

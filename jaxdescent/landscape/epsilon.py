@@ -95,7 +95,8 @@ def epsilon_sharpness(
         validation.integer_in("subspace", subspace, 1, size)
     chart, starts = jax.random.split(jax.random.key(0) if key is None else key)
     columns, sides = _box(subspace, params, jnp.asarray(epsilon), chart)
-    found = (jnp.asarray(-jnp.inf), jax.tree.map(jnp.zeros_like, sides))
+    dtype = jax.eval_shape(loss_fn, params, batch).dtype
+    found = jnp.full((), -jnp.inf, dtype), jax.tree.map(jnp.zeros_like, sides)
     losses = []
     # Not a loop of XLA's, in which gradients of convolutions are many times slower on a CPU.
     for start in range(num_starts):
@@ -129,8 +130,7 @@ def _step(
 
     value, slope = jax.value_and_grad(height)(y)
     move = lambda p, g, s: jnp.clip(p + length * s * jnp.sign(g), -s, s)
-    higher = _higher((value, y), (found[0].astype(value.dtype), found[1]))
-    return jax.tree.map(move, y, slope, sides), higher, value
+    return jax.tree.map(move, y, slope, sides), _higher((value, y), found), value
 
 
 @jax.jit
@@ -153,7 +153,7 @@ def _box(subspace: int | None, params: Any, epsilon: jax.Array, key: jax.Array) 
 
 
 def _there(params: Any, columns: Any, y: Any) -> Any:
-    """X + A y, in float32 at least."""
+    """The point x + A y, in float32 at least."""
     wide = jax.tree.map(lambda x: jnp.asarray(x).astype(inputs.wide(jnp.result_type(x))), params)
     if columns is None:
         return jax.tree.map(jnp.add, wide, y)

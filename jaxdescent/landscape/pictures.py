@@ -115,6 +115,11 @@ def path_figure(
             raise ValueError(f"{name} must have the shape ({len(path)},), got {values.shape}")
     shares = validation.finite_array("explained", explained)
     shown = levels(plane.values, ceiling)
+    highest = np.max(
+        columns["plane_losses"], initial=-np.inf, where=columns["plane_losses"] < np.inf
+    )
+    if ceiling is None and highest > shown.levels[-1]:
+        shown = levels(plane.values, float(highest))
     figure: Any = _figure((12.4, 5.4))
     left, right = figure.subfigures(1, 2, width_ratios=(1.15, 1))
     axes = left.subplots()

@@ -92,7 +92,7 @@ def line(
       [0.0, 3.0, 12.0]
     """
     xs = inputs.coordinates("x", x)
-    _check(loss_fn, params, [direction], batch, memory, ["direction"])
+    _check(loss_fn, params, [direction], batch, ["direction"])
     weights = np.stack([np.ones_like(xs), xs], axis=1)
     values = losses_of_sums(loss_fn, [params, direction], weights, batch, memory)
     return Line(jnp.asarray(xs, values.dtype), values, not_finite(values))
@@ -143,7 +143,7 @@ def plane(
     if not isinstance(directions, Sequence) or len(directions) != 2:
         given = len(directions) if isinstance(directions, Sequence) else type(directions).__name__
         raise ValueError(f"directions must be a pair of trees like params, got {given}")
-    _check(loss_fn, params, directions, batch, memory)
+    _check(loss_fn, params, directions, batch)
     grid_x, grid_y = np.meshgrid(xs, ys)
     weights = np.stack([np.ones(grid_x.size), grid_x.ravel(), grid_y.ravel()], axis=1)
     values = losses_of_sums(loss_fn, [params, *directions], weights, batch, memory)
@@ -192,7 +192,7 @@ def losses_at(
         raise ValueError(
             f"coordinates must be of shape (points, {len(directions)}), got {at.shape}"
         )
-    _check(loss_fn, params, directions, batch, memory)
+    _check(loss_fn, params, directions, batch)
     weights = np.concatenate([np.ones((len(at), 1)), at], axis=1)
     return losses_of_sums(loss_fn, [params, *directions], weights, batch, memory)
 
@@ -259,12 +259,9 @@ def _check(
     params: Any,
     directions: Sequence[Any],
     batch: Any,
-    memory: int | None,
     names: Sequence[str] | None = None,
 ) -> None:
     inputs.parameters("params", params)
     names = names or [f"directions[{i}]" for i in range(len(directions))]
     inputs.independent(names, directions, params)
     inputs.scalar_loss("loss_fn", loss_fn, params, batch)
-    if memory is not None:
-        validation.integer_in("memory", memory, 1)

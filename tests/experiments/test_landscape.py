@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import jaxdescent as jd
-from experiments import saved_runs
+from experiments import runner, saved_runs
 from experiments.__main__ import main
 from experiments.studies import landscape
 from tests.experiments.run_folders import write_run
@@ -40,6 +40,11 @@ def seen(trained, tmp_path_factory):
     return look(trained, tmp_path_factory.mktemp("seen"))
 
 
+@pytest.fixture(scope="module")
+def subject(trained):
+    return landscape.subject_of(landscape.Settings(saved=trained, scale="smoke"))
+
+
 def description(folder):
     return json.loads((folder / "run.json").read_text())
 
@@ -64,19 +69,15 @@ def test_a_training_run_keeps_the_path_of_its_first_network(trained):
             np.testing.assert_array_equal(one, other)
 
 
-def test_nothing_of_the_run_is_changed(trained, tmp_path):
+def test_nothing_of_the_run_is_changed(trained):
     before = everything(trained)
-    subject = landscape.subject_of(landscape.Settings(saved=trained, scale="smoke"))
+    saved_runs.load(trained)
     assert everything(trained) == before
-    assert subject.steps.tolist() == [0, 10, 20]
 
 
-def test_its_losses_are_those_of_the_runs_own_evaluation(trained):
-    """Of all training examples: the loss that the trainer's evaluation gives."""
-    settings = landscape.Settings(saved=trained, scale="smoke", examples=10**9)
-    subject = landscape.subject_of(settings)
-    _, indices, _ = subject.batch
-    assert len(indices) == 1078
+def test_its_losses_are_those_of_the_network_by_hand(subject):
+    arrays, _, state = subject.batch
+    batch = arrays, np.arange(1078, dtype=np.int32), state
     labels = subject.saved.task.train.arrays.targets
     layers = [
         (np.asarray(layer["kernel"][...]), np.asarray(layer["bias"][...]))
@@ -87,15 +88,14 @@ def test_its_losses_are_those_of_the_runs_own_evaluation(trained):
     logits = hidden @ layers[1][0] + layers[1][1]
     logits -= logits.max(1, keepdims=True)
     losses = np.log(np.exp(logits).sum(1)) - logits[np.arange(len(labels)), labels]
-    assert float(subject.loss_fn(subject.end, subject.batch)) == pytest.approx(losses.mean(), 1e-5)
+    assert float(subject.loss_fn(subject.end, batch)) == pytest.approx(losses.mean(), 1e-5)
     right = 100 * np.mean(logits.argmax(1) == labels)
-    assert float(subject.metric_fn(subject.end, subject.batch)) == pytest.approx(right, 1e-5)
+    assert float(subject.metric_fn(subject.end, batch)) == pytest.approx(right, 1e-5)
 
 
-def test_the_numbers_are_those_of_the_library(trained, seen):
+def test_the_numbers_are_those_of_the_network(subject, seen):
     found = description(seen)["results"]
     assert {*found} == {*landscape.PARTS}
-    subject = landscape.subject_of(landscape.Settings(saved=trained, scale="smoke"))
     here = float(subject.loss_fn(subject.end, subject.batch))
     assert found["random"]["values"][2][2] == pytest.approx(here, rel=1e-5)
     assert found["hessian"]["values"][2][2] == pytest.approx(here, rel=1e-5)
@@ -108,8 +108,11 @@ def test_the_numbers_are_those_of_the_library(trained, seen):
     other = jax.tree.map(np.asarray, subject.saved.network(1)["params"])
     there = float(subject.loss_fn(other, subject.batch))
     assert found["two networks"]["ends"] == pytest.approx([here, there], rel=1e-5)
-    top = jd.sharpness(subject.loss_fn, subject.end, subject.batch)
-    assert found["hessian"]["eigenvalues"][0] == pytest.approx(float(top.values[0]), rel=1e-3)
+    curved = found["hessian"]
+    assert curved["converged"] == [True, True]
+    assert curved["eigenvalues"][0] > curved["eigenvalues"][1] > 0
+    rise = path["true_losses"][0] - here  # how far the plane reaches, by the eigenvalue alone
+    assert curved["x"][-1] == pytest.approx((2 * rise / curved["eigenvalues"][0]) ** 0.5, rel=1e-4)
     assert found["box"]["full"][0] > found["box"]["full"][1] > 0
     assert found["box"]["full"][0] > found["box"]["subspace"][0]
 
@@ -131,19 +134,18 @@ def test_one_report_has_every_picture_and_needs_no_network(seen):
         assert quantity in quantities
 
 
-def test_a_run_without_a_path_is_drawn_without_one_and_it_is_said(trained, tmp_path, monkeypatch):
-    for name in ("hessian", "box"):  # which have no use for a path and take long
-        monkeypatch.delitem(landscape.PARTS, name)
-    older = tmp_path / "older"
-    shutil.copytree(trained, older)
-    shutil.rmtree(older / "trajectory")
-    folder = look(older, tmp_path)
-    found = description(folder)
-    assert {*found["results"]} == {*landscape.PARTS} - {"principal"}
-    assert any("The run has no path" in note for note in found["notes"])
-    assert not (folder / "principal_plane.png").exists()
-    start = description(folder)["results"]["start to end"]["ends"][0]
-    assert start == pytest.approx(np.log(10), rel=0.5)  # drawn again: a network that knows nothing
+def test_a_run_without_a_path_has_its_start_drawn_again_and_it_is_said(subject, monkeypatch):
+    older = subject.saved._replace(path=runner.Snapshots(np.array([], int), []))
+    monkeypatch.setattr(saved_runs, "load", lambda *_, **__: older)
+    found = landscape.subject_of(landscape.Settings(saved=older.folder, scale="smoke"))
+    assert found.steps.tolist() == [0, 20]
+    for whole, again in zip(*map(jax.tree.leaves, (subject.path, found.path)), strict=True):
+        np.testing.assert_array_equal(again, whole[np.array([0, 2])])
+    assert [name for name in landscape.PARTS if not landscape._possible(name, found)] == [
+        "principal"
+    ]
+    (said,) = landscape._lacking(found)
+    assert said.startswith("The run has no path")
 
 
 def test_a_resumed_landscape_computes_nothing_again(seen, monkeypatch):
@@ -171,6 +173,7 @@ def test_what_cannot_be_looked_at_is_one_line(tmp_path, capsys):
     other = write_run(tmp_path / "other", [], study="quickstart")
     said = one_line(capsys, str(other), *runs)
     assert f"{other} is a run of quickstart, which keeps no networks; name a run of train" in said
+    assert not (tmp_path / "landscape").exists()
     assert "--points must be in [2, inf), got 1" in one_line(capsys, str(other), "--points", "1")
 
 

@@ -121,6 +121,14 @@ def test_a_path_has_its_true_losses_beside_those_of_the_plane_and_what_is_explai
     assert distances.get_xlabel() == "step"
 
 
+def test_a_path_is_not_clipped():
+    plain = BOWL._replace(values=BOWL.values.at[0, :3].set(1e3))
+    path = np.array([[0.0, 0.5], [0.5, 0.2], [0.0, 0.0]])
+    losses = [50.0, 2.0, 1.0]
+    figure = jd.landscape.path_figure(plain, path, losses, losses, np.zeros(3), [0.9, 0.1])
+    assert figure.subfigs[0].get_supxlabel() == "3 points above 50 clipped"
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
