@@ -55,6 +55,7 @@ def surface_html(
             y=np.asarray(plane.y),
             z=height(plane.values).round(6),
             colorscale="Viridis",
+            opacity=1.0 if path is None else 0.85,  # the path may be below
             colorbar={"title": name, "thickness": 14, "len": 0.7},
             contours={"z": {"show": True, "usecolormap": True, "project": {"z": True}}},
             hovertemplate=hover,
@@ -90,6 +91,8 @@ def surface_html(
             "yaxis": {"title": {"text": labels[1]}},
             "zaxis": {"title": {"text": name}},
             "aspectmode": "cube",
+            # From where a path ends: one that starts high up does not hide itself.
+            "camera": {"eye": {"x": -1.5, "y": -1.5, "z": 1.1}},
         },
     )
     return figure.to_html(

@@ -218,7 +218,8 @@ def _contours(figure: Any, axes: "Axes", plane: Plane, shown: Levels) -> None:
     norm = colors.BoundaryNorm(shown.levels, 256)
     filled = axes.contourf(x, y, values, levels=shown.levels, cmap=_COLORS, norm=norm)
     axes.contour(x, y, values, levels=shown.levels, colors="white", linewidths=0.4, alpha=0.6)
-    bar = figure.colorbar(filled, ax=axes, format="%.3g", ticks=shown.levels[::2])
+    beside = axes.inset_axes((1.03, 0, 0.045, 1))  # as high as the plane, whatever its aspect
+    bar = figure.colorbar(filled, cax=beside, format="%.3g", ticks=shown.levels[::2])
     bar.set_label("loss, on a logarithmic scale" if shown.logarithmic else "loss")
     if shown.words:
         figure.supxlabel(shown.words, fontsize=8)
