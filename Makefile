@@ -14,7 +14,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@echo 'making $(VENV), once: about a minute'
 	@$(PYTHON) -m venv $(VENV)
 	@PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 \
-		$(BIN)/python -m pip install --quiet --editable '.[experiments,stability,text,tensorboard,pep,bbob,dev]'
+		$(BIN)/python -m pip install --quiet --editable '.[experiments,stability,landscape,text,tensorboard,pep,bbob,dev]'
 	@touch $@
 
 run: $(INSTALLED)  ## train the quickstart and write its report
@@ -43,6 +43,7 @@ bench: $(INSTALLED)  ## measure what parts cost, and how far BBOB is from COCO's
 	$(BIN)/python -m experiments.benchmarks.runner
 	$(BIN)/python -m experiments.benchmarks.stability
 	$(BIN)/python -m experiments.benchmarks.bbob
+	$(BIN)/python -m experiments.benchmarks.landscape
 
 picture: $(INSTALLED)  ## make the README's picture anew
 	$(BIN)/python -m experiments quickstart --picture docs/quickstart.png
