@@ -98,7 +98,8 @@ def main() -> None:
     arguments = params, directions, batch
     compiled: list[str] = []
 
-    def listen(event: str, _: float, **named: Any) -> None:
+    def listen(event: str, duration_secs: float, **named: Any) -> None:
+        del duration_secs
         if event.endswith("backend_compile_duration"):
             compiled.append(str(named))
 
