@@ -58,9 +58,13 @@ A `Problem` is a function to minimise, with the box that starts are drawn from; 
 
 A *loss* of `losses` is one that PyTorch or Keras has and `optax.losses` has not:
 `help(jd.losses)` lists them.
+
+A *landscape* is a loss around parameters and between them: random, curved and principal planes,
+what lies between two networks, pictures: `help(jd.landscape)` lists what there is.
 """
 
 from jaxdescent import footprint as footprint
+from jaxdescent import landscape as landscape
 from jaxdescent import losses as losses
 from jaxdescent import problems as problems
 from jaxdescent.agents import Descent as Descent

@@ -131,6 +131,7 @@ class Driver(NamedTuple):
       rule: acts after each rung.
       chunk_size: agents that descend side by side, or None.
       record_params: whether a `Rung` has all parameters.
+      mesh: over whose one axis agents are spread, or None.
     """
 
     num_agents: int
@@ -138,9 +139,13 @@ class Driver(NamedTuple):
     rule: Rule
     chunk_size: int | None
     record_params: bool
+    mesh: jax.sharding.Mesh | None
 
     def begin(self, key: jax.Array, population: Population, problem: Problem) -> DescentState:
         """The state before the first rung."""
+        if self.mesh is not None:
+            spread = jax.sharding.NamedSharding(self.mesh, self._agents)
+            population = jax.lax.with_sharding_constraint(population, spread)
         return DescentState(
             population=population,
             rule_state=self.rule.init(jax.random.fold_in(key, 1), population, problem),
@@ -177,16 +182,20 @@ class Driver(NamedTuple):
         """
         before = state.population
         descending = before.alive | ~jnp.asarray(prune)
-        order, count = chunking.chosen_first(descending)
         carried = {name: getattr(before, name) for name in CARRIED} | {"aux": dict(aux)}
-        carried = chunking.in_chunks(
-            descend,
-            carried,
-            order,
-            count,
-            size=self.chunk_size or default_chunk(carried),
-            constants={name: getattr(before, name) for name in READ},
-        )
+        read = {name: getattr(before, name) for name in READ}
+        size = self.chunk_size or default_chunk(carried)
+
+        def descended(carried: Chunk, read: Chunk, descending: jax.Array) -> Chunk:
+            order, count = chunking.chosen_first(descending)
+            return chunking.in_chunks(descend, carried, order, count, size=size, constants=read)
+
+        if self.mesh is not None:
+            spread = self._agents
+            descended = jax.shard_map(
+                descended, mesh=self.mesh, in_specs=spread, out_specs=spread, check_vma=False
+            )
+        carried = descended(carried, read, descending)
         aux = carried.pop("aux")
         population = before._replace(**carried)
         broken = descending & ~jnp.isfinite(population.values) & acts
@@ -207,7 +216,7 @@ class Driver(NamedTuple):
             values=jnp.where(descending, population.values, jnp.nan),
             alive=after.alive,
             survivors=jnp.sum(after.alive, dtype=jnp.int32),
-            descended=count,
+            descended=jnp.sum(descending, dtype=jnp.int32),
             not_finite=jnp.sum(broken, dtype=jnp.int32),
             best_value=state.best_value,
             diversity=diversity(population.params, descending & ~broken),
@@ -217,6 +226,10 @@ class Driver(NamedTuple):
         )
         return state, report
 
+    @property
+    def _agents(self) -> jax.sharding.PartitionSpec:
+        return jax.sharding.PartitionSpec(self.mesh.axis_names[0] if self.mesh else None)
+
 
 def driver(
     optimizer: Any,
@@ -224,6 +237,7 @@ def driver(
     rule: Rule | None,
     chunk_size: int | None,
     record_params: bool,
+    mesh: jax.sharding.Mesh | None,
 ) -> Driver:
     """A driver, of arguments that are checked.
 
@@ -236,7 +250,12 @@ def driver(
         validation.integer_in("chunk_size", chunk_size, 1)
     rule = pruning.adaptive() if rule is None else rule
     check_rule("rule", rule)
-    return Driver(num_agents, factory(optimizer), rule, chunk_size, record_params)
+    if mesh is not None and (len(mesh.axis_names) != 1 or num_agents % mesh.size):
+        raise ValueError(
+            "mesh must have one axis, of a size that divides num_agents, got "
+            f"{dict(mesh.shape)} with num_agents = {num_agents}"
+        )
+    return Driver(num_agents, factory(optimizer), rule, chunk_size, record_params, mesh)
 
 
 def archived(state: DescentState) -> DescentState:

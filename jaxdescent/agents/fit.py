@@ -77,6 +77,7 @@ def fit(
     has_aux: bool = False,
     chunk_size: int | None = None,
     record_params: bool = False,
+    mesh: jax.sharding.Mesh | None = None,
 ) -> FitResult:
     """The model that many agents find, those that fall behind removed on the way.
 
@@ -112,6 +113,8 @@ def fit(
       has_aux: whether the loss comes with something to be reported.
       chunk_size: agents that descend side by side; by default as many as a cache holds.
       record_params: whether the history has all parameters at the end of each rung.
+      mesh: of one axis, over whose devices agents are spread. Each device descends with its own
+        survivors, and waits at a rung's end for the one that has most of them.
 
     Raises:
       ValueError: an argument is out of its range, shapes disagree, or the loss is no scalar.
@@ -148,6 +151,7 @@ def fit(
         "has_aux": has_aux,
         "chunk_size": chunk_size,
         "record_params": record_params,
+        "mesh": mesh,
     }
     arrays = jax.tree.map(jnp.asarray, (data, held_out, starts, hyperparams, model_state))
     return _fitted(key, *arrays, lengths, prune, loss_fn, optimizer, tuple(settings.items()))

@@ -50,6 +50,7 @@ def fitter(
     has_aux: bool = False,
     chunk_size: int | None = None,
     record_params: bool = False,
+    mesh: jax.sharding.Mesh | None = None,
 ) -> Descent:
     """A descent on batches to be driven rung by rung, say with a checkpoint between.
 
@@ -69,6 +70,7 @@ def fitter(
       has_aux: see `fit`.
       chunk_size: agents that descend side by side; by default as many as a cache holds.
       record_params: whether a `Rung` has all parameters.
+      mesh: see `minimize`.
 
     Returns:
       A `Descent`:
@@ -101,7 +103,7 @@ def fitter(
         if not callable(function) and not (function is None and name == "value_fn"):
             raise TypeError(f"{name} must be a function, got {function!r}")
     check_batches(batch_size, data_order)
-    drive = driver(optimizer, num_agents, rule, chunk_size, record_params)
+    drive = driver(optimizer, num_agents, rule, chunk_size, record_params, mesh)
 
     def init(
         key: jax.Array,

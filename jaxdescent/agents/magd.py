@@ -38,7 +38,6 @@ class MagdState(NamedTuple):
       not_finite: i32[], agents removed because their value or update was not finite.
       count: i32[], updates so far.
       rule_state: the rule's.
-      key: from which its random numbers are drawn.
     """
 
     opt_state: Any
@@ -48,7 +47,6 @@ class MagdState(NamedTuple):
     not_finite: jax.Array
     count: jax.Array
     rule_state: Any
-    key: jax.Array
 
 
 def magd(
@@ -102,6 +100,7 @@ def magd(
     own = {name: jnp.asarray(x) for name, x in (hyperparams or {}).items()}
 
     def init(params: Any) -> MagdState:
+        params = jax.tree.map(_array, params)
         leaves = jax.tree.leaves(params)
         # `optax.tree.map_params` asks for the state of a placeholder without leaves.
         agents = _num_agents(leaves) if leaves else 1
@@ -116,10 +115,9 @@ def magd(
             not_finite=jnp.zeros((), jnp.int32),
             count=jnp.zeros((), jnp.int32),
             rule_state=None,
-            key=jax.random.key(seed),
         )
         population = _population(state, params, own, state.best_values)
-        rule_state = rule.init(jax.random.fold_in(state.key, 0), population, None)
+        rule_state = rule.init(jax.random.key(seed), population, None)
         return state._replace(rule_state=rule_state)
 
     def update(
@@ -146,7 +144,9 @@ def magd(
             ),
         )
         due = (state.count > 0) & (state.count % rung == 0)
-        state = jax.lax.cond(due, lambda s: _ruled(rule, s, params, own, value), lambda s: s, state)
+        key = jax.random.fold_in(jax.random.key(seed), state.count)
+        ruled = lambda state: _ruled(rule, key, state, params, own, value)
+        state = jax.lax.cond(due, ruled, lambda state: state, state)
 
         def one(grads: Any, opt_state: Any, params: Any, own: Any, value: jax.Array) -> Any:
             return optimizer(**own).update(grads, opt_state, params, value=value, **extra)
@@ -173,10 +173,11 @@ def magd(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def _ruled(rule: Rule, state: MagdState, params: Any, own: Any, value: jax.Array) -> MagdState:
+def _ruled(
+    rule: Rule, key: jax.Array, state: MagdState, params: Any, own: Any, value: jax.Array
+) -> MagdState:
     """The state after the rule has looked at the agents."""
     population = _population(state, params, own, value)
-    key = jax.random.fold_in(state.key, state.count)
     after, rule_state, _ = rule.update(key, population, None, state.rule_state)
     moved = after._replace(alive=population.alive)
     if any(
@@ -209,6 +210,11 @@ def _population(state: MagdState, params: Any, own: Any, value: jax.Array) -> Po
         evaluations=state.age,
         gradients=state.age,
     )
+
+
+def _array(leaf: Any) -> jax.Array:
+    """Zeros where there is only a shape: `vmap` takes no less than arrays."""
+    return jnp.zeros(leaf.shape, leaf.dtype) if isinstance(leaf, jax.ShapeDtypeStruct) else leaf
 
 
 def _num_agents(leaves: list[jax.Array]) -> int:

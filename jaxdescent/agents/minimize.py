@@ -71,6 +71,7 @@ def minimize(
     prune: ArrayLike = True,
     chunk_size: int | None = None,
     record_params: bool = False,
+    mesh: jax.sharding.Mesh | None = None,
 ) -> MinimizeResult:
     """The least value that many agents find, those that fall behind removed on the way.
 
@@ -97,6 +98,8 @@ def minimize(
         have found; the others cannot tell. Then the gradients exceed their budget.
       chunk_size: agents that descend side by side; by default as many as a cache holds.
       record_params: whether the history has all parameters at the end of each rung.
+      mesh: of one axis, over whose devices agents are spread. Each device descends with its own
+        survivors, and waits at a rung's end for the one that has most of them.
 
     Raises:
       ValueError: an argument is out of its range, shapes disagree, or the loss is no scalar.
@@ -131,7 +134,7 @@ def minimize(
             validation.integer_in("rung", rung, 1, 2**31 - 1),
         )
         budget, rungs = 0, len(lengths)
-    options = (num_agents, rungs, rule, chunk_size, record_params)
+    options = (num_agents, rungs, rule, chunk_size, record_params, mesh)
     key = jax.random.key(0) if key is None else key
     starts = starts if starts is None else jax.tree.map(jnp.asarray, starts)
     problem = as_problem(problem, starts)
@@ -150,7 +153,7 @@ def _minimized(
     optimizer: Any,
     options: tuple[Any, ...],
 ) -> MinimizeResult:
-    num_agents, rungs, rule, chunk_size, record_params = options
+    num_agents, rungs, rule, chunk_size, record_params, mesh = options
     drive = minimizer(
         problem,
         optimizer,
@@ -158,6 +161,7 @@ def _minimized(
         rule=rule,
         chunk_size=chunk_size,
         record_params=record_params,
+        mesh=mesh,
     )
     first = drive.init(key, starts, hyperparams)
 

@@ -105,7 +105,7 @@ def test_stalled_is_who_would_take_too_long_to_catch_up():
 
 
 def test_curves_are_drawn_out_as_a_line_in_log_time_would_be():
-    # Lines a - b log(rung), exactly: at rung 20 they stand at 5 - 1.2 * 3 = 1.4 and 5 - .9 * 3 = 2.3.
+    # Lines 5 - b log(rung), exactly: at rung 20 they stand at 1.4 and 2.3.
     curves = np.stack([np.full(5, 2.0), *(5 - b * np.log(np.arange(1, 6)) for b in (1.2, 0.9))], 1)
     rule = jd.pruning.predicted_to_lose(20, burn_in=4, deviations=0.0)
     assert survivors(rule, *curves) == [[0, 1, 2]] * 3 + [[0, 1]] * 2
