@@ -190,10 +190,10 @@ def halving() -> None:
         pruned.population.params,
         whole.population.params,
     )
-    kept = np.array_equal(alive, whole.population.alive)
+    same = np.array_equal(alive, whole.population.alive) and all(jax.tree.leaves(same))
     print(
-        f"gradients: {whole.gradients / pruned.gradients:.2f} times fewer; {alive.sum()} of the "
-        f"agents left, the same as unpruned {'to the bit' if kept and all(jax.tree.leaves(same)) else 'NOT'}"
+        f"gradients: {whole.gradients / pruned.gradients:.2f} times fewer; survivors "
+        f"({alive.sum()}) {'equal' if same else 'NOT equal'} to the unpruned run's, to the bit"
     )
 
 
@@ -264,8 +264,10 @@ def throughput() -> None:
     print(table(("agents", "agent-steps / s", "/ CPU s", "of the loop"), rows))
     ours = [np.median(speeds[name]) for name in calls if name.startswith("jd.minimize")]
     many = speeds[f"jd.minimize, {MANY:,}"] / speeds[f"plain vmap, {MANY:,}"]
-    print(f"fastest over slowest {max(ours) / min(ours):.2f}; {MANY:,} agents: "
-          f"{np.median(many):.2f} times the plain vmap")  # fmt: skip
+    print(
+        f"fastest over slowest {max(ours) / min(ours):.2f}; {MANY:,} agents: "
+        f"{np.median(many):.2f} times the plain vmap"
+    )
 
 
 def memory() -> None:
