@@ -122,6 +122,7 @@ def task(name: str) -> Task:
     order = np.random.default_rng(SEED).permutation(len(x))
     first = TRAINING if len(x) == EXAMPLES else 3 * len(x) // 5
     parts = np.split(order, [first, (first + len(x)) // 2])
+    found = []
     if classes:
         found, y = np.unique(y, return_inverse=True)
         y = y.astype(np.int32)
@@ -129,7 +130,7 @@ def task(name: str) -> Task:
         y = standardised(y.reshape(len(x), -1), parts[0])
     x = standardised(x, parts[0])
     train, validation, test = ({"x": x[part], "y": y[part]} for part in parts)
-    return Task(name, len(found) if classes else 0, train, validation, test)
+    return Task(name, len(found), train, validation, test)
 
 
 def standardised(x: np.ndarray, rows: np.ndarray) -> np.ndarray:

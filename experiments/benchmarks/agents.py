@@ -13,6 +13,7 @@ account of what a program needs beside its arguments and its results.
 import itertools
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -154,7 +155,11 @@ def halving() -> None:
         "jd.fit, pruned": lambda: fitted(True),
     }
     compiles: list[str] = []
-    listen = lambda event, _seconds, **_: compiles.append(event)
+
+    def listen(event: str, duration_secs: float, **named: Any) -> None:
+        del duration_secs, named
+        compiles.append(event)
+
     rows, first = [], {}
     for name, call in calls.items():
         compiles.clear()
