@@ -264,7 +264,7 @@ def _draw_curves(found: Mapping[str, Mapping[str, Sequence[Outcome]]]) -> Figure
                 panel.set_xlabel("rung")
             if column == 0:
                 panel.set_ylabel("validation loss")
-    marks = {
+    marks: dict[str, dict[str, Any]] = {
         "alive at the end": {"color": "#154360", "linewidth": 1.6},
         "pruned": {
             "color": "#999999",
