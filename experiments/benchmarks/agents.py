@@ -13,7 +13,6 @@ account of what a program needs beside its arguments and its results.
 import itertools
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -248,7 +247,9 @@ def throughput() -> None:
             problem, CLIMB, starts=points[count], steps=steps, rung=steps, rule=NEVER
         ).value
 
-    calls = {f"jd.minimize, {n:,}": (lambda n=n: minimized(n)) for n in STEPS}
+    calls: dict[str, Callable[[], Any]] = {
+        f"jd.minimize, {n:,}": (lambda n=n: minimized(n)) for n in STEPS
+    }
     calls[f"plain vmap, {MANY:,}"] = lambda: side_by_side(points[MANY], SIDE_BY_SIDE)
     calls["Python loop, 1"] = lambda: one_by_one(LOOP)
     done = {name: count * steps for name, (count, steps) in zip(calls, STEPS.items(), strict=False)}
