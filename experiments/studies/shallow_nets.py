@@ -37,6 +37,7 @@ RUNGS, RUNG, BATCH = (
 )
 RATE, RATES = 1e-2, (-4.0, -1.0)  # one for all, or drawn log-uniformly, in powers of ten
 KINDS = {"starts": "starts alone", "rates": "starts and rates"}
+POINTS = {"smoke": 5, "small": 41, "full": 81}  # along each side of a plane
 ETA = 1.3  # the gentlest halving, to a tenth, that takes less than a quarter of 20 rungs' compute
 RULE = jd.pruning.successive_halving(ETA)
 MOST_REGRET, MOST_COMPUTE = 0.01, 0.25
@@ -111,6 +112,7 @@ def run(settings: Settings, run: runner.Run) -> runner.Results:
                     loss = float(outcome.won_test)
                     progress.advance(line, steps=steps, loss=loss, steps_per_second=speed)
     run.save_figure("regret", _draw_regret(found))
+    run.save_figure("winners", _draw_winners(shallow.task(names[0]), settings))
     run.save_figure("curves", _draw_curves({name: found[name] for name in SHOWN if name in found}))
     return _results(found, steps)
 
@@ -147,6 +149,53 @@ def trained(task: shallow.Task, scale: str, seed: int, kind: str) -> dict[str, A
         "alive": np.asarray(pruned.history.alive),
         "same": np.array_equal(values[descended], seen[descended]),
     }
+
+
+def _draw_winners(task: shallow.Task, settings: Settings) -> Figure:
+    """The paths of a pruned run's agents, projected on the plane through its three best."""
+    key, scale = jax.random.key(settings.seed), settings.scale
+    starts, _ = _agents(key, task.train["x"].shape[1], task.outputs, False)
+    result = jd.fit(
+        task.loss,
+        optax.adam(RATE),
+        task.train,
+        starts=starts,
+        key=key,
+        steps=RUNGS[scale] * RUNG[scale],
+        rung=RUNG[scale],
+        batch_size=min(BATCH, len(task.train["y"])),
+        held_out=task.validation,
+        rule=jd.pruning.successive_halving(ETA, min_agents=3),
+        record_params=True,
+    )
+    best = jnp.argsort(result.population.scores)[:3]
+    corners = [jax.tree.map(lambda x, i=i: x[i], result.population.params) for i in best]
+    origin, directions, seen = jd.landscape.plane_through(*corners)
+    whole = jax.tree.map(
+        lambda start, later: jnp.concatenate([start[None], later]), starts, result.history.params
+    )
+    paths = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), whole)
+    flat = jd.landscape.project(paths, origin, directions).coordinates
+    low, high = np.min(seen, 0), np.max(seen, 0)
+    reach = 1.5 * np.max(high - low)
+    points = POINTS[scale]
+    plane = jd.landscape.plane(
+        task.loss,
+        origin,
+        directions,
+        task.validation,
+        x=np.linspace(low[0] - reach, high[0] + reach, points),
+        y=np.linspace(low[1] - reach, high[1] + reach, points),
+    )
+    last = 1 + np.sum(np.asarray(result.history.alive), axis=0)
+    return jd.landscape.agents_figure(
+        plane,
+        flat,
+        last,
+        winner=int(best[0]),
+        title=f"{task.name}: agents, projected on the plane of the three best",
+        labels=("from the best to the second", "across, towards the third"),
+    )
 
 
 @partial(jax.jit, static_argnums=(1, 2, 3))
