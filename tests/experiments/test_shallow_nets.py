@@ -78,5 +78,5 @@ def test_the_study_prunes_and_says_so(folder):
     assert "the losses of the full run to the bit in 4 of 4 runs" in notes
     rows = [row[0] for row in description["table"]["rows"]]
     assert rows == ["iris", "diabetes", "median", "worst"]
-    for name in ("regret", "curves"):
+    for name in ("regret", "winners", "curves"):
         assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
