@@ -1,7 +1,7 @@
 """The loss around a trained network: random, curved and principal planes, lines and barriers.
 
-Of a run of `train`: the filter-normalised random plane, the plane of the two most curved
-directions and the principal plane of the path, each around the last parameters; the line from
+Of a run of `train`: the filter-normalised random plane, the plane of the Hessian's two greatest
+eigenvalues and the principal plane of the path, each around the last parameters; the line from
 the start to the end and, where there are two networks, from one to the other; the sharpness in
 a small box. Where the path is drawn on a plane, its true losses stand beside those that the
 plane shows. All losses are of the same training examples, in float32 and without dropout.
@@ -108,6 +108,10 @@ def subject_of(settings: Settings) -> Subject:
     wanted = settings.examples or EXAMPLES[settings.scale]
     indices = tasks.spread(np.arange(saved.task.train.examples), wanted).astype(np.int32)
     end = saved.network(0)
+    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(end["params"])):
+        raise runner.RunError(
+            f"{settings.saved} diverged: its parameters at step {saved.step:,} are not finite"
+        )
     batch = jax.device_put((saved.task.train.arrays, indices, end["model_state"]))
     scores = _scores(saved.task, settings.statistics)
     judged = jax.eval_shape(scores, end["params"], batch)

@@ -13,7 +13,7 @@ is not finite is kept and counted. Pictures need matplotlib, and surfaces to be 
     path_losses            at the points of a path
     random_directions, filter_normalised
                            directions with the norms of the network's filters
-    hessian_plane          of the two most curved directions
+    hessian_plane          of the two greatest eigenvalues
     principal_plane        in which a path varies most, and how far the path is from it
     plane_through          three points
     project                where points lie on a line or a plane

@@ -70,7 +70,7 @@ def levels(values: ArrayLike, ceiling: float | None = None) -> Levels:
     else:
         decile = float(np.quantile(finite, 0.9))
         top = high if high - low <= 2 * (decile - low) else decile
-    if not top > low:  # a plain
+    if not top - low > 1e-12 * abs(low):  # a plain
         top = low + max(abs(low), 1.0) * 1e-6
     logarithmic = low > 0 and np.log10(top / low) > _DECADES
     even = np.linspace(0.0, 1.0, _LEVELS)

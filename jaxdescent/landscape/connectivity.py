@@ -106,13 +106,17 @@ def connectivity(
     if metric_fn is not None:
         inputs.scalar_loss("metric_fn", metric_fn, first, batch)
         measured = losses_of_sums(metric_fn, [first, second], weights, batch, memory)
-        metrics, metric_barrier = measured[:-2], _barrier(-measured, at, inside)
+        metrics, metric_barrier = (
+            measured[:-2],
+            _barrier(-measured.astype(inputs.wide(measured.dtype)), at, inside),
+        )
+    wide = losses.astype(inputs.wide(losses.dtype))
     return Connectivity(
-        x=jnp.asarray(xs, losses.dtype),
+        x=jnp.asarray(xs, wide.dtype),
         values=losses[:-2],
         ends=losses[-2:],
-        barrier=_barrier(losses, at, inside),
-        instability=_most(losses - jnp.mean(losses[-2:]), inside),
+        barrier=_barrier(wide, at, inside),
+        instability=_most(wide - jnp.mean(wide[-2:]), inside),
         metrics=metrics,
         metric_barrier=metric_barrier,
         not_finite=not_finite(losses[:-2]),

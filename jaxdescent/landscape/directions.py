@@ -9,7 +9,8 @@ has in the weights w,
 
 and a picture in the plane of such directions is the same for all rescaled copies. A filter is
 what makes one output: of a convolution's kernel [h, w, in, out] all but the last index, of a
-dense kernel [in, out] a column. Biases and the scales of norms stay as they are.
+dense kernel [in, out] a column. Leaves with one axis or none, biases and the scales of norms,
+stay as they are.
 
 Source: H. Li, Z. Xu, G. Taylor, C. Studer, T. Goldstein 2018, arXiv:1712.09913.
 """
@@ -53,7 +54,8 @@ def random_directions(
 
     Raises:
       ValueError: a leaf is not of floating point or has no such axis, an argument is out of its
-        range, or the directions would be zero.
+        range, or all leaves have one axis
+        and `biases` is "zero".
 
     Example:
       >>> import jax, jax.numpy as jnp

@@ -129,7 +129,8 @@ def _step(
         return loss_fn(own, batch)
 
     value, slope = jax.value_and_grad(height)(y)
-    move = lambda p, g, s: jnp.clip(p + length * s * jnp.sign(g), -s, s)
+    # A loss may have no gradient, a norm at zero, where it is finite itself.
+    move = lambda p, g, s: jnp.clip(p + length * s * jnp.nan_to_num(jnp.sign(g)), -s, s)
     return jax.tree.map(move, y, slope, sides), _higher((value, y), found), value
 
 

@@ -126,7 +126,8 @@ def principal_plane(path: Any, *, origin: Literal["last", "mean"] = "last") -> P
             "path must leave a straight line to span a plane, got a variance of "
             f"{variances[1]:.1g} across it and {variances[0]:.1g} along it"
         )
-    signs = np.where(vectors[0, :2] < vectors[-1, :2], -1.0, 1.0)
+    start = vectors[0, :2] - (vectors[-1, :2] if origin == "last" else 0.0)
+    signs = np.where(start < 0, -1.0, 1.0)
     mixes = signs * vectors[:, :2] / np.sqrt(variances[:2])
     parts = [(mixes.T @ _centred(leaf), leaf) for leaf in leaves]
     directions = tuple(
@@ -181,22 +182,25 @@ def plane_through(first: Any, second: Any, third: Any) -> PlaneThrough:
 def hessian_plane(
     loss_fn: LossFn, params: Any, batch: Any = None, /, **options: Any
 ) -> HessianPlane:
-    """The plane of the two most curved directions.
+    """The plane of the eigenvectors of the Hessian's two greatest eigenvalues.
 
     Args:
       loss_fn: from (params, batch) to a scalar.
       params: pytree of real arrays.
       batch: pytree of arrays, handed on.
-      **options: of `jd.sharpness`, but `k`.
+      **options: of `jd.sharpness`, but `k` and `preconditioner`, whose vectors are of another
+        space.
 
     Returns:
       A `HessianPlane`. Near the origin the loss in it is that at the origin, a slope, and
       (values[0] x^2 + values[1] y^2) / 2.
 
     Raises:
-      ValueError: as `jd.sharpness` does.
+      ValueError: as `jd.sharpness` does; or a preconditioner is given.
       ImportError: matfree is not installed.
     """
+    if options.get("preconditioner") is not None:
+        raise ValueError("preconditioner must be left out: its vectors are of another space")
     top = sharpness(loss_fn, params, batch, 2, **options)
     directions = tuple(jax.tree.map(lambda leaf, i=i: leaf[i], top.vectors) for i in range(2))
     return HessianPlane(params, directions, top)

@@ -30,7 +30,8 @@ def surface_html(
       path: f[n, 2], coordinates of points on the plane, drawn as a line.
       path_losses: f[n], at which height; needed with a path. Give the true losses and the line
         leaves the surface where the plane misleads.
-      ceiling: the highest loss; by default chosen so that nine tenths of the plane show.
+      ceiling: the highest loss; by default chosen so that nine tenths of the plane show, and
+        all of the path.
       title: above.
       labels: of the axes.
       script: whether the fragment brings plotly's script; a page needs it once.
@@ -43,7 +44,7 @@ def surface_html(
       ImportError: plotly is not installed.
     """
     graphs = require("plotly.graph_objects", "landscape")
-    shown = levels(plane.values, ceiling)
+    shown = levels(plane.values, _ceiling(plane, path_losses, ceiling))
     height = lambda values: (
         np.log10(shown.clip(values)) if shown.logarithmic else shown.clip(values)
     )
@@ -53,7 +54,7 @@ def surface_html(
         graphs.Surface(
             x=np.asarray(plane.x),
             y=np.asarray(plane.y),
-            z=height(plane.values).round(6),
+            z=height(plane.values),
             colorscale="Viridis",
             opacity=1.0 if path is None else 0.85,  # the path may be below
             colorbar={"title": name, "thickness": 14, "len": 0.7},
@@ -81,7 +82,7 @@ def surface_html(
         )
     figure = graphs.Figure(drawn)
     figure.update_layout(
-        title={"text": title},
+        title={"text": title, "subtitle": {"text": shown.words.removesuffix(", hatched")}},
         height=620,
         template="none",
         margin={"l": 0, "r": 0, "t": 40, "b": 0},
@@ -98,3 +99,12 @@ def surface_html(
     return figure.to_html(
         full_html=False, include_plotlyjs=script, config={"displaylogo": False, "responsive": True}
     )
+
+
+def _ceiling(plane: Plane, path_losses: ArrayLike | None, ceiling: float | None) -> float | None:
+    """High enough for a path that would else be cut off."""
+    if ceiling is not None or path_losses is None:
+        return ceiling
+    losses = np.asarray(path_losses, np.float64)
+    highest = float(np.max(losses, initial=-np.inf, where=np.isfinite(losses)))
+    return highest if highest > levels(plane.values).levels[-1] else None

@@ -95,7 +95,7 @@ def line(
     _check(loss_fn, params, [direction], batch, ["direction"])
     weights = np.stack([np.ones_like(xs), xs], axis=1)
     values = losses_of_sums(loss_fn, [params, direction], weights, batch, memory)
-    return Line(jnp.asarray(xs, values.dtype), values, not_finite(values))
+    return Line(jnp.asarray(xs, inputs.wide(values.dtype)), values, not_finite(values))
 
 
 def plane(
@@ -148,8 +148,8 @@ def plane(
     weights = np.stack([np.ones(grid_x.size), grid_x.ravel(), grid_y.ravel()], axis=1)
     values = losses_of_sums(loss_fn, [params, *directions], weights, batch, memory)
     return Plane(
-        jnp.asarray(xs, values.dtype),
-        jnp.asarray(ys, values.dtype),
+        jnp.asarray(xs, inputs.wide(values.dtype)),
+        jnp.asarray(ys, inputs.wide(values.dtype)),
         values.reshape(grid_x.shape),
         not_finite(values),
     )

@@ -86,7 +86,9 @@ def combination(trees: Sequence[Any], weights: jax.Array) -> Any:
     def of_leaf(first: jax.Array, *others: jax.Array) -> jax.Array:
         dtype = inputs.wide(jnp.result_type(first))
         leaves = [jnp.asarray(leaf).astype(dtype) for leaf in (first, *others)]
-        terms = [w.astype(dtype) * leaf for w, leaf in zip(weights, leaves, strict=True)]
+        # What has no weight has no say, finite or not.
+        share = lambda w, leaf: jnp.where(w == 0, 0, w.astype(dtype) * leaf)
+        terms = [share(w, leaf) for w, leaf in zip(weights, leaves, strict=True)]
         return functools.reduce(jnp.add, terms).astype(jnp.result_type(first))
 
     return jax.tree.map(of_leaf, *trees)

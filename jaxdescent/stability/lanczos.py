@@ -31,6 +31,7 @@ from jaxdescent.stability.curvature import Product
 
 CHUNK = 2  # steps between looks at the residuals
 SEARCH = 6  # steps of a search at least, in which a random vector finds the top
+STRAIGHT = 100.0  # roundings by which products of orthonormal rows may be off
 DEPENDENT = 1e-3  # what is left of a row's unit length beside the others: it is replaced
 
 
@@ -293,6 +294,7 @@ class _Solver:
         of_rows = jnp.concatenate([old, new @ run.across]) @ basis.vectors
         vectors, image = jnp.split(of_run + of_rows, 2)
         image += old @ basis.image + jnp.outer(new[:, run.steps - 1], run.residual)
+        vectors, image = _straightened(vectors, image, filled[:kept])
         return _Carry(
             _Basis(
                 vectors,
@@ -452,6 +454,27 @@ def _noise(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
         x = (x ^ (x >> shift)) * jnp.uint32(factor) + seed[1]
     x = (x ^ (x >> 16)).astype(jnp.int32)
     return (x.astype(dtype) * 2.0**-31).reshape(shape)
+
+
+def _straightened(
+    vectors: jax.Array, image: jax.Array, filled: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Orthonormal rows again, and what the matrix makes of them.
+
+    Rounding leaves them a little less so in each cycle, where the matrix has next to nothing
+    but noise much less, and what is no longer orthonormal has no residual that certifies.
+    """
+    one = jnp.eye(len(vectors), dtype=vectors.dtype)
+    gram = jnp.where(filled[:, None] & filled, vectors @ vectors.T, one)
+    crooked = jnp.max(jnp.abs(gram - one)) > STRAIGHT * jnp.finfo(gram.dtype).eps
+
+    def straight() -> tuple[jax.Array, jax.Array]:
+        both = jnp.concatenate([vectors, image], axis=1)
+        lower = jnp.linalg.cholesky(gram)
+        both = jax.scipy.linalg.solve_triangular(lower, both, lower=True)
+        return both[:, : vectors.shape[1]], both[:, vectors.shape[1] :]
+
+    return jax.lax.cond(crooked, straight, lambda: (vectors, image))
 
 
 def _orthonormal(rows: jax.Array) -> jax.Array:

@@ -101,3 +101,18 @@ def test_a_loss_that_is_not_a_number_leaves_no_barrier_to_tell():
 def test_bad_arguments_are_named(second, options, words):
     with pytest.raises(ValueError, match=words):
         jd.landscape.connectivity(wells, np.ones(3), second, 0.0, **options)
+
+
+def test_losses_of_few_bits_have_a_line_of_many():
+    first, second = jnp.zeros(3), jnp.full(3, 100.0)
+    narrow = lambda w, _: jnp.sum(w).astype(jnp.bfloat16)
+    found = jd.landscape.connectivity(narrow, first, second, x=np.array([0.25, 0.5]))
+    assert found.x.dtype == jnp.float32
+    assert found.barrier == 0  # 75 and 150 are exact, and so is the line between 0 and 300
+
+
+def test_an_end_that_is_not_finite_leaves_the_other_alone():
+    second = jnp.array([1.0, jnp.nan, 1.0])
+    found = jd.landscape.connectivity(lambda w, _: jnp.sum(w), jnp.ones(3), second)
+    assert found.ends[0] == 3
+    assert np.isnan(found.ends[1])

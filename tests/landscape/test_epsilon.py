@@ -107,3 +107,9 @@ def test_half_precision_is_searched_in_single():
 def test_bad_arguments_are_named(options, words):
     with pytest.raises(ValueError, match=words):
         jd.landscape.epsilon_sharpness(lambda w, _: jnp.sum(w), np.ones(3), **options)
+
+
+def test_where_there_is_no_gradient_the_point_stays_in_the_box():
+    found = jd.landscape.epsilon_sharpness(lambda w, _: jnp.linalg.norm(w), jnp.zeros(3))
+    # The loss is 0 at the centre, and at most sqrt(3) epsilon = .001 in the box.
+    np.testing.assert_allclose(found.value, 100 * np.sqrt(3) * 1e-3, rtol=1e-4)

@@ -152,3 +152,15 @@ def test_points_that_would_broadcast_are_refused(shape):
     directions = [{"a": np.ones((2, 3)), "b": np.ones(4)}]
     with pytest.raises(ValueError, match="points must have the shapes of origin after the same"):
         jd.landscape.project(points, origin, directions)
+
+
+def test_the_first_point_has_no_negative_coordinate_about_the_mean_either():
+    path = jnp.array([[-1.0, 0.0, 0.0], [3.0, 1.0, 0.0], [-2.0, 0.0, 0.0]])
+    found = jd.landscape.principal_plane(path, origin="mean")
+    assert np.all(found.coordinates[0] >= 0)
+
+
+def test_a_hessian_plane_is_of_the_parameters_own_space():
+    bowl = lambda w, _: jnp.sum(w**2)
+    with pytest.raises(ValueError, match="preconditioner must be left out"):
+        jd.landscape.hessian_plane(bowl, jnp.ones(3), preconditioner=jnp.ones(3))

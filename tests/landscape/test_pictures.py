@@ -222,3 +222,13 @@ def test_the_path_of_a_surface_is_at_the_heights_that_it_was_given():
     assert '"type":"scatter3d"' in html
     with pytest.raises(ValueError, match=r"shapes \(n, 2\) and \(n,\), got \(5, 2\) and \(3,\)"):
         jd.landscape.surface_html(BOWL, path=PATHS[0], path_losses=[1.0, 2.0, 3.0])
+
+
+def test_a_surface_of_small_losses_keeps_them_and_shows_a_path_above_it():
+    small = BOWL._replace(values=BOWL.values * 1e-7)
+    pytest.importorskip("plotly")
+    from jaxdescent.landscape import interactive
+
+    assert interactive._ceiling(small, None, None) is None
+    assert interactive._ceiling(small, [1.0, float("nan")], None) == 1.0
+    assert interactive._ceiling(small, [1.0], 0.5) == 0.5

@@ -337,3 +337,20 @@ def test_no_more_products_are_made_than_are_needed():
     three = solve(np.diag(np.append(spectrum, 8.0)), 3, num_steps=60)
     np.testing.assert_allclose(three.values, [8, 4, 2], rtol=1e-5)
     assert three.products <= 21
+
+
+@pytest.mark.parametrize("scale", [250.0, 300.0])
+def test_a_matrix_of_little_but_rounding_has_no_eigenvalue_above_its_norm(scale):
+    x = jax.random.normal(jax.random.key(0), (16, 8))
+    labels = jnp.argmax(x[:, :4], axis=1)
+
+    def cross_entropy(w, batch):
+        inputs, labels = batch
+        return -jnp.mean(jax.nn.log_softmax(inputs @ w)[jnp.arange(16), labels])
+
+    w = scale * jnp.eye(8, 4)
+    hessian = jax.hessian(cross_entropy)(w, (x, labels)).reshape(32, 32)
+    found = jd.sharpness(cross_entropy, w, (x, labels), k=2)
+    assert np.all(found.values <= 1.01 * np.linalg.eigvalsh(hessian)[-1] + found.residuals)
+    rows = np.asarray(found.vectors).reshape(2, -1)
+    np.testing.assert_allclose(rows @ rows.T, np.eye(2), atol=1e-3)
