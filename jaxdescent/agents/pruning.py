@@ -9,7 +9,8 @@ Sources: Z. Karnin et al. 2013 (successive halving); K. Jamieson, A. Talwalkar 2
 arXiv:1502.07943 (the same for training); T. Domhan et al. 2015 (prediction of learning curves).
 """
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,13 +24,17 @@ from jaxdescent.agents.rules import after as after
 from jaxdescent.agents.rules import chain as chain
 
 
+By = Literal["value", "best"]
+"""What agents are ranked by: their present values, or the least that each has had."""
+
+
 class Pruned(NamedTuple):
     """What a pruning rule reports: i32[], how many it removed."""
 
     pruned: jax.Array
 
 
-def successive_halving(eta: float = 2.0, *, min_agents: int = 1) -> Rule:
+def successive_halving(eta: float = 2.0, *, min_agents: int = 1, by: By = "value") -> Rule:
     """Keeps the best 1 / eta of the living, rounded up.
 
     Args:
@@ -50,11 +55,12 @@ def successive_halving(eta: float = 2.0, *, min_agents: int = 1) -> Rule:
     """
     eta = float(validation.open_interval("eta", eta, 1.0, np.inf))
     validation.integer_in("min_agents", min_agents, 1)
+    score = _score(by)
 
     def keep(population: Population, _: None) -> tuple[jax.Array, None]:
         living = jnp.sum(population.alive)
         kept = jnp.maximum(jnp.ceil(living / jnp.float32(eta)), min_agents).astype(jnp.int32)
-        return ranks(population.scores) < kept, None
+        return ranks(score(population)) < kept, None
 
     return _rule(lambda _: None, keep)
 
@@ -219,6 +225,12 @@ def adaptive(risk: float = 0.05, *, max_eta: float = 4.0) -> Rule:
         return first | hopeful | (ranks(scores) < fewest), scores
 
     return _rule(init, keep)
+
+
+def _score(by: By) -> Callable[[Population], jax.Array]:
+    if by not in ("value", "best"):
+        raise ValueError(f"by must be 'value' or 'best', got {by!r}")
+    return lambda population: population.scores if by == "value" else population.best_scores
 
 
 def never() -> Rule:
