@@ -53,10 +53,12 @@ from jaxdescent import losses as losses
 from jaxdescent import problems as problems
 from jaxdescent.agents import Descent as Descent
 from jaxdescent.agents import DescentState as DescentState
+from jaxdescent.agents import MagdState as MagdState
 from jaxdescent.agents import MinimizeResult as MinimizeResult
 from jaxdescent.agents import Population as Population
 from jaxdescent.agents import Rule as Rule
 from jaxdescent.agents import copy_agents as copy_agents
+from jaxdescent.agents import magd as magd
 from jaxdescent.agents import minimize as minimize
 from jaxdescent.agents import minimizer as minimizer
 from jaxdescent.agents import place_agents as place_agents

@@ -4,6 +4,8 @@ A row is a factory, whose keywords are numbers, and the numbers. With them it mu
 optax's own test targets (Rosenbrock's function among them) within 30,000 steps.
 """
 
+import jax
+import jax.numpy as jnp
 import optax
 
 import jaxdescent as jd
@@ -55,6 +57,27 @@ def guarded_silver(smoothness):
     return jd.step_sizes.guarded(jd.step_sizes.silver(1.0), smoothness)
 
 
+def magd_of_one_agent(learning_rate):
+    """All of the parameters as one agent, so that any loop can drive it."""
+    momentum = optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(learning_rate, momentum=0.9))
+    tx = jd.magd(momentum, jd.pruning.successive_halving(), rung=10)
+
+    def wide(leaf):
+        if isinstance(leaf, jax.ShapeDtypeStruct):
+            return jax.ShapeDtypeStruct((1, *leaf.shape), leaf.dtype)
+        return leaf[None]
+
+    widened = lambda tree: jax.tree.map(wide, tree)
+
+    def update(updates, state, params=None, *, value, **extra):
+        params = None if params is None else widened(params)
+        value = jnp.asarray(value, state.best_values.dtype)[None]
+        updates, state = tx.update(widened(updates), state, params, value=value, **extra)
+        return jax.tree.map(lambda x: x[0], updates), state
+
+    return optax.GradientTransformationExtraArgs(lambda p: tx.init(widened(p)), update)
+
+
 TRANSFORMATIONS = {
     "tower of adam": (tower_of_adam, {"learning_rate": 1e-2, "hyper_rate": 1e-4}),
     "tower of momentum": (tower_of_momentum, {"learning_rate": 1e-4, "hyper_rate": 1e-3}),
@@ -69,6 +92,7 @@ TRANSFORMATIONS = {
         {"learning_rate": 1e-3, "start": 2e-4},
     ),
     "guarded silver": (guarded_silver, {"smoothness": 1e3}),
+    "magd of one agent": (magd_of_one_agent, {"learning_rate": 1e-3}),
     "tower of height 3": (tower_of_height_3, {"learning_rate": 1e-2, "hyper_rate": 1e-3}),
 }
 

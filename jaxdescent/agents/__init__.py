@@ -3,6 +3,8 @@
 from jaxdescent.agents.driver import Descent as Descent
 from jaxdescent.agents.driver import DescentState as DescentState
 from jaxdescent.agents.driver import Rung as Rung
+from jaxdescent.agents.magd import MagdState as MagdState
+from jaxdescent.agents.magd import magd as magd
 from jaxdescent.agents.minimize import MinimizeResult as MinimizeResult
 from jaxdescent.agents.minimize import minimize as minimize
 from jaxdescent.agents.minimizer import minimizer as minimizer

@@ -4,11 +4,12 @@ Rules move agents with two helpers and never field by field: `copy_agents` takes
 that belongs to an agent, `place_agents` puts it somewhere else and has it start afresh.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from jaxdescent import chunking, validation
 from jaxdescent.problem import Problem
@@ -116,7 +117,7 @@ def place_agents(
         best_params=params,
         best_values=jnp.full_like(population.best_values, jnp.inf),
     )
-    return jax.tree.map(lambda new, old: _where(mask, new, old), placed, population)
+    return jax.tree.map(lambda new, old: where_rows(mask, new, old), placed, population)
 
 
 def started(
@@ -150,11 +151,13 @@ def started(
     )
 
 
-def _fresh_state(problem: Problem, params: Any, hyperparams: Any, ids: jax.Array) -> Any:
+def own_state(
+    optimizer: Callable[..., optax.GradientTransformation],
+    params: Any,
+    hyperparams: Any,
+    ids: jax.Array,
+) -> Any:
     """Each agent's state; a random key in it (of the typed kind) becomes the agent's own."""
-    optimizer = problem.optimizer
-    if optimizer is None:
-        raise ValueError("problem must have an optimizer, got None; take the one a rule is given")
 
     def own(leaf: jax.Array, number: jax.Array) -> jax.Array:
         is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
@@ -166,5 +169,12 @@ def _fresh_state(problem: Problem, params: Any, hyperparams: Any, ids: jax.Array
     return jax.vmap(state)(params, hyperparams, ids)
 
 
-def _where(mask: jax.Array, new: jax.Array, old: jax.Array) -> jax.Array:
+def _fresh_state(problem: Problem, params: Any, hyperparams: Any, ids: jax.Array) -> Any:
+    if problem.optimizer is None:
+        raise ValueError("problem must have an optimizer, got None; take the one a rule is given")
+    return own_state(problem.optimizer, params, hyperparams, ids)
+
+
+def where_rows(mask: jax.Array, new: jax.Array, old: jax.Array) -> jax.Array:
+    """Rows of `new` where the mask is True, of `old` elsewhere."""
     return jnp.where(mask.reshape(mask.shape + (1,) * (new.ndim - 1)), new, old)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from jax.sharding import Mesh
 
 from jaxdescent.footprint import Flops, flops
+from tests.compiling import compiled
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 
@@ -88,9 +89,8 @@ STEPS = {
 @pytest.mark.parametrize("name", STEPS)
 def test_a_single_step_counts_as_xla_counts_it(name):
     function, *args = STEPS[name]
-    compiled = jax.jit(function).lower(*args).compile()
     counted = flops(function, *args)
-    assert counted.total == compiled.cost_analysis()["flops"]
+    assert counted.total == compiled(function, *args).cost_analysis()["flops"]
     assert counted.unknown == ()
 
 
@@ -114,7 +114,7 @@ def test_a_loop_is_counted_as_often_as_it_runs_where_xla_counts_it_once():
         return jax.lax.scan(lambda c, _: (c @ x, None), x, length=10)[0]
 
     assert flops(chain, ones(64, 64)).dense == 5_242_880
-    once = jax.jit(chain).lower(ones(64, 64)).compile().cost_analysis()["flops"]
+    once = compiled(chain, ones(64, 64)).cost_analysis()["flops"]
     assert once < 530_000
 
 

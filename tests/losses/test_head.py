@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 
 from jaxdescent.losses import cross_entropy, linear_cross_entropy, masked_mean
+from tests.compiling import compiled
+
+pytestmark = pytest.mark.usefixtures("quick_to_compile")
 
 RNG = np.random.default_rng(0)
 FEATURES, KERNEL, BIAS = RNG.normal(size=(2, 5, 3)), RNG.normal(size=(3, 7)), RNG.normal(size=7)
@@ -75,9 +78,7 @@ def test_logits_are_there_for_a_chunk_only():
     head = partial(linear_cross_entropy, labels=labels, chunk_size=64)
     logits = 4 * count * classes
     temporaries = lambda loss: (
-        (
-            jax.jit(jax.grad(loss, (0, 1))).lower(features, kernel).compile().memory_analysis()
-        ).temp_size_in_bytes
+        compiled(jax.grad(loss, (0, 1)), features, kernel).memory_analysis().temp_size_in_bytes
     )
     assert temporaries(plain) > logits
     assert temporaries(head) < logits / 10

@@ -180,17 +180,22 @@ def test_a_step_that_grows_for_ever_stays_finite(bound):
 def descend(rate, x, steps, rule="logistic"):
     """State, and losses of parameters and of their average, after each step from 0."""
     tx = jd.step_sizes.step_over_loss(rate, loss=rule)
+    loss = logistic if rule == "logistic" else exponential
 
     def step(carry, _):
         w, state = carry
-        value, grads = jax.value_and_grad(logistic)(w, x)
+        value, grads = jax.value_and_grad(loss)(w, x)
         updates, state = tx.update(grads, state, w, value=value)
         w = optax.apply_updates(w, updates)
-        return (w, state), (value, logistic(state.average, x))
+        return (w, state), (value, loss(state.average, x))
 
     w = jnp.zeros(x.shape[1], x.dtype)
     (_, state), values = jax.lax.scan(step, (w, tx.init(w)), length=steps)
     return state, values
+
+
+def exponential(w, x):
+    return jnp.mean(jnp.exp(-x @ w))
 
 
 @settings(max_examples=15, deadline=None)
@@ -200,16 +205,27 @@ def descend(rate, x, steps, rule="logistic"):
     rate=st.sampled_from([0.3, 1.0, 10.0, 100.0]),
 )
 @in_double
-def test_the_average_of_step_over_loss_keeps_its_bound(seed, margin, rate):
+def test_the_average_of_step_over_an_exponential_loss_keeps_its_bound(seed, margin, rate):
     x = jnp.asarray(examples(seed, margin))
-    _, (values, averaged) = descend(rate, x, 100)
-    t = np.arange(1, 101)
-    exponent = -rate / 2 * (margin**2 * t - 1)
-    bound = np.logaddexp(0, exponent)
+    _, (values, averaged) = descend(rate, x, 100, "exponential")
+    bound = np.exp(-rate / 2 * (margin**2 * np.arange(1, 101) - 1))
     moving = (values > 1e-300) & (bound > 1e-300)  # what is smaller has few digits
     assert np.all(averaged[moving] <= bound[moving] * (1 + 1e-9))
-    if rate < 0.56:
-        assert np.all(np.diff(values) <= 0)
+
+
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 10**6), margin=st.floats(0.15, 0.9))
+@in_double
+def test_a_small_step_over_a_logistic_loss_never_lets_it_rise(seed, margin):
+    values = descend(0.56, jnp.asarray(examples(seed, margin)), 100)[1][0]
+    assert np.all(np.diff(values) <= 0)
+
+
+@in_double
+def test_what_the_logistic_rule_descends_on_is_not_convex():
+    x = jnp.array([[1.0, 0.0], [0.0, 1.0]])
+    phi = lambda z: jnp.log(jnp.expm1(logistic(jnp.array([-z, 10.0]), x)))
+    assert phi(10.0) > (phi(8.0) + phi(12.0)) / 2 + 2.5e-3
 
 
 @in_double

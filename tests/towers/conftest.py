@@ -4,6 +4,5 @@ import pytest
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _quick_to_compile(request):
-    if not getattr(request.module, "AS_USERS_COMPILE", False):
-        request.getfixturevalue("quick_to_compile")
+def _quick_to_compile(quick_to_compile):
+    pass

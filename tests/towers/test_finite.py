@@ -8,8 +8,7 @@ import pytest
 
 import jaxdescent as jd
 from jaxdescent.towers.finite import all_finite, all_true, stayed_finite
-
-AS_USERS_COMPILE = True
+from tests.compiling import compiled
 
 
 @pytest.mark.parametrize("count", [0, 1, 8, 9, 100])
@@ -39,7 +38,7 @@ def test_the_program_grows_with_the_leaves_and_not_with_their_square():
         params = {f"leaf {i}": jnp.ones(2) for i in range(leaves)}
         tune = {"learning_rate": jd.per_leaf(0.1)}
         tx = jd.hypergradient(optax.sgd, optax.sgd(0.1), tune=tune)
-        lowered = jax.jit(tx.update).lower(params, tx.init(params), params)
-        return len(lowered.compile().as_text().splitlines())
+        program = compiled(tx.update, params, tx.init(params), params)
+        return len(program.as_text().splitlines())
 
     assert lines_of_the_program(24) < 2.2 * lines_of_the_program(12)

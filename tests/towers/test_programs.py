@@ -10,8 +10,7 @@ import pytest
 import jaxdescent as jd
 from jaxdescent.towers import replay
 from jaxdescent.towers import tower as tower_module
-
-AS_USERS_COMPILE = True
+from tests.compiling import compiled
 
 RATE = {"learning_rate": 1e-2}
 BETAS = {"b1": 0.9, "b2": 0.99}
@@ -30,7 +29,7 @@ def program(tx):
         return optax.apply_updates(params, updates), state
 
     args = params, tx.init(params), jnp.ones((8, WIDTH))
-    return jax.jit(step, donate_argnums=(0, 1)).lower(*args).compile()
+    return compiled(step, *args, donate_argnums=(0, 1))
 
 
 def of_height(height):

@@ -1,0 +1,141 @@
+"""Tests of many agents as one transformation."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import jaxdescent as jd
+from jaxdescent.agents.rules import Rule
+
+HALVING = jd.pruning.successive_halving()
+STARTS = {"x": jnp.linspace(-2.0, 2.0, 8)[:, None], "y": jnp.linspace(1.0, 0.0, 8)}
+
+
+def loss(agent):
+    return jnp.sum(agent["x"] ** 4 - 3 * agent["x"] ** 2 + agent["x"]) + agent["y"] ** 2
+
+
+def trained(tx, steps, spoil=lambda i, values: values):
+    agents, state = STARTS, tx.init(STARTS)
+    path = []
+
+    @jax.jit
+    def step(agents, state, i):
+        values, grads = jax.vmap(jax.value_and_grad(loss))(agents)
+        updates, state = tx.update(grads, state, agents, value=spoil(i, values))
+        return optax.apply_updates(agents, updates), state
+
+    for i in range(steps):
+        agents, state = step(agents, state, i)
+        path.append(agents)
+    return path, state
+
+
+@pytest.fixture(scope="module")
+def halved():
+    return trained(jd.magd(optax.adam(0.05), HALVING, rung=3), 10)
+
+
+def test_the_living_descend_as_they_would_alone(halved):
+    path, state = halved
+    best = int(jnp.flatnonzero(state.alive)[0])
+    adam = optax.adam(0.05)
+    agent = jax.tree.map(lambda x: x[best], STARTS)
+    inner = adam.init(agent)
+    for _ in range(10):
+        updates, inner = adam.update(jax.grad(loss)(agent), inner)
+        agent = optax.apply_updates(agent, updates)
+    chex.assert_trees_all_close(jax.tree.map(lambda x: x[best], path[-1]), agent, rtol=1e-5)
+    chex.assert_trees_all_close(jax.tree.map(lambda x: x[best], state.opt_state), inner, rtol=1e-5)
+
+
+def test_the_rule_acts_every_rung_and_the_pruned_stay_where_they_are(halved):
+    path, state = halved
+    # Updates 3, 6 and 9 (from 0) are the first without those that were removed.
+    assert sorted(state.age.tolist()) == [3, 3, 3, 3, 6, 6, 9, 10]
+    for agent, age in enumerate(state.age.tolist()):
+        chex.assert_trees_all_equal(
+            jax.tree.map(lambda x: x[agent], path[age - 1]),  # noqa: B023
+            jax.tree.map(lambda x: x[agent], path[-1]),  # noqa: B023
+        )
+    assert state.alive.sum() == 1
+
+
+def test_it_is_what_minimize_does(halved):
+    path, state = halved
+    result = jd.minimize(
+        loss, optax.adam(0.05), starts=STARTS, steps=10, rung=3, rule=HALVING, chunk_size=8
+    )
+    np.testing.assert_array_equal(state.alive, result.population.alive)
+    alive = state.alive
+    of = lambda tree: jax.tree.map(lambda x: x[alive], tree)
+    chex.assert_trees_all_close(of(path[-1]), of(result.population.params), rtol=1e-5)
+
+
+def test_what_is_not_finite_is_removed_at_once_and_counted():
+    nan_at_2 = lambda i, values: values.at[5].set(jnp.where(i == 2, jnp.nan, values[5]))
+    path, state = trained(jd.magd(optax.sgd(0.01), jd.pruning.never()), 4, nan_at_2)
+    assert state.not_finite == 1
+    assert state.age.tolist() == [4, 4, 4, 4, 4, 2, 4, 4]
+    assert np.isfinite(path[-1]["x"]).all()
+
+
+def test_a_broken_gradient_moves_nobody():
+    tx = jd.magd(optax.sgd(0.1), jd.pruning.never())
+    grads = {"x": jnp.ones((8, 1)).at[3].set(jnp.inf), "y": jnp.ones(8)}
+    updates, state = tx.update(grads, tx.init(STARTS), STARTS, value=jnp.ones(8))
+    np.testing.assert_array_equal(updates["y"], np.where(np.arange(8) == 3, 0, np.float32(-0.1)))
+    assert updates["x"][3] == 0
+    assert (state.not_finite, state.alive.sum()) == (1, 7)
+
+
+def test_agents_have_hyperparameters_of_their_own():
+    tx = jd.magd(optax.sgd, jd.pruning.never(), hyperparams={"learning_rate": jnp.arange(8.0)})
+    ones = jax.tree.map(jnp.ones_like, STARTS)
+    updates, _ = tx.update(ones, tx.init(STARTS), STARTS, value=jnp.ones(8))
+    np.testing.assert_array_equal(updates["y"], -np.arange(8.0))
+
+
+def test_the_state_keeps_its_types():
+    tx = jd.magd(optax.adam(0.05))
+    state = tx.init(STARTS)
+    _, after = tx.update(STARTS, state, STARTS, value=jnp.ones(8))
+    chex.assert_trees_all_equal_shapes_and_dtypes(state, after)
+
+
+@pytest.mark.parametrize("value", [None, 1.0, jnp.ones(7), jnp.ones((8, 1))])
+def test_values_are_one_for_each_agent(value):
+    tx = jd.magd(optax.sgd(0.1))
+    with pytest.raises(ValueError, match=r"value must be the losses of the agents, of shape \(8,"):
+        tx.update(STARTS, tx.init(STARTS), STARTS, value=value)
+
+
+def test_a_rule_that_moves_agents_needs_a_driver():
+    swap = Rule(
+        lambda *_: None,
+        lambda key, population, problem, state: (
+            jd.copy_agents(population, jnp.zeros(8, jnp.int32)),
+            state,
+            None,
+        ),
+    )
+    tx = jd.magd(optax.sgd(0.1), swap)
+    with pytest.raises(ValueError, match="rule must only prune inside of magd"):
+        tx.update(STARTS, tx.init(STARTS), STARTS, value=jnp.ones(8))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: jd.magd(optax.sgd(0.1), rung=0), "rung must be an integer at least 1, got 0"),
+        (lambda: jd.magd(optax.sgd(0.1), seed=-1), "seed must be an integer at least 0"),
+        (lambda: jd.magd(optax.sgd(0.1)).init(jnp.ones(())), "leading axis of agents, got shape"),
+        (lambda: jd.magd(optax.sgd(0.1)).init([jnp.ones(2), jnp.ones(3)]), "leading axis of num"),
+    ],
+)
+def test_bad_arguments_are_named(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

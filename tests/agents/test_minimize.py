@@ -1,0 +1,331 @@
+"""Tests of many agents that minimise a function, and of what stands between rungs."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import orbax.checkpoint as ocp
+import pytest
+
+import jaxdescent as jd
+from jaxdescent.agents.rules import Rule
+
+NEVER = jd.pruning.never()
+HALVING = jd.pruning.successive_halving()
+ADAM = optax.adam(0.1)
+BOX = jnp.full(3, 4.0)
+
+
+def wells(x, shift):
+    return jnp.sum((x - shift) ** 4 - 3 * (x - shift) ** 2 + 0.5 * (x - shift))
+
+
+def problem(shift=0.25):
+    return jd.Problem(wells, -BOX, BOX, data=(jnp.full(3, shift),))
+
+
+def minimized(**changes):
+    settings = {"num_agents": 20, "steps": 23, "rung": 5, "rule": HALVING, "chunk_size": 4}
+    return jd.minimize(problem(), ADAM, key=jax.random.key(1), **settings | changes)
+
+
+@pytest.fixture(scope="module")
+def pruned():
+    return minimized()
+
+
+@pytest.fixture(scope="module")
+def unpruned():
+    return minimized(prune=False)
+
+
+def test_every_agent_descends_as_it_would_alone():
+    starts = jax.vmap(problem().sample)(jax.random.split(jax.random.key(3), 5))
+    result = jd.minimize(problem(), ADAM, starts=starts, steps=7, rung=3, rule=NEVER, chunk_size=2)
+    for start, end in zip(starts, result.population.params, strict=True):
+        x, state = start, ADAM.init(start)
+        for _ in range(7):
+            updates, state = ADAM.update(jax.grad(problem().value)(x), state)
+            x = optax.apply_updates(x, updates)
+        np.testing.assert_allclose(end, x, rtol=1e-5, atol=1e-6)
+    values = jax.vmap(problem().value)(result.population.params)
+    np.testing.assert_allclose(result.population.values, values, rtol=1e-5)
+    grads = jax.vmap(jax.grad(problem().value))(result.population.params)
+    np.testing.assert_allclose(result.population.grads, grads, rtol=1e-4, atol=1e-4)
+
+
+def test_survivors_are_to_the_bit_what_they_are_without_pruning(pruned, unpruned):
+    alive = pruned.population.alive
+    np.testing.assert_array_equal(alive, unpruned.population.alive)
+    assert alive.sum() == 1
+    of = lambda result: jax.tree.map(
+        lambda x: x[alive], (result.population.params, result.population.opt_state)
+    )
+    chex.assert_trees_all_equal(of(pruned), of(unpruned))
+    assert np.isnan(pruned.history.values).sum() > 0
+    assert not np.isnan(unpruned.history.values).any()
+
+
+def test_agents_in_any_order_are_the_same_agents(pruned):
+    order = jax.random.permutation(jax.random.key(9), 20)
+    starts = jax.vmap(problem().sample)(
+        jax.random.split(jax.random.fold_in(jax.random.key(1), 0), 20)
+    )
+    shuffled = minimized(starts=starts[order])
+    for name in ("params", "opt_state", "alive", "values", "best_params", "gradients"):
+        chex.assert_trees_all_equal(
+            getattr(shuffled.population, name),
+            jax.tree.map(lambda x: x[order], getattr(pruned.population, name)),
+        )
+
+
+def test_work_is_counted_agent_by_agent(pruned, unpruned):
+    # Halving: 20, 10, 5, 3, 2 descend for 5, 5, 5, 5 and 3 steps, and each start counts.
+    assert pruned.history.descended.tolist() == [20, 10, 5, 3, 2]
+    assert pruned.gradients == pruned.evaluations == 20 + 5 * (20 + 10 + 5 + 3) + 3 * 2
+    assert unpruned.gradients == 20 + 23 * 20
+    assert pruned.history.steps.tolist() == [5, 10, 15, 20, 23]
+    np.testing.assert_array_equal(pruned.population.age[pruned.population.alive], 23)
+
+
+def test_the_best_point_ever_is_kept_also_of_one_that_was_pruned():
+    starts = jnp.array([[0.0], [5.0]])
+    # Agent 0 starts at the minimum and leaves it; the rule keeps only the other.
+    leave = Rule(
+        lambda *_: None,
+        lambda key, population, problem, state: (
+            population._replace(alive=population.alive & (population.ids == 1)),
+            state,
+            None,
+        ),
+    )
+    push = optax.sgd(-1.0)
+    tilted = lambda x: jnp.sum(x**2 + 0.1 * jnp.abs(x) + x * 1e-3)
+    result = jd.minimize(tilted, push, starts=starts, steps=4, rung=2, rule=leave)
+    assert result.id == 0
+    assert result.value == 0
+    np.testing.assert_array_equal(result.params, [0.0])
+    assert result.history.survivors.tolist() == [1, 1]
+
+
+def test_a_budget_of_gradients_is_spent_on_the_survivors():
+    result = minimized(steps=None, rung=None, gradients=1_000, rungs=5)
+    assert result.gradients <= 1_000
+    lengths = np.diff(result.history.steps, prepend=0)
+    # Of 980 left, a fifth for 20 agents is 9 steps; what rounding leaves goes to later rungs.
+    assert lengths[0] == 9
+    np.testing.assert_array_less(lengths[:-1], lengths[1:])
+    assert result.gradients > 1_000 - 2 * result.history.descended[-1]
+
+
+def test_no_budget_is_exceeded_when_it_is_too_small_to_move():
+    result = minimized(steps=None, rung=None, gradients=21, rungs=3)
+    assert result.gradients <= 21
+    assert np.isfinite(result.value) or result.gradients == 0
+
+
+def test_one_program_for_all_instances_keys_and_survivors():
+    traces, counts = [], []
+
+    def value(x, shift):
+        traces.append(x)
+        return wells(x, shift)
+
+    for shift, seed in ((0.1, 0), (0.2, 1), (-0.7, 2)):
+        shifted = jd.Problem(value, -BOX, BOX, data=(jnp.full(3, shift),))
+        key = jax.random.key(seed)
+        jd.minimize(shifted, ADAM, key=key, num_agents=8, steps=6, rung=2, rule=HALVING)
+        counts.append(len(traces))
+    assert counts[0] == counts[-1] > 0
+
+
+def test_agents_have_hyperparameters_of_their_own():
+    rates = jnp.array([0.0, 0.1, 0.3])
+    starts = jnp.ones((3, 3))
+    result = jd.minimize(
+        problem(), optax.sgd, starts=starts, hyperparams={"learning_rate": rates},
+        steps=1, rung=1, rule=NEVER,
+    )  # fmt: skip
+    grads = jax.grad(problem().value)(jnp.ones(3))
+    np.testing.assert_allclose(result.population.params, 1 - rates[:, None] * grads, rtol=1e-5)
+
+
+def test_a_population_of_towers_learns_its_rates():
+    def tower(rate):
+        return jd.hypergradient(
+            optax.sgd, optax.sgd(1e-4), tune={"learning_rate": jd.positive(rate)}
+        )
+
+    result = jd.minimize(
+        problem(), tower(0.01), starts=jnp.array([[1.0, 2.0, 3.0], [0.1, 0.2, 0.3]]),
+        steps=10, rung=5, rule=NEVER,
+    )  # fmt: skip
+    learned = jax.vmap(lambda s: jd.hyperparameters(s)[0]["learning_rate"])(
+        result.population.opt_state
+    )
+    assert learned[0] != learned[1]
+    np.testing.assert_array_less(0.01, learned)
+
+
+def test_random_numbers_of_an_optimizer_are_the_agents_own():
+    noisy = optax.chain(optax.add_noise(1.0, 0.5, key=jax.random.key(0)), optax.sgd(0.1))
+    result = jd.minimize(problem(), noisy, starts=jnp.ones((4, 3)), steps=2, rung=1, rule=NEVER)
+    assert len(np.unique(result.population.params[:, 0])) == 4
+
+
+def test_an_agent_that_breaks_harms_no_other():
+    brittle = lambda x: jnp.sum(jnp.where(x > 2, jnp.nan, x**2))
+    starts = jnp.array([[1.0], [3.0], [1.5]])
+    tame = jd.minimize(brittle, ADAM, starts=starts, steps=4, rung=2, rule=NEVER)
+    assert tame.history.not_finite.tolist() == [1, 0]
+    assert tame.population.alive.tolist() == [True, False, True]
+    alone = jd.minimize(brittle, ADAM, starts=starts[::2], steps=4, rung=2, rule=NEVER)
+    np.testing.assert_allclose(tame.population.params[::2], alone.population.params, rtol=1e-6)
+
+
+def test_when_all_break_the_best_finite_point_is_what_comes_back():
+    cliff = lambda x: jnp.sum(jnp.where(x < -1, jnp.nan, x))
+    result = jd.minimize(
+        cliff, optax.sgd(0.4), starts=jnp.array([[0.3], [0.5]]), steps=20, rung=10, rule=HALVING
+    )
+    assert result.history.survivors.tolist() == [0, 0]
+    assert result.history.not_finite.tolist() == [2, 0]
+    np.testing.assert_allclose(result.value, -0.9, atol=1e-6)
+    np.testing.assert_allclose(result.params, [-0.9], atol=1e-6)
+    assert result.gradients == 2 * 11
+
+
+def test_when_nothing_was_ever_finite_the_result_says_so():
+    result = jd.minimize(
+        lambda x: jnp.sum(x) * jnp.nan, ADAM, starts=jnp.ones((2, 1)), steps=2, rung=1
+    )
+    assert result.value == jnp.inf
+    assert result.id == -1
+    np.testing.assert_array_equal(result.params, [1.0])
+
+
+def test_a_rule_that_clears_everyone_ends_the_work():
+    clear = Rule(
+        lambda *_: None,
+        lambda key, population, problem, state: (
+            population._replace(alive=population.alive & False),
+            state,
+            None,
+        ),
+    )
+    result = minimized(rule=clear)
+    assert result.history.survivors.tolist() == [0] * 5
+    assert result.gradients == 20 * 6
+    assert np.isfinite(result.value)
+
+
+@pytest.mark.parametrize("agents", [1, 3])
+def test_counts_that_no_chunk_divides(agents):
+    whole = minimized(num_agents=agents, chunk_size=agents)
+    parts = minimized(num_agents=agents, chunk_size=2)
+    np.testing.assert_allclose(whole.population.params, parts.population.params, rtol=1e-5)
+    assert whole.gradients == parts.gradients
+
+
+def test_no_steps_are_a_look_at_the_starts():
+    result = minimized(steps=0, rule=NEVER)
+    assert result.gradients == 20
+    assert result.value == jax.vmap(problem().value)(result.population.params).min()
+
+
+def test_a_checkpoint_in_the_middle_resumes_to_the_bit(tmp_path):
+    rule = jd.pruning.chain(jd.pruning.stalled(2), jd.pruning.after(1, HALVING))
+    descent = jd.minimizer(problem(), ADAM, num_agents=12, rule=rule, chunk_size=4)
+    advance = jax.jit(descent.advance)
+    state = descent.init(jax.random.key(4))
+    for rung in range(6):
+        if rung == 3:
+            middle = state
+        state, _ = advance(state, 5)
+    assert 1 < middle.population.alive.sum() < 12
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(tmp_path / "middle", middle)
+        checkpointer.wait_until_finished()
+        resumed = checkpointer.restore(tmp_path / "middle", jax.tree.map(jnp.zeros_like, middle))
+    for _ in range(3):
+        resumed, _ = advance(resumed, 5)
+    chex.assert_trees_all_equal(resumed, state)
+
+
+def test_parameters_may_be_a_tree_of_any_floats():
+    def loss(x):
+        return jnp.sum(x["w"].astype(jnp.float32) ** 2) + x["b"] ** 2
+
+    starts = {"w": jnp.ones((3, 2, 2), jnp.bfloat16), "b": jnp.arange(3.0)}
+    result = jd.minimize(loss, ADAM, starts=starts, steps=4, rung=2, rule=HALVING)
+    assert result.params["w"].dtype == jnp.bfloat16
+    assert result.params["w"].shape == (2, 2)
+    assert result.id == 0
+
+
+def test_double_precision_stays_double():
+    with jax.enable_x64(True):
+        result = jd.minimize(
+            lambda x: jnp.sum(x**2), optax.sgd(0.1), starts=np.ones((2, 1)), steps=3, rung=3
+        )
+        assert result.value.dtype == jnp.float64
+        np.testing.assert_allclose(result.params, [0.8**3], rtol=1e-14)
+
+
+def test_diversity_is_the_spread_of_those_that_descended():
+    starts = jnp.array([[0.0, 0.0], [2.0, 4.0], [100.0, 100.0]])
+    flat = lambda x: jnp.sum(x) * 0
+    result = jd.minimize(flat, optax.sgd(0.0), starts=starts, steps=2, rung=1, rule=NEVER)
+    expected = np.sqrt(np.mean((starts - starts.mean(0)) ** 2))
+    np.testing.assert_allclose(result.history.diversity, expected, rtol=1e-5)
+
+
+def test_parameters_are_recorded_on_request():
+    result = minimized(record_params=True)
+    assert result.history.params.shape == (5, 20, 3)
+    np.testing.assert_array_equal(result.history.params[-1], result.population.params)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_agents": 0}, "num_agents must be an integer at least 1, got 0"),
+        ({"rung": None}, r"either steps and rung or gradients and rungs .* got \['steps'\]"),
+        ({"gradients": 100}, "either steps and rung or gradients and rungs"),
+        ({"rung": 0}, "rung must be an integer in"),
+        ({"steps": -1}, "steps must be an integer in"),
+        ({"chunk_size": 0}, "chunk_size must be an integer at least 1, got 0"),
+        ({"starts": jnp.ones((19, 3))}, "leading axis of num_agents = 20 .* shape \\(19, 3\\)"),
+        ({"starts": jnp.ones((20, 2))}, "starts must have the shapes of the problem's box"),
+        ({"starts": jnp.ones((20, 3), int)}, "starts must be real floating numbers, got int32"),
+        ({"steps": None, "rung": None, "gradients": 19, "rungs": 2}, "gradients must be an int"),
+        ({"hyperparams": {"b1": jnp.ones(20)}}, "hyperparams need a factory as optimizer"),
+    ],
+)
+def test_bad_arguments_are_named(changes, message):
+    with pytest.raises(ValueError, match=message):
+        minimized(**changes)
+
+
+@pytest.mark.parametrize("loss", [lambda x: x, lambda x: jnp.argmax(x), lambda x: (x.sum(), 1)])
+def test_a_loss_that_is_no_real_scalar_is_refused(loss):
+    with pytest.raises(ValueError, match="problem must return one real floating number"):
+        jd.minimize(loss, ADAM, starts=jnp.ones((2, 3)), steps=1, rung=1)
+
+
+def test_what_is_no_problem_or_rule_or_optimizer_is_refused():
+    with pytest.raises(TypeError, match="problem must be a function"):
+        jd.minimize(3, ADAM, starts=jnp.ones((2, 3)), steps=1, rung=1)
+    with pytest.raises(TypeError, match=r"Rule.*call it first"):
+        minimized(rule=jd.pruning.successive_halving)
+    with pytest.raises(ValueError, match="starts must be given"):
+        jd.minimize(jnp.sum, ADAM, num_agents=2, steps=1, rung=1)
+    with pytest.raises(TypeError, match="optimizer must be an optax gradient"):
+        jd.minimize(problem(), 0.1, num_agents=2, steps=1, rung=1)
+
+
+def test_leaves_that_disagree_are_refused():
+    starts = {"a": jnp.ones((2, 1)), "b": jnp.ones((3, 1))}
+    with pytest.raises(ValueError, match=r"leading axis of num_agents = 2 .*\(3, 1\) at \['b'\]"):
+        jd.minimize(lambda x: jnp.sum(x["a"]), ADAM, starts=starts, steps=1, rung=1)

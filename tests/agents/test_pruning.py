@@ -1,0 +1,174 @@
+"""Tests of which agents are removed."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+import jaxdescent as jd
+from jaxdescent.agents import pruning
+from tests.agents.populations import with_values
+
+NAN = float("nan")
+RULES = {
+    "halving": jd.pruning.successive_halving(),
+    "gap": jd.pruning.gap_to_best(),
+    "stalled": jd.pruning.stalled(1),
+    "predicted": jd.pruning.predicted_to_lose(9),
+    "adaptive": jd.pruning.adaptive(),
+    "never": jd.pruning.never(),
+    "chain": jd.pruning.chain(jd.pruning.never(), jd.pruning.successive_halving()),
+    "after": jd.pruning.after(1, jd.pruning.successive_halving()),
+}
+
+
+def survivors(rule, *rungs):
+    """Who is left after rungs with these values; what is not finite is cleared by a driver."""
+    population = with_values(rungs[0])
+    key = jax.random.key(0)
+    state, left = rule.init(key, population, None), []
+    update = jax.jit(rule.update)
+    for values in rungs:
+        values = jnp.asarray(values, jnp.float32)
+        population = population._replace(
+            values=values, alive=population.alive & jnp.isfinite(values)
+        )
+        population, state, _ = update(key, population, None, state)
+        left.append(np.flatnonzero(population.alive).tolist())
+    return left
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_a_rule_only_prunes_and_says_how_many(name):
+    values = [3.0, 1.0, 2.0, 5.0, 4.0]
+    population = with_values(values, [True, True, True, True, False])
+    state = RULES[name].init(jax.random.key(0), population, None)
+    after, _, info = RULES[name].update(jax.random.key(0), population, None, state)
+    np.testing.assert_array_less(after.alive * 1, population.alive + 1)
+    moved = [a is not b for a, b in zip(after, population, strict=True)]
+    names = [n for n, m in zip(population._fields, moved, strict=True) if m]
+    assert set(names) <= {"alive"} or name == "after"
+    removed = sum(x.pruned for x in jax.tree.leaves(info, is_leaf=lambda x: hasattr(x, "pruned")))
+    if name != "after":
+        assert removed == np.sum(population.alive) - np.sum(after.alive)
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_the_best_of_the_living_is_never_removed(name):
+    rng = np.random.default_rng(0)
+    rungs = rng.normal(size=(6, 12)) ** 3
+    population, key = with_values(rungs[0]), jax.random.key(0)
+    state, update = RULES[name].init(key, population, None), jax.jit(RULES[name].update)
+    for values in rungs:
+        population = population._replace(values=jnp.asarray(values, jnp.float32))
+        best = int(jnp.argmin(population.scores))
+        population, state, _ = update(key, population, None, state)
+        assert population.alive[best]
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_nobody_left_is_no_trouble(name):
+    assert survivors(RULES[name], [NAN, NAN], [NAN, NAN])[-1] == []
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_one_agent_stays(name):
+    assert survivors(RULES[name], *[[x] for x in (3.0, 2.0, 2.0, 2.5)])[-1] == [0]
+
+
+def test_halving_keeps_the_better_half_rounded_up():
+    assert survivors(RULES["halving"], [4, 1, 3, 2, 5], [1, 2, 0, 3, 0]) == [[1, 2, 3], [1, 2]]
+    third = jd.pruning.successive_halving(3.0, min_agents=2)
+    assert survivors(third, np.arange(10)[::-1], np.arange(10)) == [[6, 7, 8, 9], [6, 7]]
+
+
+def test_equals_are_kept_by_their_place():
+    assert survivors(RULES["halving"], [1, 1, 1, 1]) == [[0, 1]]
+
+
+def test_what_is_not_finite_counts_as_gone_before_the_half_is_taken():
+    assert survivors(RULES["halving"], [NAN, 2, 1, NAN, 3, 4]) == [[1, 2]]
+
+
+def test_the_gap_is_measured_in_the_first_spread():
+    # Best 0, median 2: the spread is 2, and stays so when the values have shrunk.
+    rungs = [[0, 1, 2, 3, 4], [0, 0.1, 2.1, 1.9, 0]]
+    assert survivors(jd.pruning.gap_to_best(1.0), *rungs) == [[0, 1, 2], [0, 1]]
+
+
+def test_stalled_is_who_would_take_too_long_to_catch_up():
+    # Speeds over two rungs: 0, 0.5, 0.05; distances to the best at the end: 0, 4, 4.
+    rungs = [[0, 5, 4.1], [0, 4.5, 4.05], [0, 4, 4]]
+    assert survivors(jd.pruning.stalled(2, horizon=10), *rungs) == [[0, 1, 2], [0, 1, 2], [0, 1]]
+    assert survivors(jd.pruning.stalled(2, horizon=100), *rungs)[-1] == [0, 1, 2]
+
+
+def test_curves_are_drawn_out_as_a_line_in_log_time_would_be():
+    # Lines 5 - b log(rung), exactly: at rung 20 they stand at 1.4 and 2.3.
+    curves = np.stack([np.full(5, 2.0), *(5 - b * np.log(np.arange(1, 6)) for b in (1.2, 0.9))], 1)
+    rule = jd.pruning.predicted_to_lose(20, burn_in=4, deviations=0.0)
+    assert survivors(rule, *curves) == [[0, 1, 2]] * 3 + [[0, 1]] * 2
+
+
+def test_the_deviations_are_those_of_a_least_squares_prediction():
+    rng = np.random.default_rng(1)
+    x = np.log(np.arange(1, 8))
+    y = 3 - 0.4 * x + 0.3 * rng.normal(size=7)
+    fit = stats.linregress(x, y)
+    ahead = np.log(30)
+    residual = np.sum((y - fit.intercept - fit.slope * x) ** 2) / 5
+    spread = np.sqrt(residual * (1 + 1 / 7 + (ahead - x.mean()) ** 2 / np.sum((x - x.mean()) ** 2)))
+    hoped = fit.intercept + fit.slope * ahead - 1.5 * spread
+    rule = jd.pruning.predicted_to_lose(30, burn_in=7, deviations=1.5)
+    for best, kept in ((hoped + 1e-3, [0, 1]), (hoped - 1e-3, [0])):
+        assert survivors(rule, *np.stack([np.full(7, best), y], 1))[-1] == kept
+
+
+def test_ranks_that_churn_keep_all_and_ranks_that_hold_prune():
+    up, rng = np.arange(64.0), np.random.default_rng(2)
+    rule = jd.pruning.adaptive(0.05, max_eta=np.inf)
+    assert len(survivors(rule, up, rng.permutation(up))[1]) > 48
+    assert survivors(rule, up, up)[1] == [0]
+    bounded = jd.pruning.adaptive(0.05, max_eta=4.0)
+    assert survivors(bounded, up, up)[1] == list(range(16))
+
+
+def test_normal_scores_are_quantiles_of_the_finite():
+    scores = pruning.normal_scores(jnp.array([3.0, jnp.inf, 1.0, 2.0]))
+    np.testing.assert_allclose(scores, stats.norm.ppf([5 / 6, 1.0, 1 / 6, 1 / 2]), atol=1e-6)
+
+
+def test_rank_correlation_of_gaussians_is_theirs():
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=20_000)
+    for r in (0.0, 0.5, 0.9):
+        y = r * x + np.sqrt(1 - r * r) * rng.normal(size=len(x))
+        measured = pruning.rank_correlation(jnp.exp(jnp.asarray(x)), jnp.asarray(y) ** 3)
+        np.testing.assert_allclose(measured, r, atol=0.02)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: jd.pruning.successive_halving(1.0), r"eta must be in \(1, inf\), got 1"),
+        (lambda: jd.pruning.successive_halving(min_agents=0), "min_agents must be an integer"),
+        (lambda: jd.pruning.gap_to_best(0.0), r"tolerance must be in \(0, inf\), got 0"),
+        (lambda: jd.pruning.stalled(0), "patience must be an integer at least 1, got 0"),
+        (lambda: jd.pruning.stalled(horizon=-1.0), "horizon must be in"),
+        (lambda: jd.pruning.predicted_to_lose(2), "total_rungs must be an integer at least 3"),
+        (lambda: jd.pruning.predicted_to_lose(9, burn_in=2), "burn_in must be an integer at"),
+        (lambda: jd.pruning.adaptive(0.5), r"risk must be in \(0, 0.5\), got 0.5"),
+        (lambda: jd.pruning.adaptive(max_eta=1.0), r"max_eta must be in \(1, inf\], got 1"),
+        (lambda: jd.pruning.chain(), "rules must be at least one rule"),
+        (lambda: jd.pruning.after(-1, jd.pruning.never()), "rungs must be an integer at least 0"),
+    ],
+)
+def test_bad_arguments_are_named(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_a_maker_of_rules_is_no_rule():
+    with pytest.raises(TypeError, match="call it first"):
+        jd.pruning.chain(jd.pruning.never)
