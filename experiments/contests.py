@@ -119,7 +119,7 @@ def wilson(successes: int, runs: int) -> tuple[float, float]:
 # One setting for all functions and dimensions, chosen on the tuning keys.
 AGENTS, RUNGS, ETA = 768, 6, 4.0
 SCALES, PERIODS = (4e-3, 2e-2), (32.0, 512.0)
-B1, B2 = 0.8, 0.99
+B1, B2 = 0.8, 0.9
 
 
 def agent(scale: jax.Array, period: jax.Array) -> optax.GradientTransformation:
@@ -128,24 +128,20 @@ def agent(scale: jax.Array, period: jax.Array) -> optax.GradientTransformation:
     return jd.basin_hopping(optax.adam(rate, b1=B1, b2=B2), period=period, jump=scale)
 
 
-def own(key: jax.Array, agents: int) -> dict[str, jax.Array]:
-    """Each agent's scale of jumps and period, log-uniform."""
-    keys = jax.random.split(jax.random.fold_in(key, 8))
-    drawn = {}
-    for name, k, (low, high) in zip(("scale", "period"), keys, (SCALES, PERIODS), strict=True):
-        drawn[name] = low * (high / low) ** jax.random.uniform(k, (agents,))
-    return drawn
+def spread(agents: int) -> dict[str, jax.Array]:
+    """Each agent's own scale and period, spread evenly in the logarithms (a golden lattice)."""
+    number = jnp.arange(agents)
+    shares = {"scale": (number * 0.6180339887) % 1, "period": (number + 0.5) / agents}
+    ends = {"scale": SCALES, "period": PERIODS}
+    return {name: low * (high / low) ** shares[name] for name, (low, high) in ends.items()}
 
 
 HALVING = jd.pruning.successive_halving(ETA, by="best")
+NEVER = jd.pruning.never()
 
 
 def magd(
-    runs: Instances,
-    budget: int,
-    rule: jd.Rule = HALVING,
-    agents: int = AGENTS,
-    rungs: int = RUNGS,
+    runs: Instances, budget: int, agents: int = AGENTS, rungs: int = RUNGS, rule: jd.Rule = HALVING
 ) -> Found:
     """The population of `agent`s, pruned. One run at a time: their loops differ in length."""
     found = []
@@ -155,8 +151,8 @@ def magd(
             problem,
             agent,
             key=key,
-            num_agents=min(agents, budget // 2),
-            hyperparams=own(key, min(agents, budget // 2)),
+            num_agents=agents,
+            hyperparams=spread(agents),
             gradients=budget,
             rungs=rungs,
             rule=rule,
@@ -168,20 +164,19 @@ def magd(
 
 
 def unpruned(runs: Instances, budget: int, agents: int) -> Found:
-    """As many of the same agents as there are, each with an equal share of the budget."""
-    hyperparams = jax.vmap(partial(own, agents=agents))(runs.keys)
-    return _all_go_on(runs, budget, agents, agent, hyperparams)
+    """The same agents, or their first ones, each with an equal share of the budget."""
+    return _all_go_on(runs, budget, agents, agent, spread(agents))
 
 
 def multistart(runs: Instances, budget: int, agents: int, rate: float) -> Found:
     """Adam at a rate that falls to 0 as a cosine over the steps that the budget allows."""
-    steps = budget // agents
-    return _all_go_on(runs, budget, agents, _falling(steps), _alike(runs, agents, rate))
+    hyperparams = {"learning_rate": rate, "steps": float(budget // agents)}
+    return _all_go_on(runs, budget, agents, _falling, _alike(agents, hyperparams))
 
 
 def descent(runs: Instances, budget: int, rate: float) -> Found:
     """Plain gradient descent at a constant rate, from one start."""
-    return _all_go_on(runs, budget, 1, optax.sgd, _alike(runs, 1, rate))
+    return _all_go_on(runs, budget, 1, optax.sgd, _alike(1, {"learning_rate": rate}))
 
 
 def backtracking(runs: Instances, budget: int) -> Found:
@@ -189,7 +184,18 @@ def backtracking(runs: Instances, budget: int) -> Found:
     return _all_go_on(runs, budget, 1, _armijo, {})
 
 
-class _Counting(NamedTuple):
+def _alike(agents: int, hyperparams: dict[str, float]) -> dict[str, jax.Array]:
+    return {name: jnp.full(agents, value) for name, value in hyperparams.items()}
+
+
+def _falling(learning_rate: jax.Array, steps: jax.Array) -> optax.GradientTransformation:
+    share = lambda count: jnp.minimum(count / steps, 1.0)
+    return optax.adam(lambda count: learning_rate * (1 + jnp.cos(jnp.pi * share(count))) / 2)
+
+
+class Counting(NamedTuple):
+    """A line search's state, and the values that it has asked for."""
+
     inner: Any
     evaluations: jax.Array
 
@@ -200,33 +206,15 @@ def _armijo() -> optax.GradientTransformationExtraArgs:
     )
     inner = optax.chain(optax.sgd(1.0), search)
 
-    def init(params: Any) -> _Counting:
-        return _Counting(inner.init(params), jnp.zeros((), jnp.int32))
+    def init(params: Any) -> Counting:
+        return Counting(inner.init(params), jnp.zeros((), jnp.int32))
 
-    def update(updates: Any, state: _Counting, params: Any = None, **extra: Any) -> Any:
+    def update(updates: Any, state: Counting, params: Any = None, **extra: Any) -> Any:
         updates, after = inner.update(updates, state.inner, params, **extra)
-        steps = optax.tree.get(after, "num_linesearch_steps").astype(jnp.int32)
-        return updates, _Counting(after, state.evaluations + steps)
+        steps = after[1].info.num_linesearch_steps.astype(jnp.int32)
+        return updates, Counting(after, state.evaluations + steps)
 
     return optax.GradientTransformationExtraArgs(init, update)
-
-
-_factories: dict[int, Callable[..., optax.GradientTransformation]] = {}
-
-
-def _falling(steps: int) -> Callable[..., optax.GradientTransformation]:
-    def make(learning_rate: jax.Array) -> optax.GradientTransformation:
-        falling = optax.cosine_decay_schedule(1.0, steps)
-        return optax.adam(lambda count: learning_rate * falling(count))
-
-    return _factories.setdefault(steps, make)
-
-
-def _alike(runs: Instances, agents: int, rate: float) -> dict[str, jax.Array]:
-    return {"learning_rate": jnp.full((len(runs), agents), rate)}
-
-
-NEVER = jd.pruning.never()
 
 
 def _all_go_on(
@@ -234,37 +222,25 @@ def _all_go_on(
 ) -> Found:
     steps = budget // agents - 1
     values, gradients, evaluations = _lockstep(
-        runs.problem, runs.keys, hyperparams, optimizer, steps, agents
+        runs.problem, runs.keys, hyperparams, steps, optimizer, agents
     )
     excess = np.asarray(values, float) - np.asarray(runs.problem.minimum, float)
     return Found(excess, np.asarray(gradients, np.int64), np.asarray(evaluations, np.int64))
 
 
-@partial(jax.jit, static_argnums=(3, 4, 5))
+@partial(jax.jit, static_argnums=(4, 5))
 def _lockstep(
-    problem: jd.Problem, keys: Any, hyperparams: Any, optimizer: Any, steps: int, agents: int
+    problem: jd.Problem, keys: Any, hyperparams: Any, steps: Any, optimizer: Any, agents: int
 ) -> Any:
-    number, *data = problem.data
+    number, *data = problem.data  # the same number in all runs: only that function is computed
 
-    def one(data: Any, key: jax.Array, hyperparams: Any, lower: Any, upper: Any) -> Any:
-        result = jd.minimize(
-            jd.Problem(problem.value_fn, lower, upper, (number[0], *data)),
-            optimizer,
-            key=key,
-            num_agents=agents,
-            hyperparams=hyperparams,
-            steps=steps,
-            rung=max(steps, 1),
-            rule=NEVER,
-            chunk_size=agents,
-        )
-        population = result.population
-        state = population.opt_state
-        more = jnp.sum(state.evaluations) if isinstance(state, _Counting) else 0
-        return (
-            result.value,
-            jnp.sum(population.gradients),
-            jnp.sum(population.evaluations) + more,
-        )
+    def one(data: Any, key: jax.Array, lower: Any, upper: Any) -> Any:
+        own = jd.Problem(problem.value_fn, lower, upper, (number[0], *data))
+        drive = jd.minimizer(own, optimizer, num_agents=agents, rule=NEVER, chunk_size=agents)
+        state, _ = drive.advance(drive.init(key, None, hyperparams), steps)
+        population, inner = state.population, state.population.opt_state
+        searched = jnp.sum(inner.evaluations) if isinstance(inner, Counting) else 0
+        gradients, evaluations = population.gradients, population.evaluations
+        return state.best_value, jnp.sum(gradients), jnp.sum(evaluations) + searched
 
-    return jax.vmap(one)(tuple(data), keys, hyperparams, problem.lower, problem.upper)
+    return jax.vmap(one)(tuple(data), keys, problem.lower, problem.upper)

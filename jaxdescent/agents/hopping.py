@@ -92,7 +92,12 @@ def basin_hopping(
         )
 
     def update(
-        updates: Any, state: BasinHoppingState, params: Any = None, *, value: Any = None, **extra: Any
+        updates: Any,
+        state: BasinHoppingState,
+        params: Any = None,
+        *,
+        value: Any = None,
+        **extra: Any,
     ) -> tuple[Any, BasinHoppingState]:
         if params is None or value is None:
             raise ValueError("update must be given params and value, got None")
