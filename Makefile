@@ -14,7 +14,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@echo 'making $(VENV), once: about a minute'
 	@$(PYTHON) -m venv $(VENV)
 	@PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 \
-		$(BIN)/python -m pip install --quiet --editable '.[experiments,stability,text,tensorboard,pep,dev]'
+		$(BIN)/python -m pip install --quiet --editable '.[experiments,stability,landscape,text,tensorboard,pep,bbob,dev]'
 	@touch $@
 
 run: $(INSTALLED)  ## train the quickstart and write its report
@@ -36,12 +36,14 @@ format: $(INSTALLED)  ## mend style
 types: $(INSTALLED)  ## check types
 	$(BIN)/pyrefly check
 
-bench: $(INSTALLED)  ## measure what towers, the runner, a large vocabulary and sharpness cost
+bench: $(INSTALLED)  ## measure what parts cost, and how far BBOB is from COCO's
 	$(BIN)/python -m experiments.benchmarks.towers
 	$(BIN)/python -m experiments.benchmarks.head
 	$(BIN)/python -m experiments.benchmarks.sharpness
 	$(BIN)/python -m experiments.benchmarks.runner
 	$(BIN)/python -m experiments.benchmarks.stability
+	$(BIN)/python -m experiments.benchmarks.bbob
+	$(BIN)/python -m experiments.benchmarks.landscape
 
 picture: $(INSTALLED)  ## make the README's picture anew
 	$(BIN)/python -m experiments quickstart --picture docs/quickstart.png

@@ -19,6 +19,7 @@ from experiments.runner import (
     Interrupted,
     Run,
     RunError,
+    TrajectoryError,
     read_description,
     saved_settings,
     write_report,
@@ -29,6 +30,7 @@ from experiments.runner.report import rewrite_report
 _USAGE = """\
 usage: python -m experiments STUDY [--flags]
        python -m experiments STUDY --resume RUN
+       python -m experiments landscape RUN
        python -m experiments report RUN
        python -m experiments compare RUN RUN ... [--flags]
 
@@ -59,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             _resume(name, flags)
         else:
             _start(name, flags)
-    except (RunError, CheckpointError, DataError) as error:
+    except (RunError, CheckpointError, TrajectoryError, DataError) as error:
         _stop(str(error))
 
 

@@ -22,7 +22,6 @@ from jaxdescent.stability.probing import find_stability
 
 EVERY = 20  # steps between probes
 WIDTH = 200
-PROBE = {"num_steps": 4, "max_restarts": 4}
 
 
 class Rule(NamedTuple):
@@ -199,7 +198,7 @@ class Runs:
         self._run, self._task, self._progress, self._chunks = run, task, progress, chunks
         self._computed = 0
         self._rule, self._ridden = RULES[rule], ridden_at is not None
-        self._probe = jd.stability_probe(loss, self._rule.threshold, log_size=chunks, **PROBE)
+        self._probe = jd.stability_probe(loss, self._rule.threshold, log_size=chunks)
         if ridden_at is None:
             tx = optax.inject_hyperparams(self._rule.factory)(learning_rate=1.0)
         else:
@@ -210,7 +209,6 @@ class Runs:
                 fraction=ridden_at,
                 every=EVERY,
                 log_size=chunks,
-                **PROBE,
             )
         self._tx = optax.with_extra_args_support(tx)
 

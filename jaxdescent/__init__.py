@@ -46,20 +46,27 @@ A `Problem` is a function to minimise, with the box that starts are drawn from; 
 
 A *loss* of `losses` is one that PyTorch or Keras has and `optax.losses` has not:
 `help(jd.losses)` lists them.
+
+A *landscape* is a loss around parameters and between them: random, curved and principal planes,
+what lies between two networks, pictures: `help(jd.landscape)` lists what there is.
 """
 
 from jaxdescent import footprint as footprint
+from jaxdescent import landscape as landscape
 from jaxdescent import losses as losses
 from jaxdescent import problems as problems
 from jaxdescent.agents import BasinHoppingState as BasinHoppingState
 from jaxdescent.agents import Descent as Descent
 from jaxdescent.agents import DescentState as DescentState
+from jaxdescent.agents import FitResult as FitResult
 from jaxdescent.agents import MagdState as MagdState
 from jaxdescent.agents import MinimizeResult as MinimizeResult
 from jaxdescent.agents import Population as Population
 from jaxdescent.agents import Rule as Rule
 from jaxdescent.agents import basin_hopping as basin_hopping
 from jaxdescent.agents import copy_agents as copy_agents
+from jaxdescent.agents import fit as fit
+from jaxdescent.agents import fitter as fitter
 from jaxdescent.agents import magd as magd
 from jaxdescent.agents import minimize as minimize
 from jaxdescent.agents import minimizer as minimizer

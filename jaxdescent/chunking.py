@@ -46,7 +46,7 @@ def in_chunks(
     padded = jnp.pad(order, (0, -total % size), constant_values=total)
 
     def chunk(i: jax.Array, tree: Tree) -> Tree:
-        places = i * size + jnp.arange(size)
+        places = i * size + jnp.arange(size, dtype=jnp.int32)
         index = jax.lax.dynamic_slice_in_dim(padded, i * size, size)
         index = jnp.where(places < count, index, total)
         rows = function(take(tree, index), take(constants, index))

@@ -15,7 +15,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 from optax.contrib import _common_test as contrib_tests
 
-from tests.transformations import TRANSFORMATIONS, make
+from tests.transformations import PROBES, TRANSFORMATIONS, make
 
 pytestmark = pytest.mark.usefixtures("quick_to_compile")
 
@@ -325,7 +325,7 @@ def test_lowers_for_every_platform(name, platform):
     assert exported(params, state, batch).platforms == (platform,)
 
 
-@every_transformation
+@pytest.mark.parametrize("name", [row for row in TRANSFORMATIONS if row not in PROBES])
 def test_no_second_pass_through_the_model(name):
     def products(tx):
         arguments = parameters(), tx.init(parameters()), inputs(1)[0]

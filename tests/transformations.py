@@ -78,6 +78,16 @@ def magd_of_one_agent(learning_rate):
     return optax.GradientTransformationExtraArgs(lambda p: tx.init(widened(p)), update)
 
 
+def monitored_momentum(learning_rate):
+    """What it watches is a bowl, whatever the loss: updates are the optimizer's own."""
+    momentum = optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(learning_rate, momentum=0.9))
+    bowl = lambda params, batch: optax.tree.norm(params, squared=True)
+    threshold = jd.thresholds.polyak(learning_rate, 0.9)
+    return jd.monitor_stability(
+        momentum, bowl, threshold, every=100, log_size=2, num_steps=1, max_restarts=0
+    )
+
+
 TRANSFORMATIONS = {
     "tower of adam": (tower_of_adam, {"learning_rate": 1e-2, "hyper_rate": 1e-4}),
     "tower of momentum": (tower_of_momentum, {"learning_rate": 1e-4, "hyper_rate": 1e-3}),
@@ -92,9 +102,13 @@ TRANSFORMATIONS = {
         {"learning_rate": 1e-3, "start": 2e-4},
     ),
     "guarded silver": (guarded_silver, {"smoothness": 1e3}),
+    "monitored momentum": (monitored_momentum, {"learning_rate": 1e-3}),
     "magd of one agent": (magd_of_one_agent, {"learning_rate": 1e-3}),
     "tower of height 3": (tower_of_height_3, {"learning_rate": 1e-2, "hyper_rate": 1e-3}),
 }
+
+PROBES = {"monitored momentum"}
+"""Those that look at the Hessian, now and then."""
 
 
 def make(name):

@@ -17,3 +17,7 @@ from experiments.runner.stepping import Program as Program
 from experiments.runner.training import Trainer as Trainer
 from experiments.runner.training import TrainState as TrainState
 from experiments.runner.training import trainer as trainer
+from experiments.runner.trajectory import Snapshots as Snapshots
+from experiments.runner.trajectory import Trajectory as Trajectory
+from experiments.runner.trajectory import TrajectoryError as TrajectoryError
+from experiments.runner.trajectory import read_trajectory as read_trajectory

@@ -166,15 +166,35 @@ class Checkpoints:
         Raises:
           CheckpointError: there is no checkpoint, none can be read, or it does not fit.
         """
-        newest = self._newest(None)
-        if newest is None:
-            raise CheckpointError(f"there is no checkpoint in {self.folder}")
-        step, items, _, unusable = newest
-        for _, error in unusable:
-            _say(f"checkpoint {error}; an older one is taken")
+        step, items, _ = self._readable()
         wanted = leaves(example)
         arrays = items["best"] or {k: v for k, v in items["carry"].items() if k in wanted}
         return self._tree(step, arrays, example)
+
+    def newest(self, example: Any) -> Saved:
+        """The newest checkpoint with those parts of its carry.
+
+        Nothing is changed, so that it is safe on another run's folder.
+
+        Args:
+          example: a tree of arrays like a part of the carry.
+
+        Raises:
+          CheckpointError: there is no checkpoint, none can be read, or it does not fit.
+        """
+        step, items, facts = self._readable()
+        wanted = leaves(example)
+        arrays = {path: array for path, array in items["carry"].items() if path in wanted}
+        return Saved(step, self._tree(step, arrays, example), items["best"], facts)
+
+    def _readable(self) -> tuple[int, dict[str, dict[str, np.ndarray]], dict[str, Any]]:
+        """The newest that can be read, whoever wrote it; newer ones that cannot are told."""
+        newest = self._newest(None)
+        if newest is None:
+            raise CheckpointError(f"there is no checkpoint in {self.folder}")
+        for _, error in newest.unusable:
+            _say(f"checkpoint {error}; an older one is taken")
+        return newest.step, newest.items, newest.facts
 
     def _tree(self, step: int, arrays: Mapping[str, np.ndarray], example: Any) -> Any:
         try:

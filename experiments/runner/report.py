@@ -46,6 +46,8 @@ _PAGE = """\
 {% endfor %}
 {% for name, data in pictures %}<p><img alt="{{ name }}" src="data:image/png;base64,{{ data }}"></p>
 {% endfor %}
+{% for fragment in fragments %}{{ fragment | safe }}
+{% endfor %}
 {% for heading, facts in sections %}<h2>{{ heading }}</h2>
 <dl class="facts">{% for name, value in facts.items() %}<dt>{{ name }}</dt><dd>{{ value }}</dd>
 {% endfor %}</dl>
@@ -88,6 +90,7 @@ def rewrite_report(folder: Path) -> Path:
         **description["table"],
         notes=description["notes"],
         pictures=pictures or _curves(lines),
+        fragments=[path.read_text() for path in sorted(folder.glob("*.fragment.html"))],
         sections=[
             ("Settings", {**description["settings"], "command": description["command"]}),
             ("Environment", description["environment"]),
@@ -99,9 +102,12 @@ def rewrite_report(folder: Path) -> Path:
 
 
 def page(**contents: Any) -> str:
-    """The HTML of title, subtitle, table (columns, rows), notes, pictures and sections."""
+    """The HTML of title, subtitle, table (columns, rows), notes, pictures and sections.
+
+    `fragments` are HTML themselves, as of a picture that can be turned; by default there is none.
+    """
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    return environment.from_string(_PAGE).render(**contents)
+    return environment.from_string(_PAGE).render(**{"fragments": (), **contents})
 
 
 def picture(path: Path) -> tuple[str, str]:

@@ -4,9 +4,11 @@ runs/STUDY/TIMESTAMP/
 run.json        settings, versions, device, git commit, status, results
 metrics.jsonl   one JSON object a line
 checkpoints/    the newest states of the line that is running, and its best
+trajectory/     parameters at a few steps, where a study keeps them
 outcomes/       what lines came to that are done
 footprint.json  what the run has spent until now
 *.png           pictures
+*.fragment.html  pictures that can be turned
 report.html     all of it in one file
 """
 
@@ -224,10 +226,20 @@ class Run:
         """Where the checkpoints of a line are."""
         return self.folder / "checkpoints" / _file_name(line)
 
+    def trajectory_folder(self, line: str) -> Path:
+        """Where the path of a line is."""
+        return trajectory_folder(self.folder, line)
+
     def save_figure(self, name: str, figure: Figure) -> Path:
         """Saves a figure as `name.png`."""
         path = self.folder / f"{name}.png"
         figure.savefig(path, dpi=130)
+        return path
+
+    def save_fragment(self, name: str, html: str) -> Path:
+        """Saves a piece of HTML that the report shows, as `name.fragment.html`."""
+        path = self.folder / f"{name}.fragment.html"
+        write_whole(path, html)
         return path
 
     def close(self) -> None:
@@ -235,6 +247,11 @@ class Run:
         if self._tensorboard:
             self._tensorboard.close()
         os.close(self._lock)
+
+
+def trajectory_folder(folder: Path, line: str) -> Path:
+    """Where the path of a line is, of any run."""
+    return folder / "trajectory" / _file_name(line)
 
 
 _CONTENT: dict[str, type] = {

@@ -250,6 +250,7 @@ class Summary(NamedTuple):
       at_edge: eigenvalues there, the mean and the most from then on.
       loss: measured.
       loss_ratio: of the central flow's prediction, over all steps.
+      loss_ratio_edge: the same since the edge.
       without: of the loss on the central flow, without the oscillation's part.
       stable_ratio: of the stable flow.
       variance: measured, since the edge.
@@ -267,6 +268,7 @@ class Summary(NamedTuple):
     most: int
     loss: float
     loss_ratio: float
+    loss_ratio_edge: float
     without: float
     stable_ratio: float
     variance: float
@@ -297,6 +299,7 @@ def summary(trace: Mapping[str, np.ndarray]) -> Summary:
         most=int(trace["at_edge"].max()),
         loss=mean("loss"),
         loss_ratio=_ratio(mean("predicted_loss"), mean("loss")),
+        loss_ratio_edge=_ratio(mean("predicted_loss", since), mean("loss", since)),
         without=_ratio(mean("flow_loss"), mean("loss")),
         stable_ratio=_ratio(mean("stable_loss"), mean("loss")),
         variance=mean("variance", since),
@@ -326,6 +329,7 @@ COLUMNS = (
     "loss",
     "loss predicted",
     "within 5%",
+    "since the edge",
     "without oscillation",
     "stable flow",
     "variance",
@@ -346,7 +350,8 @@ def _results(
         f"Network 64-{scale.width}-{scale.width}-10, tanh, half squared error on {scale.images} "
         "digits, full batch. All paths start from the same parameters; nothing is left out.",
         "Loss: the mean over all steps, from the first; then ratios to it: the central flow's "
-        "prediction L + <Sigma, H> / 2, L on its path alone, and the stable flow's loss.",
+        "prediction L + <Sigma, H> / 2, over all steps and over those since the flow reached the "
+        "edge, L on its path alone, and the stable flow's loss.",
         "Variance: the mean square of the alternating part of the iterates, from the step at which "
         "the flow reaches the edge, where it first predicts any; then ratios of predicted to "
         f"measured: since that step, the range over windows of {WINDOW} steps, and over all steps, "
@@ -394,6 +399,7 @@ def _cells(name: str, each: Summary) -> tuple[str, ...]:
         f"{each.loss:.4f}",
         f"{each.loss_ratio:.3f}",
         verdict(each.loss_ratio, LOSS),
+        f"{each.loss_ratio_edge:.3f}",
         f"{each.without:.3f}",
         f"{each.stable_ratio:.3f}",
         f"{each.variance:.2e}",

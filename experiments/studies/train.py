@@ -176,7 +176,7 @@ _COUNTS = [
 
 def check(settings: Settings) -> None:
     """Raises ValueError if the settings do not fit each other, or the data is missing."""
-    task = _task(settings)
+    task = task_of(settings)
     nnx.eval_shape(lambda: task.build(nnx.Rngs(0)))
     _batches(settings, task)
     if settings.warm_start:
@@ -185,7 +185,7 @@ def check(settings: Settings) -> None:
 
 def run(settings: Settings, run: runner.Run) -> runner.Results:
     """Trains, judges and draws."""
-    task = _task(settings)
+    task = task_of(settings)
     run.pin("data", task.digest())
     if task.tokenizer:  # the checkpoints are of no use without it
         write_whole(run.folder / "tokenizer.json", json.dumps(task.tokenizer.to_dict()))
@@ -224,8 +224,14 @@ def run(settings: Settings, run: runner.Run) -> runner.Results:
             patience=settings.patience,
             progress=progress,
         )
+        first = _first_network(loop.carry)
+        path = runner.Trajectory(run.trajectory_folder(LINE), chunks=loop.chunks, example=first)
+        if not loop.chunk:
+            path.keep(0, 0, first)
         for chunk in loop:
             state = chunk.carry
+            if path.wanted(loop.chunk):
+                path.keep(loop.chunk, loop.step, _first_network(state))
             scores = judge(task.validation, state.params, state.model_state)
             validation = {f"validation_{name}": score for name, score in scores.items()}
             losses = chunk.metrics
@@ -243,7 +249,8 @@ def run(settings: Settings, run: runner.Run) -> runner.Results:
 
 
 @lru_cache(1)  # asked for by the check and by the run
-def _task(settings: Settings) -> tasks.Task:
+def task_of(settings: Settings) -> tasks.Task:
+    """The task that the settings ask for."""
     name = settings.model
     if name == "auto":
         known = settings.data in data.NAMES
@@ -308,6 +315,12 @@ def _batches(settings: Settings, task: tasks.Task) -> Batches:
         replacement=task.replacement,
         gather=partial(task.pick, task.train.arrays) if settings.stream else None,
     )
+
+
+def _first_network(state: runner.TrainState) -> dict[str, Any]:
+    """What the path keeps: parameters and statistics of one network."""
+    kept = {"params": state.params, "model_state": state.model_state}
+    return jax.tree.map(lambda leaf: leaf[0], kept)
 
 
 def _warm_folder(folder: Path) -> None:

@@ -3,6 +3,9 @@
 from jaxdescent.agents.driver import Descent as Descent
 from jaxdescent.agents.driver import DescentState as DescentState
 from jaxdescent.agents.driver import Rung as Rung
+from jaxdescent.agents.fit import FitResult as FitResult
+from jaxdescent.agents.fit import fit as fit
+from jaxdescent.agents.fitter import fitter as fitter
 from jaxdescent.agents.hopping import BasinHoppingState as BasinHoppingState
 from jaxdescent.agents.hopping import basin_hopping as basin_hopping
 from jaxdescent.agents.magd import MagdState as MagdState

@@ -9,7 +9,8 @@ The whole is one program whatever is pruned: `chunking` loops over as many chunk
 survivors. How a chunk descends is the business of `minimizer` and `fitter`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -38,6 +39,7 @@ CARRIED = (
     "fresh",
     "age",
     "best_params",
+    "best_model_state",
     "best_values",
     "evaluations",
     "gradients",
@@ -60,6 +62,7 @@ class DescentState(NamedTuple):
       rung: i32[], how many are done.
       steps: i32[], how many an agent has taken that was never pruned.
       best_params: the best finite point ever, of any agent, dead ones included.
+      best_model_state: that of its agent there; () if there is none.
       best_value: f[], its value; inf if there is none.
       best_id: i32[], the agent that found it.
     """
@@ -70,6 +73,7 @@ class DescentState(NamedTuple):
     rung: jax.Array
     steps: jax.Array
     best_params: Any
+    best_model_state: Any
     best_value: jax.Array
     best_id: jax.Array
 
@@ -87,6 +91,8 @@ class Rung(NamedTuple):
       best_value: f[], the least ever.
       diversity: f[], root mean square distance per coordinate of those that descended from
         their mean; its share of the largest so far tells exploration from exploitation.
+      aux: from names to f[agents], means over the rung's steps, nan for those that did not
+        descend; {} if the driver has none.
       info: the rule's report.
       params: like the population's, if they are recorded; else None.
     """
@@ -99,6 +105,7 @@ class Rung(NamedTuple):
     not_finite: jax.Array
     best_value: jax.Array
     diversity: jax.Array
+    aux: Any
     info: Any
     params: Any
 
@@ -124,6 +131,7 @@ class Driver(NamedTuple):
       rule: acts after each rung.
       chunk_size: agents that descend side by side, or None.
       record_params: whether a `Rung` has all parameters.
+      mesh: over whose one axis agents are spread, or None.
     """
 
     num_agents: int
@@ -131,9 +139,13 @@ class Driver(NamedTuple):
     rule: Rule
     chunk_size: int | None
     record_params: bool
+    mesh: jax.sharding.Mesh | None
 
     def begin(self, key: jax.Array, population: Population, problem: Problem) -> DescentState:
         """The state before the first rung."""
+        if self.mesh is not None:
+            spread = jax.sharding.NamedSharding(self.mesh, self._agents)
+            population = jax.lax.with_sharding_constraint(population, spread)
         return DescentState(
             population=population,
             rule_state=self.rule.init(jax.random.fold_in(key, 1), population, problem),
@@ -141,6 +153,7 @@ class Driver(NamedTuple):
             rung=jnp.zeros((), jnp.int32),
             steps=jnp.zeros((), jnp.int32),
             best_params=jax.tree.map(lambda x: x[0], population.params),
+            best_model_state=jax.tree.map(lambda x: x[0], population.model_state),
             best_value=jnp.full((), jnp.inf, population.values.dtype),
             best_id=jnp.full((), -1, jnp.int32),
         )
@@ -152,40 +165,70 @@ class Driver(NamedTuple):
         descend: Callable[[Chunk, Chunk], Chunk],
         length: ArrayLike,
         prune: ArrayLike,
+        *,
+        aux: Mapping[str, jax.Array] = MappingProxyType({}),
+        acts: ArrayLike = True,
     ) -> tuple[DescentState, Rung]:
-        """A rung, in which `descend` takes (what is carried, what is read) of a chunk's agents."""
+        """A rung, in which `descend` takes (what is carried, what is read) of a chunk's agents.
+
+        Args:
+          state: before it.
+          problem: that the rule is given.
+          descend: changes what is carried; `aux` is a part of that.
+          length: how many steps.
+          prune: whether those that the rule has removed stay where they are.
+          aux: from names to f[agents], what is reported of those that do not descend.
+          acts: whether anybody may be removed, and the rule change anything.
+        """
         before = state.population
         descending = before.alive | ~jnp.asarray(prune)
-        order, count = chunking.chosen_first(descending)
-        carried = {name: getattr(before, name) for name in CARRIED}
-        carried = chunking.in_chunks(
-            descend,
-            carried,
-            order,
-            count,
-            size=self.chunk_size or default_chunk(carried),
-            constants={name: getattr(before, name) for name in READ},
-        )
+        carried = {name: getattr(before, name) for name in CARRIED} | {"aux": dict(aux)}
+        read = {name: getattr(before, name) for name in READ}
+        size = self.chunk_size or default_chunk(carried)
+
+        def descended(carried: Chunk, read: Chunk, descending: jax.Array) -> Chunk:
+            order, count = chunking.chosen_first(descending)
+            return chunking.in_chunks(descend, carried, order, count, size=size, constants=read)
+
+        if self.mesh is not None:
+            spread = self._agents
+            descended = jax.shard_map(
+                descended, mesh=self.mesh, in_specs=spread, out_specs=spread, check_vma=False
+            )
+        carried = descended(carried, read, descending)
+        aux = carried.pop("aux")
         population = before._replace(**carried)
-        broken = descending & ~jnp.isfinite(population.values)
+        broken = descending & ~jnp.isfinite(population.values) & acts
         state = archived(state._replace(population=population, steps=state.steps + length))
         cleared = population._replace(alive=population.alive & ~broken)
         key = jax.random.fold_in(state.key, state.rung)
         after, rule_state, info = self.rule.update(key, cleared, problem, state.rule_state)
-        state = state._replace(population=after, rule_state=rule_state, rung=state.rung + 1)
+        if acts is not True:
+            pick = lambda new, old: new if new is old else jnp.where(acts, new, old)
+            after, rule_state = jax.tree.map(pick, (after, rule_state), (cleared, state.rule_state))
+        state = state._replace(
+            population=after,
+            rule_state=rule_state,
+            rung=state.rung + jnp.asarray(acts, jnp.int32),
+        )
         report = Rung(
             steps=state.steps,
             values=jnp.where(descending, population.values, jnp.nan),
             alive=after.alive,
             survivors=jnp.sum(after.alive, dtype=jnp.int32),
-            descended=count,
+            descended=jnp.sum(descending, dtype=jnp.int32),
             not_finite=jnp.sum(broken, dtype=jnp.int32),
             best_value=state.best_value,
             diversity=diversity(population.params, descending & ~broken),
+            aux=aux,
             info=info,
             params=population.params if self.record_params else None,
         )
         return state, report
+
+    @property
+    def _agents(self) -> jax.sharding.PartitionSpec:
+        return jax.sharding.PartitionSpec(self.mesh.axis_names[0] if self.mesh else None)
 
 
 def driver(
@@ -194,6 +237,7 @@ def driver(
     rule: Rule | None,
     chunk_size: int | None,
     record_params: bool,
+    mesh: jax.sharding.Mesh | None,
 ) -> Driver:
     """A driver, of arguments that are checked.
 
@@ -206,7 +250,12 @@ def driver(
         validation.integer_in("chunk_size", chunk_size, 1)
     rule = pruning.adaptive() if rule is None else rule
     check_rule("rule", rule)
-    return Driver(num_agents, factory(optimizer), rule, chunk_size, record_params)
+    if mesh is not None and (len(mesh.axis_names) != 1 or num_agents % mesh.size):
+        raise ValueError(
+            "mesh must have one axis, of a size that divides num_agents, got "
+            f"{dict(mesh.shape)} with num_agents = {num_agents}"
+        )
+    return Driver(num_agents, factory(optimizer), rule, chunk_size, record_params, mesh)
 
 
 def archived(state: DescentState) -> DescentState:
@@ -215,12 +264,10 @@ def archived(state: DescentState) -> DescentState:
     scores = jnp.where(jnp.isfinite(population.best_values), population.best_values, jnp.inf)
     place = jnp.argmin(scores)
     better = scores[place] < state.best_value
+    pick = lambda x, old: jnp.where(better, x[place], old)
     return state._replace(
-        best_params=jax.tree.map(
-            lambda x, old: jnp.where(better, x[place], old),
-            population.best_params,
-            state.best_params,
-        ),
+        best_params=jax.tree.map(pick, population.best_params, state.best_params),
+        best_model_state=jax.tree.map(pick, population.best_model_state, state.best_model_state),
         best_value=jnp.where(better, scores[place], state.best_value),
         best_id=jnp.where(better, population.ids[place], state.best_id),
     )
@@ -228,8 +275,8 @@ def archived(state: DescentState) -> DescentState:
 
 def diversity(params: Any, chosen: jax.Array) -> jax.Array:
     """f[], root mean square distance per coordinate of the chosen from their mean."""
-    count = jnp.maximum(jnp.sum(chosen), 1)
-    total, numbers = jnp.zeros(()), 0
+    count = jnp.maximum(jnp.sum(chosen, dtype=jnp.float32), 1)
+    total, numbers = jnp.zeros((), jnp.float32), 0
     for leaf in jax.tree.leaves(params):
         x = jnp.where(chosen[:, None], leaf.reshape(len(chosen), -1).astype(jnp.float32), 0.0)
         mean = jnp.sum(x, 0) / count

@@ -205,6 +205,7 @@ def _population(state: MagdState, params: Any, own: Any, value: jax.Array) -> Po
         ancestors=ids,
         age=state.age,
         best_params=params,
+        best_model_state=(),
         best_values=state.best_values,
         evaluations=state.age,
         gradients=state.age,

@@ -47,12 +47,12 @@ class MinimizeResult(NamedTuple):
     @property
     def gradients(self) -> int:
         """How many gradients were computed."""
-        return _total(self.population.gradients)
+        return total(self.population.gradients)
 
     @property
     def evaluations(self) -> int:
         """How many values were computed, those that came with a gradient included."""
-        return _total(self.population.evaluations)
+        return total(self.population.evaluations)
 
 
 def minimize(
@@ -71,6 +71,7 @@ def minimize(
     prune: ArrayLike = True,
     chunk_size: int | None = None,
     record_params: bool = False,
+    mesh: jax.sharding.Mesh | None = None,
 ) -> MinimizeResult:
     """The least value that many agents find, those that fall behind removed on the way.
 
@@ -97,6 +98,8 @@ def minimize(
         have found; the others cannot tell. Then the gradients exceed their budget.
       chunk_size: agents that descend side by side; by default as many as a cache holds.
       record_params: whether the history has all parameters at the end of each rung.
+      mesh: of one axis, over whose devices agents are spread. Each device descends with its own
+        survivors, and waits at a rung's end for the one that has most of them.
 
     Raises:
       ValueError: an argument is out of its range, shapes disagree, or the loss is no scalar.
@@ -126,12 +129,12 @@ def minimize(
         validation.integer_in("rungs", rungs, 1)
         lengths = None
     else:
-        lengths = _lengths(
+        lengths = rung_lengths(
             validation.integer_in("steps", steps, 0, 2**31 - 1),
             validation.integer_in("rung", rung, 1, 2**31 - 1),
         )
         budget, rungs = 0, len(lengths)
-    options = (num_agents, rungs, rule, chunk_size, record_params)
+    options = (num_agents, rungs, rule, chunk_size, record_params, mesh)
     key = jax.random.key(0) if key is None else key
     starts = starts if starts is None else jax.tree.map(jnp.asarray, starts)
     problem = as_problem(problem, starts)
@@ -150,7 +153,7 @@ def _minimized(
     optimizer: Any,
     options: tuple[Any, ...],
 ) -> MinimizeResult:
-    num_agents, rungs, rule, chunk_size, record_params = options
+    num_agents, rungs, rule, chunk_size, record_params, mesh = options
     drive = minimizer(
         problem,
         optimizer,
@@ -158,6 +161,7 @@ def _minimized(
         rule=rule,
         chunk_size=chunk_size,
         record_params=record_params,
+        mesh=mesh,
     )
     first = drive.init(key, starts, hyperparams)
 
@@ -180,7 +184,7 @@ def _minimized(
     return MinimizeResult(state.best_params, state.best_value, state.best_id, history, state)
 
 
-def _lengths(steps: int, rung: int) -> np.ndarray:
+def rung_lengths(steps: int, rung: int) -> np.ndarray:
     """i32[rungs], full ones and what is left; one of length 0 where there is nothing to do."""
     full, rest = divmod(steps, rung)
     lengths = [rung] * full + ([rest] if rest or not full else [])
@@ -190,14 +194,26 @@ def _lengths(steps: int, rung: int) -> np.ndarray:
 def _num_agents(num_agents: int | None, starts: Any) -> int:
     if num_agents is not None:
         return validation.integer_in("num_agents", num_agents, 1)
+    if not jax.tree.leaves(starts):
+        raise ValueError("num_agents or starts must be given, got neither")
+    return num_starts(starts)
+
+
+def num_starts(starts: Any) -> int:
+    """How many agents there are starts for.
+
+    Raises:
+      ValueError: there is none.
+    """
     leaves = jax.tree.leaves(starts)
     if not leaves:
-        raise ValueError("num_agents or starts must be given, got neither")
+        raise ValueError(f"starts must hold at least one array, got {starts!r}")
     shape = np.shape(leaves[0])
     if not shape or not shape[0]:
         raise ValueError(f"starts must have a leading axis of agents, got shape {shape}")
     return shape[0]
 
 
-def _total(counts: jax.Array) -> int:
+def total(counts: jax.Array) -> int:
+    """The sum of counts, each below 2^31."""
     return int(np.sum(np.asarray(counts), dtype=np.int64))

@@ -38,6 +38,7 @@ def minimizer(
     rule: Rule | None = None,
     chunk_size: int | None = None,
     record_params: bool = False,
+    mesh: jax.sharding.Mesh | None = None,
 ) -> Descent:
     """A descent to be driven rung by rung, say with a checkpoint between.
 
@@ -54,6 +55,7 @@ def minimizer(
       rule: acts after each rung; by default `jd.pruning.adaptive()`.
       chunk_size: agents that descend side by side; by default as many as a cache holds.
       record_params: whether a `Rung` has all parameters.
+      mesh: see `minimize`.
 
     Returns:
       A `Descent`:
@@ -83,7 +85,7 @@ def minimizer(
     """
     if not callable(problem) and not isinstance(problem, Problem):
         raise TypeError(f"problem must be a function or a jd.Problem, got {problem!r}")
-    drive = driver(optimizer, num_agents, rule, chunk_size, record_params)
+    drive = driver(optimizer, num_agents, rule, chunk_size, record_params, mesh)
 
     def prepared(starts: Any) -> Problem:
         return dataclasses.replace(as_problem(problem, starts), optimizer=drive.optimizer)

@@ -31,6 +31,7 @@ class Population(NamedTuple):
       ancestors: i32[agents], the id of the agent whose start it descends from.
       age: i32[agents], steps since that start.
       best_params: where each had its least value.
+      best_model_state: its model state there.
       best_values: f[agents], that value; inf before the first finite one.
       evaluations: i32[agents], values computed, those that came with a gradient included.
       gradients: i32[agents], gradients computed.
@@ -48,6 +49,7 @@ class Population(NamedTuple):
     ancestors: jax.Array
     age: jax.Array
     best_params: Any
+    best_model_state: Any
     best_values: jax.Array
     evaluations: jax.Array
     gradients: jax.Array
@@ -115,6 +117,7 @@ def place_agents(
         ancestors=population.ids,
         age=jnp.zeros_like(population.age),
         best_params=params,
+        best_model_state=population.model_state,
         best_values=jnp.full_like(population.best_values, jnp.inf),
     )
     return jax.tree.map(lambda new, old: where_rows(mask, new, old), placed, population)
@@ -145,6 +148,7 @@ def started(
         ancestors=ids,
         age=zeros,
         best_params=starts,
+        best_model_state=model_state,
         best_values=jnp.full(count, jnp.inf, value_dtype),
         evaluations=zeros,
         gradients=zeros,

@@ -25,7 +25,6 @@ from jaxdescent.agents.rules import after as after
 from jaxdescent.agents.rules import chain as chain
 from jaxdescent.agents.winners import chance_to_drop_the_winner as chance_to_drop_the_winner
 
-
 By = Literal["value", "best"]
 """What agents are ranked by: their present values, or the least that each has had."""
 

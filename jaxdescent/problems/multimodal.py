@@ -55,7 +55,7 @@ def ackley(dimension: int = 2, *, key: jax.Array | None = None, rotated: bool = 
       ValueError: the dimension is too small, or there is no key to draw a rotation from.
 
     Example:
-      >>> problem = ackley(3, key=jax.random.key(0), rotated=True)
+      >>> problem = ackley(3, key=jax.random.key(0))
       >>> float(problem.value(problem.minimisers[0]))
       0.0
     """

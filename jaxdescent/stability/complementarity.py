@@ -33,7 +33,7 @@ class Complementarity(NamedTuple):
     """A solution and what certifies it.
 
     Attributes:
-      X: `f[k, k]`, positive definite, next to the boundary where a solution is on it.
+      X: `f[k, k]`, positive definite, next to the boundary where a solution is on it; 0 if A is.
       slack: `f[k, k]`, S, positive definite likewise.
       residual: `f[]`, the greatest of |A + B[X] - S| / |A| and <X, S> / (|A| max(|X|, |A| / b)),
         in Frobenius norms, b the mean eigenvalue of B: 0 certifies X, as X and S are positive.
@@ -136,6 +136,9 @@ def solve_complementarity(A: jax.Array, B: jax.Array) -> Complementarity:
     last = jax.lax.while_loop(unfinished, improve, first)
     rank = jnp.sum(jnp.linalg.eigvalsh(last.X - last.S) > 0)
     X, slack = outer * last.X * (size / strength), last.S * size / outer
+    # Where nothing asks for anything, the scales above are of no matrix.
+    calm = jnp.all(posed[0] == 0)
+    X, slack, rank = (jnp.where(calm, jnp.zeros_like(x), x) for x in (X, slack, rank))
     residual = _residual(posed, X, slack, basis)
     return Complementarity(X, slack, residual, rank, last.iterations)
 

@@ -151,11 +151,18 @@ def _gauss_newton(loss_fn: Any, model_fn: Any, params: Any, batch: Any) -> Calla
     return lambda vector: backward(curve(forward(vector)))[0]
 
 
-def scale(matvec: Product, key: jax.Array, flat: Layout) -> jax.Array:
-    """The order of magnitude of a matrix, by one product: max |A v| of a random unit v, or 1.
+def scale(matvec: Product, key: jax.Array, flat: Layout) -> tuple[jax.Array, jax.Array]:
+    """The order of magnitude of a matrix A, by one product, and a vector to start from.
 
-    Divided by it, a matrix of any scale has squares that neither vanish nor overflow.
+    The former is max |A v| of a random unit v, or 1: divided by it, a matrix of any scale has
+    squares that neither vanish nor overflow. The latter is v and half of A v / |A v|:
+    a random vector, already turned towards what is great in A.
     """
     vector = jax.random.normal(key, (flat.size,), flat.dtype)
-    size = jnp.max(jnp.abs(matvec(vector))) * flat.size**0.5 / jnp.linalg.norm(vector)
-    return jnp.where(jnp.isfinite(size) & (size > 0), size, jnp.ones_like(size))
+    vector /= jnp.linalg.norm(vector)
+    image = matvec(vector)
+    size = jnp.max(jnp.abs(image)) * flat.size**0.5
+    size = jnp.where(jnp.isfinite(size) & (size > 0), size, jnp.ones_like(size))
+    image = image / size
+    norm = jnp.linalg.norm(image)
+    return size, vector + jnp.where(norm > 0, image / jnp.where(norm > 0, 2 * norm, 1), 0)

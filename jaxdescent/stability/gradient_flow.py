@@ -172,9 +172,14 @@ def gradient_flow(
 ) -> tuple[GradientFlowState, GradientFlowInfo]:
     """The path of an optimizer that does not oscillate; gradient flow for descent.
 
-    An explicit Euler method, of first order: an eigenvalue of P^-1/2 H P^-1/2 above `substeps`
-    times the optimizer's threshold makes the computation unstable, not the flow. Half precision
-    is computed in float32.
+    An Euler method, of first order for descent and of second with averages, which take turns
+    with the parameters. An eigenvalue of P^-1/2 H P^-1/2 above
+
+        2 (1 + b1^h) / (h learning_rate (1 - b1^h)),    h = 1 / substeps,
+
+    makes the computation unstable, not the flow: without momentum that is `substeps` times the
+    optimizer's threshold, with momentum about its square. Half precision is computed in
+    float32.
 
     Args:
       loss_fn: from (params, batch) to a scalar.

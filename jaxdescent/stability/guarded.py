@@ -20,6 +20,7 @@ Source: the steps are J. M. Altschuler's and P. A. Parrilo's (2023, arXiv:2309.1
 guard is ours, in the manner of backtracking (A. Beck, M. Teboulle 2009).
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -132,7 +133,7 @@ def guarded(
         grads = updates
         norm = _norm(grads)
         finite = jnp.isfinite(norm)
-        curvature = _curvature(grads, state)
+        curvature = _curvature(grads, params, state)
         fine = finite & ~(curvature > state.smoothness)
         greatest_norm = jnp.where(
             finite, jnp.maximum(norm, state.greatest_norm), state.greatest_norm
@@ -172,11 +173,15 @@ def guarded(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def _curvature(grads: Any, state: GuardedState) -> jax.Array:
-    """What the last two points show of it, less what rounding may have added; 0 if there is one."""
+def _curvature(grads: Any, params: Any, state: GuardedState) -> jax.Array:
+    """What the last two points show of it, less what rounding may have added; 0 if there is one.
+
+    Far from 0 it is the parameters that are rounded: they are not quite where they were sent,
+    and a gradient differs by as much as L allows.
+    """
     eps = max((float(jnp.finfo(leaf.dtype).eps) for leaf in jax.tree.leaves(grads)), default=0.0)
     change = _norm(jax.tree.map(jnp.subtract, grads, state.grads))
-    change = change - 16 * eps * state.greatest_norm
+    change = change - 16 * eps * (state.greatest_norm + state.smoothness * _norm(params))
     shown = change / jnp.where(state.moved > 0, state.moved, 1)
     return jnp.where(state.moved > 0, shown / (1 + 4 * eps**0.5), 0)
 
@@ -186,7 +191,11 @@ def _where(choice: jax.Array, first: Any, second: Any) -> Any:
 
 
 def _norm(tree: Any) -> jax.Array:
-    """The Euclidean norm, in jax's default float."""
+    """The Euclidean norm, in jax's default float; of large numbers, too, whose squares overflow."""
     dtype = jnp.result_type(float)
-    squares = [jnp.sum(jnp.square(leaf.astype(dtype))) for leaf in jax.tree.leaves(tree)]
-    return jnp.sqrt(sum(squares, start=jnp.zeros((), dtype)))
+    leaves = [leaf.astype(dtype) for leaf in jax.tree.leaves(tree)]
+    greatest = [jnp.max(jnp.abs(leaf), initial=0) for leaf in leaves]
+    size = functools.reduce(jnp.maximum, greatest, jnp.zeros((), dtype))
+    scale = jnp.where(size > 0, size, 1)
+    squares = [jnp.sum(jnp.square(leaf / scale)) for leaf in leaves]
+    return size * jnp.sqrt(sum(squares, start=jnp.zeros((), dtype)))

@@ -137,7 +137,7 @@ def stability_probe(
     patience: int = 3,
     rise: float = 0.5,
     tolerance: float = 1e-2,
-    num_steps: int = 10,
+    num_steps: int = 8,
     max_restarts: int = 4,
 ) -> StabilityProbe:
     """A probe to be called by hand, say between compiled chunks of a run.
@@ -155,8 +155,8 @@ def stability_probe(
         magnitude; in (0, inf).
       tolerance: for the eigenvalue's residual, relative to it.
       num_steps: Lanczos steps between restarts. A probe starts at the last one's vector, and
-        sees an eigenvalue that has overtaken the old one only if the steps are enough: with
-        2 a record may stay at the old one for long, and be converged.
+        takes 6 steps at least in which an eigenvalue that has overtaken the old one is
+        seen: with less, a record may stay at the old one for long, and be converged.
       max_restarts: how often it restarts at most; the record is then flagged.
 
     Raises:

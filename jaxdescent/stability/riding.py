@@ -7,7 +7,8 @@
 The probe comes before the step that uses its rate; the P of an adaptive method is that of the
 update about to be made. A rate falls at once, as it must. It rises by a factor of `max_increase`
 from a probe to the next at most: where a network is flat, 2 / s is large, and holds for a short
-way only. A sharpness that is not positive, or not finite, leaves the rate as it is.
+way only. A sharpness that is not positive, or not finite, leaves the rate as it is, and for
+one that has not converged it does not rise: the greatest eigenvalue may be above it.
 
 Sources: Y. LeCun et al. 1993, "Automatic learning rate maximization by on-line estimation of
 the Hessian's eigenvectors"; thresholds and guard are those of `thresholds` and `probing`.
@@ -38,7 +39,7 @@ class RideState(NamedTuple):
     Attributes:
       count: i32[], updates until now.
       learning_rate: f[], in use since the last probe.
-      found: bool[], whether a probe has set it yet.
+      found: bool[], whether a probe that converged has set it yet.
       stability: what the probes found, against the rate in use before each.
       optimizer: the state of the optimizer that the factory makes.
     """
@@ -149,7 +150,10 @@ def ride_the_edge(
             new = (fraction * threshold.rate(sharpness, grads)).astype(rate.dtype)
             usable = (sharpness > 0) & jnp.isfinite(new) & (new > 0)
             most = jnp.where(state.found, max_increase * rate, jnp.inf).astype(rate.dtype)
-            return seen, jnp.where(usable, jnp.minimum(new, most), rate), state.found | usable
+            # What has not converged is below the greatest eigenvalue: a rate may fall for it.
+            most = jnp.where(seen.last.converged, most, rate)
+            good = usable & seen.last.converged
+            return seen, jnp.where(usable, jnp.minimum(new, most), rate), state.found | good
 
         stability, rate, found = jax.lax.cond(
             state.count % every == 0,
@@ -183,4 +187,6 @@ def _check_stateless(factory: Any) -> None:
 
 def _like(new: Any, old: Any) -> jax.Array:
     """The dtype it had before a float32 rate came in."""
+    if isinstance(old, jax.Array) and jnp.issubdtype(old.dtype, jax.dtypes.prng_key):
+        return new
     return jnp.asarray(new).astype(jnp.result_type(old))

@@ -59,7 +59,7 @@ def sharpness(
     where: Any = None,
     which: Which = "largest",
     tolerance: float | jax.Array = 1e-4,
-    num_steps: int = 10,
+    num_steps: int = 20,
     max_restarts: int = 20,
     num_microbatches: int = 1,
     start: Sharpness | None = None,
@@ -82,9 +82,11 @@ def sharpness(
         that belongs to the true ones.
       which: the end of the spectrum: "largest", "smallest" or largest "magnitude".
       tolerance: for the residuals, relative to the greatest magnitude among the k values. With
-        float32 parameters 1e-5 is about the least that can be met, with bfloat16 ones, to
-        which products are rounded, 1e-2.
-      num_steps: Lanczos steps between restarts; memory is that many copies of the parameters.
+        float32 parameters 1e-5 is about the least that can be met. With bfloat16 ones, to
+        which products are rounded, it is 1e-2: what is asked for beyond that is returned at
+        that, flagged, without further restarts.
+      num_steps: Lanczos steps between restarts at most; memory is that many copies of the
+        parameters. It stops as soon as it can.
       max_restarts: how often it restarts at most. It then returns what it has, flagged.
       num_microbatches: parts that the leading axis of the batch is cut into, one at a time,
         for a loss that is a mean over it.
@@ -235,20 +237,22 @@ def _sharpness(
         matvec = preconditioned(matvec, flat.flat(preconditioner))
     sign = -1 if which == "smallest" else 1
     if start is None:
-        size, rows = curvature.scale(matvec, key, flat), None
+        size, first = curvature.scale(matvec, key, flat)
     else:
-        size, rows = jnp.max(jnp.abs(start[0])).astype(flat.dtype), jax.vmap(flat.flat)(start[1])
+        size, first = jnp.max(jnp.abs(start[0])).astype(flat.dtype), jax.vmap(flat.flat)(start[1])
         size = jnp.where(jnp.isfinite(size) & (size > 0), size, jnp.ones_like(size))
     pairs: Pairs = top_eigenpairs(
         lambda v: sign * matvec(v) / size,
-        rows,
+        first,
         key,
-        jax.ShapeDtypeStruct((k, flat.size), flat.dtype),
+        k,
+        warm=start is not None,
         tolerance=tolerance,
         num_steps=num_steps,
         max_cycles=max_restarts + 1,
         by_magnitude=which == "magnitude",
         mask=where,
+        rounding=_rounding(flat),
     )
     return Sharpness(
         values=sign * size * pairs.values,
@@ -257,6 +261,13 @@ def _sharpness(
         converged=pairs.converged,
         products=pairs.products + int(start is None),
     )
+
+
+def _rounding(flat: curvature.Layout) -> float:
+    """Of products that are made in fewer bits than the vectors have; otherwise 0."""
+    eps = lambda dtype: float(jnp.finfo(dtype).eps)
+    most = max(eps(leaf.dtype) for leaf in flat.leaves)
+    return most if most > eps(flat.dtype) else 0.0
 
 
 def preconditioned(matvec: curvature.Product, preconditioner: jax.Array) -> curvature.Product:

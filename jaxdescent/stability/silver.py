@@ -73,7 +73,7 @@ def silver(smoothness: ArrayLike, horizon: int | None = None) -> optax.Schedule:
         count = steps_done(count)
         h = look_up(_STEPS, twos(count + 1))
         if horizon is not None:
-            h = jnp.where(count < horizon, h, 1)
+            h = jnp.where(count < min(horizon, _LAST + 1), h, 1)
         return over(h, smoothness)
 
     return schedule
@@ -154,10 +154,12 @@ def _steps_of_levels(kappa: Any, xp: Any) -> tuple[Any, Any]:
 
 
 def _at(steps: Any, level: Any) -> jax.Array:
-    """The entries of a level, which is one for all columns or one for each."""
-    steps = jnp.asarray(steps, jnp.result_type(float))
-    level = jnp.broadcast_to(jnp.asarray(level), steps.shape[1:])
-    return jnp.take_along_axis(steps, level[None], axis=0)[0]
+    """The entries of levels, by the rules of broadcasting beside the first axis of steps."""
+    steps, level = jnp.asarray(steps, jnp.result_type(float)), jnp.asarray(level)
+    shape = jnp.broadcast_shapes(steps.shape[1:], level.shape)
+    new = range(1, 1 + len(shape) - len(steps.shape[1:]))
+    steps = jnp.broadcast_to(jnp.expand_dims(steps, tuple(new)), (len(steps), *shape))
+    return jnp.take_along_axis(steps, jnp.broadcast_to(level, shape)[None], axis=0)[0]
 
 
 def _warn_if_it_loses(horizon: int) -> None:

@@ -151,7 +151,7 @@ def _rules(
     if preconditioner is not None:
         matvec = preconditioned(matvec, flat.flat(preconditioner))
 
-    size = curvature.scale(matvec, keys[0], flat)
+    size, _ = curvature.scale(matvec, keys[0], flat)
 
     def rule(key: jax.Array) -> tuple[jax.Array, jax.Array]:
         probe = jax.random.normal(key, (flat.size,), flat.dtype)

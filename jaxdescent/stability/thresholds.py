@@ -172,7 +172,9 @@ def adam(
 ) -> Threshold:
     """Adam's: `optax.adam` with these arguments, or whatever holds one `optax.scale_by_adam`.
 
-    Not for Nesterov's variant, and not for Adamax, whose state looks the same.
+    Not for `optax.nadam`, `radam`, `yogi`, `adamax`, `contrib.adopt` and their variants: their
+    state is Adam's by type, so that they cannot be told from it, and what is found would be
+    wrong without a word. Those with a state of their own, such as `amsgrad`, are refused.
 
     Args:
       learning_rate: as for `gd`.

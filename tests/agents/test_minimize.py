@@ -287,6 +287,21 @@ def test_parameters_are_recorded_on_request():
     np.testing.assert_array_equal(result.history.params[-1], result.population.params)
 
 
+def test_agents_spread_over_devices_find_the_same(pruned):
+    mesh = jax.make_mesh((2,), ("agents",), axis_types=(jax.sharding.AxisType.Auto,))
+    spread = minimized(mesh=mesh)
+    assert spread.population.params.sharding.spec == jax.sharding.PartitionSpec("agents")
+    np.testing.assert_array_equal(spread.population.alive, pruned.population.alive)
+    assert (spread.id, spread.gradients) == (pruned.id, pruned.gradients)
+    np.testing.assert_allclose(spread.params, pruned.params, rtol=1e-5)
+
+
+def test_a_mesh_that_agents_do_not_fill_is_refused():
+    mesh = jax.make_mesh((2,), ("agents",), axis_types=(jax.sharding.AxisType.Auto,))
+    with pytest.raises(ValueError, match="mesh must have one axis, of a size that divides"):
+        minimized(mesh=mesh, num_agents=5)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

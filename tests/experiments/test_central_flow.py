@@ -57,6 +57,7 @@ def test_ratios_are_of_means_over_the_steps_that_are_said():
     found = central_flow.summary(trace())
     assert (found.steps, found.edge, found.at_edge, found.most) == (400, 100, 2, 2)
     assert found.loss_ratio == pytest.approx(0.97)
+    assert found.loss_ratio_edge == pytest.approx(0.97)
     assert found.without == pytest.approx(0.9)
     assert found.stable_ratio == pytest.approx(0.75)
     assert found.variance_ratio == pytest.approx(1.1)
@@ -71,6 +72,13 @@ def test_a_run_that_never_gets_there_says_so_by_no_number():
     assert found.edge == 400
     assert np.isnan(found.variance_ratio)
     assert central_flow.verdicts({"calm": found})[1].endswith("not for calm (nan).")
+
+
+def test_the_ratio_since_the_edge_leaves_out_what_was_before():
+    early = np.where(np.arange(400) < 100, 50.0, 2.0)
+    found = central_flow.summary(trace(loss=early, predicted_loss=np.full(400, 2.2)))
+    assert found.loss_ratio_edge == pytest.approx(1.1)
+    assert found.loss_ratio == pytest.approx(2.2 / 14)
 
 
 def test_a_verdict_names_what_breaks_a_promise():

@@ -273,6 +273,15 @@ def test_load_takes_part_of_the_newest_carry_where_no_best_was_kept(tmp_path):
     assert found["w"].tolist() == carry(3)["w"].tolist()
 
 
+def test_newest_takes_part_of_the_newest_carry_and_changes_nothing_on_disk(two):
+    before = everything(two)
+    found = Checkpoints(two).newest({"w": EXAMPLE["w"]})
+    newest = max(Checkpoints(two).steps())
+    assert (found.step, found.facts) == (newest, {"at": newest})
+    np.testing.assert_array_equal(found.carry["w"], carry(newest)["w"])
+    assert everything(two) == before
+
+
 def test_load_falls_back_without_setting_anything_aside(folder, capsys):
     damage(folder / "20" / "facts" / "metadata", "truncated")
     before = everything(folder)

@@ -139,6 +139,17 @@ def test_a_line_is_as_it_should_be_or_not(line, kept):
     assert ("not in a task, GD" in verdict) is not kept
 
 
+def test_a_ride_stands_beside_the_best_fixed_rate():
+    lines = [
+        line_of("edge", path_of(1.0, 0, last_loss=0.3), value=0.1),
+        line_of("edge", path_of(1.0, 0, last_loss=0.2), value=0.2),
+        line_of("ride", path_of(0.9, -1, last_loss=0.25), value=0.9),
+    ]
+    (said,) = study._rides(lines, [study.summary(line) for line in lines])
+    assert "ridden at 0.9 ends at a loss of 0.2500" in said
+    assert "GD, rate 0.2, at 0.2000" in said
+
+
 def test_the_network_is_the_published_one():
     params = edge.network(jax.random.key(0), (3072, 200, 200, 10))
     assert [layer["weights"].shape for layer in params] == [(3072, 200), (200, 200), (200, 10)]

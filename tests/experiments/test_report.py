@@ -56,6 +56,12 @@ def test_the_report_stands_alone_and_escapes_what_it_is_given(run):
     assert saved["status"] == "finished"
 
 
+def test_a_fragment_is_in_the_report_as_it_is(run):
+    run.save_fragment("turning", "<div id='turning'>&amp;</div>")
+    runner.write_report(run, results())
+    assert "<div id='turning'>&amp;</div>" in (run.folder / "report.html").read_text()
+
+
 def test_the_report_of_a_finished_run_has_settings_environment_and_footprint(run, capsys):
     runner.write_report(run, results(title="How it went"))
     html = (run.folder / "report.html").read_text()

@@ -129,3 +129,11 @@ def test_a_mode_far_below_the_edge_does_not_drown_one_at_it(drift):
     found = solve_complementarity(A, jnp.eye(3, dtype=jnp.float32))
     np.testing.assert_allclose(found.X[0, 0], drift, rtol=1e-3)
     assert found.rank == 1
+
+
+@pytest.mark.parametrize("B", [np.zeros((3, 3)), np.eye(3)])
+def test_where_nothing_is_asked_for_nothing_is_done(B):
+    found = solve(np.zeros((2, 2)), B)
+    np.testing.assert_array_equal(found.X, np.zeros((2, 2)))
+    np.testing.assert_array_equal(found.slack, np.zeros((2, 2)))
+    assert (float(found.residual), int(found.rank)) == (0.0, 0)

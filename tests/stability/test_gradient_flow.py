@@ -74,7 +74,7 @@ def gradient(w):
     return jax.grad(lambda w: loss({"a": w[:2], "b": w[2]}, 1.5))(w)
 
 
-@pytest.mark.parametrize(("name", "order"), [("descent", 1), ("adam", 2)])
+@pytest.mark.parametrize(("name", "order"), [("descent", 1), ("momentum", 2), ("adam", 2)])
 def test_many_substeps_converge_to_the_differential_equation(name, order):
     optimizer, _ = OPTIMIZERS[name]
     of, start = derivatives(optimizer)
@@ -155,3 +155,24 @@ def test_bad_arguments_are_refused():
         jd.gradient_flow(lambda w, _: w, jnp.ones(2), None, sgd, steps=1)
     with pytest.raises(ValueError, match="params must have leaves of real floating point"):
         jd.gradient_flow(lambda w, _: jnp.sum(w) / 2, jnp.arange(2), None, sgd, steps=1)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize("substeps", [4, 16])
+def test_the_computation_is_stable_up_to_its_own_threshold(momentum, substeps):
+    """Without momentum `substeps` times the optimizer's, with momentum far more."""
+    flowing = jd.flows.sgd(0.1, momentum)
+    forgets = float(flowing.b1) ** (1 / substeps)
+    bound = 2 * (1 + forgets) * substeps / (float(flowing.learning_rate) * (1 - forgets))
+    assert bound / float(flowing.threshold) == pytest.approx(
+        substeps if not momentum else substeps**2, rel=1e-2
+    )
+    ends = []
+    for ratio in (0.98, 1.02):
+        loss = lambda w, s: 0.5 * s * w**2
+        state, _ = jd.gradient_flow(
+            loss, jnp.array(1.0), jnp.float32(ratio * bound), flowing, steps=60, substeps=substeps
+        )
+        ends.append(abs(float(state.params)))
+    assert ends[0] < 10
+    assert ends[1] > 1e3 or not np.isfinite(ends[1])

@@ -207,3 +207,31 @@ def test_a_measured_smoothness_that_is_not_positive_moves_nothing(measured):
     state = tx.init(x)._replace(smoothness=jnp.array(measured))
     updates, _ = jax.jit(tx.update)(x, state, x)
     assert np.all(updates == 0)
+
+
+@pytest.mark.parametrize("far", [1e3, 1e5])
+def test_rounding_far_from_zero_refutes_nothing(far):
+    """Parameters of 1e5 are rounded to 1/128: two points are not quite where they were sent."""
+    tx = guarded(100.0)
+    target = jnp.float32(far) * jnp.array([1.0, 1.1, 1.2])
+
+    def step(carry, _):
+        x, state = carry
+        updates, state = tx.update(jax.grad(lambda x: quadratic(x - target))(x), state, x)
+        return (optax.apply_updates(x, updates), state), None
+
+    x = target + jnp.array([3.0, -2.0, 1.0])
+    (_, state), _ = jax.jit(lambda c: jax.lax.scan(step, c, length=1023))((x, tx.init(x)))
+    assert (float(state.smoothness), int(state.refuted)) == (100.0, 0)
+
+
+def test_gradients_whose_squares_overflow_are_followed():
+    tx = guarded(4.0)
+    update = jax.jit(tx.update)
+    x = jnp.array([1e25, -2e25])
+    updates, state = update(x, tx.init(x), x)
+    np.testing.assert_allclose(updates, -np.sqrt(2) / 4 * x, rtol=1e-6)
+    assert float(state.best_norm) == pytest.approx(np.sqrt(5) * 1e25, rel=1e-6)
+    _, state = update(9 * x, state, x + updates)  # |g' - g| is 8 |x|, |x' - x| .35 |x|
+    assert int(state.refuted) == 1
+    assert float(state.smoothness) == pytest.approx(1.1 * 32 / np.sqrt(2), rel=1e-2)

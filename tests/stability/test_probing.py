@@ -210,7 +210,7 @@ def test_the_next_probe_starts_from_the_last_vector():
     top = np.linalg.eigvalsh(MATRIX)[-1]
     errors = [abs(float(probed(False, [MATRIX] * n).last.sharpness) / top - 1) for n in (1, 8)]
     assert errors[0] > 1e-2
-    assert errors[1] < 1e-4
+    assert errors[1] < 1e-3
 
 
 def test_adams_sharpness_is_the_top_of_the_preconditioned_matrix():
@@ -275,6 +275,20 @@ def test_an_eigenvalue_that_overtakes_the_old_one_is_seen():
         scales = bulk.at[0].set(0.9).at[1].set(top)
         state = update(probe.init(x) if state is None else state, scales, step)
     np.testing.assert_allclose(jd.stability_log(state).sharpness, [0.9, 0.9, 1.0, 2.2], rtol=1e-3)
+
+
+def test_it_is_seen_at_once_whatever_the_noise():
+    """The vectors are those of a bulk of 20,000 eigenvalues, where a few steps find little."""
+    bulk, x = jnp.linspace(0.0, 0.45, 20_000), jnp.ones(20_000)
+    loss = lambda x, scales: 0.5 * jnp.sum(scales * x**2)
+    probe = jd.stability_probe(loss, jd.thresholds.gd(1.0))
+    update = jax.jit(lambda state, top, step: probe.update(
+        state, x, (), x, bulk.at[0].set(0.9).at[1].set(top), step
+    ))  # fmt: skip
+    before = update(update(probe.init(x), 0.3, 0), 0.3, 1)
+    np.testing.assert_allclose(before.last.sharpness, 0.9, rtol=1e-3)
+    found = [float(update(before, 2.2, 2 + 100 * i).last.sharpness) for i in range(20)]
+    np.testing.assert_allclose(found, 2.2, rtol=1e-2)
 
 
 def test_states_of_many_runs_are_told_apart():

@@ -200,3 +200,40 @@ def test_a_rate_that_was_given_is_not_donated():
     )
     jax.jit(lambda x: x + 1, donate_argnums=0)(state.learning_rate)
     assert float(rate) == 0.25
+
+
+def test_a_sharpness_that_has_not_converged_may_lower_the_rate_but_not_raise_it():
+    def rates(scale):
+        tx = jd.ride_the_edge(
+            optax.sgd,
+            bowl,
+            jd.thresholds.gd(),
+            fraction=1.0,
+            learning_rate=0.25,
+            num_steps=2,
+            max_restarts=0,
+            tolerance=1e-6,
+        )
+        x, scales = jnp.ones(40), scale * jnp.linspace(0.5, 1.0, 40)
+        _, state = jax.jit(tx.update)(x, tx.init(x), x, batch=scales)
+        assert int(state.stability.unconverged) == 1
+        assert not bool(state.found)
+        return float(state.learning_rate)
+
+    assert rates(0.1) == 0.25
+    assert rates(100.0) < 2 / 50  # the greatest eigenvalue is 100, and no less than what was seen
+
+
+def test_an_optimizer_with_random_keys_in_its_state_can_be_ridden():
+    noisy = lambda learning_rate: optax.chain(
+        optax.add_noise(0.1, 0.5, key=jax.random.key(3)), optax.sgd(learning_rate)
+    )
+    tx = jd.ride_the_edge(noisy, bowl, jd.thresholds.gd(), num_steps=2)
+    x = jnp.ones(4)
+    state = tx.init(x)
+    updates, after = jax.jit(tx.update)(x, state, x, batch=jnp.ones(4))
+    chex.assert_trees_all_equal_shapes_and_dtypes(after, state)
+    expected, inner = noisy(after.learning_rate).update(x, state.optimizer, x)
+    np.testing.assert_allclose(updates, expected, rtol=1e-6)
+    first, second = (jax.random.key_data(s[0].rng_key) for s in (inner, after.optimizer))
+    np.testing.assert_array_equal(first, second)

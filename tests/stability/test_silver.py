@@ -205,3 +205,20 @@ def test_bad_arguments_are_named(build, message):
 def test_a_horizon_is_an_integer(horizon):
     with pytest.raises(ValueError, match="horizon must be an integer at least 1, got "):
         jd.step_sizes.silver(1.0, horizon)
+
+
+def test_a_horizon_beyond_every_count_is_none():
+    for horizon in (2**31 - 1, 2**40 - 1):
+        steps = jd.step_sizes.silver(1.0, horizon=horizon)
+        assert float(steps(2**20 - 1)) == pytest.approx(1 + RHO**19, rel=1e-5)
+
+
+def test_a_strongly_convex_schedule_takes_arrays_of_counts_and_of_curvatures():
+    counts = jnp.arange(12).reshape(3, 4)
+    for smoothness in (3.2, jnp.array([1.0, 3.2, 7.0, 50.0])):
+        for block in (None, 4):
+            steps = jd.step_sizes.silver_strongly_convex(smoothness, 0.1, block)
+            each = jnp.stack([jnp.broadcast_to(steps(n), 4) for n in range(12)])
+            columns = jnp.tile(jnp.arange(4), 3)
+            expected = each[jnp.arange(12), columns].reshape(3, 4)
+            np.testing.assert_allclose(steps(counts), expected, rtol=1e-6)

@@ -152,7 +152,9 @@ def _gallagher(u: jax.Array, c: Constants) -> jax.Array:
     away = rotated(c.rotation, u) - c.peaks
     distances = jnp.sum(c.widths * away**2, axis=1) / (2 * u.size)
     depths = c.heights - (10 - c.heights) * jnp.expm1(-distances)
-    return oscillated(jnp.min(depths)) ** 2
+    # Not min: its derivative compares values for equality, and is 0 / 0 where the compiler has
+    # computed them twice, with different roundings.
+    return oscillated(depths[jnp.argmin(depths)]) ** 2
 
 
 def _katsuura(u: jax.Array, c: Constants) -> jax.Array:

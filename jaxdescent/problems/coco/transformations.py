@@ -1,7 +1,7 @@
 """What makes BBOB's functions irregular: oscillation, asymmetry, conditioning, a penalty.
 
-With derivatives that are finite everywhere: where one does not exist, as at 0, it is that of
-the identity or 0, and numbers whose reciprocal overflows count as 0.
+With derivatives that are finite everywhere: at 0, where there is none, it is the identity's, and
+numbers whose reciprocal overflows count as 0.
 
 Source: N. Hansen, S. Finck, R. Ros, A. Auger, 2009, INRIA RR-6829.
 """
@@ -45,9 +45,9 @@ def asymmetric(beta: float, x: jax.Array) -> jax.Array:
 
 
 def power(x: jax.Array, exponent: float) -> jax.Array:
-    """A root: x to an exponent in (0, 1), for x at least 0, with derivative 0 at 0."""
+    """A root: x to an exponent in (0, 1), for x at least 0, with derivative 1 at 0."""
     positive = _normal(x)
-    return jnp.where(positive, jnp.where(positive, x, 1) ** exponent, 0)
+    return jnp.where(positive, jnp.where(positive, x, 1) ** exponent, x)
 
 
 def outside(x: jax.Array) -> jax.Array:
@@ -56,7 +56,7 @@ def outside(x: jax.Array) -> jax.Array:
 
 
 def alone(product: jax.Array) -> jax.Array:
-    """A product that is rounded before it is added: no compiler fuses it with the sum."""
+    """A product that is rounded before it is added: the choice keeps it out of a fused sum."""
     return jnp.where(product == product, product, jnp.nan)
 
 

@@ -1,0 +1,82 @@
+"""Each epoch is a permutation of the examples, of the key and the epoch (and the agent) alone."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxdescent.agents.batches import batches
+
+pytestmark = pytest.mark.usefixtures("quick_to_compile")
+
+KEY = jax.random.key(0)
+EXAMPLES, STEPS = 20, 15
+IDS = jnp.array([3, 0, 7], jnp.int32)
+
+
+@partial(jax.jit, static_argnums=0)
+def seen(dealt, first=0, ids=IDS, key=KEY):
+    """The examples of STEPS steps: an array [steps, batch] or [steps, agents, batch]."""
+    data = jnp.arange(dealt.examples)
+
+    def step(order, t):
+        order = dealt.order(order, key, ids, first + t, t == 0)
+        return order, dealt.batch(data, order, first + t)
+
+    return jax.lax.scan(step, dealt.no_order(len(ids)), jnp.arange(STEPS))[1]
+
+
+@pytest.mark.parametrize(("size", "data_order"), [(4, "shared"), (4, "per_agent"), (7, "shared")])
+def test_no_example_is_seen_twice_in_an_epoch(size, data_order):
+    found = np.asarray(seen(batches(jnp.zeros(EXAMPLES), size, data_order)))
+    per_epoch = EXAMPLES // size
+    agents = np.moveaxis(found, 0, -2).reshape(-1, STEPS, size)
+    for batches_of_one in agents:
+        for first in range(0, STEPS - per_epoch + 1, per_epoch):
+            epoch = batches_of_one[first : first + per_epoch].ravel()
+            assert len({*epoch.tolist()}) == per_epoch * size
+    assert len({*agents[0].ravel().tolist()}) == EXAMPLES  # what one epoch leaves over
+
+
+def test_a_rung_that_begins_in_an_epoch_goes_on_with_its_order():
+    dealt = batches(jnp.zeros(EXAMPLES), 4, "per_agent")
+    np.testing.assert_array_equal(seen(dealt)[7:], seen(dealt, 7)[:-7])
+
+
+def test_epochs_differ_and_so_do_agents_with_orders_of_their_own():
+    own = np.asarray(seen(batches(jnp.zeros(EXAMPLES), 4, "per_agent")))
+    epochs = own[:10].reshape(2, 5, 3, 4).swapaxes(1, 2).reshape(6, -1)
+    assert len({tuple(order) for order in epochs.tolist()}) == 6
+    shared = np.asarray(seen(batches(jnp.zeros(EXAMPLES), 4, "shared")))
+    assert not np.array_equal(shared[:5], shared[5:10])
+
+
+def test_an_order_belongs_to_the_agent_and_not_to_its_place():
+    dealt = batches(jnp.zeros(EXAMPLES), 4, "per_agent")
+    np.testing.assert_array_equal(seen(dealt), seen(dealt, 0, IDS[::-1])[:, ::-1])
+
+
+def test_without_a_size_the_batch_is_the_data():
+    data = {"x": jnp.arange(6).reshape(3, 2)}
+    dealt = batches(data, None, "per_agent")
+    assert dealt.batch(data, dealt.no_order(3), jnp.int32(5)) is data
+    assert dealt.axis is None
+
+
+@pytest.mark.parametrize(
+    ("data", "size", "data_order", "match"),
+    [
+        (jnp.zeros(3), 4, "shared", r"batch_size must be an integer in \[1, 3\], got 4"),
+        (jnp.zeros(3), 0, "shared", "batch_size must be an integer at least 1, got 0"),
+        (jnp.zeros(3), 1, "own", "data_order must be 'shared' or 'per_agent', got 'own'"),
+        (jnp.zeros(0), 1, "shared", r"at least one example in every leaf, got shapes \[\(0,\)\]"),
+        ((jnp.zeros(3), jnp.zeros(2)), 1, "shared", r"got shapes \[\(3,\), \(2,\)\]"),
+        (jnp.zeros(()), 1, "shared", r"got shapes \[\(\)\]"),
+        ({}, 1, "shared", r"got shapes \[\]"),
+    ],
+)
+def test_bad_arguments(data, size, data_order, match):
+    with pytest.raises(ValueError, match=match):
+        batches(data, size, data_order)

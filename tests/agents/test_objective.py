@@ -1,0 +1,215 @@
+"""Model state, reports, kinds of parameters, and loss functions that are wrong."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+import jaxdescent as jd
+from tests.agents.networks import DATA, HELD_OUT, loss, predictions, starts
+
+pytestmark = pytest.mark.usefixtures("quick_to_compile")
+
+KEY = jax.random.key(0)
+SGD = optax.sgd(0.1)
+OPTIONS = {"key": KEY, "steps": 3, "rung": 1, "batch_size": None, "rule": jd.pruning.never()}
+
+
+def averaging(params, batch, *, model_state):
+    """A loss whose state counts steps and keeps a running mean of the predictions."""
+    predicted = predictions(params, batch["x"])
+    new = {
+        "count": model_state["count"] + 1,
+        "mean": 0.5 * model_state["mean"] + 0.5 * jnp.mean(predicted),
+    }
+    return jnp.mean((predicted - batch["y"]) ** 2), {"model_state": new, "bias": new["mean"]}
+
+
+def test_the_model_state_is_carried_reported_and_kept_with_the_best_parameters():
+    first = starts(3)
+    state = {"count": np.zeros(3, np.int32), "mean": np.arange(3, dtype=np.float32)}
+    at_second = lambda params, held_out, *, model_state: jnp.abs(model_state["count"] - 2.0)
+    found = jd.fit(
+        averaging,
+        SGD,
+        DATA,
+        starts=first,
+        model_state=state,
+        held_out=HELD_OUT,
+        value_fn=at_second,
+        record_params=True,
+        **OPTIONS,
+    )
+    params = jax.tree.map(lambda x, path: np.stack([x, *path]), first, found.history.params)
+    mean, means = state["mean"], []
+    for t in range(3):
+        present = jax.tree.map(lambda x, t=t: jnp.asarray(x[t]), params)
+        predicted = jax.vmap(predictions, (0, None))(present, DATA["x"])
+        mean = 0.5 * mean + 0.5 * np.mean(predicted, 1)
+        means.append(mean)
+    np.testing.assert_allclose(found.history.aux["bias"], means, rtol=1e-5)
+    assert sorted(found.history.aux) == ["bias", "loss"]
+    assert found.population.model_state["count"].tolist() == [3] * 3
+    # The least value is that of the second rung, of all agents alike: the first is taken.
+    assert (found.value, found.id) == (0, 0)
+    assert found.model_state["count"] == 2
+    np.testing.assert_allclose(found.model_state["mean"], means[1][0], rtol=1e-5)
+    chex.assert_trees_all_equal(found.params, jax.tree.map(lambda x: x[2, 0], params))
+
+
+class Network(nnx.Module):
+    """With a BatchNorm and dropout."""
+
+    def __init__(self, rngs):
+        self.inner = nnx.Linear(3, 5, rngs=rngs)
+        self.norm = nnx.BatchNorm(5, momentum=0.5, rngs=rngs)
+        self.dropout = nnx.Dropout(0.5)
+        self.outer = nnx.Linear(5, 1, rngs=rngs)
+
+    def __call__(self, x, key=None):
+        x = self.norm(self.inner(x), use_running_average=key is None)
+        if key is not None:
+            x = self.dropout(x, rngs=nnx.Rngs(dropout=key))
+        else:
+            x = self.dropout(x, deterministic=True)
+        return self.outer(nnx.relu(x))[..., 0]
+
+
+def test_networks_of_flax_with_batch_norm_and_dropout():
+    graph = nnx.graphdef(Network(nnx.Rngs(0)))
+
+    @jax.vmap
+    def init(key):
+        return nnx.split(Network(nnx.Rngs(key)), nnx.Param, ...)[1:]
+
+    def network_loss(params, batch, *, model_state, key=None):
+        network = nnx.merge(graph, params, model_state)
+        error = jnp.mean((network(batch["x"], key) - batch["y"]) ** 2)
+        return error, {"model_state": nnx.state(network, nnx.Not(nnx.Param))}
+
+    params, state = init(jax.random.split(KEY, 4))
+    found = jd.fit(
+        network_loss,
+        SGD,
+        DATA,
+        starts=params,
+        model_state=state,
+        held_out=HELD_OUT,
+        stochastic=True,
+        **OPTIONS,
+    )
+    assert jax.tree.structure(found.population.model_state) == jax.tree.structure(state)
+    means = np.asarray(found.population.model_state["norm"]["mean"][...])
+    # The inner layer moves little; a momentum of 0.5 leaves an eighth of zero in the mean.
+    inner = params["inner"]
+    first = jnp.mean(DATA["x"] @ inner["kernel"][...] + inner["bias"][...][:, None], 1)
+    assert np.corrcoef(means.ravel(), first.ravel())[0, 1] > 0.95
+    value, _ = network_loss(found.params, HELD_OUT, model_state=found.model_state)
+    np.testing.assert_allclose(found.value, value, rtol=1e-5)
+
+
+def test_narrow_parameters_are_valued_in_float32():
+    found = jd.fit(loss, SGD, DATA, starts=starts(3, dtype=jnp.bfloat16), **OPTIONS)
+    assert {leaf.dtype for leaf in jax.tree.leaves(found.params)} == {jnp.bfloat16.dtype}
+    assert found.value.dtype == found.history.aux["loss"].dtype == jnp.float32
+    assert np.isfinite(found.value)
+
+
+def test_wide_parameters_are_wide_throughout_and_under_strict_promotion():
+    data = jax.tree.map(np.float64, DATA)
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("strict"):
+        options = {**OPTIONS, "key": jax.random.key(0), "batch_size": 4}
+        found = jd.fit(
+            loss, SGD, data, starts=starts(3, dtype=np.float64), data_order="per_agent", **options
+        )
+        floating = [found.value, found.history.values, *jax.tree.leaves(found.params)]
+        assert {leaf.dtype for leaf in floating} == {jnp.float64.dtype}
+        assert found.population.ids.dtype == found.state.steps.dtype == jnp.int32
+
+
+def test_a_rule_may_ask_for_held_out_values_of_parameters_alone():
+    def update(_key, population, problem, _state):
+        return population, (), jax.vmap(problem.value)(population.params)
+
+    asking = jd.Rule(lambda _key, _population, _problem: (), update)
+    options = {**OPTIONS, "rule": asking}
+    found = jd.fit(loss, SGD, DATA, starts=starts(3), held_out=HELD_OUT, **options)
+    np.testing.assert_allclose(found.history.info, found.history.values, rtol=1e-6)
+    with pytest.raises(ValueError, match="no value of parameters alone: it takes held_out"):
+        jd.fit(loss, SGD, DATA, starts=starts(3), **options)
+    sampling = asking._replace(update=lambda key, *rest: rest[1].sample(key))
+    with pytest.raises(ValueError, match="cannot draw starts"):
+        jd.fit(loss, SGD, DATA, starts=starts(3), **{**options, "rule": sampling})
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "match"),
+    [
+        ({"loss_fn": 3}, TypeError, "loss_fn must be a function, got 3"),
+        ({"value_fn": 3}, TypeError, "value_fn must be a function, got 3"),
+        ({"value_fn": loss}, ValueError, "held_out must be given where value_fn is, got None"),
+        ({"steps": -1}, ValueError, r"steps must be an integer in \[0, 2147483647\], got -1"),
+        ({"rung": 0}, ValueError, r"rung must be an integer in \[1, 2147483647\], got 0"),
+        ({"batch_size": 23}, ValueError, r"batch_size must be an integer in \[1, 22\], got 23"),
+        ({"data_order": "own"}, ValueError, "data_order must be 'shared' or 'per_agent'"),
+        ({"chunk_size": 0}, ValueError, "chunk_size must be an integer at least 1, got 0"),
+        ({"rule": jd.pruning.never}, TypeError, "rule must be a Rule"),
+        ({"optimizer": 3}, TypeError, "optimizer must be an optax gradient transformation"),
+        ({"starts": {}}, ValueError, "starts must hold at least one array, got {}"),
+        ({"starts": starts(0)}, ValueError, "leading axis of agents, got shape"),
+        (
+            {"starts": {**starts(3), "b": np.zeros((2, 5), np.float32)}},
+            ValueError,
+            r"starts must have a leading axis of num_agents = 3 in every leaf, got shape \(2, 5\)",
+        ),
+        (
+            {"model_state": np.zeros(2)},
+            ValueError,
+            "model_state must have a leading axis of num_agents = 3",
+        ),
+        (
+            {"loss_fn": lambda params, batch: params["b"]},
+            ValueError,
+            "loss_fn must return one real floating number",
+        ),
+        (
+            {"held_out": HELD_OUT, "value_fn": lambda params, held_out: params["b"]},
+            ValueError,
+            "value_fn must return one real floating number",
+        ),
+        ({"has_aux": True}, TypeError, r"loss_fn must return \(loss, aux\) with aux a mapping"),
+        (
+            {"model_state": np.zeros(3), "loss_fn": lambda *a, **k: (loss(*a), {"a": 1.0})},
+            ValueError,
+            r"must return the new state as aux\['model_state'\], got only \['a'\]",
+        ),
+        (
+            {
+                "model_state": np.zeros(3),
+                "loss_fn": lambda *a, **k: (loss(*a), {"model_state": jnp.zeros(2)}),
+            },
+            ValueError,
+            r"aux\['model_state'\] must have the shapes of model_state, got \(2,\) for \(\)",
+        ),
+        (
+            {"has_aux": True, "loss_fn": lambda *a: (loss(*a), {"loss": jnp.ones(())})},
+            ValueError,
+            "aux must not hold 'loss', the name of the loss itself",
+        ),
+        (
+            {"has_aux": True, "loss_fn": lambda *a: (loss(*a), {"all": jnp.ones(2)})},
+            ValueError,
+            r"aux must hold scalars, got shape \(2,\) for 'all'",
+        ),
+    ],
+)
+def test_bad_arguments(changes, error, match):
+    arguments = {
+        "loss_fn": loss, "optimizer": SGD, "data": DATA, "starts": starts(3), **OPTIONS, **changes
+    }  # fmt: skip
+    positional = [arguments.pop(name) for name in ("loss_fn", "optimizer", "data")]
+    with pytest.raises(error, match=match):
+        jd.fit(*positional, **arguments)

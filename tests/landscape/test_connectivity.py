@@ -1,0 +1,103 @@
+"""Barriers are those of the definitions."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxdescent as jd
+from tests.landscape import networks
+
+pytestmark = pytest.mark.usefixtures("quick_to_compile")
+
+
+def wells(w, tilt):
+    """Two wells, at -1 and 1, of different depths if it is tilted."""
+    return jnp.mean((w**2 - 1) ** 2 + tilt * w)
+
+
+def test_the_barrier_is_above_the_line_and_the_instability_above_the_mean():
+    tilt, a = 0.5, np.linspace(0, 1, 201)
+    w = 2 * a - 1
+    loss = (w**2 - 1) ** 2 + tilt * w
+    found = jd.landscape.connectivity(wells, -jnp.ones(4), jnp.ones(4), tilt, x=a)
+    np.testing.assert_allclose(found.values, loss, atol=1e-6)
+    np.testing.assert_allclose(found.ends, [-0.5, 0.5], atol=1e-6)
+    assert float(found.barrier) == pytest.approx(1, abs=1e-6)  # at 0, whatever the tilt
+    assert float(found.instability) == pytest.approx(loss.max(), abs=1e-6)
+    assert float(found.instability) > 1.02
+    assert found.metrics is None
+    assert found.metric_barrier is None
+
+
+def test_without_a_barrier_it_is_zero_and_the_instability_half_of_the_fall():
+    bowl = lambda w, _: jnp.sum(w**2)
+    found = jd.landscape.connectivity(bowl, jnp.zeros(1), jnp.full(1, 2.0))
+    assert float(found.barrier) == 0
+    assert float(found.instability) == 2
+
+
+def test_what_is_beyond_the_ends_is_shown_and_does_not_count():
+    found = jd.landscape.connectivity(wells, -jnp.ones(2), jnp.ones(2), 0.0, x=[-1.0, 0.25, 2.0])
+    assert found.values[0] == found.values[2] == 64
+    assert float(found.barrier) == pytest.approx((0.25 - 1) ** 2)
+
+
+def test_the_ends_are_their_own_losses_to_the_bit():
+    first, second, batch = networks.params(0), networks.params(1), networks.batch()
+    found = jd.landscape.connectivity(networks.loss, first, second, batch, x=[0.0, 1.0])
+    path = [
+        jd.landscape.path_losses(networks.loss, _stack(each), batch)[0] for each in (first, second)
+    ]
+    np.testing.assert_array_equal(found.values, path)
+    np.testing.assert_array_equal(found.ends, path)
+
+
+def _stack(params):
+    return [{name: leaf[None] for name, leaf in layer.items()} for layer in params]
+
+
+def test_a_network_and_its_permuted_copy_compute_the_same_and_have_a_barrier():
+    params, batch = networks.params(), networks.batch()
+    order = np.roll(np.arange(8), 3)
+    copy = [
+        {"kernel": params[0]["kernel"][:, order], "bias": params[0]["bias"][order]},
+        {**params[1], "kernel": params[1]["kernel"][order]},
+        params[2],
+    ]
+    found = jd.landscape.connectivity(networks.loss, params, copy, batch)
+    assert float(found.ends[0]) == pytest.approx(float(found.ends[1]), rel=1e-5)
+    assert float(jnp.max(jnp.abs(found.values - found.ends[0]))) > 0.01
+
+
+def test_the_barrier_of_a_metric_is_what_is_lost_of_it():
+    accuracy = lambda w, _: 100 * jnp.mean(w**2)
+    found = jd.landscape.connectivity(
+        wells, -jnp.ones(2), jnp.full(2, 0.5), 0.0, metric_fn=accuracy, x=np.linspace(0, 1, 101)
+    )
+    w = np.linspace(-1, 0.5, 101)
+    straight = 100 + np.linspace(0, 1, 101) * (25 - 100)
+    np.testing.assert_allclose(found.metrics, 100 * w**2, atol=1e-4)
+    assert float(found.metric_barrier) == pytest.approx(np.max(straight - 100 * w**2), abs=1e-4)
+
+
+def test_a_loss_that_is_not_a_number_leaves_no_barrier_to_tell():
+    hole = lambda w, _: jnp.where(jnp.abs(w[0]) < 0.5, jnp.nan, w[0] ** 2)
+    found = jd.landscape.connectivity(hole, -jnp.ones(1), jnp.ones(1), x=[0.0, 0.5, 1.0])
+    assert np.isnan(found.barrier)
+    assert int(found.not_finite) == 1
+
+
+@pytest.mark.parametrize(
+    ("second", "options", "words"),
+    [
+        (np.ones(3), {}, "second must differ from first"),
+        (np.zeros(1), {}, r"second must have the shapes of first, got \(1,\) for \(3,\)"),
+        (np.zeros(3, int), {}, "second must have leaves of real floating point"),
+        (np.zeros(3), {"x": [np.inf]}, "x must be finite"),
+        (np.zeros(3), {"metric_fn": lambda w, _: w}, "metric_fn must return a real scalar"),
+        (np.zeros(3), {"memory": -1}, "memory must be an integer at least 1"),
+    ],
+)
+def test_bad_arguments_are_named(second, options, words):
+    with pytest.raises(ValueError, match=words):
+        jd.landscape.connectivity(wells, np.ones(3), second, 0.0, **options)

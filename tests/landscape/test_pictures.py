@@ -1,0 +1,224 @@
+"""Pictures show what they are given, and say what they leave out."""
+
+import re
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from matplotlib.collections import LineCollection
+
+import jaxdescent as jd
+from jaxdescent.landscape import coloring, pictures
+
+X, Y = np.linspace(-2, 2, 9), np.linspace(-1, 1, 5)
+
+
+def plane(values):
+    values = np.broadcast_to(np.asarray(values, float), (5, 9))
+    lacking = np.sum(~np.isfinite(values))
+    return jd.landscape.Plane(jnp.asarray(X), jnp.asarray(Y), jnp.asarray(values), lacking)
+
+
+BOWL = plane(1 + X**2 + Y[:, None] ** 2)
+
+
+def drawn(figure):
+    """The figure after a draw, which is where matplotlib finds mistakes."""
+    figure.canvas.draw()
+    return figure
+
+
+def caption(figure):
+    return figure.get_supxlabel()
+
+
+def test_levels_of_a_bowl_are_even_in_its_radius_and_start_and_end_at_the_values():
+    shown = coloring.levels(BOWL.values)
+    assert not shown.logarithmic
+    assert (shown.levels[0], shown.levels[-1]) == (1, 6)
+    np.testing.assert_allclose(np.sqrt(shown.levels - 1), np.linspace(0, 5**0.5, 17), atol=1e-12)
+    assert shown.words == ""
+
+
+def test_levels_of_many_decades_are_logarithmic_and_of_few_or_negative_ones_not():
+    decades = coloring.levels(10.0 ** np.arange(-3, 3))
+    assert decades.logarithmic
+    np.testing.assert_allclose(np.diff(np.log10(decades.levels)), 5 / 16)
+    assert not coloring.levels([1.0, 99.0, 50.0]).logarithmic
+    assert not coloring.levels([-1.0, 1e5, 1e5]).logarithmic
+
+
+def test_what_is_far_above_the_rest_is_clipped_and_counted():
+    values = np.array([*np.linspace(0, 1, 91), *[1e9] * 8, np.inf, np.nan])
+    shown = coloring.levels(values)
+    assert shown.levels[-1] <= 1
+    assert (shown.clipped, shown.not_finite) == (
+        np.sum(np.isfinite(values) & (values > shown.levels[-1])),
+        2,
+    )
+    assert f"{shown.clipped} points above" in shown.words
+    assert "2 not finite, hatched" in shown.words
+    clipped = shown.clip(values)
+    assert np.nanmax(clipped) == shown.levels[-1]
+    assert np.isnan(clipped[-2:]).all()
+
+
+def test_a_plain_is_drawn_as_one():
+    shown = coloring.levels(np.full((3, 3), 5.0))
+    assert shown.levels[0] == 5
+    assert np.all(np.diff(shown.levels) > 0)
+    drawn(jd.landscape.contour_figure(plane(5.0)))
+
+
+@pytest.mark.parametrize(
+    ("values", "ceiling", "words"),
+    [
+        ([np.nan, np.inf], None, "values must hold a finite number, got none among 2"),
+        ([1.0, 2.0], 1.0, r"ceiling must be a number in \(1, inf\), got 1.0"),
+        ([1.0, 2.0], np.nan, "ceiling must be a number"),
+    ],
+)
+def test_what_has_no_levels_is_refused(values, ceiling, words):
+    with pytest.raises(ValueError, match=words):
+        coloring.levels(values, ceiling)
+
+
+def test_contours_and_surface_have_their_words_and_say_what_they_clip():
+    holes = plane(np.where(X < -1, np.nan, 1 + X**2))
+    words = {"title": "A title", "labels": ("east", "north"), "ceiling": 3.0}
+    for figure in (
+        drawn(jd.landscape.contour_figure(holes, **words)),
+        drawn(jd.landscape.surface_figure(holes, **words)),
+    ):
+        axes = figure.axes[0]
+        said = axes.get_title(), axes.get_xlabel(), axes.get_ylabel()
+        assert said == ("A title", "east", "north")
+        assert caption(figure) == "10 points above 3 clipped, 10 not finite, hatched"
+
+
+def path_figure(**changes):
+    path = {
+        "coordinates": np.array([[1.5, 0.5], [0.5, 0.2], [0.0, 0.0]]),
+        "true_losses": [5.0, 2.0, 1.0],
+        "plane_losses": [4.0, 1.5, 1.0],
+        "distances": [0.3, 0.2, 0.0],
+        "explained": [0.75, 0.125, 0.1],
+        **changes,
+    }
+    return drawn(jd.landscape.path_figure(BOWL, **path, title="A path"))
+
+
+def test_a_path_has_its_true_losses_beside_those_of_the_plane_and_what_is_explained():
+    figure = path_figure(steps=[0, 10, 20])
+    axes, losses, distances = (part for part in figure.axes if part.get_label() != "<colorbar>")
+    assert "75.0% of the variance" in axes.get_xlabel()
+    assert "12.5%" in axes.get_ylabel()
+    series = {line.get_label(): line.get_xydata().T for line in losses.get_lines()}
+    np.testing.assert_array_equal(series["on the path"], [[0, 10, 20], [5, 2, 1]])
+    np.testing.assert_array_equal(series["its projection"], [[0, 10, 20], [4, 1.5, 1]])
+    np.testing.assert_array_equal(distances.get_lines()[0].get_ydata(), [0.3, 0.2, 0.0])
+    assert losses.get_yscale() == "log"
+    assert distances.get_xlabel() == "step"
+
+
+def test_a_path_is_not_clipped():
+    plain = BOWL._replace(values=BOWL.values.at[0, :3].set(1e3))
+    path = np.array([[0.0, 0.5], [0.5, 0.2], [0.0, 0.0]])
+    losses = [50.0, 2.0, 1.0]
+    figure = jd.landscape.path_figure(plain, path, losses, losses, np.zeros(3), [0.9, 0.1])
+    assert figure.subfigs[0].get_supxlabel() == "3 points above 50 clipped"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"distances": [0.1]}, r"distances must have the shape \(3,\), got \(1,\)"),
+        ({"steps": [1, 2]}, r"steps must have the shape \(3,\), got \(2,\)"),
+        ({"coordinates": np.ones((3, 3))}, r"coordinates must have the shape \(time, 2\)"),
+    ],
+)
+def test_a_path_whose_parts_differ_in_length_is_refused(changes, words):
+    with pytest.raises(ValueError, match=words):
+        path_figure(**changes)
+
+
+PATHS = np.stack([np.linspace([2, 1], [0, 0], 5), np.linspace([-2, 1], [0, 0], 5)])
+
+
+def test_agents_that_were_pruned_stop_and_fade_there():
+    broken = PATHS.copy()
+    broken[1, 3:] = np.nan  # nobody looks there
+    figure = drawn(jd.landscape.agents_figure(BOWL, broken, [5, 2], winner=0))
+    lines = [part for part in figure.axes[0].collections if isinstance(part, LineCollection)]
+    pruned, winner = lines  # survivors are drawn last
+    assert [len(each.get_segments()) for each in (pruned, winner)] == [2, 4]
+    np.testing.assert_allclose(pruned.get_segments()[-1][-1], PATHS[1, 2])
+    opacity = pruned.get_colors()[:, 3]
+    assert opacity[0] > opacity[1] > 0
+    assert np.all(winner.get_colors()[:, 3] == 1)
+    assert winner.get_colors()[0, 0] > 0.8 > 0.2 > winner.get_colors()[0, 1]
+    legend = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert legend == ["alive at the end: 1", "pruned: 1"]
+
+
+def test_agents_all_survive_unless_it_is_told_otherwise():
+    figure = drawn(jd.landscape.agents_figure(BOWL, PATHS))
+    texts = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert texts == ["alive at the end: 2", "pruned: 0"]
+
+
+@pytest.mark.parametrize(
+    ("paths", "pruned", "winner", "words"),
+    [
+        (PATHS[0], None, None, r"paths must have the shape \(agents, time, 2\), got \(5, 2\)"),
+        (PATHS, [5], None, "pruned must hold 2 integers"),
+        (PATHS, [5, -1], None, "of at least 0"),
+        (PATHS, [5.0, 2.0], None, "pruned must hold 2 integers"),
+        (PATHS, None, 2, r"winner must be an integer in \[0, 1\], got 2"),
+    ],
+)
+def test_agents_that_do_not_fit_are_refused(paths, pruned, winner, words):
+    with pytest.raises(ValueError, match=words):
+        jd.landscape.agents_figure(BOWL, paths, pruned, winner=winner)
+
+
+def test_a_missing_library_says_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
+    with pytest.raises(ImportError, match=r"matplotlib.*jaxdescent\[landscape\]"):
+        pictures.contour_figure(BOWL)
+
+
+@pytest.fixture(scope="module")
+def surface():
+    return jd.landscape.surface_html(
+        BOWL, path=PATHS[0], path_losses=[5.0, 4.0, 3.0, 2.0, 1.0], title="Turn me"
+    )
+
+
+def test_a_surface_to_be_turned_needs_no_network(surface):
+    assert len(surface) > 1_000_000  # plotly's script is in it
+    tags = re.findall(r"<(?:script|link|img|iframe)\b[^>]*>", _without_script_bodies(surface))
+    assert tags
+    assert not any("src" in tag or "href" in tag for tag in tags)
+    assert "Turn me" in surface
+    assert "<html" not in _without_script_bodies(surface)
+
+
+def _without_script_bodies(html):
+    return re.sub(r"(<script\b[^>]*>).*?(</script>)", r"\1\2", html, flags=re.DOTALL)
+
+
+def test_the_script_can_be_left_to_another_surface_of_the_page():
+    alone = jd.landscape.surface_html(BOWL, script=False)
+    assert len(alone) < 50_000
+    assert '"type":"surface"' in alone
+    assert "scatter3d" not in alone
+
+
+def test_the_path_of_a_surface_is_at_the_heights_that_it_was_given():
+    html = jd.landscape.surface_html(
+        BOWL, path=PATHS[0], path_losses=[5.0, 4.0, 3.0, 2.0, 1.0], script=False
+    )
+    assert '"type":"scatter3d"' in html
+    with pytest.raises(ValueError, match=r"shapes \(n, 2\) and \(n,\), got \(5, 2\) and \(3,\)"):
+        jd.landscape.surface_html(BOWL, path=PATHS[0], path_losses=[1.0, 2.0, 3.0])

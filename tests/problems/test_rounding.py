@@ -1,0 +1,20 @@
+"""BBOB's most delicate function as the compiler leaves it: with all its optimizations."""
+
+import jax
+import numpy as np
+import pytest
+
+import jaxdescent as jd
+from experiments.benchmarks import bbob as benchmark
+
+
+def test_griewank_rosenbrock_is_cocos_after_fusion():
+    pytest.importorskip("cocoex", reason="the extra bbob is not installed")
+    seeds, n = range(1, 16), 5
+    points = np.random.default_rng(0).uniform(-5, 5, (15, 50, n))
+    with jax.enable_x64(True):
+        problems = benchmark.stacked([jd.problems.bbob(19, n, seed) for seed in seeds])
+        run = jax.jit(jax.vmap(jax.vmap(jd.Problem.value, (None, 0))))
+        values = np.asarray(run(problems, points))
+    expected = benchmark.reference(19, n, seeds, points)
+    assert np.max(np.abs(values - expected) / np.maximum(1, np.abs(expected))) < 1e-12

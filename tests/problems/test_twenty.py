@@ -1,0 +1,252 @@
+"""The twenty: their textbook's values, and the laws of a problem whose minimum is known."""
+
+import inspect
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import jaxdescent as jd
+from jaxdescent.problems import TWENTY
+from jaxdescent.problems.placement import SHARE, orthogonal
+from tests.problems.textbook import PUBLISHED
+
+pytestmark = pytest.mark.usefixtures("quick_to_compile")
+
+every_one = pytest.mark.parametrize("name", TWENTY)
+PLANAR = {
+    name for name, make in TWENTY.items() if "dimension" not in inspect.signature(make).parameters
+}
+DIMENSION = 3  # of those that have a choice, where nothing else is said
+
+ROWS = 128
+_evaluate = jax.jit(jax.vmap(jd.Problem.value_and_grad, (None, 0)))
+_values = jax.jit(jax.vmap(jd.Problem.value, (None, 0)))
+law = settings(deadline=None, derandomize=True, max_examples=3)
+
+
+@pytest.fixture(autouse=True)
+def double():
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("strict"):
+        yield
+
+
+def make(name, seed=None, dimension=DIMENSION):
+    """As in the textbook, or shifted and rotated by a key."""
+    sizes = () if name in PLANAR else (dimension,)
+    if seed is None:
+        return TWENTY[name](*sizes)
+    options = {} if name == "rotated_rastrigin" else {"rotated": True}
+    return TWENTY[name](*sizes, key=jax.random.key(seed), **options)
+
+
+def evaluate(problem, points):
+    """Values and gradients; as many rows each time, so that a function is compiled once."""
+    padded = jnp.resize(points, (ROWS, problem.dimension))
+    values, grads = _evaluate(problem, padded)
+    return values[: len(points)], grads[: len(points)]
+
+
+def around(problem, count, reach, seed=0):
+    """Points that are uniform in the box, made longer by a factor."""
+    middle, half = (problem.lower + problem.upper) / 2, (problem.upper - problem.lower) / 2
+    return middle + reach * half * np.random.default_rng(seed).uniform(-1, 1, (count, half.size))
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_values_and_minima_are_the_published_ones(name):
+    formula, minimum, minimiser = PUBLISHED[name]
+    problem = make(name)
+    points = around(problem, 64, 1.0)
+    values = evaluate(problem, points)[0]
+    expected = [formula(x) for x in np.asarray(points)]
+    np.testing.assert_allclose(values, expected, rtol=1e-11, atol=1e-11)
+
+    flat = make(name, dimension=2)
+    np.testing.assert_allclose(flat.minimum, minimum, atol=1e-4)
+    nearest = np.abs(flat.minimisers - np.array(minimiser)).max(1).min()
+    assert nearest < 6e-5
+
+
+def test_minima_in_ten_dimensions():
+    # Michalewicz's is tabulated; the others follow from one coordinate's.
+    np.testing.assert_allclose(jd.problems.michalewicz(10).minimum, -9.66015, atol=6e-6)
+    np.testing.assert_allclose(jd.problems.styblinski_tang(10).minimum, -391.66166, atol=6e-6)
+
+
+@every_one
+@given(seed=st.integers(0, 2**32 - 1))
+@law
+def test_the_minimisers_are_minima_and_nothing_is_below(name, seed):
+    for problem in (make(name), make(name, seed)):
+        values, grads = evaluate(problem, problem.minimisers)
+        np.testing.assert_allclose(values, np.full(len(values), problem.minimum), atol=1e-10)
+        curvature = 1e4  # a rounded minimiser is off by 1e-16 of the box
+        np.testing.assert_allclose(grads, 0, atol=curvature * 1e-15 * np.max(problem.upper))
+        near = problem.minimisers[0] + 1e-2 * around(problem, 64, 0.1, seed)
+        for points in (near, around(problem, ROWS, 1.0, seed), around(problem, ROWS, 2.0, seed)):
+            values, grads = evaluate(problem, points)
+            assert values.min() >= problem.minimum - 1e-10
+            assert np.isfinite(grads).all()
+
+
+@pytest.mark.parametrize("name", ["schwefel", "michalewicz"])
+def test_no_coordinate_leads_below_the_minimum_far_outside_the_box(name):
+    # Both are sums over coordinates, and without a penalty they fall.
+    problem = make(name, dimension=1)
+    middle, half = (problem.lower + problem.upper) / 2, (problem.upper - problem.lower) / 2
+    line = middle + half * jnp.linspace(-20, 20, 40_001)[:, None]
+    assert _values(problem, line).min() >= problem.minimum - 1e-10
+
+
+@every_one
+@given(seed=st.integers(0, 2**32 - 1))
+@law
+def test_shifted_minimisers_stay_in_the_middle_of_the_box(name, seed):
+    problem = make(name, seed)
+    middle, half = (problem.lower + problem.upper) / 2, (problem.upper - problem.lower) / 2
+    share = 1.0 if name == "himmelblau" else SHARE  # four minima, too wide when rotated
+    assert np.abs((problem.minimisers - middle) / half).max() <= share + 1e-12
+    assert np.abs(problem.minimisers - make(name).minimisers).max() > 1e-3
+
+
+@every_one
+def test_gradients_are_those_of_finite_differences(name):
+    problem = make(name, 1)
+    near = problem.minimisers[0] + 5e-3 * around(problem, 8, 1.0)
+    points = jnp.concatenate([near, around(problem, 8, 0.9)])
+    step = 1e-5 * (problem.upper - problem.lower)
+    _, grads = evaluate(problem, points)
+    for i in range(problem.dimension):
+        move = jnp.zeros(problem.dimension).at[i].set(step[i])
+        after, before = evaluate(problem, points + move)[0], evaluate(problem, points - move)[0]
+        slopes = (after - before) / (2 * step[i])
+        np.testing.assert_allclose(slopes, grads[:, i], atol=1e-4 * np.abs(grads).max())
+
+
+@every_one
+def test_gradients_are_finite_in_the_far_and_at_odd_points(name):
+    for problem in (make(name), make(name, 2)):
+        odd = jnp.stack([jnp.zeros(problem.dimension), problem.lower, problem.upper])
+        tiny = problem.minimisers[0] + jnp.array([[0.0], [1e-300], [1e-160], [1e-12]])
+        for points in (odd, tiny, around(problem, 32, 1e4)):
+            values, grads = evaluate(problem, points)
+            assert np.isfinite(values).all()
+            assert np.isfinite(grads).all()
+
+
+@every_one
+def test_a_nan_is_not_hidden(name):
+    problem = make(name, 2)
+    points = jnp.where(jnp.eye(problem.dimension, dtype=bool), jnp.nan, problem.lower)
+    assert np.isnan(evaluate(problem, points)[0]).all()
+
+
+@pytest.mark.parametrize("name", ["ackley", "schwefel", "levy", "beale"])
+def test_many_points_at_once_are_points_one_by_one(name):
+    problem = make(name, 3)
+    points = around(problem, 3, 1.0)
+    values, grads = evaluate(problem, points)
+    alone = jax.jit(jd.Problem.value_and_grad)
+    for x, value, grad in zip(points, values, grads, strict=True):
+        chex.assert_trees_all_close(alone(problem, x), (value, grad), rtol=1e-10)
+
+
+@every_one
+def test_single_precision_finds_the_minimum_too(name):
+    with jax.enable_x64(False):
+        problem = make(name, 4, dimension=2)
+        assert problem.minimum.dtype == jnp.float32
+        values = _values(problem, problem.minimisers)
+        # As fine as float32 allows where the minimum is 0, to a rounding elsewhere.
+        assert np.abs(values - problem.minimum).max() <= 1e-7 * max(1, 2 * abs(problem.minimum))
+
+
+@pytest.mark.parametrize("name", ["rastrigin", "rotated_rastrigin", "himmelblau"])
+def test_another_key_needs_no_other_program(name):
+    chex.clear_trace_counter()
+    value = jax.jit(chex.assert_max_traces(lambda problem, x: problem.value(x), 1))
+    values = [value(make(name, seed), make(name).lower) for seed in range(3)]
+    assert len(set(map(float, values))) == 3
+
+
+def test_keys_can_be_mapped_over():
+    keys = jax.random.split(jax.random.key(0), 5)
+
+    @jax.jit
+    @jax.vmap
+    def place(key):
+        problem = jd.problems.griewank(4, key=key, rotated=True)
+        return problem, problem.value(problem.minimisers[0])
+
+    problems, values = place(keys)
+    np.testing.assert_allclose(values, 0, atol=1e-12)
+    one = jd.problems.griewank(4, key=keys[3], rotated=True)
+    np.testing.assert_allclose(problems.minimisers[3], one.minimisers)
+
+
+def test_rotations_are_orthogonal_and_prefer_no_direction():
+    keys = jax.random.split(jax.random.key(0), 4000)
+    drawn = jax.jit(jax.vmap(lambda key: orthogonal(key, 3)))(keys)
+    products = drawn @ drawn.mT
+    np.testing.assert_allclose(products, np.broadcast_to(np.eye(3), products.shape), atol=1e-12)
+    # An entry has mean 0 and variance 1/3; five standard errors of each.
+    np.testing.assert_allclose(drawn.mean(0), 0, atol=5 * np.sqrt(1 / 3 / 4000))
+    np.testing.assert_allclose((drawn**2).mean(0), 1 / 3, atol=5 * np.sqrt(4 / 45 / 4000))
+
+
+def test_rotations_leave_distances_to_the_minimiser():
+    problem = jd.problems.sum_squares(4, key=jax.random.key(7), rotated=True)
+    # The gradient is linear: unit steps from the minimiser give the Hessian's rows.
+    hessian = evaluate(problem, problem.minimisers[0] + jnp.eye(4))[1]
+    np.testing.assert_allclose(np.linalg.eigvalsh(hessian), [2, 4, 6, 8])
+    assert np.abs(hessian - np.diag(np.diag(hessian))).max() > 0.1
+
+
+def test_dixon_price_has_two_minimisers_and_himmelblau_four():
+    counts = {name: len(make(name).minimisers) for name in TWENTY}
+    several = {name: count for name, count in counts.items() if count != 1}
+    assert several == {"dixon_price": 2, "himmelblau": 4, "six_hump_camel": 2}
+    assert len(np.unique(make("himmelblau", 5).minimisers.round(6), axis=0)) == 4
+
+
+def test_the_hard_eight_are_the_first_eight_moved():
+    problems = jd.problems.hard_eight(3, key=jax.random.key(0))
+    assert list(problems) == list(TWENTY)[:8]
+    assert len({problem.name for problem in problems.values()}) == 8
+    for name, problem in problems.items():
+        assert problem.dimension == 3
+        assert len(problem.data) == 3, f"{name} is not rotated"
+        assert not np.allclose(problem.minimisers, make(name).minimisers)
+    assert not np.allclose(problems["rastrigin"].data[1], problems["rotated_rastrigin"].data[1])
+
+
+def test_twenty_makes_all_of_them():
+    plain = jd.problems.twenty(4)
+    assert list(plain) == list(TWENTY)
+    assert {name for name, problem in plain.items() if problem.dimension == 2} == PLANAR
+    assert all(len(p.data) == 3 * (n == "rotated_rastrigin") for n, p in plain.items())
+    moved = jd.problems.twenty(4, key=jax.random.key(1), rotated=True)
+    assert all(len(problem.data) == 3 for problem in moved.values())
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: jd.problems.ackley(0), "dimension must be an integer at least 1, got 0"),
+        (lambda: jd.problems.levy(2.5), "dimension must be an integer at least 1, got 2.5"),
+        (lambda: jd.problems.rosenbrock(1), "dimension must be an integer at least 2, got 1"),
+        (lambda: jd.problems.dixon_price(1), "dimension must be an integer at least 2, got 1"),
+        (lambda: jd.problems.rotated_rastrigin(1), "at least 2, got 1"),
+        (lambda: jd.problems.booth(rotated=True), "rotated must be False where there is no key"),
+        (lambda: jd.problems.twenty(1), "dimension must be an integer at least 2, got 1"),
+        (lambda: jd.problems.hard_eight(1, key=jax.random.key(0)), "at least 2, got 1"),
+    ],
+)
+def test_bad_arguments_are_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
