@@ -5,6 +5,7 @@ that a learning rate means the same for all. One function of a number and the ot
 stands for all functions of a dimension: a method is compiled once and not twenty times.
 """
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -34,7 +35,8 @@ class AnyOf:
         return jax.lax.switch(number, self.functions, x, *data)
 
 
-class Instances(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Instances:
     """The same function, drawn for many runs.
 
     Attributes:
@@ -52,6 +54,11 @@ class Instances(NamedTuple):
 
     def __getitem__(self, run: int) -> tuple[jd.Problem, jax.Array]:
         return jax.tree.map(lambda x: x[run], self.problem), self.keys[run]
+
+    def first(self, runs: int) -> "Instances":
+        """So many of them."""
+        problem, keys = jax.tree.map(lambda x: x[:runs], (self.problem, self.keys))
+        return Instances(self.name, problem, keys)
 
 
 def instances(names: Sequence[str], dimension: int, seeds: Sequence[int]) -> list[Instances]:
@@ -122,40 +129,49 @@ SCALES, PERIODS = (4e-3, 2e-2), (32.0, 512.0)
 B1, B2 = 0.8, 0.9
 
 
-def agent(scale: jax.Array, period: jax.Array) -> optax.GradientTransformation:
+def agent(scale: jax.Array, period: jax.Array, key: jax.Array) -> optax.GradientTransformation:
     """Adam whose rate falls as an inverse square over each period, and jumps between them."""
     rate = lambda count: scale / 2 * (1 + 20 * count / period) ** -2.0
-    return jd.basin_hopping(optax.adam(rate, b1=B1, b2=B2), period=period, jump=scale)
+    return jd.basin_hopping(optax.adam(rate, b1=B1, b2=B2), period=period, jump=scale, key=key)
 
 
-def spread(agents: int) -> dict[str, jax.Array]:
-    """Each agent's own scale and period, spread evenly in the logarithms (a golden lattice)."""
+def spread(agents: int, key: jax.Array) -> dict[str, jax.Array]:
+    """Each agent's own scale and period, spread evenly in the logarithms (a golden lattice).
+
+    Its jumps are drawn from a key of its own and the run's: runs are independent.
+    """
     number = jnp.arange(agents)
     shares = {"scale": (number * 0.6180339887) % 1, "period": (number + 0.5) / agents}
     ends = {"scale": SCALES, "period": PERIODS}
-    return {name: low * (high / low) ** shares[name] for name, (low, high) in ends.items()}
+    own = {name: low * (high / low) ** shares[name] for name, (low, high) in ends.items()}
+    return own | {"key": jax.random.split(key, agents)}
 
 
 HALVING = jd.pruning.successive_halving(ETA, by="best")
 NEVER = jd.pruning.never()
 
 
-def magd(
-    runs: Instances, budget: int, agents: int = AGENTS, rungs: int = RUNGS, rule: jd.Rule = HALVING
-) -> Found:
-    """The population of `agent`s, pruned. One run at a time: their loops differ in length."""
+def magd(runs: Instances, budget: int, agents: int = AGENTS, last: int | None = None) -> Found:
+    """The population of `agent`s, pruned. One run at a time: their loops differ in length.
+
+    Args:
+      runs: of a function.
+      budget: gradients.
+      agents: how many.
+      last: of the runs that are made, by default all.
+    """
     found = []
-    for run in range(len(runs)):
+    for run in range(len(runs) if last is None else last):
         problem, key = runs[run]
         result = jd.minimize(
             problem,
             agent,
             key=key,
             num_agents=agents,
-            hyperparams=spread(agents),
+            hyperparams=spread(agents, key),
             gradients=budget,
-            rungs=rungs,
-            rule=rule,
+            rungs=RUNGS,
+            rule=HALVING,
             chunk_size=32,
         )
         excess = float(result.value) - float(problem.minimum)
@@ -165,18 +181,19 @@ def magd(
 
 def unpruned(runs: Instances, budget: int, agents: int) -> Found:
     """The same agents, or their first ones, each with an equal share of the budget."""
-    return _all_go_on(runs, budget, agents, agent, spread(agents))
+    hyperparams = jax.vmap(partial(spread, agents))(runs.keys)
+    return _all_go_on(runs, budget, agents, agent, hyperparams)
 
 
 def multistart(runs: Instances, budget: int, agents: int, rate: float) -> Found:
     """Adam at a rate that falls to 0 as a cosine over the steps that the budget allows."""
     hyperparams = {"learning_rate": rate, "steps": float(budget // agents)}
-    return _all_go_on(runs, budget, agents, _falling, _alike(agents, hyperparams))
+    return _all_go_on(runs, budget, agents, _falling, _alike(runs, agents, hyperparams))
 
 
 def descent(runs: Instances, budget: int, rate: float) -> Found:
     """Plain gradient descent at a constant rate, from one start."""
-    return _all_go_on(runs, budget, 1, optax.sgd, _alike(1, {"learning_rate": rate}))
+    return _all_go_on(runs, budget, 1, optax.sgd, _alike(runs, 1, {"learning_rate": rate}))
 
 
 def backtracking(runs: Instances, budget: int) -> Found:
@@ -184,8 +201,8 @@ def backtracking(runs: Instances, budget: int) -> Found:
     return _all_go_on(runs, budget, 1, _armijo, {})
 
 
-def _alike(agents: int, hyperparams: dict[str, float]) -> dict[str, jax.Array]:
-    return {name: jnp.full(agents, value) for name, value in hyperparams.items()}
+def _alike(runs: Instances, agents: int, hyperparams: dict[str, float]) -> dict[str, jax.Array]:
+    return {name: jnp.full((len(runs), agents), value) for name, value in hyperparams.items()}
 
 
 def _falling(learning_rate: jax.Array, steps: jax.Array) -> optax.GradientTransformation:
@@ -217,15 +234,23 @@ def _armijo() -> optax.GradientTransformationExtraArgs:
     return optax.GradientTransformationExtraArgs(init, update)
 
 
+TOGETHER = 16
+"""Agents in one program: more of them are groups that it takes one after the other."""
+
+
 def _all_go_on(
     runs: Instances, budget: int, agents: int, optimizer: Any, hyperparams: Any
 ) -> Found:
-    steps = budget // agents - 1
-    values, gradients, evaluations = _lockstep(
-        runs.problem, runs.keys, hyperparams, steps, optimizer, agents
-    )
-    excess = np.asarray(values, float) - np.asarray(runs.problem.minimum, float)
-    return Found(excess, np.asarray(gradients, np.int64), np.asarray(evaluations, np.int64))
+    groups, steps = max(agents // TOGETHER, 1), budget // agents - 1
+    each = agents // groups
+    outcomes = []
+    for group in range(groups):
+        keys = jax.vmap(partial(jax.random.fold_in, data=group))(runs.keys)
+        own = jax.tree.map(lambda x, at=group * each: x[:, at : at + each], hyperparams)
+        outcomes.append(_lockstep(runs.problem, keys, own, steps, optimizer, each))
+    values, gradients, evaluations = map(np.array, zip(*outcomes, strict=True))
+    excess = values.min(0).astype(float) - np.asarray(runs.problem.minimum, float)
+    return Found(excess, gradients.sum(0, np.int64), evaluations.sum(0, np.int64))
 
 
 @partial(jax.jit, static_argnums=(4, 5))
@@ -234,7 +259,7 @@ def _lockstep(
 ) -> Any:
     number, *data = problem.data  # the same number in all runs: only that function is computed
 
-    def one(data: Any, key: jax.Array, lower: Any, upper: Any) -> Any:
+    def one(data: Any, key: jax.Array, hyperparams: Any, lower: Any, upper: Any) -> Any:
         own = jd.Problem(problem.value_fn, lower, upper, (number[0], *data))
         drive = jd.minimizer(own, optimizer, num_agents=agents, rule=NEVER, chunk_size=agents)
         state, _ = drive.advance(drive.init(key, None, hyperparams), steps)
@@ -243,4 +268,4 @@ def _lockstep(
         gradients, evaluations = population.gradients, population.evaluations
         return state.best_value, jnp.sum(gradients), jnp.sum(evaluations) + searched
 
-    return jax.vmap(one)(tuple(data), keys, problem.lower, problem.upper)
+    return jax.vmap(one)(tuple(data), keys, hyperparams, problem.lower, problem.upper)
