@@ -1,4 +1,7 @@
-"""Populations: many agents that descend side by side, and rules that remove those behind."""
+"""Populations: many agents that descend side by side, and rules that remove those behind.
+
+How often that drops the eventual winner is in THEORY.md.
+"""
 
 from jaxdescent.agents.driver import Descent as Descent
 from jaxdescent.agents.driver import DescentState as DescentState
