@@ -226,8 +226,9 @@ def _armijo() -> optax.GradientTransformationExtraArgs:
     def init(params: Any) -> Counting:
         return Counting(inner.init(params), jnp.zeros((), jnp.int32))
 
-    def update(updates: Any, state: Counting, params: Any = None, **extra: Any) -> Any:
-        updates, after = inner.update(updates, state.inner, params, **extra)
+    def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> Any:
+        updated: Any = inner.update(updates, state.inner, params, **extra)
+        updates, after = updated
         steps = after[1].info.num_linesearch_steps.astype(jnp.int32)
         return updates, Counting(after, state.evaluations + steps)
 

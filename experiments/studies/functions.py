@@ -282,7 +282,7 @@ def _columns(table: Table, size: Size) -> dict[str, Callable[[str], Found]]:
     quoted = lambda stem: lambda name: table[stem].get(name, NOTHING)[: size.runs]
     best = lambda some: chosen(table, some, names, size.runs)
     ideal = lambda some: lambda name: quoted(oracle(table, some, name, size.runs))(name)
-    columns = {"MAGD": quoted(_at("MAGD", size.budget))}
+    columns: dict[str, Callable[[str], Found]] = {"MAGD": quoted(_at("MAGD", size.budget))}
     same = best(at(size.budget))
     columns[f"same agents, {same.split()[1]} unpruned"] = quoted(same)
     if size.more:

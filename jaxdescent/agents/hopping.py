@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.typing import ArrayLike
 
@@ -75,8 +76,8 @@ def basin_hopping(
       (True, True)
     """
     inner = validation.transformation("optimizer", optimizer)
-    if not isinstance(period, jax.core.Tracer) and not period >= 1:
-        raise ValueError(f"period must be a number in [1, inf), got {period!r}")
+    if not isinstance(period, jax.core.Tracer):
+        validation.number_in("period", period, 1, np.inf)
     jump = validation.positive_number("jump", jump)
     start = jax.random.key(0) if key is None else key
 
@@ -93,7 +94,7 @@ def basin_hopping(
 
     def update(
         updates: Any,
-        state: BasinHoppingState,
+        state: Any,
         params: Any = None,
         *,
         value: Any = None,

@@ -40,8 +40,8 @@ def one_of(
       >>> result = jd.minimize(
       ...     lambda x: jnp.sum(x**2), mixed, starts=jnp.ones((2, 1)), steps=1, rung=1,
       ...     hyperparams={"index": jnp.array([0, 1]), "learning_rate": jnp.full(2, 0.1)})
-      >>> result.population.params.round(3).ravel()
-      Array([0.8, 0.9], dtype=float32)
+      >>> [round(float(x), 3) for x in result.population.params.ravel()]
+      [0.8, 0.9]
     """
     if not optimizers:
         raise ValueError("optimizers must be at least one optimizer, got none")
@@ -55,13 +55,12 @@ def one_of(
         return tuple(tx.init(params) for tx in each)
 
     def update(
-        updates: Any, states: tuple[Any, ...], params: Any = None, **extra: Any
+        updates: Any, state: Any, params: Any = None, **extra: Any
     ) -> tuple[Any, tuple[Any, ...]]:
         found = [
-            tx.update(updates, state, params, **extra)
-            for tx, state in zip(each, states, strict=True)
+            tx.update(updates, own, params, **extra) for tx, own in zip(each, state, strict=True)
         ]
         select = lambda *leaves: jax.lax.select_n(chosen, *leaves)
-        return jax.tree.map(select, *(u for u, _ in found)), tuple(state for _, state in found)
+        return jax.tree.map(select, *(u for u, _ in found)), tuple(own for _, own in found)
 
     return optax.GradientTransformationExtraArgs(init, update)

@@ -67,7 +67,7 @@ def test_agents_of_a_population_jump_differently():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"period": 0, "jump": 1.0}, "period must be a number in \\[1, inf\\), got 0"),
+        ({"period": 0, "jump": 1.0}, "period must be a number in \\[1, inf\\], got 0"),
         ({"period": 2, "jump": 0.0}, "jump must be a number in \\(0, inf\\), got 0"),
     ],
 )
