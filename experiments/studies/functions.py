@@ -406,49 +406,49 @@ def _notes(
 
 
 def _draw_agents() -> Figure:
-    """Paths over contours, and values, of agents that stop where the default rule removes them."""
-    problem = jd.problems.rastrigin(key=jax.random.key(5), rotated=True)
+    """Paths over contours, and values, of agents that stop where they are pruned."""
+    problem = jd.problems.levy(key=jax.random.key(5), rotated=True)
+    edge = float(problem.upper[0])
     result = jd.minimize(
         problem,
-        optax.adam(0.06),
+        optax.adam(optax.exponential_decay(edge / 20, 96, 0.02)),
         key=jax.random.key(1),
-        num_agents=40,
-        steps=120,
-        rung=4,
-        rule=jd.pruning.after(3, jd.pruning.adaptive()),
+        num_agents=64,
+        steps=96,
+        rung=2,
+        rule=SHOWN,
         record_params=True,
     )
     history = jax.tree.map(np.asarray, result.history)
-    figure = Figure(figsize=(13, 5.6), layout="constrained")
-    plane, curves = figure.subplots(1, 2)
-    ticks = np.linspace(-5.12, 5.12, 240)
+    figure = Figure(figsize=(13, 5.8), layout="constrained")
+    plane, curves = figure.subplots(1, 2, width_ratios=(1, 1.1))
+    ticks = np.linspace(-edge, edge, 240)
     grid = np.stack(np.meshgrid(ticks, ticks), -1).reshape(-1, 2)
     heights = np.asarray(jax.vmap(problem.value)(jnp.asarray(grid, jnp.float32))).reshape(240, 240)
-    plane.contourf(ticks, ticks, heights, 24, cmap="Greys", alpha=0.55)
+    plane.contourf(ticks, ticks, np.log1p(heights - heights.min()), 16, cmap="Greys", alpha=0.4)
     rungs = np.sum(np.isfinite(history.values), axis=0)
-    for number in np.argsort(rungs):
+    for number in np.argsort(rungs, kind="stable"):
         until = rungs[number]
         lives = until == len(history.steps) and history.alive[-1, number]
         path = history.params[:until, number]
-        color = "#c0392b" if lives else "#2471a3"
-        alpha = 1.0 if lives else 0.25 + 0.6 * until / len(history.steps)
-        plane.plot(*path.T, color=color, alpha=alpha, linewidth=1.6 if lives else 1.0)
-        plane.plot(*path[-1], "o" if lives else "x", color=color, alpha=alpha, markersize=6)
-        values = history.values[:until, number] - float(problem.minimum)
-        options = {"color": color, "alpha": alpha, "linewidth": 1.6 if lives else 1.0}
-        curves.plot(history.steps[:until], np.maximum(values, 1e-7), **options)
-        if not lives:
-            curves.plot(history.steps[until - 1], values[-1], "x", color=color, alpha=alpha)
-    place = np.asarray(problem.minimisers[0])
-    plane.plot(*place, "*", color="#f1c40f", markersize=16, markeredgecolor="black")
-    plane.set(xlim=(-5.12, 5.12), ylim=(-5.12, 5.12), aspect="equal")
-    plane.set_title("rotated Rastrigin: paths; x: pruned there; star: the minimum", fontsize=10)
+        alpha = 1.0 if lives else 0.3 + 0.5 * until / len(history.steps)
+        options = {"color": "#c0392b" if lives else "#2471a3", "alpha": alpha}
+        width, mark = (2.0, "o") if lives else (1.1, "x")
+        plane.plot(*path.T, linewidth=width, **options)
+        plane.plot(*path[-1], mark, markersize=6, **options)
+        values = np.maximum(history.values[:until, number] - float(problem.minimum), 1e-7)
+        curves.plot(history.steps[:until], values, linewidth=width, **options)
+        curves.plot(history.steps[until - 1], values[-1], mark, **options)
+    plane.plot(*np.asarray(problem.minimisers[0]), "*", color="#f1c40f", ms=16, mec="black")
+    plane.set(xlim=(-edge, edge), ylim=(-edge, edge), aspect="equal", xlabel="x_1", ylabel="x_2")
+    plane.set_title("Levy, rotated: paths of 64 agents. x: pruned, star: minimum", fontsize=10)
     curves.set(yscale="log", xlabel="step", ylabel="value above the minimum")
-    curves.set_title("their values; red: alive at the end", fontsize=10)
+    curves.set_title("Their values: blue until pruned, red until the end", fontsize=10)
     curves.grid(alpha=0.25)
     return figure
 
 
+SHOWN = jd.pruning.after(3, jd.pruning.successive_halving(1.15))
 BLUES = ("#85c1e9", "#2e86c1", "#154360")
 
 
