@@ -44,6 +44,15 @@ with how it came about:
 A `Problem` is a function to minimise, with the box that starts are drawn from; those of
 `problems` have known minima: `help(jd.problems)` lists them.
 
+Many *agents* descend side by side, and rules remove those that fall behind:
+
+    minimize, minimizer    a deterministic function; rung by rung
+    fit, fitter            a model, batch by batch; rung by rung
+    magd                   the same as an optax transformation
+    pruning                the rules: help(jd.pruning) lists them
+    basin_hopping          an agent that jumps away from its best point now and then
+    one_of                 different optimizers in one population
+
 A *loss* of `losses` is one that PyTorch or Keras has and `optax.losses` has not:
 `help(jd.losses)` lists them.
 
