@@ -151,17 +151,10 @@ HALVING = jd.pruning.successive_halving(ETA, by="best")
 NEVER = jd.pruning.never()
 
 
-def magd(runs: Instances, budget: int, agents: int = AGENTS, last: int | None = None) -> Found:
-    """The population of `agent`s, pruned. One run at a time: their loops differ in length.
-
-    Args:
-      runs: of a function.
-      budget: gradients.
-      agents: how many.
-      last: of the runs that are made, by default all.
-    """
+def magd(runs: Instances, budget: int, agents: int = AGENTS, rule: jd.Rule = HALVING) -> Found:
+    """The population of `agent`s, pruned. One run at a time: their loops differ in length."""
     found = []
-    for run in range(len(runs) if last is None else last):
+    for run in range(len(runs)):
         problem, key = runs[run]
         result = jd.minimize(
             problem,
@@ -171,7 +164,7 @@ def magd(runs: Instances, budget: int, agents: int = AGENTS, last: int | None = 
             hyperparams=spread(agents, key),
             gradients=budget,
             rungs=RUNGS,
-            rule=HALVING,
+            rule=rule,
             chunk_size=32,
         )
         excess = float(result.value) - float(problem.minimum)
