@@ -89,17 +89,18 @@ def run(settings: Settings, run: runner.Run) -> runner.Results:
     size = SIZES[settings.scale]
     quoted = range(contests.QUOTED + settings.seed, contests.QUOTED + settings.seed + size.runs)
     tuning = range(contests.TUNING, contests.TUNING + size.tuning)
-    methods, high_methods = _methods(size), _high(size)
+    methods = _methods(size)
     hard = [name for name in HARD if name in size.names]
     lines = sum(len(hard if entry.hard else size.names) for entry in methods.values())
-    with runner.Progress(total=lines + (len(high_methods) + 1) * len(hard)) as progress:
+    lines += (5 if size.high_runs else 1) * len(hard)
+    with runner.Progress(total=lines) as progress:
         contest = partial(_contest, run, progress)
         planar = contests.instances(size.names, 2, [*quoted, *tuning])
         table = {name: contest(name, entry, planar, size) for name, entry in methods.items()}
         high: Table = {}
         if size.high_runs:
             spatial = contests.instances(hard, size.dimension, [*quoted][: size.high_runs])
-            for name, entry in high_methods.items():
+            for name, entry in _high(table, size).items():
                 high[name] = contest(name, entry, spatial, size)
         dropped = {
             each.name: _dropped(run, progress, each, size.traced)
@@ -154,18 +155,25 @@ def _methods(size: Size) -> dict[str, Entry]:
     return methods
 
 
-def _high(size: Size) -> dict[str, Entry]:
-    """In many dimensions, with the rate that is best in two."""
+def _high(table: Table, size: Size) -> dict[str, Entry]:
+    """By column, in many dimensions: of each kind what the column shows in two."""
+    if not size.high_runs:
+        return {}
     budget = size.high_budget
-    adam = partial(contests.multistart, budget=budget, rate=1e-2)
-    methods = {
-        "Adam 0.01": partial(adam, agents=1),
-        "multistart 0.01": partial(adam, agents=64),
-        "unpruned 64": partial(contests.unpruned, budget=budget, agents=64),
-        "MAGD": partial(contests.magd, budget=budget, agents=size.agents),
+    methods: dict[str, Callable[[Instances], Found]] = {
+        "MAGD": partial(contests.magd, budget=budget, agents=size.agents)
     }
-    there = methods if size.high_runs else {}
-    return {name: Entry(method, hard=True) for name, method in there.items()}
+    for column in _columns(table, size):
+        kind, *_, last = column.split()
+        if kind in ("multistart", "Adam"):
+            agents = 1 if kind == "Adam" else 64
+            methods[column] = partial(
+                contests.multistart, budget=budget, agents=agents, rate=float(last)
+            )
+        elif kind == "same":
+            agents = int(column.split()[2])
+            methods[column] = partial(contests.unpruned, budget=budget, agents=agents)
+    return {column: Entry(method, hard=True) for column, method in methods.items()}
 
 
 def _at(name: str, budget: int) -> str:
@@ -317,9 +325,9 @@ def _results(
         each = [[getattr(c(name), label).mean() for name in hard] for c in columns.values()]
         rows.append([f"mean {label}, the hard eight", *(f"{np.mean(x):,.0f}" for x in each)])
     if high:
-        methods = ("MAGD", "unpruned 64", "", "multistart 0.01", "", "Adam 0.01", "", "", "", "")
         in_high = lambda names: [
-            _cell([high[m][name] for name in names]) if m else "-" for m in methods
+            _cell([high[column][name] for name in names]) if column in high else "-"
+            for column in columns
         ]
         rows += [[f"{name}, {size.dimension}-D", *in_high([name])] for name in hard]
         rows.append([f"the hard eight, {size.dimension}-D", *in_high(hard)])
