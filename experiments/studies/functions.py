@@ -164,14 +164,14 @@ def _high(table: Table, size: Size) -> dict[str, Entry]:
         "MAGD": partial(contests.magd, budget=budget, agents=size.agents)
     }
     for column in _columns(table, size):
-        kind, *_, last = column.split()
-        if kind in ("multistart", "Adam"):
-            agents = 1 if kind == "Adam" else 64
+        words = column.split()
+        if words[0] in ("multistart", "Adam"):
+            agents = 1 if words[0] == "Adam" else 64
             methods[column] = partial(
-                contests.multistart, budget=budget, agents=agents, rate=float(last)
+                contests.multistart, budget=budget, agents=agents, rate=float(words[-1])
             )
-        elif kind == "same":
-            agents = int(column.split()[2])
+        elif words[0] == "same":
+            agents = int(words[2])
             methods[column] = partial(contests.unpruned, budget=budget, agents=agents)
     return {column: Entry(method, hard=True) for column, method in methods.items()}
 

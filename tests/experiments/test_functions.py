@@ -63,3 +63,22 @@ def test_a_dropped_winner_does_harm_only_if_nobody_kept_is_as_good():
     assert not lost.harmed.any()
     values[-1, 255] = 255.0
     assert not functions.losses(values).dropped.any()
+
+
+def test_many_dimensions_show_the_methods_of_the_columns_and_budgets_are_compared():
+    size = functions.SIZES["small"]
+    table = {
+        name: {f: found(*[1.0] * 60) for f in functions.ALL} for name in functions._methods(size)
+    }
+    ours = {f: found(*[0.0] * 60) for f in functions.ALL}
+    table |= {"MAGD at 20000": ours, "unpruned 64 at 20000": ours}
+    columns = functions._columns(table, size)
+    high = functions._high(table, size)
+    assert [*high] == ["MAGD", "same agents, 64 unpruned", "multistart 0.001", "Adam 0.001"]
+    assert {*high} < {*columns}
+    few = {f: found(*[1.0] * 10) for f in functions.HARD}
+    results = functions._results(table, dict.fromkeys(high, few), {}, size)
+    rows = {row[0]: row[1:] for row in results.rows}
+    assert rows["the hard eight, 2-D"][:3] == ["100 [99, 100]", "100 [99, 100]", "0 [0, 1]"]
+    assert rows["schwefel, 20-D"][:4] == ["0 [0, 28]", "0 [0, 28]", "-", "0 [0, 28]"]
+    assert "all of them need more than 4 times its gradients" in "\n".join(results.notes)
