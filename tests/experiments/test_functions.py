@@ -2,9 +2,11 @@
 
 import json
 
+import jax
 import numpy as np
 import pytest
 
+import jaxdescent as jd
 from experiments import contests
 from experiments.__main__ import main
 from experiments.studies import functions
@@ -82,3 +84,20 @@ def test_many_dimensions_show_the_methods_of_the_columns_and_budgets_are_compare
     assert rows["the hard eight, 2-D"][:3] == ["100 [99, 100]", "100 [99, 100]", "0 [0, 1]"]
     assert rows["schwefel, 20-D"][:4] == ["0 [0, 28]", "0 [0, 28]", "-", "0 [0, 28]"]
     assert "all of them need more than 4 times its gradients" in "\n".join(results.notes)
+
+
+def test_agents_in_groups_come_to_the_best_of_all_and_count_together(monkeypatch):
+    def lockstep(_problem, keys, hyperparams, steps, _optimizer, agents):
+        assert hyperparams["rate"].shape == (1, agents)
+        drawn.append(np.asarray(jax.random.key_data(keys)).tolist())
+        return hyperparams["rate"].min(1), np.full(1, agents * (steps + 1)), np.full(1, 100)
+
+    drawn = []
+    monkeypatch.setattr(contests, "_lockstep", lockstep)
+    problem = jd.Problem(abs, np.zeros(1), np.ones(1), minimum=np.array([0.25]))
+    runs = contests.Instances("f", problem, jax.random.split(jax.random.key(0), 1))
+    rates = np.linspace(3.0, 1.0, 32)[None]
+    rates[0, 5] = 0.5  # in the first of two groups
+    outcome = contests._all_go_on(runs, 640, 32, None, {"rate": rates})
+    assert (outcome.excess, outcome.gradients, outcome.evaluations) == (0.25, 640, 200)
+    assert drawn[0] != drawn[1]
