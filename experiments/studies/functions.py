@@ -383,9 +383,8 @@ def _notes(
     ]
     if "adaptive" in table:
         notes.append(
-            f"The same agents under the default rule, `adaptive`, on the hard eight in 2-D: "
-            f"{share('adaptive'):.1f}%. Six rungs are few for it: it never prunes at the first, "
-            "and looks at ranks one rung apart."
+            "The same agents and rungs under the default rule, `adaptive`, on the hard eight in "
+            f"2-D: {share('adaptive'):.1f}%. It never prunes at the first rung."
         )
     for factor in (share for share in size.more if share > 1):
         budget = int(factor * size.budget)
