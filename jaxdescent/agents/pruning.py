@@ -201,7 +201,8 @@ def adaptive(risk: float = 0.05, *, max_eta: float = 4.0, by: By = "value") -> R
     of the best now. Where ranks still churn nearly all are kept, where they hold all but a few
     go. At most 1 - 1 / max_eta of the living go at a rung, none at the first. The end may be
     many rungs away, over which ranks churn more than over one: the risk is that of a rung, and
-    the rule looks again at the next. Derived, and measured, in THEORY.md beside this file.
+    the rule looks again at the next. THEORY.md beside this file derives it, and has functions
+    on which the winner is dropped more often than the copula says.
 
     Args:
       risk: in (0, 0.5).
