@@ -41,17 +41,22 @@ with how it came about:
     gradient_flow          the path of one that does not oscillate
     flows                  the optimizers whose flows are known
 
-A `Problem` is a function to minimise, with the box that starts are drawn from; those of
-`problems` have known minima: `help(jd.problems)` lists them.
+A *population* is many agents, which descend side by side while a *rule* removes those that fall
+behind, and their work with them:
 
-Many *agents* descend side by side, and rules remove those that fall behind:
-
-    minimize, minimizer    a deterministic function; rung by rung
-    fit, fitter            a model, batch by batch; rung by rung
-    magd                   the same as an optax transformation
+    minimize, minimizer    a deterministic function
+    fit, fitter            a model on data, in batches
+    magd                   the same as a transformation for a loop of one's own
     pruning                the rules: help(jd.pruning) lists them
     basin_hopping          an agent that jumps away from its best point now and then
     one_of                 different optimizers in one population
+    copy_agents, place_agents
+                           how a rule moves agents
+    uniform_soup, greedy_soup, weighted_average, ensemble
+                           what to make of the survivors, beside the best ever
+
+A `Problem` is a function to minimise, with the box that starts are drawn from; those of
+`problems` have known minima: `help(jd.problems)` lists them.
 
 A *loss* of `losses` is one that PyTorch or Keras has and `optax.losses` has not:
 `help(jd.losses)` lists them.
@@ -72,16 +77,21 @@ from jaxdescent.agents import MagdState as MagdState
 from jaxdescent.agents import MinimizeResult as MinimizeResult
 from jaxdescent.agents import Population as Population
 from jaxdescent.agents import Rule as Rule
+from jaxdescent.agents import Soup as Soup
 from jaxdescent.agents import basin_hopping as basin_hopping
 from jaxdescent.agents import copy_agents as copy_agents
+from jaxdescent.agents import ensemble as ensemble
 from jaxdescent.agents import fit as fit
 from jaxdescent.agents import fitter as fitter
+from jaxdescent.agents import greedy_soup as greedy_soup
 from jaxdescent.agents import magd as magd
 from jaxdescent.agents import minimize as minimize
 from jaxdescent.agents import minimizer as minimizer
 from jaxdescent.agents import one_of as one_of
 from jaxdescent.agents import place_agents as place_agents
 from jaxdescent.agents import pruning as pruning
+from jaxdescent.agents import uniform_soup as uniform_soup
+from jaxdescent.agents import weighted_average as weighted_average
 from jaxdescent.problem import Problem as Problem
 from jaxdescent.stability import MonitorState as MonitorState
 from jaxdescent.stability import RideState as RideState

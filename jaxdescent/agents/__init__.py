@@ -6,6 +6,11 @@ How often that drops the eventual winner is in THEORY.md.
 from jaxdescent.agents.driver import Descent as Descent
 from jaxdescent.agents.driver import DescentState as DescentState
 from jaxdescent.agents.driver import Rung as Rung
+from jaxdescent.agents.endings import Soup as Soup
+from jaxdescent.agents.endings import ensemble as ensemble
+from jaxdescent.agents.endings import greedy_soup as greedy_soup
+from jaxdescent.agents.endings import uniform_soup as uniform_soup
+from jaxdescent.agents.endings import weighted_average as weighted_average
 from jaxdescent.agents.fit import FitResult as FitResult
 from jaxdescent.agents.fit import fit as fit
 from jaxdescent.agents.fitter import fitter as fitter

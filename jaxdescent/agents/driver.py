@@ -36,17 +36,13 @@ CARRIED = (
     "model_state",
     "values",
     "grads",
-    "fresh",
-    "age",
     "best_params",
     "best_model_state",
     "best_values",
-    "evaluations",
-    "gradients",
 )
-"""Fields of a population that descent changes."""
+"""Fields of a population that descent changes, each agent's in its own way."""
 
-READ = ("hyperparams", "ids")
+READ = ("hyperparams", "ids", "fresh")
 """Fields that it reads."""
 
 Chunk = dict[str, Any]
@@ -166,6 +162,8 @@ class Driver(NamedTuple):
         length: ArrayLike,
         prune: ArrayLike,
         *,
+        gradients: ArrayLike,
+        evaluations: ArrayLike,
         aux: Mapping[str, jax.Array] = MappingProxyType({}),
         acts: ArrayLike = True,
     ) -> tuple[DescentState, Rung]:
@@ -177,6 +175,8 @@ class Driver(NamedTuple):
           descend: changes what is carried; `aux` is a part of that.
           length: how many steps.
           prune: whether those that the rule has removed stay where they are.
+          gradients: i32[] or i32[agents], how many one that descends computes.
+          evaluations: likewise.
           aux: from names to f[agents], what is reported of those that do not descend.
           acts: whether anybody may be removed, and the rule change anything.
         """
@@ -197,7 +197,14 @@ class Driver(NamedTuple):
             )
         carried = descended(carried, read, descending)
         aux = carried.pop("aux")
-        population = before._replace(**carried)
+        more = lambda count, spent: count + jnp.where(descending, spent, 0).astype(count.dtype)
+        population = before._replace(
+            **carried,
+            fresh=before.fresh | (descending & acts),
+            age=more(before.age, length),
+            gradients=more(before.gradients, gradients),
+            evaluations=more(before.evaluations, evaluations),
+        )
         broken = descending & ~jnp.isfinite(population.values) & acts
         state = archived(state._replace(population=population, steps=state.steps + length))
         cleared = population._replace(alive=population.alive & ~broken)

@@ -143,8 +143,17 @@ def fitter(
             name: jnp.full(num_agents, jnp.nan, population.values.dtype) for name in fitting.names()
         }
         problem = _problem(objective, population.params, held_out, drive.optimizer)
+        moved = length > 0
         return drive.advance(
-            state, problem, fitting.descend, length, prune, aux=aux, acts=length > 0
+            state,
+            problem,
+            fitting.descend,
+            length,
+            prune,
+            gradients=length,
+            evaluations=length + (moved if held_out is not None else 0),
+            aux=aux,
+            acts=moved,
         )
 
     return Descent(init, advance)
@@ -239,17 +248,12 @@ class _Fitting(NamedTuple):
         better = values < agents["best_values"]
         wide = lambda x: better.reshape(better.shape + (1,) * (x.ndim - 1))
         keep = lambda new, old: jnp.where(wide(new), new, old)
-        evaluations = self.length + (moved if self.held_out is not None else 0)
         return agents | {
             "aux": aux,
             "values": values,
-            "fresh": agents["fresh"] | moved,
-            "age": agents["age"] + self.length,
             "best_params": jax.tree.map(keep, params, agents["best_params"]),
             "best_model_state": jax.tree.map(keep, model_state, agents["best_model_state"]),
             "best_values": keep(values, agents["best_values"]),
-            "evaluations": agents["evaluations"] + evaluations,
-            "gradients": agents["gradients"] + self.length,
         }
 
 

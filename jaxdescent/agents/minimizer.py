@@ -112,7 +112,10 @@ def minimizer(
         whole = prepared(state.population.params)
         length = jnp.asarray(length, jnp.int32)
         descend = lambda carried, read: _descend(whole, drive.optimizer, carried, read, length)
-        return drive.advance(state, whole, descend, length, prune)
+        spent = length + ~state.population.fresh  # what is stale is looked at first
+        return drive.advance(
+            state, whole, descend, length, prune, gradients=spent, evaluations=spent
+        )
 
     return Descent(init, advance)
 
@@ -125,9 +128,8 @@ def _descend(
     length: jax.Array,
 ) -> Chunk:
     """A chunk of agents after `length` steps."""
-    agents = jax.lax.cond(
-        jnp.all(agents["fresh"]), lambda a: a, lambda a: _refreshed(problem, a), agents
-    )
+    refreshed = lambda agents: _refreshed(problem, agents)
+    agents = jax.lax.cond(jnp.all(read["fresh"]), lambda agents: agents, refreshed, agents)
 
     def step(agent: Chunk, hyperparams: Any) -> Chunk:
         tx = optimizer(**hyperparams)
@@ -149,25 +151,20 @@ def _descend(
         }
 
     all_step = lambda _, agents: jax.vmap(step)(agents, read["hyperparams"])
-    agents = jax.lax.fori_loop(0, length, all_step, agents)
-    return agents | {name: agents[name] + length for name in ("age", "evaluations", "gradients")}
+    return jax.lax.fori_loop(0, length, all_step, agents)
 
 
 def _refreshed(problem: Problem, agents: Chunk) -> Chunk:
-    """A chunk with values and gradients where its agents are; what is fresh is not counted."""
+    """A chunk with values and gradients where its agents are."""
     values, grads = jax.vmap(problem.value_and_grad)(agents["params"])
-    stale = ~agents["fresh"]
     better = values < agents["best_values"]
     wide = lambda x: better.reshape(better.shape + (1,) * (x.ndim - 1))
     keep = lambda new, old: jnp.where(wide(new), new, old)
     return agents | {
         "values": values,
         "grads": grads,
-        "fresh": jnp.ones_like(stale),
         "best_params": jax.tree.map(keep, agents["params"], agents["best_params"]),
         "best_values": keep(values, agents["best_values"]),
-        "evaluations": agents["evaluations"] + stale,
-        "gradients": agents["gradients"] + stale,
     }
 
 

@@ -143,7 +143,8 @@ def started(
         values=jnp.full(count, jnp.nan, value_dtype),
         grads=grads,
         fresh=jnp.zeros(count, bool),
-        alive=jnp.ones(count, bool),
+        # Of a constant the compiler would work out the order of the living, for seconds.
+        alive=jax.lax.optimization_barrier(jnp.ones(count, bool)),
         ids=ids,
         ancestors=ids,
         age=zeros,

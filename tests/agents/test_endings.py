@@ -1,0 +1,146 @@
+"""Averages of agents, and who may be averaged."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import jaxdescent as jd
+from tests.agents.networks import DATA, loss, predictions, starts
+from tests.agents.populations import with_values
+
+pytestmark = pytest.mark.usefixtures("quick_to_compile")
+
+NAN = float("nan")
+
+
+def at(points, alive=None):
+    """Agents at those points in the plane; their values are finite where the points are."""
+    points = jnp.asarray(points, jnp.float32)
+    population = with_values(points.sum(1), alive)
+    return population._replace(params=points)
+
+
+def wells(x):
+    """Least at (-1, 0) and (1, 0), where it is 0; at (0, 0) it is 1."""
+    return (x[0] ** 2 - 1) ** 2 + x[1] ** 2
+
+
+def bowl(x):
+    return jnp.sum(x**2)
+
+
+def test_a_weighted_average_is_the_exact_mean_and_leaves_out_weight_zero():
+    params = {"a": jnp.array([[1.0, 2.0], [3.0, 6.0], [NAN, jnp.inf]]), "b": jnp.arange(3.0)}
+    average = jd.weighted_average(params, jnp.array([1.0, 3.0, 0.0]))
+    assert average["a"].tolist() == [2.5, 5.0]
+    assert average["b"] == 0.75
+
+
+def test_an_average_of_narrow_numbers_is_taken_in_wide_ones():
+    params = jnp.full(1001, 3.0, jnp.bfloat16).at[0].set(1.0)
+    average = jd.weighted_average(params, jnp.ones(1001))
+    assert average.dtype == jnp.bfloat16
+    assert average == jnp.asarray((1 + 3000) / 1001, jnp.bfloat16)
+
+
+def test_the_uniform_soup_is_of_the_best_ones_basin_alone():
+    agents = at([[-1.0, 0.3], [0.9, 0.0], [1.2, 0.0], [1.0, 0.2]])
+    soup = jd.uniform_soup(agents, wells)
+    assert soup.members.tolist() == [False, True, True, True]
+    np.testing.assert_allclose(soup.params, [3.1 / 3, 0.2 / 3], rtol=1e-6)
+    np.testing.assert_allclose(soup.value, wells(soup.params), rtol=1e-6)
+
+
+def test_the_tolerance_is_the_height_of_the_barrier():
+    agents = at([[-1.0, 0.0], [1.0, 0.0]])  # the value between them is 1 in the middle
+    members = lambda tolerance, points=5: jd.uniform_soup(
+        agents, wells, tolerance=tolerance, points=points
+    ).members.tolist()
+    assert members(1.001) == [True, True]
+    assert members(0.999) == [True, False]
+    # With two points the line is seen at thirds alone, where it is (1/9 - 1)^2 high.
+    assert members((8 / 9) ** 2 + 1e-3, points=2) == [True, True]
+    assert members((8 / 9) ** 2 - 1e-3, points=2) == [True, False]
+
+
+@pytest.mark.parametrize("ending", [jd.uniform_soup, jd.greedy_soup])
+def test_the_dead_and_what_is_not_finite_are_left_out(ending):
+    points = [[0.1, 0.0], [NAN, 0.0], [-0.3, 0.0], [0.1, 0.2]]
+    soup = ending(at(points, alive=[False, True, True, True]), bowl)
+    assert soup.members.tolist() == [False, False, True, True]
+    np.testing.assert_allclose(soup.params, [-0.1, 0.1], atol=1e-7)
+
+
+def test_the_greedy_soup_takes_in_only_what_helps():
+    # From (0.1, 0): (-0.12, 0) helps, (0.5, 0.5) does not, though a bowl is one basin.
+    agents = at([[0.5, 0.5], [0.1, 0.0], [-0.12, 0.0]])
+    uniform, greedy = jd.uniform_soup(agents, bowl), jd.greedy_soup(agents, bowl)
+    assert uniform.members.tolist() == [True] * 3
+    assert greedy.members.tolist() == [False, True, True]
+    np.testing.assert_allclose(greedy.params, [-0.01, 0.0], atol=1e-7)
+    np.testing.assert_allclose(greedy.value, 1e-4, rtol=1e-4)
+
+
+@jax.jit
+def greedily(points):
+    soup = jd.greedy_soup(at(points), wells, tolerance=jnp.inf)
+    return soup, jnp.min(jax.vmap(wells)(points))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(*[st.floats(-2, 2, width=32)] * 2), min_size=4, max_size=4))
+def test_a_greedy_soup_is_never_worse_than_the_best(points):
+    soup, best = greedily(jnp.asarray(points, jnp.float32))
+    assert soup.value <= best
+    np.testing.assert_allclose(soup.value, wells(soup.params), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("ending", [jd.uniform_soup, jd.greedy_soup])
+def test_where_nobody_is_left_nobody_is_a_member(ending):
+    soup = ending(at([[1.0, 0.0], [NAN, 1.0]], alive=[False, True]), bowl)
+    assert not soup.members.any()
+    assert not np.isfinite(jd.ensemble(at([[1.0, 0.0]], alive=[False]), bowl))
+
+
+@pytest.mark.parametrize("chunk_size", [1, 2, 64])
+def test_an_ensemble_is_the_mean_prediction_of_the_survivors(chunk_size):
+    params = starts(5)
+    params["b"][3] = np.nan
+    alive = np.array([True, True, False, True, True])
+    agents = with_values([1.0, 2.0, 3.0, NAN, 5.0], alive)._replace(params=params)
+    mean = jd.ensemble(agents, predictions, DATA["x"], chunk_size=chunk_size)
+    rows = [predictions(jax.tree.map(lambda x, i=i: x[i], params), DATA["x"]) for i in (0, 1, 4)]
+    np.testing.assert_allclose(mean, np.mean(rows, 0), rtol=1e-5, atol=1e-6)
+
+
+def test_networks_of_two_basins():
+    """Permuted hidden units: the same function, and an average that is none of them."""
+    one = jax.tree.map(lambda x: 2 * x[0], starts(1))
+    order = np.array([3, 4, 0, 1, 2])
+    other = {"a": one["a"][:, order], "b": one["b"][order]}
+    data = {"x": DATA["x"], "y": predictions(one, DATA["x"])}
+    near = jax.tree.map(lambda x: 1.01 * x, one)
+    params = jax.tree.map(lambda *x: jnp.stack(x), one, other, near)
+    agents = with_values([0.0, 0.0, 0.0])._replace(params=params)
+    soup = jd.uniform_soup(agents, loss, data, tolerance=1e-3)
+    assert soup.members.tolist() == [True, False, True]
+    everybody = jd.weighted_average(params, jnp.ones(3))
+    assert soup.value < 1e-2 < loss(everybody, data)
+
+
+@pytest.mark.parametrize(
+    ("call", "match"),
+    [
+        (lambda a: jd.uniform_soup(a, bowl, points=0), "points must be an integer at least 1"),
+        (lambda a: jd.greedy_soup(a, bowl, tolerance=-1.0), r"tolerance must be a number in \[0"),
+        (lambda a: jd.ensemble(a, bowl, chunk_size=0), "chunk_size must be an integer at least 1"),
+        (lambda a: jd.weighted_average(a.params, jnp.ones(3)), "num_agents = 3 in every leaf"),
+        (lambda a: jd.weighted_average(a.params, 1.0), "weights must have one axis"),
+    ],
+)
+def test_bad_arguments(call, match):
+    with pytest.raises(ValueError, match=match):
+        call(at([[1.0, 0.0]]))
