@@ -48,6 +48,8 @@ behind, and their work with them:
     fit, fitter            a model on data, in batches
     magd                   the same as a transformation for a loop of one's own
     pruning                the rules: help(jd.pruning) lists them
+    basin_hopping          an agent that jumps away from its best point now and then
+    one_of                 different optimizers in one population
     copy_agents, place_agents
                            how a rule moves agents
     uniform_soup, greedy_soup, weighted_average, ensemble
@@ -67,6 +69,7 @@ from jaxdescent import footprint as footprint
 from jaxdescent import landscape as landscape
 from jaxdescent import losses as losses
 from jaxdescent import problems as problems
+from jaxdescent.agents import BasinHoppingState as BasinHoppingState
 from jaxdescent.agents import Descent as Descent
 from jaxdescent.agents import DescentState as DescentState
 from jaxdescent.agents import FitResult as FitResult
@@ -75,6 +78,7 @@ from jaxdescent.agents import MinimizeResult as MinimizeResult
 from jaxdescent.agents import Population as Population
 from jaxdescent.agents import Rule as Rule
 from jaxdescent.agents import Soup as Soup
+from jaxdescent.agents import basin_hopping as basin_hopping
 from jaxdescent.agents import copy_agents as copy_agents
 from jaxdescent.agents import ensemble as ensemble
 from jaxdescent.agents import fit as fit
@@ -83,6 +87,7 @@ from jaxdescent.agents import greedy_soup as greedy_soup
 from jaxdescent.agents import magd as magd
 from jaxdescent.agents import minimize as minimize
 from jaxdescent.agents import minimizer as minimizer
+from jaxdescent.agents import one_of as one_of
 from jaxdescent.agents import place_agents as place_agents
 from jaxdescent.agents import pruning as pruning
 from jaxdescent.agents import uniform_soup as uniform_soup

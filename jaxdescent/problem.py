@@ -96,6 +96,45 @@ class Problem:
         ]
         return structure.unflatten(drawn)
 
+    def in_unit_box(self) -> "Problem":
+        """The same problem with each coordinate of the box scaled to [0, 1].
+
+        One learning rate then means the same in a box of 2 and in one of 1,000.
+
+        Example:
+          >>> import jax.numpy as jnp, jaxdescent as jd
+          >>> problem = jd.problems.booth()
+          >>> scaled = problem.in_unit_box()
+          >>> scaled.minimisers.round(2)
+          Array([[0.55, 0.65]], dtype=float32)
+          >>> scaled.from_unit_box(scaled.minimisers[0])
+          Array([1., 3.], dtype=float32)
+        """
+        scaled = lambda x: jax.tree.map(
+            lambda z, low, high: (z - low) / (high - low), x, self.lower, self.upper
+        )
+        sample = self.sample_fn
+        return Problem(
+            InUnitBox(self.value_fn),
+            jax.tree.map(jnp.zeros_like, self.lower),
+            jax.tree.map(jnp.ones_like, self.upper),
+            (self.lower, self.upper, *self.data),
+            None if self.minimisers is None else scaled(self.minimisers),
+            self.minimum,
+            self.name,
+            None if sample is None else lambda key, _: scaled(sample(key, self)),
+        )
+
+    def from_unit_box(self, x: Any) -> Any:
+        """The point that x is, of a problem made by `in_unit_box`, in the original box.
+
+        Raises:
+          ValueError: this problem was not made by it.
+        """
+        if not isinstance(self.value_fn, InUnitBox):
+            raise ValueError("problem must come from in_unit_box, got one that does not")
+        return _placed(x, *self.data[:2])
+
     @property
     def dimension(self) -> int:
         """How many numbers x has."""
@@ -114,3 +153,18 @@ class Problem:
         for name, value in zip((*_DATA, *names), (*arrays, *static), strict=True):
             object.__setattr__(problem, name, value)
         return problem
+
+
+@dataclasses.dataclass(frozen=True)
+class InUnitBox:
+    """A function of coordinates in [0, 1]; two of the same function are equal, as jit needs."""
+
+    value_fn: Callable[..., jax.Array]
+
+    def __call__(self, x: Any, lower: Any, upper: Any, *data: Any) -> jax.Array:
+        """The value at the point of the box."""
+        return self.value_fn(_placed(x, lower, upper), *data)
+
+
+def _placed(x: Any, lower: Any, upper: Any) -> Any:
+    return jax.tree.map(lambda u, low, high: low + u * (high - low), x, lower, upper)

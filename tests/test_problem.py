@@ -1,5 +1,7 @@
 """Tests of what every problem is: a tree of arrays around static functions."""
 
+import dataclasses
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -66,3 +68,32 @@ def test_a_box_that_is_none_is_refused(lower, upper, message):
 def test_a_value_that_is_no_function_is_refused():
     with pytest.raises(TypeError, match="value_fn must be callable"):
         jd.Problem(3.0, jnp.zeros(1), jnp.ones(1))
+
+
+def test_in_the_unit_box_it_is_the_same_problem():
+    scaled = problem().in_unit_box()
+    chex.assert_trees_all_equal(scaled.lower, {"a": jnp.zeros(2), "b": jnp.array(0.0)})
+    chex.assert_trees_all_equal(scaled.upper, {"a": jnp.ones(2), "b": jnp.array(1.0)})
+    x = {"a": jnp.array([0.75, 0.2]), "b": jnp.array(0.5)}
+    there = scaled.from_unit_box(x)
+    chex.assert_trees_all_close(there, {"a": jnp.array([0.5, 1.0]), "b": jnp.array(2.5)})
+    value, grads = scaled.value_and_grad(x)
+    expected, slopes = problem().value_and_grad(there)
+    np.testing.assert_allclose(value, expected)
+    widths = {"a": jnp.array([2.0, 5.0]), "b": jnp.array(1.0)}
+    chex.assert_trees_all_close(grads, jax.tree.map(jnp.multiply, slopes, widths))
+    assert scaled.minimum == problem().minimum
+
+
+def test_the_unit_box_keeps_minimisers_samplers_and_programs():
+    given = jd.problems.booth()
+    scaled = given.in_unit_box()
+    np.testing.assert_allclose(scaled.value(scaled.minimisers[0]), given.minimum, atol=1e-6)
+    chosen = dataclasses.replace(given, sample_fn=lambda key, p: p.upper).in_unit_box()
+    np.testing.assert_allclose(chosen.sample(jax.random.key(0)), 1.0)
+    assert jd.problems.booth().in_unit_box().value_fn == scaled.value_fn
+
+
+def test_only_a_problem_of_the_unit_box_goes_back():
+    with pytest.raises(ValueError, match="must come from in_unit_box"):
+        problem().from_unit_box({"a": jnp.zeros(2), "b": jnp.array(0.0)})

@@ -1,4 +1,7 @@
-"""Populations: many agents that descend side by side, and rules that remove those behind."""
+"""Populations: many agents that descend side by side, and rules that remove those behind.
+
+How often that drops the eventual winner is in THEORY.md.
+"""
 
 from jaxdescent.agents.driver import Descent as Descent
 from jaxdescent.agents.driver import DescentState as DescentState
@@ -11,11 +14,14 @@ from jaxdescent.agents.endings import weighted_average as weighted_average
 from jaxdescent.agents.fit import FitResult as FitResult
 from jaxdescent.agents.fit import fit as fit
 from jaxdescent.agents.fitter import fitter as fitter
+from jaxdescent.agents.hopping import BasinHoppingState as BasinHoppingState
+from jaxdescent.agents.hopping import basin_hopping as basin_hopping
 from jaxdescent.agents.magd import MagdState as MagdState
 from jaxdescent.agents.magd import magd as magd
 from jaxdescent.agents.minimize import MinimizeResult as MinimizeResult
 from jaxdescent.agents.minimize import minimize as minimize
 from jaxdescent.agents.minimizer import minimizer as minimizer
+from jaxdescent.agents.one_of import one_of as one_of
 from jaxdescent.agents.population import Population as Population
 from jaxdescent.agents.population import copy_agents as copy_agents
 from jaxdescent.agents.population import place_agents as place_agents

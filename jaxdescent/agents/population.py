@@ -59,6 +59,11 @@ class Population(NamedTuple):
         """f[agents], the present values, with inf for the dead and for what is not finite."""
         return jnp.where(self.alive & jnp.isfinite(self.values), self.values, jnp.inf)
 
+    @property
+    def best_scores(self) -> jax.Array:
+        """f[agents], the least value that each has had, with inf where `scores` has it."""
+        return jnp.where(jnp.isfinite(self.scores), self.best_values, jnp.inf)
+
 
 def copy_agents(population: Population, source: jax.Array) -> Population:
     """The population with agent i replaced by a copy of agent `source[i]`.

@@ -9,7 +9,8 @@ Sources: Z. Karnin et al. 2013 (successive halving); K. Jamieson, A. Talwalkar 2
 arXiv:1502.07943 (the same for training); T. Domhan et al. 2015 (prediction of learning curves).
 """
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,10 +18,15 @@ import numpy as np
 from jax.scipy.special import ndtri
 
 from jaxdescent import validation
+from jaxdescent.agents import winners
 from jaxdescent.agents.population import Population
 from jaxdescent.agents.rules import Rule
 from jaxdescent.agents.rules import after as after
 from jaxdescent.agents.rules import chain as chain
+from jaxdescent.agents.winners import chance_to_drop_the_winner as chance_to_drop_the_winner
+
+By = Literal["value", "best"]
+"""What agents are ranked by: their present values, or the least that each has had."""
 
 
 class Pruned(NamedTuple):
@@ -29,12 +35,13 @@ class Pruned(NamedTuple):
     pruned: jax.Array
 
 
-def successive_halving(eta: float = 2.0, *, min_agents: int = 1) -> Rule:
+def successive_halving(eta: float = 2.0, *, min_agents: int = 1, by: By = "value") -> Rule:
     """Keeps the best 1 / eta of the living, rounded up.
 
     Args:
       eta: in (1, inf).
       min_agents: how many are left alone.
+      by: whether agents are ranked by their present values or by the best each has had.
 
     Raises:
       ValueError: an argument is out of its range.
@@ -50,11 +57,12 @@ def successive_halving(eta: float = 2.0, *, min_agents: int = 1) -> Rule:
     """
     eta = float(validation.open_interval("eta", eta, 1.0, np.inf))
     validation.integer_in("min_agents", min_agents, 1)
+    score = _score(by)
 
     def keep(population: Population, _: None) -> tuple[jax.Array, None]:
         living = jnp.sum(population.alive)
         kept = jnp.maximum(jnp.ceil(living / jnp.float32(eta)), min_agents).astype(jnp.int32)
-        return ranks(population.scores) < kept, None
+        return ranks(score(population)) < kept, None
 
     return _rule(lambda _: None, keep)
 
@@ -180,21 +188,26 @@ def predicted_to_lose(total_rungs: int, *, burn_in: int = 3, deviations: float =
     return _rule(init, keep)
 
 
-def adaptive(risk: float = 0.05, *, max_eta: float = 4.0) -> Rule:
-    """Removes an agent when its chance to beat the best in the end falls below `risk`: our default.
+def adaptive(risk: float = 0.05, *, max_eta: float = 4.0, by: By = "value") -> Rule:
+    """Keeps as few as hold the eventual winner with probability 1 - `risk`: our default.
 
-    Ranks at one rung and at the next are compared, as normal scores z (the ranks' quantiles of
-    a Gaussian): their correlation r says how much a rank is worth. If ranks at the end follow a
-    Gaussian copula with that correlation, agent i ends before the leader with the probability
+    Ranks at one rung and at the next are compared, as normal scores (the ranks' quantiles of a
+    Gaussian): their correlation r says how much a rank is worth. If ranks at the end follow a
+    Gaussian copula with that correlation, the agent that will have the least value of N is, with
+    probability 1 - risk, among the share
 
-        Phi(-r (z_i - z_best) / sqrt(2 (1 - r^2)))
+        Phi(r m + sqrt(1 - r^2) Phi^-1(1 - risk)),    m = Phi^-1(0.625 / (N + 0.25))
 
-    Where ranks still churn nearly all are kept, where they hold all but a few go. At most
-    1 - 1 / max_eta of the living go at a rung, none at the first.
+    of the best now. Where ranks still churn nearly all are kept, where they hold all but a few
+    go. At most 1 - 1 / max_eta of the living go at a rung, none at the first. The end may be
+    many rungs away, over which ranks churn more than over one: the risk is that of a rung, and
+    the rule looks again at the next. THEORY.md beside this file derives it, and has functions
+    on which the winner is dropped more often than the copula says.
 
     Args:
       risk: in (0, 0.5).
       max_eta: in (1, inf].
+      by: whether agents are ranked by their present values or by the best each has had.
 
     Raises:
       ValueError: an argument is out of its range.
@@ -203,22 +216,26 @@ def adaptive(risk: float = 0.05, *, max_eta: float = 4.0) -> Rule:
     max_eta = float(validation.positive_number("max_eta", max_eta, infinite=True))
     if max_eta <= 1:
         raise ValueError(f"max_eta must be in (1, inf], got {max_eta}")
+    score = _score(by)
 
     def init(population: Population) -> jax.Array:
         return jnp.full_like(population.values, jnp.nan)
 
     def keep(population: Population, earlier: jax.Array) -> tuple[jax.Array, jax.Array]:
-        scores = population.scores
+        scores = score(population)
         living = jnp.sum(jnp.isfinite(scores))
-        now = normal_scores(scores)
-        correlation = rank_correlation(earlier, scores)
-        odds = correlation * (now - jnp.min(now)) / jnp.sqrt(2 * (1 - correlation**2))
-        hopeful = odds <= -ndtri(jnp.asarray(risk, scores.dtype))
-        fewest = jnp.ceil(living / jnp.float32(max_eta))
+        share = winners.share_to_keep(rank_correlation(earlier, scores), living, risk)
+        kept = jnp.ceil(living * jnp.maximum(share, jnp.asarray(1 / max_eta, share.dtype)))
         first = jnp.all(jnp.isnan(earlier))
-        return first | hopeful | (ranks(scores) < fewest), scores
+        return first | (ranks(scores) < kept), scores
 
     return _rule(init, keep)
+
+
+def _score(by: By) -> Callable[[Population], jax.Array]:
+    if by not in ("value", "best"):
+        raise ValueError(f"by must be 'value' or 'best', got {by!r}")
+    return lambda population: population.scores if by == "value" else population.best_scores
 
 
 def never() -> Rule:

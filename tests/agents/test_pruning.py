@@ -1,5 +1,7 @@
 """Tests of which agents are removed."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -81,6 +83,25 @@ def test_halving_keeps_the_better_half_rounded_up():
     assert survivors(RULES["halving"], [4, 1, 3, 2, 5], [1, 2, 0, 3, 0]) == [[1, 2, 3], [1, 2]]
     third = jd.pruning.successive_halving(3.0, min_agents=2)
     assert survivors(third, np.arange(10)[::-1], np.arange(10)) == [[6, 7, 8, 9], [6, 7]]
+
+
+def test_ranks_may_be_those_of_the_best_values_so_far():
+    population = with_values([1.0, 2.0, 3.0, 4.0], [True, True, True, True])
+    population = population._replace(best_values=jnp.array([0.9, 0.8, 0.7, 0.6]))
+    for make in (jd.pruning.successive_halving, partial(jd.pruning.adaptive, max_eta=2.0)):
+        for by, expected in (("value", [0, 1]), ("best", [2, 3])):
+            rule, key = make(by=by), jax.random.key(0)
+            first = rule.init(key, population, None)
+            _, seen, _ = rule.update(key, population, None, first)  # adaptive prunes from then on
+            after, _, _ = rule.update(key, population, None, seen)
+            assert np.flatnonzero(after.alive).tolist() == expected
+    with pytest.raises(ValueError, match="by must be 'value' or 'best', got 'last'"):
+        jd.pruning.successive_halving(by="last")
+
+
+def test_the_best_so_far_of_an_agent_that_broke_does_not_count():
+    population = with_values([1.0, NAN, 3.0])._replace(best_values=jnp.array([0.9, 0.1, 0.7]))
+    np.testing.assert_array_equal(population.best_scores, np.float32([0.9, np.inf, 0.7]))
 
 
 def test_equals_are_kept_by_their_place():

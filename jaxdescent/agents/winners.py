@@ -1,0 +1,76 @@
+"""How often pruning drops the agent that would have won, if ranks are all that is known.
+
+    (X, Y) early and late value of an agent, after a change of units Gaussian, correlation r;
+    the winner has the least Y of N; it is kept if fewer than k of the others have a lesser X.
+
+With y the winner's late value, x its early one and p(x, y) = P(X < x | Y > y),
+
+    P(dropped) = 1 - E P(Binomial(N - 1, p(x, y)) < k).
+
+The change of units may be any that keeps the order, so a Gaussian copula is assumed, and nothing
+of the values. THEORY.md derives it, and `share_to_keep`, its inverse for many agents.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.special import ndtr, ndtri
+
+from jaxdescent import validation
+
+
+def chance_to_drop_the_winner(correlation: float, num_agents: int, kept: int) -> float:
+    """The probability that the least late value is not among the `kept` least early ones.
+
+    By quadrature.
+
+    Args:
+      correlation: of early and late values' normal scores, in [-1, 1].
+      num_agents: N, at least 1.
+      kept: k, of [1, N].
+
+    Raises:
+      ValueError: an argument is out of its range.
+
+    Example:
+      >>> round(chance_to_drop_the_winner(0.0, 100, 25), 6), chance_to_drop_the_winner(1.0, 9, 1)
+      (0.75, 0.0)
+      >>> round(chance_to_drop_the_winner(0.8, 16, 4), 3)
+      0.139
+    """
+    from scipy import special  # jax brings it
+
+    r = validation.number_in("correlation", correlation, -1.0, 1.0)
+    n = validation.integer_in("num_agents", num_agents, 1)
+    k = validation.integer_in("kept", kept, 1, n)
+    if k == n or r == 1.0:
+        return 0.0
+    if r == -1.0:
+        return 1.0
+    nodes, weights = np.polynomial.legendre.leggauss(48)
+    nodes, weights = (nodes + 1) / 2, weights / 2
+    # The winner's late value: the least of n uniform numbers, as a quantile.
+    late = -np.expm1(np.log1p(-nodes) / n)[:, None, None]
+    # Binomials step within 1 / sqrt(n): a fine grid, on which Gaussians sum to their integral.
+    normal = np.linspace(-8.0, 8.0, 1601)
+    normal_weights = np.exp(-(normal**2) / 2)
+    spread = np.sqrt((1 - r) * (1 + r))
+    early = r * special.ndtri(late) + spread * normal[:, None]
+    others = special.ndtri(late + (1 - late) * nodes)  # late values above the winner's
+    below = special.ndtr((early - r * others) / spread) @ weights
+    survives = special.bdtr(k - 1, n - 1, np.clip(below, 0.0, 1.0))
+    return float(np.clip(1 - weights @ survives @ normal_weights / normal_weights.sum(), 0.0, 1.0))
+
+
+def share_to_keep(correlation: jax.Array, num_agents: jax.Array, risk: float) -> jax.Array:
+    """f[], the share of the best early values that has the winner with probability 1 - risk.
+
+        Phi(r m + sqrt(1 - r^2) Phi^-1(1 - risk)),    m = Phi^-1(0.625 / (N + 0.25))
+
+    The winner's late value is taken for its median rank's score m (G. Blom 1958), and the
+    early values of the others for their quantiles.
+    """
+    count = jnp.maximum(num_agents, 1).astype(correlation.dtype)
+    least = ndtri(0.625 / (count + 0.25))
+    spread = jnp.sqrt((1 - correlation) * (1 + correlation))
+    return ndtr(correlation * least + spread * ndtri(jnp.asarray(1 - risk, correlation.dtype)))
