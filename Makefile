@@ -44,7 +44,8 @@ bench: $(INSTALLED)  ## measure what parts cost, and how far BBOB is from COCO's
 	$(BIN)/python -m experiments.benchmarks.stability
 	$(BIN)/python -m experiments.benchmarks.bbob
 	$(BIN)/python -m experiments.benchmarks.landscape
-	$(BIN)/python -m experiments.benchmarks.agents
+	XLA_FLAGS=--xla_force_host_platform_device_count=2 \
+		$(BIN)/python -m experiments.benchmarks.agents
 
 picture: $(INSTALLED)  ## make the README's picture anew
 	$(BIN)/python -m experiments quickstart --picture docs/quickstart.png
