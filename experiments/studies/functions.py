@@ -22,8 +22,9 @@ import optax
 from matplotlib.figure import Figure
 
 import jaxdescent as jd
-from experiments import contests, runner
+from experiments import contests, lost_winners, runner
 from experiments.contests import Found, Instances
+from experiments.lost_winners import CUTS, TRACED_AGENTS, TRACED_RUNG, TRACED_RUNGS, Dropped
 
 HARD = tuple(jd.problems.TWENTY)[:8]
 
@@ -202,72 +203,17 @@ def _contest(
     return found
 
 
-class Dropped(NamedTuple):
-    """What pruning at one of the shown rungs would have lost; arrays are [runs, rungs].
-
-    Attributes:
-      correlation: of the ranks then and at the end.
-      predicted: chance to drop the winner.
-      dropped: whether it was.
-      harmed: whether also the best that was kept ended above the winner by `contests.SOLVED`.
-    """
-
-    correlation: np.ndarray
-    predicted: np.ndarray
-    dropped: np.ndarray
-    harmed: np.ndarray
-
-
-TRACED_AGENTS, TRACED_RUNG, TRACED_RUNGS = 256, 4, 128
-CUTS = {0: 64, 3: 16, 15: 4}  # from rung to how many are kept
-CUT = jd.pruning.successive_halving()
-
-
-@jax.jit
-def traced(problem: jd.Problem, key: jax.Array) -> jax.Array:
-    """f32[rungs, agents], the values of all: those that the rule removes go on."""
-    result = jd.minimize(
-        problem,
-        _settling,
-        key=key,
-        num_agents=TRACED_AGENTS,
-        steps=TRACED_RUNG * TRACED_RUNGS,
-        rung=TRACED_RUNG,
-        rule=CUT,
-        prune=False,
-    )
-    return result.history.values
-
-
-def _settling() -> optax.GradientTransformation:
-    return optax.adam(optax.exponential_decay(0.01, TRACED_RUNG * TRACED_RUNGS, 1e-4))
-
-
 def _dropped(run: runner.Run, progress: runner.Progress, runs: Instances, count: int) -> Dropped:
     def compute() -> Mapping[str, Any]:
-        each = [losses(np.asarray(traced(*runs[i]))) for i in range(count)]
+        each = [
+            lost_winners.losses(np.asarray(lost_winners.traced(*runs[i]))) for i in range(count)
+        ]
         return Dropped(*(np.array(x) for x in zip(*each, strict=True)))._asdict()
 
     found = Dropped(**run.once(f"dropped, {runs.name}", compute))
     loss = float(found.dropped.mean())
     progress.advance(f"dropped, {runs.name}", steps=1, loss=loss, steps_per_second=1.0)
     return found
-
-
-def losses(values: np.ndarray) -> Dropped:
-    """What each cut would have lost, of f[rungs, agents]; arrays are [cuts]."""
-    values = np.where(np.isfinite(values), values, np.inf)
-    end = values[-1]
-    winner = int(end.argmin())
-    rows = []
-    for rung, count in CUTS.items():
-        kept = np.argsort(values[rung], kind="stable")[:count]
-        correlation = float(jd.pruning.rank_correlation(*map(jnp.asarray, (values[rung], end))))
-        predicted = jd.pruning.chance_to_drop_the_winner(correlation, len(end), count)
-        dropped = winner not in kept
-        harmed = dropped and end[kept].min() > end[winner] + contests.SOLVED
-        rows.append((correlation, predicted, dropped, harmed))
-    return Dropped(*map(np.array, zip(*rows, strict=True)))
 
 
 def chosen(table: Table, stems: Sequence[str], names: Sequence[str], runs: int) -> str:

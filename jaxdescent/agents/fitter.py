@@ -10,6 +10,7 @@ its id and the step, never from its place: what it becomes does not depend on wh
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -29,7 +30,7 @@ from jaxdescent.agents.driver import (
     driver,
 )
 from jaxdescent.agents.objective import LOSS, Objective
-from jaxdescent.agents.population import started
+from jaxdescent.agents.population import started, where_rows
 from jaxdescent.agents.rules import Rule
 from jaxdescent.problem import Problem
 
@@ -246,8 +247,7 @@ class _Fitting(NamedTuple):
             values = every(params, model_state, self.held_out).astype(old.dtype)
         values = jnp.where(moved, values, old)
         better = values < agents["best_values"]
-        wide = lambda x: better.reshape(better.shape + (1,) * (x.ndim - 1))
-        keep = lambda new, old: jnp.where(wide(new), new, old)
+        keep = partial(where_rows, better)
         return agents | {
             "aux": aux,
             "values": values,

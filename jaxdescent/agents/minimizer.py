@@ -6,6 +6,7 @@ step uses, so that n steps take n gradients and one for the start.
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import jax
@@ -25,7 +26,7 @@ from jaxdescent.agents.driver import (
     check_scalar,
     driver,
 )
-from jaxdescent.agents.population import started
+from jaxdescent.agents.population import started, where_rows
 from jaxdescent.agents.rules import Rule
 from jaxdescent.problem import Problem
 
@@ -158,8 +159,7 @@ def _refreshed(problem: Problem, agents: Chunk) -> Chunk:
     """A chunk with values and gradients where its agents are."""
     values, grads = jax.vmap(problem.value_and_grad)(agents["params"])
     better = values < agents["best_values"]
-    wide = lambda x: better.reshape(better.shape + (1,) * (x.ndim - 1))
-    keep = lambda new, old: jnp.where(wide(new), new, old)
+    keep = partial(where_rows, better)
     return agents | {
         "values": values,
         "grads": grads,

@@ -94,10 +94,6 @@ def gap_to_best(tolerance: float = 1.0) -> Rule:
     return _rule(init, keep)
 
 
-class _Stalled(NamedTuple):
-    earlier: jax.Array  # f[patience, agents], values of the last rungs, the oldest first
-
-
 def stalled(patience: int = 3, *, horizon: float = 30.0) -> Rule:
     """Removes an agent that would need more than `horizon` rungs to catch up with the best.
 
@@ -114,18 +110,17 @@ def stalled(patience: int = 3, *, horizon: float = 30.0) -> Rule:
     validation.integer_in("patience", patience, 1)
     horizon = float(validation.open_interval("horizon", horizon, 0.0, np.inf))
 
-    def init(population: Population) -> _Stalled:
-        return _Stalled(
-            jnp.full((patience, *population.values.shape), jnp.nan, population.values.dtype)
-        )
+    def init(population: Population) -> jax.Array:
+        """Values of the last rungs, f[patience, agents], the oldest first."""
+        return jnp.full((patience, *population.values.shape), jnp.nan, population.values.dtype)
 
-    def keep(population: Population, state: _Stalled) -> tuple[jax.Array, _Stalled]:
+    def keep(population: Population, earlier: jax.Array) -> tuple[jax.Array, jax.Array]:
         scores = population.scores
-        speed = (state.earlier[0] - scores) / patience
+        speed = (earlier[0] - scores) / patience
         # A comparison with NaN, of an agent not yet seen for long enough, is False.
         slow = scores - jnp.min(scores) > horizon * jnp.maximum(speed, 0.0)
-        slow &= ~jnp.isnan(state.earlier[0])
-        return ~slow, _Stalled(jnp.concatenate([state.earlier[1:], scores[None]]))
+        slow &= ~jnp.isnan(earlier[0])
+        return ~slow, jnp.concatenate([earlier[1:], scores[None]])
 
     return _rule(init, keep)
 

@@ -65,6 +65,8 @@ def chain(*rules: Rule) -> Rule:
 def after(rungs: int, rule: Rule) -> Rule:
     """A rule that waits: it sees every rung, but its changes are dropped at the first ones.
 
+    What it reports of these is what it would have done.
+
     Args:
       rungs: how many, at least 0.
       rule: that acts from the next rung on.

@@ -34,6 +34,10 @@ def trained(tx, steps, spoil=lambda i, values: values):
     return path, state
 
 
+def row(tree, agent):
+    return jax.tree.map(lambda x: x[agent], tree)
+
+
 @pytest.fixture(scope="module")
 def halved():
     return trained(jd.magd(optax.adam(0.05), HALVING, rung=3), 10)
@@ -43,13 +47,13 @@ def test_the_living_descend_as_they_would_alone(halved):
     path, state = halved
     best = int(jnp.flatnonzero(state.alive)[0])
     adam = optax.adam(0.05)
-    agent = jax.tree.map(lambda x: x[best], STARTS)
+    agent = row(STARTS, best)
     inner = adam.init(agent)
     for _ in range(10):
         updates, inner = adam.update(jax.grad(loss)(agent), inner)
         agent = optax.apply_updates(agent, updates)
-    chex.assert_trees_all_close(jax.tree.map(lambda x: x[best], path[-1]), agent, rtol=1e-5)
-    chex.assert_trees_all_close(jax.tree.map(lambda x: x[best], state.opt_state), inner, rtol=1e-5)
+    chex.assert_trees_all_close(row(path[-1], best), agent, rtol=1e-5)
+    chex.assert_trees_all_close(row(state.opt_state, best), inner, rtol=1e-5)
 
 
 def test_the_rule_acts_every_rung_and_the_pruned_stay_where_they_are(halved):
@@ -57,10 +61,7 @@ def test_the_rule_acts_every_rung_and_the_pruned_stay_where_they_are(halved):
     # Updates 3, 6 and 9 (from 0) are the first without those that were removed.
     assert sorted(state.age.tolist()) == [3, 3, 3, 3, 6, 6, 9, 10]
     for agent, age in enumerate(state.age.tolist()):
-        chex.assert_trees_all_equal(
-            jax.tree.map(lambda x: x[agent], path[age - 1]),  # noqa: B023
-            jax.tree.map(lambda x: x[agent], path[-1]),  # noqa: B023
-        )
+        chex.assert_trees_all_equal(row(path[age - 1], agent), row(path[-1], agent))
     assert state.alive.sum() == 1
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import jaxdescent as jd
-from experiments import contests
+from experiments import contests, lost_winners
 from experiments.__main__ import main
 from experiments.studies import functions
 
@@ -54,17 +54,17 @@ def test_rates_are_chosen_on_tuning_runs_and_oracles_on_quoted_ones():
 
 
 def test_a_dropped_winner_does_harm_only_if_nobody_kept_is_as_good():
-    values = np.tile(np.arange(256.0), (functions.TRACED_RUNGS, 1))
+    values = np.tile(np.arange(256.0), (lost_winners.TRACED_RUNGS, 1))
     values[-1, 255] = -1.0
-    lost = functions.losses(values)
+    lost = lost_winners.losses(values)
     assert lost.dropped.all()
     assert lost.harmed.all()
     values[-1, 0] = -1.0 + 1e-6
-    lost = functions.losses(values)
+    lost = lost_winners.losses(values)
     assert lost.dropped.all()
     assert not lost.harmed.any()
     values[-1, 255] = 255.0
-    assert not functions.losses(values).dropped.any()
+    assert not lost_winners.losses(values).dropped.any()
 
 
 def test_many_dimensions_show_the_methods_of_the_columns_and_budgets_are_compared():
