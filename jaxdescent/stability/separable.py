@@ -206,8 +206,7 @@ def step_over_loss(
     and fall. The first is not convex: with two examples that have y_i <x_i, w> = -10 +- 2 and 10,
     phi in the middle is .003 above the chord (such a mean is convex only if the ratio of the
     loss's first to its second derivative is concave, which is 1 + exp(-y <x, w>) here). Its
-    average kept the same bound in 1,498 of 1,500 random runs. A step of eta <= 0.56 never let L
-    rise.
+    average may miss that bound. A step of eta <= 0.56 never let L rise.
 
     A loss below the smallest normal number of its dtype counts as 0: nothing is left to gain,
     and the parameters stay.
