@@ -8,7 +8,8 @@ rows are gathered through an index and scattered back: the tree itself is never 
 copied, and what a chunk works on stays small enough for a cache.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import accumulate
 from typing import Any, TypeVar
 
 import jax
@@ -20,14 +21,14 @@ Tree = TypeVar("Tree")
 
 def in_chunks(
     function: Callable[..., Tree],
-    tree: Tree,
+    blocks: Sequence[Tree],
     order: jax.Array,
     count: ArrayLike,
     *,
     size: int,
-    constants: Any = (),
-) -> Tree:
-    """The tree with rows `order[:count]` replaced by the function's.
+    constants: Sequence[Any],
+) -> tuple[Tree, ...]:
+    """The blocks with rows `order[:count]` replaced by the function's.
 
     Under an outer `jax.vmap` every lane runs as many chunks as the longest.
 
@@ -35,29 +36,57 @@ def in_chunks(
       function: from (rows of the tree, rows of the constants) to new rows of the tree, each with
         a leading axis of `size`. The last chunk is filled up with rows that are computed
         and dropped.
-      tree: arrays with a leading axis of N.
-      order: i32[N], a permutation of the rows.
+      blocks: trees alike, of arrays with a leading axis; their rows are numbered through, as if
+        the blocks were laid end to end.
+      order: i32[M], rows that differ.
       count: i32[], how many of them.
       size: rows in a chunk.
-      constants: arrays with a leading axis of N that the function reads.
+      constants: for each block, what the function reads of its rows.
     """
-    total = len(order)
-    size = min(size, total)
-    padded = jnp.pad(order, (0, -total % size), constant_values=total)
+    counts = [len(jax.tree.leaves(block)[0]) for block in blocks]
+    *starts, total = accumulate(counts, initial=0)
+    size = min(size, len(order))
+    padded = jnp.pad(order, (0, -len(order) % size))
 
-    def chunk(i: jax.Array, tree: Tree) -> Tree:
+    def chunk(i: jax.Array, blocks: tuple[Tree, ...]) -> tuple[Tree, ...]:
         places = i * size + jnp.arange(size, dtype=jnp.int32)
         index = jax.lax.dynamic_slice_in_dim(padded, i * size, size)
         index = jnp.where(places < count, index, total)
-        rows = function(take(tree, index), take(constants, index))
-        return jax.tree.map(lambda x, new: x.at[index].set(new, mode="drop"), tree, rows)
+        rows = function(_rows(blocks, starts, index), _rows(constants, starts, index))
+        found = []
+        for block, start, rows_here in zip(blocks, starts, counts, strict=True):
+            inside = (index >= start) & (index < start + rows_here)
+            found.append(put(block, jnp.where(inside, index - start, rows_here), rows))
+        return tuple(found)
 
-    return jax.lax.fori_loop(0, (jnp.asarray(count) + size - 1) // size, chunk, tree)
+    chunks = (jnp.asarray(count) + size - 1) // size
+    return jax.lax.fori_loop(0, chunks, chunk, tuple(blocks))
+
+
+def _rows(blocks: Sequence[Any], starts: Sequence[int], index: jax.Array) -> Any:
+    """Rows of blocks laid end to end."""
+    found = take(blocks[0], index)
+    for block, start in zip(blocks[1:], starts[1:], strict=True):
+        beyond = index >= start
+        found = jax.tree.map(
+            lambda x, y, beyond=beyond: where_rows(beyond, y, x), found, take(block, index - start)
+        )
+    return found
 
 
 def take(tree: Any, index: jax.Array) -> Any:
     """Rows of a tree; an index beyond the last row takes the last."""
     return jax.tree.map(lambda x: x.at[index].get(mode="clip"), tree)
+
+
+def put(tree: Tree, index: jax.Array, rows: Tree) -> Tree:
+    """The tree with those rows replaced; an index beyond the last row replaces none."""
+    return jax.tree.map(lambda x, new: x.at[index].set(new, mode="drop"), tree, rows)
+
+
+def where_rows(mask: jax.Array, new: jax.Array, old: jax.Array) -> jax.Array:
+    """Rows of `new` where the mask is True, of `old` elsewhere."""
+    return jnp.where(mask.reshape(mask.shape + (1,) * (new.ndim - 1)), new, old)
 
 
 def chosen_first(chosen: jax.Array) -> tuple[jax.Array, jax.Array]:

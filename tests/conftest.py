@@ -9,7 +9,7 @@ os.environ["XLA_FLAGS"] = " ".join(
     (
         "--xla_cpu_use_fusion_emitters=false",
         os.environ.get("XLA_FLAGS", ""),
-        "--xla_force_host_platform_device_count=2",
+        "--xla_force_host_platform_device_count=4",
     )
 )
 

@@ -20,7 +20,7 @@ import optax
 from jax.typing import ArrayLike
 
 from jaxdescent import chunking, validation
-from jaxdescent.agents import pruning
+from jaxdescent.agents import lending, pruning
 from jaxdescent.agents.population import Population
 from jaxdescent.agents.rules import Rule, check_rule
 from jaxdescent.problem import Problem
@@ -28,7 +28,7 @@ from jaxdescent.problem import Problem
 SMALL_CHUNK = 2**16
 """Bytes of agents that keep a CPU's vector units busy and its nearest cache warm..."""
 LARGE_CHUNK = 2**22
-"""...and the most that 64 agents, which share the cost of each operation, may take."""
+"""...and the most that 32 agents, which share the cost of each operation, may take."""
 
 CARRIED = (
     "params",
@@ -187,8 +187,20 @@ class Driver(NamedTuple):
         size = self.chunk_size or default_chunk(carried)
 
         def descended(carried: Chunk, read: Chunk, descending: jax.Array) -> Chunk:
+            if self.mesh is not None:
+                return lending.evenly_in_chunks(
+                    descend,
+                    carried,
+                    descending,
+                    size=size,
+                    constants=read,
+                    axis=self.mesh.axis_names[0],
+                )
             order, count = chunking.chosen_first(descending)
-            return chunking.in_chunks(descend, carried, order, count, size=size, constants=read)
+            (carried,) = chunking.in_chunks(
+                descend, [carried], order, count, size=size, constants=[read]
+            )
+            return carried
 
         if self.mesh is not None:
             spread = self._agents
@@ -281,15 +293,20 @@ def archived(state: DescentState) -> DescentState:
 
 
 def diversity(params: Any, chosen: jax.Array) -> jax.Array:
-    """f[], root mean square distance per coordinate of the chosen from their mean."""
+    """f[], root mean square distance per coordinate of the chosen from their mean.
+
+    In one pass, with the sums of distances from one of the chosen: these are as small as the
+    spread, so that little is lost where the squared mean is subtracted.
+    """
     count = jnp.maximum(jnp.sum(chosen, dtype=jnp.float32), 1)
+    one, mask = jnp.argmax(chosen), chosen[:, None]
     total, numbers = jnp.zeros((), jnp.float32), 0
     for leaf in jax.tree.leaves(params):
-        x = jnp.where(chosen[:, None], leaf.reshape(len(chosen), -1).astype(jnp.float32), 0.0)
-        mean = jnp.sum(x, 0) / count
-        total += jnp.sum(jnp.where(chosen[:, None], (x - mean) ** 2, 0.0))
+        x = leaf.reshape(len(chosen), -1).astype(jnp.float32)
+        x = jnp.where(mask, x - x[one], 0.0)
+        total += jnp.sum(x**2) - jnp.sum(jnp.sum(x, 0) ** 2) / count
         numbers += x.shape[1]
-    return jnp.sqrt(total / (count * max(numbers, 1)))
+    return jnp.sqrt(jnp.maximum(total, 0.0) / (count * max(numbers, 1)))
 
 
 def check_agents(name: str, tree: Any, num_agents: int) -> None:
@@ -325,7 +342,7 @@ def default_chunk(carried: Chunk) -> int:
         return 4096
     leaves = jax.tree.leaves(carried)
     each = max(sum(x.nbytes for x in leaves) // len(leaves[0]), 1)
-    size = max(SMALL_CHUNK // each, min(64, LARGE_CHUNK // each), 1)
+    size = max(SMALL_CHUNK // each, min(32, LARGE_CHUNK // each), 1)
     return int(2 ** np.floor(np.log2(size)))
 
 

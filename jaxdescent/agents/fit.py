@@ -113,8 +113,8 @@ def fit(
       has_aux: whether the loss comes with something to be reported.
       chunk_size: agents that descend side by side; by default as many as a cache holds.
       record_params: whether the history has all parameters at the end of each rung.
-      mesh: of one axis, over whose devices agents are spread. Each device descends with its own
-        survivors, and waits at a rung's end for the one that has most of them.
+      mesh: of one axis, over whose devices agents are spread. Survivors are dealt out evenly for
+        each rung, wherever they are; then `chunk_size` is rounded to a multiple of the devices.
 
     Raises:
       ValueError: an argument is out of its range, shapes disagree, or the loss is no scalar.

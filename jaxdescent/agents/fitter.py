@@ -30,11 +30,12 @@ from jaxdescent.agents.driver import (
     driver,
 )
 from jaxdescent.agents.objective import LOSS, Objective
-from jaxdescent.agents.population import started, where_rows
+from jaxdescent.agents.population import started
 from jaxdescent.agents.rules import Rule
+from jaxdescent.chunking import where_rows
 from jaxdescent.problem import Problem
 
-DATA = np.uint32(2**32 - 1)
+ORDERS, LOSSES = np.uint32(2**32 - 2), np.uint32(2**32 - 1)
 """Folded into the state's key for what descent draws; a rung's number, for its rule, is less."""
 
 
@@ -174,8 +175,8 @@ class _Fitting(NamedTuple):
     @property
     def keys(self) -> tuple[jax.Array, jax.Array]:
         """Of the data's orders and of what losses draw."""
-        key = jax.random.fold_in(self.state.key, DATA)
-        return jax.random.fold_in(key, 0), jax.random.fold_in(key, 1)
+        key = self.state.key
+        return jax.random.fold_in(key, ORDERS), jax.random.fold_in(key, LOSSES)
 
     def names(self) -> list[str]:
         """Of what the loss reports."""

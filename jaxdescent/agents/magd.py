@@ -23,8 +23,9 @@ from jax.typing import ArrayLike
 from jaxdescent import validation
 from jaxdescent.agents import pruning
 from jaxdescent.agents.driver import check_agents, factory
-from jaxdescent.agents.population import Population, own_state, where_rows
+from jaxdescent.agents.population import Population, own_state
 from jaxdescent.agents.rules import Rule, check_rule
+from jaxdescent.chunking import where_rows
 
 
 class MagdState(NamedTuple):

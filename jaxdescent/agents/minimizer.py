@@ -26,8 +26,9 @@ from jaxdescent.agents.driver import (
     check_scalar,
     driver,
 )
-from jaxdescent.agents.population import started, where_rows
+from jaxdescent.agents.population import started
 from jaxdescent.agents.rules import Rule
+from jaxdescent.chunking import where_rows
 from jaxdescent.problem import Problem
 
 

@@ -120,7 +120,7 @@ def place_agents(
         best_model_state=population.model_state,
         best_values=jnp.full_like(population.best_values, jnp.inf),
     )
-    return jax.tree.map(lambda new, old: where_rows(mask, new, old), placed, population)
+    return jax.tree.map(lambda new, old: chunking.where_rows(mask, new, old), placed, population)
 
 
 def started(
@@ -178,8 +178,3 @@ def _fresh_state(problem: Problem, params: Any, hyperparams: Any, ids: jax.Array
     if problem.optimizer is None:
         raise ValueError("problem must have an optimizer, got None; take the one a rule is given")
     return own_state(problem.optimizer, params, hyperparams, ids)
-
-
-def where_rows(mask: jax.Array, new: jax.Array, old: jax.Array) -> jax.Array:
-    """Rows of `new` where the mask is True, of `old` elsewhere."""
-    return jnp.where(mask.reshape(mask.shape + (1,) * (new.ndim - 1)), new, old)

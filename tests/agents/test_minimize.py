@@ -287,13 +287,17 @@ def test_parameters_are_recorded_on_request():
     np.testing.assert_array_equal(result.history.params[-1], result.population.params)
 
 
-def test_agents_spread_over_devices_find_the_same(pruned):
-    mesh = jax.make_mesh((2,), ("agents",), axis_types=(jax.sharding.AxisType.Auto,))
+@pytest.mark.parametrize("devices", [2, 4])
+def test_agents_spread_over_devices_find_the_same(pruned, devices):
+    mesh = jax.make_mesh((devices,), ("agents",), axis_types=(jax.sharding.AxisType.Auto,))
     spread = minimized(mesh=mesh)
     assert spread.population.params.sharding.spec == jax.sharding.PartitionSpec("agents")
     np.testing.assert_array_equal(spread.population.alive, pruned.population.alive)
     assert (spread.id, spread.gradients) == (pruned.id, pruned.gradients)
     np.testing.assert_allclose(spread.params, pruned.params, rtol=1e-5)
+    whole = minimized(mesh=mesh, prune=False)
+    alive = np.asarray(spread.population.alive)
+    np.testing.assert_array_equal(spread.population.params[alive], whole.population.params[alive])
 
 
 def test_a_mesh_that_agents_do_not_fill_is_refused():
