@@ -142,7 +142,7 @@ class Driver(NamedTuple):
         if self.mesh is not None:
             spread = jax.sharding.NamedSharding(self.mesh, self._agents)
             population = jax.lax.with_sharding_constraint(population, spread)
-        return DescentState(
+        state = DescentState(
             population=population,
             rule_state=self.rule.init(jax.random.fold_in(key, 1), population, problem),
             key=jax.random.fold_in(key, 2),
@@ -153,6 +153,7 @@ class Driver(NamedTuple):
             best_value=jnp.full((), jnp.inf, population.values.dtype),
             best_id=jnp.full((), -1, jnp.int32),
         )
+        return _unshared(state)
 
     def advance(
         self,
@@ -290,6 +291,15 @@ def diversity(params: Any, chosen: jax.Array) -> jax.Array:
         total += jnp.sum(jnp.where(chosen[:, None], (x - mean) ** 2, 0.0))
         numbers += x.shape[1]
     return jnp.sqrt(total / (count * max(numbers, 1)))
+
+
+def _unshared(tree: Any) -> Any:
+    """The tree with each leaf an array of its own: none can be donated twice."""
+    leaves, structure = jax.tree.flatten(tree)
+    first = {id(leaf): place for place, leaf in reversed(list(enumerate(leaves)))}
+    return structure.unflatten(
+        leaf if first[id(leaf)] == place else jnp.copy(leaf) for place, leaf in enumerate(leaves)
+    )
 
 
 def check_agents(name: str, tree: Any, num_agents: int) -> None:

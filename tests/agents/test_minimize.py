@@ -253,6 +253,15 @@ def test_a_checkpoint_in_the_middle_resumes_to_the_bit(tmp_path):
     chex.assert_trees_all_equal(resumed, state)
 
 
+@pytest.mark.parametrize("starts", [None, np.ones((4, 3), np.float32)])
+def test_a_state_can_be_donated(starts):
+    descent = jd.minimizer(problem(), ADAM, num_agents=4)
+    state = descent.init(jax.random.key(0), starts)
+    state, report = jax.jit(descent.advance, donate_argnums=0)(state, 1)
+    assert report.descended == 4
+    assert np.isfinite(state.best_value)
+
+
 def test_parameters_may_be_a_tree_of_any_floats():
     def loss(x):
         return jnp.sum(x["w"].astype(jnp.float32) ** 2) + x["b"] ** 2
