@@ -60,7 +60,7 @@ def successive_halving(eta: float = 2.0, *, min_agents: int = 1, by: By = "value
     score = _score(by)
 
     def keep(population: Population, _: None) -> tuple[jax.Array, None]:
-        living = jnp.sum(population.alive)
+        living = jnp.sum(population.alive).astype(jnp.float32)
         kept = jnp.maximum(jnp.ceil(living / jnp.float32(eta)), min_agents).astype(jnp.int32)
         return ranks(score(population)) < kept, None
 
@@ -155,13 +155,13 @@ def predicted_to_lose(total_rungs: int, *, burn_in: int = 3, deviations: float =
     deviations = validation.number_in("deviations", deviations, 0.0, np.inf)
 
     def init(population: Population) -> _Curves:
-        zero = jnp.zeros((), population.values.dtype)
-        zeros = jnp.zeros_like(population.values)
+        zeros = jnp.zeros_like(_precise(population.values))
+        zero = jnp.zeros((), zeros.dtype)
         return _Curves(zero, zero, zero, zeros, zeros, zeros)
 
     def keep(population: Population, old: _Curves) -> tuple[jax.Array, _Curves]:
         n = old.rung + 1
-        x, y = jnp.log(n), population.values
+        x, y = jnp.log(n), _precise(population.values)
         dx, dy = x - old.mean_x, y - old.mean_y
         new = _Curves(  # Welford's update, of the covariance too
             rung=n,
@@ -178,7 +178,8 @@ def predicted_to_lose(total_rungs: int, *, burn_in: int = 3, deviations: float =
         hoped = new.mean_y + slope * ahead - deviations * spread
         scores = population.scores
         best = jnp.min(scores)
-        return (n < burn_in) | (hoped <= best) | (scores == best), new
+        # A comparison with NaN, of a curve whose squares are too large a number, is False.
+        return (n < burn_in) | ~(hoped > best) | (scores == best), new
 
     return _rule(init, keep)
 
@@ -220,7 +221,8 @@ def adaptive(risk: float = 0.05, *, max_eta: float = 4.0, by: By = "value") -> R
         scores = score(population)
         living = jnp.sum(jnp.isfinite(scores))
         share = winners.share_to_keep(rank_correlation(earlier, scores), living, risk)
-        kept = jnp.ceil(living * jnp.maximum(share, jnp.asarray(1 / max_eta, share.dtype)))
+        least = jnp.asarray(1 / max_eta, share.dtype)
+        kept = jnp.ceil(living.astype(share.dtype) * jnp.maximum(share, least)).astype(jnp.int32)
         first = jnp.all(jnp.isnan(earlier))
         return first | (ranks(scores) < kept), scores
 
@@ -246,19 +248,52 @@ def ranks(scores: jax.Array) -> jax.Array:
 
 
 def normal_scores(scores: jax.Array) -> jax.Array:
-    """f[agents], quantiles of a Gaussian at the ranks among the finite; inf elsewhere."""
+    """f[agents], quantiles of a Gaussian at the ranks among the finite; inf elsewhere.
+
+    Equals share the mean of their ranks: an order of theirs would be that of their places, which
+    says nothing and never churns.
+    """
+    scores = _precise(scores)
     count = jnp.maximum(jnp.sum(jnp.isfinite(scores)), 1)
-    shares = (ranks(scores).astype(scores.dtype) + 0.5) / count.astype(scores.dtype)
+    shares = (_shared_ranks(scores).astype(scores.dtype) + 0.5) / count.astype(scores.dtype)
     return jnp.where(jnp.isfinite(scores), ndtri(jnp.minimum(shares, 1.0)), jnp.inf)
 
 
+def _shared_ranks(scores: jax.Array) -> jax.Array:
+    """f[agents], ranks where equals have the mean of theirs."""
+    order = jnp.argsort(scores)
+    places = jnp.arange(len(scores), dtype=jnp.int32)
+    in_order = scores[order]
+    steps = in_order[1:] != in_order[:-1]
+    edge = jnp.ones(1, bool)
+    first = jax.lax.cummax(jnp.where(jnp.concatenate([edge, steps]), places, 0))
+    last = jax.lax.cummin(
+        jnp.where(jnp.concatenate([steps, edge]), places, len(scores)), reverse=True
+    )
+    shared = (first + last).astype(jnp.float32) / 2
+    return jnp.zeros_like(shared).at[order].set(shared, unique_indices=True)
+
+
+def _precise(values: jax.Array) -> jax.Array:
+    """Values in at least single precision, in which agents can be counted."""
+    return values.astype(jnp.promote_types(values.dtype, jnp.float32))
+
+
 def rank_correlation(earlier: jax.Array, later: jax.Array) -> jax.Array:
-    """f[], correlation of normal scores among those finite in both, in [0, 1 - 1e-6]."""
+    """f[], correlation of normal scores among those finite in both, in [0, 1 - 1e-6].
+
+    It is 0 where all are equal.
+    """
     both = jnp.isfinite(earlier) & jnp.isfinite(later)
-    a = normal_scores(jnp.where(both, earlier, jnp.inf))
-    b = normal_scores(jnp.where(both, later, jnp.inf))
-    inner = lambda x, y: jnp.sum(jnp.where(both, x * y, 0.0))
-    correlation = inner(a, b) / jnp.maximum(inner(a, a), 1e-12)
+    count = jnp.maximum(jnp.sum(both), 1)
+
+    def centred(scores: jax.Array) -> jax.Array:
+        normal = jnp.where(both, normal_scores(jnp.where(both, scores, jnp.inf)), 0.0)
+        return jnp.where(both, normal - jnp.sum(normal) / count.astype(normal.dtype), 0.0)
+
+    a, b = centred(earlier), centred(later)
+    scale = jnp.sqrt(jnp.sum(a * a)) * jnp.sqrt(jnp.sum(b * b))
+    correlation = jnp.sum(a * b) / jnp.maximum(scale, 1e-12)
     return jnp.clip(correlation, 0.0, 1.0 - 1e-6)
 
 

@@ -48,9 +48,8 @@ def test_a_rule_only_prunes_and_says_how_many(name):
     state = RULES[name].init(jax.random.key(0), population, None)
     after, _, info = RULES[name].update(jax.random.key(0), population, None, state)
     np.testing.assert_array_less(after.alive * 1, population.alive + 1)
-    moved = [a is not b for a, b in zip(after, population, strict=True)]
-    names = [n for n, m in zip(population._fields, moved, strict=True) if m]
-    assert set(names) <= {"alive"}
+    unmoved = jax.tree.leaves(after._replace(alive=population.alive))
+    assert all(a is b for a, b in zip(unmoved, jax.tree.leaves(population), strict=True))
     removed = sum(x.pruned for x in jax.tree.leaves(info, is_leaf=lambda x: hasattr(x, "pruned")))
     if name != "after":
         assert removed == np.sum(population.alive) - np.sum(after.alive)
@@ -146,6 +145,27 @@ def test_the_deviations_are_those_of_a_least_squares_prediction():
         assert survivors(rule, *np.stack([np.full(7, best), y], 1))[-1] == kept
 
 
+def test_a_curve_whose_squares_are_too_large_is_not_said_to_lose():
+    rungs = [[1.0, 1e25], [1.0, 1e10], [1.0, 1.1], [1.0, 1.01]]
+    rule = jd.pruning.predicted_to_lose(20, deviations=50.0)
+    assert survivors(rule, *rungs)[-1] == [0, 1]
+
+
+@pytest.mark.parametrize("name", ["adaptive", "predicted"])
+def test_values_of_half_precision_are_pruned_as_in_single(name):
+    walks = np.cumsum(np.random.default_rng(6).normal(size=(5, 300)), axis=0)
+    half = jnp.asarray(walks, jnp.bfloat16)
+    left, update, key = [], jax.jit(RULES[name].update), jax.random.key(0)
+    for rungs in (half, half.astype(jnp.float32)):
+        population = with_values(walks[0])._replace(values=rungs[0], best_values=rungs[0])
+        state = RULES[name].init(key, population, None)
+        for values in rungs:
+            population, state, _ = update(key, population._replace(values=values), None, state)
+        left.append(population.alive)
+    np.testing.assert_array_equal(*left)
+    assert 0 < left[0].sum() < 300
+
+
 def test_ranks_that_churn_keep_all_and_ranks_that_hold_prune():
     up, rng = np.arange(64.0), np.random.default_rng(2)
     rule = jd.pruning.adaptive(0.05, max_eta=np.inf)
@@ -153,6 +173,20 @@ def test_ranks_that_churn_keep_all_and_ranks_that_hold_prune():
     assert survivors(rule, up, up)[1] == [0]
     bounded = jd.pruning.adaptive(0.05, max_eta=4.0)
     assert survivors(bounded, up, up)[1] == list(range(16))
+
+
+def test_equals_hold_no_ranks():
+    """The order of equals is that of their places: that it holds is no reason to prune."""
+    plateau = np.where(np.arange(64) % 16 == 0, -1.0 - np.arange(64), 0.0)
+    assert pruning.rank_correlation(jnp.zeros(64), jnp.zeros(64)) == 0
+    assert len(survivors(jd.pruning.adaptive(0.05), np.zeros(64), np.zeros(64))[1]) == 61
+    rng = np.random.default_rng(5)
+    for later in (plateau, rng.permutation(plateau)):
+        expected = np.corrcoef(
+            *(stats.norm.ppf((stats.rankdata(x) - 0.5) / 64) for x in (plateau, later))
+        )
+        measured = pruning.rank_correlation(jnp.asarray(plateau), jnp.asarray(later))
+        np.testing.assert_allclose(measured, np.clip(expected[0, 1], 0, 1 - 1e-6), atol=1e-5)
 
 
 def test_normal_scores_are_quantiles_of_the_finite():
