@@ -71,7 +71,9 @@ def gap_to_best(tolerance: float = 1.0) -> Rule:
     """Removes an agent whose value is above the best by more than `tolerance` of the first spread.
 
     The spread is the distance from the best to the median at the first rung, so that the rule
-    does not depend on the units of the loss. The best is always kept.
+    does not depend on the units of the loss. If half of the agents share the best value it is
+    that to the median of the others; if all do, nobody goes and the next rung is the first. The
+    best is always kept.
 
     Args:
       tolerance: in (0, inf).
@@ -87,9 +89,13 @@ def gap_to_best(tolerance: float = 1.0) -> Rule:
     def keep(population: Population, spread: jax.Array) -> tuple[jax.Array, jax.Array]:
         scores = population.scores
         best = jnp.min(scores)
-        median = jnp.nanmedian(jnp.where(jnp.isfinite(scores), scores, jnp.nan))
-        spread = jnp.where(jnp.isnan(spread), median - best, spread)
-        return scores <= best + tolerance * spread, spread
+        median = lambda of: jnp.nanmedian(jnp.where(of, scores, jnp.nan))
+        finite = jnp.isfinite(scores)
+        now = median(finite) - best
+        now = jnp.where(now > 0, now, median(finite & (scores > best)) - best)
+        spread = jnp.where(jnp.isnan(spread), now, spread)
+        # A comparison with NaN, of a spread not yet known, is False.
+        return ~(scores > best + tolerance * spread), spread
 
     return _rule(init, keep)
 

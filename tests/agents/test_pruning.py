@@ -117,6 +117,15 @@ def test_the_gap_is_measured_in_the_first_spread():
     assert survivors(jd.pruning.gap_to_best(1.0), *rungs) == [[0, 1, 2], [0, 1]]
 
 
+def test_the_gap_of_agents_that_share_the_best_value_is_that_to_the_others():
+    assert survivors(jd.pruning.gap_to_best(1.0), [0, 0, 0, 1, 3, 5])[-1] == [0, 1, 2, 3, 4]
+
+
+def test_the_gap_waits_for_a_spread():
+    rungs = [[1, 1, 1, 1], [1, 2, 3, 4]]
+    assert survivors(jd.pruning.gap_to_best(1.0), *rungs) == [[0, 1, 2, 3], [0, 1]]
+
+
 def test_stalled_is_who_would_take_too_long_to_catch_up():
     # Speeds over two rungs: 0, 0.5, 0.05; distances to the best at the end: 0, 4, 4.
     rungs = [[0, 5, 4.1], [0, 4.5, 4.05], [0, 4, 4]]
