@@ -71,7 +71,7 @@ def gap_to_best(tolerance: float = 1.0) -> Rule:
     """Removes an agent whose value is above the best by more than `tolerance` of the first spread.
 
     The spread is the distance from the best to the median at the first rung, so that the rule
-    does not depend on the units of the loss. If half of the agents share the best value it is
+    does not depend on the units of the loss. If most of the agents share the best value it is
     that to the median of the others; if all do, nobody goes and the next rung is the first. The
     best is always kept.
 

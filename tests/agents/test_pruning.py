@@ -118,7 +118,7 @@ def test_the_gap_is_measured_in_the_first_spread():
 
 
 def test_the_gap_of_agents_that_share_the_best_value_is_that_to_the_others():
-    assert survivors(jd.pruning.gap_to_best(1.0), [0, 0, 0, 1, 3, 5])[-1] == [0, 1, 2, 3, 4]
+    assert survivors(jd.pruning.gap_to_best(1.0), [0, 0, 0, 0, 1, 3, 5])[-1] == [0, 1, 2, 3, 4, 5]
 
 
 def test_the_gap_waits_for_a_spread():
