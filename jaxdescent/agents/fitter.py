@@ -246,7 +246,7 @@ class _Fitting(NamedTuple):
             every = jax.vmap(self.objective.value, in_axes=(0, 0, None))
             values = every(params, model_state, self.held_out).astype(old.dtype)
         values = jnp.where(moved, values, old)
-        better = values < agents["best_values"]
+        better = (values < agents["best_values"]) & jnp.isfinite(values)
         keep = partial(where_rows, better)
         return agents | {
             "aux": aux,

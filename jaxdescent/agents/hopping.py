@@ -103,7 +103,7 @@ def basin_hopping(
         if params is None or value is None:
             raise ValueError("update must be given params and value, got None")
         value = jnp.asarray(value, state.best_value.dtype)
-        better = value < state.best_value
+        better = (value < state.best_value) & jnp.isfinite(value)
         keep = lambda new, old: jnp.where(better, new, old)
         best_params = jax.tree.map(keep, params, state.best_params)
         updates, inner_state = inner.update(

@@ -140,7 +140,7 @@ def _descend(
         )
         params = optax.apply_updates(params, updates)
         value, grads = problem.value_and_grad(params)
-        better = value < agent["best_values"]
+        better = (value < agent["best_values"]) & jnp.isfinite(value)
         keep = lambda new, old: jnp.where(better, new, old)
         return agent | {
             "params": params,
@@ -158,7 +158,7 @@ def _descend(
 def _refreshed(problem: Problem, agents: Chunk) -> Chunk:
     """A chunk with values and gradients where its agents are."""
     values, grads = jax.vmap(problem.value_and_grad)(agents["params"])
-    better = values < agents["best_values"]
+    better = (values < agents["best_values"]) & jnp.isfinite(values)
     keep = partial(where_rows, better)
     return agents | {
         "values": values,

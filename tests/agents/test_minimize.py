@@ -196,6 +196,17 @@ def test_when_all_break_the_best_finite_point_is_what_comes_back():
     assert result.gradients == 2 * 11
 
 
+def test_a_value_of_minus_infinity_is_no_best_point():
+    hole = lambda x: jnp.sum(jnp.where((x > 0.3) & (x < 0.5), -jnp.inf, x))
+    through = jd.basin_hopping(optax.sgd(0.2), period=50, jump=1.0)
+    result = jd.minimize(hole, through, starts=jnp.array([[1.0]]), steps=3, rung=3, rule=NEVER)
+    # 1, 0.8, 0.6, and 0.4 in the hole.
+    np.testing.assert_allclose([result.value, result.population.best_values[0]], 0.6, atol=1e-6)
+    np.testing.assert_allclose(result.params, [0.6], atol=1e-6)
+    np.testing.assert_allclose(result.population.opt_state.best_value, [0.6], atol=1e-6)
+    assert result.history.not_finite == 1
+
+
 def test_when_nothing_was_ever_finite_the_result_says_so():
     result = jd.minimize(
         lambda x: jnp.sum(x) * jnp.nan, ADAM, starts=jnp.ones((2, 1)), steps=2, rung=1
