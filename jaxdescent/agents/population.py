@@ -88,7 +88,7 @@ def copy_agents(population: Population, source: jax.Array) -> Population:
     copied = chunking.take(population, source)
     here = source == jnp.arange(len(source), dtype=source.dtype)
     keys = jax.vmap(lambda state, number: jax.tree.map(partial(_own, number=number), state))
-    pick = lambda own, old: where_rows(here, old, own) if _is_key(old) else old
+    pick = lambda own, old: where_rows(here, old, own) if is_key(old) else old
     return copied._replace(
         opt_state=jax.tree.map(pick, keys(copied.opt_state, population.ids), copied.opt_state),
         ids=population.ids,
@@ -179,14 +179,15 @@ def own_state(
 
 def _own(leaf: jax.Array, number: jax.Array) -> jax.Array:
     """The leaf; one of random keys made the agent's of this number."""
-    if not _is_key(leaf):
+    if not is_key(leaf):
         return leaf
     fold = jax.vmap(jax.random.fold_in, in_axes=(0, None))
     return fold(leaf.reshape(-1), number).reshape(leaf.shape)
 
 
-def _is_key(leaf: jax.Array) -> bool:
-    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+def is_key(value: Any) -> bool:
+    """Whether this is an array of random keys, of the typed kind."""
+    return isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
 
 
 def _fresh_state(problem: Problem, params: Any, hyperparams: Any, ids: jax.Array) -> Any:
