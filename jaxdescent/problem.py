@@ -41,6 +41,7 @@ class Problem:
 
     Raises:
       ValueError: the box is empty, not finite, or its sides disagree in shape.
+      TypeError: a function is none, or `data` no tuple.
 
     Example:
       >>> import jax, jax.numpy as jnp, jaxdescent as jd
@@ -64,6 +65,12 @@ class Problem:
     def __post_init__(self) -> None:
         if not callable(self.value_fn):
             raise TypeError(f"value_fn must be callable, got {self.value_fn!r}")
+        if not isinstance(self.data, tuple):
+            raise TypeError(f"data must be a tuple of value_fn's arguments, got {self.data!r}")
+        for name in ("sample_fn", "optimizer"):
+            value = getattr(self, name)
+            if value is not None and not callable(value):
+                raise TypeError(f"{name} must be callable or None, got {value!r}")
         validation.shaped_like("upper", self.upper, self.lower, "lower")
         for low, high in zip(jax.tree.leaves(self.lower), jax.tree.leaves(self.upper), strict=True):
             if isinstance(low, jax.core.Tracer) or isinstance(high, jax.core.Tracer):

@@ -21,6 +21,19 @@ def problem(shift=1.0):
     return jd.Problem(bowl, lower, upper, data=(jnp.full(2, shift),), minimum=0.0, name="bowl")
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"data": np.ones(3)}, "data must be a tuple of value_fn's arguments"),
+        ({"sample_fn": 3}, "sample_fn must be callable or None, got 3"),
+        ({"optimizer": 3}, "optimizer must be callable or None, got 3"),
+    ],
+)
+def test_what_is_no_function_or_tuple_is_refused(options, message):
+    with pytest.raises(TypeError, match=message):
+        jd.Problem(np.sum, -1.0, 1.0, **options)
+
+
 def test_starts_fill_the_box():
     drawn = jax.vmap(problem().sample)(jax.random.split(jax.random.key(0), 500))
     leaves = map(jax.tree.leaves, (drawn, problem().lower, problem().upper))

@@ -182,7 +182,7 @@ class Driver(NamedTuple):
           acts: whether anybody may be removed, and the rule change anything.
         """
         before = state.population
-        descending = before.alive | ~jnp.asarray(prune)
+        descending = before.alive | ~jnp.asarray(validation.boolean("prune", prune))
         carried = {name: getattr(before, name) for name in CARRIED} | {"aux": dict(aux)}
         read = {name: getattr(before, name) for name in READ}
         size = self.chunk_size or default_chunk(carried)
@@ -251,13 +251,17 @@ def driver(
 
     Raises:
       ValueError: an argument is out of its range.
-      TypeError: the optimizer or the rule is none.
+      TypeError: the optimizer, the rule or the mesh is none.
     """
     validation.integer_in("num_agents", num_agents, 1)
+    if not isinstance(record_params, bool):
+        raise ValueError(f"record_params must be True or False, got {record_params!r}")
     if chunk_size is not None:
         validation.integer_in("chunk_size", chunk_size, 1)
     rule = pruning.adaptive() if rule is None else rule
     check_rule("rule", rule)
+    if mesh is not None and not isinstance(mesh, jax.sharding.Mesh):
+        raise TypeError(f"mesh must be a jax.sharding.Mesh, got {mesh!r}")
     if mesh is not None and (len(mesh.axis_names) != 1 or num_agents % mesh.size):
         raise ValueError(
             "mesh must have one axis, of a size that divides num_agents, got "
@@ -316,6 +320,31 @@ def check_agents(name: str, tree: Any, num_agents: int) -> None:
             )
 
 
+def checked_hyperparams(hyperparams: Any) -> dict[str, jax.Array]:
+    """Hyperparameters as arrays, of None or of a mapping from keyword to numbers.
+
+    Raises:
+      TypeError: they are neither.
+    """
+    if hyperparams is None or (isinstance(hyperparams, Mapping) and not hyperparams):
+        return {}
+    numbers = validation.mapping("hyperparams", hyperparams, "arrays, by keyword")
+    return {name: jnp.array(value) for name, value in numbers.items()}
+
+
+def checked_length(length: ArrayLike) -> jax.Array:
+    """The length of a rung, i32[], of an integer that is not negative.
+
+    Raises:
+      ValueError: it is none; of an array only shape and type are looked at.
+    """
+    if not isinstance(length, jax.Array):
+        return jnp.asarray(validation.integer_in("length", length, 0, 2**31 - 1), jnp.int32)
+    if length.ndim or not jnp.issubdtype(length.dtype, jnp.integer):
+        raise ValueError(f"length must be one integer, got {length!r}")
+    return length.astype(jnp.int32)
+
+
 def check_floating(name: str, tree: Any) -> None:
     """Raises ValueError unless every leaf is of real floating numbers."""
     for leaf in jax.tree.leaves(tree):
@@ -342,7 +371,9 @@ def default_chunk(carried: Chunk) -> int:
 def factory(optimizer: Any) -> Callable[..., optax.GradientTransformationExtraArgs]:
     """From an agent's hyperparameters, as keywords, to a transformation."""
     if callable(optimizer):
-        return lambda **hyperparams: optax.with_extra_args_support(optimizer(**hyperparams))
+        return lambda **hyperparams: validation.transformation(
+            "what the factory optimizer returns", optimizer(**hyperparams)
+        )
     shared = validation.transformation("optimizer", optimizer)
 
     def transformation(**hyperparams: Any) -> optax.GradientTransformationExtraArgs:

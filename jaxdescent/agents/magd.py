@@ -22,7 +22,7 @@ from jax.typing import ArrayLike
 
 from jaxdescent import validation
 from jaxdescent.agents import pruning
-from jaxdescent.agents.driver import check_agents, factory
+from jaxdescent.agents.driver import check_agents, checked_hyperparams, factory
 from jaxdescent.agents.population import Population, own_state, where_rows
 from jaxdescent.agents.rules import Rule, check_rule
 
@@ -97,7 +97,7 @@ def magd(
     check_rule("rule", rule)
     validation.integer_in("rung", rung, 1)
     validation.integer_in("seed", seed, 0)
-    own = {name: jnp.asarray(x) for name, x in (hyperparams or {}).items()}
+    own = checked_hyperparams(hyperparams)
 
     def init(params: Any) -> MagdState:
         params = jax.tree.map(_array, params)

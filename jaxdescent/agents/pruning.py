@@ -55,7 +55,7 @@ def successive_halving(eta: float = 2.0, *, min_agents: int = 1, by: By = "value
       >>> result.history.survivors.tolist()
       [4, 2, 1, 1]
     """
-    eta = float(validation.open_interval("eta", eta, 1.0, np.inf))
+    eta = validation.number_between("eta", eta, 1.0, np.inf)
     validation.integer_in("min_agents", min_agents, 1)
     score = _score(by)
 
@@ -81,7 +81,7 @@ def gap_to_best(tolerance: float = 1.0) -> Rule:
     Raises:
       ValueError: it is out of its range.
     """
-    tolerance = float(validation.open_interval("tolerance", tolerance, 0.0, np.inf))
+    tolerance = validation.number_between("tolerance", tolerance, 0.0, np.inf)
 
     def init(population: Population) -> jax.Array:
         return jnp.full((), jnp.nan, population.values.dtype)
@@ -114,7 +114,7 @@ def stalled(patience: int = 3, *, horizon: float = 30.0) -> Rule:
       ValueError: an argument is out of its range.
     """
     validation.integer_in("patience", patience, 1)
-    horizon = float(validation.open_interval("horizon", horizon, 0.0, np.inf))
+    horizon = validation.number_between("horizon", horizon, 0.0, np.inf)
 
     def init(population: Population) -> jax.Array:
         """Values of the last rungs, f[patience, agents], the oldest first."""
@@ -214,7 +214,7 @@ def adaptive(risk: float = 0.05, *, max_eta: float = 4.0, by: By = "value") -> R
     Raises:
       ValueError: an argument is out of its range.
     """
-    risk = float(validation.open_interval("risk", risk, 0.0, 0.5))
+    risk = validation.number_between("risk", risk, 0.0, 0.5)
     max_eta = float(validation.positive_number("max_eta", max_eta, infinite=True))
     if max_eta <= 1:
         raise ValueError(f"max_eta must be in (1, inf], got {max_eta}")
@@ -236,7 +236,7 @@ def adaptive(risk: float = 0.05, *, max_eta: float = 4.0, by: By = "value") -> R
 
 
 def _score(by: By) -> Callable[[Population], jax.Array]:
-    if by not in ("value", "best"):
+    if not isinstance(by, str) or by not in ("value", "best"):
         raise ValueError(f"by must be 'value' or 'best', got {by!r}")
     return lambda population: population.scores if by == "value" else population.best_scores
 

@@ -336,6 +336,12 @@ def test_a_mesh_that_agents_do_not_fill_is_refused():
         ({"starts": jnp.ones((20, 3), int)}, "starts must be real floating numbers, got int32"),
         ({"steps": None, "rung": None, "gradients": 19, "rungs": 2}, "gradients must be an int"),
         ({"hyperparams": {"b1": jnp.ones(20)}}, "hyperparams need a factory as optimizer"),
+        ({"prune": 1}, "prune must be True or False, got 1"),
+        ({"record_params": "no"}, "record_params must be True or False, got 'no'"),
+        ({"starts": jnp.float32(1)}, r"starts must have a leading axis of agents, got shape \(\)"),
+        ({"starts": jnp.zeros((0, 3))}, r"leading axis of agents, got shape \(0, 3\)"),
+        ({"starts": ()}, r"starts must hold at least one array, got \(\)"),
+        ({"starts": jnp.ones((20, 3), complex)}, "starts must be real floating numbers, got comp"),
     ],
 )
 def test_bad_arguments_are_named(changes, message):
@@ -356,8 +362,29 @@ def test_what_is_no_problem_or_rule_or_optimizer_is_refused():
         minimized(rule=jd.pruning.successive_halving)
     with pytest.raises(ValueError, match="starts must be given"):
         jd.minimize(jnp.sum, ADAM, num_agents=2, steps=1, rung=1)
-    with pytest.raises(TypeError, match="optimizer must be an optax gradient"):
-        jd.minimize(problem(), 0.1, num_agents=2, steps=1, rung=1)
+    for optimizer in (0.1, {}):
+        with pytest.raises(TypeError, match="optimizer must be an optax gradient"):
+            jd.minimize(problem(), optimizer, num_agents=2, steps=1, rung=1)
+    with pytest.raises(TypeError, match="what the factory optimizer returns must be an optax"):
+        jd.minimize(problem(), lambda: 3, num_agents=2, steps=1, rung=1)
+    for hyperparams in ([1.0], 0.1, {1: jnp.ones(20)}):
+        with pytest.raises(TypeError, match="hyperparams must "):
+            minimized(hyperparams=hyperparams)
+    for key in (3, "a", jnp.ones(2), jax.random.split(jax.random.key(0), 2)):
+        with pytest.raises(TypeError, match="key must be one random key"):
+            jd.minimize(problem(), ADAM, num_agents=2, steps=1, rung=1, key=key)
+    with pytest.raises(TypeError, match=r"mesh must be a jax.sharding.Mesh, got 'cpu'"):
+        minimized(mesh="cpu")
+
+
+def test_a_rung_is_of_an_integer_that_is_not_negative():
+    descent = jd.minimizer(problem(), ADAM, num_agents=2)
+    state = jax.eval_shape(descent.init, jax.random.key(0))
+    for length in (-1, 2.5, True, jnp.ones(2, int), jnp.ones(())):
+        with pytest.raises(ValueError, match=r"length must be (an|one) integer"):
+            jax.eval_shape(lambda state, length=length: descent.advance(state, length), state)
+    with pytest.raises(ValueError, match="prune must be True or False"):
+        jax.eval_shape(lambda state: descent.advance(state, 1, prune=0), state)
 
 
 def test_leaves_that_disagree_are_refused():

@@ -216,6 +216,7 @@ def test_rank_correlation_of_gaussians_is_theirs():
     ("make", "message"),
     [
         (lambda: jd.pruning.successive_halving(1.0), r"eta must be in \(1, inf\), got 1"),
+        (lambda: jd.pruning.successive_halving([2.0, 3.0]), r"eta must be a number in \(1, inf\)"),
         (lambda: jd.pruning.successive_halving(min_agents=0), "min_agents must be an integer"),
         (lambda: jd.pruning.gap_to_best(0.0), r"tolerance must be in \(0, inf\), got 0"),
         (lambda: jd.pruning.stalled(0), "patience must be an integer at least 1, got 0"),
