@@ -282,7 +282,7 @@ def _shared_ranks(scores: jax.Array) -> jax.Array:
 
 def _precise(values: jax.Array) -> jax.Array:
     """Values in at least single precision, in which agents can be counted."""
-    return values.astype(jnp.promote_types(values.dtype, jnp.float32))
+    return values if jnp.finfo(values.dtype).bits >= 32 else values.astype(jnp.float32)
 
 
 def rank_correlation(earlier: jax.Array, later: jax.Array) -> jax.Array:
