@@ -57,8 +57,9 @@ class Population(NamedTuple):
 
     @property
     def scores(self) -> jax.Array:
-        """f[agents], the present values, with inf for the dead and for what is not finite."""
-        return jnp.where(self.alive & jnp.isfinite(self.values), self.values, jnp.inf)
+        """f[agents], the present values; inf for the dead, for what is stale or not finite."""
+        known = self.alive & self.fresh & jnp.isfinite(self.values)
+        return jnp.where(known, self.values, jnp.inf)
 
     @property
     def best_scores(self) -> jax.Array:

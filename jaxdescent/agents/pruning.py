@@ -1,7 +1,8 @@
 """Which agents to remove: rules that only clear `alive`.
 
 Values are compared as they stand at the end of a rung; an agent whose value is not finite is
-removed before any rule looks. The published method (M. Sakka, M. Bahrami 2025, Applied Sciences
+removed before any rule looks, and one that a rule has just placed somewhere stays until it has a
+value there. The published method (M. Sakka, M. Bahrami 2025, Applied Sciences
 15(4) 2008) "removes underperforming agents" by a rule that its public text does not give: each
 rule here is a policy of its own, and `adaptive`, the default, is ours.
 
@@ -122,20 +123,25 @@ def stalled(patience: int = 3, *, horizon: float = 30.0) -> Rule:
 
     def keep(population: Population, earlier: jax.Array) -> tuple[jax.Array, jax.Array]:
         scores = population.scores
+        earlier = jnp.where(population.fresh, earlier, jnp.nan)
         speed = (earlier[0] - scores) / patience
         # A comparison with NaN, of an agent not yet seen for long enough, is False.
         slow = scores - jnp.min(scores) > horizon * jnp.maximum(speed, 0.0)
         slow &= ~jnp.isnan(earlier[0])
-        return ~slow, jnp.concatenate([earlier[1:], scores[None]])
+        seen = jnp.where(population.fresh, scores, jnp.nan)
+        return ~slow, jnp.concatenate([earlier[1:], seen[None]])
 
     return _rule(init, keep)
 
 
 class _Curves(NamedTuple):
-    rung: jax.Array  # f[], how many were seen
-    mean_x: jax.Array  # f[], of x = log(rung)
-    var_x: jax.Array  # f[], sum of squares about the mean
-    mean_y: jax.Array  # f[agents], of the values
+    """Each f[agents], but the rungs so far; an agent's curve starts where it was last placed."""
+
+    rung: jax.Array
+    count: jax.Array
+    mean_x: jax.Array  # of x = log(rung)
+    var_x: jax.Array  # sum of squares about the mean
+    mean_y: jax.Array  # of the values
     var_y: jax.Array
     cov: jax.Array
 
@@ -163,14 +169,15 @@ def predicted_to_lose(total_rungs: int, *, burn_in: int = 3, deviations: float =
     def init(population: Population) -> _Curves:
         zeros = jnp.zeros_like(_precise(population.values))
         zero = jnp.zeros((), zeros.dtype)
-        return _Curves(zero, zero, zero, zeros, zeros, zeros)
+        return _Curves(zero, *(zeros,) * 6)
 
     def keep(population: Population, old: _Curves) -> tuple[jax.Array, _Curves]:
-        n = old.rung + 1
-        x, y = jnp.log(n), _precise(population.values)
+        rung, n = old.rung + 1, old.count + 1
+        x, y = jnp.log(rung), _precise(population.values)
         dx, dy = x - old.mean_x, y - old.mean_y
         new = _Curves(  # Welford's update, of the covariance too
-            rung=n,
+            rung=rung,
+            count=n,
             mean_x=old.mean_x + dx / n,
             var_x=old.var_x + dx * dx * (n - 1) / n,
             mean_y=old.mean_y + dy / n,
@@ -185,7 +192,9 @@ def predicted_to_lose(total_rungs: int, *, burn_in: int = 3, deviations: float =
         scores = population.scores
         best = jnp.min(scores)
         # A comparison with NaN, of a curve whose squares are too large a number, is False.
-        return (n < burn_in) | ~(hoped > best) | (scores == best), new
+        kept = (n < burn_in) | ~(hoped > best) | (scores == best)
+        started = jax.tree.map(lambda curve: jnp.where(population.fresh, curve, 0), new)
+        return kept, started._replace(rung=rung)
 
     return _rule(init, keep)
 
@@ -308,6 +317,7 @@ def _rule(init: Any, keep: Any) -> Rule:
 
     def update(_key: jax.Array, population: Population, _problem: Any, state: Any) -> Any:
         kept, state = keep(population, state)
+        kept |= ~population.fresh
         alive = population.alive & kept
         pruned = jnp.sum(population.alive & ~kept, dtype=jnp.int32)
         return population._replace(alive=alive), state, Pruned(pruned)

@@ -12,6 +12,8 @@ import jaxdescent as jd
 from jaxdescent.agents import pruning
 from tests.agents.populations import with_values
 
+pytestmark = pytest.mark.usefixtures("quick_to_compile")
+
 NAN = float("nan")
 RULES = {
     "halving": jd.pruning.successive_halving(),
@@ -105,6 +107,38 @@ def test_the_best_so_far_of_an_agent_that_broke_does_not_count():
 
 def test_equals_are_kept_by_their_place():
     assert survivors(RULES["halving"], [1, 1, 1, 1]) == [[0, 1]]
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_nobody_is_judged_by_the_value_of_another_place(name):
+    """A rule of a chain has just placed agents 0 and 1, where the best and a broken one were."""
+    population, key = with_values([0.0, NAN, 2.0, 1.0, 3.0, 4.0]), jax.random.key(0)
+    population = population._replace(fresh=jnp.arange(6) > 1)
+    state, update = RULES[name].init(key, population, None), jax.jit(RULES[name].update)
+    for _ in range(5):
+        population, state, _ = update(key, population, None, state)
+        assert population.alive[:2].all()
+        assert population.alive[3]  # the best of those that have a value
+    assert population.alive.all() == (name == "never")
+
+
+def test_a_curve_starts_where_its_agent_was_placed():
+    falling = 5.0 - np.log(np.arange(1, 9))  # at rung 20: 2.0
+    rule, key = jd.pruning.predicted_to_lose(20, burn_in=3, deviations=0.0), jax.random.key(0)
+    population, left = with_values([1.0, 0.0]), []
+    state, update = rule.init(key, population, None), jax.jit(rule.update)
+    for rung, value in enumerate(falling):
+        spoilt = NAN if rung < 4 else value
+        values = jnp.array([3.0, spoilt], jnp.float32)
+        fresh = jnp.array([True, rung != 3])
+        population = population._replace(values=values, fresh=fresh)
+        population, state, _ = update(key, population, None, state)
+        left.append(bool(population.alive[1]))
+        population = population._replace(alive=jnp.ones(2, bool))
+    slope, at = (np.asarray(x)[1] for x in (state.cov / state.var_x, state.mean_y))
+    np.testing.assert_allclose(slope, -1.0, rtol=1e-4)
+    np.testing.assert_allclose(at, falling[4:].mean(), rtol=1e-5)
+    assert left[4:] == [True] * 4
 
 
 def test_what_is_not_finite_counts_as_gone_before_the_half_is_taken():
