@@ -267,6 +267,8 @@ def driver(
             "mesh must have one axis, of a size that divides num_agents, got "
             f"{dict(mesh.shape)} with num_agents = {num_agents}"
         )
+    if mesh is not None:  # Explicit axes, as `jax.make_mesh` has them, take no constraint.
+        mesh = jax.sharding.Mesh(mesh.devices, mesh.axis_names)
     return Driver(num_agents, factory(optimizer), rule, chunk_size, record_params, mesh)
 
 

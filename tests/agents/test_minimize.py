@@ -307,8 +307,9 @@ def test_parameters_are_recorded_on_request():
     np.testing.assert_array_equal(result.history.params[-1], result.population.params)
 
 
-def test_agents_spread_over_devices_find_the_same(pruned):
-    mesh = jax.make_mesh((2,), ("agents",), axis_types=(jax.sharding.AxisType.Auto,))
+@pytest.mark.parametrize("axis", [jax.sharding.AxisType.Auto, jax.sharding.AxisType.Explicit])
+def test_agents_spread_over_devices_find_the_same(pruned, axis):
+    mesh = jax.make_mesh((2,), ("agents",), axis_types=(axis,))
     spread = minimized(mesh=mesh)
     assert spread.population.params.sharding.spec == jax.sharding.PartitionSpec("agents")
     np.testing.assert_array_equal(spread.population.alive, pruned.population.alive)
