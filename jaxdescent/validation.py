@@ -140,7 +140,8 @@ def transformation(name: str, value: Any) -> optax.GradientTransformationExtraAr
     `optax.MultiSteps`, a class of its own, is taken too.
     """
     if isinstance(value, optax.MultiSteps):
-        value = value.gradient_transformation()
+        # Not `gradient_transformation()`, whose update takes extra arguments unseen by its type.
+        value = optax.GradientTransformationExtraArgs(value.init, value.update)
     if isinstance(value, optax.GradientTransformation):
         return optax.with_extra_args_support(value)
     hint = ""
