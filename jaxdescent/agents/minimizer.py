@@ -116,9 +116,8 @@ def minimizer(
         whole = prepared(state.population.params)
         length = checked_length(length)
         descend = lambda carried, read: _descend(whole, drive.optimizer, carried, read, length)
-        spent = length + (~state.population.fresh).astype(
-            jnp.int32
-        )  # what is stale is looked at first
+        stale = ~state.population.fresh  # is looked at first
+        spent = length + stale.astype(jnp.int32)
         return drive.advance(
             state, whole, descend, length, prune, gradients=spent, evaluations=spent
         )
