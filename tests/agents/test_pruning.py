@@ -9,7 +9,6 @@ import pytest
 from scipy import stats
 
 import jaxdescent as jd
-from jaxdescent.agents import pruning
 from tests.agents.populations import with_values
 
 pytestmark = pytest.mark.usefixtures("quick_to_compile")
@@ -188,6 +187,10 @@ def test_the_deviations_are_those_of_a_least_squares_prediction():
         assert survivors(rule, *np.stack([np.full(7, best), y], 1))[-1] == kept
 
 
+def test_that_equals_hold_their_places_is_no_reason_to_prune():
+    assert len(survivors(jd.pruning.adaptive(0.05), np.zeros(64), np.zeros(64))[1]) == 61
+
+
 def test_a_curve_whose_squares_are_too_large_is_not_said_to_lose():
     rungs = [[1.0, 1e25], [1.0, 1e10], [1.0, 1.1], [1.0, 1.01]]
     rule = jd.pruning.predicted_to_lose(20, deviations=50.0)
@@ -216,34 +219,6 @@ def test_ranks_that_churn_keep_all_and_ranks_that_hold_prune():
     assert survivors(rule, up, up)[1] == [0]
     bounded = jd.pruning.adaptive(0.05, max_eta=4.0)
     assert survivors(bounded, up, up)[1] == list(range(16))
-
-
-def test_equals_hold_no_ranks():
-    """The order of equals is that of their places: that it holds is no reason to prune."""
-    plateau = np.where(np.arange(64) % 16 == 0, -1.0 - np.arange(64), 0.0)
-    assert pruning.rank_correlation(jnp.zeros(64), jnp.zeros(64)) == 0
-    assert len(survivors(jd.pruning.adaptive(0.05), np.zeros(64), np.zeros(64))[1]) == 61
-    rng = np.random.default_rng(5)
-    for later in (plateau, rng.permutation(plateau)):
-        expected = np.corrcoef(
-            *(stats.norm.ppf((stats.rankdata(x) - 0.5) / 64) for x in (plateau, later))
-        )
-        measured = pruning.rank_correlation(jnp.asarray(plateau), jnp.asarray(later))
-        np.testing.assert_allclose(measured, np.clip(expected[0, 1], 0, 1 - 1e-6), atol=1e-5)
-
-
-def test_normal_scores_are_quantiles_of_the_finite():
-    scores = pruning.normal_scores(jnp.array([3.0, jnp.inf, 1.0, 2.0]))
-    np.testing.assert_allclose(scores, stats.norm.ppf([5 / 6, 1.0, 1 / 6, 1 / 2]), atol=1e-6)
-
-
-def test_rank_correlation_of_gaussians_is_theirs():
-    rng = np.random.default_rng(3)
-    x = rng.normal(size=20_000)
-    for r in (0.0, 0.5, 0.9):
-        y = r * x + np.sqrt(1 - r * r) * rng.normal(size=len(x))
-        measured = pruning.rank_correlation(jnp.exp(jnp.asarray(x)), jnp.asarray(y) ** 3)
-        np.testing.assert_allclose(measured, r, atol=0.02)
 
 
 @pytest.mark.parametrize(
