@@ -96,10 +96,10 @@ def copy_agents(population: Population, source: jax.Array) -> Population:
         )
     copied = chunking.take(population, source)
     here = source == jnp.arange(len(source), dtype=source.dtype)
-    keys = jax.vmap(lambda state, number: jax.tree.map(partial(_own, number=number), state))
+    own_keys = _renewed(copied.opt_state, population.ids)
     pick = lambda own, old: where_rows(here, old, own) if is_key(old) else old
     return copied._replace(
-        opt_state=jax.tree.map(pick, keys(copied.opt_state, population.ids), copied.opt_state),
+        opt_state=jax.tree.map(pick, own_keys, copied.opt_state),
         ids=population.ids,
         evaluations=population.evaluations,
         gradients=population.gradients,
@@ -110,6 +110,9 @@ def place_agents(
     population: Population, mask: jax.Array, params: Any, problem: Problem
 ) -> Population:
     """The population with some agents at new places, alive, their optimizer state afresh.
+
+    Random keys in it, of the typed kind, are others than those of the start: an agent that is
+    placed again and again draws other numbers each time.
 
     What they had found belongs to the agents that they replace and goes; a driver keeps the best
     point ever apart.
@@ -130,9 +133,10 @@ def place_agents(
         )
     validation.shaped_like("params", params, population.params, "population.params")
     params = jax.tree.map(lambda new, old: new.astype(old.dtype), params, population.params)
+    afresh = _fresh_state(problem, params, population.hyperparams, population.ids)
     placed = population._replace(
         params=params,
-        opt_state=_fresh_state(problem, params, population.hyperparams, population.ids),
+        opt_state=_renewed(afresh, population.gradients),
         fresh=jnp.zeros_like(population.fresh),
         alive=jnp.ones_like(population.alive),
         ancestors=population.ids,
@@ -189,6 +193,12 @@ def own_state(
         return jax.tree.map(partial(_own, number=number), optimizer(**hyperparams).init(x))
 
     return jax.vmap(state)(params, hyperparams, ids)
+
+
+def _renewed(state: Any, numbers: jax.Array) -> Any:
+    """Agents' optimizer states, with random keys that depend on the numbers i32[agents] too."""
+    renewed = lambda state, number: jax.tree.map(partial(_own, number=number), state)
+    return jax.vmap(renewed)(state, numbers)
 
 
 def _own(leaf: jax.Array, number: jax.Array) -> jax.Array:

@@ -51,6 +51,18 @@ def test_a_copy_draws_other_random_numbers_than_its_source():
     chex.assert_trees_all_equal(jd.copy_agents(population, jnp.arange(3)), population)
 
 
+def test_a_placed_agent_draws_other_random_numbers_than_before():
+    noisy = optax.with_extra_args_support(optax.add_noise(1.0, 0.5, key=0))
+    problem = jd.Problem(jnp.sum, -jnp.ones(1), jnp.ones(1), optimizer=lambda: noisy)
+    agents = started(problem, jnp.zeros((2, 1)), {}, jnp.float32)
+    drawn = []
+    for spent in (3, 5):
+        agents = agents._replace(gradients=jnp.full(2, spent))
+        agents = jd.place_agents(agents, jnp.ones(2, bool), agents.params, problem)
+        drawn.append(jax.random.key_data(agents.opt_state.rng_key)[:, 0])
+    assert len(np.unique(np.concatenate(drawn))) == 4
+
+
 def test_several_keys_of_an_optimizer_are_the_agents_own():
     several = optax.GradientTransformation(
         lambda _: jax.random.split(jax.random.key(0), 2), lambda updates, keys, _: (updates, keys)
