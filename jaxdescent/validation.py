@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -63,6 +64,32 @@ def number_in(name: str, value: Any, low: float, high: float) -> float:
     return float(array)
 
 
+def number_between(name: str, value: Any, low: float, high: float) -> float:
+    """Returns a number of the open interval `(low, high)` as a float, or raises."""
+    array = open_interval(name, value, low, high)
+    if array.ndim:
+        raise ValueError(
+            f"{name} must be a number in ({_bound(low)}, {_bound(high)}), got {value!r}"
+        )
+    return float(array)
+
+
+def boolean(name: str, value: Any) -> Any:
+    """Returns `value` if it is a bool or an array of them, traced or not, or raises."""
+    if isinstance(value, bool) or getattr(value, "dtype", None) == np.dtype("bool"):
+        return value
+    raise ValueError(f"{name} must be True or False, got {value!r}")
+
+
+def random_key(name: str, value: Any) -> jax.Array:
+    """Returns `value` if it is one random key, typed or raw, or raises."""
+    if isinstance(value, (jax.Array, np.ndarray)):
+        typed = jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
+        if value.ndim == (0 if typed else 1) and (typed or value.dtype == np.uint32):
+            return jnp.asarray(value)
+    raise TypeError(f"{name} must be one random key, as of jax.random.key(0), got {value!r}")
+
+
 def integer_in(name: str, value: Any, low: int, high: int | None = None) -> int:
     """Returns an integer of `[low, high]`, or of `low` and above, or raises."""
     integer = isinstance(value, (int, np.integer)) and not isinstance(value, (bool, np.bool_))
@@ -113,7 +140,7 @@ def transformation(name: str, value: Any) -> optax.GradientTransformationExtraAr
     `optax.MultiSteps`, a class of its own, is taken too.
     """
     if isinstance(value, optax.MultiSteps):
-        value = value.gradient_transformation()
+        value = _multi_steps(value)
     if isinstance(value, optax.GradientTransformation):
         return optax.with_extra_args_support(value)
     hint = ""
@@ -124,6 +151,15 @@ def transformation(name: str, value: Any) -> optax.GradientTransformationExtraAr
         f"{name} must be an optax gradient transformation, got {value!r} "
         f"of type {type(value).__name__}{hint}"
     )
+
+
+def _multi_steps(steps: optax.MultiSteps) -> optax.GradientTransformationExtraArgs:
+    """As `gradient_transformation()`, of which nobody can tell that it takes extra arguments."""
+
+    def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
+        return steps.update(updates, state, params, **extra)
+
+    return optax.GradientTransformationExtraArgs(steps.init, update)
 
 
 def factory(name: str, value: Any) -> Callable[..., optax.GradientTransformation]:

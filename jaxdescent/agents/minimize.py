@@ -15,7 +15,14 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from jaxdescent import validation
-from jaxdescent.agents.driver import DescentState, Rung
+from jaxdescent.agents.driver import (
+    DescentState,
+    Rung,
+    check_agents,
+    check_floating,
+    checked_hyperparams,
+    driver,
+)
 from jaxdescent.agents.minimizer import as_problem, minimizer
 from jaxdescent.agents.population import Population
 from jaxdescent.agents.rules import Rule
@@ -46,12 +53,12 @@ class MinimizeResult(NamedTuple):
 
     @property
     def gradients(self) -> int:
-        """How many gradients were computed."""
+        """How many gradients were computed, those within a line search not included."""
         return total(self.population.gradients)
 
     @property
     def evaluations(self) -> int:
-        """How many values were computed, those that came with a gradient included."""
+        """How many values were computed, with a gradient or without; line searches as above."""
         return total(self.population.evaluations)
 
 
@@ -91,7 +98,8 @@ def minimize(
         actions of the rule. The last rung may be shorter.
       rung: see `steps`.
       gradients: all agents' together, together with `rungs`: each rung gets an equal share of
-        those that are left, divided by the living and rounded down.
+        those that are left, divided by the living and rounded down. The rule acts also after
+        one that gets no step. Those that an optimizer's own line search takes are not counted.
       rungs: see `gradients`.
       rule: by default `jd.pruning.adaptive()`.
       prune: False has those that the rule removes descend all the same, to see what they would
@@ -134,9 +142,17 @@ def minimize(
             validation.integer_in("rung", rung, 1, 2**31 - 1),
         )
         budget, rungs = 0, len(lengths)
+    validation.boolean("prune", prune)
+    hyperparams = checked_hyperparams(hyperparams)
     options = (num_agents, rungs, rule, chunk_size, record_params, mesh)
-    key = jax.random.key(0) if key is None else key
-    starts = starts if starts is None else jax.tree.map(jnp.asarray, starts)
+    # Its checks come before what jit asks of its arguments.
+    driver(optimizer, num_agents, rule, chunk_size, record_params, mesh)
+    key = validation.random_key("key", jax.random.key(0) if key is None else key)
+    if starts is not None:
+        # Without weak types, which would take a program of their own.
+        starts = jax.tree.map(lambda x: jnp.asarray(x, jnp.asarray(x).dtype), starts)
+        check_agents("starts", starts, num_agents)
+        check_floating("starts", starts)
     problem = as_problem(problem, starts)
     return _minimized(problem, key, starts, hyperparams, lengths, budget, prune, optimizer, options)
 
@@ -192,11 +208,10 @@ def rung_lengths(steps: int, rung: int) -> np.ndarray:
 
 
 def _num_agents(num_agents: int | None, starts: Any) -> int:
-    if num_agents is not None:
-        return validation.integer_in("num_agents", num_agents, 1)
-    if not jax.tree.leaves(starts):
+    if starts is None and num_agents is None:
         raise ValueError("num_agents or starts must be given, got neither")
-    return num_starts(starts)
+    given = num_agents if starts is None else num_starts(starts)
+    return validation.integer_in("num_agents", given if num_agents is None else num_agents, 1)
 
 
 def num_starts(starts: Any) -> int:

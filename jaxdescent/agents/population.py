@@ -5,6 +5,7 @@ that belongs to an agent, `place_agents` puts it somewhere else and has it start
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -33,8 +34,9 @@ class Population(NamedTuple):
       best_params: where each had its least value.
       best_model_state: its model state there.
       best_values: f[agents], that value; inf before the first finite one.
-      evaluations: i32[agents], values computed, those that came with a gradient included.
-      gradients: i32[agents], gradients computed.
+      evaluations: i32[agents], values computed, those that came with a gradient included; not
+        those that an optimizer asks for within a step, such as a line search.
+      gradients: i32[agents], gradients computed; likewise.
     """
 
     params: Any
@@ -56,8 +58,9 @@ class Population(NamedTuple):
 
     @property
     def scores(self) -> jax.Array:
-        """f[agents], the present values, with inf for the dead and for what is not finite."""
-        return jnp.where(self.alive & jnp.isfinite(self.values), self.values, jnp.inf)
+        """f[agents], the present values; inf for the dead, for what is stale or not finite."""
+        known = self.alive & self.fresh & jnp.isfinite(self.values)
+        return jnp.where(known, self.values, jnp.inf)
 
     @property
     def best_scores(self) -> jax.Array:
@@ -68,12 +71,16 @@ class Population(NamedTuple):
 def copy_agents(population: Population, source: jax.Array) -> Population:
     """The population with agent i replaced by a copy of agent `source[i]`.
 
-    A copy keeps its own id, hence its own random numbers, and the counters of the work that was
-    done in its place; everything else comes along, optimizer state included.
+    A copy keeps its own id and the counters of the work that was done in its place; everything
+    else comes along, optimizer state included. Random keys in that, of the typed kind, become
+    its own by its id, so that it goes another way than its source.
 
     Args:
       population: of N agents.
       source: i32[N].
+
+    Raises:
+      ValueError: the source is not that.
 
     Example:
       >>> import jax, jax.numpy as jnp, optax, jaxdescent as jd
@@ -83,8 +90,16 @@ def copy_agents(population: Population, source: jax.Array) -> Population:
       >>> jd.copy_agents(agents, jnp.array([1, 1])).params.tolist()
       [[2.0], [2.0]]
     """
+    if source.shape != population.ids.shape or not jnp.issubdtype(source.dtype, jnp.integer):
+        raise ValueError(
+            f"source must be {len(population.ids)} integers, one for each agent, got {source!r}"
+        )
     copied = chunking.take(population, source)
+    here = source == jnp.arange(len(source), dtype=source.dtype)
+    own_keys = _renewed(copied.opt_state, population.ids)
+    pick = lambda own, old: chunking.where_rows(here, old, own) if is_key(old) else old
     return copied._replace(
+        opt_state=jax.tree.map(pick, own_keys, copied.opt_state),
         ids=population.ids,
         evaluations=population.evaluations,
         gradients=population.gradients,
@@ -96,6 +111,9 @@ def place_agents(
 ) -> Population:
     """The population with some agents at new places, alive, their optimizer state afresh.
 
+    Random keys in it, of the typed kind, are others than those of the start: an agent that is
+    placed again and again draws other numbers each time.
+
     What they had found belongs to the agents that they replace and goes; a driver keeps the best
     point ever apart.
 
@@ -106,12 +124,19 @@ def place_agents(
       problem: as a driver gives it to a rule, with its optimizer.
 
     Raises:
-      ValueError: the problem has no optimizer, or the shapes of `params` differ.
+      ValueError: the problem has no optimizer, the mask is not that, or the shapes of `params`
+        differ.
     """
+    if mask.shape != population.alive.shape or mask.dtype != population.alive.dtype:
+        raise ValueError(
+            f"mask must be {len(population.alive)} booleans, one for each agent, got {mask!r}"
+        )
     validation.shaped_like("params", params, population.params, "population.params")
+    params = jax.tree.map(lambda new, old: new.astype(old.dtype), params, population.params)
+    afresh = _fresh_state(problem, params, population.hyperparams, population.ids)
     placed = population._replace(
         params=params,
-        opt_state=_fresh_state(problem, params, population.hyperparams, population.ids),
+        opt_state=_renewed(afresh, population.gradients),
         fresh=jnp.zeros_like(population.fresh),
         alive=jnp.ones_like(population.alive),
         ancestors=population.ids,
@@ -164,14 +189,29 @@ def own_state(
 ) -> Any:
     """Each agent's state; a random key in it (of the typed kind) becomes the agent's own."""
 
-    def own(leaf: jax.Array, number: jax.Array) -> jax.Array:
-        is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-        return jax.random.fold_in(leaf, number) if is_key else leaf
-
     def state(x: Any, hyperparams: Any, number: jax.Array) -> Any:
-        return jax.tree.map(lambda leaf: own(leaf, number), optimizer(**hyperparams).init(x))
+        return jax.tree.map(partial(_own, number=number), optimizer(**hyperparams).init(x))
 
     return jax.vmap(state)(params, hyperparams, ids)
+
+
+def _renewed(state: Any, numbers: jax.Array) -> Any:
+    """Agents' optimizer states, with random keys that depend on the numbers i32[agents] too."""
+    renewed = lambda state, number: jax.tree.map(partial(_own, number=number), state)
+    return jax.vmap(renewed)(state, numbers)
+
+
+def _own(leaf: jax.Array, number: jax.Array) -> jax.Array:
+    """The leaf; one of random keys made the agent's of this number."""
+    if not is_key(leaf):
+        return leaf
+    fold = jax.vmap(jax.random.fold_in, in_axes=(0, None))
+    return fold(leaf.reshape(-1), number).reshape(leaf.shape)
+
+
+def is_key(value: Any) -> bool:
+    """Whether this is an array of random keys, of the typed kind."""
+    return isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
 
 
 def _fresh_state(problem: Problem, params: Any, hyperparams: Any, ids: jax.Array) -> Any:

@@ -8,6 +8,7 @@ import optax
 import pytest
 
 import jaxdescent as jd
+from jaxdescent.agents.population import own_state, started
 from tests.agents.populations import a_problem, with_values
 
 COUNTERS = ("ids", "evaluations", "gradients")
@@ -37,6 +38,44 @@ def test_a_copy_takes_everything_along_but_its_number_and_its_bill():
             expected = jax.tree.map(lambda x: x[source], expected)
         chex.assert_trees_all_equal(getattr(copied, name), expected)
     assert copied.ancestors.tolist() == [3, 3, 2, 0]
+
+
+def test_a_copy_draws_other_random_numbers_than_its_source():
+    noisy = optax.with_extra_args_support(optax.add_noise(1.0, 0.5, key=0))
+    problem = jd.Problem(jnp.sum, -jnp.ones(1), jnp.ones(1), optimizer=lambda: noisy)
+    population = started(problem, jnp.zeros((3, 1)), {}, jnp.float32)
+    keys = lambda population: jax.random.key_data(population.opt_state.rng_key)[:, 0]
+    copied = jd.copy_agents(population, jnp.array([1, 1, 1]))
+    assert keys(copied)[1] == keys(population)[1]
+    assert len(np.unique(np.concatenate([keys(copied), keys(population)]))) == 5
+    chex.assert_trees_all_equal(jd.copy_agents(population, jnp.arange(3)), population)
+
+
+def test_a_placed_agent_draws_other_random_numbers_than_before():
+    noisy = optax.with_extra_args_support(optax.add_noise(1.0, 0.5, key=0))
+    problem = jd.Problem(jnp.sum, -jnp.ones(1), jnp.ones(1), optimizer=lambda: noisy)
+    agents = started(problem, jnp.zeros((2, 1)), {}, jnp.float32)
+    drawn = []
+    for spent in (3, 5):
+        agents = agents._replace(gradients=jnp.full(2, spent))
+        agents = jd.place_agents(agents, jnp.ones(2, bool), agents.params, problem)
+        drawn.append(jax.random.key_data(agents.opt_state.rng_key)[:, 0])
+    assert len(np.unique(np.concatenate(drawn))) == 4
+
+
+def test_several_keys_of_an_optimizer_are_the_agents_own():
+    several = optax.GradientTransformation(
+        lambda _: jax.random.split(jax.random.key(0), 2), lambda updates, keys, _: (updates, keys)
+    )
+    keys = jax.random.key_data(own_state(lambda: several, jnp.zeros(3), {}, jnp.arange(3)))
+    assert keys.shape[:2] == (3, 2)
+    assert len(np.unique(keys[..., 0])) == 6
+
+
+def test_places_have_the_precision_of_the_population():
+    population = aged()._replace(params=aged().params.astype(jnp.bfloat16))
+    placed = jd.place_agents(population, jnp.ones(4, bool), jnp.ones((4, 1)), a_problem())
+    assert placed.params.dtype == jnp.bfloat16
 
 
 def test_a_placed_agent_starts_afresh_and_the_others_do_not_notice():
@@ -81,6 +120,36 @@ def test_a_placed_agent_is_evaluated_before_it_descends():
     np.testing.assert_allclose(result.population.params, [[0.8**3], [5 * 0.8**2]], rtol=1e-6)
     assert result.population.gradients.tolist() == [4, 5]
     assert result.population.age.tolist() == [3, 2]
+
+
+def test_sources_and_masks_are_one_for_each_agent():
+    for source in (jnp.zeros(3, int), jnp.zeros(4)):
+        with pytest.raises(ValueError, match="source must be 4 integers, one for each agent"):
+            jd.copy_agents(aged(), source)
+    for mask in (jnp.ones(3, bool), jnp.ones(4, int)):
+        with pytest.raises(ValueError, match="mask must be 4 booleans, one for each agent"):
+            jd.place_agents(aged(), mask, aged().params, a_problem())
+
+
+@pytest.mark.parametrize(
+    ("update", "message"),
+    [
+        (lambda p, s: (p, s), r"rule must return \(population, rule_state, info\)"),
+        (
+            lambda p, s: (p._replace(alive=p.alive * 1), s, 0),
+            r"got int32\(4,\) for bool\(4,\) at pop",
+        ),
+        (lambda p, s: (p._replace(model_state=s), s, 0), "population of the structure"),
+        (
+            lambda p, s: (p, s + 1.0, 0),
+            r"rule_state of the shapes .* got float32\(\) for int32\(\)",
+        ),
+    ],
+)
+def test_a_rule_that_no_run_can_go_on_with_is_refused(update, message):
+    rule = jd.Rule(lambda *_: jnp.zeros((), jnp.int32), lambda key, p, problem, s: update(p, s))
+    with pytest.raises(ValueError, match=message):
+        jd.minimize(a_problem(), optax.sgd(0.1), num_agents=4, steps=2, rung=1, rule=rule)
 
 
 def test_places_need_an_optimizer_and_the_right_shapes():

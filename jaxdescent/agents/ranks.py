@@ -1,0 +1,68 @@
+"""Ranks of agents, and how much those of one rung say of those of another.
+
+    x_i = Phi^-1((rank_i + 1/2) / N),    r = correlation of x then and x now
+
+Normal scores take the place of values, whose distribution then does not matter. Equals share the
+mean of their ranks (E. Lehmann 1975, Nonparametrics).
+"""
+
+import jax
+import jax.numpy as jnp
+from jax.scipy.special import ndtri
+
+
+def ranks(scores: jax.Array) -> jax.Array:
+    """i32[agents], 0 for the least; equals by their place, inf last."""
+    order = jnp.argsort(scores)
+    places = jnp.arange(len(scores), dtype=jnp.int32)
+    return jnp.zeros_like(places).at[order].set(places, unique_indices=True)
+
+
+def normal_scores(scores: jax.Array) -> jax.Array:
+    """f[agents], quantiles of a Gaussian at the ranks among the finite; inf elsewhere.
+
+    Equals share the mean of their ranks: an order of theirs would be that of their places, which
+    says nothing and never churns.
+    """
+    scores = precise(scores)
+    count = jnp.maximum(jnp.sum(jnp.isfinite(scores)), 1)
+    shares = (_shared_ranks(scores).astype(scores.dtype) + 0.5) / count.astype(scores.dtype)
+    return jnp.where(jnp.isfinite(scores), ndtri(jnp.minimum(shares, 1.0)), jnp.inf)
+
+
+def _shared_ranks(scores: jax.Array) -> jax.Array:
+    """f[agents], ranks where equals have the mean of theirs."""
+    order = jnp.argsort(scores)
+    places = jnp.arange(len(scores), dtype=jnp.int32)
+    in_order = scores[order]
+    steps = in_order[1:] != in_order[:-1]
+    edge = jnp.ones(1, bool)
+    first = jax.lax.cummax(jnp.where(jnp.concatenate([edge, steps]), places, 0))
+    last = jax.lax.cummin(
+        jnp.where(jnp.concatenate([steps, edge]), places, len(scores)), reverse=True
+    )
+    shared = (first + last).astype(jnp.float32) / 2
+    return jnp.zeros_like(shared).at[order].set(shared, unique_indices=True)
+
+
+def precise(values: jax.Array) -> jax.Array:
+    """Values in at least single precision, in which agents can be counted."""
+    return values if jnp.finfo(values.dtype).bits >= 32 else values.astype(jnp.float32)
+
+
+def rank_correlation(earlier: jax.Array, later: jax.Array) -> jax.Array:
+    """f[], correlation of normal scores among those finite in both, in [0, 1 - 1e-6].
+
+    It is 0 where all are equal.
+    """
+    both = jnp.isfinite(earlier) & jnp.isfinite(later)
+    count = jnp.maximum(jnp.sum(both), 1)
+
+    def centred(scores: jax.Array) -> jax.Array:
+        normal = jnp.where(both, normal_scores(jnp.where(both, scores, jnp.inf)), 0.0)
+        return jnp.where(both, normal - jnp.sum(normal) / count.astype(normal.dtype), 0.0)
+
+    a, b = centred(earlier), centred(later)
+    scale = jnp.sqrt(jnp.sum(a * a)) * jnp.sqrt(jnp.sum(b * b))
+    correlation = jnp.sum(a * b) / jnp.maximum(scale, 1e-12)
+    return jnp.clip(correlation, 0.0, 1.0 - 1e-6)
