@@ -103,6 +103,18 @@ def test_no_coordinate_leads_below_the_minimum_far_outside_the_box(name):
     assert _values(problem, line).min() >= problem.minimum - 1e-10
 
 
+@pytest.mark.parametrize("name", ["ackley", "rastrigin", "griewank"])
+def test_nothing_cancels_near_a_minimum_at_zero_in_single_precision(name):
+    moves = 1e-5 * np.random.default_rng(0).normal(size=(ROWS, DIMENSION))
+    problem = make(name)
+    near = (moves * np.asarray(problem.upper)).astype(np.float32)
+    expected = _values(problem, jnp.asarray(near, float))
+    with jax.enable_x64(False):
+        values = _values(make(name), near)
+    assert values.dtype == jnp.float32
+    np.testing.assert_allclose(values, expected, rtol=1e-5)
+
+
 @every_one
 @given(seed=st.integers(0, 2**32 - 1))
 @law
