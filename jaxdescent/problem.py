@@ -41,6 +41,7 @@ class Problem:
 
     Raises:
       ValueError: the box is empty, not finite, or its sides disagree in shape.
+      TypeError: a function is none, or `data` no tuple.
 
     Example:
       >>> import jax, jax.numpy as jnp, jaxdescent as jd
@@ -64,6 +65,12 @@ class Problem:
     def __post_init__(self) -> None:
         if not callable(self.value_fn):
             raise TypeError(f"value_fn must be callable, got {self.value_fn!r}")
+        if not isinstance(self.data, tuple):
+            raise TypeError(f"data must be a tuple of value_fn's arguments, got {self.data!r}")
+        for name in ("sample_fn", "optimizer"):
+            value = getattr(self, name)
+            if value is not None and not callable(value):
+                raise TypeError(f"{name} must be callable or None, got {value!r}")
         validation.shaped_like("upper", self.upper, self.lower, "lower")
         for low, high in zip(jax.tree.leaves(self.lower), jax.tree.leaves(self.upper), strict=True):
             if isinstance(low, jax.core.Tracer) or isinstance(high, jax.core.Tracer):
@@ -110,10 +117,7 @@ class Problem:
           >>> scaled.from_unit_box(scaled.minimisers[0])
           Array([1., 3.], dtype=float32)
         """
-        scaled = lambda x: jax.tree.map(
-            lambda z, low, high: (z - low) / (high - low), x, self.lower, self.upper
-        )
-        sample = self.sample_fn
+        scaled = lambda x: _scaled(x, self.lower, self.upper)
         return Problem(
             InUnitBox(self.value_fn),
             jax.tree.map(jnp.zeros_like, self.lower),
@@ -122,7 +126,7 @@ class Problem:
             None if self.minimisers is None else scaled(self.minimisers),
             self.minimum,
             self.name,
-            None if sample is None else lambda key, _: scaled(sample(key, self)),
+            None if self.sample_fn is None else SampleInUnitBox(self.value_fn, self.sample_fn),
         )
 
     def from_unit_box(self, x: Any) -> Any:
@@ -164,6 +168,35 @@ class InUnitBox:
     def __call__(self, x: Any, lower: Any, upper: Any, *data: Any) -> jax.Array:
         """The value at the point of the box."""
         return self.value_fn(_placed(x, lower, upper), *data)
+
+
+@dataclasses.dataclass(frozen=True)
+class SampleInUnitBox:
+    """Starts of a problem in coordinates in [0, 1], equal like its functions."""
+
+    value_fn: Callable[..., jax.Array]
+    sample_fn: Callable[[jax.Array, Problem], Any]
+
+    def __call__(self, key: jax.Array, problem: Problem) -> Any:
+        """A start, of a problem that `in_unit_box` made."""
+        lower, upper, *data = problem.data
+        minimisers = problem.minimisers
+        if minimisers is not None:
+            minimisers = _placed(minimisers, lower, upper)
+        original = dataclasses.replace(
+            problem,
+            value_fn=self.value_fn,
+            lower=lower,
+            upper=upper,
+            data=tuple(data),
+            minimisers=minimisers,
+            sample_fn=self.sample_fn,
+        )
+        return _scaled(self.sample_fn(key, original), lower, upper)
+
+
+def _scaled(z: Any, lower: Any, upper: Any) -> Any:
+    return jax.tree.map(lambda z, low, high: (z - low) / (high - low), z, lower, upper)
 
 
 def _placed(x: Any, lower: Any, upper: Any) -> Any:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -61,6 +62,32 @@ def number_in(name: str, value: Any, low: float, high: float) -> float:
     if array.ndim or not low <= array <= high:
         raise ValueError(f"{name} must be a number in [{low:g}, {high:g}], got {value!r}")
     return float(array)
+
+
+def number_between(name: str, value: Any, low: float, high: float) -> float:
+    """Returns a number of the open interval `(low, high)` as a float, or raises."""
+    array = open_interval(name, value, low, high)
+    if array.ndim:
+        raise ValueError(
+            f"{name} must be a number in ({_bound(low)}, {_bound(high)}), got {value!r}"
+        )
+    return float(array)
+
+
+def boolean(name: str, value: Any) -> Any:
+    """Returns `value` if it is a bool or an array of them, traced or not, or raises."""
+    if isinstance(value, bool) or getattr(value, "dtype", None) == np.dtype("bool"):
+        return value
+    raise ValueError(f"{name} must be True or False, got {value!r}")
+
+
+def random_key(name: str, value: Any) -> jax.Array:
+    """Returns `value` if it is one random key, typed or raw, or raises."""
+    if isinstance(value, (jax.Array, np.ndarray)):
+        typed = jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
+        if value.ndim == (0 if typed else 1) and (typed or value.dtype == np.uint32):
+            return jnp.asarray(value)
+    raise TypeError(f"{name} must be one random key, as of jax.random.key(0), got {value!r}")
 
 
 def integer_in(name: str, value: Any, low: int, high: int | None = None) -> int:

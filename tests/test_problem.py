@@ -21,6 +21,19 @@ def problem(shift=1.0):
     return jd.Problem(bowl, lower, upper, data=(jnp.full(2, shift),), minimum=0.0, name="bowl")
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"data": np.ones(3)}, "data must be a tuple of value_fn's arguments"),
+        ({"sample_fn": 3}, "sample_fn must be callable or None, got 3"),
+        ({"optimizer": 3}, "optimizer must be callable or None, got 3"),
+    ],
+)
+def test_what_is_no_function_or_tuple_is_refused(options, message):
+    with pytest.raises(TypeError, match=message):
+        jd.Problem(np.sum, -1.0, 1.0, **options)
+
+
 def test_starts_fill_the_box():
     drawn = jax.vmap(problem().sample)(jax.random.split(jax.random.key(0), 500))
     leaves = map(jax.tree.leaves, (drawn, problem().lower, problem().upper))
@@ -92,6 +105,10 @@ def test_the_unit_box_keeps_minimisers_samplers_and_programs():
     chosen = dataclasses.replace(given, sample_fn=lambda key, p: p.upper).in_unit_box()
     np.testing.assert_allclose(chosen.sample(jax.random.key(0)), 1.0)
     assert jd.problems.booth().in_unit_box().value_fn == scaled.value_fn
+    nearby = dataclasses.replace(given, sample_fn=lambda key, p: p.minimisers[0])
+    assert nearby.in_unit_box().sample_fn == nearby.in_unit_box().sample_fn
+    near = nearby.in_unit_box().sample(jax.random.key(0))
+    np.testing.assert_allclose(near, scaled.minimisers[0], rtol=1e-6)
 
 
 def test_only_a_problem_of_the_unit_box_goes_back():

@@ -142,7 +142,7 @@ class Driver(NamedTuple):
         if self.mesh is not None:
             spread = jax.sharding.NamedSharding(self.mesh, self._agents)
             population = jax.lax.with_sharding_constraint(population, spread)
-        return DescentState(
+        state = DescentState(
             population=population,
             rule_state=self.rule.init(jax.random.fold_in(key, 1), population, problem),
             key=jax.random.fold_in(key, 2),
@@ -153,6 +153,7 @@ class Driver(NamedTuple):
             best_value=jnp.full((), jnp.inf, population.values.dtype),
             best_id=jnp.full((), -1, jnp.int32),
         )
+        return _unshared(state)
 
     def advance(
         self,
@@ -181,7 +182,7 @@ class Driver(NamedTuple):
           acts: whether anybody may be removed, and the rule change anything.
         """
         before = state.population
-        descending = before.alive | ~jnp.asarray(prune)
+        descending = before.alive | ~jnp.asarray(validation.boolean("prune", prune))
         carried = {name: getattr(before, name) for name in CARRIED} | {"aux": dict(aux)}
         read = {name: getattr(before, name) for name in READ}
         size = self.chunk_size or default_chunk(carried)
@@ -250,18 +251,24 @@ def driver(
 
     Raises:
       ValueError: an argument is out of its range.
-      TypeError: the optimizer or the rule is none.
+      TypeError: the optimizer, the rule or the mesh is none.
     """
     validation.integer_in("num_agents", num_agents, 1)
+    if not isinstance(record_params, bool):
+        raise ValueError(f"record_params must be True or False, got {record_params!r}")
     if chunk_size is not None:
         validation.integer_in("chunk_size", chunk_size, 1)
     rule = pruning.adaptive() if rule is None else rule
     check_rule("rule", rule)
+    if mesh is not None and not isinstance(mesh, jax.sharding.Mesh):
+        raise TypeError(f"mesh must be a jax.sharding.Mesh, got {mesh!r}")
     if mesh is not None and (len(mesh.axis_names) != 1 or num_agents % mesh.size):
         raise ValueError(
             "mesh must have one axis, of a size that divides num_agents, got "
             f"{dict(mesh.shape)} with num_agents = {num_agents}"
         )
+    if mesh is not None:  # Explicit axes, as `jax.make_mesh` has them, take no constraint.
+        mesh = jax.sharding.Mesh(mesh.devices, mesh.axis_names)
     return Driver(num_agents, factory(optimizer), rule, chunk_size, record_params, mesh)
 
 
@@ -292,6 +299,15 @@ def diversity(params: Any, chosen: jax.Array) -> jax.Array:
     return jnp.sqrt(total / (count * max(numbers, 1)))
 
 
+def _unshared(tree: Any) -> Any:
+    """The tree with each leaf an array of its own: none can be donated twice."""
+    leaves, structure = jax.tree.flatten(tree)
+    first = {id(leaf): place for place, leaf in reversed(list(enumerate(leaves)))}
+    return structure.unflatten(
+        leaf if first[id(leaf)] == place else jnp.copy(leaf) for place, leaf in enumerate(leaves)
+    )
+
+
 def check_agents(name: str, tree: Any, num_agents: int) -> None:
     """Raises unless every leaf has the agents along its leading axis.
 
@@ -304,6 +320,31 @@ def check_agents(name: str, tree: Any, num_agents: int) -> None:
                 f"{name} must have a leading axis of num_agents = {num_agents} in every leaf, got "
                 f"shape {leaf.shape} at {jax.tree_util.keystr(path) or 'its only one'}"
             )
+
+
+def checked_hyperparams(hyperparams: Any) -> dict[str, jax.Array]:
+    """Hyperparameters as arrays, of None or of a mapping from keyword to numbers.
+
+    Raises:
+      TypeError: they are neither.
+    """
+    if hyperparams is None or (isinstance(hyperparams, Mapping) and not hyperparams):
+        return {}
+    numbers = validation.mapping("hyperparams", hyperparams, "arrays, by keyword")
+    return {name: jnp.array(value) for name, value in numbers.items()}
+
+
+def checked_length(length: ArrayLike) -> jax.Array:
+    """The length of a rung, i32[], of an integer that is not negative.
+
+    Raises:
+      ValueError: it is none; of an array only shape and type are looked at.
+    """
+    if not isinstance(length, jax.Array):
+        return jnp.asarray(validation.integer_in("length", length, 0, 2**31 - 1), jnp.int32)
+    if length.ndim or not jnp.issubdtype(length.dtype, jnp.integer):
+        raise ValueError(f"length must be one integer, got {length!r}")
+    return length.astype(jnp.int32)
 
 
 def check_floating(name: str, tree: Any) -> None:
@@ -332,7 +373,9 @@ def default_chunk(carried: Chunk) -> int:
 def factory(optimizer: Any) -> Callable[..., optax.GradientTransformationExtraArgs]:
     """From an agent's hyperparameters, as keywords, to a transformation."""
     if callable(optimizer):
-        return lambda **hyperparams: optax.with_extra_args_support(optimizer(**hyperparams))
+        return lambda **hyperparams: validation.transformation(
+            "what the factory optimizer returns", optimizer(**hyperparams)
+        )
     shared = validation.transformation("optimizer", optimizer)
 
     def transformation(**hyperparams: Any) -> optax.GradientTransformationExtraArgs:

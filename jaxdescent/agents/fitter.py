@@ -27,6 +27,7 @@ from jaxdescent.agents.driver import (
     Rung,
     check_agents,
     check_floating,
+    checked_hyperparams,
     driver,
 )
 from jaxdescent.agents.objective import LOSS, Objective
@@ -113,7 +114,7 @@ def fitter(
         model_state: Any = None,
     ) -> DescentState:
         starts = jax.tree.map(jnp.array, starts)
-        hyperparams = {k: jnp.array(v) for k, v in (hyperparams or {}).items()}
+        hyperparams = checked_hyperparams(hyperparams)
         model_state = () if model_state is None else jax.tree.map(jnp.array, model_state)
         check_agents("starts", starts, num_agents)
         check_floating("starts", starts)
@@ -246,7 +247,7 @@ class _Fitting(NamedTuple):
             every = jax.vmap(self.objective.value, in_axes=(0, 0, None))
             values = every(params, model_state, self.held_out).astype(old.dtype)
         values = jnp.where(moved, values, old)
-        better = values < agents["best_values"]
+        better = (values < agents["best_values"]) & jnp.isfinite(values)
         keep = partial(where_rows, better)
         return agents | {
             "aux": aux,

@@ -2,10 +2,10 @@
 
     every `period` steps:    x <- x_best + jump * xi,    xi standard normal,
 
-and the optimizer that descends starts afresh, its schedules included. Nothing but the agent's
-own past decides where it goes: agents that hop still do not talk to one another. A rate that
-falls within each period makes every descent settle, and a jump that is larger than the next
-basin is far finds a better one where a gradient sees only ripples.
+and the optimizer that descends starts afresh, its schedules included, its random keys not.
+Nothing but the agent's own past decides where it goes: agents that hop still do not talk to one
+another. A rate that falls within each period makes every descent settle, and a jump that is
+larger than the next basin is far finds a better one where a gradient sees only ripples.
 
 Sources: D. Wales and J. Doye 1997, arXiv:cond-mat/9803344 (basin hopping); R. Leary 2000
 (jumps from the best point only); I. Loshchilov and F. Hutter 2017, arXiv:1608.03983 (rates that
@@ -21,6 +21,7 @@ import optax
 from jax.typing import ArrayLike
 
 from jaxdescent import validation
+from jaxdescent.agents.population import is_key
 
 
 class BasinHoppingState(NamedTuple):
@@ -61,7 +62,7 @@ def basin_hopping(
 
     Raises:
       ValueError: an argument is out of its range; at update, parameters or value are missing.
-      TypeError: the optimizer is none.
+      TypeError: the optimizer or the key is none.
 
     Example:
       >>> import jax, jax.numpy as jnp, optax, jaxdescent as jd
@@ -80,6 +81,8 @@ def basin_hopping(
         validation.number_in("period", period, 1, np.inf)
     jump = validation.positive_number("jump", jump)
     start = jax.random.key(0) if key is None else key
+    if not (is_key(start) and not start.ndim):
+        raise TypeError(f"key must be one key of the typed kind, of jax.random.key, got {start!r}")
 
     def init(params: Any) -> BasinHoppingState:
         leaves = jax.tree.leaves(params)
@@ -103,7 +106,7 @@ def basin_hopping(
         if params is None or value is None:
             raise ValueError("update must be given params and value, got None")
         value = jnp.asarray(value, state.best_value.dtype)
-        better = value < state.best_value
+        better = (value < state.best_value) & jnp.isfinite(value)
         keep = lambda new, old: jnp.where(better, new, old)
         best_params = jax.tree.map(keep, params, state.best_params)
         updates, inner_state = inner.update(
@@ -115,8 +118,10 @@ def basin_hopping(
         landed = _around(draw, best_params, jump)
         choose = lambda new, old: jnp.where(jumps, new.astype(old.dtype), old)
         updates = jax.tree.map(lambda x, p, u: choose(x - p, u), landed, params, updates)
+        # Keys go on: afresh they would be every agent's, and draw the same in each period.
+        afresh = lambda new, old: old if is_key(old) else choose(new, old)
         return updates, BasinHoppingState(
-            inner_state=jax.tree.map(choose, inner.init(landed), inner_state),
+            inner_state=jax.tree.map(afresh, inner.init(landed), inner_state),
             count=jnp.where(jumps, 0, count),
             best_params=best_params,
             best_value=keep(value, state.best_value),

@@ -22,7 +22,7 @@ from jax.typing import ArrayLike
 
 from jaxdescent import validation
 from jaxdescent.agents import pruning
-from jaxdescent.agents.driver import check_agents, factory
+from jaxdescent.agents.driver import check_agents, checked_hyperparams, factory
 from jaxdescent.agents.population import Population, own_state, where_rows
 from jaxdescent.agents.rules import Rule, check_rule
 
@@ -68,8 +68,9 @@ def magd(
       seed: of what the rule draws.
 
     Returns:
-      A transformation whose `update` takes `value`, f[agents], the losses at `params`. Removed
-      agents get zero updates, and so do at once those whose value or update is not finite.
+      A transformation whose `update` takes `value`, f[agents], the losses at `params`; of other
+      arguments `grad` is each agent's own, and what else there is all agents'. Removed agents
+      get zero updates, and so do at once those whose value or update is not finite.
 
     Raises:
       ValueError: an argument is out of its range; later, at tracing, leaves that disagree on
@@ -97,7 +98,7 @@ def magd(
     check_rule("rule", rule)
     validation.integer_in("rung", rung, 1)
     validation.integer_in("seed", seed, 0)
-    own = {name: jnp.asarray(x) for name, x in (hyperparams or {}).items()}
+    own = checked_hyperparams(hyperparams)
 
     def init(params: Any) -> MagdState:
         params = jax.tree.map(_array, params)
@@ -129,6 +130,7 @@ def magd(
         **extra: Any,
     ) -> tuple[Any, MagdState]:
         agents = state.alive.shape
+        check_agents("updates", updates, *agents)
         shape = None if value is None else jnp.shape(value)
         if shape != agents:
             raise ValueError(
@@ -148,10 +150,14 @@ def magd(
         ruled = lambda state: _ruled(rule, key, state, params, own, value)
         state = jax.lax.cond(due, ruled, lambda state: state, state)
 
-        def one(grads: Any, opt_state: Any, params: Any, own: Any, value: jax.Array) -> Any:
-            return optimizer(**own).update(grads, opt_state, params, value=value, **extra)
+        # The one argument of optax's line searches that is an agent's own.
+        each = {"grad": extra.pop("grad")} if "grad" in extra else {}
 
-        moved, opt_state = jax.vmap(one)(updates, state.opt_state, params, own, value)
+        def one(grads: Any, opt_state: Any, params: Any, own: Any, mapped: Any) -> Any:
+            return optimizer(**own).update(grads, opt_state, params, **mapped, **extra)
+
+        each |= {"value": value}
+        moved, opt_state = jax.vmap(one)(updates, state.opt_state, params, own, each)
         sound = jnp.ones(agents, bool)
         for leaf in jax.tree.leaves(moved):
             sound &= jnp.all(jnp.isfinite(leaf.reshape(len(leaf), -1)), axis=1)
@@ -164,7 +170,7 @@ def magd(
                     lambda new, old: where_rows(alive, new, old), opt_state, state.opt_state
                 ),
                 alive=alive,
-                age=state.age + alive,
+                age=state.age + alive.astype(jnp.int32),
                 not_finite=state.not_finite + jnp.sum(broken, dtype=jnp.int32),
                 count=jnp.asarray(optax.safe_increment(state.count)),
             )

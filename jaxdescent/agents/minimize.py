@@ -15,7 +15,14 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from jaxdescent import validation
-from jaxdescent.agents.driver import DescentState, Rung
+from jaxdescent.agents.driver import (
+    DescentState,
+    Rung,
+    check_agents,
+    check_floating,
+    checked_hyperparams,
+    driver,
+)
 from jaxdescent.agents.minimizer import as_problem, minimizer
 from jaxdescent.agents.population import Population
 from jaxdescent.agents.rules import Rule
@@ -134,9 +141,16 @@ def minimize(
             validation.integer_in("rung", rung, 1, 2**31 - 1),
         )
         budget, rungs = 0, len(lengths)
+    validation.boolean("prune", prune)
+    hyperparams = checked_hyperparams(hyperparams)
     options = (num_agents, rungs, rule, chunk_size, record_params, mesh)
-    key = jax.random.key(0) if key is None else key
-    starts = starts if starts is None else jax.tree.map(jnp.asarray, starts)
+    # Its checks come before what jit asks of its arguments.
+    driver(optimizer, num_agents, rule, chunk_size, record_params, mesh)
+    key = validation.random_key("key", jax.random.key(0) if key is None else key)
+    if starts is not None:
+        starts = jax.tree.map(jnp.asarray, starts)
+        check_agents("starts", starts, num_agents)
+        check_floating("starts", starts)
     problem = as_problem(problem, starts)
     return _minimized(problem, key, starts, hyperparams, lengths, budget, prune, optimizer, options)
 
@@ -192,11 +206,10 @@ def rung_lengths(steps: int, rung: int) -> np.ndarray:
 
 
 def _num_agents(num_agents: int | None, starts: Any) -> int:
-    if num_agents is not None:
-        return validation.integer_in("num_agents", num_agents, 1)
-    if not jax.tree.leaves(starts):
+    if starts is None and num_agents is None:
         raise ValueError("num_agents or starts must be given, got neither")
-    return num_starts(starts)
+    given = num_agents if starts is None else num_starts(starts)
+    return validation.integer_in("num_agents", given if num_agents is None else num_agents, 1)
 
 
 def num_starts(starts: Any) -> int:

@@ -24,6 +24,8 @@ from jaxdescent.agents.driver import (
     check_agents,
     check_floating,
     check_scalar,
+    checked_hyperparams,
+    checked_length,
     driver,
 )
 from jaxdescent.agents.population import started, where_rows
@@ -94,11 +96,12 @@ def minimizer(
     def init(
         key: jax.Array, starts: Any = None, hyperparams: Mapping[str, ArrayLike] | None = None
     ) -> DescentState:
+        key = validation.random_key("key", key)
         if starts is None:
             keys = jax.random.split(jax.random.fold_in(key, 0), num_agents)
             starts = jax.vmap(as_problem(problem, None).sample)(keys)
         starts = jax.tree.map(jnp.array, starts)
-        hyperparams = {k: jnp.array(v) for k, v in (hyperparams or {}).items()}
+        hyperparams = checked_hyperparams(hyperparams)
         check_agents("starts", starts, num_agents)
         check_floating("starts", starts)
         check_agents("hyperparams", hyperparams, num_agents)
@@ -111,9 +114,11 @@ def minimizer(
         state: DescentState, length: ArrayLike, prune: ArrayLike = True
     ) -> tuple[DescentState, Rung]:
         whole = prepared(state.population.params)
-        length = jnp.asarray(length, jnp.int32)
+        length = checked_length(length)
         descend = lambda carried, read: _descend(whole, drive.optimizer, carried, read, length)
-        spent = length + ~state.population.fresh  # what is stale is looked at first
+        spent = length + (~state.population.fresh).astype(
+            jnp.int32
+        )  # what is stale is looked at first
         return drive.advance(
             state, whole, descend, length, prune, gradients=spent, evaluations=spent
         )
@@ -140,7 +145,7 @@ def _descend(
         )
         params = optax.apply_updates(params, updates)
         value, grads = problem.value_and_grad(params)
-        better = value < agent["best_values"]
+        better = (value < agent["best_values"]) & jnp.isfinite(value)
         keep = lambda new, old: jnp.where(better, new, old)
         return agent | {
             "params": params,
@@ -158,7 +163,7 @@ def _descend(
 def _refreshed(problem: Problem, agents: Chunk) -> Chunk:
     """A chunk with values and gradients where its agents are."""
     values, grads = jax.vmap(problem.value_and_grad)(agents["params"])
-    better = values < agents["best_values"]
+    better = (values < agents["best_values"]) & jnp.isfinite(values)
     keep = partial(where_rows, better)
     return agents | {
         "values": values,

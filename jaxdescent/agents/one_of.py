@@ -47,8 +47,8 @@ def one_of(
         raise ValueError("optimizers must be at least one optimizer, got none")
     each = [validation.transformation("optimizers", optimizer) for optimizer in optimizers]
     last = len(each) - 1
-    if not isinstance(index, jax.core.Tracer):
-        validation.number_in("index", index, 0, last)
+    if not isinstance(index, jax.core.Tracer) and validation.number_in("index", index, 0, last) % 1:
+        raise ValueError(f"index must be an integer in [0, {last}], got {index!r}")
     chosen = jnp.clip(jnp.asarray(index).astype(jnp.int32), 0, last)
 
     def init(params: Any) -> tuple[Any, ...]:

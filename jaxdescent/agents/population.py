@@ -5,6 +5,7 @@ that belongs to an agent, `place_agents` puts it somewhere else and has it start
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -56,8 +57,9 @@ class Population(NamedTuple):
 
     @property
     def scores(self) -> jax.Array:
-        """f[agents], the present values, with inf for the dead and for what is not finite."""
-        return jnp.where(self.alive & jnp.isfinite(self.values), self.values, jnp.inf)
+        """f[agents], the present values; inf for the dead, for what is stale or not finite."""
+        known = self.alive & self.fresh & jnp.isfinite(self.values)
+        return jnp.where(known, self.values, jnp.inf)
 
     @property
     def best_scores(self) -> jax.Array:
@@ -68,8 +70,9 @@ class Population(NamedTuple):
 def copy_agents(population: Population, source: jax.Array) -> Population:
     """The population with agent i replaced by a copy of agent `source[i]`.
 
-    A copy keeps its own id, hence its own random numbers, and the counters of the work that was
-    done in its place; everything else comes along, optimizer state included.
+    A copy keeps its own id and the counters of the work that was done in its place; everything
+    else comes along, optimizer state included. Random keys in that, of the typed kind, become
+    its own by its id, so that it goes another way than its source.
 
     Args:
       population: of N agents.
@@ -84,7 +87,11 @@ def copy_agents(population: Population, source: jax.Array) -> Population:
       [[2.0], [2.0]]
     """
     copied = chunking.take(population, source)
+    here = source == jnp.arange(len(source), dtype=source.dtype)
+    keys = jax.vmap(lambda state, number: jax.tree.map(partial(_own, number=number), state))
+    pick = lambda own, old: where_rows(here, old, own) if is_key(old) else old
     return copied._replace(
+        opt_state=jax.tree.map(pick, keys(copied.opt_state, population.ids), copied.opt_state),
         ids=population.ids,
         evaluations=population.evaluations,
         gradients=population.gradients,
@@ -109,6 +116,7 @@ def place_agents(
       ValueError: the problem has no optimizer, or the shapes of `params` differ.
     """
     validation.shaped_like("params", params, population.params, "population.params")
+    params = jax.tree.map(lambda new, old: new.astype(old.dtype), params, population.params)
     placed = population._replace(
         params=params,
         opt_state=_fresh_state(problem, params, population.hyperparams, population.ids),
@@ -164,14 +172,23 @@ def own_state(
 ) -> Any:
     """Each agent's state; a random key in it (of the typed kind) becomes the agent's own."""
 
-    def own(leaf: jax.Array, number: jax.Array) -> jax.Array:
-        is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-        return jax.random.fold_in(leaf, number) if is_key else leaf
-
     def state(x: Any, hyperparams: Any, number: jax.Array) -> Any:
-        return jax.tree.map(lambda leaf: own(leaf, number), optimizer(**hyperparams).init(x))
+        return jax.tree.map(partial(_own, number=number), optimizer(**hyperparams).init(x))
 
     return jax.vmap(state)(params, hyperparams, ids)
+
+
+def _own(leaf: jax.Array, number: jax.Array) -> jax.Array:
+    """The leaf; one of random keys made the agent's of this number."""
+    if not is_key(leaf):
+        return leaf
+    fold = jax.vmap(jax.random.fold_in, in_axes=(0, None))
+    return fold(leaf.reshape(-1), number).reshape(leaf.shape)
+
+
+def is_key(value: Any) -> bool:
+    """Whether this is an array of random keys, of the typed kind."""
+    return isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
 
 
 def _fresh_state(problem: Problem, params: Any, hyperparams: Any, ids: jax.Array) -> Any:

@@ -1,7 +1,8 @@
 """Which agents to remove: rules that only clear `alive`.
 
 Values are compared as they stand at the end of a rung; an agent whose value is not finite is
-removed before any rule looks. The published method (M. Sakka, M. Bahrami 2025, Applied Sciences
+removed before any rule looks, and one that a rule has just placed somewhere stays until it has a
+value there. The published method (M. Sakka, M. Bahrami 2025, Applied Sciences
 15(4) 2008) "removes underperforming agents" by a rule that its public text does not give: each
 rule here is a policy of its own, and `adaptive`, the default, is ours.
 
@@ -55,12 +56,12 @@ def successive_halving(eta: float = 2.0, *, min_agents: int = 1, by: By = "value
       >>> result.history.survivors.tolist()
       [4, 2, 1, 1]
     """
-    eta = float(validation.open_interval("eta", eta, 1.0, np.inf))
+    eta = validation.number_between("eta", eta, 1.0, np.inf)
     validation.integer_in("min_agents", min_agents, 1)
     score = _score(by)
 
     def keep(population: Population, _: None) -> tuple[jax.Array, None]:
-        living = jnp.sum(population.alive)
+        living = jnp.sum(population.alive).astype(jnp.float32)
         kept = jnp.maximum(jnp.ceil(living / jnp.float32(eta)), min_agents).astype(jnp.int32)
         return ranks(score(population)) < kept, None
 
@@ -71,7 +72,9 @@ def gap_to_best(tolerance: float = 1.0) -> Rule:
     """Removes an agent whose value is above the best by more than `tolerance` of the first spread.
 
     The spread is the distance from the best to the median at the first rung, so that the rule
-    does not depend on the units of the loss. The best is always kept.
+    does not depend on the units of the loss. If most of the agents share the best value it is
+    that to the median of the others; if all do, nobody goes and the next rung is the first. The
+    best is always kept.
 
     Args:
       tolerance: in (0, inf).
@@ -79,7 +82,7 @@ def gap_to_best(tolerance: float = 1.0) -> Rule:
     Raises:
       ValueError: it is out of its range.
     """
-    tolerance = float(validation.open_interval("tolerance", tolerance, 0.0, np.inf))
+    tolerance = validation.number_between("tolerance", tolerance, 0.0, np.inf)
 
     def init(population: Population) -> jax.Array:
         return jnp.full((), jnp.nan, population.values.dtype)
@@ -87,9 +90,13 @@ def gap_to_best(tolerance: float = 1.0) -> Rule:
     def keep(population: Population, spread: jax.Array) -> tuple[jax.Array, jax.Array]:
         scores = population.scores
         best = jnp.min(scores)
-        median = jnp.nanmedian(jnp.where(jnp.isfinite(scores), scores, jnp.nan))
-        spread = jnp.where(jnp.isnan(spread), median - best, spread)
-        return scores <= best + tolerance * spread, spread
+        median = lambda of: jnp.nanmedian(jnp.where(of, scores, jnp.nan))
+        finite = jnp.isfinite(scores)
+        now = median(finite) - best
+        now = jnp.where(now > 0, now, median(finite & (scores > best)) - best)
+        spread = jnp.where(jnp.isnan(spread), now, spread)
+        # A comparison with NaN, of a spread not yet known, is False.
+        return ~(scores > best + tolerance * spread), spread
 
     return _rule(init, keep)
 
@@ -108,7 +115,7 @@ def stalled(patience: int = 3, *, horizon: float = 30.0) -> Rule:
       ValueError: an argument is out of its range.
     """
     validation.integer_in("patience", patience, 1)
-    horizon = float(validation.open_interval("horizon", horizon, 0.0, np.inf))
+    horizon = validation.number_between("horizon", horizon, 0.0, np.inf)
 
     def init(population: Population) -> jax.Array:
         """Values of the last rungs, f[patience, agents], the oldest first."""
@@ -116,20 +123,25 @@ def stalled(patience: int = 3, *, horizon: float = 30.0) -> Rule:
 
     def keep(population: Population, earlier: jax.Array) -> tuple[jax.Array, jax.Array]:
         scores = population.scores
+        earlier = jnp.where(population.fresh, earlier, jnp.nan)
         speed = (earlier[0] - scores) / patience
         # A comparison with NaN, of an agent not yet seen for long enough, is False.
         slow = scores - jnp.min(scores) > horizon * jnp.maximum(speed, 0.0)
         slow &= ~jnp.isnan(earlier[0])
-        return ~slow, jnp.concatenate([earlier[1:], scores[None]])
+        seen = jnp.where(population.fresh, scores, jnp.nan)
+        return ~slow, jnp.concatenate([earlier[1:], seen[None]])
 
     return _rule(init, keep)
 
 
 class _Curves(NamedTuple):
-    rung: jax.Array  # f[], how many were seen
-    mean_x: jax.Array  # f[], of x = log(rung)
-    var_x: jax.Array  # f[], sum of squares about the mean
-    mean_y: jax.Array  # f[agents], of the values
+    """Each f[agents], but the rungs so far; an agent's curve starts where it was last placed."""
+
+    rung: jax.Array
+    count: jax.Array
+    mean_x: jax.Array  # of x = log(rung)
+    var_x: jax.Array  # sum of squares about the mean
+    mean_y: jax.Array  # of the values
     var_y: jax.Array
     cov: jax.Array
 
@@ -155,16 +167,17 @@ def predicted_to_lose(total_rungs: int, *, burn_in: int = 3, deviations: float =
     deviations = validation.number_in("deviations", deviations, 0.0, np.inf)
 
     def init(population: Population) -> _Curves:
-        zero = jnp.zeros((), population.values.dtype)
-        zeros = jnp.zeros_like(population.values)
-        return _Curves(zero, zero, zero, zeros, zeros, zeros)
+        zeros = jnp.zeros_like(_precise(population.values))
+        zero = jnp.zeros((), zeros.dtype)
+        return _Curves(zero, *(zeros,) * 6)
 
     def keep(population: Population, old: _Curves) -> tuple[jax.Array, _Curves]:
-        n = old.rung + 1
-        x, y = jnp.log(n), population.values
+        rung, n = old.rung + 1, old.count + 1
+        x, y = jnp.log(rung), _precise(population.values)
         dx, dy = x - old.mean_x, y - old.mean_y
         new = _Curves(  # Welford's update, of the covariance too
-            rung=n,
+            rung=rung,
+            count=n,
             mean_x=old.mean_x + dx / n,
             var_x=old.var_x + dx * dx * (n - 1) / n,
             mean_y=old.mean_y + dy / n,
@@ -178,7 +191,10 @@ def predicted_to_lose(total_rungs: int, *, burn_in: int = 3, deviations: float =
         hoped = new.mean_y + slope * ahead - deviations * spread
         scores = population.scores
         best = jnp.min(scores)
-        return (n < burn_in) | (hoped <= best) | (scores == best), new
+        # A comparison with NaN, of a curve whose squares are too large a number, is False.
+        kept = (n < burn_in) | ~(hoped > best) | (scores == best)
+        started = jax.tree.map(lambda curve: jnp.where(population.fresh, curve, 0), new)
+        return kept, started._replace(rung=rung)
 
     return _rule(init, keep)
 
@@ -207,7 +223,7 @@ def adaptive(risk: float = 0.05, *, max_eta: float = 4.0, by: By = "value") -> R
     Raises:
       ValueError: an argument is out of its range.
     """
-    risk = float(validation.open_interval("risk", risk, 0.0, 0.5))
+    risk = validation.number_between("risk", risk, 0.0, 0.5)
     max_eta = float(validation.positive_number("max_eta", max_eta, infinite=True))
     if max_eta <= 1:
         raise ValueError(f"max_eta must be in (1, inf], got {max_eta}")
@@ -220,7 +236,8 @@ def adaptive(risk: float = 0.05, *, max_eta: float = 4.0, by: By = "value") -> R
         scores = score(population)
         living = jnp.sum(jnp.isfinite(scores))
         share = winners.share_to_keep(rank_correlation(earlier, scores), living, risk)
-        kept = jnp.ceil(living * jnp.maximum(share, jnp.asarray(1 / max_eta, share.dtype)))
+        least = jnp.asarray(1 / max_eta, share.dtype)
+        kept = jnp.ceil(living.astype(share.dtype) * jnp.maximum(share, least)).astype(jnp.int32)
         first = jnp.all(jnp.isnan(earlier))
         return first | (ranks(scores) < kept), scores
 
@@ -228,7 +245,7 @@ def adaptive(risk: float = 0.05, *, max_eta: float = 4.0, by: By = "value") -> R
 
 
 def _score(by: By) -> Callable[[Population], jax.Array]:
-    if by not in ("value", "best"):
+    if not isinstance(by, str) or by not in ("value", "best"):
         raise ValueError(f"by must be 'value' or 'best', got {by!r}")
     return lambda population: population.scores if by == "value" else population.best_scores
 
@@ -246,19 +263,52 @@ def ranks(scores: jax.Array) -> jax.Array:
 
 
 def normal_scores(scores: jax.Array) -> jax.Array:
-    """f[agents], quantiles of a Gaussian at the ranks among the finite; inf elsewhere."""
+    """f[agents], quantiles of a Gaussian at the ranks among the finite; inf elsewhere.
+
+    Equals share the mean of their ranks: an order of theirs would be that of their places, which
+    says nothing and never churns.
+    """
+    scores = _precise(scores)
     count = jnp.maximum(jnp.sum(jnp.isfinite(scores)), 1)
-    shares = (ranks(scores).astype(scores.dtype) + 0.5) / count.astype(scores.dtype)
+    shares = (_shared_ranks(scores).astype(scores.dtype) + 0.5) / count.astype(scores.dtype)
     return jnp.where(jnp.isfinite(scores), ndtri(jnp.minimum(shares, 1.0)), jnp.inf)
 
 
+def _shared_ranks(scores: jax.Array) -> jax.Array:
+    """f[agents], ranks where equals have the mean of theirs."""
+    order = jnp.argsort(scores)
+    places = jnp.arange(len(scores), dtype=jnp.int32)
+    in_order = scores[order]
+    steps = in_order[1:] != in_order[:-1]
+    edge = jnp.ones(1, bool)
+    first = jax.lax.cummax(jnp.where(jnp.concatenate([edge, steps]), places, 0))
+    last = jax.lax.cummin(
+        jnp.where(jnp.concatenate([steps, edge]), places, len(scores)), reverse=True
+    )
+    shared = (first + last).astype(jnp.float32) / 2
+    return jnp.zeros_like(shared).at[order].set(shared, unique_indices=True)
+
+
+def _precise(values: jax.Array) -> jax.Array:
+    """Values in at least single precision, in which agents can be counted."""
+    return values if jnp.finfo(values.dtype).bits >= 32 else values.astype(jnp.float32)
+
+
 def rank_correlation(earlier: jax.Array, later: jax.Array) -> jax.Array:
-    """f[], correlation of normal scores among those finite in both, in [0, 1 - 1e-6]."""
+    """f[], correlation of normal scores among those finite in both, in [0, 1 - 1e-6].
+
+    It is 0 where all are equal.
+    """
     both = jnp.isfinite(earlier) & jnp.isfinite(later)
-    a = normal_scores(jnp.where(both, earlier, jnp.inf))
-    b = normal_scores(jnp.where(both, later, jnp.inf))
-    inner = lambda x, y: jnp.sum(jnp.where(both, x * y, 0.0))
-    correlation = inner(a, b) / jnp.maximum(inner(a, a), 1e-12)
+    count = jnp.maximum(jnp.sum(both), 1)
+
+    def centred(scores: jax.Array) -> jax.Array:
+        normal = jnp.where(both, normal_scores(jnp.where(both, scores, jnp.inf)), 0.0)
+        return jnp.where(both, normal - jnp.sum(normal) / count.astype(normal.dtype), 0.0)
+
+    a, b = centred(earlier), centred(later)
+    scale = jnp.sqrt(jnp.sum(a * a)) * jnp.sqrt(jnp.sum(b * b))
+    correlation = jnp.sum(a * b) / jnp.maximum(scale, 1e-12)
     return jnp.clip(correlation, 0.0, 1.0 - 1e-6)
 
 
@@ -267,6 +317,7 @@ def _rule(init: Any, keep: Any) -> Rule:
 
     def update(_key: jax.Array, population: Population, _problem: Any, state: Any) -> Any:
         kept, state = keep(population, state)
+        kept |= ~population.fresh
         alive = population.alive & kept
         pruned = jnp.sum(population.alive & ~kept, dtype=jnp.int32)
         return population._replace(alive=alive), state, Pruned(pruned)

@@ -84,9 +84,8 @@ def after(rungs: int, rule: Rule) -> Rule:
     def update(key: jax.Array, population: Population, problem: Any, state: Any) -> Any:
         seen, state = state
         changed, state, info = rule.update(key, population, problem, state)
-        population = jax.tree.map(
-            lambda new, old: jax.numpy.where(seen < rungs, old, new), changed, population
-        )
+        pick = lambda new, old: new if new is old else jax.numpy.where(seen < rungs, old, new)
+        population = jax.tree.map(pick, changed, population)
         return population, (seen + 1, state), info
 
     return Rule(init, update)

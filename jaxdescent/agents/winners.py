@@ -50,16 +50,29 @@ def chance_to_drop_the_winner(correlation: float, num_agents: int, kept: int) ->
     nodes, weights = np.polynomial.legendre.leggauss(48)
     nodes, weights = (nodes + 1) / 2, weights / 2
     # The winner's late value: the least of n uniform numbers, as a quantile.
-    late = -np.expm1(np.log1p(-nodes) / n)[:, None, None]
+    late = -np.expm1(np.log1p(-nodes) / n)[:, None]
     # Binomials step within 1 / sqrt(n): a fine grid, on which Gaussians sum to their integral.
     normal = np.linspace(-8.0, 8.0, 1601)
     normal_weights = np.exp(-(normal**2) / 2)
     spread = np.sqrt((1 - r) * (1 + r))
-    early = r * special.ndtri(late) + spread * normal[:, None]
-    others = special.ndtri(late + (1 - late) * nodes)  # late values above the winner's
-    below = special.ndtr((early - r * others) / spread) @ weights
+    least = special.ndtri(late)
+    early = r * least + spread * normal
+    below = (special.ndtr(early) - _both_below(early, least, r)) / (1 - late)
     survives = special.bdtr(k - 1, n - 1, np.clip(below, 0.0, 1.0))
     return float(np.clip(1 - weights @ survives @ normal_weights / normal_weights.sum(), 0.0, 1.0))
+
+
+def _both_below(x: np.ndarray, y: np.ndarray, r: float) -> np.ndarray:
+    """P(X < x, Y < y) of standard Gaussians with correlation r, by D. Owen's T (1956)."""
+    from scipy import special
+
+    spread = np.sqrt((1 - r) * (1 + r))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        triangles = special.owens_t(x, (y / x - r) / spread) + special.owens_t(
+            y, (x / y - r) / spread
+        )
+    half = np.where((x * y < 0) | ((x * y == 0) & (x + y < 0)), 0.5, 0.0)
+    return (special.ndtr(x) + special.ndtr(y)) / 2 - triangles - half
 
 
 def share_to_keep(correlation: jax.Array, num_agents: jax.Array, risk: float) -> jax.Array:

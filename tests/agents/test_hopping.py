@@ -64,6 +64,26 @@ def test_agents_of_a_population_jump_differently():
     assert len(np.unique(np.asarray(result.population.params))) == 16
 
 
+def test_random_numbers_of_the_optimizer_go_on_over_a_jump():
+    noisy = optax.add_noise(1.0, 0.0, key=0)
+    tx = jd.basin_hopping(noisy, period=2, jump=1e-6)
+    starts = jnp.full((3, 1), 2.0)
+    result = jd.minimize(
+        lambda x: 0.0 * x.sum(), tx, starts=starts, steps=4, rung=1, record_params=True,
+        rule=jd.pruning.never(),
+    )  # fmt: skip
+    path = np.asarray(result.history.params)[:, :, 0]
+    # Steps 0 and 2 are noise, from the same place; steps 1 and 3 jump back there.
+    np.testing.assert_allclose(path[1::2], 2.0, atol=1e-5)
+    assert len(np.unique(path[::2])) == 6
+
+
+@pytest.mark.parametrize("key", [0, jax.random.PRNGKey(0), jax.random.split(jax.random.key(0))])
+def test_a_key_that_agents_cannot_make_their_own_is_refused(key):
+    with pytest.raises(TypeError, match="key must be one key of the typed kind"):
+        jd.basin_hopping(optax.sgd(0.1), period=2, jump=1.0, key=key)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -109,5 +129,7 @@ def test_groups_of_a_population_have_their_own_optimizers():
 def test_an_index_out_of_range_and_no_optimizers_are_named():
     with pytest.raises(ValueError, match=r"index must be a number in \[0, 1\], got 2"):
         jd.one_of([optax.sgd(0.1), optax.sgd(0.2)], 2)
+    with pytest.raises(ValueError, match=r"index must be an integer in \[0, 1\], got 0.5"):
+        jd.one_of([optax.sgd(0.1), optax.sgd(0.2)], 0.5)
     with pytest.raises(ValueError, match="optimizers must be at least one"):
         jd.one_of([], 0)

@@ -100,6 +100,28 @@ def test_agents_have_hyperparameters_of_their_own():
     np.testing.assert_array_equal(updates["y"], -np.arange(8.0))
 
 
+def test_a_line_search_sees_an_agents_own_gradient():
+    tx = jd.magd(optax.lbfgs(), jd.pruning.never())
+    value, grads = jax.vmap(jax.value_and_grad(loss))(STARTS)
+    updates, _ = tx.update(grads, tx.init(STARTS), STARTS, value=value, grad=grads, value_fn=loss)
+    alone = optax.lbfgs()
+    agent = row(STARTS, 2)
+    expected, _ = alone.update(
+        row(grads, 2), alone.init(agent), agent, value=value[2], grad=row(grads, 2), value_fn=loss
+    )
+    chex.assert_trees_all_close(row(updates, 2), expected, rtol=1e-5)
+
+
+def test_it_runs_under_strict_promotion_in_double_precision():
+    tx = jd.magd(optax.sgd(0.1), jd.pruning.chain(jd.pruning.adaptive(), HALVING), rung=1)
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("strict"):
+        agents = jnp.arange(4.0)
+        state = tx.init(agents)
+        for _ in range(3):
+            _, state = tx.update(agents, state, agents, value=agents**2)
+    assert state.alive.tolist() == [True, False, False, False]
+
+
 def test_the_state_keeps_its_types():
     tx = jd.magd(optax.adam(0.05))
     state = tx.init(STARTS)
@@ -133,6 +155,12 @@ def test_a_rule_that_moves_agents_needs_a_driver():
     [
         (lambda: jd.magd(optax.sgd(0.1), rung=0), "rung must be an integer at least 1, got 0"),
         (lambda: jd.magd(optax.sgd(0.1), seed=-1), "seed must be an integer at least 0"),
+        (
+            lambda: (tx := jd.magd(optax.sgd(0.1))).update(
+                jnp.ones(7), tx.init(jnp.ones(8)), jnp.ones(8), value=jnp.ones(8)
+            ),
+            r"updates must have a leading axis of num_agents = 8 .* \(7,\)",
+        ),
         (lambda: jd.magd(optax.sgd(0.1)).init(jnp.ones(())), "leading axis of agents, got shape"),
         (lambda: jd.magd(optax.sgd(0.1)).init([jnp.ones(2), jnp.ones(3)]), "leading axis of num"),
     ],

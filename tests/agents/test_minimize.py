@@ -196,6 +196,17 @@ def test_when_all_break_the_best_finite_point_is_what_comes_back():
     assert result.gradients == 2 * 11
 
 
+def test_a_value_of_minus_infinity_is_no_best_point():
+    hole = lambda x: jnp.sum(jnp.where((x > 0.3) & (x < 0.5), -jnp.inf, x))
+    through = jd.basin_hopping(optax.sgd(0.2), period=50, jump=1.0)
+    result = jd.minimize(hole, through, starts=jnp.array([[1.0]]), steps=3, rung=3, rule=NEVER)
+    # 1, 0.8, 0.6, and 0.4 in the hole.
+    np.testing.assert_allclose([result.value, result.population.best_values[0]], 0.6, atol=1e-6)
+    np.testing.assert_allclose(result.params, [0.6], atol=1e-6)
+    np.testing.assert_allclose(result.population.opt_state.best_value, [0.6], atol=1e-6)
+    assert result.history.not_finite == 1
+
+
 def test_when_nothing_was_ever_finite_the_result_says_so():
     result = jd.minimize(
         lambda x: jnp.sum(x) * jnp.nan, ADAM, starts=jnp.ones((2, 1)), steps=2, rung=1
@@ -253,6 +264,15 @@ def test_a_checkpoint_in_the_middle_resumes_to_the_bit(tmp_path):
     chex.assert_trees_all_equal(resumed, state)
 
 
+@pytest.mark.parametrize("starts", [None, np.ones((4, 3), np.float32)])
+def test_a_state_can_be_donated(starts):
+    descent = jd.minimizer(problem(), ADAM, num_agents=4)
+    state = descent.init(jax.random.key(0), starts)
+    state, report = jax.jit(descent.advance, donate_argnums=0)(state, 1)
+    assert report.descended == 4
+    assert np.isfinite(state.best_value)
+
+
 def test_parameters_may_be_a_tree_of_any_floats():
     def loss(x):
         return jnp.sum(x["w"].astype(jnp.float32) ** 2) + x["b"] ** 2
@@ -287,8 +307,9 @@ def test_parameters_are_recorded_on_request():
     np.testing.assert_array_equal(result.history.params[-1], result.population.params)
 
 
-def test_agents_spread_over_devices_find_the_same(pruned):
-    mesh = jax.make_mesh((2,), ("agents",), axis_types=(jax.sharding.AxisType.Auto,))
+@pytest.mark.parametrize("axis", [jax.sharding.AxisType.Auto, jax.sharding.AxisType.Explicit])
+def test_agents_spread_over_devices_find_the_same(pruned, axis):
+    mesh = jax.make_mesh((2,), ("agents",), axis_types=(axis,))
     spread = minimized(mesh=mesh)
     assert spread.population.params.sharding.spec == jax.sharding.PartitionSpec("agents")
     np.testing.assert_array_equal(spread.population.alive, pruned.population.alive)
@@ -316,6 +337,12 @@ def test_a_mesh_that_agents_do_not_fill_is_refused():
         ({"starts": jnp.ones((20, 3), int)}, "starts must be real floating numbers, got int32"),
         ({"steps": None, "rung": None, "gradients": 19, "rungs": 2}, "gradients must be an int"),
         ({"hyperparams": {"b1": jnp.ones(20)}}, "hyperparams need a factory as optimizer"),
+        ({"prune": 1}, "prune must be True or False, got 1"),
+        ({"record_params": "no"}, "record_params must be True or False, got 'no'"),
+        ({"starts": jnp.float32(1)}, r"starts must have a leading axis of agents, got shape \(\)"),
+        ({"starts": jnp.zeros((0, 3))}, r"leading axis of agents, got shape \(0, 3\)"),
+        ({"starts": ()}, r"starts must hold at least one array, got \(\)"),
+        ({"starts": jnp.ones((20, 3), complex)}, "starts must be real floating numbers, got comp"),
     ],
 )
 def test_bad_arguments_are_named(changes, message):
@@ -336,8 +363,29 @@ def test_what_is_no_problem_or_rule_or_optimizer_is_refused():
         minimized(rule=jd.pruning.successive_halving)
     with pytest.raises(ValueError, match="starts must be given"):
         jd.minimize(jnp.sum, ADAM, num_agents=2, steps=1, rung=1)
-    with pytest.raises(TypeError, match="optimizer must be an optax gradient"):
-        jd.minimize(problem(), 0.1, num_agents=2, steps=1, rung=1)
+    for optimizer in (0.1, {}):
+        with pytest.raises(TypeError, match="optimizer must be an optax gradient"):
+            jd.minimize(problem(), optimizer, num_agents=2, steps=1, rung=1)
+    with pytest.raises(TypeError, match="what the factory optimizer returns must be an optax"):
+        jd.minimize(problem(), lambda: 3, num_agents=2, steps=1, rung=1)
+    for hyperparams in ([1.0], 0.1, {1: jnp.ones(20)}):
+        with pytest.raises(TypeError, match="hyperparams must "):
+            minimized(hyperparams=hyperparams)
+    for key in (3, "a", jnp.ones(2), jax.random.split(jax.random.key(0), 2)):
+        with pytest.raises(TypeError, match="key must be one random key"):
+            jd.minimize(problem(), ADAM, num_agents=2, steps=1, rung=1, key=key)
+    with pytest.raises(TypeError, match=r"mesh must be a jax.sharding.Mesh, got 'cpu'"):
+        minimized(mesh="cpu")
+
+
+def test_a_rung_is_of_an_integer_that_is_not_negative():
+    descent = jd.minimizer(problem(), ADAM, num_agents=2)
+    state = jax.eval_shape(descent.init, jax.random.key(0))
+    for length in (-1, 2.5, True, jnp.ones(2, int), jnp.ones(())):
+        with pytest.raises(ValueError, match=r"length must be (an|one) integer"):
+            jax.eval_shape(lambda state, length=length: descent.advance(state, length), state)
+    with pytest.raises(ValueError, match="prune must be True or False"):
+        jax.eval_shape(lambda state: descent.advance(state, 1, prune=0), state)
 
 
 def test_leaves_that_disagree_are_refused():

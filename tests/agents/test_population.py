@@ -8,6 +8,7 @@ import optax
 import pytest
 
 import jaxdescent as jd
+from jaxdescent.agents.population import own_state, started
 from tests.agents.populations import a_problem, with_values
 
 COUNTERS = ("ids", "evaluations", "gradients")
@@ -37,6 +38,32 @@ def test_a_copy_takes_everything_along_but_its_number_and_its_bill():
             expected = jax.tree.map(lambda x: x[source], expected)
         chex.assert_trees_all_equal(getattr(copied, name), expected)
     assert copied.ancestors.tolist() == [3, 3, 2, 0]
+
+
+def test_a_copy_draws_other_random_numbers_than_its_source():
+    noisy = optax.with_extra_args_support(optax.add_noise(1.0, 0.5, key=0))
+    problem = jd.Problem(jnp.sum, -jnp.ones(1), jnp.ones(1), optimizer=lambda: noisy)
+    population = started(problem, jnp.zeros((3, 1)), {}, jnp.float32)
+    keys = lambda population: jax.random.key_data(population.opt_state.rng_key)[:, 0]
+    copied = jd.copy_agents(population, jnp.array([1, 1, 1]))
+    assert keys(copied)[1] == keys(population)[1]
+    assert len(np.unique(np.concatenate([keys(copied), keys(population)]))) == 5
+    chex.assert_trees_all_equal(jd.copy_agents(population, jnp.arange(3)), population)
+
+
+def test_several_keys_of_an_optimizer_are_the_agents_own():
+    several = optax.GradientTransformation(
+        lambda _: jax.random.split(jax.random.key(0), 2), lambda updates, keys, _: (updates, keys)
+    )
+    keys = jax.random.key_data(own_state(lambda: several, jnp.zeros(3), {}, jnp.arange(3)))
+    assert keys.shape[:2] == (3, 2)
+    assert len(np.unique(keys[..., 0])) == 6
+
+
+def test_places_have_the_precision_of_the_population():
+    population = aged()._replace(params=aged().params.astype(jnp.bfloat16))
+    placed = jd.place_agents(population, jnp.ones(4, bool), jnp.ones((4, 1)), a_problem())
+    assert placed.params.dtype == jnp.bfloat16
 
 
 def test_a_placed_agent_starts_afresh_and_the_others_do_not_notice():

@@ -12,6 +12,8 @@ import jaxdescent as jd
 from jaxdescent.agents import pruning
 from tests.agents.populations import with_values
 
+pytestmark = pytest.mark.usefixtures("quick_to_compile")
+
 NAN = float("nan")
 RULES = {
     "halving": jd.pruning.successive_halving(),
@@ -48,9 +50,8 @@ def test_a_rule_only_prunes_and_says_how_many(name):
     state = RULES[name].init(jax.random.key(0), population, None)
     after, _, info = RULES[name].update(jax.random.key(0), population, None, state)
     np.testing.assert_array_less(after.alive * 1, population.alive + 1)
-    moved = [a is not b for a, b in zip(after, population, strict=True)]
-    names = [n for n, m in zip(population._fields, moved, strict=True) if m]
-    assert set(names) <= {"alive"} or name == "after"
+    unmoved = jax.tree.leaves(after._replace(alive=population.alive))
+    assert all(a is b for a, b in zip(unmoved, jax.tree.leaves(population), strict=True))
     removed = sum(x.pruned for x in jax.tree.leaves(info, is_leaf=lambda x: hasattr(x, "pruned")))
     if name != "after":
         assert removed == np.sum(population.alive) - np.sum(after.alive)
@@ -108,6 +109,38 @@ def test_equals_are_kept_by_their_place():
     assert survivors(RULES["halving"], [1, 1, 1, 1]) == [[0, 1]]
 
 
+@pytest.mark.parametrize("name", RULES)
+def test_nobody_is_judged_by_the_value_of_another_place(name):
+    """A rule of a chain has just placed agents 0 and 1, where the best and a broken one were."""
+    population, key = with_values([0.0, NAN, 2.0, 1.0, 3.0, 4.0]), jax.random.key(0)
+    population = population._replace(fresh=jnp.arange(6) > 1)
+    state, update = RULES[name].init(key, population, None), jax.jit(RULES[name].update)
+    for _ in range(5):
+        population, state, _ = update(key, population, None, state)
+        assert population.alive[:2].all()
+        assert population.alive[3]  # the best of those that have a value
+    assert population.alive.all() == (name == "never")
+
+
+def test_a_curve_starts_where_its_agent_was_placed():
+    falling = 5.0 - np.log(np.arange(1, 9))  # at rung 20: 2.0
+    rule, key = jd.pruning.predicted_to_lose(20, burn_in=3, deviations=0.0), jax.random.key(0)
+    population, left = with_values([1.0, 0.0]), []
+    state, update = rule.init(key, population, None), jax.jit(rule.update)
+    for rung, value in enumerate(falling):
+        spoilt = NAN if rung < 4 else value
+        values = jnp.array([3.0, spoilt], jnp.float32)
+        fresh = jnp.array([True, rung != 3])
+        population = population._replace(values=values, fresh=fresh)
+        population, state, _ = update(key, population, None, state)
+        left.append(bool(population.alive[1]))
+        population = population._replace(alive=jnp.ones(2, bool))
+    slope, at = (np.asarray(x)[1] for x in (state.cov / state.var_x, state.mean_y))
+    np.testing.assert_allclose(slope, -1.0, rtol=1e-4)
+    np.testing.assert_allclose(at, falling[4:].mean(), rtol=1e-5)
+    assert left[4:] == [True] * 4
+
+
 def test_what_is_not_finite_counts_as_gone_before_the_half_is_taken():
     assert survivors(RULES["halving"], [NAN, 2, 1, NAN, 3, 4]) == [[1, 2]]
 
@@ -116,6 +149,15 @@ def test_the_gap_is_measured_in_the_first_spread():
     # Best 0, median 2: the spread is 2, and stays so when the values have shrunk.
     rungs = [[0, 1, 2, 3, 4], [0, 0.1, 2.1, 1.9, 0]]
     assert survivors(jd.pruning.gap_to_best(1.0), *rungs) == [[0, 1, 2], [0, 1]]
+
+
+def test_the_gap_of_agents_that_share_the_best_value_is_that_to_the_others():
+    assert survivors(jd.pruning.gap_to_best(1.0), [0, 0, 0, 0, 1, 3, 5])[-1] == [0, 1, 2, 3, 4, 5]
+
+
+def test_the_gap_waits_for_a_spread():
+    rungs = [[1, 1, 1, 1], [1, 2, 3, 4]]
+    assert survivors(jd.pruning.gap_to_best(1.0), *rungs) == [[0, 1, 2, 3], [0, 1]]
 
 
 def test_stalled_is_who_would_take_too_long_to_catch_up():
@@ -146,6 +188,27 @@ def test_the_deviations_are_those_of_a_least_squares_prediction():
         assert survivors(rule, *np.stack([np.full(7, best), y], 1))[-1] == kept
 
 
+def test_a_curve_whose_squares_are_too_large_is_not_said_to_lose():
+    rungs = [[1.0, 1e25], [1.0, 1e10], [1.0, 1.1], [1.0, 1.01]]
+    rule = jd.pruning.predicted_to_lose(20, deviations=50.0)
+    assert survivors(rule, *rungs)[-1] == [0, 1]
+
+
+@pytest.mark.parametrize("name", ["adaptive", "predicted"])
+def test_values_of_half_precision_are_pruned_as_in_single(name):
+    walks = np.cumsum(np.random.default_rng(6).normal(size=(5, 300)), axis=0)
+    half = jnp.asarray(walks, jnp.bfloat16)
+    left, update, key = [], jax.jit(RULES[name].update), jax.random.key(0)
+    for rungs in (half, half.astype(jnp.float32)):
+        population = with_values(walks[0])._replace(values=rungs[0], best_values=rungs[0])
+        state = RULES[name].init(key, population, None)
+        for values in rungs:
+            population, state, _ = update(key, population._replace(values=values), None, state)
+        left.append(population.alive)
+    np.testing.assert_array_equal(*left)
+    assert 0 < left[0].sum() < 300
+
+
 def test_ranks_that_churn_keep_all_and_ranks_that_hold_prune():
     up, rng = np.arange(64.0), np.random.default_rng(2)
     rule = jd.pruning.adaptive(0.05, max_eta=np.inf)
@@ -153,6 +216,20 @@ def test_ranks_that_churn_keep_all_and_ranks_that_hold_prune():
     assert survivors(rule, up, up)[1] == [0]
     bounded = jd.pruning.adaptive(0.05, max_eta=4.0)
     assert survivors(bounded, up, up)[1] == list(range(16))
+
+
+def test_equals_hold_no_ranks():
+    """The order of equals is that of their places: that it holds is no reason to prune."""
+    plateau = np.where(np.arange(64) % 16 == 0, -1.0 - np.arange(64), 0.0)
+    assert pruning.rank_correlation(jnp.zeros(64), jnp.zeros(64)) == 0
+    assert len(survivors(jd.pruning.adaptive(0.05), np.zeros(64), np.zeros(64))[1]) == 61
+    rng = np.random.default_rng(5)
+    for later in (plateau, rng.permutation(plateau)):
+        expected = np.corrcoef(
+            *(stats.norm.ppf((stats.rankdata(x) - 0.5) / 64) for x in (plateau, later))
+        )
+        measured = pruning.rank_correlation(jnp.asarray(plateau), jnp.asarray(later))
+        np.testing.assert_allclose(measured, np.clip(expected[0, 1], 0, 1 - 1e-6), atol=1e-5)
 
 
 def test_normal_scores_are_quantiles_of_the_finite():
@@ -173,6 +250,7 @@ def test_rank_correlation_of_gaussians_is_theirs():
     ("make", "message"),
     [
         (lambda: jd.pruning.successive_halving(1.0), r"eta must be in \(1, inf\), got 1"),
+        (lambda: jd.pruning.successive_halving([2.0, 3.0]), r"eta must be a number in \(1, inf\)"),
         (lambda: jd.pruning.successive_halving(min_agents=0), "min_agents must be an integer"),
         (lambda: jd.pruning.gap_to_best(0.0), r"tolerance must be in \(0, inf\), got 0"),
         (lambda: jd.pruning.stalled(0), "patience must be an integer at least 1, got 0"),

@@ -10,7 +10,7 @@ import jaxdescent as jd
 from jaxdescent.agents import winners
 
 CHANCE = jd.pruning.chance_to_drop_the_winner
-CASES = [(0.5, 64, 16), (0.8, 16, 1), (0.8, 16, 4), (0.95, 128, 4), (-0.5, 10, 3)]
+CASES = [(0.5, 64, 16), (0.8, 16, 1), (0.8, 16, 4), (0.95, 128, 4), (-0.5, 10, 3), (0.9999, 512, 1)]
 
 
 @pytest.mark.parametrize(("r", "agents", "kept"), CASES)
@@ -20,7 +20,8 @@ def test_the_chance_is_that_of_a_simulation(r, agents, kept):
     early = r * late + np.sqrt(1 - r * r) * rng.normal(size=late.shape)
     winner = early[np.arange(len(late)), late.argmin(1)]
     dropped = np.mean(np.sum(early < winner[:, None], axis=1) >= kept)
-    np.testing.assert_allclose(CHANCE(r, agents, kept), dropped, atol=4 * 0.5 / np.sqrt(20_000))
+    error = np.sqrt(dropped * (1 - dropped) / 20_000)
+    np.testing.assert_allclose(CHANCE(r, agents, kept), dropped, atol=4 * error)
 
 
 @pytest.mark.parametrize(("agents", "kept"), [(2, 1), (100, 25), (1024, 1), (1024, 1000)])
