@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxdescent import validation
-from jaxdescent.agents.driver import DescentState, Rung
+from jaxdescent.agents.driver import DescentState, Rung, checked_hyperparams
 from jaxdescent.agents.fitter import fitter
 from jaxdescent.agents.minimize import num_starts, rung_lengths, total
 from jaxdescent.agents.population import Population
@@ -93,7 +93,8 @@ def fit(
       data: a tree of arrays [examples, ...].
       starts: like the parameters with a leading axis of agents, such as
         `jax.vmap(init)(jax.random.split(key, num_agents))`.
-      key: what the data's order, the losses and the rule draw from.
+      key: what the data's order, the losses and the rule draw from. One of the kind `rbg` draws
+        other numbers under `vmap` for other neighbours: with it no agent's fate is its own.
       steps: of an agent that is never pruned.
       rung: steps between two actions of the rule. The last rung may be shorter.
       batch_size: examples in a batch, drawn without replacement; those left over at the end of an
@@ -118,7 +119,8 @@ def fit(
 
     Raises:
       ValueError: an argument is out of its range, shapes disagree, or the loss is no scalar.
-      TypeError: the loss function, the optimizer or the rule is none.
+      TypeError: the loss function, the optimizer, the rule, the mesh or the key is none, or
+        the hyperparameters are no mapping.
 
     Example:
       >>> import jax, jax.numpy as jnp, optax, jaxdescent as jd
@@ -153,6 +155,9 @@ def fit(
         "record_params": record_params,
         "mesh": mesh,
     }
+    fitter(loss_fn, optimizer, **settings)  # its checks come before what jit asks of arguments
+    key, prune = validation.random_key("key", key), validation.boolean("prune", prune)
+    hyperparams = checked_hyperparams(hyperparams)
     arrays = jax.tree.map(jnp.asarray, (data, held_out, starts, hyperparams, model_state))
     return _fitted(key, *arrays, lengths, prune, loss_fn, optimizer, tuple(settings.items()))
 
