@@ -17,6 +17,10 @@ from jax.typing import ArrayLike
 
 Tree = TypeVar("Tree")
 
+LANES = 8
+"""Matrix products that rows share are computed in blocks, and what is left over with another
+rounding: a row in a chunk of another size could tell from its last digits where it stands."""
+
 
 def in_chunks(
     function: Callable[..., Tree],
@@ -38,11 +42,11 @@ def in_chunks(
       tree: arrays with a leading axis of N.
       order: i32[N], a permutation of the rows.
       count: i32[], how many of them.
-      size: rows in a chunk.
+      size: rows in a chunk; if there are fewer rows, it is filled up to a multiple of `LANES`.
       constants: arrays with a leading axis of N that the function reads.
     """
     total = len(order)
-    size = min(size, total)
+    size = min(size, _filled(total))
     padded = jnp.pad(order, (0, -total % size), constant_values=total)
 
     def chunk(i: jax.Array, tree: Tree) -> Tree:
@@ -53,6 +57,12 @@ def in_chunks(
         return jax.tree.map(lambda x, new: x.at[index].set(new, mode="drop"), tree, rows)
 
     return jax.lax.fori_loop(0, (jnp.asarray(count) + size - 1) // size, chunk, tree)
+
+
+def _filled(total: int) -> int:
+    """So many rows, in whole blocks; of fewer than one block a power of two."""
+    block = min(LANES, 1 << (total - 1).bit_length())
+    return -(-total // block) * block
 
 
 def take(tree: Any, index: jax.Array) -> Any:

@@ -112,7 +112,9 @@ def fit(
         those side by side; "per_agent", each has an order of its own, of its id.
       stochastic: whether the loss draws random numbers, such as dropout's.
       has_aux: whether the loss comes with something to be reported.
-      chunk_size: agents that descend side by side; by default as many as a cache holds.
+      chunk_size: agents that descend side by side; by default as many as a cache holds. Of a
+        number that is no multiple of 8 some may round otherwise than others, and `prune` then
+        shows in last digits.
       record_params: whether the history has all parameters at the end of each rung.
       mesh: of one axis, over whose devices agents are spread. Each device descends with its own
         survivors, and waits at a rung's end for the one that has most of them.
