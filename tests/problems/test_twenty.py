@@ -257,8 +257,22 @@ def test_twenty_makes_all_of_them():
         (lambda: jd.problems.booth(rotated=True), "rotated must be False where there is no key"),
         (lambda: jd.problems.twenty(1), "dimension must be an integer at least 2, got 1"),
         (lambda: jd.problems.hard_eight(1, key=jax.random.key(0)), "at least 2, got 1"),
+        (lambda: jd.problems.hard_eight(key=None), "key must be one random key"),
+        (lambda: jd.problems.twenty(key=3), "key must be one random key"),
+        (lambda: jd.problems.ackley(key=3), "key must be one random key"),
+        (lambda: make("ackley").value(jnp.ones(2)), r"x must have the shapes .* got \(2,\) for"),
+        (lambda: make("levy").value_and_grad(jnp.ones((4, 3))), r"got \(4, 3\) for \(3,\)"),
     ],
 )
 def test_bad_arguments_are_named(call, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         call()
+
+
+@pytest.mark.parametrize(
+    "problem", [lambda: make("levy", 1), lambda: jd.problems.bbob(2, 3)], ids=["levy", "bbob"]
+)
+def test_whole_numbers_do_not_round_what_the_problem_has(problem):
+    with jax.numpy_dtype_promotion("standard"):
+        values = [problem().value(jnp.array([1, -2, 3], dtype)) for dtype in (int, float)]
+    np.testing.assert_array_equal(*values)
