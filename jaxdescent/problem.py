@@ -28,7 +28,8 @@ class Problem:
 
     Attributes:
       value_fn: from (x, *data) to a scalar; x is a tree like `lower`. Two problems share
-        compiled programs if they share this function.
+        compiled programs if they share this function, `sample_fn` and `name`, and their
+        arrays' shapes and types.
       lower, upper: the box that starts are drawn from, trees of arrays of x's shapes. Descent
         may leave it.
       data: tuple of further arguments of `value_fn`, trees of arrays.

@@ -140,7 +140,7 @@ def transformation(name: str, value: Any) -> optax.GradientTransformationExtraAr
     `optax.MultiSteps`, a class of its own, is taken too.
     """
     if isinstance(value, optax.MultiSteps):
-        value = value.gradient_transformation()
+        value = _multi_steps(value)
     if isinstance(value, optax.GradientTransformation):
         return optax.with_extra_args_support(value)
     hint = ""
@@ -151,6 +151,15 @@ def transformation(name: str, value: Any) -> optax.GradientTransformationExtraAr
         f"{name} must be an optax gradient transformation, got {value!r} "
         f"of type {type(value).__name__}{hint}"
     )
+
+
+def _multi_steps(steps: optax.MultiSteps) -> optax.GradientTransformationExtraArgs:
+    """As `gradient_transformation()`, of which nobody can tell that it takes extra arguments."""
+
+    def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
+        return steps.update(updates, state, params, **extra)
+
+    return optax.GradientTransformationExtraArgs(steps.init, update)
 
 
 def factory(name: str, value: Any) -> Callable[..., optax.GradientTransformation]:

@@ -183,3 +183,13 @@ def test_up_to_includes_the_end_and_excludes_0():
     for bad in (0.0, 1.5, [0.5, 2.0]):
         with pytest.raises(ValueError, match=saying("f", "(0, 1]", f"got {bad!r}")):
             validation.positive_up_to("f", bad, 1.0)
+
+
+def test_multi_steps_hands_extra_arguments_on():
+    asked = optax.GradientTransformationExtraArgs(
+        lambda _: (), lambda updates, state, params, *, value: (updates * value, state)
+    )
+    tx = validation.transformation("optimizer", optax.MultiSteps(asked, 1))
+    x = jnp.ones(())
+    updates, _ = tx.update(x, tx.init(x), x, value=3.0)
+    assert updates == 3.0

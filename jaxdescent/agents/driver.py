@@ -22,7 +22,7 @@ from jax.typing import ArrayLike
 from jaxdescent import chunking, validation
 from jaxdescent.agents import pruning
 from jaxdescent.agents.population import Population
-from jaxdescent.agents.rules import Rule, check_rule
+from jaxdescent.agents.rules import Rule, act, check_rule
 from jaxdescent.problem import Problem
 
 SMALL_CHUNK = 2**16
@@ -210,7 +210,7 @@ class Driver(NamedTuple):
         state = archived(state._replace(population=population, steps=state.steps + length))
         cleared = population._replace(alive=population.alive & ~broken)
         key = jax.random.fold_in(state.key, state.rung)
-        after, rule_state, info = self.rule.update(key, cleared, problem, state.rule_state)
+        after, rule_state, info = act(self.rule, key, cleared, problem, state.rule_state)
         if acts is not True:
             pick = lambda new, old: new if new is old else jnp.where(acts, new, old)
             after, rule_state = jax.tree.map(pick, (after, rule_state), (cleared, state.rule_state))

@@ -86,7 +86,7 @@ def basin_hopping(
 
     def init(params: Any) -> BasinHoppingState:
         leaves = jax.tree.leaves(params)
-        dtype = jnp.result_type(jnp.float32, *(jnp.finfo(x.dtype).dtype for x in leaves))
+        dtype = jnp.float64 if any(x.dtype == jnp.float64 for x in leaves) else jnp.float32
         return BasinHoppingState(
             inner_state=inner.init(params),
             count=jnp.zeros((), jnp.int32),

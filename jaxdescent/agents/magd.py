@@ -24,7 +24,7 @@ from jaxdescent import validation
 from jaxdescent.agents import pruning
 from jaxdescent.agents.driver import check_agents, checked_hyperparams, factory
 from jaxdescent.agents.population import Population, own_state, where_rows
-from jaxdescent.agents.rules import Rule, check_rule
+from jaxdescent.agents.rules import Rule, act, check_rule
 
 
 class MagdState(NamedTuple):
@@ -184,7 +184,7 @@ def _ruled(
 ) -> MagdState:
     """The state after the rule has looked at the agents."""
     population = _population(state, params, own, value)
-    after, rule_state, _ = rule.update(key, population, None, state.rule_state)
+    after, rule_state, _ = act(rule, key, population, None, state.rule_state)
     moved = after._replace(alive=population.alive)
     if any(
         new is not old for new, old in zip(*map(jax.tree.leaves, (moved, population)), strict=True)

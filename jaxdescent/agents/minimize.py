@@ -53,12 +53,12 @@ class MinimizeResult(NamedTuple):
 
     @property
     def gradients(self) -> int:
-        """How many gradients were computed."""
+        """How many gradients were computed, those within a line search not included."""
         return total(self.population.gradients)
 
     @property
     def evaluations(self) -> int:
-        """How many values were computed, those that came with a gradient included."""
+        """How many values were computed, with a gradient or without; line searches as above."""
         return total(self.population.evaluations)
 
 
@@ -98,7 +98,8 @@ def minimize(
         actions of the rule. The last rung may be shorter.
       rung: see `steps`.
       gradients: all agents' together, together with `rungs`: each rung gets an equal share of
-        those that are left, divided by the living and rounded down.
+        those that are left, divided by the living and rounded down. The rule acts also after
+        one that gets no step. Those that an optimizer's own line search takes are not counted.
       rungs: see `gradients`.
       rule: by default `jd.pruning.adaptive()`.
       prune: False has those that the rule removes descend all the same, to see what they would
@@ -148,7 +149,8 @@ def minimize(
     driver(optimizer, num_agents, rule, chunk_size, record_params, mesh)
     key = validation.random_key("key", jax.random.key(0) if key is None else key)
     if starts is not None:
-        starts = jax.tree.map(jnp.asarray, starts)
+        # Without weak types, which would take a program of their own.
+        starts = jax.tree.map(lambda x: jnp.asarray(x, jnp.asarray(x).dtype), starts)
         check_agents("starts", starts, num_agents)
         check_floating("starts", starts)
     problem = as_problem(problem, starts)

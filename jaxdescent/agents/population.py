@@ -34,8 +34,9 @@ class Population(NamedTuple):
       best_params: where each had its least value.
       best_model_state: its model state there.
       best_values: f[agents], that value; inf before the first finite one.
-      evaluations: i32[agents], values computed, those that came with a gradient included.
-      gradients: i32[agents], gradients computed.
+      evaluations: i32[agents], values computed, those that came with a gradient included; not
+        those that an optimizer asks for within a step, such as a line search.
+      gradients: i32[agents], gradients computed; likewise.
     """
 
     params: Any
@@ -78,6 +79,9 @@ def copy_agents(population: Population, source: jax.Array) -> Population:
       population: of N agents.
       source: i32[N].
 
+    Raises:
+      ValueError: the source is not that.
+
     Example:
       >>> import jax, jax.numpy as jnp, optax, jaxdescent as jd
       >>> square = lambda x: jnp.sum(x**2)
@@ -86,6 +90,10 @@ def copy_agents(population: Population, source: jax.Array) -> Population:
       >>> jd.copy_agents(agents, jnp.array([1, 1])).params.tolist()
       [[2.0], [2.0]]
     """
+    if source.shape != population.ids.shape or not jnp.issubdtype(source.dtype, jnp.integer):
+        raise ValueError(
+            f"source must be {len(population.ids)} integers, one for each agent, got {source!r}"
+        )
     copied = chunking.take(population, source)
     here = source == jnp.arange(len(source), dtype=source.dtype)
     keys = jax.vmap(lambda state, number: jax.tree.map(partial(_own, number=number), state))
@@ -113,8 +121,13 @@ def place_agents(
       problem: as a driver gives it to a rule, with its optimizer.
 
     Raises:
-      ValueError: the problem has no optimizer, or the shapes of `params` differ.
+      ValueError: the problem has no optimizer, the mask is not that, or the shapes of `params`
+        differ.
     """
+    if mask.shape != population.alive.shape or mask.dtype != population.alive.dtype:
+        raise ValueError(
+            f"mask must be {len(population.alive)} booleans, one for each agent, got {mask!r}"
+        )
     validation.shaped_like("params", params, population.params, "population.params")
     params = jax.tree.map(lambda new, old: new.astype(old.dtype), params, population.params)
     placed = population._replace(

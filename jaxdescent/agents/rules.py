@@ -91,6 +91,38 @@ def after(rungs: int, rule: Rule) -> Rule:
     return Rule(init, update)
 
 
+def act(
+    rule: Rule, key: jax.Array, population: Population, problem: Any, state: Any
+) -> tuple[Population, Any, Any]:
+    """What a rule makes of a population and of its state, and its report.
+
+    Raises:
+      ValueError: a run cannot go on with it, since structure, shapes or types have changed.
+    """
+    answer = rule.update(key, population, problem, state)
+    if not (isinstance(answer, tuple) and len(answer) == 3):
+        raise ValueError(f"rule must return (population, rule_state, info), got {answer!r}")
+    after, new_state, _ = answer
+    for name, new, old in (("population", after, population), ("rule_state", new_state, state)):
+        if jax.tree.structure(new) != jax.tree.structure(old):
+            raise ValueError(
+                f"rule must return a {name} of the structure it was given, "
+                f"{jax.tree.structure(old)}, got {jax.tree.structure(new)}"
+            )
+        leaves = jax.tree.leaves(new), jax.tree_util.tree_leaves_with_path(old)
+        for leaf, (path, given) in zip(*leaves, strict=True):
+            if _kind(leaf) != _kind(given):
+                raise ValueError(
+                    f"rule must return a {name} of the shapes and types it was given, got "
+                    f"{_kind(leaf)} for {_kind(given)} at {name}{jax.tree_util.keystr(path)}"
+                )
+    return answer
+
+
+def _kind(leaf: Any) -> str:
+    return f"{getattr(leaf, 'dtype', None) or jax.numpy.result_type(leaf)}{jax.numpy.shape(leaf)}"
+
+
 def check_rule(name: str, value: Any) -> None:
     """Raises TypeError if this is no rule, with the usual mistake in mind."""
     if isinstance(value, Rule):

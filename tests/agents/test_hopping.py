@@ -96,6 +96,16 @@ def test_bad_arguments_are_named(options, message):
         jd.basin_hopping(optax.sgd(0.1), **options)
 
 
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float64])
+def test_any_precision_goes_under_strict_promotion(dtype):
+    with jax.enable_x64(dtype == jnp.float64), jax.numpy_dtype_promotion("strict"):
+        tx = jd.basin_hopping(optax.sgd(0.1), period=1, jump=0.5)
+        x = jnp.ones(2, dtype)
+        updates, state = tx.update(x, tx.init(x), x, value=jnp.sum(x))
+    assert updates.dtype == dtype
+    assert state.best_value.dtype == (jnp.float64 if dtype == jnp.float64 else jnp.float32)
+
+
 def test_it_cannot_do_without_the_value():
     tx = jd.basin_hopping(optax.sgd(0.1), period=2, jump=1.0)
     x = jnp.ones(2)

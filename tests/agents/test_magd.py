@@ -101,10 +101,10 @@ def test_agents_have_hyperparameters_of_their_own():
 
 
 def test_a_line_search_sees_an_agents_own_gradient():
-    tx = jd.magd(optax.lbfgs(), jd.pruning.never())
+    alone = optax.chain(optax.sgd(1.0), optax.scale_by_backtracking_linesearch(5))
+    tx = jd.magd(alone, jd.pruning.never())
     value, grads = jax.vmap(jax.value_and_grad(loss))(STARTS)
     updates, _ = tx.update(grads, tx.init(STARTS), STARTS, value=value, grad=grads, value_fn=loss)
-    alone = optax.lbfgs()
     agent = row(STARTS, 2)
     expected, _ = alone.update(
         row(grads, 2), alone.init(agent), agent, value=value[2], grad=row(grads, 2), value_fn=loss

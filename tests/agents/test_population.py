@@ -110,6 +110,36 @@ def test_a_placed_agent_is_evaluated_before_it_descends():
     assert result.population.age.tolist() == [3, 2]
 
 
+def test_sources_and_masks_are_one_for_each_agent():
+    for source in (jnp.zeros(3, int), jnp.zeros(4)):
+        with pytest.raises(ValueError, match="source must be 4 integers, one for each agent"):
+            jd.copy_agents(aged(), source)
+    for mask in (jnp.ones(3, bool), jnp.ones(4, int)):
+        with pytest.raises(ValueError, match="mask must be 4 booleans, one for each agent"):
+            jd.place_agents(aged(), mask, aged().params, a_problem())
+
+
+@pytest.mark.parametrize(
+    ("update", "message"),
+    [
+        (lambda p, s: (p, s), r"rule must return \(population, rule_state, info\)"),
+        (
+            lambda p, s: (p._replace(alive=p.alive * 1), s, 0),
+            r"got int32\(4,\) for bool\(4,\) at pop",
+        ),
+        (lambda p, s: (p._replace(model_state=s), s, 0), "population of the structure"),
+        (
+            lambda p, s: (p, s + 1.0, 0),
+            r"rule_state of the shapes .* got float32\(\) for int32\(\)",
+        ),
+    ],
+)
+def test_a_rule_that_no_run_can_go_on_with_is_refused(update, message):
+    rule = jd.Rule(lambda *_: jnp.zeros((), jnp.int32), lambda key, p, problem, s: update(p, s))
+    with pytest.raises(ValueError, match=message):
+        jd.minimize(a_problem(), optax.sgd(0.1), num_agents=4, steps=2, rung=1, rule=rule)
+
+
 def test_places_need_an_optimizer_and_the_right_shapes():
     bare = jd.Problem(jnp.sum, -jnp.ones(1), jnp.ones(1))
     with pytest.raises(ValueError, match="problem must have an optimizer"):
