@@ -20,8 +20,8 @@ import jaxdescent as jd
 SOLVED = 1e-4
 """Above the minimum, where a run counts as a success."""
 
-QUOTED, TUNING = 0, 1000
-"""The first seeds of runs that are quoted, and of those that settings are chosen on."""
+QUOTED, TUNING, TUNED = 0, 1000, 40
+"""The first seeds of runs that are quoted, and of those that settings are chosen on, so many."""
 
 
 class AnyOf:
@@ -68,7 +68,7 @@ def instances(names: Sequence[str], dimension: int, seeds: Sequence[int]) -> lis
         drawn = jd.problems.twenty(dimension, key=key, rotated=True)
         return {name: drawn[name].in_unit_box() for name in names}
 
-    keys = jax.vmap(jax.random.key)(jnp.asarray(seeds))
+    keys = jax.vmap(jax.random.key)(np.array([seed % 2**32 for seed in seeds], np.uint32))
     starts = jax.vmap(lambda key: jax.random.fold_in(key, 7))(keys)
     scaled = jax.jit(jax.vmap(draw))(keys)
     scaled = {name: scaled[name] for name in names}
@@ -173,7 +173,7 @@ def magd(runs: Instances, budget: int, agents: int = AGENTS, rule: jd.Rule = HAL
 
 
 def unpruned(runs: Instances, budget: int, agents: int) -> Found:
-    """The same agents, or their first ones, each with an equal share of the budget."""
+    """Agents of the same kind, so many and never pruned, each with an equal share of the budget."""
     hyperparams = jax.vmap(partial(spread, agents))(runs.keys)
     return _all_go_on(runs, budget, agents, agent, hyperparams)
 

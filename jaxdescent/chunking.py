@@ -18,6 +18,10 @@ from jax.typing import ArrayLike
 
 Tree = TypeVar("Tree")
 
+LANES = 8
+"""Matrix products that rows share are computed in blocks, and what is left over with another
+rounding: a row in a chunk of another size could tell from its last digits where it stands."""
+
 
 def in_chunks(
     function: Callable[..., Tree],
@@ -40,12 +44,12 @@ def in_chunks(
         the blocks were laid end to end.
       order: i32[M], rows that differ.
       count: i32[], how many of them.
-      size: rows in a chunk.
+      size: rows in a chunk, of which there are no more than it takes; see `filled`.
       constants: for each block, what the function reads of its rows.
     """
     counts = [len(jax.tree.leaves(block)[0]) for block in blocks]
     *starts, total = accumulate(counts, initial=0)
-    size = min(size, len(order))
+    size = filled(min(size, len(order)))
     padded = jnp.pad(order, (0, -len(order) % size))
 
     def chunk(i: jax.Array, blocks: tuple[Tree, ...]) -> tuple[Tree, ...]:
@@ -72,6 +76,12 @@ def _rows(blocks: Sequence[Any], starts: Sequence[int], index: jax.Array) -> Any
             lambda x, y, beyond=beyond: where_rows(beyond, y, x), found, take(block, index - start)
         )
     return found
+
+
+def filled(rows: int) -> int:
+    """At least so many rows, in whole blocks of `LANES`; below one block a power of two."""
+    block = min(LANES, 1 << (rows - 1).bit_length())
+    return -(-rows // block) * block
 
 
 def take(tree: Any, index: jax.Array) -> Any:

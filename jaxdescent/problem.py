@@ -84,11 +84,21 @@ class Problem:
                 raise ValueError(f"lower must be below upper everywhere, got {low} and {high}")
 
     def value(self, x: Any) -> jax.Array:
-        """The value at x, a scalar."""
+        """The value at x, a scalar.
+
+        Raises:
+          ValueError: x does not have the box's shapes; many points are for `jax.vmap`.
+        """
+        validation.shaped_like("x", x, self.lower, "the problem's box")
         return self.value_fn(x, *self.data)
 
     def value_and_grad(self, x: Any) -> tuple[jax.Array, Any]:
-        """The value at x and its gradient, a tree like x."""
+        """The value at x and its gradient, a tree like x.
+
+        Raises:
+          ValueError: x does not have the box's shapes.
+        """
+        validation.shaped_like("x", x, self.lower, "the problem's box")
         return jax.value_and_grad(self.value_fn)(x, *self.data)
 
     def sample(self, key: jax.Array) -> Any:

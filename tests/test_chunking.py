@@ -61,6 +61,32 @@ def test_the_chosen_come_first_and_keep_their_order(chosen):
     assert order.tolist() == first + rest
 
 
+@pytest.mark.parametrize(
+    ("rows", "size", "together"),
+    [
+        (1, 64, 1),
+        (2, 64, 2),
+        (3, 64, 4),
+        (6, 64, 8),
+        (8, 64, 8),
+        (20, 64, 24),
+        (20, 4, 4),
+        (20, 5, 8),
+    ],
+)
+def test_chunks_are_filled_up_to_whole_blocks(rows, size, together):
+    seen = []
+
+    def function(x, _):
+        seen.append(len(x))
+        return x + 1
+
+    x = jnp.arange(float(rows))
+    (after,) = chunking.in_chunks(function, [x], jnp.arange(rows), rows, size=size, constants=[()])
+    np.testing.assert_array_equal(after, x + 1)
+    assert {*seen} == {together}
+
+
 def test_another_count_is_no_other_program():
     looped = jax.jit(
         chex.assert_max_traces(

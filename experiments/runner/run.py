@@ -202,11 +202,15 @@ class Run:
         Args:
           name: of a line of the study.
           compute: returns names to numbers or arrays.
+
+        Raises:
+          Interrupted: somebody asked the run to stop, and this is not computed yet.
         """
         path = self.folder / "outcomes" / f"{_file_name(name)}.npz"
         known = _read_arrays(path)
         if known is not None:
             return known
+        self.interruption.check()
         self.computing = name
         try:
             outcome = {key: np.asarray(value) for key, value in compute().items()}

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxdescent import validation
-from jaxdescent.agents.driver import DescentState, Rung
+from jaxdescent.agents.driver import DescentState, Rung, checked_hyperparams
 from jaxdescent.agents.fitter import fitter
 from jaxdescent.agents.minimize import num_starts, rung_lengths, total
 from jaxdescent.agents.population import Population
@@ -93,7 +93,8 @@ def fit(
       data: a tree of arrays [examples, ...].
       starts: like the parameters with a leading axis of agents, such as
         `jax.vmap(init)(jax.random.split(key, num_agents))`.
-      key: what the data's order, the losses and the rule draw from.
+      key: what the data's order, the losses and the rule draw from. One of the kind `rbg` draws
+        other numbers under `vmap` for other neighbours: with it no agent's fate is its own.
       steps: of an agent that is never pruned.
       rung: steps between two actions of the rule. The last rung may be shorter.
       batch_size: examples in a batch, drawn without replacement; those left over at the end of an
@@ -111,14 +112,16 @@ def fit(
         those side by side; "per_agent", each has an order of its own, of its id.
       stochastic: whether the loss draws random numbers, such as dropout's.
       has_aux: whether the loss comes with something to be reported.
-      chunk_size: agents that descend side by side; by default as many as a cache holds.
+      chunk_size: agents that descend side by side, rounded up to a multiple of 8 or, below, to
+        a power of two; by default as many as a cache holds.
       record_params: whether the history has all parameters at the end of each rung.
       mesh: of one axis, over whose devices agents are spread. Survivors are dealt out evenly for
-        each rung, wherever they are; then `chunk_size` is rounded to a multiple of the devices.
+        each rung, wherever they are.
 
     Raises:
       ValueError: an argument is out of its range, shapes disagree, or the loss is no scalar.
-      TypeError: the loss function, the optimizer or the rule is none.
+      TypeError: the loss function, the optimizer, the rule, the mesh or the key is none, or
+        the hyperparameters are no mapping.
 
     Example:
       >>> import jax, jax.numpy as jnp, optax, jaxdescent as jd
@@ -153,6 +156,9 @@ def fit(
         "record_params": record_params,
         "mesh": mesh,
     }
+    fitter(loss_fn, optimizer, **settings)  # its checks come before what jit asks of arguments
+    key, prune = validation.random_key("key", key), validation.boolean("prune", prune)
+    hyperparams = checked_hyperparams(hyperparams)
     arrays = jax.tree.map(jnp.asarray, (data, held_out, starts, hyperparams, model_state))
     return _fitted(key, *arrays, lengths, prune, loss_fn, optimizer, tuple(settings.items()))
 

@@ -19,6 +19,7 @@ import numpy as np
 import optax
 from jax.typing import ArrayLike
 
+from jaxdescent import validation
 from jaxdescent.agents.batches import Batches, batches, check_batches
 from jaxdescent.agents.driver import (
     Chunk,
@@ -28,6 +29,7 @@ from jaxdescent.agents.driver import (
     check_agents,
     check_floating,
     checked_hyperparams,
+    checked_length,
     driver,
 )
 from jaxdescent.agents.objective import LOSS, Objective
@@ -71,7 +73,7 @@ def fitter(
       data_order: see `fit`.
       stochastic: see `fit`.
       has_aux: see `fit`.
-      chunk_size: agents that descend side by side; by default as many as a cache holds.
+      chunk_size: see `fit`.
       record_params: whether a `Rung` has all parameters.
       mesh: see `minimize`.
 
@@ -87,7 +89,7 @@ def fitter(
     Raises:
       ValueError: an argument is out of its range; later, at tracing, shapes that disagree or a
         loss that is no scalar.
-      TypeError: the loss function, the optimizer or the rule is none.
+      TypeError: the loss function, the optimizer, the rule, the mesh or the key is none.
 
     Example:
       >>> import jax, jax.numpy as jnp, optax, jaxdescent as jd
@@ -105,6 +107,9 @@ def fitter(
     for name, function in (("loss_fn", loss_fn), ("value_fn", value_fn)):
         if not callable(function) and not (function is None and name == "value_fn"):
             raise TypeError(f"{name} must be a function, got {function!r}")
+    for name, flag in (("stochastic", stochastic), ("has_aux", has_aux)):
+        if not isinstance(flag, bool):
+            raise ValueError(f"{name} must be True or False, got {flag!r}")
     check_batches(batch_size, data_order)
     drive = driver(optimizer, num_agents, rule, chunk_size, record_params, mesh)
 
@@ -114,6 +119,7 @@ def fitter(
         hyperparams: Mapping[str, ArrayLike] | None = None,
         model_state: Any = None,
     ) -> DescentState:
+        key = validation.random_key("key", key)
         starts = jax.tree.map(jnp.array, starts)
         hyperparams = checked_hyperparams(hyperparams)
         model_state = () if model_state is None else jax.tree.map(jnp.array, model_state)
@@ -137,7 +143,12 @@ def fitter(
         if value_fn is not None and held_out is None:
             raise ValueError("held_out must be given where value_fn is, got None")
         data, held_out = jax.tree.map(jnp.asarray, (data, held_out))
-        length = jnp.asarray(length, jnp.int32)
+        shapes = [leaf.shape for leaf in jax.tree.leaves(held_out)]
+        if held_out is not None and not (shapes and all(np.prod(shape) for shape in shapes)):
+            raise ValueError(
+                f"held_out must have at least one example in every leaf, got shapes {shapes}"
+            )
+        length = checked_length(length)
         stateful = not (isinstance(population.model_state, tuple) and not population.model_state)
         objective = Objective(loss_fn, value_fn, stochastic, has_aux, stateful)
         dealt = batches(data, batch_size, data_order)

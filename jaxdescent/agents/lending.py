@@ -36,7 +36,7 @@ def evenly_in_chunks(
         axis of a chunk.
       tree: arrays with a leading axis of this device's N rows.
       chosen: bool[N].
-      size: rows in a chunk, rounded to a multiple of the number of devices.
+      size: rows in a chunk, rounded to a multiple of the number of devices first.
       constants: arrays with a leading axis of N that the function reads.
       axis: the mesh's, over which rows are spread.
     """

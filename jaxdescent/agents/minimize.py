@@ -104,10 +104,11 @@ def minimize(
       rule: by default `jd.pruning.adaptive()`.
       prune: False has those that the rule removes descend all the same, to see what they would
         have found; the others cannot tell. Then the gradients exceed their budget.
-      chunk_size: agents that descend side by side; by default as many as a cache holds.
+      chunk_size: agents that descend side by side, rounded up to a multiple of 8 or, below, to
+        a power of two; by default as many as a cache holds.
       record_params: whether the history has all parameters at the end of each rung.
       mesh: of one axis, over whose devices agents are spread. Survivors are dealt out evenly for
-        each rung, wherever they are; then `chunk_size` is rounded to a multiple of the devices.
+        each rung, wherever they are.
 
     Raises:
       ValueError: an argument is out of its range, shapes disagree, or the loss is no scalar.

@@ -57,7 +57,7 @@ def minimizer(
         called with each agent's own hyperparameters, as keywords.
       num_agents: how many there are.
       rule: acts after each rung; by default `jd.pruning.adaptive()`.
-      chunk_size: agents that descend side by side; by default as many as a cache holds.
+      chunk_size: see `minimize`.
       record_params: whether a `Rung` has all parameters.
       mesh: see `minimize`.
 

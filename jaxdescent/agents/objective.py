@@ -44,7 +44,8 @@ class Objective(NamedTuple):
 
         Raises:
           TypeError: `loss_fn` does not return what it has to.
-          ValueError: a loss or what is reported is no scalar, or the state's shapes change.
+          ValueError: a loss or what is reported is no scalar, or the state's shapes change, or
+            whole numbers in it become fractions.
         """
         extra = {"key": key} if self.stochastic else {}
         answer = self.loss_fn(params, batch, **self._state(model_state), **extra)
@@ -58,10 +59,14 @@ class Objective(NamedTuple):
                 )
             new = aux.pop("model_state")
             validation.shaped_like("aux['model_state']", new, model_state, "model_state")
-            model_state = jax.tree.map(lambda x, old: x.astype(old.dtype), new, model_state)
+            model_state = jax.tree.map(_as_before, new, model_state)
         if LOSS in aux:
             raise ValueError(f"aux must not hold {LOSS!r}, the name of the loss itself")
         for name, number in aux.items():
+            if not isinstance(name, str):
+                raise ValueError(f"aux must have strings as keys, got {name!r}")
+            if not _is_real(number):
+                raise ValueError(f"aux must hold real numbers, got {number!r} for {name!r}")
             if jnp.shape(number):
                 raise ValueError(
                     f"aux must hold scalars, got shape {jnp.shape(number)} for {name!r}"
@@ -95,3 +100,21 @@ class Objective(NamedTuple):
                 f"state is given, got {answer!r}"
             )
         return answer[0], dict(answer[1])
+
+
+def _is_real(value: Any) -> bool:
+    if isinstance(value, (bool, int, float)):
+        return True
+    kinds = (jnp.bool_, jnp.integer, jnp.floating)
+    return hasattr(value, "dtype") and any(jnp.issubdtype(value.dtype, kind) for kind in kinds)
+
+
+def _as_before(new: Any, old: jax.Array) -> jax.Array:
+    new = jnp.asarray(new)
+    fractions = [jnp.issubdtype(x.dtype, jnp.floating) for x in (new, old)]
+    if fractions == [True, False]:
+        raise ValueError(
+            f"aux['model_state'] must have model_state's kinds of numbers, got {new.dtype} for "
+            f"{old.dtype}"
+        )
+    return new.astype(old.dtype)

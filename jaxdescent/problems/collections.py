@@ -59,6 +59,7 @@ def twenty(
       (20, 5, 2)
     """
     n = validation.integer_in("dimension", dimension, 2)
+    key = key if key is None else validation.random_key("key", key)
     problems = {}
     for index, (name, maker) in enumerate(TWENTY.items()):
         takes = inspect.signature(maker).parameters
@@ -90,6 +91,7 @@ def hard_eight(dimension: int = 2, *, key: jax.Array) -> dict[str, Problem]:
       ['ackley', 'rastrigin', 'rotated_rastrigin', 'griewank']
     """
     n = validation.integer_in("dimension", dimension, 2)
+    key = validation.random_key("key", key)
     problems = {}
     for index, (name, maker) in enumerate(list(TWENTY.items())[:8]):
         options = {} if name == "rotated_rastrigin" else {"rotated": True}

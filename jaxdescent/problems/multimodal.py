@@ -110,7 +110,10 @@ def rotated_rastrigin(dimension: int = 2, *, key: jax.Array | None = None) -> Pr
 
 
 def _griewank(x: jax.Array) -> jax.Array:
-    return jnp.sum(x**2) / 4000 + 1 - jnp.prod(jnp.cos(x / jnp.sqrt(_indices(x))))
+    below = 2 * jnp.sin(x / jnp.sqrt(_indices(x)) / 2) ** 2
+    # 1 - (1 - a) (1 - b) = a + b - a b, where a and b may be as small as they like.
+    ripples = jax.lax.associative_scan(lambda a, b: a + b - a * b, below)
+    return jnp.sum(x**2) / 4000 + ripples[-1]
 
 
 def griewank(dimension: int = 2, *, key: jax.Array | None = None, rotated: bool = False) -> Problem:

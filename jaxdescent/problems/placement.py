@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdescent import validation
 from jaxdescent.problem import Problem
 
 SHARE = 0.8
@@ -37,6 +38,7 @@ class Placed:
         self, x: jax.Array, anchor: jax.Array, x_opt: jax.Array, rotation: jax.Array | None = None
     ) -> jax.Array:
         """The function at `anchor + rotation (x - x_opt)`."""
+        x = x.astype(jnp.result_type(float, x))  # whole numbers would round the others
         away = x - x_opt.astype(x.dtype)
         if rotation is not None:
             away = jnp.matmul(rotation.astype(x.dtype), away, precision=jax.lax.Precision.HIGHEST)
@@ -66,12 +68,13 @@ def placed(
 
     Raises:
       ValueError: there is no key to draw a rotation from.
+      TypeError: the key is none.
     """
     if rotated and key is None:
         raise ValueError("rotated must be False where there is no key to draw from, got True")
     if key is None:
         return _problem(function, box, minimisers, minimum, name)
-    for_shift, for_rotation = jax.random.split(key)
+    for_shift, for_rotation = jax.random.split(validation.random_key("key", key))
     lower, upper, places = (jnp.asarray(value, float) for value in (*box, minimisers))
     offsets, rotation = places - places[0], ()
     if rotated:

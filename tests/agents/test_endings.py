@@ -46,6 +46,14 @@ def test_an_average_of_narrow_numbers_is_taken_in_wide_ones():
     assert average == jnp.asarray((1 + 3000) / 1001, jnp.bfloat16)
 
 
+def test_counts_are_averaged_to_the_nearest_and_keys_are_of_a_member():
+    seven = jnp.full(10, 7, jnp.int32)
+    assert jd.weighted_average(seven, jnp.ones(10)) == 7
+    assert jd.weighted_average(jnp.full(49, True), jnp.ones(49))
+    keys = jax.random.split(jax.random.key(0), 3)
+    assert jd.weighted_average(keys, jnp.array([False, True, True])) == keys[1]
+
+
 def test_the_uniform_soup_is_of_the_best_ones_basin_alone():
     agents = at([[-1.0, 0.3], [0.9, 0.0], [1.2, 0.0], [1.0, 0.2]])
     soup = jd.uniform_soup(agents, wells)
@@ -64,6 +72,20 @@ def test_the_tolerance_is_the_height_of_the_barrier():
     # With two points the line is seen at thirds alone, where it is (1/9 - 1)^2 high.
     assert members((8 / 9) ** 2 + 1e-3, points=2) == [True, True]
     assert members((8 / 9) ** 2 - 1e-3, points=2) == [True, False]
+
+
+@jax.jit
+def same_basin(points):
+    return jd.uniform_soup(at(points), lambda x: jnp.sum((x - 0.3) ** 2)).members
+
+
+def test_rounding_is_no_barrier():
+    """Agents that have come to one place, and to nearly one: as pruned runs end."""
+    draw = np.random.default_rng(0).normal
+    for spread in (0.0, 1e-4):
+        for _ in range(20):
+            points = draw(size=2) + spread * draw(size=(4, 2))
+            assert same_basin(points.astype(np.float32)).all()
 
 
 @pytest.mark.parametrize("ending", [jd.uniform_soup, jd.greedy_soup])
@@ -116,6 +138,31 @@ def test_an_ensemble_is_the_mean_prediction_of_the_survivors(chunk_size):
     np.testing.assert_allclose(mean, np.mean(rows, 0), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize(("dtype", "each"), [(jnp.float16, 100.0), (jnp.bfloat16, 1.0)])
+def test_narrow_predictions_are_summed_in_wide_ones(dtype, each):
+    agents = at(jnp.full((1001, 1), each))
+    mean = jd.ensemble(agents, lambda x: x.astype(dtype), chunk_size=7)
+    assert mean.dtype == dtype
+    assert mean == each
+
+
+def test_a_model_state_is_averaged_along_and_handed_over():
+    state = {"mean": jnp.array([0.0, 0.2, 0.7]), "count": jnp.array([4, 4, 5])}
+    agents = at([[0.1, 0.0], [-0.1, 0.0], [0.1, 0.2]])._replace(model_state=state)
+    seen = lambda x, model_state: bowl(x) + 0 * model_state["mean"]
+    soup = jd.uniform_soup(agents, seen)
+    assert soup.members.all()
+    np.testing.assert_allclose(soup.model_state["mean"], 0.3, rtol=1e-6)
+    assert soup.model_state["count"] == 4
+    least = lambda x, model_state: jnp.abs(model_state["mean"] - 0.1)
+    soup = jd.greedy_soup(agents, least, tolerance=jnp.inf)
+    assert soup.members.tolist() == [True, True, False]
+    np.testing.assert_allclose((soup.model_state["mean"], soup.value), (0.1, 0), atol=1e-7)
+    mean = jd.ensemble(agents, lambda x, model_state: model_state["mean"])
+    np.testing.assert_allclose(mean, 0.3, rtol=1e-6)
+    assert jd.uniform_soup(at([[0.1, 0.0]]), bowl).model_state == ()
+
+
 def test_networks_of_two_basins():
     """Permuted hidden units: the same function, and an average that is none of them."""
     one = jax.tree.map(lambda x: 2 * x[0], starts(1))
@@ -139,8 +186,22 @@ def test_networks_of_two_basins():
         (lambda a: jd.ensemble(a, bowl, chunk_size=0), "chunk_size must be an integer at least 1"),
         (lambda a: jd.weighted_average(a.params, jnp.ones(3)), "num_agents = 3 in every leaf"),
         (lambda a: jd.weighted_average(a.params, 1.0), "weights must have one axis"),
+        (lambda a: jd.weighted_average(a.params, [0.0]), r"weights must be in \[0, inf\), not all"),
+        (
+            lambda a: jd.weighted_average(a.params, [-1.0]),
+            r"weights must be in \[0, inf\), not all",
+        ),
+        (lambda a: jd.uniform_soup(a, lambda x: x), "value_fn must return one real floating"),
+        (lambda a: jd.greedy_soup(a, lambda x: 1), "value_fn must return one real floating"),
+        (lambda a: jd.ensemble(a, lambda x: x > 0), "predictions must be real floating numbers"),
     ],
 )
 def test_bad_arguments(call, match):
     with pytest.raises(ValueError, match=match):
         call(at([[1.0, 0.0]]))
+
+
+@pytest.mark.parametrize("ending", [jd.uniform_soup, jd.greedy_soup, jd.ensemble])
+def test_a_population_is_asked_for(ending):
+    with pytest.raises(TypeError, match="population must be one, such as"):
+        ending({"x": jnp.ones(3)}, bowl)

@@ -204,6 +204,36 @@ def test_a_rule_may_ask_for_held_out_values_of_parameters_alone():
             ValueError,
             r"aux must hold scalars, got shape \(2,\) for 'all'",
         ),
+        (
+            {"has_aux": True, "loss_fn": lambda *a: (loss(*a), {"all": {"a": 1.0}})},
+            ValueError,
+            "aux must hold real numbers, got {'a': 1.0} for 'all'",
+        ),
+        (
+            {"has_aux": True, "loss_fn": lambda *a: (loss(*a), {3: 1.0})},
+            ValueError,
+            "aux must have strings as keys, got 3",
+        ),
+        (
+            {
+                "model_state": np.zeros(3, np.int32),
+                "loss_fn": lambda *a, **k: (loss(*a), {"model_state": 0.5}),
+            },
+            ValueError,
+            "must have model_state's kinds of numbers, got float32 for int32",
+        ),
+        ({"key": 0}, TypeError, "key must be one random key, as of jax.random.key"),
+        ({"prune": "no"}, ValueError, "prune must be True or False, got 'no'"),
+        ({"stochastic": "no"}, ValueError, "stochastic must be True or False, got 'no'"),
+        ({"has_aux": 1}, ValueError, "has_aux must be True or False, got 1"),
+        ({"mesh": "cpu"}, TypeError, "mesh must be a jax.sharding.Mesh, got 'cpu'"),
+        ({"hyperparams": [1.0]}, TypeError, "hyperparams must be a mapping of arrays"),
+        ({"held_out": {}}, ValueError, r"held_out must have at least one example .* shapes \[\]"),
+        (
+            {"held_out": {**HELD_OUT, "y": np.zeros(0)}},
+            ValueError,
+            r"held_out must have at least one example in every leaf, got shapes \[.*\(0,\)\]",
+        ),
     ],
 )
 def test_bad_arguments(changes, error, match):

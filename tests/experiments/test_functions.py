@@ -36,6 +36,21 @@ def test_every_method_keeps_to_its_budget_and_the_picture_is_a_png(folder):
     assert (folder / "agents.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.parametrize(("scale", "seed"), [("small", 961), ("small", 1039), ("full", 801)])
+def test_no_run_is_quoted_that_settings_were_chosen_on(scale, seed, capsys):
+    with pytest.raises(SystemExit):
+        main(["functions", "--scale", scale, "--seed", str(seed)])
+    assert f"got {seed}: settings were chosen on seeds between" in capsys.readouterr().err
+    for fine in (0, 800, 1040, 2**32 - 1):
+        functions.check(functions.Settings(scale=scale, seed=fine))
+
+
+def test_any_seed_draws_runs():
+    (runs,) = contests.instances(["rastrigin"], 2, [2**32 - 1, 2**32])
+    keys = [jax.random.fold_in(jax.random.key(seed), 7) for seed in (2**32 - 1, 0)]
+    assert all(key == expected for key, expected in zip(runs.keys, keys, strict=True))
+
+
 def test_intervals_are_wilsons():
     # Brown, Cai and DasGupta 2001 give the formula; these are its values by hand at z = 1.96.
     np.testing.assert_allclose(contests.wilson(0, 10), (0.0, 0.27754), atol=1e-4)

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+import signal
 
 import jax
 import jax.numpy as jnp
@@ -203,6 +204,16 @@ def test_what_was_computed_once_is_the_same_when_it_is_read_again(run, value):
 def test_an_outcome_may_have_any_name(run, name):
     run.once("line", lambda: {name: 1.5})
     assert run.once("line", dict)[name] == 1.5
+
+
+def test_a_run_that_was_asked_to_stop_begins_no_line(run):
+    with run.interruption:
+        run.once("done", lambda: {"x": 1})
+        signal.raise_signal(signal.SIGTERM)
+        assert run.once("done", lambda: pytest.fail("it was computed again"))["x"] == 1
+        with pytest.raises(runner.Interrupted):
+            run.once("next", lambda: pytest.fail("it was begun"))
+    assert len([*(run.folder / "outcomes").iterdir()]) == 1
 
 
 def test_lines_whose_names_a_file_system_would_mix_up_are_told_apart(run):

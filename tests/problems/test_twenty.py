@@ -103,6 +103,18 @@ def test_no_coordinate_leads_below_the_minimum_far_outside_the_box(name):
     assert _values(problem, line).min() >= problem.minimum - 1e-10
 
 
+@pytest.mark.parametrize("name", ["ackley", "rastrigin", "griewank"])
+def test_nothing_cancels_near_a_minimum_at_zero_in_single_precision(name):
+    moves = 1e-5 * np.random.default_rng(0).normal(size=(ROWS, DIMENSION))
+    problem = make(name)
+    near = (moves * np.asarray(problem.upper)).astype(np.float32)
+    expected = _values(problem, jnp.asarray(near, float))
+    with jax.enable_x64(False):
+        values = _values(make(name), near)
+    assert values.dtype == jnp.float32
+    np.testing.assert_allclose(values, expected, rtol=1e-5)
+
+
 @every_one
 @given(seed=st.integers(0, 2**32 - 1))
 @law
@@ -245,8 +257,22 @@ def test_twenty_makes_all_of_them():
         (lambda: jd.problems.booth(rotated=True), "rotated must be False where there is no key"),
         (lambda: jd.problems.twenty(1), "dimension must be an integer at least 2, got 1"),
         (lambda: jd.problems.hard_eight(1, key=jax.random.key(0)), "at least 2, got 1"),
+        (lambda: jd.problems.hard_eight(key=None), "key must be one random key"),
+        (lambda: jd.problems.twenty(key=3), "key must be one random key"),
+        (lambda: jd.problems.ackley(key=3), "key must be one random key"),
+        (lambda: make("ackley").value(jnp.ones(2)), r"x must have the shapes .* got \(2,\) for"),
+        (lambda: make("levy").value_and_grad(jnp.ones((4, 3))), r"got \(4, 3\) for \(3,\)"),
     ],
 )
 def test_bad_arguments_are_named(call, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         call()
+
+
+@pytest.mark.parametrize(
+    "problem", [lambda: make("levy", 1), lambda: jd.problems.bbob(2, 3)], ids=["levy", "bbob"]
+)
+def test_whole_numbers_do_not_round_what_the_problem_has(problem):
+    with jax.numpy_dtype_promotion("standard"):
+        values = [problem().value(jnp.array([1, -2, 3], dtype)) for dtype in (int, float)]
+    np.testing.assert_array_equal(*values)

@@ -25,6 +25,7 @@ class Bbob:
 
     def __call__(self, x: jax.Array, instance: Constants) -> jax.Array:
         """The value at x."""
+        x = x.astype(jnp.result_type(float, x))
         of_dtype: Any = jax.tree.map(lambda c: jnp.asarray(c, x.dtype), instance)
         function = FUNCTIONS[self.number - 1]
         value = function.above(x if function.of_x else x - of_dtype.x_opt, of_dtype)
