@@ -21,6 +21,7 @@ from jax.typing import ArrayLike
 
 from jaxdescent import chunking, validation
 from jaxdescent.agents import lending, pruning
+from jaxdescent.agents.arguments import factory
 from jaxdescent.agents.population import Population
 from jaxdescent.agents.rules import Rule, act, check_rule
 from jaxdescent.problem import Problem
@@ -139,9 +140,6 @@ class Driver(NamedTuple):
 
     def begin(self, key: jax.Array, population: Population, problem: Problem) -> DescentState:
         """The state before the first rung."""
-        if self.mesh is not None:
-            spread = jax.sharding.NamedSharding(self.mesh, self._agents)
-            population = jax.lax.with_sharding_constraint(population, spread)
         state = DescentState(
             population=population,
             rule_state=self.rule.init(jax.random.fold_in(key, 1), population, problem),
@@ -153,7 +151,7 @@ class Driver(NamedTuple):
             best_value=jnp.full((), jnp.inf, population.values.dtype),
             best_id=jnp.full((), -1, jnp.int32),
         )
-        return _unshared(state)
+        return self._placed(_unshared(state))
 
     def advance(
         self,
@@ -204,7 +202,7 @@ class Driver(NamedTuple):
             return carried
 
         if self.mesh is not None:
-            spread = self._agents
+            spread = jax.sharding.PartitionSpec(self.mesh.axis_names[0])
             descended = jax.shard_map(
                 descended, mesh=self.mesh, in_specs=spread, out_specs=spread, check_vma=False
             )
@@ -244,11 +242,28 @@ class Driver(NamedTuple):
             info=info,
             params=population.params if self.record_params else None,
         )
-        return state, report
+        return self._placed(state), report
 
-    @property
-    def _agents(self) -> jax.sharding.PartitionSpec:
-        return jax.sharding.PartitionSpec(self.mesh.axis_names[0] if self.mesh else None)
+    def _placed(self, state: DescentState) -> DescentState:
+        """What has a row for each agent spread over the mesh, the rest on each device.
+
+        Said before and after each rung, so that one program takes what the last one left.
+        """
+        if self.mesh is None:
+            return state
+        constrained = lambda x, *axes: jax.lax.with_sharding_constraint(
+            x, jax.sharding.NamedSharding(self.mesh, jax.sharding.PartitionSpec(*axes))
+        )
+
+        def spread(x: jax.Array) -> jax.Array:
+            of_agents = x.ndim and len(x) == self.num_agents
+            return constrained(x, *(self.mesh.axis_names if of_agents else ()))
+
+        placed = jax.tree.map(constrained, state)
+        return placed._replace(
+            population=jax.tree.map(spread, state.population),
+            rule_state=jax.tree.map(spread, state.rule_state),
+        )
 
 
 def driver(
@@ -325,58 +340,6 @@ def _unshared(tree: Any) -> Any:
     )
 
 
-def check_agents(name: str, tree: Any, num_agents: int) -> None:
-    """Raises unless every leaf has the agents along its leading axis.
-
-    Raises:
-      ValueError: one has not.
-    """
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        if not leaf.ndim or len(leaf) != num_agents:
-            raise ValueError(
-                f"{name} must have a leading axis of num_agents = {num_agents} in every leaf, got "
-                f"shape {leaf.shape} at {jax.tree_util.keystr(path) or 'its only one'}"
-            )
-
-
-def checked_hyperparams(hyperparams: Any) -> dict[str, jax.Array]:
-    """Hyperparameters as arrays, of None or of a mapping from keyword to numbers.
-
-    Raises:
-      TypeError: they are neither.
-    """
-    if hyperparams is None or (isinstance(hyperparams, Mapping) and not hyperparams):
-        return {}
-    numbers = validation.mapping("hyperparams", hyperparams, "arrays, by keyword")
-    return {name: jnp.array(value) for name, value in numbers.items()}
-
-
-def checked_length(length: ArrayLike) -> jax.Array:
-    """The length of a rung, i32[], of an integer that is not negative.
-
-    Raises:
-      ValueError: it is none; of an array only shape and type are looked at.
-    """
-    if not isinstance(length, jax.Array):
-        return jnp.asarray(validation.integer_in("length", length, 0, 2**31 - 1), jnp.int32)
-    if length.ndim or not jnp.issubdtype(length.dtype, jnp.integer):
-        raise ValueError(f"length must be one integer, got {length!r}")
-    return length.astype(jnp.int32)
-
-
-def check_floating(name: str, tree: Any) -> None:
-    """Raises ValueError unless every leaf is of real floating numbers."""
-    for leaf in jax.tree.leaves(tree):
-        if not jnp.issubdtype(leaf.dtype, jnp.floating):
-            raise ValueError(f"{name} must be real floating numbers, got {leaf.dtype}")
-
-
-def check_scalar(name: str, value: Any) -> None:
-    """Raises ValueError unless this is (the shape of) one real floating number."""
-    if getattr(value, "shape", None) != () or not jnp.issubdtype(value.dtype, jnp.floating):
-        raise ValueError(f"{name} must return one real floating number, got {value}")
-
-
 def default_chunk(carried: Chunk) -> int:
     """How many agents descend side by side: a power of two."""
     if jax.default_backend() != "cpu":
@@ -385,22 +348,3 @@ def default_chunk(carried: Chunk) -> int:
     each = max(sum(x.nbytes for x in leaves) // len(leaves[0]), 1)
     size = max(SMALL_CHUNK // each, min(32, LARGE_CHUNK // each), 1)
     return int(2 ** np.floor(np.log2(size)))
-
-
-def factory(optimizer: Any) -> Callable[..., optax.GradientTransformationExtraArgs]:
-    """From an agent's hyperparameters, as keywords, to a transformation."""
-    if callable(optimizer):
-        return lambda **hyperparams: validation.transformation(
-            "what the factory optimizer returns", optimizer(**hyperparams)
-        )
-    shared = validation.transformation("optimizer", optimizer)
-
-    def transformation(**hyperparams: Any) -> optax.GradientTransformationExtraArgs:
-        if hyperparams:
-            raise ValueError(
-                "hyperparams need a factory as optimizer, such as optax.adam, got a "
-                f"transformation and {sorted(hyperparams)}"
-            )
-        return shared
-
-    return transformation

@@ -23,7 +23,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from jaxdescent import chunking, validation
-from jaxdescent.agents.driver import check_agents, check_floating, check_scalar
+from jaxdescent.agents.arguments import check_agents, check_floating, check_scalar
 from jaxdescent.agents.population import Population
 
 ROUNDING = 16

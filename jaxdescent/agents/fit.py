@@ -13,7 +13,8 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxdescent import validation
-from jaxdescent.agents.driver import DescentState, Rung, checked_hyperparams
+from jaxdescent.agents.arguments import checked_hyperparams
+from jaxdescent.agents.driver import DescentState, Rung
 from jaxdescent.agents.fitter import fitter
 from jaxdescent.agents.minimize import num_starts, rung_lengths, total
 from jaxdescent.agents.population import Population

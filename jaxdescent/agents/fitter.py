@@ -20,18 +20,14 @@ import optax
 from jax.typing import ArrayLike
 
 from jaxdescent import validation
-from jaxdescent.agents.batches import Batches, batches, check_batches
-from jaxdescent.agents.driver import (
-    Chunk,
-    Descent,
-    DescentState,
-    Rung,
+from jaxdescent.agents.arguments import (
     check_agents,
     check_floating,
     checked_hyperparams,
     checked_length,
-    driver,
 )
+from jaxdescent.agents.batches import Batches, batches, check_batches
+from jaxdescent.agents.driver import Chunk, Descent, DescentState, Rung, driver
 from jaxdescent.agents.objective import LOSS, Objective
 from jaxdescent.agents.population import started
 from jaxdescent.agents.rules import Rule

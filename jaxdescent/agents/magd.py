@@ -22,7 +22,7 @@ from jax.typing import ArrayLike
 
 from jaxdescent import validation
 from jaxdescent.agents import pruning
-from jaxdescent.agents.driver import check_agents, checked_hyperparams, factory
+from jaxdescent.agents.arguments import check_agents, checked_hyperparams, factory
 from jaxdescent.agents.population import Population, own_state
 from jaxdescent.agents.rules import Rule, act, check_rule
 from jaxdescent.chunking import where_rows

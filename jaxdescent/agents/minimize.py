@@ -15,14 +15,8 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from jaxdescent import validation
-from jaxdescent.agents.driver import (
-    DescentState,
-    Rung,
-    check_agents,
-    check_floating,
-    checked_hyperparams,
-    driver,
-)
+from jaxdescent.agents.arguments import check_agents, check_floating, checked_hyperparams
+from jaxdescent.agents.driver import DescentState, Rung, driver
 from jaxdescent.agents.minimizer import as_problem, minimizer
 from jaxdescent.agents.population import Population
 from jaxdescent.agents.rules import Rule
@@ -98,8 +92,8 @@ def minimize(
         actions of the rule. The last rung may be shorter.
       rung: see `steps`.
       gradients: all agents' together, together with `rungs`: each rung gets an equal share of
-        those that are left, divided by the living and rounded down. The rule acts also after
-        one that gets no step. Those that an optimizer's own line search takes are not counted.
+        those that are left, divided by the living and rounded down; one that gets none changes
+        nothing. Those that an optimizer's own line search takes are not counted.
       rungs: see `gradients`.
       rule: by default `jd.pruning.adaptive()`.
       prune: False has those that the rule removes descend all the same, to see what they would

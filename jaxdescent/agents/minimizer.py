@@ -16,18 +16,14 @@ import optax
 from jax.typing import ArrayLike
 
 from jaxdescent import validation
-from jaxdescent.agents.driver import (
-    Chunk,
-    Descent,
-    DescentState,
-    Rung,
+from jaxdescent.agents.arguments import (
     check_agents,
     check_floating,
     check_scalar,
     checked_hyperparams,
     checked_length,
-    driver,
 )
+from jaxdescent.agents.driver import Chunk, Descent, DescentState, Rung, driver
 from jaxdescent.agents.population import started
 from jaxdescent.agents.rules import Rule
 from jaxdescent.chunking import where_rows
@@ -68,7 +64,8 @@ def minimizer(
         axis of agents, or None to draw them from the problem; hyperparameters as a mapping
         from keyword to an array with that axis.
       - `advance(state, length, prune=True)`: a rung of `length` steps. With `prune` False
-        those that the rule has removed descend all the same; the others cannot tell.
+        those that the rule has removed descend all the same; the others cannot tell. A rung of
+        length 0 evaluates what is new; where nothing is, it changes nothing.
 
     Raises:
       ValueError: an argument is out of its range; later, at tracing, shapes that disagree or a
@@ -119,8 +116,9 @@ def minimizer(
         descend = lambda carried, read: _descend(whole, drive.optimizer, carried, read, length)
         stale = ~state.population.fresh  # is looked at first
         spent = length + stale.astype(jnp.int32)
+        acts = (length > 0) | jnp.any(stale & state.population.alive)
         return drive.advance(
-            state, whole, descend, length, prune, gradients=spent, evaluations=spent
+            state, whole, descend, length, prune, gradients=spent, evaluations=spent, acts=acts
         )
 
     return Descent(init, advance)

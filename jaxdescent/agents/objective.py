@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdescent import validation
-from jaxdescent.agents.driver import check_scalar
+from jaxdescent.agents.arguments import check_scalar
 
 LOSS = "loss"
 """The name of the loss among what is reported."""

@@ -258,6 +258,35 @@ def never() -> Rule:
     return _rule(lambda _: None, lambda population, _: (population.alive, None))
 
 
+def until(target: float) -> Rule:
+    """Removes everyone once anyone has had a value of at most `target`: nothing is computed then.
+
+    Chain it with the rule that prunes; the best point is in the result.
+
+    Args:
+      target: finite.
+
+    Raises:
+      ValueError: it is not.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, optax, jaxdescent as jd
+      >>> box = jnp.ones(2)
+      >>> bowl = jd.Problem(lambda x: jnp.sum(x**2), -box, box)
+      >>> result = jd.minimize(bowl, optax.sgd(0.1), num_agents=8, steps=1_000, rung=10,
+      ...     rule=jd.pruning.until(1e-6), key=jax.random.key(0))
+      >>> bool(result.value <= 1e-6), result.gradients < 8 * 100
+      (True, True)
+    """
+    target = validation.number_between("target", target, -np.inf, np.inf)
+
+    def keep(population: Population, _: None) -> tuple[jax.Array, None]:
+        reached = jnp.any(jnp.isfinite(population.best_values) & (population.best_values <= target))
+        return population.alive & ~reached, None
+
+    return _rule(lambda _: None, keep)
+
+
 def _rule(init: Any, keep: Any) -> Rule:
     """A rule from `keep`: (population, state) to (bool[agents], state)."""
 

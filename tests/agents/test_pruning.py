@@ -5,6 +5,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from scipy import stats
 
@@ -246,3 +247,16 @@ def test_bad_arguments_are_named(make, message):
 def test_a_maker_of_rules_is_no_rule():
     with pytest.raises(TypeError, match="call it first"):
         jd.pruning.chain(jd.pruning.never)
+
+
+def test_all_stop_once_one_has_reached_the_target():
+    square = lambda x: jnp.sum(x**2)
+    starts = jnp.array([[1.0], [2.0], [jnp.inf]])
+    run = lambda target: jd.minimize(
+        square, optax.sgd(0.25), starts=starts, steps=6, rung=1, rule=jd.pruning.until(target)
+    )
+    values = 4.0 ** -np.arange(1, 7)  # of the first agent, after each step
+    reached = run(values[2])
+    assert reached.history.survivors.tolist() == [2, 2, 0, 0, 0, 0]
+    assert (reached.value, reached.gradients) == (values[2], 2 * 4 + 2)
+    assert run(values[-1] / 2).history.survivors.tolist() == [2] * 6
