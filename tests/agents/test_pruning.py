@@ -146,13 +146,33 @@ def test_the_deviations_are_those_of_a_least_squares_prediction():
         assert survivors(rule, *np.stack([np.full(7, best), y], 1))[-1] == kept
 
 
-def test_ranks_that_churn_keep_all_and_ranks_that_hold_prune():
+def test_ranks_that_churn_keep_most_and_ranks_that_hold_prune():
     up, rng = np.arange(64.0), np.random.default_rng(2)
     rule = jd.pruning.adaptive(0.05, max_eta=np.inf)
-    assert len(survivors(rule, up, rng.permutation(up))[1]) > 48
+    first, churned = map(len, survivors(rule, up, rng.permutation(up)))
+    # While nothing is known r is 0.5; Phi^-1 of 0.625 / 64.25 is -2.336, that of 0.95 1.645.
+    assert first == np.ceil(64 * stats.norm.cdf(0.5 * -2.336 + np.sqrt(0.75) * 1.645))
+    assert churned > 0.8 * first
     assert survivors(rule, up, up)[1] == [0]
     bounded = jd.pruning.adaptive(0.05, max_eta=4.0)
-    assert survivors(bounded, up, up)[1] == list(range(16))
+    assert survivors(bounded, up, up) == [list(range(first)), list(range(int(np.ceil(first / 4))))]
+
+
+def test_ranks_are_compared_with_the_latest_kept_that_are_at_most_half_as_old():
+    rng, rule = np.random.default_rng(4), jd.pruning.adaptive(0.05, max_eta=np.inf)
+    up, a, b = np.arange(64.0), rng.permutation(64), rng.permutation(64)
+    population, key = with_values(up), jax.random.key(0)
+    state, kept = rule.init(key, population, None), {}
+    # Kept are those at 1, 2 and 4 steps, and the last two of them.
+    for age, values in ((1, a), (2, up), (3, a), (4, up), (5, b), (6, b), (7, up), (8, b), (9, up)):
+        seen = population._replace(
+            values=jnp.asarray(values, jnp.float32), age=jnp.full(64, age, jnp.int32)
+        )
+        after, state, _ = rule.update(key, seen, None, state)
+        kept[age] = int(after.alive.sum())
+    hold = [age for age, count in kept.items() if count == 1]
+    churn = [age for age, count in kept.items() if count > 48]
+    assert (hold, churn) == ([3, 4, 7, 9], [2, 5, 6, 8])
 
 
 def test_normal_scores_are_quantiles_of_the_finite():

@@ -55,6 +55,13 @@ def test_regrets_are_shares_of_the_spread_of_those_that_are_finite():
     assert outcome.floor == (4 - 2) / 8
 
 
+def test_early_is_what_had_its_best_before_anybody_was_pruned():
+    alive = np.array([[1, 1], [1, 0], [1, 0]], bool)
+    for curve, early in (([3, 1, 2], True), ([1, 3, 2], True), ([3, 2, 1], False)):
+        curves = np.stack([np.full(3, 5.0), np.array(curve, float)], 1)
+        assert an_outcome(curves=curves, alive=alive).early is early
+
+
 def test_the_verdict_counts_tasks_and_names_the_worst():
     fixed = {"compute": 0.2, "test_regret": 0.02, "floor": 0.0}
     means = {
