@@ -179,7 +179,7 @@ class Averaged(NamedTuple):
     Attributes:
       mean: like the parameters.
       memory: f32[], in [0, 1), of the mean; with 0 it is the last parameters.
-      steps: f32[], that are in it; before 1 / (1 - memory) of them all weigh the same.
+      steps: f32[], that are in it. Until they are 1 / (1 - memory), all weigh the same.
     """
 
     mean: Any
