@@ -35,11 +35,8 @@ from experiments import runner, shallow
 AGENTS = 64
 TASKS = {"smoke": ("iris", "diabetes"), "small": shallow.NAMES, "full": shallow.NAMES}
 SEEDS = {"smoke": 1, "small": 2, "full": 10}
-RUNGS, RUNG, BATCH = (
-    {"smoke": 8, "small": 40, "full": 40},
-    {"smoke": 8, "small": 50, "full": 50},
-    32,
-)
+RUNGS, RUNG = {"smoke": 8, "small": 40, "full": 40}, {"smoke": 8, "small": 50, "full": 50}
+BATCH = 32
 RATES = (-4.0, -1.0)  # of agents' own, drawn log-uniformly: powers of ten
 MEMORY = 0.95  # of the running mean
 
@@ -323,7 +320,7 @@ def _singles(found: Mapping[str, Mapping[str, Sequence[Outcome]]], kind: str) ->
     every = [each for kinds in found.values() for each in kinds[kind]]
     late = [each for each in every if not each.early]
     few = lambda some: sum(each.regret <= MOST_REGRET for each in some)
-    worst = max((each.regret for each in every), default=0.0)
+    worst = max(each.regret for each in every)
     return (
         f"{KINDS[kind].title} {few(every)} of {len(every)}, {few(late)} of the {len(late)} decided "
         f"late, worst {worst:.1%}"
