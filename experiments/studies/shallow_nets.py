@@ -34,7 +34,7 @@ from experiments import runner, shallow
 
 AGENTS = 64
 TASKS = {"smoke": ("iris", "diabetes"), "small": shallow.NAMES, "full": shallow.NAMES}
-SEEDS = {"smoke": 1, "small": 2, "full": 10}
+SEEDS = {"smoke": 1, "small": 4, "full": 10}
 RUNGS, RUNG = {"smoke": 8, "small": 40, "full": 40}, {"smoke": 8, "small": 50, "full": 50}
 BATCH = 32
 RATES = (-4.0, -1.0)  # of agents' own, drawn log-uniformly: powers of ten

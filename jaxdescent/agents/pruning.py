@@ -238,14 +238,14 @@ def adaptive(risk: float = 0.1, *, max_eta: float = 4.0, by: By = "value") -> Ru
         doubled = age >= 2 * old.age
         earlier = jnp.where(doubled, old.later, old.earlier)
         r = jnp.where(jnp.all(jnp.isnan(earlier)), UNKNOWN, rank_correlation(earlier, scores))
-        share = winners.share_to_keep(r.astype(scores.dtype), living, risk)
-        kept = jnp.ceil(living * jnp.maximum(share, jnp.asarray(1 / max_eta, share.dtype)))
+        share = winners.share_to_keep(r, living, risk)
+        kept = jnp.ceil(living.astype(share.dtype) * jnp.maximum(share, 1 / max_eta))
         new = _Ranked(
             age=jnp.where(doubled, age, old.age),
             earlier=earlier,
             later=jnp.where(doubled, scores, old.later),
         )
-        return ranks(scores) < kept, new
+        return ranks(scores) < kept.astype(jnp.int32), new
 
     return _rule(init, keep)
 
@@ -269,9 +269,13 @@ def ranks(scores: jax.Array) -> jax.Array:
 
 
 def normal_scores(scores: jax.Array) -> jax.Array:
-    """f[agents], quantiles of a Gaussian at the ranks among the finite; inf elsewhere."""
+    """f[agents], quantiles of a Gaussian at the ranks among the finite; inf elsewhere.
+
+    In float32 where the scores are narrower: they would not tell 512 ranks apart.
+    """
+    dtype = jnp.promote_types(scores.dtype, jnp.float32)
     count = jnp.maximum(jnp.sum(jnp.isfinite(scores)), 1)
-    shares = (ranks(scores).astype(scores.dtype) + 0.5) / count.astype(scores.dtype)
+    shares = (ranks(scores).astype(dtype) + 0.5) / count.astype(dtype)
     return jnp.where(jnp.isfinite(scores), ndtri(jnp.minimum(shares, 1.0)), jnp.inf)
 
 

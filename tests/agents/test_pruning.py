@@ -175,6 +175,19 @@ def test_ranks_are_compared_with_the_latest_kept_that_are_at_most_half_as_old():
     assert (hold, churn) == ([3, 4, 7, 9], [2, 5, 6, 8])
 
 
+def test_narrow_values_are_pruned_as_wide_ones():
+    rule, key = jd.pruning.adaptive(), jax.random.key(0)
+    found = []
+    for dtype in (jnp.bfloat16, jnp.float32):
+        values = jnp.arange(64, dtype=dtype)
+        population = with_values(values)._replace(values=values, best_values=values)
+        state = rule.init(key, population, None)
+        for _ in range(2):
+            population, state, _ = rule.update(key, population, None, state)
+        found.append(int(population.alive.sum()))
+    assert found[0] == found[1] == np.ceil(np.ceil(64 * 0.4767) / 4)  # at r = 0.5, then at most 3/4
+
+
 def test_normal_scores_are_quantiles_of_the_finite():
     scores = pruning.normal_scores(jnp.array([3.0, jnp.inf, 1.0, 2.0]))
     np.testing.assert_allclose(scores, stats.norm.ppf([5 / 6, 1.0, 1 / 6, 1 / 2]), atol=1e-6)
