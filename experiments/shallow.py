@@ -3,10 +3,13 @@
 Sets that scikit-learn bundles, in three fifths to train on, a fifth to choose by and a fifth that
 nothing is chosen by; and draws of its generators, with 1,000, 2,000 and 2,000 examples of each
 kind, since there they cost nothing. The parts are the same for ever.
+
+A network may be valued at a running mean of the parameters that its training passes through
+(`Averaged`; B. Polyak, A. Juditsky 1992, here with exponential weights), free of the steps' noise.
 """
 
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -168,3 +171,65 @@ def cross_entropy(params: Any, batch: Any) -> jax.Array:
 def squared_error(params: Any, batch: Any) -> jax.Array:
     """The mean squared error, in variances of the training part."""
     return jnp.mean((outputs(params, batch["x"]) - batch["y"]) ** 2)
+
+
+class Averaged(NamedTuple):
+    """A running mean of parameters, as `jd.fit`'s model state.
+
+    Attributes:
+      mean: like the parameters.
+      memory: f32[], in [0, 1), of the mean; with 0 it is the last parameters.
+      steps: f32[], that are in it. Until they are 1 / (1 - memory), all weigh the same.
+    """
+
+    mean: Any
+    memory: jax.Array
+    steps: jax.Array
+
+    @staticmethod
+    def of(starts: Any, memory: float) -> "Averaged":
+        """Of agents at their starts."""
+        agents = len(jax.tree.leaves(starts)[0])
+        return Averaged(starts, jnp.full(agents, memory, jnp.float32), jnp.zeros(agents))
+
+    def after(self, params: Any) -> "Averaged":
+        """With these in it."""
+        weight = jnp.maximum(1 - self.memory, 1 / (self.steps + 1))
+        mean = jax.tree.map(lambda mean, x: mean + weight * (x - mean), self.mean, params)
+        return Averaged(mean, self.memory, self.steps + 1)
+
+
+class Averaging(NamedTuple):
+    """A loss for `jd.fit` whose model state is an `Averaged`.
+
+    Attributes:
+      train: from (params, batch, model_state) to the loss and the state after.
+      value: from (params, examples, model_state) to the loss at the mean.
+    """
+
+    train: Callable[..., Any]
+    value: Callable[..., jax.Array]
+
+
+@cache
+def averaging(loss: Callable[[Any, Any], jax.Array]) -> Averaging:
+    """The same object for the same loss: what is compiled for it stays."""
+
+    def train(params: Any, batch: Any, model_state: Averaged) -> Any:
+        return loss(params, batch), {"model_state": model_state.after(params)}
+
+    def value(_params: Any, examples: Any, model_state: Averaged) -> jax.Array:
+        return loss(model_state.mean, examples)
+
+    return Averaging(train, value)
+
+
+def adam(learning_rate: Any, steps: Any, falls: Any) -> optax.GradientTransformation:
+    """Adam at the rate of `falling`."""
+    return optax.adam(falling(learning_rate, steps, falls))
+
+
+def falling(learning_rate: Any, steps: Any, falls: Any) -> optax.Schedule:
+    """A constant rate, or where `falls` is 1 one that falls to 0 as a cosine over the steps."""
+    share = lambda count: jnp.minimum(count / steps, 1.0)
+    return lambda count: learning_rate * (1 - falls * (1 - jnp.cos(jnp.pi * share(count))) / 2)

@@ -341,7 +341,7 @@ def _notes(
     if "adaptive" in table:
         notes.append(
             "The same agents and rungs under the default rule, `adaptive`, on the hard eight in "
-            f"2-D: {share('adaptive'):.1f}%. It never prunes at the first rung."
+            f"2-D: {share('adaptive'):.1f}%."
         )
     for factor in (share for share in size.more if share > 1):
         budget = int(factor * size.budget)

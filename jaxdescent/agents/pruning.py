@@ -202,21 +202,35 @@ def predicted_to_lose(total_rungs: int, *, burn_in: int = 3, deviations: float =
     return _rule(init, keep)
 
 
-def adaptive(risk: float = 0.05, *, max_eta: float = 4.0, by: By = "value") -> Rule:
+UNKNOWN = 0.5
+"""The correlation that `adaptive` assumes while none has been measured."""
+
+
+class _Ranked(NamedTuple):
+    """Scores at two rungs, the second at least twice as many steps from the start as the first."""
+
+    age: jax.Array  # i32[], of the agents at the second
+    earlier: jax.Array  # f[agents], NaN while there is none
+    later: jax.Array
+
+
+def adaptive(risk: float = 0.1, *, max_eta: float = 4.0, by: By = "value") -> Rule:
     """Keeps as few as hold the eventual winner with probability 1 - `risk`: our default.
 
-    Ranks at one rung and at the next are compared, as normal scores (the ranks' quantiles of a
-    Gaussian): their correlation r says how much a rank is worth. If ranks at the end follow a
-    Gaussian copula with that correlation, the agent that will have the least value of N is, with
-    probability 1 - risk, among the share
+    Ranks now are compared with those at half the age or before, as normal scores (the ranks'
+    quantiles of a Gaussian). Their correlation r says what a rank was worth when the agents were
+    half as old, and is taken for what a rank is worth now until they are twice as old; at first,
+    when there is nothing to compare, r = 0.5. If ranks then follow a Gaussian copula with that
+    correlation, the agent that will have the least value of N is, with probability 1 - risk, among
+    the share
 
         Phi(r m + sqrt(1 - r^2) Phi^-1(1 - risk)),    m = Phi^-1(0.625 / (N + 0.25))
 
     of the best now. Where ranks still churn nearly all are kept, where they hold all but a few
-    go. At most 1 - 1 / max_eta of the living go at a rung, none at the first. The end may be
-    many rungs away, over which ranks churn more than over one: the risk is that of a rung, and
-    the rule looks again at the next. THEORY.md beside this file derives it, and has functions
-    on which the winner is dropped more often than the copula says.
+    go; at most 1 - 1 / max_eta of the living go at a rung. The run may be longer than twice the
+    age, and the risk is that of a rung: the rule looks again at the next. THEORY.md beside this
+    file derives it, and has functions on which the winner is dropped more often than the copula
+    says.
 
     Args:
       risk: in (0, 0.5).
@@ -232,17 +246,24 @@ def adaptive(risk: float = 0.05, *, max_eta: float = 4.0, by: By = "value") -> R
         raise ValueError(f"max_eta must be in (1, inf], got {max_eta}")
     score = _score(by)
 
-    def init(population: Population) -> jax.Array:
-        return jnp.full_like(population.values, jnp.nan)
+    def init(population: Population) -> _Ranked:
+        none = jnp.full_like(population.values, jnp.nan)
+        return _Ranked(jnp.zeros((), population.age.dtype), none, none)
 
-    def keep(population: Population, earlier: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def keep(population: Population, old: _Ranked) -> tuple[jax.Array, _Ranked]:
         scores = score(population)
         living = jnp.sum(jnp.isfinite(scores))
-        share = winners.share_to_keep(rank_correlation(earlier, scores), living, risk)
-        least = jnp.asarray(1 / max_eta, share.dtype)
-        kept = jnp.ceil(living.astype(share.dtype) * jnp.maximum(share, least)).astype(jnp.int32)
-        first = jnp.all(jnp.isnan(earlier))
-        return first | (ranks(scores) < kept), scores
+        age = jnp.max(jnp.where(population.alive, population.age, 0))
+        doubled = age >= 2 * old.age
+        earlier = jnp.where(doubled, old.later, old.earlier)
+        r = jnp.where(jnp.all(jnp.isnan(earlier)), UNKNOWN, rank_correlation(earlier, scores))
+        share = winners.share_to_keep(r, living, risk)
+        kept = jnp.ceil(living.astype(share.dtype) * jnp.maximum(share, 1 / max_eta))
+        later = jnp.where(doubled, scores, old.later)
+        of_its_own = lambda x: jnp.where(population.fresh, x, jnp.nan)  # not of whom it replaced
+        age = jnp.where(doubled, age, old.age)
+        new = _Ranked(age=age, earlier=of_its_own(earlier), later=of_its_own(later))
+        return ranks(scores) < kept.astype(jnp.int32), new
 
     return _rule(init, keep)
 

@@ -170,7 +170,7 @@ def test_agents_come_to_the_same_in_any_order(driven):
 
 def test_a_checkpoint_in_the_middle_of_a_pruned_run_goes_on_to_the_bit(driven, tmp_path):
     state = driven.first
-    for _ in range(3):
+    for _ in range(2):
         state, _ = driven.advance(state)
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(tmp_path / "state", state)

@@ -189,7 +189,9 @@ def test_the_deviations_are_those_of_a_least_squares_prediction():
 
 
 def test_that_equals_hold_their_places_is_no_reason_to_prune():
-    assert len(survivors(jd.pruning.adaptive(0.05), np.zeros(64), np.zeros(64))[1]) == 61
+    left = survivors(jd.pruning.adaptive(0.05), np.zeros(64), np.zeros(64))
+    # At r = 0.5, while nothing is known, and then at r = 0: 95% of those.
+    assert [*map(len, left)] == [39, 38]
 
 
 def test_a_curve_whose_squares_are_too_large_is_not_said_to_lose():
@@ -213,13 +215,46 @@ def test_values_of_half_precision_are_pruned_as_in_single(name):
     assert 0 < left[0].sum() < 300
 
 
-def test_ranks_that_churn_keep_all_and_ranks_that_hold_prune():
+def test_ranks_that_churn_keep_most_and_ranks_that_hold_prune():
     up, rng = np.arange(64.0), np.random.default_rng(2)
     rule = jd.pruning.adaptive(0.05, max_eta=np.inf)
-    assert len(survivors(rule, up, rng.permutation(up))[1]) > 48
+    first, churned = map(len, survivors(rule, up, rng.permutation(up)))
+    # While nothing is known r is 0.5; Phi^-1 of 0.625 / 64.25 is -2.336, that of 0.95 1.645.
+    assert first == np.ceil(64 * stats.norm.cdf(0.5 * -2.336 + np.sqrt(0.75) * 1.645))
+    assert churned > 0.8 * first
     assert survivors(rule, up, up)[1] == [0]
     bounded = jd.pruning.adaptive(0.05, max_eta=4.0)
-    assert survivors(bounded, up, up)[1] == list(range(16))
+    assert survivors(bounded, up, up) == [list(range(first)), list(range(int(np.ceil(first / 4))))]
+
+
+def test_ranks_are_compared_with_the_latest_kept_that_are_at_most_half_as_old():
+    rng, rule = np.random.default_rng(4), jd.pruning.adaptive(0.05, max_eta=np.inf)
+    up, a, b = np.arange(64.0), rng.permutation(64), rng.permutation(64)
+    population, key = with_values(up), jax.random.key(0)
+    state, kept = rule.init(key, population, None), {}
+    # Kept are those at 1, 2 and 4 steps, and the last two of them.
+    for age, values in ((1, a), (2, up), (3, a), (4, up), (5, b), (6, b), (7, up), (8, b), (9, up)):
+        seen = population._replace(
+            values=jnp.asarray(values, jnp.float32), age=jnp.full(64, age, jnp.int32)
+        )
+        after, state, _ = rule.update(key, seen, None, state)
+        kept[age] = int(after.alive.sum())
+    hold = [age for age, count in kept.items() if count == 1]
+    churn = [age for age, count in kept.items() if count > 48]
+    assert (hold, churn) == ([3, 4, 7, 9], [2, 5, 6, 8])
+
+
+def test_narrow_values_are_pruned_as_wide_ones():
+    rule, key = jd.pruning.adaptive(), jax.random.key(0)
+    found = []
+    for dtype in (jnp.bfloat16, jnp.float32):
+        values = jnp.arange(64, dtype=dtype)
+        population = with_values(values)._replace(values=values, best_values=values)
+        state = rule.init(key, population, None)
+        for _ in range(2):
+            population, state, _ = rule.update(key, population, None, state)
+        found.append(int(population.alive.sum()))
+    assert found[0] == found[1] == np.ceil(np.ceil(64 * 0.4767) / 4)  # at r = 0.5, then at most 3/4
 
 
 @pytest.mark.parametrize(
