@@ -123,7 +123,7 @@ def wilson(successes: int, runs: int) -> tuple[float, float]:
     return max(float(centre - reach), 0.0), min(float(centre + reach), 1.0)
 
 
-# One setting for all functions and dimensions, chosen on the tuning keys.
+# One setting for all functions and dimensions, chosen by hand on the tuning keys.
 AGENTS, RUNGS, ETA = 768, 6, 4.0
 SCALES, PERIODS = (4e-3, 2e-2), (32.0, 512.0)
 B1, B2 = 0.8, 0.9

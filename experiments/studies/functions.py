@@ -329,7 +329,7 @@ def _notes(
         f"MAGD: {size.agents} agents, {contests.RUNGS} rungs with equal gradients, each keeps 1 / "
         f"{contests.ETA:g} by the best value that an agent has had; an agent's scale of jumps is "
         f"{contests.SCALES} of the box and its period {contests.PERIODS} steps, spread evenly. "
-        f"One setting for everything, chosen on {contests.TUNED} other seeds.",
+        f"One setting for everything, chosen by hand on {contests.TUNED} other seeds.",
         f"The hard eight in 2-D: {ours:.1f}% (target: 95). Measured before, on eight functions of "
         "which three were not shifted: unpruned multistart of 64 with the best rate for each "
         "function 58, halving of 512 likewise 87, memetic differential evolution 90, BIPOP-CMA 93.",
