@@ -325,7 +325,7 @@ def diversity(params: Any, chosen: jax.Array) -> jax.Array:
     total, numbers = jnp.zeros((), jnp.float32), 0
     for leaf in jax.tree.leaves(params):
         x = leaf.reshape(len(chosen), -1).astype(jnp.float32)
-        x = jnp.where(mask, x - x[one], 0.0)
+        x = jnp.where(mask, x - x[one][None], 0.0)
         total += jnp.sum(x**2) - jnp.sum(jnp.sum(x, 0) ** 2) / count
         numbers += x.shape[1]
     return jnp.sqrt(jnp.maximum(total, 0.0) / (count * max(numbers, 1)))

@@ -31,7 +31,7 @@ class FitResult(NamedTuple):
       id: i32[], the agent; -1 if there is none.
       history: a `Rung` whose arrays have a leading axis of rungs. `history.aux` has the mean
         training losses as "loss", and the means of what else the loss function reports.
-      state: where the descent stands; `population` is in it.
+      state: where the descent stands, with `population`; `fitter(...).advance` goes on from it.
     """
 
     params: Any

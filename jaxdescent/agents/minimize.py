@@ -31,7 +31,7 @@ class MinimizeResult(NamedTuple):
       value: f[], its value; inf if no agent had a finite one: `params` is then a start.
       id: i32[], the agent that saw it; -1 if there is none.
       history: a `Rung` whose arrays have a leading axis of rungs.
-      state: where the descent stands; `population` is in it.
+      state: where the descent stands, with `population`; `minimizer(...).advance` goes on from it.
     """
 
     params: Any
@@ -77,7 +77,8 @@ def minimize(
     """The least value that many agents find, those that fall behind removed on the way.
 
     One compiled program, whatever is pruned; another key, other starts or another instance of the
-    same problem reuse it, if the optimizer and the rule are the same objects.
+    same problem reuse it, if the optimizer and the rule are the same objects. It has no
+    derivative in reverse: how many chunks a rung takes is known only as it runs.
 
     Args:
       problem: a function of an agent's parameters, or a `Problem`.
