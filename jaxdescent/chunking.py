@@ -8,8 +8,7 @@ rows are gathered through an index and scattered back: the tree itself is never 
 copied, and what a chunk works on stays small enough for a cache.
 """
 
-from collections.abc import Callable, Sequence
-from itertools import accumulate
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax
@@ -25,14 +24,14 @@ rounding: a row in a chunk of another size could tell from its last digits where
 
 def in_chunks(
     function: Callable[..., Tree],
-    blocks: Sequence[Tree],
+    tree: Tree,
     order: jax.Array,
     count: ArrayLike,
     *,
     size: int,
-    constants: Sequence[Any],
-) -> tuple[Tree, ...]:
-    """The blocks with rows `order[:count]` replaced by the function's.
+    constants: Any = (),
+) -> Tree:
+    """The tree with rows `order[:count]` replaced by the function's.
 
     Under an outer `jax.vmap` every lane runs as many chunks as the longest.
 
@@ -40,42 +39,39 @@ def in_chunks(
       function: from (rows of the tree, rows of the constants) to new rows of the tree, each with
         a leading axis of `size`. The last chunk is filled up with rows that are computed
         and dropped.
-      blocks: trees alike, of arrays with a leading axis; their rows are numbered through, as if
-        the blocks were laid end to end.
+      tree: arrays with a leading axis of N.
       order: i32[M], rows that differ.
       count: i32[], how many of them.
       size: rows in a chunk, of which there are no more than it takes; see `filled`.
-      constants: for each block, what the function reads of its rows.
+      constants: arrays with a leading axis of N that the function reads.
     """
-    counts = [len(jax.tree.leaves(block)[0]) for block in blocks]
-    *starts, total = accumulate(counts, initial=0)
+    total = len(jax.tree.leaves(tree)[0])
+
+    def chunk(tree: Tree, index: jax.Array) -> Tree:
+        return put(tree, index, function(take(tree, index), take(constants, index)))
+
+    return over_chunks(chunk, tree, order, count, size=size, none=total)
+
+
+def over_chunks(
+    chunk: Callable[[Tree, jax.Array], Tree],
+    carry: Tree,
+    order: jax.Array,
+    count: ArrayLike,
+    *,
+    size: int,
+    none: int,
+) -> Tree:
+    """What is carried over chunks of `order[:count]`, the last filled up with the row `none`."""
     size = filled(min(size, len(order)))
     padded = jnp.pad(order, (0, -len(order) % size))
 
-    def chunk(i: jax.Array, blocks: tuple[Tree, ...]) -> tuple[Tree, ...]:
+    def body(i: jax.Array, carry: Tree) -> Tree:
         places = i * size + jnp.arange(size, dtype=jnp.int32)
         index = jax.lax.dynamic_slice_in_dim(padded, i * size, size)
-        index = jnp.where(places < count, index, total)
-        rows = function(_rows(blocks, starts, index), _rows(constants, starts, index))
-        found = []
-        for block, start, rows_here in zip(blocks, starts, counts, strict=True):
-            inside = (index >= start) & (index < start + rows_here)
-            found.append(put(block, jnp.where(inside, index - start, rows_here), rows))
-        return tuple(found)
+        return chunk(carry, jnp.where(places < count, index, none))
 
-    chunks = (jnp.asarray(count) + size - 1) // size
-    return jax.lax.fori_loop(0, chunks, chunk, tuple(blocks))
-
-
-def _rows(blocks: Sequence[Any], starts: Sequence[int], index: jax.Array) -> Any:
-    """Rows of blocks laid end to end."""
-    found = take(blocks[0], index)
-    for block, start in zip(blocks[1:], starts[1:], strict=True):
-        beyond = index >= start
-        found = jax.tree.map(
-            lambda x, y, beyond=beyond: where_rows(beyond, y, x), found, take(block, index - start)
-        )
-    return found
+    return jax.lax.fori_loop(0, (jnp.asarray(count) + size - 1) // size, body, carry)
 
 
 def filled(rows: int) -> int:

@@ -16,35 +16,26 @@ CHOSEN_FIRST = jax.jit(chunking.chosen_first)
 
 @pytest.fixture(scope="module")
 def tenfold():
-    """Rows of an order times ten plus a constant of their own: one program for each chunk size.
+    """Rows of an order times ten plus a constant of their own: one program for each chunk size."""
 
-    The rows are cut into two blocks, or left whole.
-    """
-
-    def run(size, cut, tree, order, count):
+    def run(size, tree, order, count):
         function = lambda rows, own: {"x": rows["x"] * 10 + own, "n": rows["n"] + 1}
         own = jnp.arange(ROWS, dtype=jnp.float32)
-        parts = [slice(0, cut), slice(cut, ROWS)] if cut else [slice(0, ROWS)]
-        blocks = [jax.tree.map(lambda x, part=part: x[part], tree) for part in parts]
-        found = chunking.in_chunks(
-            function, blocks, order, count, size=size, constants=[own[part] for part in parts]
-        )
-        return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *found)
+        return chunking.in_chunks(function, tree, order, count, size=size, constants=own)
 
-    return jax.jit(run, static_argnums=(0, 1))
+    return jax.jit(run, static_argnums=0)
 
 
 @settings(max_examples=25, deadline=None)
 @given(
     size=st.sampled_from([1, 4, 13, 40]),
-    cut=st.sampled_from([0, 5]),
     order=st.permutations(range(ROWS)),
     count=st.integers(0, ROWS),
 )
-def test_exactly_the_first_rows_of_the_order_are_replaced(tenfold, size, cut, order, count):
+def test_exactly_the_first_rows_of_the_order_are_replaced(tenfold, size, order, count):
     x = np.random.default_rng(0).normal(size=ROWS).astype(np.float32)
     tree = {"x": jnp.array(x), "n": jnp.zeros(ROWS, jnp.int32)}
-    after = tenfold(size, cut, tree, jnp.array(order), count)
+    after = tenfold(size, tree, jnp.array(order), count)
     chosen = np.isin(np.arange(ROWS), order[:count])
     expected = np.where(chosen, x * np.float32(10) + np.arange(ROWS, dtype=np.float32), x)
     np.testing.assert_allclose(after["x"], expected, rtol=1e-6)
@@ -82,7 +73,7 @@ def test_chunks_are_filled_up_to_whole_blocks(rows, size, together):
         return x + 1
 
     x = jnp.arange(float(rows))
-    (after,) = chunking.in_chunks(function, [x], jnp.arange(rows), rows, size=size, constants=[()])
+    after = chunking.in_chunks(function, x, jnp.arange(rows), rows, size=size)
     np.testing.assert_array_equal(after, x + 1)
     assert {*seen} == {together}
 
@@ -91,8 +82,8 @@ def test_another_count_is_no_other_program():
     looped = jax.jit(
         chex.assert_max_traces(
             lambda x, count: chunking.in_chunks(
-                lambda rows, _: rows + 1, [x], jnp.arange(8), count, size=2, constants=[()]
-            )[0],
+                lambda rows, _: rows + 1, x, jnp.arange(8), count, size=2
+            ),
             1,
         )
     )
@@ -101,13 +92,12 @@ def test_another_count_is_no_other_program():
 
 def test_random_keys_are_rows_like_any_other():
     keys = jax.random.split(jax.random.key(0), 3)
-    (folded,) = chunking.in_chunks(
+    folded = chunking.in_chunks(
         lambda rows, _: jax.vmap(lambda k: jax.random.fold_in(k, 1))(rows),
-        [keys],
+        keys,
         jnp.array([2, 0, 1]),
         1,
         size=2,
-        constants=[()],
     )
     assert (folded == keys).tolist() == [True, True, False]
     assert folded[2] == jax.random.fold_in(keys[2], 1)

@@ -196,10 +196,7 @@ class Driver(NamedTuple):
                     axis=self.mesh.axis_names[0],
                 )
             order, count = chunking.chosen_first(descending)
-            (carried,) = chunking.in_chunks(
-                descend, [carried], order, count, size=size, constants=[read]
-            )
-            return carried
+            return chunking.in_chunks(descend, carried, order, count, size=size, constants=read)
 
         if self.mesh is not None:
             spread = jax.sharding.PartitionSpec(self.mesh.axis_names[0])

@@ -8,12 +8,13 @@ travels is a copy, `all_to_all` and back. A round takes to a device as many as a
 is seldom that there is more than one.
 """
 
+import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxdescent import chunking
 
@@ -46,26 +47,41 @@ def evenly_in_chunks(
     counts = jax.lax.all_gather(count, axis)
     fair = fair_shares(counts)
     first, flow = lent(counts, fair)
-    anybody = jnp.any(flow > 0)
+    anybody, rows_here = jnp.any(flow > 0), len(order)
 
-    def exchanged(rows: Any) -> Any:
+    def exchanged(packed: list[jax.Array]) -> list[jax.Array]:
         all_to_all = lambda x: jax.lax.all_to_all(x, axis, 0, 0, tiled=True)
-        exchange = lambda rows: _by_dtype(all_to_all, rows)
-        return jax.lax.cond(anybody, exchange, lambda rows: rows, rows)
+        exchange = lambda packed: [all_to_all(x) for x in packed]
+        return jax.lax.cond(anybody, exchange, lambda packed: packed, packed)
 
     def round_of_lending(number: jax.Array, tree: Tree) -> Tree:
         places = number * each + jnp.arange(each, dtype=jnp.int32)
         going = places < flow[here][:, None]  # [to, each]
         rows = order.at[fair[here] + first[here][:, None] + places].get(mode="clip")
-        rows = jnp.where(going, rows, len(order)).ravel()
-        guests, read = exchanged((chunking.take(tree, rows), chunking.take(constants, rows)))
+        rows = jnp.where(going, rows, rows_here).ravel()
+        guests = exchanged(_packed(chunking.take((tree, constants), rows)))
         came = (places < flow[:, here][:, None]).ravel()
         at_home = jnp.where(number == 0, jnp.minimum(count, fair[here]), 0)
         todo, many = _end_to_end(order, at_home, *chunking.chosen_first(came))
-        tree, guests = chunking.in_chunks(
-            function, (tree, guests), todo, many, size=each * devices, constants=(constants, read)
+
+        def chunk(carry: tuple[Tree, list[jax.Array]], index: jax.Array) -> Any:
+            tree, guests = carry
+            own = chunking.take((tree, constants), index)
+            strange = _unpacked(chunking.take(guests, index - rows_here), own)
+            pick = partial(chunking.where_rows, index < rows_here)
+            moved, read = jax.tree.map(pick, own, strange)
+            moved = function(moved, read)
+            strangers = jnp.where(index < rows_here, len(came), index - rows_here)
+            return (
+                chunking.put(tree, index, moved),
+                chunking.put(guests, strangers, _packed((moved, read))),
+            )
+
+        tree, guests = chunking.over_chunks(
+            chunk, (tree, guests), todo, many, size=len(came), none=rows_here + len(came)
         )
-        return chunking.put(tree, rows, exchanged(guests))
+        back, _ = _unpacked(exchanged(guests), (tree, constants))
+        return chunking.put(tree, rows, back)
 
     rounds = jnp.maximum((jnp.max(flow) + each - 1) // each, 1)
     return jax.lax.fori_loop(0, rounds, round_of_lending, tree)
@@ -109,15 +125,28 @@ def _end_to_end(
     return jnp.where(places < count, own, strange), count + many
 
 
-def _by_dtype(function: Callable[[jax.Array], jax.Array], rows: Tree) -> Tree:
-    """A function of rows applied to the leaves of a tree, those of a type side by side."""
-    leaves, structure = jax.tree.flatten(rows)
+def _packed(tree: Any) -> list[jax.Array]:
+    """Rows of a tree with the leaves of each type side by side: one array for each type."""
+    leaves = jax.tree.leaves(tree)
+    wide = lambda x: x.reshape(len(x), -1)
+    return [
+        jnp.concatenate([wide(x) for x in leaves if x.dtype == dtype], 1)
+        for dtype in _types(leaves)
+    ]
+
+
+def _unpacked(packed: list[jax.Array], like: Tree) -> Tree:
+    """A tree of the rows that `_packed` packed, with the shapes of another's rows."""
+    leaves, structure = jax.tree.flatten(like)
     found = list(leaves)
-    for dtype in dict.fromkeys(leaf.dtype for leaf in leaves):
-        places = [i for i, leaf in enumerate(leaves) if leaf.dtype == dtype]
-        flat = [leaves[i].reshape(len(leaves[i]), -1) for i in places]
-        ends = np.cumsum([x.shape[1] for x in flat])[:-1]
-        parts = jnp.split(function(jnp.concatenate(flat, 1)), ends, 1)
-        for i, new in zip(places, parts, strict=True):
-            found[i] = new.reshape(leaves[i].shape)
+    for dtype, columns in zip(_types(leaves), packed, strict=True):
+        end = 0
+        for i, leaf in enumerate(leaves):
+            if leaf.dtype == dtype:
+                begin, end = end, end + math.prod(leaf.shape[1:])
+                found[i] = columns[:, begin:end].reshape(-1, *leaf.shape[1:])
     return structure.unflatten(found)
+
+
+def _types(leaves: list[jax.Array]) -> list[Any]:
+    return [*dict.fromkeys(leaf.dtype for leaf in leaves)]
