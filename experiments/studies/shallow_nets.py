@@ -371,7 +371,7 @@ def _draw_regret(found: Mapping[str, Mapping[str, Sequence[Outcome]]]) -> Figure
 
 def _draw_curves(found: Mapping[str, Mapping[str, Sequence[Outcome]]]) -> Figure:
     """Held-out losses, each until its agent was pruned."""
-    figure = Figure(figsize=(3.6 * max(len(found), 1) + 0.4, 6.4), layout="constrained")
+    figure = Figure(figsize=(max(3.6 * len(found) + 0.4, 9.0), 6.4), layout="constrained")
     panels = figure.subplots(len(KINDS), max(len(found), 1), squeeze=False)
     for column, (name, kinds) in enumerate(found.items()):
         for row, kind in enumerate(KINDS):
