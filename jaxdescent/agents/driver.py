@@ -10,6 +10,7 @@ survivors. How a chunk descends is the business of `minimizer` and `fitter`.
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -31,17 +32,10 @@ SMALL_CHUNK = 2**16
 LARGE_CHUNK = 2**22
 """...and the most that 32 agents, which share the cost of each operation, may take."""
 
-CARRIED = (
-    "params",
-    "opt_state",
-    "model_state",
-    "values",
-    "grads",
-    "best_params",
-    "best_model_state",
-    "best_values",
-)
-"""Fields of a population that descent changes, each agent's in its own way."""
+CARRIED = ("params", "opt_state", "model_state", "values", "grads")
+"""Fields of a population that descent changes, each agent's in its own way..."""
+BEST = ("best_params", "best_model_state", "best_values")
+"""...and those that it changes too if an agent's best is that of all steps, not of rungs' ends."""
 
 READ = ("hyperparams", "ids", "fresh")
 """Fields that it reads."""
@@ -163,6 +157,7 @@ class Driver(NamedTuple):
         *,
         gradients: ArrayLike,
         evaluations: ArrayLike,
+        tracks_best: bool,
         aux: Mapping[str, jax.Array] = MappingProxyType({}),
         acts: ArrayLike = True,
     ) -> tuple[DescentState, Rung]:
@@ -176,12 +171,14 @@ class Driver(NamedTuple):
           prune: whether those that the rule has removed stay where they are.
           gradients: i32[] or i32[agents], how many one that descends computes.
           evaluations: likewise.
+          tracks_best: whether `descend` carries `BEST` too.
           aux: from names to f[agents], what is reported of those that do not descend.
           acts: whether anybody may be removed, and the rule change anything.
         """
         before = state.population
         descending = before.alive | ~jnp.asarray(validation.boolean("prune", prune))
-        carried = {name: getattr(before, name) for name in CARRIED} | {"aux": dict(aux)}
+        names = CARRIED + BEST if tracks_best else CARRIED
+        carried = {name: getattr(before, name) for name in names} | {"aux": dict(aux)}
         read = {name: getattr(before, name) for name in READ}
         size = self.chunk_size or default_chunk(carried)
 
@@ -213,6 +210,8 @@ class Driver(NamedTuple):
             gradients=more(before.gradients, gradients),
             evaluations=more(before.evaluations, evaluations),
         )
+        if not tracks_best:
+            population = _with_best(population, descending)
         broken = descending & ~jnp.isfinite(population.values) & acts
         state = archived(state._replace(population=population, steps=state.steps + length))
         cleared = population._replace(alive=population.alive & ~broken)
@@ -308,6 +307,19 @@ def archived(state: DescentState) -> DescentState:
         best_model_state=jax.tree.map(pick, population.best_model_state, state.best_model_state),
         best_value=jnp.where(better, scores[place], state.best_value),
         best_id=jnp.where(better, population.ids[place], state.best_id),
+    )
+
+
+def _with_best(population: Population, descending: jax.Array) -> Population:
+    """Each agent's best brought up to date with where it is now."""
+    values = population.values
+    known = descending & population.fresh & jnp.isfinite(values)
+    better = known & (values < population.best_values)
+    keep = lambda new, old: jax.tree.map(partial(chunking.where_rows, better), new, old)
+    return population._replace(
+        best_params=keep(population.params, population.best_params),
+        best_model_state=keep(population.model_state, population.best_model_state),
+        best_values=keep(values, population.best_values),
     )
 
 

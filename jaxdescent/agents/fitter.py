@@ -10,7 +10,6 @@ its id and the step, never from its place: what it becomes does not depend on wh
 """
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -31,7 +30,6 @@ from jaxdescent.agents.driver import Chunk, Descent, DescentState, Rung, driver
 from jaxdescent.agents.objective import LOSS, Objective
 from jaxdescent.agents.population import started
 from jaxdescent.agents.rules import Rule
-from jaxdescent.chunking import where_rows
 from jaxdescent.problem import Problem
 
 ORDERS, LOSSES = np.uint32(2**32 - 2), np.uint32(2**32 - 1)
@@ -162,6 +160,7 @@ def fitter(
             prune,
             gradients=length,
             evaluations=length + (moved if held_out is not None else 0),
+            tracks_best=False,
             aux=aux,
             acts=moved,
         )
@@ -255,15 +254,7 @@ class _Fitting(NamedTuple):
             every = jax.vmap(self.objective.value, in_axes=(0, 0, None))
             values = every(params, model_state, self.held_out).astype(old.dtype)
         values = jnp.where(moved, values, old)
-        better = (values < agents["best_values"]) & jnp.isfinite(values)
-        keep = partial(where_rows, better)
-        return agents | {
-            "aux": aux,
-            "values": values,
-            "best_params": jax.tree.map(keep, params, agents["best_params"]),
-            "best_model_state": jax.tree.map(keep, model_state, agents["best_model_state"]),
-            "best_values": keep(values, agents["best_values"]),
-        }
+        return agents | {"aux": aux, "values": values}
 
 
 def _problem(objective: Objective | None, params: Any, held_out: Any, optimizer: Any) -> Problem:

@@ -118,7 +118,15 @@ def minimizer(
         spent = length + stale.astype(jnp.int32)
         acts = (length > 0) | jnp.any(stale & state.population.alive)
         return drive.advance(
-            state, whole, descend, length, prune, gradients=spent, evaluations=spent, acts=acts
+            state,
+            whole,
+            descend,
+            length,
+            prune,
+            gradients=spent,
+            evaluations=spent,
+            tracks_best=True,
+            acts=acts,
         )
 
     return Descent(init, advance)
