@@ -23,6 +23,7 @@ from jax.typing import ArrayLike
 from jaxdescent import chunking, validation
 from jaxdescent.agents import lending, pruning
 from jaxdescent.agents.arguments import factory
+from jaxdescent.agents.diversity import diversity
 from jaxdescent.agents.population import Population
 from jaxdescent.agents.rules import Rule, act, check_rule
 from jaxdescent.problem import Problem
@@ -233,7 +234,7 @@ class Driver(NamedTuple):
             descended=jnp.sum(descending, dtype=jnp.int32),
             not_finite=jnp.sum(broken, dtype=jnp.int32),
             best_value=state.best_value,
-            diversity=diversity(population.params, descending & ~broken),
+            diversity=diversity(population.params, descending & ~broken, size=size, mesh=self.mesh),
             aux=aux,
             info=info,
             params=population.params if self.record_params else None,
@@ -321,23 +322,6 @@ def _with_best(population: Population, descending: jax.Array) -> Population:
         best_model_state=keep(population.model_state, population.best_model_state),
         best_values=keep(values, population.best_values),
     )
-
-
-def diversity(params: Any, chosen: jax.Array) -> jax.Array:
-    """f[], root mean square distance per coordinate of the chosen from their mean.
-
-    In one pass, with the sums of distances from one of the chosen: these are as small as the
-    spread, so that little is lost where the squared mean is subtracted.
-    """
-    count = jnp.maximum(jnp.sum(chosen, dtype=jnp.float32), 1)
-    one, mask = jnp.argmax(chosen), chosen[:, None]
-    total, numbers = jnp.zeros((), jnp.float32), 0
-    for leaf in jax.tree.leaves(params):
-        x = leaf.reshape(len(chosen), -1).astype(jnp.float32)
-        x = jnp.where(mask, x - x[one][None], 0.0)
-        total += jnp.sum(x**2) - jnp.sum(jnp.sum(x, 0) ** 2) / count
-        numbers += x.shape[1]
-    return jnp.sqrt(jnp.maximum(total, 0.0) / (count * max(numbers, 1)))
 
 
 def _unshared(tree: Any) -> Any:

@@ -1,0 +1,43 @@
+"""Tests of how far agents are from one another."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxdescent.agents.diversity import diversity
+
+AGENTS = 12
+
+
+def params(spread, at):
+    """A tree of agents, those of odd number not finite."""
+    rng = np.random.default_rng(0)
+    tree = {"a": rng.normal(size=(AGENTS, 3, 2)), "b": rng.normal(size=(AGENTS,))}
+    tree = jax.tree.map(lambda x: (at + spread * x).astype(np.float32), tree)
+    return jax.tree.map(lambda x: np.where(chosen(x), x, np.nan).astype(np.float32), tree)
+
+
+def chosen(like):
+    """Agents of even number."""
+    return (np.arange(AGENTS) % 2 == 0).reshape(-1, *[1] * (like.ndim - 1))
+
+
+@pytest.mark.parametrize("size", [1, 5, 64])
+@pytest.mark.parametrize("devices", [None, 4])
+@pytest.mark.parametrize(("spread", "at"), [(1.0, 0.0), (1e-4, 1.0)])
+def test_it_is_the_deviation_of_the_chosen_whatever_the_chunks_and_devices(
+    size, devices, spread, at
+):
+    mesh = jax.make_mesh((devices,), ("a",), (jax.sharding.AxisType.Auto,)) if devices else None
+    tree = params(spread, at)
+    found = jax.jit(partial(diversity, size=size, mesh=mesh))(tree, np.arange(AGENTS) % 2 == 0)
+    flat = np.concatenate([x.reshape(AGENTS, -1) for x in tree.values()], 1)[::2].astype(float)
+    np.testing.assert_allclose(found, np.sqrt(np.mean((flat - flat.mean(0)) ** 2)), rtol=1e-5)
+
+
+def test_nobody_is_no_distance_apart():
+    assert diversity({"a": jnp.ones((3, 2))}, jnp.zeros(3, bool), size=2) == 0
+    assert diversity({"a": jnp.ones((3, 2))}, jnp.ones(3, bool), size=2) == 0
