@@ -183,25 +183,16 @@ class Driver(NamedTuple):
         read = {name: getattr(before, name) for name in READ}
         size = self.chunk_size or default_chunk(carried)
 
-        def descended(carried: Chunk, read: Chunk, descending: jax.Array) -> Chunk:
-            if self.mesh is not None:
-                return lending.evenly_in_chunks(
-                    descend,
-                    carried,
-                    descending,
-                    size=size,
-                    constants=read,
-                    axis=self.mesh.axis_names[0],
-                )
+        if self.mesh is None:
             order, count = chunking.chosen_first(descending)
-            return chunking.in_chunks(descend, carried, order, count, size=size, constants=read)
-
-        if self.mesh is not None:
-            spread = jax.sharding.PartitionSpec(self.mesh.axis_names[0])
-            descended = jax.shard_map(
-                descended, mesh=self.mesh, in_specs=spread, out_specs=spread, check_vma=False
-            )
-        carried = descended(carried, read, descending)
+            carried = chunking.in_chunks(descend, carried, order, count, size=size, constants=read)
+        else:
+            (axis,) = self.mesh.axis_names
+            evenly = partial(lending.evenly_in_chunks, descend, size=size, axis=axis)
+            spread = jax.sharding.PartitionSpec(axis)
+            carried = jax.shard_map(
+                evenly, mesh=self.mesh, in_specs=spread, out_specs=spread, check_vma=False
+            )(carried, descending, read)
         aux = carried.pop("aux")
         more = lambda count, spent: count + jnp.where(descending, spent, 0).astype(count.dtype)
         population = before._replace(

@@ -25,9 +25,9 @@ def evenly_in_chunks(
     function: Callable[..., Tree],
     tree: Tree,
     chosen: jax.Array,
+    constants: Any,
     *,
     size: int,
-    constants: Any,
     axis: str,
 ) -> Tree:
     """This device's rows, those that are chosen replaced by the function's; under `shard_map`.
@@ -37,8 +37,8 @@ def evenly_in_chunks(
         axis of a chunk.
       tree: arrays with a leading axis of this device's N rows.
       chosen: bool[N].
-      size: rows in a chunk, rounded to a multiple of the number of devices first.
       constants: arrays with a leading axis of N that the function reads.
+      size: rows in a chunk, rounded to a multiple of the number of devices first.
       axis: the mesh's, over which rows are spread.
     """
     devices, here = jax.lax.axis_size(axis), jax.lax.axis_index(axis)

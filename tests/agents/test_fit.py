@@ -280,3 +280,15 @@ def test_any_number_of_agents(agents):
     found = jd.fit(loss, ADAM, DATA, starts=starts(agents), **OPTIONS)
     assert found.history.survivors[-1] == 1
     assert found.value < found.history.values[0].max() or agents == 1
+
+
+def test_the_value_of_whom_an_agent_replaced_is_never_its_best():
+    nobody = jd.pruning.never()
+    descent = jd.fitter(loss, ADAM, num_agents=3, batch_size=5, rule=nobody)
+    advance = jax.jit(descent.advance)
+    state, _ = advance(descent.init(KEY, starts(3)), DATA, HELD_OUT, 2)
+    problem = jd.Problem(jnp.sum, np.zeros(1), np.ones(1), optimizer=lambda: ADAM)
+    mask = jnp.array([False, True, False])
+    placed = jd.place_agents(state.population, mask, starts(3), problem)
+    after, _ = advance(state._replace(population=placed), DATA, HELD_OUT, 0)
+    assert jnp.isfinite(after.population.best_values).tolist() == [True, False, True]

@@ -31,9 +31,7 @@ def worked(size, x, own, chosen):
     def on_a_device(x, own, chosen):
         keys = jax.random.split(jax.random.key(0), len(x))
         tree = {"x": x, "where": jnp.full(len(x), -1), "key": keys}
-        done = lending.evenly_in_chunks(
-            function, tree, chosen, size=size, constants=own, axis="agents"
-        )
+        done = lending.evenly_in_chunks(function, tree, chosen, own, size=size, axis="agents")
         moved = jax.random.key_data(done["key"]) != jax.random.key_data(keys)
         return done["x"], done["where"], jnp.any(moved, -1)
 

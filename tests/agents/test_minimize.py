@@ -326,14 +326,16 @@ def test_agents_spread_over_devices_find_the_same(pruned, devices, axis):
 
 def test_a_rung_leaves_its_state_where_the_next_one_looks_for_it():
     mesh = jax.make_mesh((2,), ("agents",))
-    descent = jd.minimizer(problem(), ADAM, num_agents=20, mesh=mesh)
+    rule = jd.pruning.chain(jd.pruning.predicted_to_lose(6), jd.pruning.stalled())
+    descent = jd.minimizer(problem(), ADAM, num_agents=20, rule=rule, mesh=mesh)
     first, advance = descent.init(jax.random.key(0)), jax.jit(descent.advance)
     state, _ = advance(first, 2)
     state, _ = advance(state, 2)
     same = jax.tree.map(lambda x, y: x.sharding.is_equivalent_to(y.sharding, x.ndim), first, state)
     assert all(jax.tree.leaves(same))
     spread = jax.sharding.PartitionSpec("agents")
-    assert state.population.params.sharding.spec == state.rule_state.later.sharding.spec == spread
+    assert state.population.params.sharding.spec == spread
+    assert state.rule_state[0].mean_y.sharding.spec == spread
 
 
 def test_a_mesh_that_agents_do_not_fill_is_refused():
