@@ -65,7 +65,7 @@ def instances(names: Sequence[str], dimension: int, seeds: Sequence[int]) -> lis
     """Functions of the twenty by their names, for runs of these seeds."""
 
     def draw(key: jax.Array) -> dict[str, jd.Problem]:
-        drawn = jd.problems.twenty(dimension, key=key, rotated=True)
+        drawn = jd.problems.classic_suite(dimension, key=key, rotated=True)
         return {name: drawn[name].in_unit_box() for name in names}
 
     keys = jax.vmap(jax.random.key)(np.array([seed % 2**32 for seed in seeds], np.uint32))
@@ -117,10 +117,10 @@ Method = Callable[[Instances, int], Found]
 def wilson(successes: int, runs: int) -> tuple[float, float]:
     """The 95% score interval of a proportion (E. Wilson 1927)."""
     z = 1.959964
-    centre = (successes + z * z / 2) / (runs + z * z)
+    center = (successes + z * z / 2) / (runs + z * z)
     share = successes / runs
     reach = z / (runs + z * z) * np.sqrt(runs * share * (1 - share) + z * z / 4)
-    return max(float(centre - reach), 0.0), min(float(centre + reach), 1.0)
+    return max(float(center - reach), 0.0), min(float(center + reach), 1.0)
 
 
 # One setting for all functions and dimensions, chosen by hand on the tuning keys.
@@ -148,7 +148,7 @@ def spread(agents: int, key: jax.Array) -> dict[str, jax.Array]:
 
 
 HALVING = jd.pruning.successive_halving(ETA, by="best")
-NEVER = jd.pruning.never()
+NEVER = jd.pruning.no_pruning()
 
 
 def magd(runs: Instances, budget: int, agents: int = AGENTS, rule: jd.Rule = HALVING) -> Found:
@@ -255,7 +255,7 @@ def _lockstep(
 
     def one(data: Any, key: jax.Array, hyperparams: Any, lower: Any, upper: Any) -> Any:
         own = jd.Problem(problem.value_fn, lower, upper, (number[0], *data))
-        drive = jd.minimizer(own, optimizer, num_agents=agents, rule=NEVER, chunk_size=agents)
+        drive = jd.minimize_loop(own, optimizer, num_agents=agents, rule=NEVER, chunk_size=agents)
         state, _ = drive.advance(drive.init(key, None, hyperparams), steps)
         population, inner = state.population, state.population.opt_state
         searched = jnp.sum(inner.evaluations) if isinstance(inner, Counting) else 0

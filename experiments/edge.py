@@ -112,7 +112,7 @@ class Path(NamedTuple):
     @property
     def flagged(self) -> bool:
         """Whether the guard says that the run has left its edge."""
-        return bool(self.outcome >= jd.StabilityOutcome.LEFT)
+        return bool(self.outcome >= jd.StabilityOutcome.DIVERGING)
 
     @property
     def diverged(self) -> bool:
@@ -149,7 +149,7 @@ class Task(NamedTuple):
         parts = found.train, found.validation
         joined = Split(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
         order = np.random.default_rng(0).permutation(len(joined.targets))[:count]
-        split = found.normalised(Split(joined.inputs[order], joined.targets[order]))
+        split = found.normalized(Split(joined.inputs[order], joined.targets[order]))
         inputs = np.reshape(split.inputs, (len(order), -1))
         targets = np.eye(found.classes, dtype=np.float32)[split.targets]
         return cls(f"{len(order):,} {name.split('_')[0]} images", inputs, targets)
@@ -202,7 +202,7 @@ class Runs:
         if ridden_at is None:
             tx = optax.inject_hyperparams(self._rule.factory)(learning_rate=1.0)
         else:
-            tx = jd.ride_the_edge(
+            tx = jd.scale_by_sharpness(
                 self._rule.factory,
                 loss,
                 self._rule.threshold,

@@ -1,7 +1,7 @@
 """How often pruning drops the agent that would have won, on runs in which all go on.
 
 Each cut keeps so many agents of the best at a rung; the winner is the best at the end. The
-prediction is that of `jd.pruning.chance_to_drop_the_winner`, of the ranks' correlation.
+prediction is that of `jd.pruning.prob_best_pruned`, of the ranks' correlation.
 """
 
 from typing import NamedTuple
@@ -65,7 +65,7 @@ def losses(values: np.ndarray) -> Dropped:
     for rung, count in CUTS.items():
         kept = np.argsort(values[rung], kind="stable")[:count]
         correlation = float(jd.pruning.rank_correlation(*map(jnp.asarray, (values[rung], end))))
-        predicted = jd.pruning.chance_to_drop_the_winner(correlation, len(end), count)
+        predicted = jd.pruning.prob_best_pruned(correlation, len(end), count)
         dropped = winner not in kept
         harmed = dropped and end[kept].min() > end[winner] + contests.SOLVED
         rows.append((correlation, predicted, dropped, harmed))

@@ -32,8 +32,8 @@ class Task(NamedTuple):
     Attributes:
       name: in tables.
       classes: how many; 0 for regression.
-      train, validation, test: "x", f32[n, features], standardised by the training part; and "y",
-        i32[n] or f32[n, outputs], standardised too.
+      train, validation, test: "x", f32[n, features], standardized by the training part; and "y",
+        i32[n] or f32[n, outputs], standardized too.
     """
 
     name: str
@@ -130,13 +130,13 @@ def task(name: str) -> Task:
         found, y = np.unique(y, return_inverse=True)
         y = y.astype(np.int32)
     else:
-        y = standardised(y.reshape(len(x), -1), parts[0])
-    x = standardised(x, parts[0])
+        y = standardized(y.reshape(len(x), -1), parts[0])
+    x = standardized(x, parts[0])
     train, validation, test = ({"x": x[part], "y": y[part]} for part in parts)
     return Task(name, len(found), train, validation, test)
 
 
-def standardised(x: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def standardized(x: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Columns with mean 0 and deviation 1 in those rows; what is constant there is 0."""
     mean, deviation = x[rows].mean(0), x[rows].std(0)
     scaled = (x - mean) / np.where(deviation > 0, deviation, 1.0)

@@ -242,7 +242,7 @@ def supervised(dataset: Dataset, shape: Shape) -> Task:
         dataset.name,
         build,
         pick,
-        dataset.normalised,
+        dataset.normalized,
         scores,
         *parts,
         replacement=False,

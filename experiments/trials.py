@@ -50,13 +50,13 @@ def fixed(factory: Callable[..., optax.GradientTransformation]) -> Contestant:
 
 def self_tuning(factory: Callable[..., optax.GradientTransformation]) -> Contestant:
     """The recipe, from its default start or another that is set."""
-    at = lambda state, rate: jd.set_hyperparameters(state, {"learning_rate": rate})
+    at = lambda state, rate: jd.set_hyperparams(state, {"learning_rate": rate})
     return Contestant(jd.self_tuning(factory), at, learned_rate, own_average=True)
 
 
 def learned_rate(state: Any) -> Any:
     """A tower's rate."""
-    return jd.hyperparameters(state)[0]["learning_rate"]
+    return jd.get_hyperparams(state)[0]["learning_rate"]
 
 
 def _fixed_rate(state: Any) -> Any:

@@ -13,7 +13,7 @@ may be a tower again:
     positive, unit_interval, unconstrained, per_leaf
                            the spaces in which it learns them
     one_step, trace        how the loss reaches them
-    hyperparameters, set_hyperparameters
+    hyperparameters, set_hyperparams
                            read and write the values in use
     inner_state, freeze    go back to the plain optimizer
     describe               what a tower is made of
@@ -32,7 +32,7 @@ with how it came about:
     spectral_density       all eigenvalues at once, as a density
     monitor_stability      an optimizer that records its sharpness against what it can bear
     thresholds             what that is, for gradient descent, momentum, Adam and others
-    ride_the_edge          a learning rate held at a fraction of it
+    scale_by_sharpness          a learning rate held at a fraction of it
     stability_probe, stability_log
                            the same by hand, and the records in order
     step_sizes             schedules and transformations that step further than classical
@@ -55,7 +55,7 @@ behind, and their work with them:
     uniform_soup, greedy_soup, weighted_average, ensemble
                            what to make of the survivors, beside the best ever
 
-A `Problem` is a function to minimise, with the box that starts are drawn from; those of
+A `Problem` is a function to minimize, with the box that starts are drawn from; those of
 `problems` have known minima: `help(jd.problems)` lists them.
 
 A *loss* of `losses` is one that PyTorch or Keras has and `optax.losses` has not:
@@ -82,19 +82,19 @@ from jaxdescent.agents import basin_hopping as basin_hopping
 from jaxdescent.agents import copy_agents as copy_agents
 from jaxdescent.agents import ensemble as ensemble
 from jaxdescent.agents import fit as fit
-from jaxdescent.agents import fitter as fitter
+from jaxdescent.agents import fit_loop as fit_loop
 from jaxdescent.agents import greedy_soup as greedy_soup
 from jaxdescent.agents import magd as magd
 from jaxdescent.agents import minimize as minimize
-from jaxdescent.agents import minimizer as minimizer
-from jaxdescent.agents import one_of as one_of
+from jaxdescent.agents import minimize_loop as minimize_loop
 from jaxdescent.agents import place_agents as place_agents
 from jaxdescent.agents import pruning as pruning
+from jaxdescent.agents import select_optimizer as select_optimizer
 from jaxdescent.agents import uniform_soup as uniform_soup
 from jaxdescent.agents import weighted_average as weighted_average
 from jaxdescent.problem import Problem as Problem
 from jaxdescent.stability import MonitorState as MonitorState
-from jaxdescent.stability import RideState as RideState
+from jaxdescent.stability import ScaleBySharpnessState as ScaleBySharpnessState
 from jaxdescent.stability import Sharpness as Sharpness
 from jaxdescent.stability import SpectralDensity as SpectralDensity
 from jaxdescent.stability import StabilityOutcome as StabilityOutcome
@@ -106,7 +106,7 @@ from jaxdescent.stability import central_flow as central_flow
 from jaxdescent.stability import flows as flows
 from jaxdescent.stability import gradient_flow as gradient_flow
 from jaxdescent.stability import monitor_stability as monitor_stability
-from jaxdescent.stability import ride_the_edge as ride_the_edge
+from jaxdescent.stability import scale_by_sharpness as scale_by_sharpness
 from jaxdescent.stability import sharpness as sharpness
 from jaxdescent.stability import spectral_density as spectral_density
 from jaxdescent.stability import stability_log as stability_log
@@ -117,16 +117,16 @@ from jaxdescent.towers import HypergradientState as HypergradientState
 from jaxdescent.towers import SelfTuningState as SelfTuningState
 from jaxdescent.towers import averaged_params as averaged_params
 from jaxdescent.towers import describe as describe
-from jaxdescent.towers import freeze as freeze
+from jaxdescent.towers import eligibility_trace as eligibility_trace
+from jaxdescent.towers import freeze_hyperparams as freeze_hyperparams
+from jaxdescent.towers import get_hyperparams as get_hyperparams
 from jaxdescent.towers import hypergradient as hypergradient
-from jaxdescent.towers import hyperparameters as hyperparameters
 from jaxdescent.towers import inner_state as inner_state
 from jaxdescent.towers import one_step as one_step
 from jaxdescent.towers import per_leaf as per_leaf
 from jaxdescent.towers import positive as positive
 from jaxdescent.towers import self_tuning as self_tuning
-from jaxdescent.towers import set_hyperparameters as set_hyperparameters
-from jaxdescent.towers import trace as trace
+from jaxdescent.towers import set_hyperparams as set_hyperparams
 from jaxdescent.towers import unconstrained as unconstrained
 from jaxdescent.towers import unit_interval as unit_interval
 

@@ -1,6 +1,6 @@
-"""A problem: what is minimised, where its answers may lie, and what they are known to be.
+"""A problem: what is minimized, where its answers may lie, and what they are known to be.
 
-    minimise value_fn(x, *data)    for x in the box [lower, upper]
+    minimize value_fn(x, *data)    for x in the box [lower, upper]
 
 The arrays (data such as shifts and rotations, the box, the known minima) are a pytree's leaves
 and the functions are static: a compiled program takes another instance of the same problem as
@@ -18,13 +18,13 @@ import optax
 
 from jaxdescent import validation
 
-_DATA = ("lower", "upper", "data", "minimisers", "minimum")
+_DATA = ("lower", "upper", "data", "optima", "minimum")
 
 
 @jax.tree_util.register_pytree_node_class
 @dataclasses.dataclass(frozen=True, eq=False)
 class Problem:
-    """A function to minimise, with its box.
+    """A function to minimize, with its box.
 
     Attributes:
       value_fn: from (x, *data) to a scalar; x is a tree like `lower`. Two problems share
@@ -33,7 +33,7 @@ class Problem:
       lower, upper: the box that starts are drawn from, trees of arrays of x's shapes. Descent
         may leave it.
       data: tuple of further arguments of `value_fn`, trees of arrays.
-      minimisers: the known global minimisers, like x with a leading axis; or None.
+      optima: the known global optima, like x with a leading axis; or None.
       minimum: f[], the value there; or None.
       name: for tables and pictures.
       sample_fn: from (key, problem) to a start, a tree like x; by default uniform in the box.
@@ -57,7 +57,7 @@ class Problem:
     lower: Any
     upper: Any
     data: tuple[Any, ...] = ()
-    minimisers: Any = None
+    optima: Any = None
     minimum: Any = None
     name: str = ""
     sample_fn: Callable[[jax.Array, "Problem"], Any] | None = None
@@ -123,9 +123,9 @@ class Problem:
           >>> import jax.numpy as jnp, jaxdescent as jd
           >>> problem = jd.problems.booth()
           >>> scaled = problem.in_unit_box()
-          >>> scaled.minimisers.round(2)
+          >>> scaled.optima.round(2)
           Array([[0.55, 0.65]], dtype=float32)
-          >>> scaled.from_unit_box(scaled.minimisers[0])
+          >>> scaled.from_unit_box(scaled.optima[0])
           Array([1., 3.], dtype=float32)
         """
         scaled = lambda x: _scaled(x, self.lower, self.upper)
@@ -134,7 +134,7 @@ class Problem:
             jax.tree.map(jnp.zeros_like, self.lower),
             jax.tree.map(jnp.ones_like, self.upper),
             (self.lower, self.upper, *self.data),
-            None if self.minimisers is None else scaled(self.minimisers),
+            None if self.optima is None else scaled(self.optima),
             self.minimum,
             self.name,
             None if self.sample_fn is None else SampleInUnitBox(self.value_fn, self.sample_fn),
@@ -191,16 +191,16 @@ class SampleInUnitBox:
     def __call__(self, key: jax.Array, problem: Problem) -> Any:
         """A start, of a problem that `in_unit_box` made."""
         lower, upper, *data = problem.data
-        minimisers = problem.minimisers
-        if minimisers is not None:
-            minimisers = _placed(minimisers, lower, upper)
+        optima = problem.optima
+        if optima is not None:
+            optima = _placed(optima, lower, upper)
         original = dataclasses.replace(
             problem,
             value_fn=self.value_fn,
             lower=lower,
             upper=upper,
             data=tuple(data),
-            minimisers=minimisers,
+            optima=optima,
             sample_fn=self.sample_fn,
         )
         return _scaled(self.sample_fn(key, original), lower, upper)

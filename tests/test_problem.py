@@ -101,14 +101,14 @@ def test_in_the_unit_box_it_is_the_same_problem():
 def test_the_unit_box_keeps_minimisers_samplers_and_programs():
     given = jd.problems.booth()
     scaled = given.in_unit_box()
-    np.testing.assert_allclose(scaled.value(scaled.minimisers[0]), given.minimum, atol=1e-6)
+    np.testing.assert_allclose(scaled.value(scaled.optima[0]), given.minimum, atol=1e-6)
     chosen = dataclasses.replace(given, sample_fn=lambda key, p: p.upper).in_unit_box()
     np.testing.assert_allclose(chosen.sample(jax.random.key(0)), 1.0)
     assert jd.problems.booth().in_unit_box().value_fn == scaled.value_fn
-    nearby = dataclasses.replace(given, sample_fn=lambda key, p: p.minimisers[0])
+    nearby = dataclasses.replace(given, sample_fn=lambda key, p: p.optima[0])
     assert nearby.in_unit_box().sample_fn == nearby.in_unit_box().sample_fn
     near = nearby.in_unit_box().sample(jax.random.key(0))
-    np.testing.assert_allclose(near, scaled.minimisers[0], rtol=1e-6)
+    np.testing.assert_allclose(near, scaled.optima[0], rtol=1e-6)
 
 
 def test_only_a_problem_of_the_unit_box_goes_back():

@@ -39,7 +39,7 @@ WORK = 150_000_000  # agent-steps of a run: all take about as long, on a machine
 STEPS = {count: WORK // count for count in (64, 1_024, 16_384, 262_144, 1_000_000)}
 LOOP, SIDE_BY_SIDE = 10_000, 100  # steps of what is compared
 MANY = 262_144
-NEVER = jd.pruning.never()
+NEVER = jd.pruning.no_pruning()
 CLIMB = optax.adam(1e-2)
 
 
@@ -62,7 +62,7 @@ def spread(agents: Any) -> Any:
 
 
 def data() -> dict[str, jax.Array]:
-    """Friedman's first function of ten numbers (J. H. Friedman 1991), standardised."""
+    """Friedman's first function of ten numbers (J. H. Friedman 1991), standardized."""
     x = np.random.default_rng(0).uniform(size=(EXAMPLES, SIZES[0])).astype(np.float32)
     y = 10 * np.sin(np.pi * x[:, 0] * x[:, 1]) + 20 * (x[:, 2] - 0.5) ** 2
     y += 10 * x[:, 3] + 5 * x[:, 4]
@@ -163,7 +163,7 @@ def halving() -> None:
             loss,
             ADAM,
             examples,
-            starts=ours,
+            init_params=ours,
             key=key,
             steps=RUNGS * RUNG,
             rung=RUNG,
@@ -276,7 +276,7 @@ def throughput() -> None:
         return jd.minimize(
             problem,
             CLIMB,
-            starts=points[count],
+            init_params=points[count],
             steps=STEPS[count],
             rung=STEPS[count],
             rule=NEVER,
@@ -314,7 +314,7 @@ def throughput() -> None:
 
 def memory() -> None:
     """Prints what a compiled rung needs."""
-    descent = jd.fitter(loss, ADAM, num_agents=AGENTS, batch_size=BATCH, rule=HALVING)
+    descent = jd.fit_loop(loss, ADAM, num_agents=AGENTS, batch_size=BATCH, rule=HALVING)
     agents = jax.eval_shape(starts, jax.random.key(0))
     state = jax.eval_shape(descent.init, jax.random.key(0), agents)
     advance = jax.jit(descent.advance, donate_argnums=0)

@@ -7,10 +7,10 @@ Needs the extra `bbob`. All in float64, instances 1 to 15. A row for each functi
     2 to 40       the largest |f - f_coco| / max(1, |f_coco|) at uniform points of the box, in
                   so many dimensions
     near          likewise of f - f_opt, relative to f - f_opt, at a distance of about 1e-2 from
-                  the minimiser. COCO's digits end where those of f_opt do; ours do not.
+                  the minimizer. COCO's digits end where those of f_opt do; ours do not.
     steps         the same difference, in steps of a float64 of f_coco's size
-    at x_opt      the largest f - f_opt at the minimiser
-    finite        the share of points with a finite gradient: uniform ones, minimisers, the
+    at x_opt      the largest f - f_opt at the minimizer
+    finite        the share of points with a finite gradient: uniform ones, optima, the
                   origin and corners of the box
     float32       the first error again, of the function in float32
 """
@@ -37,15 +37,15 @@ def stacked(problems: Sequence[jd.Problem]) -> jd.Problem:
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *problems)
 
 
-def places(minimisers: np.ndarray, count: int, seed: int) -> dict[str, np.ndarray]:
+def places(optima: np.ndarray, count: int, seed: int) -> dict[str, np.ndarray]:
     """Where to look, `[instances, points, n]` for each kind of place."""
     random = np.random.default_rng(seed)
-    instances, n = minimisers.shape
+    instances, n = optima.shape
     shape = instances, count, n
     return {
         "uniform": random.uniform(-5, 5, shape),
-        "near": minimisers[:, None] + 1e-2 * random.standard_normal(shape) / np.sqrt(n),
-        "x_opt": minimisers[:, None],
+        "near": optima[:, None] + 1e-2 * random.standard_normal(shape) / np.sqrt(n),
+        "x_opt": optima[:, None],
         "origin": np.zeros((instances, 1, n)),
         "corners": 5.0 * random.choice([-1, 1], shape),
     }
@@ -66,7 +66,7 @@ def measured(number: int, n: int, instances: Sequence[int], count: int) -> dict[
         jax.vmap(jax.vmap(jd.Problem.value_and_grad, (None, 0)))  # instances, then points
     )
     batch = stacked(problems)
-    points = places(np.asarray(batch.minimisers)[:, 0], count, 100 * number + n)
+    points = places(np.asarray(batch.optima)[:, 0], count, 100 * number + n)
     found = {kind: evaluate(batch, xs) for kind, xs in points.items()}
     finite = np.concatenate(
         [np.isfinite(grads).all(-1).ravel() for kind, (_, grads) in found.items() if kind != "near"]

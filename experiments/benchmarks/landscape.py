@@ -5,7 +5,7 @@
 `jd.landscape.plane` one point at a time, its default on a CPU, and several side by side; beside it
 a Python loop over a compiled loss, and one vmap over a row of points (over all of them it would
 need the memory that is printed). A whole plane is timed, the rest is the best of three times of a
-few of its points; bytes are XLA's temporaries, which do not contain arguments. That another centre,
+few of its points; bytes are XLA's temporaries, which do not contain arguments. That another center,
 other directions and data compile nothing is asserted.
 """
 
@@ -110,7 +110,7 @@ def main() -> None:
     whole = seconds(lambda: jd.landscape.plane(loss, *moved, x=x).values)
     busy = time.process_time() - busy
     if len(compiled) > before:
-        raise AssertionError(f"another centre was compiled anew: {compiled[before:]}")
+        raise AssertionError(f"another center was compiled anew: {compiled[before:]}")
     verdict = "met" if whole <= TARGET else "MISSED"
     load = ", ".join(f"{each:.1f}" for each in os.getloadavg())
     print(

@@ -5,7 +5,7 @@
 The Hessians of two networks: a tanh network's cross entropy on 1,000 digits, before and after
 some training; and the published network of the studies at the edge, on 1,000 random inputs
 of the size of CIFAR-10's. Both solvers stop at the same tolerance for the residual, and both
-multiply by a Hessian that was linearised once, which is part of the time. eigsh makes 20 products
+multiply by a Hessian that was linearized once, which is part of the time. eigsh makes 20 products
 before it looks at a residual. Programs take turns; times are medians, ratios medians over the
 turns of the time on the clock and of the processor's, residuals relative to the greatest
 eigenvalue. The last column says which part of our time the products take that are made.
@@ -114,7 +114,7 @@ def cases() -> list[Case]:
 
 
 @partial(jax.jit, static_argnames="loss")
-def linearised(loss: Any, params: Any, batch: Any) -> Any:
+def linearized(loss: Any, params: Any, batch: Any) -> Any:
     """The product with the Hessian over f[n], as a function that can be handed to a program."""
     flat, unflatten = ravel_pytree(params)
     gradient = lambda flat: jax.grad(lambda x: loss(unflatten(x), batch))(flat)
@@ -141,7 +141,7 @@ def main() -> None:
 def row(case: Case, k: int) -> tuple[str, ...]:
     """The cells of a Hessian."""
     size = sum(leaf.size for leaf in jax.tree.leaves(case.params))
-    matvec = lambda: partial(product, linearised(case.loss, case.params, case.batch))
+    matvec = lambda: partial(product, linearized(case.loss, case.params, case.batch))
     runs = (
         lambda: jax.block_until_ready(
             jd.sharpness(case.loss, case.params, case.batch, k, tolerance=TOLERANCE)

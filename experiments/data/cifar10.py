@@ -1,4 +1,4 @@
-"""CIFAR-10: 50,000 + 10,000 colour images of 32 x 32 pixels in ten classes.
+"""CIFAR-10: 50,000 + 10,000 color images of 32 x 32 pixels in ten classes.
 
 Read from the official Python batches, or from an npz archive with `train_images`,
 `train_labels`, `test_images` and `test_labels`. The batches are pickles, and a pickle can
@@ -68,7 +68,7 @@ def _from_npz(data_dir: str | os.PathLike[str] | None, name: str) -> Dataset:
     keys = [f"{part}_{kind}" for part in ("train", "test") for kind in ("images", "labels")]
     arrays = file.arrays(keys)
     train, test = (
-        images.labelled(
+        images.labeled(
             file,
             arrays[f"{part}_images"],
             arrays[f"{part}_labels"],
@@ -130,4 +130,4 @@ def _batch(file: File) -> Split:
     except ValueError as error:
         raise file.error("b'labels' must be a list of integers") from error
     pixels = np.ascontiguousarray(data.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
-    return images.labelled(file, pixels, labels, shapes=[_SHAPE], classes=10)
+    return images.labeled(file, pixels, labels, shapes=[_SHAPE], classes=10)

@@ -1,7 +1,7 @@
 """Text as tokens, in three parts that follow one another.
 
-The text is divided by characters before it is encoded, so that every tokeniser sees the same
-three texts. A tokeniser by characters knows those of the whole text, as published character
+The text is divided by characters before it is encoded, so that every tokenizer sees the same
+three texts. A tokenizer by characters knows those of the whole text, as published character
 models do; byte pairs are trained on the training part alone.
 """
 
@@ -33,7 +33,7 @@ class Corpus(NamedTuple):
       validation: what follows.
       test: the end of the text.
       tokenizer: what made the tokens and reads them.
-      source: a citation and a licence, in one line.
+      source: a citation and a license, in one line.
     """
 
     name: str
@@ -66,7 +66,7 @@ def python_topics(**options: Unpack[Options]) -> Corpus:
       DataError: this Python comes without the topics.
       ValueError: an option is out of range.
 
-    Source: the Python documentation (PSF licence), as bundled in `pydoc_data.topics`.
+    Source: the Python documentation (PSF license), as bundled in `pydoc_data.topics`.
 
     Example:
       >>> corpus = python_topics()
@@ -74,7 +74,7 @@ def python_topics(**options: Unpack[Options]) -> Corpus:
       'The "assert" statement'
     """
     version = platform.python_version()
-    source = f"Python {version}, standard library (the documentation's topics; PSF licence)"
+    source = f"Python {version}, standard library (the documentation's topics; PSF license)"
     try:
         from pydoc_data.topics import topics
     except ImportError as error:
@@ -143,13 +143,13 @@ def from_text(name: str, text: str, source: str, **options: Unpack[Options]) -> 
     Args:
       name: what it is called.
       text: what is divided.
-      source: a citation and a licence, in one line.
+      source: a citation and a license, in one line.
       **options: `tokenizer`, a kind ("character", the default, "byte" or "byte_pair") or a
-        tokeniser; `vocabulary_size`, for "byte_pair" alone, 1,024 if left out;
+        tokenizer; `vocabulary_size`, for "byte_pair" alone, 1,024 if left out;
         `validation` and `test`, shares of the characters in [0, 1), 0.05 if left out.
 
     Raises:
-      DataError: the text is empty, or so short that a part would be, or the tokeniser
+      DataError: the text is empty, or so short that a part would be, or the tokenizer
         cannot express it.
       ImportError: byte pairs are wanted, and the package `tokenizers` is missing.
       ValueError: an option is out of range.
@@ -183,7 +183,7 @@ def _encoded(
     try:
         train, middle, last = (known.encode(part) for part in parts)
     except ValueError as error:
-        raise file.error(f"must be text that the tokeniser can express, but {error}") from error
+        raise file.error(f"must be text that the tokenizer can express, but {error}") from error
     return Corpus(name, train, middle, last, known, file.source)
 
 

@@ -38,7 +38,7 @@ class Dataset(NamedTuple):
       std: the same for the standard deviation; 1 where a feature is constant.
       target_mean: f32[values], of the training targets; 0 for labels.
       target_std: the same for the standard deviation; 1 for labels.
-      source: a citation and a licence, in one line.
+      source: a citation and a license, in one line.
     """
 
     name: str
@@ -68,7 +68,7 @@ class Dataset(NamedTuple):
           name: what it is called.
           parts: training, validation and test.
           classes: how many labels; 0 for regression.
-          source: a citation and a licence, in one line.
+          source: a citation and a license, in one line.
           per_feature: a mean for each entry of the inputs' last axis, rather than one.
         """
         train = parts[0]
@@ -79,7 +79,7 @@ class Dataset(NamedTuple):
             target_mean, target_std = moments(train.targets)
         return cls(name, *parts, classes, mean, std, target_mean, target_std, source)
 
-    def normalised(self, split: Split) -> Split:
+    def normalized(self, split: Split) -> Split:
         """What a model gets: inputs, and targets that are no labels, at mean 0 and spread 1.
 
         It takes NumPy or JAX arrays, a whole part or a batch, and works under `jax.jit`.
@@ -87,7 +87,7 @@ class Dataset(NamedTuple):
         Example:
           >>> from experiments.data import tables
           >>> data = tables.diabetes()
-          >>> inputs, targets = data.normalised(data.train)
+          >>> inputs, targets = data.normalized(data.train)
           >>> inputs.shape, str(inputs.dtype), float(abs(targets.mean()).round(5))
           ((264, 10), 'float32', 0.0)
         """

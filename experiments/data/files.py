@@ -32,7 +32,7 @@ class File(NamedTuple):
 
     Attributes:
       path: where it is, or what it is called.
-      source: where the data set comes from: a citation and a licence.
+      source: where the data set comes from: a citation and a license.
     """
 
     path: Path
@@ -174,7 +174,7 @@ def find(
     Args:
       data_dir: a folder, or None for the environment's `JAXDESCENT_DATA`.
       name: the file's usual name.
-      source: where it is to be had: a citation and a licence.
+      source: where it is to be had: a citation and a license.
       subfolder: where it may be instead; looked into first.
 
     Raises:

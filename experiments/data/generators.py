@@ -66,7 +66,7 @@ def circles(n: int = 1000, *, noise: float = 0.05, factor: float = 0.5, seed: in
 def blobs(
     n: int = 1000, *, noise: float = 1.0, features: int = 2, classes: int = 3, seed: int = 0
 ) -> Dataset:
-    """Gaussian clouds around centres drawn from a box of [-10, 10].
+    """Gaussian clouds around centers drawn from a box of [-10, 10].
 
     Inputs f32[n, features], targets i32[n].
 
@@ -128,7 +128,7 @@ def gaussian_quantiles(
 def classification(
     n: int = 1000, *, noise: float = 0.01, features: int = 20, classes: int = 2, seed: int = 0
 ) -> Dataset:
-    """Clouds at the corners of a hypercube, in a few of many dimensions, some mislabelled.
+    """Clouds at the corners of a hypercube, in a few of many dimensions, some mislabeled.
 
     Inputs f32[n, features], targets i32[n]. As many features as the classes need, and a
     tenth of all at least, are informative; the others are noise.

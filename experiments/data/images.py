@@ -8,7 +8,7 @@ from experiments.data.dataset import Split
 from experiments.data.files import File
 
 
-def labelled(
+def labeled(
     file: File,
     images: np.ndarray,
     labels: np.ndarray,

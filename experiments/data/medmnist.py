@@ -47,14 +47,14 @@ def load(name: str, data_dir: str | os.PathLike[str] | None = None, *, size: int
         raise ValueError(f"name must be one of {', '.join(CLASSES)}, got {name!r}")
     if size not in SIZES:
         raise ValueError(f"size must be one of {', '.join(map(str, SIZES))}, got {size!r}")
-    licence = "CC BY-NC 4.0" if name == "dermamnist" else "CC BY 4.0"
-    source = f"MedMNIST v2, {name} (J. Yang et al., 2023; medmnist.com; {licence})"
+    license = "CC BY-NC 4.0" if name == "dermamnist" else "CC BY 4.0"
+    source = f"MedMNIST v2, {name} (J. Yang et al., 2023; medmnist.com; {license})"
     file = files.find(data_dir, f"{name}.npz" if size == 28 else f"{name}_{size}.npz", source)
     prefixes = ("train", "val", "test")
     keys = [f"{prefix}_{kind}" for prefix in prefixes for kind in ("images", "labels")]
     arrays = file.arrays(keys)
     train, validation, test = (
-        images.labelled(
+        images.labeled(
             file,
             arrays[f"{prefix}_images"],
             arrays[f"{prefix}_labels"],
@@ -66,5 +66,5 @@ def load(name: str, data_dir: str | os.PathLike[str] | None = None, *, size: int
     )
     channels = {part.inputs.shape[-1] for part in (train, validation, test)}
     if len(channels) > 1:
-        raise file.error("its three parts must all be grey or all be coloured")
+        raise file.error("its three parts must all be gray or all be colored")
     return Dataset.from_parts(name, (train, validation, test), CLASSES[name], source)

@@ -51,7 +51,7 @@ def _part(data_dir: str | os.PathLike[str] | None, part: str) -> Split:
         files.find(data_dir, f"{part}-{kind}-ubyte", SOURCE, subfolder="mnist")
         for kind in ("images-idx3", "labels-idx1")
     )
-    return images.labelled(
+    return images.labeled(
         images_file,
         _idx(images_file, _IMAGES_MAGIC, axes=3),
         _idx(labels_file, _LABELS_MAGIC, axes=1),

@@ -24,7 +24,7 @@ def goog() -> Series:
     Values f32[1047, 5]: prices in US dollars and the number of shares traded.
 
     Source: Yahoo Finance, bundled with matplotlib as sample data (`goog.npz`, matplotlib
-    licence, PSF-like).
+    license, PSF-like).
 
     Raises:
       DataError: this matplotlib comes without its sample data.
@@ -34,7 +34,7 @@ def goog() -> Series:
       >>> series.values.shape, str(series.times[0])
       ((1047, 5), '2004-08-19')
     """
-    source = "matplotlib's sample data (Yahoo Finance; matplotlib licence, PSF-like)"
+    source = "matplotlib's sample data (Yahoo Finance; matplotlib license, PSF-like)"
     path = Path(cbook.get_sample_data("goog.npz", asfileobj=False))
     prices = File(path, source).arrays(["price_data"])["price_data"]
     values = np.stack([prices[column.lower()] for column in COLUMNS], axis=1)

@@ -15,7 +15,7 @@ class Series(NamedTuple):
       columns: the name of each column.
       times: datetime64[D][t], ever later.
       file: the file that the values are from, for messages.
-      source: a citation and a licence, in one line.
+      source: a citation and a license, in one line.
     """
 
     name: str

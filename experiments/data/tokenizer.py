@@ -1,4 +1,4 @@
-"""Tokenisers: from text to whole numbers and back, by characters, bytes or byte pairs.
+"""Tokenizers: from text to whole numbers and back, by characters, bytes or byte pairs.
 
 `decode(encode(text)) == text` for each of them: by characters if all are known, by bytes and
 byte pairs for any text. Byte pairs start from the 256 bytes and join, over and over, the
@@ -21,7 +21,7 @@ import numpy as np
 
 
 class Tokenizer(Protocol):
-    """What every tokeniser does."""
+    """What every tokenizer does."""
 
     @property
     def vocabulary_size(self) -> int:
@@ -32,7 +32,7 @@ class Tokenizer(Protocol):
         """The tokens of a text: uint16[n], or i32[n] for more than 65,536 of them.
 
         Raises:
-          ValueError: the text has a character that the tokeniser cannot express.
+          ValueError: the text has a character that the tokenizer cannot express.
         """
         ...
 
@@ -45,7 +45,7 @@ class Tokenizer(Protocol):
         ...
 
     def to_dict(self) -> dict[str, Any]:
-        """What `from_dict` makes the same tokeniser from; JSON can hold it."""
+        """What `from_dict` makes the same tokenizer from; JSON can hold it."""
         ...
 
 
@@ -73,7 +73,7 @@ class Characters:
 
     @classmethod
     def of(cls, text: str) -> "Characters":
-        """A tokeniser that knows the characters of a text.
+        """A tokenizer that knows the characters of a text.
 
         Raises:
           ValueError: the text is empty.
@@ -116,7 +116,7 @@ class Characters:
         return points.tobytes().decode("utf-32-le", "surrogatepass")
 
     def to_dict(self) -> dict[str, Any]:
-        """What `from_dict` makes the same tokeniser from."""
+        """What `from_dict` makes the same tokenizer from."""
         return {"kind": "character", "characters": self.characters}
 
 
@@ -154,7 +154,7 @@ class Bytes:
         return tokens.tobytes().decode("utf-8", "replace")
 
     def to_dict(self) -> dict[str, Any]:
-        """What `from_dict` makes the same tokeniser from."""
+        """What `from_dict` makes the same tokenizer from."""
         return {"kind": "byte"}
 
 
@@ -175,7 +175,7 @@ class BytePairs:
     """
 
     definition: str
-    """The tokeniser in the JSON of the package `tokenizers`."""
+    """The tokenizer in the JSON of the package `tokenizers`."""
 
     def __post_init__(self) -> None:
         # A definition that cannot be read is refused now, not at the first text.
@@ -183,7 +183,7 @@ class BytePairs:
 
     @classmethod
     def trained_on(cls, text: str, vocabulary_size: int) -> "BytePairs":
-        """A tokeniser that joins the pairs of a text.
+        """A tokenizer that joins the pairs of a text.
 
         Args:
           text: what to count pairs in.
@@ -248,7 +248,7 @@ class BytePairs:
         return self._tokenizer.decode(tokens.tolist(), skip_special_tokens=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """What `from_dict` makes the same tokeniser from."""
+        """What `from_dict` makes the same tokenizer from."""
         return {"kind": "byte_pair", "definition": json.loads(self.definition)}
 
 
@@ -256,7 +256,7 @@ KINDS = ("character", "byte", "byte_pair")
 
 
 def from_dict(saved: Mapping[str, Any]) -> Tokenizer:
-    """The tokeniser that `to_dict` described.
+    """The tokenizer that `to_dict` described.
 
     Raises:
       ImportError: it is of byte pairs, and the package `tokenizers` is missing.
@@ -274,7 +274,7 @@ def from_dict(saved: Mapping[str, Any]) -> Tokenizer:
         case {"kind": "byte_pair", "definition": dict(definition)}:
             return BytePairs(json.dumps(definition))
     raise ValueError(
-        f"saved must be what to_dict of a tokeniser returned, of kind {', '.join(KINDS)}, "
+        f"saved must be what to_dict of a tokenizer returned, of kind {', '.join(KINDS)}, "
         f"got {_shortened(saved)}"
     )
 

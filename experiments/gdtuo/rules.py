@@ -1,7 +1,7 @@
 """The published package's rules as factories.
 
 The rules are those of gradient-descent-the-ultimate-optimizer 1.0 (K. Chandra et al.,
-MIT licence), written as plain optax transformations in the package's own raw values x:
+MIT license), written as plain optax transformations in the package's own raw values x:
 
     beta, gamma = (tanh x + 1) / 2      the rate of RMSProp = x^2      else x itself
 

@@ -3,7 +3,7 @@
     x -> [conv 3x3, ReLU, max-pool 2x2] for each of `channels` -> dropout -> linear
 
 Convolutions are "valid" (a pixel lost on each side), odd rows and columns fall off in the
-pools. With 28x28 grey images, channels (32, 64) and 10 classes, it is the published
+pools. With 28x28 gray images, channels (32, 64) and 10 classes, it is the published
 arrangement, with its 34,826 parameters and 99% test accuracy on MNIST in 15 epochs
 (F. Chollet 2015, keras.io/examples/vision/mnist_convnet, where dropout is 0.5).
 """

@@ -9,7 +9,7 @@ channels, no parameters. No convolution has a bias. Weights are drawn as He et a
 (arXiv:1502.01852) have it, normal with variance 2 / fan-in. ResNet-20 has 269,722
 parameters (published: 0.27M) and an error of 8.75% on CIFAR-10.
 
-Batch normalisation (Ioffe & Szegedy 2015, arXiv:1502.03167) keeps its running statistics
+Batch normalization (Ioffe & Szegedy 2015, arXiv:1502.03167) keeps its running statistics
 in `nnx.BatchStat`, in float32: `running = momentum * running + (1 - momentum) * batch`,
 so 0.9 here is PyTorch's 0.1, and the variance is the batch's own (divided by n, not n - 1).
 """
@@ -28,8 +28,8 @@ _HE = nnx.initializers.variance_scaling(2.0, "fan_in", "normal")
 class ResNet(nnx.Module):
     """A residual network for small images.
 
-    `train()` (the start) normalises by the batch and updates the running statistics;
-    `eval()` normalises by those and changes nothing. In functional code they are state that a
+    `train()` (the start) normalizes by the batch and updates the running statistics;
+    `eval()` normalizes by those and changes nothing. In functional code they are state that a
     loss returns beside its value, with an agent axis under `jax.vmap`; `copy=True`, as Flax
     lets nobody write, inside a gradient, to what came from outside:
 

@@ -3,7 +3,7 @@
     x -> block with dilation 1 -> block with dilation 2 -> 4 -> ... -> linear, at each time
     a block: relu(x + y), with y from twice [causal convolution, ReLU, dropout]
 
-Convolutions see the past only, and their weights are normalised (Salimans & Kingma 2016,
+Convolutions see the past only, and their weights are normalized (Salimans & Kingma 2016,
 arXiv:1602.07868): w = g v / |v|, a gain g for each channel that goes out. Where a block
 changes the number of channels, a convolution of one time step takes x there. With kernels
 of k steps and L blocks, an output sees the last 1 + 2 (k - 1) (2^L - 1) inputs.
@@ -122,7 +122,7 @@ class _Block(nnx.Module):
 
 
 class CausalConvolution(nnx.Module):
-    """A convolution over the present and the past, with normalised weights.
+    """A convolution over the present and the past, with normalized weights.
 
     Args:
       inputs: the channels that come in.

@@ -3,7 +3,7 @@
     g = mean over `accumulate` parts of the batch of grad loss(params)
     params <- params + tx.update(g)
 
-What a model keeps besides parameters (the statistics of batch normalisation) is carried
+What a model keeps besides parameters (the statistics of batch normalization) is carried
 along and never differentiated: an optimizer, a tower for example, sees parameters only. All
 of it has a leading axis of networks trained side by side, each with a state of its own.
 """
@@ -77,7 +77,7 @@ def trainer(
       tx: the optimizer; `value=` gives it the loss.
       prepare: from examples that chunks are fed to a batch; by default they are fed indices.
       accumulate: in how many parts a batch is differentiated, one after another, so that only
-        a part's activations are in memory. Batch normalisation sees the parts as batches.
+        a part's activations are in memory. Batch normalization sees the parts as batches.
       side_by_side: "vmap" trains the networks in one batched program, "map" one after
         another in a loop, "unrolled" one after another without one.
       evaluation_batch: examples that are judged at once.

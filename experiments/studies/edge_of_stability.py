@@ -5,7 +5,7 @@ every 20 steps the greatest eigenvalue of the (preconditioned) Hessian is put be
 optimizer's threshold. It grows until it is there and then stays (J. Cohen et al. 2021,
 arXiv:2103.00065, and 2022, arXiv:2207.14484; for SAM P. Long and P. Bartlett 2023,
 arXiv:2309.12488). Beside them: rates far too low, which must not be flagged, quadratics that
-diverge, which must be, and `jd.ride_the_edge`.
+diverge, which must be, and `jd.scale_by_sharpness`.
 """
 
 import dataclasses
@@ -341,7 +341,7 @@ def _rides(lines: Sequence[Line], summaries: Sequence[Summary]) -> list[str]:
 
 
 def _as_expected(ratio: float, state: jd.StabilityState) -> bool:
-    return bool(state.outcome >= jd.StabilityOutcome.LEFT) == (ratio > 1)
+    return bool(state.outcome >= jd.StabilityOutcome.DIVERGING) == (ratio > 1)
 
 
 def _cells(line: Line, each: Summary) -> tuple[str, ...]:
@@ -372,7 +372,7 @@ def _quadratic_cells(ratio: float, state: jd.StabilityState) -> tuple[str, ...]:
         f"{np.nanmedian(log.ratio):.3f}",
         *["-"] * 4,
         f"{log.loss[-1]:.2g}",
-        f"{int(state.outcome >= jd.StabilityOutcome.LEFT)} of 1",
+        f"{int(state.outcome >= jd.StabilityOutcome.DIVERGING)} of 1",
         f"{100 * np.mean(~log.converged):.1f}",
         "yes" if _as_expected(ratio, state) else "NO",
     )
@@ -408,7 +408,7 @@ def draw(lines: Sequence[Line]) -> Figure:
             panel.set_ylabel(label if column == 0 else "", fontsize=9)
             panel.tick_params(labelleft=column == 0)
     seeds = len(lines[0].paths)
-    others = f", {seeds - 1} more in grey" if seeds > 1 else ""
+    others = f", {seeds - 1} more in gray" if seeds > 1 else ""
     title = f"{lines[0].task}: one seed in blue{others}; the dashed line is the threshold"
     figure.suptitle(title, fontsize=10)
     return figure

@@ -26,7 +26,7 @@ from experiments import contests, lost_winners, runner
 from experiments.contests import Found, Instances
 from experiments.lost_winners import CUTS, TRACED_AGENTS, TRACED_RUNG, TRACED_RUNGS, Dropped
 
-HARD = tuple(jd.problems.TWENTY)[:8]
+HARD = tuple(jd.problems.CLASSIC_SUITE)[:8]
 
 
 class Size(NamedTuple):
@@ -59,7 +59,7 @@ class Size(NamedTuple):
     unpruned: tuple[int, ...] = (16, 64)
 
 
-ALL = tuple(jd.problems.TWENTY)
+ALL = tuple(jd.problems.CLASSIC_SUITE)
 COUNTS = (16, 64, 256)
 SIZES = {
     "smoke": Size(ALL[1:2], 2, 1, 640, (), 32, (16,), 0, 0, 0, 2),
@@ -420,7 +420,7 @@ def _draw_agents() -> Figure:
         values = np.maximum(history.values[:until, number] - float(problem.minimum), 1e-7)
         curves.plot(history.steps[:until], values, linewidth=width, **options)
         curves.plot(history.steps[until - 1], values[-1], mark, **options)
-    plane.plot(*np.asarray(problem.minimisers[0]), "*", color="#f1c40f", ms=16, mec="black")
+    plane.plot(*np.asarray(problem.optima[0]), "*", color="#f1c40f", ms=16, mec="black")
     plane.set(xlim=(-edge, edge), ylim=(-edge, edge), aspect="equal", xlabel="x_1", ylabel="x_2")
     plane.set_title("Levy, rotated: paths of 64 agents. x: pruned, star: minimum", fontsize=10)
     curves.set(yscale="log", xlabel="step", ylabel="value above the minimum")
@@ -429,7 +429,7 @@ def _draw_agents() -> Figure:
     return figure
 
 
-SHOWN = jd.pruning.after(3, jd.pruning.successive_halving(1.15))
+SHOWN = jd.pruning.delay(3, jd.pruning.successive_halving(1.15))
 BLUES = ("#85c1e9", "#2e86c1", "#154360")
 
 

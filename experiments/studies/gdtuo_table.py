@@ -115,7 +115,7 @@ def _line(row: Row, *, published: bool) -> Line:
         row.name,
         row.name,
         partial(rules.tower, row.levels),
-        lambda state: rules.natural(row.levels[0].rule, jd.hyperparameters(state)[0]),
+        lambda state: rules.natural(row.levels[0].rule, jd.get_hyperparams(state)[0]),
         row.published if published else None,
         {name: row.learned[name] for name in bottom.starts} if published else None,
     )
@@ -138,7 +138,7 @@ def _self_tuning(name: str) -> Line:
         name,
         name,
         lambda: jd.self_tuning(SELF_TUNING[name]),
-        lambda state: {"alpha": jd.hyperparameters(state)[0]["learning_rate"]},
+        lambda state: {"alpha": jd.get_hyperparams(state)[0]["learning_rate"]},
         judged=lambda network, state: jd.averaged_params(state, network),
     )
 

@@ -1,6 +1,6 @@
 """The loss around a trained network: random, curved and principal planes, lines and barriers.
 
-Of a run of `train`: the filter-normalised random plane, the plane of the Hessian's two greatest
+Of a run of `train`: the filter-normalized random plane, the plane of the Hessian's two greatest
 eigenvalues and the principal plane of the path, each around the last parameters; the line from
 the start to the end and, where there are two networks, from one to the other; the sharpness in
 a small box. Where the path is drawn on a plane, its true losses stand beside those that the
@@ -43,7 +43,7 @@ class Settings(runner.Settings):
     examples: int | None = None
     """Training examples in each loss; by default 64, 1,000 or 5,000, by scale, or all."""
     statistics: Literal["batch", "running"] = "batch"
-    """Of batch normalisation: recomputed at each point, or held as they are at the end."""
+    """Of batch normalization: recomputed at each point, or held as they are at the end."""
     data_dir: Path | None = None
     """The folder of data files; by default where the run had them."""
 
@@ -264,7 +264,7 @@ def _between(
 def random_walk_shares(points: int) -> np.ndarray:
     """What two principal directions explain of a random walk in very many dimensions, f64[2].
 
-    Its points have inner products of min(i, j), centred.
+    Its points have inner products of min(i, j), centered.
 
     Example:
       >>> random_walk_shares(1_000).round(2).tolist()  # 6 / pi^2 and a quarter of it
@@ -272,8 +272,8 @@ def random_walk_shares(points: int) -> np.ndarray:
     """
     times = np.arange(points, dtype=float)
     inner = np.minimum(times[:, None], times)
-    centred = inner - inner.mean(0) - inner.mean(1)[:, None] + inner.mean()
-    variances = np.linalg.eigvalsh(centred)[::-1]
+    centered = inner - inner.mean(0) - inner.mean(1)[:, None] + inner.mean()
+    variances = np.linalg.eigvalsh(centered)[::-1]
     return variances[:2] / variances.sum()
 
 
@@ -286,7 +286,7 @@ def _draw(run: runner.Run, subject: Subject, found: Mapping[str, Any]) -> None:
     }
     title = f"{subject.saved.task.name}, step {subject.saved.step:,}: "
     random, axes = planes["random"], ("random direction", "another")
-    words = {"title": title + "random plane, normalised by filters", "labels": axes}
+    words = {"title": title + "random plane, normalized by filters", "labels": axes}
     run.save_figure("random_plane", jd.landscape.contour_figure(random, **words))
     run.save_figure("random_surface", jd.landscape.surface_figure(random, **words))
     surfaces = [jd.landscape.surface_html(random, **words)]
@@ -349,7 +349,7 @@ def _results(settings: Settings, subject: Subject, found: Mapping[str, Any]) -> 
     notes = [
         f"{saved.folder}, network 1 of {saved.settings.seeds} at step {saved.step:,}; losses are "
         f"means over the same {count:,} training examples, in float32, without dropout; "
-        "statistics of batch normalisation, if there are any, are "
+        "statistics of batch normalization, if there are any, are "
         + ("those of the end." if held else "recomputed at each point."),
         "Random directions: each filter has the norm of the network's, biases and norms' scales "
         "stay (Li et al. 2018). Hessian and principal planes are in Euclidean distance.",

@@ -310,7 +310,7 @@ def _draw(tables: Mapping[str, Sequence[Row]]) -> Figure:
 
 
 def _color(row: Row) -> str:
-    """Blue: self-tuning; black: tuned; grey: the others."""
+    """Blue: self-tuning; black: tuned; gray: the others."""
     if row.outcome.own_average:
         return "#2e86c1"
     return "#222222" if row.tuned else "#999999"

@@ -132,13 +132,13 @@ def optimizer(family: str, height: int) -> optax.GradientTransformation:
 
 def _rate(state: Any) -> jax.Array:
     if isinstance(state, jd.HypergradientState):
-        return jd.hyperparameters(state)[0]["learning_rate"]
+        return jd.get_hyperparams(state)[0]["learning_rate"]
     return state.hyperparams["learning_rate"]
 
 
 def _starting_from(state: Any, rate: float) -> Any:
     if isinstance(state, jd.HypergradientState):
-        return jd.set_hyperparameters(state, {"learning_rate": rate})
+        return jd.set_hyperparams(state, {"learning_rate": rate})
     full = jnp.full_like(state.hyperparams["learning_rate"], rate)
     return state._replace(hyperparams={**state.hyperparams, "learning_rate": full})
 
@@ -287,7 +287,7 @@ _COLORS = {1: "#7fb3d5", 2: "#2e86c1", 3: "#154360"}
 
 
 def _style(line: Line) -> dict[str, Any]:
-    """Black: the well-chosen rate; grey: a bad one, fixed; blue: towers. Dashed: too large."""
+    """Black: the well-chosen rate; gray: a bad one, fixed; blue: towers. Dashed: too large."""
     factor = line.start / WELL_CHOSEN[line.family]
     fixed = "#222222" if np.isclose(factor, 1) else "#b0b0b0"
     return {

@@ -170,7 +170,7 @@ def raw_tower(height: int) -> Contestant:
 
     def at(state: Any, rate: float) -> Any:
         state = jax.tree.map(lambda x: _topmost_at(x, rate), state, is_leaf=_is_topmost)
-        return jd.set_hyperparameters(state, *[{"learning_rate": rate}] * height)
+        return jd.set_hyperparams(state, *[{"learning_rate": rate}] * height)
 
     return Contestant(tower, at if height else trials.fixed(_sgd).at)
 

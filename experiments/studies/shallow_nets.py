@@ -64,7 +64,7 @@ POINTS = {"smoke": 5, "small": 41, "full": 81}  # along each side of a plane
 # All go on for an eighth of 40 rungs; then the gentlest halving, to a hundredth, with which all 40
 # take less than a quarter of the compute.
 ALL, ETA = 5, 1.37
-RULE = jd.pruning.after(ALL, jd.pruning.successive_halving(ETA))
+RULE = jd.pruning.delay(ALL, jd.pruning.successive_halving(ETA))
 MOST_REGRET, MOST_COMPUTE = 0.01, 0.25
 SHOWN = ("digits", "shells", "diabetes", "Swiss roll")  # in the picture of curves
 
@@ -177,7 +177,7 @@ def _fit(task: shallow.Task, scale: str, seed: int, kind: str, **options: Any) -
         objective.train,
         shallow.adam,
         task.train,
-        starts=starts,
+        init_params=starts,
         model_state=shallow.Averaged.of(starts, MEMORY if how.falls else 0.0),
         hyperparams={
             "learning_rate": rates if how.rate is None else each(how.rate),
@@ -188,7 +188,7 @@ def _fit(task: shallow.Task, scale: str, seed: int, kind: str, **options: Any) -
         steps=steps,
         rung=RUNG[scale],
         batch_size=min(BATCH, len(task.train["y"])),
-        held_out=task.validation,
+        validation_data=task.validation,
         value_fn=objective.value,
         **options,
     )
@@ -225,7 +225,7 @@ def _draw_winners(task: shallow.Task, settings: Settings) -> Figure:
         last,
         winner=int(best[0]),
         title=f"{task.name}: agents, projected on the plane of the three best",
-        labels=("from the best to the second", "across, towards the third"),
+        labels=("from the best to the second", "across, toward the third"),
     )
 
 

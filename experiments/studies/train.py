@@ -238,7 +238,7 @@ def run(settings: Settings, run: runner.Run) -> runner.Results:
             if not np.isfinite(losses).all():
                 validation["not_finite_steps"] = np.sum(~np.isfinite(losses), 0)
             if settings.tower:
-                validation["learning_rate"] = jd.hyperparameters(state.opt_state)[0][
+                validation["learning_rate"] = jd.get_hyperparams(state.opt_state)[0][
                     "learning_rate"
                 ]
             loop.log(loss=losses.mean(0), **validation)

@@ -6,7 +6,7 @@
     rule:     looks at the population, and changes it
 
 The whole is one program whatever is pruned: `chunking` loops over as many chunks as there are
-survivors. How a chunk descends is the business of `minimizer` and `fitter`.
+survivors. How a chunk descends is the business of `minimize_loop` and `fit_loop`.
 """
 
 from collections.abc import Callable, Mapping
@@ -38,7 +38,7 @@ CARRIED = ("params", "opt_state", "model_state", "values", "grads")
 BEST = ("best_params", "best_model_state", "best_values")
 """...and those that it changes too if an agent's best is that of all steps, not of rungs' ends."""
 
-READ = ("hyperparams", "ids", "fresh")
+READ = ("hyperparams", "ids", "evaluated")
 """Fields that it reads."""
 
 Chunk = dict[str, Any]
@@ -197,7 +197,7 @@ class Driver(NamedTuple):
         more = lambda count, spent: count + jnp.where(descending, spent, 0).astype(count.dtype)
         population = before._replace(
             **carried,
-            fresh=before.fresh | (descending & acts),
+            evaluated=before.evaluated | (descending & acts),
             age=more(before.age, length),
             gradients=more(before.gradients, gradients),
             evaluations=more(before.evaluations, evaluations),
@@ -305,7 +305,7 @@ def archived(state: DescentState) -> DescentState:
 def _with_best(population: Population, descending: jax.Array) -> Population:
     """Each agent's best brought up to date with where it is now."""
     values = population.values
-    known = descending & population.fresh & jnp.isfinite(values)
+    known = descending & population.evaluated & jnp.isfinite(values)
     better = known & (values < population.best_values)
     keep = lambda new, old: jax.tree.map(partial(chunking.where_rows, better), new, old)
     return population._replace(

@@ -115,8 +115,8 @@ def uniform_soup(
       >>> import jax, jax.numpy as jnp, optax, jaxdescent as jd
       >>> two_wells = lambda x: jnp.sum((x**2 - 1) ** 2)
       >>> starts = jnp.array([[-2.0], [0.8], [1.3]])
-      >>> result = jd.minimize(two_wells, optax.sgd(0.01), starts=starts, steps=9, rung=9,
-      ...     rule=jd.pruning.never())
+      >>> result = jd.minimize(two_wells, optax.sgd(0.01), init_params=starts, steps=9, rung=9,
+      ...     rule=jd.pruning.no_pruning())
       >>> jd.uniform_soup(result.population, two_wells).members.tolist()
       [False, True, True]
     """
@@ -197,7 +197,7 @@ def ensemble(
       >>> loss = lambda w, x, y: jnp.mean((w * x - y) ** 2)
       >>> x = jnp.arange(4.0)
       >>> result = jd.minimize(lambda w: loss(w, x, 2 * x), optax.sgd(0.1),
-      ...     starts=jnp.array([0.0, 9.0]), steps=50, rung=50, rule=jd.pruning.never())
+      ...     init_params=jnp.array([0.0, 9.0]), steps=50, rung=50, rule=jd.pruning.no_pruning())
       >>> bool(jnp.allclose(jd.ensemble(result.population, lambda w, x: w * x, x), 2 * x))
       True
     """

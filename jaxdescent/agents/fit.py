@@ -1,4 +1,4 @@
-"""Fits many agents to data and removes those that fall behind: `fitter` in a loop, one program.
+"""Fits many agents to data and removes those that fall behind: `fit_loop` in a loop, one program.
 
 Training from several starts is the oldest remedy against bad ones; its price is that of every
 start to the end. Here those that fall behind on held-out examples are not trained to the end.
@@ -15,8 +15,8 @@ from jax.typing import ArrayLike
 from jaxdescent import validation
 from jaxdescent.agents.arguments import checked_hyperparams
 from jaxdescent.agents.driver import DescentState, Rung
-from jaxdescent.agents.fitter import fitter
-from jaxdescent.agents.minimize import num_starts, rung_lengths, total
+from jaxdescent.agents.fit_loop import fit_loop
+from jaxdescent.agents.minimize import num_init_params, rung_lengths, total
 from jaxdescent.agents.population import Population
 from jaxdescent.agents.rules import Rule
 
@@ -31,7 +31,7 @@ class FitResult(NamedTuple):
       id: i32[], the agent; -1 if there is none.
       history: a `Rung` whose arrays have a leading axis of rungs. `history.aux` has the mean
         training losses as "loss", and the means of what else the loss function reports.
-      state: where the descent stands, with `population`; `fitter(...).advance` goes on from it.
+      state: where the descent stands, with `population`; `fit_loop(...).advance` goes on from it.
     """
 
     params: Any
@@ -62,19 +62,19 @@ def fit(
     optimizer: Any,
     data: Any,
     *,
-    starts: Any,
+    init_params: Any,
     key: jax.Array,
     steps: int,
     rung: int,
     batch_size: int | None,
-    held_out: Any = None,
+    validation_data: Any = None,
     value_fn: Callable[..., jax.Array] | None = None,
     model_state: Any = None,
     hyperparams: Mapping[str, ArrayLike] | None = None,
     rule: Rule | None = None,
     prune: ArrayLike = True,
     data_order: Literal["shared", "per_agent"] = "shared",
-    stochastic: bool = False,
+    needs_rng: bool = False,
     has_aux: bool = False,
     chunk_size: int | None = None,
     record_params: bool = False,
@@ -86,24 +86,24 @@ def fit(
     shapes reuse it, if the functions, the optimizer and the rule are the same objects.
 
     Args:
-      loss_fn: from (params, batch) to the batch's mean loss. With `stochastic` it takes `key=`,
+      loss_fn: from (params, batch) to the batch's mean loss. With `needs_rng` it takes `key=`,
         with a model state `model_state=`; with `has_aux` or a model state it returns (loss, aux),
         aux a mapping from names to scalars, with the new model state as `aux["model_state"]`.
       optimizer: a transformation that all share, or a factory such as `optax.adam` that is
         called with each agent's own hyperparameters, as keywords.
       data: a tree of arrays [examples, ...].
-      starts: like the parameters with a leading axis of agents, such as
+      init_params: like the parameters with a leading axis of agents, such as
         `jax.vmap(init)(jax.random.split(key, num_agents))`.
       key: what the data's order, the losses and the rule draw from. One of the kind `rbg` draws
-        other numbers under `vmap` for other neighbours: with it no agent's fate is its own.
+        other numbers under `vmap` for other neighbors: with it no agent's fate is its own.
       steps: of an agent that is never pruned.
       rung: steps between two actions of the rule. The last rung may be shorter.
       batch_size: examples in a batch, drawn without replacement; those left over at the end of an
         epoch are not seen in it. None for all of them in every step.
-      held_out: a tree of arrays, from which agents are given their values at the end of a rung;
-        without, the value is the mean training loss of the rung. All of it is evaluated at once.
-      value_fn: from (params, held_out), and `model_state=` if there is one, to a value; by default
-        the loss, called without `key`.
+      validation_data: a tree of arrays on which agents are evaluated at the end of a rung;
+        without it, the value is the mean training loss of the rung. All of it is evaluated at once.
+      value_fn: called as `value_fn(params, validation_data)`, with `model_state=` if there is
+        one; returns a value. By default the loss, called without `key`.
       model_state: such as running averages of a BatchNorm, with a leading axis of agents.
       hyperparams: from keyword to an array with a leading axis of agents.
       rule: by default `jd.pruning.adaptive()`.
@@ -111,7 +111,7 @@ def fit(
         have found; the others cannot tell.
       data_order: "shared", all agents see the same batch at a step, which is gathered once for
         those side by side; "per_agent", each has an order of its own, of its id.
-      stochastic: whether the loss draws random numbers, such as dropout's.
+      needs_rng: whether the loss draws random numbers, such as dropout's.
       has_aux: whether the loss comes with something to be reported.
       chunk_size: agents that descend side by side, rounded up to a multiple of 8 or, below, to
         a power of two; by default as many as a cache holds.
@@ -136,7 +136,7 @@ def fit(
       ...     return jnp.mean((hidden @ params["b"] - batch["y"]) ** 2)
       >>> result = jd.fit(
       ...     loss, optax.adam(0.01), data, batch_size=32, steps=800, rung=100,
-      ...     starts=jax.vmap(init)(jax.random.split(jax.random.key(0), 16)),
+      ...     init_params=jax.vmap(init)(jax.random.split(jax.random.key(0), 16)),
       ...     key=jax.random.key(1), rule=jd.pruning.successive_halving())
       >>> bool(result.value < 0.01), result.history.survivors.tolist()
       (True, [8, 4, 2, 1, 1, 1, 1, 1])
@@ -146,21 +146,23 @@ def fit(
         validation.integer_in("rung", rung, 1, 2**31 - 1),
     )
     settings = {
-        "num_agents": num_starts(starts),
+        "num_agents": num_init_params(init_params),
         "batch_size": batch_size,
         "value_fn": value_fn,
         "rule": rule,
         "data_order": data_order,
-        "stochastic": stochastic,
+        "needs_rng": needs_rng,
         "has_aux": has_aux,
         "chunk_size": chunk_size,
         "record_params": record_params,
         "mesh": mesh,
     }
-    fitter(loss_fn, optimizer, **settings)  # its checks come before what jit asks of arguments
+    fit_loop(loss_fn, optimizer, **settings)  # its checks come before what jit asks of arguments
     key, prune = validation.random_key("key", key), validation.boolean("prune", prune)
     hyperparams = checked_hyperparams(hyperparams)
-    arrays = jax.tree.map(jnp.asarray, (data, held_out, starts, hyperparams, model_state))
+    arrays = jax.tree.map(
+        jnp.asarray, (data, validation_data, init_params, hyperparams, model_state)
+    )
     return _fitted(key, *arrays, lengths, prune, loss_fn, optimizer, tuple(settings.items()))
 
 
@@ -168,8 +170,8 @@ def fit(
 def _fitted(
     key: jax.Array,
     data: Any,
-    held_out: Any,
-    starts: Any,
+    validation_data: Any,
+    init_params: Any,
     hyperparams: Any,
     model_state: Any,
     lengths: jax.Array,
@@ -178,10 +180,10 @@ def _fitted(
     optimizer: Any,
     settings: tuple[tuple[str, Any], ...],
 ) -> FitResult:
-    drive = fitter(loss_fn, optimizer, **dict(settings))
+    drive = fit_loop(loss_fn, optimizer, **dict(settings))
     state, history = jax.lax.scan(
-        lambda state, length: drive.advance(state, data, held_out, length, prune),
-        drive.init(key, starts, hyperparams, model_state),
+        lambda state, length: drive.advance(state, data, validation_data, length, prune),
+        drive.init(key, init_params, hyperparams, model_state),
         lengths,
     )
     return FitResult(

@@ -206,7 +206,7 @@ def _population(state: MagdState, params: Any, own: Any, value: jax.Array) -> Po
         model_state=(),
         values=value,
         grads=(),
-        fresh=jnp.ones_like(state.alive),
+        evaluated=jnp.ones_like(state.alive),
         alive=state.alive,
         ids=ids,
         ancestors=ids,

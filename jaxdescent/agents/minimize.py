@@ -1,4 +1,4 @@
-"""Minimises a deterministic function with many agents: `minimizer` in a loop, as one program.
+"""Minimizes a deterministic function with many agents: `minimize_loop` in a loop, as one program.
 
 Either every rung has the same number of steps, or every rung the same number of gradients, so
 that what pruning saves goes to the survivors as further steps (successive halving's own
@@ -17,7 +17,7 @@ from jax.typing import ArrayLike
 from jaxdescent import validation
 from jaxdescent.agents.arguments import check_agents, check_floating, checked_hyperparams
 from jaxdescent.agents.driver import DescentState, Rung, driver
-from jaxdescent.agents.minimizer import as_problem, minimizer
+from jaxdescent.agents.minimize_loop import as_problem, minimize_loop
 from jaxdescent.agents.population import Population
 from jaxdescent.agents.rules import Rule
 from jaxdescent.problem import Problem
@@ -31,7 +31,7 @@ class MinimizeResult(NamedTuple):
       value: f[], its value; inf if no agent had a finite one: `params` is then a start.
       id: i32[], the agent that saw it; -1 if there is none.
       history: a `Rung` whose arrays have a leading axis of rungs.
-      state: where the descent stands, with `population`; `minimizer(...).advance` goes on from it.
+      state: the last state, with `population`; `minimize_loop(...).advance` continues from it.
     """
 
     params: Any
@@ -62,7 +62,7 @@ def minimize(
     *,
     key: jax.Array | None = None,
     num_agents: int | None = None,
-    starts: Any = None,
+    init_params: Any = None,
     hyperparams: Mapping[str, ArrayLike] | None = None,
     steps: int | None = None,
     rung: int | None = None,
@@ -86,7 +86,7 @@ def minimize(
         called with each agent's own hyperparameters, as keywords.
       key: draws starts, and is what a rule draws from; by default `jax.random.key(0)`.
       num_agents: how many; by default as many as there are starts.
-      starts: like the parameters with a leading axis of agents; by default drawn from the
+      init_params: like the parameters with a leading axis of agents; by default drawn from the
         problem's box.
       hyperparams: from keyword to an array with a leading axis of agents.
       steps: of an agent that is never pruned, together with `rung`: steps between two
@@ -127,7 +127,7 @@ def minimize(
         raise ValueError(
             f"either steps and rung or gradients and rungs must be given, got {sorted(given)}"
         )
-    num_agents = _num_agents(num_agents, starts)
+    num_agents = _num_agents(num_agents, init_params)
     if "gradients" in given:
         budget = validation.integer_in("gradients", gradients, num_agents, 2**31 - 1)
         validation.integer_in("rungs", rungs, 1)
@@ -144,20 +144,22 @@ def minimize(
     # Its checks come before what jit asks of its arguments.
     driver(optimizer, num_agents, rule, chunk_size, record_params, mesh)
     key = validation.random_key("key", jax.random.key(0) if key is None else key)
-    if starts is not None:
+    if init_params is not None:
         # Without weak types, which would take a program of their own.
-        starts = jax.tree.map(lambda x: jnp.asarray(x, jnp.asarray(x).dtype), starts)
-        check_agents("starts", starts, num_agents)
-        check_floating("starts", starts)
-    problem = as_problem(problem, starts)
-    return _minimized(problem, key, starts, hyperparams, lengths, budget, prune, optimizer, options)
+        init_params = jax.tree.map(lambda x: jnp.asarray(x, jnp.asarray(x).dtype), init_params)
+        check_agents("init_params", init_params, num_agents)
+        check_floating("init_params", init_params)
+    problem = as_problem(problem, init_params)
+    return _minimized(
+        problem, key, init_params, hyperparams, lengths, budget, prune, optimizer, options
+    )
 
 
 @partial(jax.jit, static_argnums=(7, 8))
 def _minimized(
     problem: Problem,
     key: jax.Array,
-    starts: Any,
+    init_params: Any,
     hyperparams: Any,
     lengths: jax.Array | None,
     budget: ArrayLike,
@@ -166,7 +168,7 @@ def _minimized(
     options: tuple[Any, ...],
 ) -> MinimizeResult:
     num_agents, rungs, rule, chunk_size, record_params, mesh = options
-    drive = minimizer(
+    drive = minimize_loop(
         problem,
         optimizer,
         num_agents=num_agents,
@@ -175,7 +177,7 @@ def _minimized(
         record_params=record_params,
         mesh=mesh,
     )
-    first = drive.init(key, starts, hyperparams)
+    first = drive.init(key, init_params, hyperparams)
 
     def with_length(state: DescentState, length: jax.Array) -> tuple[DescentState, Rung]:
         return drive.advance(state, length, prune)
@@ -203,25 +205,25 @@ def rung_lengths(steps: int, rung: int) -> np.ndarray:
     return np.array(lengths, np.int32)
 
 
-def _num_agents(num_agents: int | None, starts: Any) -> int:
-    if starts is None and num_agents is None:
-        raise ValueError("num_agents or starts must be given, got neither")
-    given = num_agents if starts is None else num_starts(starts)
+def _num_agents(num_agents: int | None, init_params: Any) -> int:
+    if init_params is None and num_agents is None:
+        raise ValueError("num_agents or init_params must be given, got neither")
+    given = num_agents if init_params is None else num_init_params(init_params)
     return validation.integer_in("num_agents", given if num_agents is None else num_agents, 1)
 
 
-def num_starts(starts: Any) -> int:
+def num_init_params(init_params: Any) -> int:
     """How many agents there are starts for.
 
     Raises:
       ValueError: there is none.
     """
-    leaves = jax.tree.leaves(starts)
+    leaves = jax.tree.leaves(init_params)
     if not leaves:
-        raise ValueError(f"starts must hold at least one array, got {starts!r}")
+        raise ValueError(f"init_params must hold at least one array, got {init_params!r}")
     shape = np.shape(leaves[0])
     if not shape or not shape[0]:
-        raise ValueError(f"starts must have a leading axis of agents, got shape {shape}")
+        raise ValueError(f"init_params must have a leading axis of agents, got shape {shape}")
     return shape[0]
 
 

@@ -26,14 +26,14 @@ class Objective(NamedTuple):
       loss_fn: the user's.
       value_fn: from (params, held_out) to a value, with `model_state=` if there is one; None for
         the loss, without a key.
-      stochastic: whether `loss_fn` takes `key=`.
+      needs_rng: whether `loss_fn` takes `key=`.
       has_aux: whether it returns `aux`, even without a model state.
       stateful: whether there is a model state.
     """
 
     loss_fn: Callable[..., Any]
     value_fn: Callable[..., Any] | None
-    stochastic: bool
+    needs_rng: bool
     has_aux: bool
     stateful: bool
 
@@ -47,7 +47,7 @@ class Objective(NamedTuple):
           ValueError: a loss or what is reported is no scalar, or the state's shapes change, or
             whole numbers in it become fractions.
         """
-        extra = {"key": key} if self.stochastic else {}
+        extra = {"key": key} if self.needs_rng else {}
         answer = self.loss_fn(params, batch, **self._state(model_state), **extra)
         loss, aux = self._parted(answer)
         check_scalar("loss_fn", loss)
@@ -73,16 +73,18 @@ class Objective(NamedTuple):
                 )
         return loss, ({LOSS: loss, **aux}, model_state)
 
-    def value(self, params: Any, model_state: Any, held_out: Any) -> jax.Array:
+    def value(self, params: Any, model_state: Any, validation_data: Any) -> jax.Array:
         """An agent's value on held-out examples.
 
         Raises:
           ValueError: it is no scalar.
         """
         if self.value_fn is not None:
-            value = self.value_fn(params, held_out, **self._state(model_state))
+            value = self.value_fn(params, validation_data, **self._state(model_state))
         else:
-            value, _ = self._parted(self.loss_fn(params, held_out, **self._state(model_state)))
+            value, _ = self._parted(
+                self.loss_fn(params, validation_data, **self._state(model_state))
+            )
         check_scalar("value_fn", value)
         return value
 

@@ -26,7 +26,7 @@ class Population(NamedTuple):
       model_state: such as running averages of a BatchNorm; () if there is none.
       values: f[agents], the loss there.
       grads: the gradients there, like `params`; () if a driver takes them batch by batch.
-      fresh: bool[agents], whether values and gradients belong to the present `params`.
+      evaluated: bool[agents], whether values and gradients belong to the present `params`.
       alive: bool[agents], whether they still descend.
       ids: i32[agents], an agent's own number, from which its random numbers are drawn.
       ancestors: i32[agents], the id of the agent whose start it descends from.
@@ -45,7 +45,7 @@ class Population(NamedTuple):
     model_state: Any
     values: jax.Array
     grads: Any
-    fresh: jax.Array
+    evaluated: jax.Array
     alive: jax.Array
     ids: jax.Array
     ancestors: jax.Array
@@ -59,7 +59,7 @@ class Population(NamedTuple):
     @property
     def scores(self) -> jax.Array:
         """f[agents], the present values; inf for the dead, for what is stale or not finite."""
-        known = self.alive & self.fresh & jnp.isfinite(self.values)
+        known = self.alive & self.evaluated & jnp.isfinite(self.values)
         return jnp.where(known, self.values, jnp.inf)
 
     @property
@@ -85,7 +85,7 @@ def copy_agents(population: Population, source: jax.Array) -> Population:
     Example:
       >>> import jax, jax.numpy as jnp, optax, jaxdescent as jd
       >>> square = lambda x: jnp.sum(x**2)
-      >>> descent = jd.minimizer(square, optax.sgd(0.1), num_agents=2)
+      >>> descent = jd.minimize_loop(square, optax.sgd(0.1), num_agents=2)
       >>> agents = descent.init(jax.random.key(0), jnp.array([[1.0], [2.0]])).population
       >>> jd.copy_agents(agents, jnp.array([1, 1])).params.tolist()
       [[2.0], [2.0]]
@@ -137,7 +137,7 @@ def place_agents(
     placed = population._replace(
         params=params,
         opt_state=_renewed(afresh, population.gradients),
-        fresh=jnp.zeros_like(population.fresh),
+        evaluated=jnp.zeros_like(population.evaluated),
         alive=jnp.ones_like(population.alive),
         ancestors=population.ids,
         age=jnp.zeros_like(population.age),
@@ -150,30 +150,30 @@ def place_agents(
 
 def started(
     problem: Problem,
-    starts: Any,
+    init_params: Any,
     hyperparams: Mapping[str, Any],
     value_dtype: Any,
     grads: Any = (),
     model_state: Any = (),
 ) -> Population:
     """Agents at their starts, with nothing evaluated yet."""
-    count = len(jax.tree.leaves(starts)[0])
+    count = len(jax.tree.leaves(init_params)[0])
     ids = jnp.arange(count, dtype=jnp.int32)
     zeros = jnp.zeros(count, jnp.int32)
     return Population(
-        params=starts,
+        params=init_params,
         hyperparams=dict(hyperparams),
-        opt_state=_fresh_state(problem, starts, dict(hyperparams), ids),
+        opt_state=_fresh_state(problem, init_params, dict(hyperparams), ids),
         model_state=model_state,
         values=jnp.full(count, jnp.nan, value_dtype),
         grads=grads,
-        fresh=jnp.zeros(count, bool),
+        evaluated=jnp.zeros(count, bool),
         # Of a constant the compiler would work out the order of the living, for seconds.
         alive=jax.lax.optimization_barrier(jnp.ones(count, bool)),
         ids=ids,
         ancestors=ids,
         age=zeros,
-        best_params=starts,
+        best_params=init_params,
         best_model_state=model_state,
         best_values=jnp.full(count, jnp.inf, value_dtype),
         evaluations=zeros,

@@ -25,9 +25,9 @@ from jaxdescent.agents.ranks import precise
 from jaxdescent.agents.ranks import rank_correlation as rank_correlation
 from jaxdescent.agents.ranks import ranks as ranks
 from jaxdescent.agents.rules import Rule
-from jaxdescent.agents.rules import after as after
 from jaxdescent.agents.rules import chain as chain
-from jaxdescent.agents.winners import chance_to_drop_the_winner as chance_to_drop_the_winner
+from jaxdescent.agents.rules import delay as delay
+from jaxdescent.agents.winners import prob_best_pruned as prob_best_pruned
 
 By = Literal["value", "best"]
 """What agents are ranked by: their present values, or the least that each has had."""
@@ -126,12 +126,12 @@ def stalled(patience: int = 3, *, horizon: float = 30.0) -> Rule:
 
     def keep(population: Population, earlier: jax.Array) -> tuple[jax.Array, jax.Array]:
         scores = population.scores
-        earlier = jnp.where(population.fresh, earlier, jnp.nan)
+        earlier = jnp.where(population.evaluated, earlier, jnp.nan)
         speed = (earlier[0] - scores) / patience
         # A comparison with NaN, of an agent not yet seen for long enough, is False.
         slow = scores - jnp.min(scores) > horizon * jnp.maximum(speed, 0.0)
         slow &= ~jnp.isnan(earlier[0])
-        seen = jnp.where(population.fresh, scores, jnp.nan)
+        seen = jnp.where(population.evaluated, scores, jnp.nan)
         return ~slow, jnp.concatenate([earlier[1:], seen[None]])
 
     return _rule(init, keep)
@@ -196,7 +196,7 @@ def predicted_to_lose(total_rungs: int, *, burn_in: int = 3, deviations: float =
         best = jnp.min(scores)
         # A comparison with NaN, of a curve whose squares are too large a number, is False.
         kept = (n < burn_in) | ~(hoped > best) | (scores == best)
-        started = jax.tree.map(lambda curve: jnp.where(population.fresh, curve, 0), new)
+        started = jax.tree.map(lambda curve: jnp.where(population.evaluated, curve, 0), new)
         return kept, started._replace(rung=rung)
 
     return _rule(init, keep)
@@ -260,7 +260,9 @@ def adaptive(risk: float = 0.1, *, max_eta: float = 4.0, by: By = "value") -> Ru
         share = winners.share_to_keep(r, living, risk)
         kept = jnp.ceil(living.astype(share.dtype) * jnp.maximum(share, 1 / max_eta))
         later = jnp.where(doubled, scores, old.later)
-        of_its_own = lambda x: jnp.where(population.fresh, x, jnp.nan)  # not of whom it replaced
+        of_its_own = lambda x: jnp.where(
+            population.evaluated, x, jnp.nan
+        )  # not of whom it replaced
         age = jnp.where(doubled, age, old.age)
         new = _Ranked(age=age, earlier=of_its_own(earlier), later=of_its_own(later))
         return ranks(scores) < kept.astype(jnp.int32), new
@@ -274,7 +276,7 @@ def _score(by: By) -> Callable[[Population], jax.Array]:
     return lambda population: population.scores if by == "value" else population.best_scores
 
 
-def never() -> Rule:
+def no_pruning() -> Rule:
     """Keeps every agent whose value is finite: plain multistart."""
     return _rule(lambda _: None, lambda population, _: (population.alive, None))
 
@@ -313,7 +315,7 @@ def _rule(init: Any, keep: Any) -> Rule:
 
     def update(_key: jax.Array, population: Population, _problem: Any, state: Any) -> Any:
         kept, state = keep(population, state)
-        kept |= ~population.fresh
+        kept |= ~population.evaluated
         alive = population.alive & kept
         pruned = jnp.sum(population.alive & ~kept, dtype=jnp.int32)
         return population._replace(alive=alive), state, Pruned(pruned)

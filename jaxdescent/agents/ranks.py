@@ -58,11 +58,11 @@ def rank_correlation(earlier: jax.Array, later: jax.Array) -> jax.Array:
     both = jnp.isfinite(earlier) & jnp.isfinite(later)
     count = jnp.maximum(jnp.sum(both), 1)
 
-    def centred(scores: jax.Array) -> jax.Array:
+    def centered(scores: jax.Array) -> jax.Array:
         normal = jnp.where(both, normal_scores(jnp.where(both, scores, jnp.inf)), 0.0)
         return jnp.where(both, normal - jnp.sum(normal) / count.astype(normal.dtype), 0.0)
 
-    a, b = centred(earlier), centred(later)
+    a, b = centered(earlier), centered(later)
     scale = jnp.sqrt(jnp.sum(a * a)) * jnp.sqrt(jnp.sum(b * b))
     correlation = jnp.sum(a * b) / jnp.maximum(scale, 1e-12)
     return jnp.clip(correlation, 0.0, 1.0 - 1e-6)

@@ -62,7 +62,7 @@ def chain(*rules: Rule) -> Rule:
     return Rule(init, update)
 
 
-def after(rungs: int, rule: Rule) -> Rule:
+def delay(rungs: int, rule: Rule) -> Rule:
     """A rule that waits: it sees every rung, but its changes are dropped at the first ones.
 
     What it reports of these is what it would have done.

@@ -19,7 +19,7 @@ from jax.scipy.special import ndtr, ndtri
 from jaxdescent import validation
 
 
-def chance_to_drop_the_winner(correlation: float, num_agents: int, kept: int) -> float:
+def prob_best_pruned(correlation: float, num_agents: int, kept: int) -> float:
     """The probability that the least late value is not among the `kept` least early ones.
 
     By quadrature.
@@ -33,9 +33,9 @@ def chance_to_drop_the_winner(correlation: float, num_agents: int, kept: int) ->
       ValueError: an argument is out of its range.
 
     Example:
-      >>> round(chance_to_drop_the_winner(0.0, 100, 25), 6), chance_to_drop_the_winner(1.0, 9, 1)
+      >>> round(prob_best_pruned(0.0, 100, 25), 6), prob_best_pruned(1.0, 9, 1)
       (0.75, 0.0)
-      >>> round(chance_to_drop_the_winner(0.8, 16, 4), 3)
+      >>> round(prob_best_pruned(0.8, 16, 4), 3)
       0.139
     """
     from scipy import special  # jax brings it

@@ -3,7 +3,7 @@
     energy = FLOPs x J/FLOP        carbon = energy x g CO2e/kWh
 
 Neither factor has a default. Joules per FLOP spread over orders of magnitude with hardware,
-precision and utilisation, and grids from 30 to 1000 g CO2e/kWh (yearly means, Norway and the
+precision and utilization, and grids from 30 to 1000 g CO2e/kWh (yearly means, Norway and the
 dearest of codecarbon 3.3.2); a default would
 print a guess as if it were a fact. Both are in the result, with their interval.
 
@@ -58,7 +58,7 @@ def energy_from_flops(flops: Any, *, joules_per_flop: Any) -> Quantity:
     Args:
       flops: what `jd.footprint.flops` returned (its total), a quantity in FLOP, or a number.
       joules_per_flop: J/FLOP: a number, `(low, high)` or `(low, value, high)`, of this
-        hardware at this precision and utilisation. There is no default.
+        hardware at this precision and utilization. There is no default.
 
     Returns:
       A quantity in joules that names the price and how the FLOPs came about.

@@ -4,7 +4,7 @@ XLA's own analysis counts the body of a loop once, however often it runs, so the
 here, on the program as JAX traced it and before a compiler rewrites it. How often an operation
 runs is in `walking`, what it costs in `operations`.
 
-What no output depends on is left out, as a compiler leaves it out. Rematerialised work counts
+What no output depends on is left out, as a compiler leaves it out. Rematerialized work counts
 as often as it is done.
 """
 

@@ -1,4 +1,4 @@
-"""Leading-order FLOPs of matrix factorisations, for m x n matrices with m >= n.
+"""Leading-order FLOPs of matrix factorizations, for m x n matrices with m >= n.
 
 They are what the textbook algorithm takes; which one a library runs, and how many sweeps an
 iterative one needs, differ, so callers take half to twice of it as the interval.

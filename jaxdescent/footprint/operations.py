@@ -2,14 +2,14 @@
 
     dense        dot_general and convolution: 2 FLOPs for each multiply-add, exact
     elementwise  1 for each output element; a reduction 1 for each input element
-    estimated    factorisations, sorts and transforms: leading order of the textbook count
+    estimated    factorizations, sorts and transforms: leading order of the textbook count
 
 A transcendental counts as 1, moving or converting data as 0, and so does whatever touches
 no floating-point number (indices, masks, random bits), but for products of integer matrices,
 which count like others. A complex multiply-add is 8 FLOPs. A primitive that is in no table is
 unknown: better named than silently taken for free.
 
-Estimated are factorisations (`linear_algebra`), sorts (n log2 n comparisons), transforms
+Estimated are factorizations (`linear_algebra`), sorts (n log2 n comparisons), transforms
 (5 N log2 N for a complex one, half for a real one: FFTW's convention) and Pallas kernels, by
 the cost that their author declares.
 """

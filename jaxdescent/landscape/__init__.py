@@ -11,7 +11,7 @@ is not finite is kept and counted. Pictures need matplotlib, and surfaces to be 
     line, plane            the loss along a direction, and on the plane of two
     losses_at              at any points of a line or a plane
     path_losses            at the points of a path
-    random_directions, filter_normalised
+    random_directions, filter_normalized
                            directions with the norms of the network's filters
     hessian_plane          of the two greatest eigenvalues
     principal_plane        in which a path varies most, and how far the path is from it
@@ -26,7 +26,7 @@ is not finite is kept and counted. Pictures need matplotlib, and surfaces to be 
 
 from jaxdescent.landscape.connectivity import Connectivity as Connectivity
 from jaxdescent.landscape.connectivity import connectivity as connectivity
-from jaxdescent.landscape.directions import filter_normalised as filter_normalised
+from jaxdescent.landscape.directions import filter_normalized as filter_normalized
 from jaxdescent.landscape.directions import random_directions as random_directions
 from jaxdescent.landscape.epsilon import EpsilonSharpness as EpsilonSharpness
 from jaxdescent.landscape.epsilon import epsilon_sharpness as epsilon_sharpness

@@ -9,7 +9,7 @@ et al., the instability that of Frankle et al., who call two networks connected 
 the instability of a fall is half of it. Both are of the points that were looked at, so that a
 narrow ridge between two of them is missed.
 
-A network with batch normalisation has statistics that fit its own weights and no mixture: let
+A network with batch normalization has statistics that fit its own weights and no mixture: let
 the loss recompute them from its batch, or the barrier is theirs (Jordan et al.).
 
 Sources: J. Frankle et al. 2020, arXiv:1912.05671; R. Entezari et al. 2022, arXiv:2110.06296;

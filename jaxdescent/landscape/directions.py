@@ -1,4 +1,4 @@
-"""Random directions, normalised by filters.
+"""Random directions, normalized by filters.
 
 A network with ReLUs computes the same if a layer's weights are multiplied by a and the next
 layer's divided by it, but a random direction of one length looks steep beside small weights and
@@ -38,7 +38,7 @@ def random_directions(
     filter_axes: FilterAxes = -1,
     biases: Biases = "zero",
 ) -> tuple[Any, ...]:
-    """Gaussian directions, normalised by filters.
+    """Gaussian directions, normalized by filters.
 
     Args:
       key: from which they are drawn.
@@ -69,7 +69,7 @@ def random_directions(
     return _random(plan, count, key, params)
 
 
-def filter_normalised(
+def filter_normalized(
     direction: Any, params: Any, *, filter_axes: FilterAxes = -1, biases: Biases = "zero"
 ) -> Any:
     """A direction whose filters have the norms that they have in the parameters.
@@ -88,7 +88,7 @@ def filter_normalised(
     """
     plan = _plan(params, filter_axes, biases)
     validation.shaped_like("direction", direction, params)
-    return _normalised(plan, direction, params)
+    return _normalized(plan, direction, params)
 
 
 def _plan(params: Any, filter_axes: FilterAxes, biases: Biases) -> tuple[Any, ...]:
@@ -116,13 +116,13 @@ def _plan(params: Any, filter_axes: FilterAxes, biases: Biases) -> tuple[Any, ..
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _random(plan: tuple[Any, ...], count: int, key: jax.Array, params: Any) -> tuple[Any, ...]:
-    one = lambda each: _normalised(plan, _gaussian(each, params), params)
+    one = lambda each: _normalized(plan, _gaussian(each, params), params)
     drawn = jax.vmap(one)(jax.random.split(key, count))
     return tuple(jax.tree.map(lambda leaf, i=i: leaf[i], drawn) for i in range(count))
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _normalised(plan: tuple[Any, ...], direction: Any, params: Any) -> Any:
+def _normalized(plan: tuple[Any, ...], direction: Any, params: Any) -> Any:
     leaves, structure = jax.tree.flatten(params)
     parts = structure.flatten_up_to(direction)
     return structure.unflatten(

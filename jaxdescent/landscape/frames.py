@@ -64,7 +64,7 @@ class PlaneThrough(NamedTuple):
 
     Attributes:
       origin: the first point.
-      directions: two orthonormal pytrees, the first towards the second point.
+      directions: two orthonormal pytrees, the first toward the second point.
       coordinates: f[3, 2], of the points.
     """
 
@@ -115,7 +115,7 @@ def principal_plane(path: Any, *, origin: Literal["last", "mean"] = "last") -> P
     leaves, structure = jax.tree.flatten(path)
     gram = np.zeros((length, length))
     for leaf in leaves:
-        rows = _centred(leaf)
+        rows = _centered(leaf)
         gram += rows @ rows.T
     if not np.isfinite(gram).all():
         raise ValueError("path must be finite, got points that are not")
@@ -129,7 +129,7 @@ def principal_plane(path: Any, *, origin: Literal["last", "mean"] = "last") -> P
     start = vectors[0, :2] - (vectors[-1, :2] if origin == "last" else 0.0)
     signs = np.where(start < 0, -1.0, 1.0)
     mixes = signs * vectors[:, :2] / np.sqrt(variances[:2])
-    parts = [(mixes.T @ _centred(leaf), leaf) for leaf in leaves]
+    parts = [(mixes.T @ _centered(leaf), leaf) for leaf in leaves]
     directions = tuple(
         structure.unflatten(_shaped(rows[i], leaf) for rows, leaf in parts) for i in range(2)
     )
@@ -281,7 +281,7 @@ def _divided(tree: Any, length: float) -> Any:
     return jax.tree.map(lambda leaf: leaf / leaf.dtype.type(length), tree)
 
 
-def _centred(leaf: Any) -> np.ndarray:
+def _centered(leaf: Any) -> np.ndarray:
     """The points as rows f64[points, n] about their mean."""
     rows = np.asarray(leaf, np.float64).reshape(len(leaf), -1)
     return rows - rows.mean(0)

@@ -210,7 +210,7 @@ def _figure(size: tuple[float, float]) -> "Figure":
 
 
 def _contours(figure: Any, axes: "Axes", plane: Plane, shown: Levels) -> None:
-    """Filled contours with thin lines, a bar of colours and a word on what is not shown."""
+    """Filled contours with thin lines, a bar of colors and a word on what is not shown."""
     colors = require("matplotlib.colors", "landscape")
     values = shown.clip(plane.values)
     x, y = np.asarray(plane.x), np.asarray(plane.y)

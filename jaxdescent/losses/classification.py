@@ -10,7 +10,7 @@ With logits x, label y and p = softmax(x):
 The logits are taken relative to their largest, so that nothing overflows and little cancels.
 
 Sources: smoothing is C. Szegedy et al., 2015, arXiv:1512.00567; the z-loss, which keeps the
-softmax's normaliser near 1, A. Chowdhery et al. (PaLM), 2022, arXiv:2204.02311; the focal
+softmax's normalizer near 1, A. Chowdhery et al. (PaLM), 2022, arXiv:2204.02311; the focal
 loss T.-Y. Lin et al., 2017, arXiv:1708.02002.
 """
 
@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxdescent.losses import arguments, masking
-from jaxdescent.losses.labels import Labelled, labelled
+from jaxdescent.losses.labels import Labelled, labeled
 
 
 def binary_cross_entropy_with_logits(
@@ -104,18 +104,18 @@ def cross_entropy(
     """
     arguments.number_in("label_smoothing", label_smoothing, 0.0, 1.0)
     arguments.non_negative("z_loss", z_loss)
-    rows = labelled("logits", logits, labels, where, ignore_index)
-    shift, normaliser, relative = _relative(rows)
-    losses = normaliser - rows.of_label(relative)
+    rows = labeled("logits", logits, labels, where, ignore_index)
+    shift, normalizer, relative = _relative(rows)
+    losses = normalizer - rows.of_label(relative)
     weights: Any = 1
     if class_weights is not None:
         weights = arguments.weights("class_weights", class_weights, rows.scores)
         losses = weights[rows.labels] * losses
     if not _is_zero(label_smoothing):
-        of_classes = rows.left.mean(weights * (normaliser[..., None] - relative))
+        of_classes = rows.left.mean(weights * (normalizer[..., None] - relative))
         losses = (1 - label_smoothing) * losses + label_smoothing * of_classes
     if not _is_zero(z_loss):
-        losses = losses + z_loss * (normaliser + shift) ** 2
+        losses = losses + z_loss * (normalizer + shift) ** 2
     return rows.losses(losses)
 
 
@@ -152,10 +152,10 @@ def categorical_focal_loss(
       [0.1733]
     """
     arguments.non_negative("gamma", gamma)
-    rows = labelled("logits", logits, labels, where)
+    rows = labeled("logits", logits, labels, where)
     weights = arguments.weights("alpha", alpha, rows.scores, scalar=True)
-    _, normaliser, relative = _relative(rows)
-    losses = normaliser - rows.of_label(relative)
+    _, normalizer, relative = _relative(rows)
+    losses = normalizer - rows.of_label(relative)
     missed = -jnp.expm1(-losses)
     missed = jnp.where(missed > 0, missed, 1)  # a power of 0 may have no derivative; the loss is 0
     weights = weights[rows.labels] if weights.ndim else weights
@@ -168,8 +168,8 @@ def _relative(rows: Labelled) -> tuple[jax.Array, jax.Array, jax.Array]:
     largest = jnp.max(rows.scores, axis=-1, keepdims=True, where=classes, initial=-jnp.inf)
     largest = jax.lax.stop_gradient(largest)
     relative = rows.left.fill(rows.scores - largest)
-    normaliser = jnp.log(jnp.sum(jnp.exp(relative), axis=-1, where=classes))
-    return largest[..., 0], normaliser, relative
+    normalizer = jnp.log(jnp.sum(jnp.exp(relative), axis=-1, where=classes))
+    return largest[..., 0], normalizer, relative
 
 
 def _is_zero(setting: Any) -> bool:

@@ -116,11 +116,11 @@ class _Examples(NamedTuple):
 
 
 class _Chunk(NamedTuple):
-    """The losses of a chunk's examples, and the shifted logits and their normalisers."""
+    """The losses of a chunk's examples, and the shifted logits and their normalizers."""
 
     losses: jax.Array
     logits: jax.Array
-    normalisers: jax.Array
+    normalizers: jax.Array
 
 
 def _of_chunk(examples: _Examples, kernel: jax.Array, bias: jax.Array | None) -> _Chunk:
@@ -128,9 +128,9 @@ def _of_chunk(examples: _Examples, kernel: jax.Array, bias: jax.Array | None) ->
     logits = jnp.matmul(examples.features, kernel, preferred_element_type=dtype)
     logits = logits if bias is None else logits + bias
     logits = logits - jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True))
-    normalisers = jnp.log(jnp.sum(jnp.exp(logits), axis=-1))
+    normalizers = jnp.log(jnp.sum(jnp.exp(logits), axis=-1))
     of_labels = jnp.take_along_axis(logits, examples.labels[:, None], axis=-1)[:, 0]
-    return _Chunk(keep(examples.counted, normalisers - of_labels), logits, normalisers)
+    return _Chunk(keep(examples.counted, normalizers - of_labels), logits, normalizers)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -151,9 +151,9 @@ def _forward(
 
     def step(carry: Any, chunk: _Examples) -> tuple[Any, jax.Array]:
         total, of_kernel, of_bias = carry
-        losses, logits, normalisers = _of_chunk(chunk, kernel, bias)
+        losses, logits, normalizers = _of_chunk(chunk, kernel, bias)
         at_label = jnp.arange(kernel.shape[1], dtype=jnp.int32) == chunk.labels[:, None]
-        slopes = jnp.exp(logits - normalisers[:, None]) - at_label
+        slopes = jnp.exp(logits - normalizers[:, None]) - at_label
         slopes = keep(chunk.counted[:, None], slopes)
         narrow = slopes.astype(jnp.result_type(chunk.features, kernel))
         product = partial(jnp.matmul, preferred_element_type=slopes.dtype)

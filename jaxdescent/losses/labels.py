@@ -44,7 +44,7 @@ class Labelled(NamedTuple):
         return keep(self.left.rows, jnp.where(self.sound, losses, jnp.nan))
 
 
-def labelled(
+def labeled(
     name: str, scores: Any, labels: Any, where: Any = None, ignore_index: int | None = None
 ) -> Labelled:
     """Checks scores and labels.

@@ -18,7 +18,7 @@ from jax.typing import ArrayLike
 
 from jaxdescent.losses import arguments, masking
 from jaxdescent.losses.classification import binary_cross_entropy_with_logits
-from jaxdescent.losses.labels import labelled
+from jaxdescent.losses.labels import labeled
 
 
 def squared_hinge_loss(
@@ -74,7 +74,7 @@ def categorical_hinge_loss(
       >>> categorical_hinge_loss(jnp.array([[2.0, 1.5, -1.0]]), jnp.array([0])).tolist()
       [0.5]
     """
-    rows = labelled("scores", scores, labels, where)
+    rows = labeled("scores", scores, labels, where)
     runner_up = jnp.max(masking.keep(rows.others, rows.scores), axis=-1)  # 0 at the label
     return rows.losses(jax.nn.relu(1 - rows.of_label(rows.scores) + runner_up))
 
@@ -114,7 +114,7 @@ def multiclass_margin_loss(
     if isinstance(p, bool) or p not in (1, 2):
         raise ValueError(f"p must be 1 or 2, got {p!r}")
     arguments.non_negative("margin", margin)
-    rows = labelled("scores", scores, labels, where)
+    rows = labeled("scores", scores, labels, where)
     lead = rows.of_label(rows.scores)[..., None] - rows.scores
     losses = rows.left.mean(masking.keep(rows.others, jax.nn.relu(margin - lead) ** p))
     if class_weights is not None:

@@ -1,25 +1,25 @@
-"""Functions to minimise whose minima are known.
+"""Functions to minimize whose minima are known.
 
     problem = jd.problems.rastrigin(20, key=key, rotated=True)
     value, grads = problem.value_and_grad(x)
 
 Each is a `Problem`, pure JAX, with gradients that are finite everywhere. Without a key it is
-the textbook's; a key shifts, and on request rotates, it, and its minimisers follow.
+the textbook's; a key shifts, and on request rotates, it, and its optima follow.
 
     ackley, rastrigin, rotated_rastrigin, griewank, levy, rosenbrock, styblinski_tang, schwefel,
     michalewicz, dixon_price, zakharov, sum_squares
                            of any dimension
     himmelblau, beale, booth, easom, goldstein_price, mccormick, three_hump_camel,
     six_hump_camel         of two variables
-    twenty, TWENTY         all of these, and their makers, by name
-    hard_eight             the first eight, shifted and rotated
+    classic_suite, CLASSIC_SUITE  all of these, and their makers, by name
+    hard_suite             the first eight, shifted and rotated
     bbob                   the 24 functions of BBOB, equal to COCO's
 """
 
 from jaxdescent.problems.coco import bbob as bbob
-from jaxdescent.problems.collections import TWENTY as TWENTY
-from jaxdescent.problems.collections import hard_eight as hard_eight
-from jaxdescent.problems.collections import twenty as twenty
+from jaxdescent.problems.collections import CLASSIC_SUITE as CLASSIC_SUITE
+from jaxdescent.problems.collections import classic_suite as classic_suite
+from jaxdescent.problems.collections import hard_suite as hard_suite
 from jaxdescent.problems.multimodal import ackley as ackley
 from jaxdescent.problems.multimodal import griewank as griewank
 from jaxdescent.problems.multimodal import levy as levy

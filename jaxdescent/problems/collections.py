@@ -9,7 +9,7 @@ from jaxdescent import validation
 from jaxdescent.problem import Problem
 from jaxdescent.problems import multimodal, planar, valleys
 
-TWENTY: dict[str, Callable[..., Problem]] = {
+CLASSIC_SUITE: dict[str, Callable[..., Problem]] = {
     maker.__name__: maker
     for maker in (
         multimodal.ackley,
@@ -37,7 +37,7 @@ TWENTY: dict[str, Callable[..., Problem]] = {
 """The makers of the twenty, by name."""
 
 
-def twenty(
+def classic_suite(
     dimension: int = 2, *, key: jax.Array | None = None, rotated: bool = False
 ) -> dict[str, Problem]:
     """The twenty test functions.
@@ -54,14 +54,14 @@ def twenty(
       ValueError: the dimension is too small, or there is no key to draw rotations from.
 
     Example:
-      >>> problems = twenty(5)
+      >>> problems = classic_suite(5)
       >>> len(problems), problems["levy"].dimension, problems["booth"].dimension
       (20, 5, 2)
     """
     n = validation.integer_in("dimension", dimension, 2)
     key = key if key is None else validation.random_key("key", key)
     problems = {}
-    for index, (name, maker) in enumerate(TWENTY.items()):
+    for index, (name, maker) in enumerate(CLASSIC_SUITE.items()):
         takes = inspect.signature(maker).parameters
         options = {"dimension": n, "rotated": rotated}
         options = {option: value for option, value in options.items() if option in takes}
@@ -70,7 +70,7 @@ def twenty(
     return problems
 
 
-def hard_eight(dimension: int = 2, *, key: jax.Array) -> dict[str, Problem]:
+def hard_suite(dimension: int = 2, *, key: jax.Array) -> dict[str, Problem]:
     """The first eight of the twenty, all shifted and rotated.
 
     Rastrigin's function is in it twice, with two draws.
@@ -87,13 +87,13 @@ def hard_eight(dimension: int = 2, *, key: jax.Array) -> dict[str, Problem]:
       ValueError: the dimension is too small.
 
     Example:
-      >>> list(hard_eight(key=jax.random.key(0)))[:4]
+      >>> list(hard_suite(key=jax.random.key(0)))[:4]
       ['ackley', 'rastrigin', 'rotated_rastrigin', 'griewank']
     """
     n = validation.integer_in("dimension", dimension, 2)
     key = validation.random_key("key", key)
     problems = {}
-    for index, (name, maker) in enumerate(list(TWENTY.items())[:8]):
+    for index, (name, maker) in enumerate(list(CLASSIC_SUITE.items())[:8]):
         options = {} if name == "rotated_rastrigin" else {"rotated": True}
         problems[name] = maker(n, key=jax.random.fold_in(key, index), **options)
     return problems

@@ -44,9 +44,9 @@ def ackley(dimension: int = 2, *, key: jax.Array | None = None, rotated: bool = 
 
     Args:
       dimension: n, at least 1.
-      key: what a shift is drawn from; None leaves the minimiser where the textbook has it.
+      key: what a shift is drawn from; None leaves the minimizer where the textbook has it.
         The shifted one is uniform over the middle of the box, 0.8 of each side.
-      rotated: whether the key also gives a rotation, about the minimiser.
+      rotated: whether the key also gives a rotation, about the minimizer.
 
     Returns:
       The problem. At the minimum, a cone, its gradient is 0.
@@ -56,7 +56,7 @@ def ackley(dimension: int = 2, *, key: jax.Array | None = None, rotated: bool = 
 
     Example:
       >>> problem = ackley(3, key=jax.random.key(0))
-      >>> float(problem.value(problem.minimisers[0]))
+      >>> float(problem.value(problem.optima[0]))
       0.0
     """
     n = validation.integer_in("dimension", dimension, 1)
@@ -178,7 +178,7 @@ def styblinski_tang(
 
     Example:
       >>> problem = styblinski_tang()
-      >>> round(float(problem.value(problem.minimisers[0])), 4)
+      >>> round(float(problem.value(problem.optima[0])), 4)
       -78.3323
     """
     n = validation.integer_in("dimension", dimension, 1)
@@ -224,7 +224,7 @@ def schwefel(dimension: int = 2, *, key: jax.Array | None = None, rotated: bool 
 
     Example:
       >>> problem = schwefel(key=jax.random.key(0))
-      >>> bool(problem.value(problem.minimisers[0]) < 1e-5)
+      >>> bool(problem.value(problem.optima[0]) < 1e-5)
       True
     """
     n = validation.integer_in("dimension", dimension, 1)

@@ -1,11 +1,11 @@
 """Where a test function lies in its box: as in the textbook, shifted, or shifted and rotated.
 
-A function f of the textbook, with minimiser a, becomes
+A function f of the textbook, with minimizer a, becomes
 
     value(x) = f(a + R (x - x_opt)),    x_opt = a + shift,
 
 and its box stays. x_opt is drawn uniformly from the middle of the box, 0.8 of each side, so
-that a method cannot profit from a minimiser at the centre. R is orthogonal and uniform over
+that a method cannot profit from a minimizer at the center. R is orthogonal and uniform over
 the orthogonal matrices: the Q of a Gaussian matrix's QR factors, with the signs that make the
 other factor's diagonal positive.
 
@@ -25,7 +25,7 @@ from jaxdescent import validation
 from jaxdescent.problem import Problem
 
 SHARE = 0.8
-"""The part of each side of the box, around its middle, in which shifted minimisers lie."""
+"""The part of each side of the box, around its middle, in which shifted optima lie."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Placed:
 def placed(
     function: Callable[[jax.Array], jax.Array],
     box: tuple[Any, Any],
-    minimisers: Any,
+    optima: Any,
     minimum: float,
     name: str,
     key: jax.Array | None,
@@ -59,8 +59,8 @@ def placed(
     Args:
       function: from `f32[n]` to a scalar.
       box: its lower and upper corners, `f32[n]`.
-      minimisers: `f32[m, n]`, all of its global minimisers in the box. Several move as a rigid
-        body, whose bounding box stays in the middle share; one wider than that is centred.
+      optima: `f32[m, n]`, all of its global optima in the box. Several move as a rigid
+        body, whose bounding box stays in the middle share; one wider than that is centered.
       minimum: its value there.
       name: its name.
       key: what the place is drawn from, or None for that of the textbook.
@@ -73,9 +73,9 @@ def placed(
     if rotated and key is None:
         raise ValueError("rotated must be False where there is no key to draw from, got True")
     if key is None:
-        return _problem(function, box, minimisers, minimum, name)
+        return _problem(function, box, optima, minimum, name)
     for_shift, for_rotation = jax.random.split(validation.random_key("key", key))
-    lower, upper, places = (jnp.asarray(value, float) for value in (*box, minimisers))
+    lower, upper, places = (jnp.asarray(value, float) for value in (*box, optima))
     offsets, rotation = places - places[0], ()
     if rotated:
         matrix = orthogonal(for_rotation, lower.size)
@@ -88,28 +88,26 @@ def placed(
 def rotated_in_place(
     function: Callable[[jax.Array], jax.Array],
     box: tuple[Any, Any],
-    minimiser: Any,
+    minimizer: Any,
     minimum: float,
     name: str,
     key: jax.Array,
 ) -> Problem:
-    """A function with one minimiser, rotated about it by a rotation drawn from the key."""
-    centre = jnp.asarray(minimiser, float)
-    data = (centre, centre, orthogonal(key, centre.size))
-    return _problem(Placed(function), box, centre[None], minimum, name, data)
+    """A function with one minimizer, rotated about it by a rotation drawn from the key."""
+    center = jnp.asarray(minimizer, float)
+    data = (center, center, orthogonal(key, center.size))
+    return _problem(Placed(function), box, center[None], minimum, name, data)
 
 
 def _problem(
     function: Callable[..., jax.Array],
     box: tuple[Any, Any],
-    minimisers: Any,
+    optima: Any,
     minimum: float,
     name: str,
     data: tuple[Any, ...] = (),
 ) -> Problem:
-    lower, upper, places, least = (
-        jnp.asarray(value, float) for value in (*box, minimisers, minimum)
-    )
+    lower, upper, places, least = (jnp.asarray(value, float) for value in (*box, optima, minimum))
     return Problem(function, lower, upper, data, places, least, name)
 
 
@@ -120,11 +118,11 @@ def orthogonal(key: jax.Array, dimension: int) -> jax.Array:
 
 
 def _drawn(key: jax.Array, lower: jax.Array, upper: jax.Array, offsets: jax.Array) -> jax.Array:
-    """A place for the first minimiser such that all are in the middle of the box."""
+    """A place for the first minimizer such that all are in the middle of the box."""
     middle, reach = (lower + upper) / 2, SHARE * (upper - lower) / 2
     low, high = middle - reach - offsets.min(0), middle + reach - offsets.max(0)
-    centre, room = (low + high) / 2, jnp.maximum(high - low, 0)
-    return centre + room * jax.random.uniform(key, lower.shape, lower.dtype, -0.5, 0.5)
+    center, room = (low + high) / 2, jnp.maximum(high - low, 0)
+    return center + room * jax.random.uniform(key, lower.shape, lower.dtype, -0.5, 0.5)
 
 
 def cube(dimension: int, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:

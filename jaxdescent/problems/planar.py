@@ -40,9 +40,9 @@ def himmelblau(*, key: jax.Array | None = None, rotated: bool = False) -> Proble
         f(x, y) = (x^2 + y - 11)^2 + (x + y^2 - 7)^2
 
     Args:
-      key: what a shift is drawn from; None leaves the minimisers where the textbook has them.
-        All shifted minimisers are in the middle of the box, 0.8 of each side; Himmelblau's
-        may be wider than that when rotated, and are centred then.
+      key: what a shift is drawn from; None leaves the optima where the textbook has them.
+        All shifted optima are in the middle of the box, 0.8 of each side; Himmelblau's
+        may be wider than that when rotated, and are centered then.
       rotated: whether the key also gives a rotation.
 
     Returns:
@@ -52,7 +52,7 @@ def himmelblau(*, key: jax.Array | None = None, rotated: bool = False) -> Proble
       ValueError: there is no key to draw a rotation from.
 
     Example:
-      >>> himmelblau().minimisers.shape, float(himmelblau().value(jnp.array([3.0, 2.0])))
+      >>> himmelblau().optima.shape, float(himmelblau().value(jnp.array([3.0, 2.0])))
       ((4, 2), 0.0)
     """
     return placed(_himmelblau, cube(2, -5, 5), _HIMMELBLAU, 0, "Himmelblau", key, rotated)
@@ -201,7 +201,7 @@ def six_hump_camel(*, key: jax.Array | None = None, rotated: bool = False) -> Pr
     Arguments and errors are those of `himmelblau`.
 
     Example:
-      >>> six_hump_camel().minimisers.shape
+      >>> six_hump_camel().optima.shape
       (2, 2)
     """
     box = ((-3.0, -2.0), (3.0, 2.0))

@@ -31,9 +31,9 @@ def rosenbrock(
 
     Args:
       dimension: n, at least 2.
-      key: what a shift is drawn from; None leaves the minimiser where the textbook has it.
+      key: what a shift is drawn from; None leaves the minimizer where the textbook has it.
         The shifted one is uniform over the middle of the box, 0.8 of each side.
-      rotated: whether the key also gives a rotation, about the minimiser.
+      rotated: whether the key also gives a rotation, about the minimizer.
 
     Returns:
       The problem. From 4 dimensions on it has a second, local minimum near (-1, 1, ..., 1).
@@ -65,7 +65,7 @@ def dixon_price(
     Arguments and errors are those of `rosenbrock`.
 
     Example:
-      >>> dixon_price(3).minimisers.shape
+      >>> dixon_price(3).optima.shape
       (2, 3)
     """
     n = validation.integer_in("dimension", dimension, 2)

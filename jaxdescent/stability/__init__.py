@@ -17,8 +17,8 @@ from jaxdescent.stability.probing import StabilityRecord as StabilityRecord
 from jaxdescent.stability.probing import StabilityState as StabilityState
 from jaxdescent.stability.probing import stability_log as stability_log
 from jaxdescent.stability.probing import stability_probe as stability_probe
-from jaxdescent.stability.riding import RideState as RideState
-from jaxdescent.stability.riding import ride_the_edge as ride_the_edge
+from jaxdescent.stability.riding import ScaleBySharpnessState as ScaleBySharpnessState
+from jaxdescent.stability.riding import scale_by_sharpness as scale_by_sharpness
 from jaxdescent.stability.sharpness import Sharpness as Sharpness
 from jaxdescent.stability.sharpness import block_sharpness as block_sharpness
 from jaxdescent.stability.sharpness import sharpness as sharpness

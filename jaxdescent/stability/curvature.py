@@ -3,7 +3,7 @@
     H v = d/de grad L(w + e v)         the derivative of the gradient along v
     G v = J^T (H_out (J v))            J of the model, H_out of the loss at its outputs
 
-The gradient (or the model) is linearised once; a product then costs only the linear part (of
+The gradient (or the model) is linearized once; a product then costs only the linear part (of
 microbatches all of it, to keep their memory small). The vectors are flat and float32 at least,
 whatever the parameters are. Matrix products are made at the highest precision: the reduced one
 that GPUs and TPUs default to hides small residuals.
@@ -122,10 +122,10 @@ def product(
 
     def linear(batch: Any) -> Product:
         if model_fn is None:
-            linearised = _hessian(loss_fn, params, batch)
+            linearized = _hessian(loss_fn, params, batch)
         else:
-            linearised = _gauss_newton(loss_fn, model_fn, params, batch)
-        return lambda vector: flat.flat(linearised(flat.tree(vector)))
+            linearized = _gauss_newton(loss_fn, model_fn, params, batch)
+        return lambda vector: flat.flat(linearized(flat.tree(vector)))
 
     if num_microbatches == 1:
         return linear(batch)
@@ -156,7 +156,7 @@ def scale(matvec: Product, key: jax.Array, flat: Layout) -> tuple[jax.Array, jax
 
     The former is max |A v| of a random unit v, or 1: divided by it, a matrix of any scale has
     squares that neither vanish nor overflow. The latter is v and half of A v / |A v|:
-    a random vector, already turned towards what is great in A.
+    a random vector, already turned toward what is great in A.
     """
     vector = jax.random.normal(key, (flat.size,), flat.dtype)
     vector /= jnp.linalg.norm(vector)

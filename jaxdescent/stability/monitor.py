@@ -82,7 +82,7 @@ def monitor_stability(
       >>> [f"{ratio:.3f}" for ratio in jd.stability_log(state).ratio]
       ['1.100', '1.100', '1.100', '1.100']
       >>> jd.StabilityOutcome(int(state.stability.outcome)).name  # it diverges
-      'LEFT'
+      'DIVERGING'
     """
     optimizer = validation.transformation("optimizer", optimizer)
     validation.integer_in("every", every, 1)

@@ -37,7 +37,7 @@ class StabilityOutcome(enum.IntEnum):
     """The sharpness has not come up to the threshold."""
     EDGE = 2
     """The sharpness has reached the threshold."""
-    LEFT = 3
+    DIVERGING = 3
     """The sharpness stayed above the threshold while the loss grew."""
     NOT_FINITE = 4
     """A loss or an eigenvalue was not finite."""
@@ -110,7 +110,7 @@ class StabilityState(NamedTuple):
     def outcome(self) -> jax.Array:
         """i32[], one of `StabilityOutcome`."""
         known = jnp.where(self.reached < 0, StabilityOutcome.BELOW, StabilityOutcome.EDGE)
-        known = jnp.where(self.left < 0, known, StabilityOutcome.LEFT)
+        known = jnp.where(self.left < 0, known, StabilityOutcome.DIVERGING)
         known = jnp.where(self.not_finite < 0, known, StabilityOutcome.NOT_FINITE)
         return jnp.where(self.probes > 0, known, StabilityOutcome.UNKNOWN).astype(jnp.int32)
 

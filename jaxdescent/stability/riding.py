@@ -33,8 +33,8 @@ from jaxdescent.stability.probing import (
 from jaxdescent.stability.thresholds import Threshold
 
 
-class RideState(NamedTuple):
-    """What `ride_the_edge` carries.
+class ScaleBySharpnessState(NamedTuple):
+    """What `scale_by_sharpness` carries.
 
     Attributes:
       count: i32[], updates until now.
@@ -58,7 +58,7 @@ class _Ahead(NamedTuple):
     optimizer: Any
 
 
-def ride_the_edge(
+def scale_by_sharpness(
     factory: Callable[..., optax.GradientTransformation],
     loss_fn: Callable[[Any, Any], jax.Array],
     /,
@@ -101,7 +101,7 @@ def ride_the_edge(
       >>> import jax, jax.numpy as jnp, optax, jaxdescent as jd
       >>> def loss(x, scales):
       ...     return 0.5 * jnp.sum(scales * x**2)
-      >>> tx = jd.ride_the_edge(optax.sgd, loss, jd.thresholds.gd(), fraction=0.8)
+      >>> tx = jd.scale_by_sharpness(optax.sgd, loss, jd.thresholds.gd(), fraction=0.8)
       >>> x, scales = jnp.ones(3), jnp.array([1.0, 4.0, 16.0])
       >>> _, state = tx.update(jax.grad(loss)(x, scales), tx.init(x), x, batch=scales)
       >>> round(float(state.learning_rate), 4)  # 0.8 * 2 / 16
@@ -125,15 +125,17 @@ def ride_the_edge(
     )
     probe = stability_probe(loss_fn, in_use, **options)
 
-    def init(params: Any) -> RideState:
+    def init(params: Any) -> ScaleBySharpnessState:
         rate = jnp.array(learning_rate, float_dtype(params))
         count = jnp.zeros((), jnp.int32)
         found = jnp.zeros((), bool)
-        return RideState(count, rate, found, probe.init(params), make(rate).init(params))
+        return ScaleBySharpnessState(
+            count, rate, found, probe.init(params), make(rate).init(params)
+        )
 
     def update(
         updates: Any, state: Any, params: Any = None, *, batch: Any = None, **extra: Any
-    ) -> tuple[Any, RideState]:
+    ) -> tuple[Any, ScaleBySharpnessState]:
         if params is None:
             raise ValueError("update(grads, state, params, batch=batch) needs params")
         grads = updates
@@ -163,7 +165,7 @@ def ride_the_edge(
         updates, inner = make(rate).update(grads, state.optimizer, params, **extra)
         updates, inner = jax.tree.map(_like, (updates, inner), (params, state.optimizer))
         count = jnp.asarray(optax.safe_increment(state.count))
-        return updates, RideState(count, rate, found, stability, inner)
+        return updates, ScaleBySharpnessState(count, rate, found, stability, inner)
 
     return optax.GradientTransformationExtraArgs(init, update)
 

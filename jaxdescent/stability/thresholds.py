@@ -81,7 +81,7 @@ def gd(learning_rate: LearningRate = None) -> Threshold:
       >>> threshold = jd.thresholds.gd(0.1)
       >>> float(threshold.bound(0.1, None)), round(float(threshold.rate(20.0, None)), 6)
       (20.0, 0.1)
-      >>> of_tower = lambda state: jd.hyperparameters(state)[0]["learning_rate"]
+      >>> of_tower = lambda state: jd.get_hyperparams(state)[0]["learning_rate"]
       >>> threshold = jd.thresholds.gd(jd.thresholds.FromState(of_tower))
     """
     return _over_learning_rate(2.0, learning_rate)

@@ -1,4 +1,4 @@
-"""A normalised step for hyperparameters: fast while the hypergradients agree, slow later.
+"""A normalized step for hyperparameters: fast while the hypergradients agree, slow later.
 
 With G the hypergradient of a coordinate, m and v Adam's moments of it,
 
@@ -6,7 +6,7 @@ With G the hypergradient of a coordinate, m and v Adam's moments of it,
     a  = mean of sign(-G), discounted      agreement that the coordinate should grow
     dx = -n (r / sqrt(1 + t / T) + f max(0, a - c) / (1 - c))
 
-Normalisation makes the step independent of the loss's scale and of the model's size, which
+Normalization makes the step independent of the loss's scale and of the model's size, which
 a raw hypergradient is proportional to. A rate that is too low is told to grow by batch after
 batch, and does; one that is nearly right hears the batches disagree, and settles with steps
 that fall like 1 / sqrt(t).
@@ -16,7 +16,7 @@ first order. As long as that is under a hundredth of the loss, nothing can have 
 and nothing has been achieved: f is large. From then on it is small, for a rate that runs
 ahead of what the batches had to say does harm that stays.
 
-Source: the normalisation is Adam's (D. P. Kingma, J. Ba, 2015, arXiv:1412.6980); faster
+Source: the normalization is Adam's (D. P. Kingma, J. Ba, 2015, arXiv:1412.6980); faster
 steps under agreement of signs are Rprop's (M. Riedmiller, H. Braun, 1993).
 """
 
@@ -55,7 +55,7 @@ class AgreementState(NamedTuple):
 
 
 def scale_by_agreement() -> optax.GradientTransformationExtraArgs:
-    """Normalised steps that are longer while hypergradients agree that more is better.
+    """Normalized steps that are longer while hypergradients agree that more is better.
 
     Its `update` takes the loss as `value=`; without it growth is careful from the start.
 

@@ -15,8 +15,8 @@ import jax
 import jax.numpy as jnp
 from jax.extend import core
 
+from jaxdescent.numerics import all_finite, all_true
 from jaxdescent.towers import dataflow
-from jaxdescent.towers.finite import all_finite, all_true
 
 Terms = Callable[..., list[jax.Array]]
 

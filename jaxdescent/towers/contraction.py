@@ -22,10 +22,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxdescent.numerics import all_finite, all_true
 from jaxdescent.towers import blocks, spaces
 from jaxdescent.towers.blocks import Sums
 from jaxdescent.towers.conditional import unless
-from jaxdescent.towers.finite import all_finite, all_true
 
 # Up to so many passes of forward mode rather than one of reverse mode.
 _FEW = 4
@@ -62,7 +62,7 @@ def contract(
     hyperparams: Mapping[str, Any],
     inputs: Any,
     grads: Any,
-    armed: jax.Array,
+    has_previous: jax.Array,
     *,
     mode: Mode = Mode.ANY,
 ) -> tuple[Contraction, Any]:
@@ -73,7 +73,7 @@ def contract(
       hyperparams: coordinates, where the derivative is taken.
       inputs: all the arrays that the update is a function of besides.
       grads: a tree like the updates.
-      armed: bool[]; where false the hypergradient is zero and nothing is masked.
+      has_previous: bool[]; where false the hypergradient is zero and nothing is masked.
       mode: which modes go through the update.
 
     Returns:
@@ -91,18 +91,18 @@ def contract(
         (by_reverse,) = pull(cotangent)
         found = Contraction(by_reverse, jnp.zeros((), bool))
         if mode is Mode.ANY:
-            fine = all_finite(by_reverse) | ~armed
+            fine = all_finite(by_reverse) | ~has_previous
             found = unless(by_terms)(fine, found, hyperparams, inputs, cotangent)
-    return settled(found, armed), state
+    return settled(found, has_previous), state
 
 
-def settled(found: Contraction, armed: jax.Array) -> Contraction:
+def settled(found: Contraction, has_previous: jax.Array) -> Contraction:
     """A contraction that is finite, and zero where there was nothing to differentiate."""
-    zero = ~armed | ~all_finite(found.hypergradient)  # a sum of finite terms may overflow
+    zero = ~has_previous | ~all_finite(found.hypergradient)  # a sum of finite terms may overflow
     hypergradient = jax.tree.map(
         lambda leaf: jnp.where(zero, jnp.zeros_like(leaf), leaf), found.hypergradient
     )
-    return Contraction(hypergradient, armed & (found.masked | zero))
+    return Contraction(hypergradient, has_previous & (found.masked | zero))
 
 
 def _by_terms(

@@ -23,13 +23,13 @@ import jax
 import jax.numpy as jnp
 from jax.extend import core
 
+from jaxdescent.numerics import all_true
 from jaxdescent.towers import blocks, dataflow, elementwise, spaces
 from jaxdescent.towers.contraction import Contraction, settled
 from jaxdescent.towers.elementwise import Elementwise, Leaf, NotElementwiseError
-from jaxdescent.towers.finite import all_true
 from jaxdescent.towers.inputs import Inputs
 from jaxdescent.towers.rewinding import Rewind, rewind
-from jaxdescent.towers.tracing import Trace
+from jaxdescent.towers.tracing import TracedUpdate
 
 
 class Variables(NamedTuple):
@@ -76,7 +76,7 @@ def _places(variables: Variables, kind: str) -> range:
     return range(first, first + len(variables[index]))
 
 
-def from_inputs(trace: Trace) -> Fused:
+def from_inputs(trace: TracedUpdate) -> Fused:
     """An update as a function of all its inputs.
 
     Raises:
@@ -88,7 +88,7 @@ def from_inputs(trace: Trace) -> Fused:
     return Fused(jaxpr, inputs, updates, parts, {})
 
 
-def from_state(trace: Trace) -> Fused:
+def from_state(trace: TracedUpdate) -> Fused:
     """An update as a function of the state after it, and no more of the rest than it needs.
 
     A moment that h moves gets a twin, which is given to whoever reads the moment. So the
@@ -144,7 +144,7 @@ _PRODUCTS = frozenset((
 ))  # fmt: skip
 
 
-def _check_factors(trace: Trace, parts: Elementwise, factors: set[int]) -> None:
+def _check_factors(trace: TracedUpdate, parts: Elementwise, factors: set[int]) -> None:
     """Raises unless whatever moves the slope of a moment does so less the smaller that is.
 
     A beta learned in its logit, or a rate in its logarithm, moves in proportion to itself, and
@@ -169,7 +169,7 @@ def _check_factors(trace: Trace, parts: Elementwise, factors: set[int]) -> None:
             raise NotElementwiseError(f"a moment whose slope is a {eqn.primitive.name}")
 
 
-def _flat(trace: Trace) -> tuple[core.ClosedJaxpr, list[Any], Variables]:
+def _flat(trace: TracedUpdate) -> tuple[core.ClosedJaxpr, list[Any], Variables]:
     """An update without inner calls: its updates and all other variables."""
     closed = dataflow.deduplicated(trace.jaxpr)
     jaxpr, n = closed.jaxpr, trace.outputs.children()[0].num_leaves
@@ -203,7 +203,7 @@ def contract(
     inputs: Sequence[Any],
     hyperparams: Mapping[str, Any],
     grads: Any,
-    armed: jax.Array,
+    has_previous: jax.Array,
 ) -> tuple[Contraction, jax.Array]:
     """Contracts the derivative of an update with a gradient.
 
@@ -212,16 +212,16 @@ def contract(
       inputs: the values of its inputs, those of `hyperparams` first.
       hyperparams: coordinates, where the derivative is taken.
       grads: a tree like the updates.
-      armed: bool[]; where false the hypergradient is zero and nothing is masked.
+      has_previous: bool[]; where false the hypergradient is zero and nothing is masked.
 
     Returns:
       The contraction, and bool[] whether every term of it was finite; then so is every
-      number in `grads`, whatever `armed` says.
+      number in `grads`, whatever `has_previous` says.
     """
     parts = fused.parts
     leaves, structure = jax.tree.flatten(grads)
     # Before the first update there are numbers like 1 / (1 - b^0); any other do as well then.
-    at_work = lambda x, idle: jnp.where(armed, x, jnp.full_like(x, idle))
+    at_work = lambda x, idle: jnp.where(has_previous, x, jnp.full_like(x, idle))
     numbers = [at_work(x, 1) for x in parts.numbers(inputs)]
     slopes = {
         name: {i: at_work(x, 0) for i, x in of_name.items()}
@@ -251,7 +251,7 @@ def contract(
             found[name] = spaces.PerLeaf(type(node.space)(structure.unflatten(totals)))
         else:
             found[name] = type(node)(sum(totals, jnp.zeros((), dtype)))
-    return settled(Contraction(found, ~whole), armed), whole
+    return settled(Contraction(found, ~whole), has_previous), whole
 
 
 def _groups(fused: Fused, grads: Sequence[jax.Array]) -> list[list[int]]:

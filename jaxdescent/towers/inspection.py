@@ -12,11 +12,11 @@ import optax
 from jaxdescent.towers import building, method, spaces
 from jaxdescent.towers.contraction import goes_forward
 from jaxdescent.towers.inputs import Outcome, Update
-from jaxdescent.towers.signals import Trace
+from jaxdescent.towers.signals import EligibilityTrace
 from jaxdescent.towers.tower import HypergradientState, Tower
 
 
-def hyperparameters(state: Any, /) -> list[dict[str, Any]]:
+def get_hyperparams(state: Any, /) -> list[dict[str, Any]]:
     """The hyperparameters in use, in natural units, from the bottom of the tower up.
 
     Args:
@@ -34,7 +34,7 @@ def hyperparameters(state: Any, /) -> list[dict[str, Any]]:
       >>> import jax.numpy as jnp, optax, jaxdescent as jd
       >>> tx = jd.hypergradient(optax.sgd, optax.sgd(0.1), tune={"learning_rate": 0.5})
       >>> state = optax.chain(optax.clip(1.0), tx).init(jnp.zeros(3))
-      >>> jd.hyperparameters(state)
+      >>> jd.get_hyperparams(state)
       [{'learning_rate': Array(0.5, dtype=float32)}]
     """
     return [
@@ -74,7 +74,7 @@ def _only(found: list[HypergradientState]) -> HypergradientState:
     return found[0]
 
 
-def set_hyperparameters(state: Any, /, *levels: Mapping[str, Any]) -> Any:
+def set_hyperparams(state: Any, /, *levels: Mapping[str, Any]) -> Any:
     """A state with other hyperparameters, from the next update on.
 
     Args:
@@ -94,8 +94,8 @@ def set_hyperparameters(state: Any, /, *levels: Mapping[str, Any]) -> Any:
     Example:
       >>> import jax.numpy as jnp, optax, jaxdescent as jd
       >>> tx = jd.hypergradient(optax.sgd, optax.sgd(0.1), tune={"learning_rate": 0.5})
-      >>> state = jd.set_hyperparameters(tx.init(jnp.zeros(3)), {"learning_rate": 1.0})
-      >>> jd.hyperparameters(state)
+      >>> state = jd.set_hyperparams(tx.init(jnp.zeros(3)), {"learning_rate": 1.0})
+      >>> jd.get_hyperparams(state)
       [{'learning_rate': Array(1., dtype=float32)}]
     """
     for level in levels:
@@ -181,10 +181,10 @@ def inner_state(tx: Tower, state: Any, /) -> Any:
     """
     _check_tower(tx)
     tower = _the_tower_in(state)
-    if jnp.ndim(tower.armed):
+    if jnp.ndim(tower.has_previous):
         raise ValueError(
-            f"state must be of one agent, got a population of shape {jnp.shape(tower.armed)}; "
-            "use jax.vmap"
+            "state must be of one agent, got a population of shape "
+            f"{jnp.shape(tower.has_previous)}; use jax.vmap"
         )
     inputs = tower.previous
     if isinstance(inputs, Outcome):
@@ -192,10 +192,12 @@ def inner_state(tx: Tower, state: Any, /) -> Any:
     if inputs.params is None:  # not read, but some optimizers ask for them all the same
         inputs = inputs._replace(params=inputs.grads)
     _, replayed = Update(tx.factory, inputs, {}).run(inputs.hyperparams)
-    return jax.tree.map(lambda a, b: jnp.where(tower.armed, a, b), replayed, inputs.state)
+    return jax.tree.map(lambda a, b: jnp.where(tower.has_previous, a, b), replayed, inputs.state)
 
 
-def freeze(tx: Tower, state: Any, /) -> tuple[optax.GradientTransformationExtraArgs, Any]:
+def freeze_hyperparams(
+    tx: Tower, state: Any, /
+) -> tuple[optax.GradientTransformationExtraArgs, Any]:
     """The plain optimizer at the learned hyperparameters, and its state.
 
     Args:
@@ -213,7 +215,7 @@ def freeze(tx: Tower, state: Any, /) -> tuple[optax.GradientTransformationExtraA
     Example:
       >>> import jax.numpy as jnp, optax, jaxdescent as jd
       >>> tx = jd.hypergradient(optax.sgd, optax.sgd(0.1), tune={"learning_rate": 0.5})
-      >>> frozen, state = jd.freeze(tx, tx.init(jnp.zeros(3)))
+      >>> frozen, state = jd.freeze_hyperparams(tx, tx.init(jnp.zeros(3)))
       >>> frozen.update(jnp.ones(3), state)[0]
       Array([-0.5, -0.5, -0.5], dtype=float32)
     """
@@ -263,7 +265,7 @@ def describe(tx: Tower, /, params: Any = None) -> str:
         )
         forward = goes_forward(mode, inputs.hyperparams, params)
         kept = [name for name in ("grads", "params") if getattr(inputs, name) is not None]
-        traces = ["traces"] if isinstance(level.signal, Trace) else []
+        traces = ["traces"] if isinstance(level.signal, EligibilityTrace) else []
         held = [*kept, *inputs.extra_args, *traces]
         starts = ", ".join(f"{name}={_show(start)}" for name, start in level.starts.items())
         lines.append(
@@ -279,12 +281,13 @@ def _show_method(level: Tower, how: str, forward: bool) -> str:
     """The method; the general one says its mode, the fused one and traces go forward."""
     if how == "fused":
         return how
-    return f"{how}, {'forward' if forward or isinstance(level.signal, Trace) else 'reverse'} mode"
+    forward = forward or isinstance(level.signal, EligibilityTrace)
+    return f"{how}, {'forward' if forward else 'reverse'} mode"
 
 
 def _show_signal(signal: Any) -> str:
     name = _snake_case(type(signal).__name__)
-    return f"{name}({signal.decay:g})" if isinstance(signal, Trace) else name
+    return f"{name}({signal.decay:g})" if isinstance(signal, EligibilityTrace) else name
 
 
 def _show(start: Any) -> str:

@@ -39,14 +39,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jaxdescent.numerics import all_finite
 from jaxdescent.towers import building, spaces
 from jaxdescent.towers.agreement import scale_by_agreement
-from jaxdescent.towers.finite import all_finite
 from jaxdescent.towers.replay import where
 from jaxdescent.towers.tower import HypergradientState, hypergradient
 
-PROBATION = 6  # steps
-SEVERE, MILD = 100.0, 3.0  # divisors of the rate
+TRIAL_STEPS = 6  # steps
+SEVERE_DIVISOR, MILD_DIVISOR = 100.0, 3.0  # divisors of the rate
 ATTEMPTS = 8  # in a row; then the trial is given up, for nothing is learned from it
 WINDOW = 10  # steps, of the running mean
 POWER = 5.0  # of the average's weights: its last 1 / 6 counts for most
@@ -56,7 +56,7 @@ class SelfTuningState(NamedTuple):
     """What `self_tuning` carries.
 
     Attributes:
-      tower: the tower's state, which `jd.hyperparameters` reads.
+      tower: the tower's state, which `jd.get_hyperparams` reads.
       average: the average of the parameters since the attempt began; where to go back to.
       since: i32[], steps of this attempt.
       first_value: f32[], the attempt's first loss.
@@ -65,7 +65,7 @@ class SelfTuningState(NamedTuple):
       best_value: f32[], the least running mean, with the noise at that time.
       best_noise: f32[].
       best_rise: f32[], the sum of <g, u> at that time.
-      homing: bool[]; whether the last step led back, and one more is needed.
+      returning: bool[]; whether the last step led back, and one more is needed.
       failures: i32[], attempts in a row that did not pass the trial.
       unusable: i32[], steps in a row with a number that was not finite.
       restarts: i32[], how often it went back.
@@ -80,7 +80,7 @@ class SelfTuningState(NamedTuple):
     best_value: jax.Array
     best_noise: jax.Array
     best_rise: jax.Array
-    homing: jax.Array
+    returning: jax.Array
     failures: jax.Array
     unusable: jax.Array
     restarts: jax.Array
@@ -150,7 +150,7 @@ def self_tuning(
             best_value=number(jnp.inf),
             best_noise=number(),
             best_rise=number(),
-            homing=jnp.zeros((), bool),
+            returning=jnp.zeros((), bool),
             failures=count(),
             unusable=count(),
             restarts=count(),
@@ -172,27 +172,29 @@ def self_tuning(
         seen = seen._replace(unusable=jnp.where(spoiled, state.unusable + 1, 0))
         severe, mild = _verdict(seen, rise)
         severe |= ~all_finite(jax.tree.map(jnp.add, params, updates))  # no way leads back
-        anew = (severe | mild) & ~state.homing
+        anew = (severe | mild) & ~state.returning
 
-        passed = seen.since > PROBATION
+        passed = seen.since > TRIAL_STEPS
         going = seen._replace(
             tower=moved,
             average=where(passed & ~spoiled, _averaged(seen, params), state.average),
             failures=jnp.where(passed, 0, seen.failures),
         )
         back = seen._replace(
-            tower=_afresh(tower.init(params), moved, jnp.where(severe, SEVERE, MILD)),
+            tower=_afresh(
+                tower.init(params), moved, jnp.where(severe, SEVERE_DIVISOR, MILD_DIVISOR)
+            ),
             since=jnp.zeros_like(seen.since),
             best_value=jnp.full_like(seen.best_value, jnp.inf),
-            homing=jnp.ones_like(seen.homing),
+            returning=jnp.ones_like(seen.returning),
             failures=jnp.where(severe, optax.safe_increment(seen.failures), 0),
             unusable=jnp.zeros_like(seen.unusable),
             restarts=optax.safe_increment(seen.restarts),
         )
-        arrived = state._replace(homing=jnp.zeros_like(state.homing))
+        arrived = state._replace(returning=jnp.zeros_like(state.returning))
         home = jax.tree.map(lambda y, x: y.astype(x.dtype) - x, state.average, params)
-        updates = where(anew | state.homing, home, updates)
-        return updates, where(state.homing, arrived, where(anew, back, going))
+        updates = where(anew | state.returning, home, updates)
+        return updates, where(state.returning, arrived, where(anew, back, going))
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -238,7 +240,7 @@ def _watch(state: SelfTuningState, value: jax.Array, rise: jax.Array) -> SelfTun
     distance = jnp.where(begins, 0, jnp.abs(value - state.value))
     mean = jnp.where(begins, value, state.value + weight * (value - state.value))
     noise = jnp.where(begins, 0, state.noise + weight * (distance - state.noise))
-    better = (since >= PROBATION) & (mean < state.best_value)
+    better = (since >= TRIAL_STEPS) & (mean < state.best_value)
     return state._replace(
         since=since,
         first_value=jnp.where(begins, value, state.first_value),
@@ -258,15 +260,15 @@ def _verdict(state: SelfTuningState, rise: jax.Array) -> tuple[jax.Array, jax.Ar
       rise: what the moves of this attempt have added to the loss, to first order.
     """
     size = jnp.abs(state.first_value)
-    on_trial = (state.since <= PROBATION) & (state.failures < ATTEMPTS)
-    at_end = (state.since == PROBATION) & (
+    on_trial = (state.since <= TRIAL_STEPS) & (state.failures < ATTEMPTS)
+    at_end = (state.since == TRIAL_STEPS) & (
         (rise > 0) | (state.value > state.first_value + 2 * size)
     )
     severe = on_trial & (~(rise <= size) | at_end) | (state.unusable > 1)
     won = jnp.maximum(state.first_value - state.best_value, 0)
     worst = state.best_value + won / 2 + 2 * state.best_noise
     explained = rise - state.best_rise > (state.value - state.best_value) / 2
-    lost = (state.since > PROBATION) & (state.value > worst) & explained
+    lost = (state.since > TRIAL_STEPS) & (state.value > worst) & explained
     return severe, lost & ~severe
 
 
@@ -277,7 +279,7 @@ def average_weight(n: jax.Array) -> jax.Array:
 
 def _averaged(state: SelfTuningState, params: Any) -> Any:
     """The average with the present parameters, of weight (p + 1) / (n + p)."""
-    n = (state.since - PROBATION).astype(state.value.dtype)
+    n = (state.since - TRIAL_STEPS).astype(state.value.dtype)
     weight = average_weight(n)
     return jax.tree.map(
         lambda y, x: y + (weight * (x.astype(y.dtype) - y)).astype(y.dtype), state.average, params

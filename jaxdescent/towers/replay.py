@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax.extend import core
 
 from jaxdescent import validation
+from jaxdescent.numerics import all_finite
 from jaxdescent.towers import (
     building,
     dataflow,
@@ -25,7 +26,6 @@ from jaxdescent.towers import (
 from jaxdescent.towers.conditional import on_cpu, unless
 from jaxdescent.towers.contraction import Contraction, contract
 from jaxdescent.towers.elementwise import NotElementwiseError
-from jaxdescent.towers.finite import all_finite
 from jaxdescent.towers.fused import Fused
 from jaxdescent.towers.inputs import Inputs, Outcome, Update, starting_hyperparams
 
@@ -108,27 +108,29 @@ class Replay(NamedTuple):
     """
 
     previous: Inputs
-    trace: tracing.Trace
+    trace: tracing.TracedUpdate
     parts: Fused | None
 
-    def contract(self, grads: Any, armed: jax.Array) -> tuple[Contraction, jax.Array]:
+    def contract(self, grads: Any, has_previous: jax.Array) -> tuple[Contraction, jax.Array]:
         """The hypergradient, and bool[] whether `grads` is finite."""
         hyperparams = self.previous.hyperparams
         if self.parts is not None:
             values = fused.values(self.parts, self.trace.args[0], None)
-            return _fused_contraction(self.parts, values, hyperparams, grads, armed)
+            return _fused_contraction(self.parts, values, hyperparams, grads, has_previous)
         given = (self.trace.jaxpr.consts, *self.trace.args)
         mode = tracing.mode_of(self.trace.jaxpr)
-        found, _ = contract(self._run_safely, hyperparams, given, grads, armed, mode=mode)
+        found, _ = contract(self._run_safely, hyperparams, given, grads, has_previous, mode=mode)
         return found, all_finite(grads)
 
     def contract_traces(
-        self, longer: Any, decay: Any, grads: Any, armed: jax.Array
+        self, longer: Any, decay: Any, grads: Any, has_previous: jax.Array
     ) -> tuple[Contraction, dict[str, Any]]:
         """The hypergradient along the traces, and the traces with this update in them."""
         given = (self.trace.jaxpr.consts, *self.trace.args)
         update = lambda hyperparams: self._run_safely(hyperparams, given)[0]
-        return traces.contract(update, self.previous.hyperparams, longer, decay, grads, armed)
+        return traces.contract(
+            update, self.previous.hyperparams, longer, decay, grads, has_previous
+        )
 
     def _run_safely(self, hyperparams: dict[str, Any], given: Any) -> tuple[Any, Any]:
         consts, inputs, others = given
@@ -137,10 +139,10 @@ class Replay(NamedTuple):
         return self.trace.outputs.unflatten(safe_derivatives.evaluate(closed, *leaves))
 
     def step(
-        self, tx: Any, today: Inputs, extra_args: Mapping[str, Any], armed: jax.Array, _: Any
+        self, tx: Any, today: Inputs, extra_args: Mapping[str, Any], has_previous: jax.Array, _: Any
     ) -> Step:
         """A step from the state that the last update left behind."""
-        state = where(armed, self.trace.run()[1], self.previous.state)
+        state = where(has_previous, self.trace.run()[1], self.previous.state)
         updates, _ = tx.update(today.grads, state, today.params, **extra_args)
         held = today if self.previous.params is not None else today._replace(params=None)
         zeros = jax.tree.map(jnp.zeros_like, self.previous.grads)
@@ -159,11 +161,13 @@ class Recall(NamedTuple):
     previous: Outcome
     parts: Fused
 
-    def contract(self, grads: Any, armed: jax.Array) -> tuple[Contraction, jax.Array]:
+    def contract(self, grads: Any, has_previous: jax.Array) -> tuple[Contraction, jax.Array]:
         """The hypergradient, and bool[] whether `grads` is finite."""
         inputs = Inputs(**self.previous._asdict())._replace(state=None)
         values = fused.values(self.parts, inputs, self.previous.state)
-        return _fused_contraction(self.parts, values, self.previous.hyperparams, grads, armed)
+        return _fused_contraction(
+            self.parts, values, self.previous.hyperparams, grads, has_previous
+        )
 
     def step(
         self, tx: Any, today: Inputs, extra_args: Mapping[str, Any], _: Any, usable: jax.Array
@@ -188,9 +192,9 @@ class Recall(NamedTuple):
 
 
 def _fused_contraction(
-    parts: Fused, values: Any, hyperparams: Any, grads: Any, armed: jax.Array
+    parts: Fused, values: Any, hyperparams: Any, grads: Any, has_previous: jax.Array
 ) -> tuple[Contraction, jax.Array]:
-    found, whole = fused.contract(parts, values, hyperparams, grads, armed)
+    found, whole = fused.contract(parts, values, hyperparams, grads, has_previous)
     # No term is finite where the gradient is not, so that mostly nothing is left to check;
     # but where a conditional is dear, it is checked always.
     return found, unless(all_finite)(whole & on_cpu(), jnp.ones((), bool), grads)

@@ -7,7 +7,7 @@ optimizer's memory, is not counted.
 `trace` counts the effect of all past updates on today's loss, the older the less. A rate
 that is judged by one step alone is small where batches are noisy (short-horizon bias); one
 that is judged by the whole way is not, and may be too large for an optimizer that brings
-its own normalisation. Neither is safe for every optimizer.
+its own normalization. Neither is safe for every optimizer.
 
 Source: K. Chandra, A. Xie, J. Ragan-Kelley, E. Meijer, "Gradient Descent: The Ultimate
 Optimizer", NeurIPS 2022, arXiv:1909.13371; for one rate, A. G. Baydin et al., "Online
@@ -25,7 +25,7 @@ class OneStep(NamedTuple):
     """The signal of one step; it has no settings."""
 
 
-class Trace(NamedTuple):
+class EligibilityTrace(NamedTuple):
     """The signal of all past steps.
 
     Attributes:
@@ -47,7 +47,7 @@ def one_step() -> OneStep:
     return OneStep()
 
 
-def trace(decay: Any, /) -> Trace:
+def eligibility_trace(decay: Any, /) -> EligibilityTrace:
     """The effect of all past updates' hyperparameters on the present loss, discounted.
 
     The state holds a buffer like the parameters for every tuned name, beside those of the
@@ -61,8 +61,9 @@ def trace(decay: Any, /) -> Trace:
 
     Example:
       >>> import optax, jaxdescent as jd
+      >>> signal = jd.eligibility_trace(0.9)
       >>> tx = jd.hypergradient(
-      ...     optax.sgd, optax.sgd(1e-2), tune={"learning_rate": 0.1}, signal=jd.trace(0.9)
+      ...     optax.sgd, optax.sgd(1e-2), tune={"learning_rate": 0.1}, signal=signal
       ... )
     """
-    return Trace(validation.number_in("decay", decay, 0.0, 1.0))
+    return EligibilityTrace(validation.number_in("decay", decay, 0.0, 1.0))

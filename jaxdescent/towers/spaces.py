@@ -197,7 +197,7 @@ def per_leaf(start: Space | float, /) -> PerLeaf:
       ...     optax.sgd, optax.sgd(1e-3), tune={"learning_rate": jd.per_leaf(0.5)}
       ... )
       >>> state = tx.init({"bias": jax.numpy.zeros(2), "weight": jax.numpy.zeros((2, 2))})
-      >>> jax.tree.map(float, jd.hyperparameters(state)[0]["learning_rate"])
+      >>> jax.tree.map(float, jd.get_hyperparams(state)[0]["learning_rate"])
       {'bias': 0.5, 'weight': 0.5}
     """
     number: Any = start[0] if isinstance(start, tuple) and is_space(start) else start

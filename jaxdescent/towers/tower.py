@@ -15,7 +15,7 @@ hyperparameters or the height. Fused, where U moves each coordinate on its own: 
 s_t, and of the last inputs only what cannot be had from it, at most the gradient and, if U
 reads them, the parameters; nothing at all for the rate of Adam. General, for any other U: a
 replay. The state lags by one step, it holds all *inputs* of the last update, and one
-evaluation of U at those gives both dU/dh and the present s_t. `armed` says whether there
+evaluation of U at those gives both dU/dh and the present s_t. `has_previous` says whether there
 is a last update: it is off at the start and after a batch that was skipped because its
 gradient was not finite, and then the held state is the present one.
 
@@ -32,13 +32,14 @@ import jax.numpy as jnp
 import optax
 
 from jaxdescent import validation
+from jaxdescent.numerics import all_finite
 from jaxdescent.towers import building, replay, spaces, traces, tracing
 from jaxdescent.towers.conditional import on_cpu
-from jaxdescent.towers.finite import all_finite, stayed_finite
+from jaxdescent.towers.finite import stayed_finite
 from jaxdescent.towers.inputs import Inputs, Outcome
 from jaxdescent.towers.method import METHODS, resolve
 from jaxdescent.towers.replay import where
-from jaxdescent.towers.signals import OneStep, Trace, one_step
+from jaxdescent.towers.signals import EligibilityTrace, OneStep, one_step
 
 
 class HypergradientState(NamedTuple):
@@ -46,22 +47,23 @@ class HypergradientState(NamedTuple):
 
     Attributes:
       hyperparams: the hyperparameters, as coordinates in their spaces;
-        `jd.hyperparameters` reads them (`optax.tree.get` finds each name twice).
+        `jd.get_hyperparams` reads them (`optax.tree.get` finds each name twice).
       hyper_state: the state of the optimizer that trains them.
       previous: the last update, by its inputs or by the state after it.
-      armed: bool[]; whether `previous` holds a full set of inputs. Where it does not,
+      has_previous: bool[]; whether `previous` holds a full set of inputs. Where it does not,
         only its inner state counts, and that is the present one.
       skipped: int32[]; batches skipped because a number in them was not finite.
       masked: int32[]; steps whose hypergradient had terms that were not finite, left out.
       rejected: int32[]; moves of the hyperparameters that were undone because a
         hyperparameter or the hyper-optimizer's state would have ceased to be finite.
-      traces: for each name a tree like the parameters if the signal is `jd.trace`; else ().
+      traces: for each name a tree like the parameters if the signal is
+        `jd.eligibility_trace`; else ().
     """
 
     hyperparams: dict[str, Any]
     hyper_state: Any
     previous: Inputs | Outcome
-    armed: jax.Array
+    has_previous: jax.Array
     skipped: jax.Array
     masked: jax.Array
     rejected: jax.Array
@@ -74,7 +76,7 @@ class Tower(optax.GradientTransformationExtraArgs):
     factory: building.Factory
     hyper_optimizer: optax.GradientTransformationExtraArgs
     starts: dict[str, Any]
-    signal: OneStep | Trace
+    signal: OneStep | EligibilityTrace
     extra_args: Mapping[str, Any] | None
     method: str
 
@@ -85,7 +87,7 @@ def hypergradient(
     /,
     *,
     tune: Mapping[str, Any],
-    signal: OneStep | Trace | None = None,
+    signal: OneStep | EligibilityTrace | None = None,
     extra_args: Mapping[str, Any] | None = None,
     method: str = "auto",
 ) -> Tower:
@@ -103,7 +105,7 @@ def hypergradient(
         of its optax name (`learning_rate`, `weight_decay`, `eps` and kin: positive;
         `b1`, `b2`, `decay`, `momentum` and kin: unit interval).
       signal: how the loss reaches the hyperparameters: `jd.one_step()`, the default, or
-        `jd.trace(decay)`.
+        `jd.eligibility_trace(decay)`.
       extra_args: examples (arrays or `jax.ShapeDtypeStruct`) of the array keywords that
         the factory's update may read, beside `value`, a scalar. Those it does read are
         carried from step to step and must be passed to every `update`; `{"value": None}`
@@ -115,8 +117,8 @@ def hypergradient(
         adam or momentum. "auto" is "fused" where that applies, else "general".
 
     Returns:
-      A transformation. Its `update(grads, state, params, *, hyper_grads=None, **extra)`
-      uses `hyper_grads`, such as a validation batch's gradient, instead of `grads` to
+      A transformation. Its `update(grads, state, params, *, outer_grads=None, **extra)`
+      uses `outer_grads`, such as a validation batch's gradient, instead of `grads` to
       train the hyperparameters. `value` is passed on to the hyper-optimizer as well.
       Gradients are kept in the parameters' dtypes; hyperparameters are float32, or float64
       where a parameter is, and bf16 or fp16 numbers are computed with in float32. Call it
@@ -144,7 +146,7 @@ def hypergradient(
       ...     return (optax.apply_updates(x, updates), state), None
       >>> x = jnp.zeros(4)
       >>> (x, state), _ = jax.lax.scan(step, (x, tx.init(x)), length=300)
-      >>> bool(loss(x) < 1e-3), bool(jd.hyperparameters(state)[0]["learning_rate"] > 1e-2)
+      >>> bool(loss(x) < 1e-3), bool(jd.get_hyperparams(state)[0]["learning_rate"] > 1e-2)
       (True, True)
     """
     factory = validation.factory("factory", factory)
@@ -175,11 +177,11 @@ def hypergradient(
             hyperparams=copied(),
             hyper_state=jax.tree.map(building.strong, hyper_optimizer.init(copied())),
             previous=previous,
-            armed=zero(bool),
+            has_previous=zero(bool),
             skipped=zero(jnp.int32),
             masked=zero(jnp.int32),
             rejected=zero(jnp.int32),
-            traces=traces.empty(copied(), params) if isinstance(signal, Trace) else (),
+            traces=traces.empty(copied(), params) if isinstance(signal, EligibilityTrace) else (),
         )
 
     def update(
@@ -187,23 +189,23 @@ def hypergradient(
         state: Any,
         params: Any = None,
         *,
-        hyper_grads: Any = None,
+        outer_grads: Any = None,
         **extra_args: Any,
     ) -> tuple[Any, HypergradientState]:
-        previous, armed = state.previous, state.armed
+        previous, has_previous = state.previous, state.has_previous
         today = replay.present_inputs(previous, updates, params, extra_args)
-        if hyper_grads is not None:
-            validation.shaped_like("hyper_grads", hyper_grads, today.grads)
-            hyper_grads = building.cast_like(hyper_grads, today.grads)
+        if outer_grads is not None:
+            validation.shaped_like("outer_grads", outer_grads, today.grads)
+            outer_grads = building.cast_like(outer_grads, today.grads)
         last = replay.last_update(factory, previous, today, extra_args, resolved)
-        judge = today.grads if hyper_grads is None else hyper_grads
-        if isinstance(signal, Trace):
+        judge = today.grads if outer_grads is None else outer_grads
+        if isinstance(signal, EligibilityTrace):
             made: Any = last
-            found, longer = made.contract_traces(state.traces, signal.decay, judge, armed)
+            found, longer = made.contract_traces(state.traces, signal.decay, judge, has_previous)
             finite = all_finite(today.grads)
         else:
-            (found, finite), longer = last.contract(judge, armed), ()
-        if hyper_grads is not None:
+            (found, finite), longer = last.contract(judge, has_previous), ()
+        if outer_grads is not None:
             finite = all_finite(today.grads)
         usable = finite & all_finite(today.extra_args)
 
@@ -213,7 +215,7 @@ def hypergradient(
         # The hypergradient is finite always. But XLA copies a donated buffer that a loop reads,
         # unless what overwrites the buffer needs what the loop has found.
         tx = building.build(factory, hyperparams)
-        ready = armed & all_finite(found.hypergradient)
+        ready = has_previous & all_finite(found.hypergradient)
         today = today._replace(hyperparams=hyperparams)
         step = last.step(tx, today, extra_args, ready, usable)
 
@@ -221,7 +223,7 @@ def hypergradient(
             hyperparams=hyperparams,
             hyper_state=hyper_state,
             previous=step.previous,
-            armed=jnp.ones((), bool),
+            has_previous=jnp.ones((), bool),
             skipped=state.skipped,
             masked=jnp.where(found.masked, _increment(state.masked), state.masked),
             rejected=jnp.where(rejected, _increment(state.rejected), state.rejected),
@@ -230,7 +232,7 @@ def hypergradient(
         skipped = state._replace(
             previous=step.skipped,
             traces=longer,
-            armed=jnp.zeros((), bool),
+            has_previous=jnp.zeros((), bool),
             skipped=_increment(state.skipped),
         )
         still = jax.tree.map(jnp.zeros_like, step.updates)
@@ -245,18 +247,22 @@ def hypergradient(
 
 def _check_signal(signal: Any, starts: Mapping[str, Any], method: str) -> str:
     """The method that a signal allows, or raises."""
-    if not isinstance(signal, (OneStep, Trace)):
-        raise TypeError(f"signal must be jd.one_step() or jd.trace(decay), got {signal!r}")
+    if not isinstance(signal, (OneStep, EligibilityTrace)):
+        raise TypeError(
+            f"signal must be jd.one_step() or jd.eligibility_trace(decay), got {signal!r}"
+        )
     if isinstance(signal, OneStep):
         return method
     if method == "fused":
-        raise ValueError("method must be 'auto' or 'general' with jd.trace, got 'fused'")
+        raise ValueError(
+            "method must be 'auto' or 'general' with jd.eligibility_trace, got 'fused'"
+        )
     for name, start in starts.items():
         number = start.space[0] if isinstance(start, spaces.PerLeaf) else start[0]
         if jnp.ndim(number):
             raise ValueError(
-                f"tune[{name!r}] must be a number, or one per leaf, with jd.trace, got an array "
-                f"of shape {jnp.shape(number)}"
+                f"tune[{name!r}] must be a number, or one per leaf, with jd.eligibility_trace, got "
+                f"an array of shape {jnp.shape(number)}"
             )
     return "general"
 

@@ -17,9 +17,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxdescent.numerics import all_true
 from jaxdescent.towers import spaces
 from jaxdescent.towers.contraction import Contraction, settled
-from jaxdescent.towers.finite import all_true
 
 
 def empty(hyperparams: Mapping[str, Any], params: Any) -> dict[str, Any]:
@@ -35,7 +35,7 @@ def contract(
     traces: Mapping[str, Any],
     decay: Any,
     grads: Any,
-    armed: jax.Array,
+    has_previous: jax.Array,
 ) -> tuple[Contraction, dict[str, Any]]:
     """The hypergradient along the traces, and the traces with the last update in them.
 
@@ -45,7 +45,7 @@ def contract(
       traces: from the step before.
       decay: of them, in [0, 1].
       grads: a tree like the updates.
-      armed: bool[]; where false there was no last update, and the traces stay.
+      has_previous: bool[]; where false there was no last update, and the traces stay.
     """
     found, longer, whole = {}, {}, []
     for name, node in hyperparams.items():
@@ -53,7 +53,7 @@ def contract(
         _, change = jax.jvp(along, (node,), (jax.tree.map(jnp.ones_like, node),))
         fine = jax.tree.map(jnp.isfinite, change)
         whole += [jnp.all(leaf) for leaf in jax.tree.leaves(fine)]
-        longer[name] = jax.tree.map(partial(_longer, decay, armed), traces[name], change)
+        longer[name] = jax.tree.map(partial(_longer, decay, has_previous), traces[name], change)
         totals = jax.tree.map(_product, grads, longer[name])
         whole += [jnp.isfinite(leaf) for leaf in jax.tree.leaves(totals)]
         if isinstance(node, spaces.PerLeaf):
@@ -61,13 +61,13 @@ def contract(
         else:
             zero = jnp.zeros((), node[0].dtype)
             found[name] = type(node)(sum(jax.tree.leaves(totals), zero))
-    return settled(Contraction(found, ~all_true(whole)), armed), longer
+    return settled(Contraction(found, ~all_true(whole)), has_previous), longer
 
 
-def _longer(decay: Any, armed: jax.Array, trace: jax.Array, change: jax.Array) -> jax.Array:
+def _longer(decay: Any, has_previous: jax.Array, trace: jax.Array, change: jax.Array) -> jax.Array:
     """The trace one step on; what is not finite of the last update is left out."""
     added = jnp.where(jnp.isfinite(change), change, jnp.zeros_like(change)).astype(trace.dtype)
-    return jnp.where(armed, decay * trace + added, trace)
+    return jnp.where(has_previous, decay * trace + added, trace)
 
 
 def _product(g: jax.Array, trace: jax.Array) -> jax.Array:

@@ -31,7 +31,7 @@ class NotReplayableError(ValueError):
     """An update that cannot be run again on its last inputs, or not be traced at all."""
 
 
-class Trace(NamedTuple):
+class TracedUpdate(NamedTuple):
     """An update on shapes or arrays.
 
     Attributes:
@@ -50,7 +50,7 @@ class Trace(NamedTuple):
         return self.outputs.unflatten(results)
 
 
-def trace(update: Update) -> Trace:
+def trace(update: Update) -> TracedUpdate:
     """The jaxpr of an update."""
     arrays = {n: x for n, x in update.others.items() if _is_arrays(x)}
     rest = {n: x for n, x in update.others.items() if n not in arrays}
@@ -61,7 +61,7 @@ def trace(update: Update) -> Trace:
     args = (update.inputs, arrays)
     traced = lambda: jax.make_jaxpr(run, return_shape=True)(*args)
     jaxpr, shapes = _explaining(update.factory, traced)
-    return Trace(jaxpr, jax.tree.structure(shapes), args)
+    return TracedUpdate(jaxpr, jax.tree.structure(shapes), args)
 
 
 def _is_arrays(tree: Any) -> bool:

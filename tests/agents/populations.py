@@ -13,8 +13,8 @@ def with_values(values, alive=None):
     starts = jnp.arange(len(values), dtype=jnp.float32)[:, None]
     population = started(a_problem(), starts, {}, values.dtype, jnp.zeros_like(starts))
     alive = jnp.ones(len(values), bool) if alive is None else jnp.asarray(alive)
-    fresh = jnp.ones(len(values), bool)
-    return population._replace(values=values, best_values=values, alive=alive, fresh=fresh)
+    evaluated = jnp.ones(len(values), bool)
+    return population._replace(values=values, best_values=values, alive=alive, evaluated=evaluated)
 
 
 def a_problem():

@@ -22,15 +22,15 @@ OPTIONS = {"steps": 20, "rung": 4, "batch_size": 5, "rule": HALVING, "key": KEY,
 
 def fitted(prune=True, **changes):
     """A pruned run with all that draws random numbers; one program for every key and start."""
-    options = {"starts": starts(AGENTS), **OPTIONS, **changes}
+    options = {"init_params": starts(AGENTS), **OPTIONS, **changes}
     return jd.fit(
         noisy,
         ADAM,
         DATA,
-        held_out=HELD_OUT,
+        validation_data=HELD_OUT,
         prune=prune,
         data_order="per_agent",
-        stochastic=True,
+        needs_rng=True,
         has_aux=True,
         **options,
     )
@@ -51,14 +51,14 @@ class Driven:
 
     def __init__(self, data_order):
         slowly = jd.pruning.successive_halving(1.2), jd.pruning.adaptive(0.1, max_eta=1.2)
-        descent = jd.fitter(
+        descent = jd.fit_loop(
             noisy,
             ADAM,
             num_agents=AGENTS,
             batch_size=5,
             rule=jd.pruning.chain(*slowly),
             data_order=data_order,
-            stochastic=True,
+            needs_rng=True,
             has_aux=True,
             chunk_size=4,
         )
@@ -78,13 +78,13 @@ def test_visits_are_counted_one_by_one():
     """With this loss and a rate of 1 a parameter is minus how often its example was seen."""
     examples = 10
     visits = lambda params, batch: jnp.sum(params[batch])
-    options = {"steps": 7, "rung": 3, "batch_size": 4, "key": KEY, "rule": jd.pruning.never()}
+    options = {"steps": 7, "rung": 3, "batch_size": 4, "key": KEY, "rule": jd.pruning.no_pruning()}
     for data_order in ("shared", "per_agent"):
         found = jd.fit(
             visits,
             optax.sgd(1.0),
             jnp.arange(examples),
-            starts=jnp.zeros((3, examples)),
+            init_params=jnp.zeros((3, examples)),
             data_order=data_order,
             record_params=True,
             **options,
@@ -99,8 +99,14 @@ def test_visits_are_counted_one_by_one():
 
 def test_full_batches_are_gradient_descent():
     first = starts(2)
-    options = {"steps": 5, "rung": 2, "batch_size": None, "key": KEY, "rule": jd.pruning.never()}
-    found = jd.fit(loss, optax.sgd(0.1), DATA, starts=first, record_params=True, **options)
+    options = {
+        "steps": 5,
+        "rung": 2,
+        "batch_size": None,
+        "key": KEY,
+        "rule": jd.pruning.no_pruning(),
+    }
+    found = jd.fit(loss, optax.sgd(0.1), DATA, init_params=first, record_params=True, **options)
     params, losses = first, []
     for _ in range(5):
         values, grads = jax.vmap(jax.value_and_grad(loss), (0, None))(params, DATA)
@@ -197,7 +203,7 @@ def test_another_key_other_starts_and_other_data_take_no_other_program():
     def run(key, seed, scale, prune):
         data = jax.tree.map(lambda x: scale * x, DATA)
         return jd.fit(
-            counted, ADAM, data, **{**OPTIONS, "key": key}, starts=starts(6, seed), prune=prune
+            counted, ADAM, data, **{**OPTIONS, "key": key}, init_params=starts(6, seed), prune=prune
         )
 
     first = run(KEY, 0, 1.0, True)
@@ -215,7 +221,7 @@ def test_a_rung_of_no_steps_changes_nothing(driven):
 
 
 def test_without_any_step_there_is_no_value():
-    nothing = jd.fit(loss, ADAM, DATA, **{**OPTIONS, "steps": 0}, starts=starts(4))
+    nothing = jd.fit(loss, ADAM, DATA, **{**OPTIONS, "steps": 0}, init_params=starts(4))
     assert (nothing.value, nothing.id, nothing.gradients) == (np.inf, -1, 0)
     assert nothing.history.survivors == 4
 
@@ -233,7 +239,7 @@ def test_an_agent_that_is_not_finite_is_removed_first_and_harms_nobody(unpruned)
     broken = starts(AGENTS)
     lost = int(np.argmin(unpruned.history.values[0]))  # the first rung's best
     broken["b"][lost] = np.nan
-    found = fitted(starts=broken, prune=False)
+    found = fitted(init_params=broken, prune=False)
     assert found.history.not_finite.tolist() == [1] * 5
     assert not np.any(found.history.alive[:, lost])
     rest = np.arange(AGENTS) != lost
@@ -244,7 +250,7 @@ def test_an_agent_that_is_not_finite_is_removed_first_and_harms_nobody(unpruned)
 def test_if_all_are_not_finite_the_result_says_so():
     broken = starts(AGENTS)
     broken["a"][:] = np.inf
-    found = fitted(starts=broken)
+    found = fitted(init_params=broken)
     assert (found.value, found.id) == (np.inf, -1)
     assert found.history.survivors.tolist() == [0] * 5
     assert found.history.not_finite.tolist() == [AGENTS, 0, 0, 0, 0]
@@ -253,8 +259,8 @@ def test_if_all_are_not_finite_the_result_says_so():
 
 def test_the_best_finite_point_is_kept_when_all_diverge():
     found = jd.fit(
-        loss, optax.sgd(60.0), DATA, held_out=HELD_OUT, starts=starts(4), key=KEY, steps=200,
-        rung=1, batch_size=None, rule=jd.pruning.never(),
+        loss, optax.sgd(60.0), DATA, validation_data=HELD_OUT, init_params=starts(4), key=KEY,
+        steps=200, rung=1, batch_size=None, rule=jd.pruning.no_pruning(),
     )  # fmt: skip
     assert found.history.survivors[-1] == 0
     assert np.isfinite(found.value)
@@ -264,9 +270,9 @@ def test_the_best_finite_point_is_kept_when_all_diverge():
 def test_each_agent_has_its_own_rate():
     rates = jnp.array([0.0, 1e-3, 1e-1])
     same = jax.tree.map(lambda x: np.repeat(x, 3, 0), starts(1))
-    options = {**OPTIONS, "rule": jd.pruning.never(), "batch_size": None}
+    options = {**OPTIONS, "rule": jd.pruning.no_pruning(), "batch_size": None}
     found = jd.fit(
-        loss, optax.sgd, DATA, starts=same, hyperparams={"learning_rate": rates}, **options
+        loss, optax.sgd, DATA, init_params=same, hyperparams={"learning_rate": rates}, **options
     )
     chex.assert_trees_all_equal(
         *(jax.tree.map(lambda x: x[0], tree) for tree in (found.population.params, same))
@@ -277,14 +283,14 @@ def test_each_agent_has_its_own_rate():
 
 @pytest.mark.parametrize("agents", [1, 5])
 def test_any_number_of_agents(agents):
-    found = jd.fit(loss, ADAM, DATA, starts=starts(agents), **OPTIONS)
+    found = jd.fit(loss, ADAM, DATA, init_params=starts(agents), **OPTIONS)
     assert found.history.survivors[-1] == 1
     assert found.value < found.history.values[0].max() or agents == 1
 
 
 def test_the_value_of_whom_an_agent_replaced_is_never_its_best():
-    nobody = jd.pruning.never()
-    descent = jd.fitter(loss, ADAM, num_agents=3, batch_size=5, rule=nobody)
+    nobody = jd.pruning.no_pruning()
+    descent = jd.fit_loop(loss, ADAM, num_agents=3, batch_size=5, rule=nobody)
     advance = jax.jit(descent.advance)
     state, _ = advance(descent.init(KEY, starts(3)), DATA, HELD_OUT, 2)
     problem = jd.Problem(jnp.sum, np.zeros(1), np.ones(1), optimizer=lambda: ADAM)

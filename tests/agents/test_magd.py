@@ -68,7 +68,7 @@ def test_the_rule_acts_every_rung_and_the_pruned_stay_where_they_are(halved):
 def test_it_is_what_minimize_does(halved):
     path, state = halved
     result = jd.minimize(
-        loss, optax.adam(0.05), starts=STARTS, steps=10, rung=3, rule=HALVING, chunk_size=8
+        loss, optax.adam(0.05), init_params=STARTS, steps=10, rung=3, rule=HALVING, chunk_size=8
     )
     np.testing.assert_array_equal(state.alive, result.population.alive)
     alive = state.alive
@@ -78,14 +78,14 @@ def test_it_is_what_minimize_does(halved):
 
 def test_what_is_not_finite_is_removed_at_once_and_counted():
     nan_at_2 = lambda i, values: values.at[5].set(jnp.where(i == 2, jnp.nan, values[5]))
-    path, state = trained(jd.magd(optax.sgd(0.01), jd.pruning.never()), 4, nan_at_2)
+    path, state = trained(jd.magd(optax.sgd(0.01), jd.pruning.no_pruning()), 4, nan_at_2)
     assert state.not_finite == 1
     assert state.age.tolist() == [4, 4, 4, 4, 4, 2, 4, 4]
     assert np.isfinite(path[-1]["x"]).all()
 
 
 def test_a_broken_gradient_moves_nobody():
-    tx = jd.magd(optax.sgd(0.1), jd.pruning.never())
+    tx = jd.magd(optax.sgd(0.1), jd.pruning.no_pruning())
     grads = {"x": jnp.ones((8, 1)).at[3].set(jnp.inf), "y": jnp.ones(8)}
     updates, state = tx.update(grads, tx.init(STARTS), STARTS, value=jnp.ones(8))
     np.testing.assert_array_equal(updates["y"], np.where(np.arange(8) == 3, 0, np.float32(-0.1)))
@@ -94,7 +94,7 @@ def test_a_broken_gradient_moves_nobody():
 
 
 def test_agents_have_hyperparameters_of_their_own():
-    tx = jd.magd(optax.sgd, jd.pruning.never(), hyperparams={"learning_rate": jnp.arange(8.0)})
+    tx = jd.magd(optax.sgd, jd.pruning.no_pruning(), hyperparams={"learning_rate": jnp.arange(8.0)})
     ones = jax.tree.map(jnp.ones_like, STARTS)
     updates, _ = tx.update(ones, tx.init(STARTS), STARTS, value=jnp.ones(8))
     np.testing.assert_array_equal(updates["y"], -np.arange(8.0))
@@ -102,7 +102,7 @@ def test_agents_have_hyperparameters_of_their_own():
 
 def test_a_line_search_sees_an_agents_own_gradient():
     alone = optax.chain(optax.sgd(1.0), optax.scale_by_backtracking_linesearch(5))
-    tx = jd.magd(alone, jd.pruning.never())
+    tx = jd.magd(alone, jd.pruning.no_pruning())
     value, grads = jax.vmap(jax.value_and_grad(loss))(STARTS)
     updates, _ = tx.update(grads, tx.init(STARTS), STARTS, value=value, grad=grads, value_fn=loss)
     agent = row(STARTS, 2)

@@ -1,4 +1,4 @@
-"""Tests of many agents that minimise a function, and of what stands between rungs."""
+"""Tests of many agents that minimize a function, and of what stands between rungs."""
 
 import chex
 import jax
@@ -11,7 +11,7 @@ import pytest
 import jaxdescent as jd
 from jaxdescent.agents.rules import Rule
 
-NEVER = jd.pruning.never()
+NEVER = jd.pruning.no_pruning()
 HALVING = jd.pruning.successive_halving()
 ADAM = optax.adam(0.1)
 BOX = jnp.full(3, 4.0)
@@ -42,7 +42,9 @@ def unpruned():
 
 def test_every_agent_descends_as_it_would_alone():
     starts = jax.vmap(problem().sample)(jax.random.split(jax.random.key(3), 5))
-    result = jd.minimize(problem(), ADAM, starts=starts, steps=7, rung=3, rule=NEVER, chunk_size=2)
+    result = jd.minimize(
+        problem(), ADAM, init_params=starts, steps=7, rung=3, rule=NEVER, chunk_size=2
+    )
     for start, end in zip(starts, result.population.params, strict=True):
         x, state = start, ADAM.init(start)
         for _ in range(7):
@@ -72,7 +74,7 @@ def test_agents_in_any_order_are_the_same_agents(pruned):
     starts = jax.vmap(problem().sample)(
         jax.random.split(jax.random.fold_in(jax.random.key(1), 0), 20)
     )
-    shuffled = minimized(starts=starts[order])
+    shuffled = minimized(init_params=starts[order])
     for name in ("params", "opt_state", "alive", "values", "best_params", "gradients"):
         chex.assert_trees_all_equal(
             getattr(shuffled.population, name),
@@ -102,7 +104,7 @@ def test_the_best_point_ever_is_kept_also_of_one_that_was_pruned():
     )
     push = optax.sgd(-1.0)
     tilted = lambda x: jnp.sum(x**2 + 0.1 * jnp.abs(x) + x * 1e-3)
-    result = jd.minimize(tilted, push, starts=starts, steps=4, rung=2, rule=leave)
+    result = jd.minimize(tilted, push, init_params=starts, steps=4, rung=2, rule=leave)
     assert result.id == 0
     assert result.value == 0
     np.testing.assert_array_equal(result.params, [0.0])
@@ -145,7 +147,7 @@ def test_agents_have_hyperparameters_of_their_own():
     rates = jnp.array([0.0, 0.1, 0.3])
     starts = jnp.ones((3, 3))
     result = jd.minimize(
-        problem(), optax.sgd, starts=starts, hyperparams={"learning_rate": rates},
+        problem(), optax.sgd, init_params=starts, hyperparams={"learning_rate": rates},
         steps=1, rung=1, rule=NEVER,
     )  # fmt: skip
     grads = jax.grad(problem().value)(jnp.ones(3))
@@ -159,10 +161,10 @@ def test_a_population_of_towers_learns_its_rates():
         )
 
     result = jd.minimize(
-        problem(), tower(0.01), starts=jnp.array([[1.0, 2.0, 3.0], [0.1, 0.2, 0.3]]),
+        problem(), tower(0.01), init_params=jnp.array([[1.0, 2.0, 3.0], [0.1, 0.2, 0.3]]),
         steps=10, rung=5, rule=NEVER,
     )  # fmt: skip
-    learned = jax.vmap(lambda s: jd.hyperparameters(s)[0]["learning_rate"])(
+    learned = jax.vmap(lambda s: jd.get_hyperparams(s)[0]["learning_rate"])(
         result.population.opt_state
     )
     assert learned[0] != learned[1]
@@ -171,24 +173,31 @@ def test_a_population_of_towers_learns_its_rates():
 
 def test_random_numbers_of_an_optimizer_are_the_agents_own():
     noisy = optax.chain(optax.add_noise(1.0, 0.5, key=jax.random.key(0)), optax.sgd(0.1))
-    result = jd.minimize(problem(), noisy, starts=jnp.ones((4, 3)), steps=2, rung=1, rule=NEVER)
+    result = jd.minimize(
+        problem(), noisy, init_params=jnp.ones((4, 3)), steps=2, rung=1, rule=NEVER
+    )
     assert len(np.unique(result.population.params[:, 0])) == 4
 
 
 def test_an_agent_that_breaks_harms_no_other():
     brittle = lambda x: jnp.sum(jnp.where(x > 2, jnp.nan, x**2))
     starts = jnp.array([[1.0], [3.0], [1.5]])
-    tame = jd.minimize(brittle, ADAM, starts=starts, steps=4, rung=2, rule=NEVER)
+    tame = jd.minimize(brittle, ADAM, init_params=starts, steps=4, rung=2, rule=NEVER)
     assert tame.history.not_finite.tolist() == [1, 0]
     assert tame.population.alive.tolist() == [True, False, True]
-    alone = jd.minimize(brittle, ADAM, starts=starts[::2], steps=4, rung=2, rule=NEVER)
+    alone = jd.minimize(brittle, ADAM, init_params=starts[::2], steps=4, rung=2, rule=NEVER)
     np.testing.assert_allclose(tame.population.params[::2], alone.population.params, rtol=1e-6)
 
 
 def test_when_all_break_the_best_finite_point_is_what_comes_back():
     cliff = lambda x: jnp.sum(jnp.where(x < -1, jnp.nan, x))
     result = jd.minimize(
-        cliff, optax.sgd(0.4), starts=jnp.array([[0.3], [0.5]]), steps=20, rung=10, rule=HALVING
+        cliff,
+        optax.sgd(0.4),
+        init_params=jnp.array([[0.3], [0.5]]),
+        steps=20,
+        rung=10,
+        rule=HALVING,
     )
     assert result.history.survivors.tolist() == [0, 0]
     assert result.history.not_finite.tolist() == [2, 0]
@@ -200,7 +209,7 @@ def test_when_all_break_the_best_finite_point_is_what_comes_back():
 def test_a_value_of_minus_infinity_is_no_best_point():
     hole = lambda x: jnp.sum(jnp.where((x > 0.3) & (x < 0.5), -jnp.inf, x))
     through = jd.basin_hopping(optax.sgd(0.2), period=50, jump=1.0)
-    result = jd.minimize(hole, through, starts=jnp.array([[1.0]]), steps=3, rung=3, rule=NEVER)
+    result = jd.minimize(hole, through, init_params=jnp.array([[1.0]]), steps=3, rung=3, rule=NEVER)
     # 1, 0.8, 0.6, and 0.4 in the hole.
     np.testing.assert_allclose([result.value, result.population.best_values[0]], 0.6, atol=1e-6)
     np.testing.assert_allclose(result.params, [0.6], atol=1e-6)
@@ -210,7 +219,7 @@ def test_a_value_of_minus_infinity_is_no_best_point():
 
 def test_when_nothing_was_ever_finite_the_result_says_so():
     result = jd.minimize(
-        lambda x: jnp.sum(x) * jnp.nan, ADAM, starts=jnp.ones((2, 1)), steps=2, rung=1
+        lambda x: jnp.sum(x) * jnp.nan, ADAM, init_params=jnp.ones((2, 1)), steps=2, rung=1
     )
     assert result.value == jnp.inf
     assert result.id == -1
@@ -247,8 +256,8 @@ def test_no_steps_are_a_look_at_the_starts():
 
 
 def test_a_checkpoint_in_the_middle_resumes_to_the_bit(tmp_path):
-    rule = jd.pruning.chain(jd.pruning.stalled(2), jd.pruning.after(1, HALVING))
-    descent = jd.minimizer(problem(), ADAM, num_agents=12, rule=rule, chunk_size=4)
+    rule = jd.pruning.chain(jd.pruning.stalled(2), jd.pruning.delay(1, HALVING))
+    descent = jd.minimize_loop(problem(), ADAM, num_agents=12, rule=rule, chunk_size=4)
     advance = jax.jit(descent.advance)
     state = descent.init(jax.random.key(4))
     for rung in range(6):
@@ -267,7 +276,7 @@ def test_a_checkpoint_in_the_middle_resumes_to_the_bit(tmp_path):
 
 @pytest.mark.parametrize("starts", [None, np.ones((4, 3), np.float32)])
 def test_a_state_can_be_donated(starts):
-    descent = jd.minimizer(problem(), ADAM, num_agents=4)
+    descent = jd.minimize_loop(problem(), ADAM, num_agents=4)
     state = descent.init(jax.random.key(0), starts)
     state, report = jax.jit(descent.advance, donate_argnums=0)(state, 1)
     assert report.descended == 4
@@ -279,7 +288,7 @@ def test_parameters_may_be_a_tree_of_any_floats():
         return jnp.sum(x["w"].astype(jnp.float32) ** 2) + x["b"] ** 2
 
     starts = {"w": jnp.ones((3, 2, 2), jnp.bfloat16), "b": jnp.arange(3.0)}
-    result = jd.minimize(loss, ADAM, starts=starts, steps=4, rung=2, rule=HALVING)
+    result = jd.minimize(loss, ADAM, init_params=starts, steps=4, rung=2, rule=HALVING)
     assert result.params["w"].dtype == jnp.bfloat16
     assert result.params["w"].shape == (2, 2)
     assert result.id == 0
@@ -288,7 +297,7 @@ def test_parameters_may_be_a_tree_of_any_floats():
 def test_double_precision_stays_double():
     with jax.enable_x64(True):
         result = jd.minimize(
-            lambda x: jnp.sum(x**2), optax.sgd(0.1), starts=np.ones((2, 1)), steps=3, rung=3
+            lambda x: jnp.sum(x**2), optax.sgd(0.1), init_params=np.ones((2, 1)), steps=3, rung=3
         )
         assert result.value.dtype == jnp.float64
         np.testing.assert_allclose(result.params, [0.8**3], rtol=1e-14)
@@ -297,7 +306,7 @@ def test_double_precision_stays_double():
 def test_diversity_is_the_spread_of_those_that_descended():
     starts = jnp.array([[0.0, 0.0], [2.0, 4.0], [100.0, 100.0]])
     flat = lambda x: jnp.sum(x) * 0
-    result = jd.minimize(flat, optax.sgd(0.0), starts=starts, steps=2, rung=1, rule=NEVER)
+    result = jd.minimize(flat, optax.sgd(0.0), init_params=starts, steps=2, rung=1, rule=NEVER)
     expected = np.sqrt(np.mean((starts - starts.mean(0)) ** 2))
     np.testing.assert_allclose(result.history.diversity, expected, rtol=1e-5)
 
@@ -327,7 +336,7 @@ def test_agents_spread_over_devices_find_the_same(pruned, devices, axis):
 def test_a_rung_leaves_its_state_where_the_next_one_looks_for_it():
     mesh = jax.make_mesh((2,), ("agents",))
     rule = jd.pruning.chain(jd.pruning.predicted_to_lose(6), jd.pruning.stalled())
-    descent = jd.minimizer(problem(), ADAM, num_agents=20, rule=rule, mesh=mesh)
+    descent = jd.minimize_loop(problem(), ADAM, num_agents=20, rule=rule, mesh=mesh)
     first, advance = descent.init(jax.random.key(0)), jax.jit(descent.advance)
     state, _ = advance(first, 2)
     state, _ = advance(state, 2)
@@ -353,17 +362,32 @@ def test_a_mesh_that_agents_do_not_fill_is_refused():
         ({"rung": 0}, "rung must be an integer in"),
         ({"steps": -1}, "steps must be an integer in"),
         ({"chunk_size": 0}, "chunk_size must be an integer at least 1, got 0"),
-        ({"starts": jnp.ones((19, 3))}, "leading axis of num_agents = 20 .* shape \\(19, 3\\)"),
-        ({"starts": jnp.ones((20, 2))}, "starts must have the shapes of the problem's box"),
-        ({"starts": jnp.ones((20, 3), int)}, "starts must be real floating numbers, got int32"),
+        (
+            {"init_params": jnp.ones((19, 3))},
+            "leading axis of num_agents = 20 .* shape \\(19, 3\\)",
+        ),
+        (
+            {"init_params": jnp.ones((20, 2))},
+            "init_params must have the shapes of the problem's box",
+        ),
+        (
+            {"init_params": jnp.ones((20, 3), int)},
+            "init_params must be real floating numbers, got int32",
+        ),
         ({"steps": None, "rung": None, "gradients": 19, "rungs": 2}, "gradients must be an int"),
         ({"hyperparams": {"b1": jnp.ones(20)}}, "hyperparams need a factory as optimizer"),
         ({"prune": 1}, "prune must be True or False, got 1"),
         ({"record_params": "no"}, "record_params must be True or False, got 'no'"),
-        ({"starts": jnp.float32(1)}, r"starts must have a leading axis of agents, got shape \(\)"),
-        ({"starts": jnp.zeros((0, 3))}, r"leading axis of agents, got shape \(0, 3\)"),
-        ({"starts": ()}, r"starts must hold at least one array, got \(\)"),
-        ({"starts": jnp.ones((20, 3), complex)}, "starts must be real floating numbers, got comp"),
+        (
+            {"init_params": jnp.float32(1)},
+            r"init_params must have a leading axis of agents, got shape \(\)",
+        ),
+        ({"init_params": jnp.zeros((0, 3))}, r"leading axis of agents, got shape \(0, 3\)"),
+        ({"init_params": ()}, r"init_params must hold at least one array, got \(\)"),
+        (
+            {"init_params": jnp.ones((20, 3), complex)},
+            "init_params must be real floating numbers, got comp",
+        ),
     ],
 )
 def test_bad_arguments_are_named(changes, message):
@@ -374,15 +398,15 @@ def test_bad_arguments_are_named(changes, message):
 @pytest.mark.parametrize("loss", [lambda x: x, lambda x: jnp.argmax(x), lambda x: (x.sum(), 1)])
 def test_a_loss_that_is_no_real_scalar_is_refused(loss):
     with pytest.raises(ValueError, match="problem must return one real floating number"):
-        jd.minimize(loss, ADAM, starts=jnp.ones((2, 3)), steps=1, rung=1)
+        jd.minimize(loss, ADAM, init_params=jnp.ones((2, 3)), steps=1, rung=1)
 
 
 def test_what_is_no_problem_or_rule_or_optimizer_is_refused():
     with pytest.raises(TypeError, match="problem must be a function"):
-        jd.minimize(3, ADAM, starts=jnp.ones((2, 3)), steps=1, rung=1)
+        jd.minimize(3, ADAM, init_params=jnp.ones((2, 3)), steps=1, rung=1)
     with pytest.raises(TypeError, match=r"Rule.*call it first"):
         minimized(rule=jd.pruning.successive_halving)
-    with pytest.raises(ValueError, match="starts must be given"):
+    with pytest.raises(ValueError, match="init_params must be given"):
         jd.minimize(jnp.sum, ADAM, num_agents=2, steps=1, rung=1)
     for optimizer in (0.1, {}):
         with pytest.raises(TypeError, match="optimizer must be an optax gradient"):
@@ -400,7 +424,7 @@ def test_what_is_no_problem_or_rule_or_optimizer_is_refused():
 
 
 def test_a_rung_is_of_an_integer_that_is_not_negative():
-    descent = jd.minimizer(problem(), ADAM, num_agents=2)
+    descent = jd.minimize_loop(problem(), ADAM, num_agents=2)
     state = jax.eval_shape(descent.init, jax.random.key(0))
     for length in (-1, 2.5, True, jnp.ones(2, int), jnp.ones(())):
         with pytest.raises(ValueError, match=r"length must be (an|one) integer"):
@@ -412,4 +436,4 @@ def test_a_rung_is_of_an_integer_that_is_not_negative():
 def test_leaves_that_disagree_are_refused():
     starts = {"a": jnp.ones((2, 1)), "b": jnp.ones((3, 1))}
     with pytest.raises(ValueError, match=r"leading axis of num_agents = 2 .*\(3, 1\) at \['b'\]"):
-        jd.minimize(lambda x: jnp.sum(x["a"]), ADAM, starts=starts, steps=1, rung=1)
+        jd.minimize(lambda x: jnp.sum(x["a"]), ADAM, init_params=starts, steps=1, rung=1)

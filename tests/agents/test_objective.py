@@ -15,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("quick_to_compile")
 
 KEY = jax.random.key(0)
 SGD = optax.sgd(0.1)
-OPTIONS = {"key": KEY, "steps": 3, "rung": 1, "batch_size": None, "rule": jd.pruning.never()}
+OPTIONS = {"key": KEY, "steps": 3, "rung": 1, "batch_size": None, "rule": jd.pruning.no_pruning()}
 
 
 def averaging(params, batch, *, model_state):
@@ -31,14 +31,14 @@ def averaging(params, batch, *, model_state):
 def test_the_model_state_is_carried_reported_and_kept_with_the_best_parameters():
     first = starts(3)
     state = {"count": np.zeros(3, np.int32), "mean": np.arange(3, dtype=np.float32)}
-    at_second = lambda params, held_out, *, model_state: jnp.abs(model_state["count"] - 2.0)
+    at_second = lambda params, validation_data, *, model_state: jnp.abs(model_state["count"] - 2.0)
     found = jd.fit(
         averaging,
         SGD,
         DATA,
-        starts=first,
+        init_params=first,
         model_state=state,
-        held_out=HELD_OUT,
+        validation_data=HELD_OUT,
         value_fn=at_second,
         record_params=True,
         **OPTIONS,
@@ -95,10 +95,10 @@ def test_networks_of_flax_with_batch_norm_and_dropout():
         network_loss,
         SGD,
         DATA,
-        starts=params,
+        init_params=params,
         model_state=state,
-        held_out=HELD_OUT,
-        stochastic=True,
+        validation_data=HELD_OUT,
+        needs_rng=True,
         **OPTIONS,
     )
     assert jax.tree.structure(found.population.model_state) == jax.tree.structure(state)
@@ -112,7 +112,7 @@ def test_networks_of_flax_with_batch_norm_and_dropout():
 
 
 def test_narrow_parameters_are_valued_in_float32():
-    found = jd.fit(loss, SGD, DATA, starts=starts(3, dtype=jnp.bfloat16), **OPTIONS)
+    found = jd.fit(loss, SGD, DATA, init_params=starts(3, dtype=jnp.bfloat16), **OPTIONS)
     assert {leaf.dtype for leaf in jax.tree.leaves(found.params)} == {jnp.bfloat16.dtype}
     assert found.value.dtype == found.history.aux["loss"].dtype == jnp.float32
     assert np.isfinite(found.value)
@@ -123,7 +123,12 @@ def test_wide_parameters_are_wide_throughout_and_under_strict_promotion():
     with jax.enable_x64(True), jax.numpy_dtype_promotion("strict"):
         options = {**OPTIONS, "key": jax.random.key(0), "batch_size": 4}
         found = jd.fit(
-            loss, SGD, data, starts=starts(3, dtype=np.float64), data_order="per_agent", **options
+            loss,
+            SGD,
+            data,
+            init_params=starts(3, dtype=np.float64),
+            data_order="per_agent",
+            **options,
         )
         floating = [found.value, found.history.values, *jax.tree.leaves(found.params)]
         assert {leaf.dtype for leaf in floating} == {jnp.float64.dtype}
@@ -136,13 +141,13 @@ def test_a_rule_may_ask_for_held_out_values_of_parameters_alone():
 
     asking = jd.Rule(lambda _key, _population, _problem: (), update)
     options = {**OPTIONS, "rule": asking}
-    found = jd.fit(loss, SGD, DATA, starts=starts(3), held_out=HELD_OUT, **options)
+    found = jd.fit(loss, SGD, DATA, init_params=starts(3), validation_data=HELD_OUT, **options)
     np.testing.assert_allclose(found.history.info, found.history.values, rtol=1e-6)
-    with pytest.raises(ValueError, match="no value of parameters alone: it takes held_out"):
-        jd.fit(loss, SGD, DATA, starts=starts(3), **options)
+    with pytest.raises(ValueError, match="no value of parameters alone: it takes validation_data"):
+        jd.fit(loss, SGD, DATA, init_params=starts(3), **options)
     sampling = asking._replace(update=lambda key, *rest: rest[1].sample(key))
     with pytest.raises(ValueError, match="cannot draw starts"):
-        jd.fit(loss, SGD, DATA, starts=starts(3), **{**options, "rule": sampling})
+        jd.fit(loss, SGD, DATA, init_params=starts(3), **{**options, "rule": sampling})
 
 
 @pytest.mark.parametrize(
@@ -150,20 +155,24 @@ def test_a_rule_may_ask_for_held_out_values_of_parameters_alone():
     [
         ({"loss_fn": 3}, TypeError, "loss_fn must be a function, got 3"),
         ({"value_fn": 3}, TypeError, "value_fn must be a function, got 3"),
-        ({"value_fn": loss}, ValueError, "held_out must be given where value_fn is, got None"),
+        (
+            {"value_fn": loss},
+            ValueError,
+            "validation_data must be given where value_fn is, got None",
+        ),
         ({"steps": -1}, ValueError, r"steps must be an integer in \[0, 2147483647\], got -1"),
         ({"rung": 0}, ValueError, r"rung must be an integer in \[1, 2147483647\], got 0"),
         ({"batch_size": 23}, ValueError, r"batch_size must be an integer in \[1, 22\], got 23"),
         ({"data_order": "own"}, ValueError, "data_order must be 'shared' or 'per_agent'"),
         ({"chunk_size": 0}, ValueError, "chunk_size must be an integer at least 1, got 0"),
-        ({"rule": jd.pruning.never}, TypeError, "rule must be a Rule"),
+        ({"rule": jd.pruning.no_pruning}, TypeError, "rule must be a Rule"),
         ({"optimizer": 3}, TypeError, "optimizer must be an optax gradient transformation"),
-        ({"starts": {}}, ValueError, "starts must hold at least one array, got {}"),
-        ({"starts": starts(0)}, ValueError, "leading axis of agents, got shape"),
+        ({"init_params": {}}, ValueError, "init_params must hold at least one array, got {}"),
+        ({"init_params": starts(0)}, ValueError, "leading axis of agents, got shape"),
         (
-            {"starts": {**starts(3), "b": np.zeros((2, 5), np.float32)}},
+            {"init_params": {**starts(3), "b": np.zeros((2, 5), np.float32)}},
             ValueError,
-            r"starts must have a leading axis of num_agents = 3 in every leaf, got shape \(2, 5\)",
+            r"init_params must have a leading axis of num_agents = 3 .*, got shape \(2, 5\)",
         ),
         (
             {"model_state": np.zeros(2)},
@@ -176,7 +185,7 @@ def test_a_rule_may_ask_for_held_out_values_of_parameters_alone():
             "loss_fn must return one real floating number",
         ),
         (
-            {"held_out": HELD_OUT, "value_fn": lambda params, held_out: params["b"]},
+            {"validation_data": HELD_OUT, "value_fn": lambda params, validation_data: params["b"]},
             ValueError,
             "value_fn must return one real floating number",
         ),
@@ -224,21 +233,26 @@ def test_a_rule_may_ask_for_held_out_values_of_parameters_alone():
         ),
         ({"key": 0}, TypeError, "key must be one random key, as of jax.random.key"),
         ({"prune": "no"}, ValueError, "prune must be True or False, got 'no'"),
-        ({"stochastic": "no"}, ValueError, "stochastic must be True or False, got 'no'"),
+        ({"needs_rng": "no"}, ValueError, "needs_rng must be True or False, got 'no'"),
         ({"has_aux": 1}, ValueError, "has_aux must be True or False, got 1"),
         ({"mesh": "cpu"}, TypeError, "mesh must be a jax.sharding.Mesh, got 'cpu'"),
         ({"hyperparams": [1.0]}, TypeError, "hyperparams must be a mapping of arrays"),
-        ({"held_out": {}}, ValueError, r"held_out must have at least one example .* shapes \[\]"),
         (
-            {"held_out": {**HELD_OUT, "y": np.zeros(0)}},
+            {"validation_data": {}},
             ValueError,
-            r"held_out must have at least one example in every leaf, got shapes \[.*\(0,\)\]",
+            r"validation_data must have at least one example .* shapes \[\]",
+        ),
+        (
+            {"validation_data": {**HELD_OUT, "y": np.zeros(0)}},
+            ValueError,
+            r"validation_data must have at least one example .*, got shapes \[.*\(0,\)\]",
         ),
     ],
 )
 def test_bad_arguments(changes, error, match):
     arguments = {
-        "loss_fn": loss, "optimizer": SGD, "data": DATA, "starts": starts(3), **OPTIONS, **changes
+        "loss_fn": loss, "optimizer": SGD, "data": DATA, "init_params": starts(3),
+        **OPTIONS, **changes,
     }  # fmt: skip
     positional = [arguments.pop(name) for name in ("loss_fn", "optimizer", "data")]
     with pytest.raises(error, match=match):

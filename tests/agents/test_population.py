@@ -89,12 +89,14 @@ def test_a_placed_agent_starts_afresh_and_the_others_do_not_notice():
         ):  # fmt: skip
             np.testing.assert_array_equal(new[~mask], old[~mask])
     at = lambda tree: jax.tree.map(lambda x: x[mask], tree)
-    fresh = a_problem().optimizer().init(jnp.zeros(1))
-    for leaf, expected in zip(*map(jax.tree.leaves, (at(placed.opt_state), fresh)), strict=True):
+    evaluated = a_problem().optimizer().init(jnp.zeros(1))
+    for leaf, expected in zip(
+        *map(jax.tree.leaves, (at(placed.opt_state), evaluated)), strict=True
+    ):
         np.testing.assert_array_equal(leaf, np.broadcast_to(expected, leaf.shape))
     np.testing.assert_array_equal(at(placed.params), at(params))
     assert at(placed.alive).all()
-    assert not at(placed.fresh).any()
+    assert not at(placed.evaluated).any()
     assert at(placed.age).tolist() == [0, 0]
     assert np.isinf(at(placed.best_values)).all()
     assert placed.ancestors.tolist() == [0, 1, 2, 3]
@@ -114,7 +116,7 @@ def test_a_placed_agent_is_evaluated_before_it_descends():
         ),
     )
     result = jd.minimize(
-        lambda x: jnp.sum(x**2), optax.sgd(0.1), starts=jnp.ones((2, 1)), steps=3, rung=1,
+        lambda x: jnp.sum(x**2), optax.sgd(0.1), init_params=jnp.ones((2, 1)), steps=3, rung=1,
         rule=move_one,
     )  # fmt: skip
     np.testing.assert_allclose(result.population.params, [[0.8**3], [5 * 0.8**2]], rtol=1e-6)

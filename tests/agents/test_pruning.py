@@ -21,9 +21,9 @@ RULES = {
     "stalled": jd.pruning.stalled(1),
     "predicted": jd.pruning.predicted_to_lose(9),
     "adaptive": jd.pruning.adaptive(),
-    "never": jd.pruning.never(),
-    "chain": jd.pruning.chain(jd.pruning.never(), jd.pruning.successive_halving()),
-    "after": jd.pruning.after(1, jd.pruning.successive_halving()),
+    "never": jd.pruning.no_pruning(),
+    "chain": jd.pruning.chain(jd.pruning.no_pruning(), jd.pruning.successive_halving()),
+    "after": jd.pruning.delay(1, jd.pruning.successive_halving()),
 }
 
 
@@ -113,7 +113,7 @@ def test_equals_are_kept_by_their_place():
 def test_nobody_is_judged_by_the_value_of_another_place(name):
     """A rule of a chain has just placed agents 0 and 1, where the best and a broken one were."""
     population, key = with_values([0.0, NAN, 2.0, 1.0, 3.0, 4.0]), jax.random.key(0)
-    population = population._replace(fresh=jnp.arange(6) > 1)
+    population = population._replace(evaluated=jnp.arange(6) > 1)
     state, update = RULES[name].init(key, population, None), jax.jit(RULES[name].update)
     for _ in range(5):
         population, state, _ = update(key, population, None, state)
@@ -130,8 +130,8 @@ def test_a_curve_starts_where_its_agent_was_placed():
     for rung, value in enumerate(falling):
         spoilt = NAN if rung < 4 else value
         values = jnp.array([3.0, spoilt], jnp.float32)
-        fresh = jnp.array([True, rung != 3])
-        population = population._replace(values=values, fresh=fresh)
+        evaluated = jnp.array([True, rung != 3])
+        population = population._replace(values=values, evaluated=evaluated)
         population, state, _ = update(key, population, None, state)
         left.append(bool(population.alive[1]))
         population = population._replace(alive=jnp.ones(2, bool))
@@ -271,7 +271,10 @@ def test_narrow_values_are_pruned_as_wide_ones():
         (lambda: jd.pruning.adaptive(0.5), r"risk must be in \(0, 0.5\), got 0.5"),
         (lambda: jd.pruning.adaptive(max_eta=1.0), r"max_eta must be in \(1, inf\], got 1"),
         (lambda: jd.pruning.chain(), "rules must be at least one rule"),
-        (lambda: jd.pruning.after(-1, jd.pruning.never()), "rungs must be an integer at least 0"),
+        (
+            lambda: jd.pruning.delay(-1, jd.pruning.no_pruning()),
+            "rungs must be an integer at least 0",
+        ),
     ],
 )
 def test_bad_arguments_are_named(make, message):
@@ -281,14 +284,14 @@ def test_bad_arguments_are_named(make, message):
 
 def test_a_maker_of_rules_is_no_rule():
     with pytest.raises(TypeError, match="call it first"):
-        jd.pruning.chain(jd.pruning.never)
+        jd.pruning.chain(jd.pruning.no_pruning)
 
 
 def test_all_stop_once_one_has_reached_the_target():
     square = lambda x: jnp.sum(x**2)
     starts = jnp.array([[1.0], [2.0], [jnp.inf]])
     run = lambda target: jd.minimize(
-        square, optax.sgd(0.25), starts=starts, steps=6, rung=1, rule=jd.pruning.until(target)
+        square, optax.sgd(0.25), init_params=starts, steps=6, rung=1, rule=jd.pruning.until(target)
     )
     values = 4.0 ** -np.arange(1, 7)  # of the first agent, after each step
     reached = run(values[2])

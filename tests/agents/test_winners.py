@@ -9,7 +9,7 @@ import pytest
 import jaxdescent as jd
 from jaxdescent.agents import winners
 
-CHANCE = jd.pruning.chance_to_drop_the_winner
+CHANCE = jd.pruning.prob_best_pruned
 CASES = [(0.5, 64, 16), (0.8, 16, 1), (0.8, 16, 4), (0.95, 128, 4), (-0.5, 10, 3), (0.9999, 512, 1)]
 
 
@@ -91,7 +91,7 @@ def test_real_runs_lose_the_winner_as_often_as_predicted():
         history = jd.minimize(
             lambda x: x,
             arriving,
-            starts=jnp.zeros(agents),
+            init_params=jnp.zeros(agents),
             hyperparams={"early": early, "late": late},
             steps=2,
             rung=1,

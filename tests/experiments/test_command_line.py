@@ -195,8 +195,8 @@ def test_a_resumed_run_may_save_elsewhen_and_change_nothing_else(left, capsys):
     assert "a run goes on with its own settings" in err
     err = one_line(capsys, "quickstart", "--resume", str(left), "--keep", "0")
     assert "--keep must be in [1, inf), got 0" in err
-    assert "unknown flag '--colour'" in one_line(
-        capsys, "quickstart", "--resume", str(left), "--colour", "red"
+    assert "unknown flag '--color'" in one_line(
+        capsys, "quickstart", "--resume", str(left), "--color", "red"
     )
 
 

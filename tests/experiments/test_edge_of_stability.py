@@ -115,7 +115,7 @@ def test_the_ratio_is_the_median_from_the_edge_on():
         (line_of("edge", path_of(0.951, 0)), True),
         (line_of("edge", path_of(1.101, 0)), False),
         (line_of("edge", path_of(1.0, 0), path_of(1.0, -1)), False),
-        (line_of("edge", path_of(1.0, 0, jd.StabilityOutcome.LEFT)), False),
+        (line_of("edge", path_of(1.0, 0, jd.StabilityOutcome.DIVERGING)), False),
         (line_of("far below", path_of(0.5, -1)), True),
         (line_of("far below", path_of([9.0] + [0.5] * 9, -1)), True),
         (line_of("far below", path_of([0.5] * 9 + [0.96], -1)), False),

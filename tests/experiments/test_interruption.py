@@ -1,4 +1,4 @@
-"""The first signal is a wish, the second a command, and afterwards all is as before."""
+"""The first signal is a wish, the second a command, and afterward all is as before."""
 
 import signal
 import threading

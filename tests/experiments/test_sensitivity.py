@@ -127,7 +127,7 @@ def test_every_level_of_a_raw_tower_starts_at_the_same_rate(height):
     state = contestant.at(tx.init(jnp.ones(2)), 0.25)
     top = state.inner
     if height:
-        levels = jd.hyperparameters(state)
+        levels = jd.get_hyperparams(state)
         assert [float(level["learning_rate"]) for level in levels] == [0.25] * height
         for _ in range(height):
             top = top.hyper_state

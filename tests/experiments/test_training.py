@@ -141,7 +141,7 @@ def test_statistics_are_those_that_numpy_has_of_the_batches(accumulate):
     chosen = indices(steps=3, n=2, batch=8)
     state, _ = jax.jit(train.chunk)(train.start(keys_of(2)), chosen, ARRAYS)
     means, variances = np.zeros((2, 3)), np.ones((2, 3))
-    # Batch normalisation sees the parts of a batch as batches, one after another.
+    # Batch normalization sees the parts of a batch as batches, one after another.
     for part in chosen.reshape(3, 2, accumulate, -1).swapaxes(1, 2).reshape(-1, 2, 8 // accumulate):
         means = 0.9 * means + 0.1 * INPUTS[part].mean(1)
         variances = 0.9 * variances + 0.1 * INPUTS[part].var(1)
@@ -175,7 +175,7 @@ def test_networks_side_by_side_are_each_trained_as_if_alone(side_by_side):
     # They are networks of their own, with data of their own.
     assert len({*np.asarray(losses).ravel().tolist()}) == 12
     assert len({*np.asarray(statistics["mean"][:, 0]).tolist()}) == 3
-    rates = jd.hyperparameters(together.opt_state)[0]["learning_rate"]
+    rates = jd.get_hyperparams(together.opt_state)[0]["learning_rate"]
     assert len({*np.asarray(rates).tolist(), RATE}) == 4
 
 
@@ -214,7 +214,7 @@ def test_a_residual_network_in_a_tower_learns_its_rate_and_keeps_its_statistics(
     chosen, start = indices(3, 2, 4, examples=6), train.start(keys_of(2))
     chunk = jax.jit(train.chunk)
     together, losses = chunk(start, chosen, (images, labels))
-    rates = np.asarray(jd.hyperparameters(together.opt_state)[0]["learning_rate"])
+    rates = np.asarray(jd.get_hyperparams(together.opt_state)[0]["learning_rate"])
     assert (abs(np.log(rates / RATE)) > 0.01).all()
     assert rates[0] != rates[1]
     before, after = (jax.tree.leaves(state.model_state) for state in (start, together))
@@ -324,7 +324,7 @@ def test_a_run_is_traced_once_however_many_chunks_and_evaluations():
     for seed in range(3):
         state, _, _ = program(state, indices(2, 2, 4, seed=seed))
         train.evaluate(state.params, state.model_state, ARRAYS, np.arange(4))
-        # Forward and towards the kernel, of 2 steps, 2 networks, 4 examples and 3 inputs.
+        # Forward and toward the kernel, of 2 steps, 2 networks, 4 examples and 3 inputs.
         assert program.flops.dense == 2 * (2 * 2 * 2 * 4 * 3)
     assert traced["train"] == first["train"]
     assert traced["judge"] == 1

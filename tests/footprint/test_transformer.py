@@ -21,8 +21,8 @@ BATCH, VOCABULARY = 4, 65
 
 
 def norm(x, scale, bias):
-    centred = x - jnp.mean(x, -1, keepdims=True)
-    return scale * centred * jax.lax.rsqrt(jnp.mean(centred**2, -1, keepdims=True) + 1e-5) + bias
+    centered = x - jnp.mean(x, -1, keepdims=True)
+    return scale * centered * jax.lax.rsqrt(jnp.mean(centered**2, -1, keepdims=True) + 1e-5) + bias
 
 
 def attention(x, params, heads):

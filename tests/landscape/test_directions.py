@@ -57,14 +57,14 @@ def test_filters_may_be_along_other_axes_and_differ_from_leaf_to_leaf():
 def test_a_filter_that_is_zero_in_either_stays_zero():
     params = {"kernel": jnp.ones((3, 2)).at[:, 0].set(0)}
     direction = {"kernel": jnp.ones((3, 2)).at[:, 1].set(0)}
-    found = jd.landscape.filter_normalised(direction, params)["kernel"]
+    found = jd.landscape.filter_normalized(direction, params)["kernel"]
     np.testing.assert_array_equal(found, np.zeros((3, 2)))
 
 
 @pytest.mark.parametrize("size", [1e-30, 1e30])
 def test_norms_whose_squares_leave_the_range_are_right(size):
     params = {"kernel": jnp.full((4, 1), size)}
-    found = jd.landscape.filter_normalised({"kernel": jnp.ones((4, 1))}, params)["kernel"]
+    found = jd.landscape.filter_normalized({"kernel": jnp.ones((4, 1))}, params)["kernel"]
     np.testing.assert_allclose(found, size, rtol=1e-6)
 
 
@@ -77,13 +77,13 @@ def values(params, loss=networks.loss, batch=None, **options):
 
 @pytest.mark.parametrize("factor", [0.03, 3.7, 300.0])
 def test_a_rescaled_relu_network_has_the_same_plane(factor):
-    """The values range from 1 to 4; without the normalisation they move by more than 0.1."""
+    """The values range from 1 to 4; without the normalization they move by more than 0.1."""
     params = networks.params()
     plain, rescaled = values(params), values(networks.rescaled(params, factor))
     np.testing.assert_allclose(rescaled, plain, rtol=0, atol=1e-5)
 
 
-def test_without_the_normalisation_a_rescaled_network_has_another_plane():
+def test_without_the_normalization_a_rescaled_network_has_another_plane():
     params, x = networks.params(), np.linspace(-1, 1, 5)
     keys = jax.random.split(KEY, 2)
     gaussian = [jax.tree.map(lambda p, k=k: jax.random.normal(k, p.shape), params) for k in keys]
@@ -94,8 +94,8 @@ def test_without_the_normalisation_a_rescaled_network_has_another_plane():
     assert float(jnp.max(jnp.abs(planes[0] - planes[1]))) > 0.1
 
 
-class Normalised(nnx.Module):
-    """A convolution, batch normalisation and a linear layer."""
+class Normalized(nnx.Module):
+    """A convolution, batch normalization and a linear layer."""
 
     def __init__(self, *, rngs):
         self.conv = nnx.Conv(1, 4, (3,), use_bias=False, rngs=rngs)
@@ -107,9 +107,9 @@ class Normalised(nnx.Module):
 
 
 @pytest.fixture(scope="module")
-def normalised():
+def normalized():
     """The network's parts and data, with running statistics that fit the data."""
-    model = Normalised(rngs=nnx.Rngs(0))
+    model = Normalized(rngs=nnx.Rngs(0))
     x = jax.random.normal(jax.random.key(1), (16, 6, 1)) + 0.5
     graph, params, state = nnx.split(model, nnx.Param, ...)
     features = model.conv(x)
@@ -128,8 +128,8 @@ def batch_norm_loss(graph, running):
     return loss
 
 
-def test_scales_of_batch_normalisation_stay_and_statistics_may_be_recomputed_or_held(normalised):
-    graph, params, state, x = normalised
+def test_scales_of_batch_normalization_stay_and_statistics_may_be_recomputed_or_held(normalized):
+    graph, params, state, x = normalized
     u, _ = jd.landscape.random_directions(KEY, params)
     assert not np.any(u["norm"]["scale"][...])
     assert not np.any(u["norm"]["bias"][...])
@@ -140,8 +140,8 @@ def test_scales_of_batch_normalisation_stay_and_statistics_may_be_recomputed_or_
     assert np.max(np.abs(recomputed - held)) > 1e-2  # and nowhere else
 
 
-def test_with_recomputed_statistics_the_scale_before_a_batch_normalisation_is_nothing(normalised):
-    graph, params, state, x = normalised
+def test_with_recomputed_statistics_the_scale_before_a_batch_normalization_is_nothing(normalized):
+    graph, params, state, x = normalized
     loss = batch_norm_loss(graph, running=False)
     scaled = jax.tree.map(lambda leaf: leaf, params)
     scaled["conv"]["kernel"][...] = 50 * params["conv"]["kernel"][...]
@@ -175,7 +175,7 @@ def test_bad_arguments_are_named(params, options, words):
 
 def test_a_direction_of_other_shapes_is_refused_and_not_broadcast():
     with pytest.raises(ValueError, match=r"shapes of the parameters, got \(1, 2\) for \(3, 2\)"):
-        jd.landscape.filter_normalised({"w": np.ones((1, 2))}, {"w": np.ones((3, 2))})
+        jd.landscape.filter_normalized({"w": np.ones((1, 2))}, {"w": np.ones((3, 2))})
 
 
 def test_narrow_parameters_have_directions_of_float32():

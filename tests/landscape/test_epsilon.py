@@ -111,5 +111,5 @@ def test_bad_arguments_are_named(options, words):
 
 def test_where_there_is_no_gradient_the_point_stays_in_the_box():
     found = jd.landscape.epsilon_sharpness(lambda w, _: jnp.linalg.norm(w), jnp.zeros(3))
-    # The loss is 0 at the centre, and at most sqrt(3) epsilon = .001 in the box.
+    # The loss is 0 at the center, and at most sqrt(3) epsilon = .001 in the box.
     np.testing.assert_allclose(found.value, 100 * np.sqrt(3) * 1e-3, rtol=1e-4)

@@ -29,15 +29,15 @@ def vector(params):
 def test_the_principal_plane_is_that_of_the_singular_value_decomposition(origin):
     params, rows = path()
     found = jd.landscape.principal_plane(params, origin=origin)
-    centred = rows - rows.mean(0)
-    _, sizes, right = np.linalg.svd(centred, full_matrices=False)
+    centered = rows - rows.mean(0)
+    _, sizes, right = np.linalg.svd(centered, full_matrices=False)
     np.testing.assert_allclose(found.explained, sizes**2 / np.sum(sizes**2), atol=1e-6)
     directions = np.stack([vector(each) for each in found.directions])
     np.testing.assert_allclose(np.abs(np.sum(directions * right[:2], 1)), 1, atol=1e-5)
-    centre = rows[-1] if origin == "last" else rows.mean(0)
-    np.testing.assert_allclose(vector(found.origin), centre, atol=1e-5)
-    np.testing.assert_allclose(found.coordinates, (rows - centre) @ directions.T, atol=1e-4)
-    off = (rows - centre) - (rows - centre) @ directions.T @ directions
+    center = rows[-1] if origin == "last" else rows.mean(0)
+    np.testing.assert_allclose(vector(found.origin), center, atol=1e-5)
+    np.testing.assert_allclose(found.coordinates, (rows - center) @ directions.T, atol=1e-4)
+    off = (rows - center) - (rows - center) @ directions.T @ directions
     np.testing.assert_allclose(found.distances, np.linalg.norm(off, axis=1), atol=1e-4)
 
 

@@ -100,7 +100,7 @@ def test_label_smoothing_is_the_cross_entropy_of_smooth_labels():
     close(losses.cross_entropy(LOGITS, LABELS, label_smoothing=0.3), expected)
 
 
-def test_the_z_loss_is_the_square_of_the_normaliser():
+def test_the_z_loss_is_the_square_of_the_normalizer():
     difference = losses.cross_entropy(LOGITS, LABELS, z_loss=0.5) - losses.cross_entropy(
         LOGITS, LABELS
     )

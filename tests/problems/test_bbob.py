@@ -67,31 +67,31 @@ def test_values_are_those_of_coco(cocoex, number, n, values_of):
 @every_function
 def test_minimisers_and_minima_are_those_of_coco(cocoex, number):
     problems = instances(number, 5)
-    values = evaluate(problems, problems.minimisers)[0][:, 0]
+    values = evaluate(problems, problems.optima)[0][:, 0]
     np.testing.assert_allclose(values, problems.minimum, rtol=0, atol=1e-12)
-    found = benchmark.reference(number, 5, INSTANCES, np.asarray(problems.minimisers))[:, 0]
+    found = benchmark.reference(number, 5, INSTANCES, np.asarray(problems.optima))[:, 0]
     np.testing.assert_allclose(found, problems.minimum, rtol=0, atol=1e-12)
 
 
 @every_function
 def test_nothing_is_below_the_minimum(number):
     problems = instances(number, 5, offset=False)
-    near = np.asarray(problems.minimisers) + 1e-3 * uniform(5, 8)
+    near = np.asarray(problems.optima) + 1e-3 * uniform(5, 8)
     points = np.concatenate([near, uniform(5, 8), uniform(5, 8, reach=50.0)], axis=1)
     values, _ = evaluate(problems, points)
     assert values.min() >= 0
-    np.testing.assert_allclose(evaluate(problems, problems.minimisers)[0], 0, atol=1e-18)
+    np.testing.assert_allclose(evaluate(problems, problems.optima)[0], 0, atol=1e-18)
 
 
 @every_function
 def test_gradients_are_finite(number):
     problems = instances(number, 5)
-    minimisers = np.asarray(problems.minimisers)
+    optima = np.asarray(problems.optima)
     axes = np.eye(5) * np.array([1e-300, 1e-160, 1e-20, 1e-8, 1.0])[:, None]
     points = [
-        minimisers,
-        minimisers + axes,
-        np.zeros_like(minimisers),
+        optima,
+        optima + axes,
+        np.zeros_like(optima),
         np.broadcast_to(axes, (len(INSTANCES), 5, 5)),
         5.0 * np.sign(uniform(5, 6)),
         uniform(5, 6),
@@ -112,7 +112,7 @@ def test_a_nan_is_not_hidden(number):
 def test_gradients_are_those_of_finite_differences(number):
     problems = instances(number, 5, offset=False)
     reach = 0.02 if number == 19 else 5.0  # its waves are short far away
-    points = np.asarray(problems.minimisers) * (reach < 5) + uniform(5, 4, reach)
+    points = np.asarray(problems.optima) * (reach < 5) + uniform(5, 4, reach)
     _, grads = evaluate(problems, points)
     along = np.random.default_rng(1).standard_normal(points.shape)
     step = 1e-7
@@ -146,14 +146,14 @@ def test_rotations_are_orthogonal():
 def test_without_its_offset_a_function_keeps_its_digits_in_single_precision():
     with jax.enable_x64(False):
         bare, full = (jd.problems.bbob(8, 10, offset=offset) for offset in (False, True))
-        moved = bare.minimisers[0] + 1e-3
+        moved = bare.optima[0] + 1e-3
         value_at = jax.jit(jd.Problem.value)
         value, lossy = value_at(bare, moved), value_at(full, moved) - full.minimum
         assert value.dtype == jnp.float32
-        assert value_at(bare, bare.minimisers[0]) == bare.minimum == 0
-    moved = np.asarray(moved, float) - np.asarray(bare.minimisers[0], float)
+        assert value_at(bare, bare.optima[0]) == bare.minimum == 0
+    moved = np.asarray(moved, float) - np.asarray(bare.optima[0], float)
     double = jd.problems.bbob(8, 10, offset=False)
-    exact = float(value_at(double, double.minimisers[0] + moved))
+    exact = float(value_at(double, double.optima[0] + moved))
     assert abs(float(value) - exact) < 1e-5 * exact < abs(float(lossy) - exact)
 
 

@@ -1,4 +1,4 @@
-"""The twenty as the literature writes them, in NumPy: formula, minimum, one minimiser."""
+"""The twenty as the literature writes them, in NumPy: formula, minimum, one minimizer."""
 
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ from numpy import cos, exp, pi, prod, sin, sqrt
 class Entry(NamedTuple):
     formula: object
     minimum: float  # of two variables, as published
-    minimiser: tuple[float, ...]
+    minimizer: tuple[float, ...]
 
 
 def index(x):

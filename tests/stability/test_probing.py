@@ -118,7 +118,7 @@ def test_runs_far_below_the_edge_are_not_flagged_whatever_the_loss_does():
 
 def test_a_loss_that_grows_above_the_threshold_is_flagged_at_the_third_probe():
     state = tell([1.05] * 6, [1.0, 1.2, 1.6, 2.5, 4.0, 6.0])
-    assert Outcome(int(state.outcome)) is Outcome.LEFT
+    assert Outcome(int(state.outcome)) is Outcome.DIVERGING
     assert int(state.left) == 40  # 1.6, 2.5 and 4 are above 1.5
 
 
@@ -126,7 +126,7 @@ def test_a_late_blow_up_is_flagged_and_stays_so():
     losses = [1.0, 0.5, 0.1, 0.01, 0.3, 0.6, 0.7, 0.65, 0.01, 0.01]
     state = tell([0.5, 0.9, 1.02, 1.05, 1.2, 1.5, 1.4, 1.3, 0.9, 0.9], losses)
     assert int(state.left) == 70
-    assert Outcome(int(state.outcome)) is Outcome.LEFT
+    assert Outcome(int(state.outcome)) is Outcome.DIVERGING
 
 
 @pytest.mark.parametrize("recovery", [(1.1, 0.4), (0.9, 5.0)])

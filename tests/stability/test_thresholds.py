@@ -63,7 +63,7 @@ def with_floats(tree, row):
 
 
 def radius(tx, state, curvature):
-    """Of a step on curvature x^2 / 2, linearised where x = 0, in x and all of the state."""
+    """Of a step on curvature x^2 / 2, linearized where x = 0, in x and all of the state."""
     start = jnp.zeros(()), state
 
     def step(row):
@@ -182,7 +182,7 @@ def test_the_rate_is_the_one_that_the_update_used():
     """Whether it is a number, a schedule, injected, or a tower's."""
     params = jnp.zeros(2)
     schedule = optax.linear_schedule(0.1, 0.0, 10)
-    learned = thresholds.FromState(lambda s: jd.hyperparameters(s)[0]["learning_rate"])
+    learned = thresholds.FromState(lambda s: jd.get_hyperparams(s)[0]["learning_rate"])
     tower = jd.hypergradient(optax.sgd, optax.sgd(0.5), tune={"learning_rate": jd.positive(0.1)})
     injected = optax.inject_hyperparams(optax.sgd)
     for tx, threshold in (

@@ -49,7 +49,7 @@ def deviations(case, precision, **kwargs):
             params, state = carry
             updates, state = tx.update(jax.grad(loss_fn)(params, *batch), state, params)
             params = optax.apply_updates(params, updates)
-            return (params, state), (params, jd.hyperparameters(state))
+            return (params, state), (params, jd.get_hyperparams(state))
 
         return jax.lax.scan(step, (params, tx.init(params)), (inputs, labels))[1]
 

@@ -133,7 +133,7 @@ OPTIMIZERS = {
 
 # Public names that are no row above, each with its reason.
 EXEMPT = {
-    "optimistic_adam": "deprecated in favour of optimistic_adam_v2, and says so",
+    "optimistic_adam": "deprecated in favor of optimistic_adam_v2, and says so",
     "dowg at rate 1": "chaotic: one rounding of a gradient moves it by 1e-5 within 100 steps",
     "lbfgs with a line search": "calls the model inside its update; refused",
     "sophia": "calls the model inside its update; refused",

@@ -36,7 +36,7 @@ def train(tx, params, inputs, *, pass_value=True):
         extra_args = {"value": value} if pass_value else {}
         updates, state = tx.update(grads, state, params, **extra_args)
         params = optax.apply_updates(params, updates)
-        learned = jd.hyperparameters(state) if isinstance(state, jd.HypergradientState) else []
+        learned = jd.get_hyperparams(state) if isinstance(state, jd.HypergradientState) else []
         return (params, state), (params, learned)
 
     run = jax.jit(lambda params: jax.lax.scan(step, (params, tx.init(params)), inputs))

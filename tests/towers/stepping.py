@@ -41,7 +41,7 @@ def final(tree):
 
 def rates(states):
     """The learned rate of every level over time."""
-    return [np.asarray(level["learning_rate"]) for level in jd.hyperparameters(states)]
+    return [np.asarray(level["learning_rate"]) for level in jd.get_hyperparams(states)]
 
 
 def assert_close(tree, other, tolerance=1e-12):

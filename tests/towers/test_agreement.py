@@ -1,4 +1,4 @@
-"""The normalised hyper-step: fast while hypergradients agree, slow where they do not."""
+"""The normalized hyper-step: fast while hypergradients agree, slow where they do not."""
 
 import jax
 import jax.numpy as jnp

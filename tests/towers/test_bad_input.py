@@ -211,7 +211,8 @@ def test_a_factory_that_decides_on_a_tuned_value_in_python_is_refused(factory):
 @pytest.mark.parametrize("signal", ["one_step", jd.one_step, 0.9, ()])
 def test_the_signal_is_made_by_one_of_ours(signal):
     with pytest.raises(
-        TypeError, match=saying("signal", "jd.one_step() or jd.trace(decay)", f"got {signal!r}")
+        TypeError,
+        match=saying("signal", "jd.one_step() or jd.eligibility_trace(decay)", f"got {signal!r}"),
     ):
         tower(signal=signal)
 
@@ -257,8 +258,8 @@ misshapen = {"w": np.ones(3), "b": np.ones(3)}
         (with_scale, {}, ["scale", "missing"]),
         (partial(tower, reads_scale), {"scale": jnp.ones(())}, ["'scale'", declare]),
         (partial(tower, reads_scale), {"scale": 2.0}, ["'scale'", declare]),
-        (tower, {"hyper_grads": {"w": 1.0}}, ["hyper_grads"]),
-        (tower, {"hyper_grads": misshapen}, ["hyper_grads", "(3,)", "(2, 3)"]),
+        (tower, {"outer_grads": {"w": 1.0}}, ["outer_grads"]),
+        (tower, {"outer_grads": misshapen}, ["outer_grads", "(3,)", "(2, 3)"]),
     ],
     ids=[
         "no params, which are read",
@@ -267,8 +268,8 @@ misshapen = {"w": np.ones(3), "b": np.ones(3)}
         "no declared keyword",
         "an undeclared array",
         "an undeclared number",
-        "hyper_grads of another tree",
-        "hyper_grads of another shape",
+        "outer_grads of another tree",
+        "outer_grads of another shape",
     ],
 )
 def test_an_update_with_missing_or_wrong_arguments_is_refused(make, keywords, parts):
@@ -318,7 +319,7 @@ def without_a_tower():
 def test_hyperparameters_are_set_within_their_space_and_tower(state, levels, error, parts):
     state = state()
     with pytest.raises(error, match=saying(*parts)):
-        jd.set_hyperparameters(state, *levels)
+        jd.set_hyperparams(state, *levels)
 
 
 @pytest.mark.parametrize(
@@ -331,7 +332,11 @@ def test_hyperparameters_are_set_within_their_space_and_tower(state, levels, err
 )
 def test_a_state_is_read_only_if_it_holds_one_tower(state, parts):
     tx, state = tower(optax.sgd), state()
-    for read in (jd.hyperparameters, partial(jd.inner_state, tx), partial(jd.freeze, tx)):
+    for read in (
+        jd.get_hyperparams,
+        partial(jd.inner_state, tx),
+        partial(jd.freeze_hyperparams, tx),
+    ):
         with pytest.raises(ValueError, match=saying(*parts)):
             read(state)
 
@@ -343,7 +348,7 @@ def test_only_a_tower_can_be_looked_into(tx):
     for look in (
         jd.describe,
         lambda tx: jd.inner_state(tx, state),
-        lambda tx: jd.freeze(tx, state),
+        lambda tx: jd.freeze_hyperparams(tx, state),
     ):
         with pytest.raises(TypeError, match=message):
             look(tx)
@@ -352,12 +357,14 @@ def test_only_a_tower_can_be_looked_into(tx):
 @pytest.mark.parametrize("decay", [-0.1, 1.5, np.nan, [0.5, 0.5]])
 def test_a_decay_out_of_range(decay):
     with pytest.raises(ValueError, match=r"^decay must be"):
-        jd.trace(decay)
+        jd.eligibility_trace(decay)
 
 
 def test_what_a_trace_does_not_take():
-    tune, signal = {"learning_rate": 0.1}, jd.trace(0.5)
-    with pytest.raises(ValueError, match=r"'auto' or 'general' with jd.trace, got 'fused'"):
+    tune, signal = {"learning_rate": 0.1}, jd.eligibility_trace(0.5)
+    with pytest.raises(
+        ValueError, match=r"'auto' or 'general' with jd.eligibility_trace, got 'fused'"
+    ):
         jd.hypergradient(optax.sgd, optax.sgd(1.0), tune=tune, signal=signal, method="fused")
     array = {"learning_rate": jd.positive([0.1, 0.2])}
     with pytest.raises(ValueError, match=r"tune\['learning_rate'\] must be a number, or one per"):

@@ -135,7 +135,7 @@ def test_a_learned_decay_is_judged_by_the_parameters_that_it_shrank():
     tx = tower(factory, {"weight_decay": jd.unconstrained(0.2)})
     with jax.enable_x64(True):
         path, states = run(tx, START, GRADS)
-        found = jd.hyperparameters(states)[0]["weight_decay"]
+        found = jd.get_hyperparams(states)[0]["weight_decay"]
         assert_close((path, found), (np.array(xs), np.array(learned)))
 
 
@@ -163,7 +163,7 @@ def test_a_scheduled_rate_fixed_in_the_partial_scales_what_another_name_learns()
     tx = tower(factory, {"momentum": jd.unconstrained(0.6)})
     with jax.enable_x64(True):
         path, states = run(tx, START, GRADS)
-        found = jd.hyperparameters(states)[0]["momentum"]
+        found = jd.get_hyperparams(states)[0]["momentum"]
         assert_close((path, found), (np.array(xs), np.array(learned)))
 
 

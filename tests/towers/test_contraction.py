@@ -9,9 +9,9 @@ import optax
 import pytest
 
 import jaxdescent as jd
+from jaxdescent.numerics import all_finite
 from jaxdescent.towers import building, contraction, spaces
 from jaxdescent.towers.contraction import Mode, contract, goes_forward
-from jaxdescent.towers.finite import all_finite
 
 both_modes = pytest.mark.parametrize("forward", [False, True], ids=["reverse", "forward"])
 TRUE = np.ones((), bool)
@@ -19,11 +19,11 @@ REAL = {"w": np.linspace(-1.0, 1.5, 6).reshape(2, 3), "b": np.array([0.3, -0.2, 
 COMPLEX = {"z": np.array([1 + 2j, -0.5j, 0.25]), "b": np.array([0.3, -0.2, 0.9])}
 
 
-def slope(update, hyperparams, grads, armed, *, forward):
+def slope(update, hyperparams, grads, has_previous, *, forward):
     mode = Mode.FORWARD if forward else Mode.ANY
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(contraction, "_FEW", 0)
-        return contract(lambda h, _: update(h), hyperparams, (), grads, armed, mode=mode)
+        return contract(lambda h, _: update(h), hyperparams, (), grads, has_previous, mode=mode)
 
 
 def loss(params):
@@ -164,9 +164,9 @@ def spiky_update(hyperparams):
     return {**moved, "smooth": scale["smooth"] * SPIKY["smooth"]}, "state"
 
 
-def found_by(forward, hyperparams, grads, armed=TRUE, update=spiky_update):
-    run = lambda h, g, armed: slope(update, h, g, armed, forward=forward)[0]
-    found = jax.jit(run)(hyperparams, grads, armed)
+def found_by(forward, hyperparams, grads, has_previous=TRUE, update=spiky_update):
+    run = lambda h, g, has_previous: slope(update, h, g, has_previous, forward=forward)[0]
+    found = jax.jit(run)(hyperparams, grads, has_previous)
     assert all_finite(found.hypergradient)
     return found
 
@@ -223,7 +223,7 @@ def test_a_sum_that_overflows_counts_as_nothing(forward):
 def test_without_a_last_update_there_is_no_hypergradient(forward):
     hyperparams = {"shift": jd.unconstrained(0.0), "scale": jd.unconstrained(4.0)}
     hyperparams = jax.tree.map(jnp.float32, hyperparams)
-    found = found_by(forward, hyperparams, GRADS, armed=~TRUE)
+    found = found_by(forward, hyperparams, GRADS, has_previous=~TRUE)
     assert all(leaf == 0 for leaf in jax.tree.leaves(found.hypergradient))
     assert not found.masked
 

@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import jaxdescent as jd
-from jaxdescent.towers.finite import all_finite
+from jaxdescent.numerics import all_finite
 
 STEPS = 10_000
 BETAS = ("momentum", "b1", "b2")
@@ -81,7 +81,7 @@ def endured(name):
         noise = jax.tree.map(lambda p: jax.random.normal(key, p.shape), params)
         grads = jax.tree.map(lambda n, p: (scale * n).astype(p.dtype), noise, params)
         updates, state = tx.update(grads, state, params)
-        now = jd.hyperparameters(state)
+        now = jd.get_hyperparams(state)
         outer = state._replace(previous=state.previous._replace(state=()))
         seen = Seen(
             seen.finite & all_finite((params, updates, outer)),
@@ -95,7 +95,7 @@ def endured(name):
     @jax.jit
     def run(scales):
         state = tx.init(params)
-        now = jd.hyperparameters(state)
+        now = jd.get_hyperparams(state)
         true = jnp.ones((), bool)
         rows = jax.random.split(jax.random.key(0), STEPS), scales
         carry = params, state, Seen(true, true, now, now, true)

@@ -7,7 +7,8 @@ import optax
 import pytest
 
 import jaxdescent as jd
-from jaxdescent.towers.finite import all_finite, all_true, stayed_finite
+from jaxdescent.numerics import all_finite, all_true
+from jaxdescent.towers.finite import stayed_finite
 from tests.compiling import compiled
 
 

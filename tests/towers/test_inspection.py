@@ -40,7 +40,7 @@ def of_height_3(hyper_rate=0.01):
 
 
 def test_hyperparameters_are_listed_from_the_bottom_up_in_natural_units():
-    bottom, middle, top = jd.hyperparameters(of_height_3().init(single(PARAMS)))
+    bottom, middle, top = jd.get_hyperparams(of_height_3().init(single(PARAMS)))
     assert (set(bottom), set(middle), set(top)) == (
         {"learning_rate", "b2"},
         {"learning_rate", "b1"},
@@ -66,10 +66,10 @@ def test_a_tower_is_found_and_set_wherever_it_is(where):
     wrapped = WRAPPERS[where](of_height_3())
     state = wrapped.init(single(PARAMS))
     chex.assert_trees_all_equal(
-        jd.hyperparameters(state), jd.hyperparameters(of_height_3().init(single(PARAMS)))
+        jd.get_hyperparams(state), jd.get_hyperparams(of_height_3().init(single(PARAMS)))
     )
-    state = jd.set_hyperparameters(state, {"b2": 0.5}, {}, {"learning_rate": 4.0})
-    bottom, _, top = jd.hyperparameters(state)
+    state = jd.set_hyperparams(state, {"b2": 0.5}, {}, {"learning_rate": 4.0})
+    bottom, _, top = jd.get_hyperparams(state)
     np.testing.assert_allclose([bottom["b2"], top["learning_rate"]], [0.5, 4.0], rtol=1e-6)
 
 
@@ -80,9 +80,9 @@ def test_a_tower_for_each_group_of_parameters_is_read_by_its_part():
     }
     state = optax.partition(towers, {"w": "w", "b": "b"}).init(single(PARAMS))
     with pytest.raises(ValueError, match="2 side by side"):
-        jd.hyperparameters(state)
+        jd.get_hyperparams(state)
     for name, start in {"w": 0.1, "b": 0.2}.items():
-        (learned,) = jd.hyperparameters(state.inner_states[name])
+        (learned,) = jd.get_hyperparams(state.inner_states[name])
         np.testing.assert_allclose(learned["learning_rate"], start, rtol=1e-6)
 
 
@@ -90,8 +90,8 @@ def test_a_population_is_read_and_set_agent_by_agent():
     tx = of_height_3()
     agents = jax.tree.map(lambda x: jnp.stack([x, -x, 2 * x]), single(PARAMS))
     state = jax.vmap(tx.init)(agents)
-    state = jd.set_hyperparameters(state, {"learning_rate": [0.1, 0.2, 0.4], "b2": 0.5})
-    bottom, middle, _ = jd.hyperparameters(state)
+    state = jd.set_hyperparams(state, {"learning_rate": [0.1, 0.2, 0.4], "b2": 0.5})
+    bottom, middle, _ = jd.get_hyperparams(state)
     np.testing.assert_allclose(bottom["learning_rate"], [0.1, 0.2, 0.4], rtol=1e-6)
     np.testing.assert_allclose(bottom["b2"], [0.5] * 3, rtol=1e-6)
     np.testing.assert_allclose(middle["b1"], [0.8] * 3, rtol=1e-6)
@@ -113,7 +113,7 @@ def test_setting_what_was_read_changes_nothing_but_rounding(make):
     tx = make()
     with jax.enable_x64(True):  # the parameters are single all the same
         _, state = steps(tx, single(PARAMS), tx.init(single(PARAMS)), GRADS[:3])
-        again = jd.set_hyperparameters(state, *jd.hyperparameters(state))
+        again = jd.set_hyperparams(state, *jd.get_hyperparams(state))
     chex.assert_trees_all_equal_shapes_and_dtypes(again, state)
     # The logit of b2 = 0.99 is known to eps / (b2 (1 - b2)), which is 1.3e-6 of it.
     chex.assert_trees_all_close(again, state, rtol=2e-6)
@@ -126,7 +126,7 @@ def test_a_name_per_leaf_is_set_by_a_tree_or_by_one_number():
     tx = per_leaf_and_array()
     state = tx.init(single(PARAMS))
     for value in ({"w": 0.25, "b": 4.0}, 0.5):
-        (learned,) = jd.hyperparameters(jd.set_hyperparameters(state, {"learning_rate": value}))
+        (learned,) = jd.get_hyperparams(jd.set_hyperparams(state, {"learning_rate": value}))
         expected = value if isinstance(value, dict) else {"w": value, "b": value}
         chex.assert_trees_all_close(learned["learning_rate"], single(expected), rtol=1e-6)
 
@@ -144,16 +144,16 @@ def test_nothing_is_compiled_again_after_setting():
     params, state = single(PARAMS), jax.jit(tx.init)(single(PARAMS))
     for g in GRADS:
         params, state = step(params, state, single(g))
-        state = jd.set_hyperparameters(state, {"learning_rate": 1, "b2": np.float64(0.5)})
+        state = jd.set_hyperparams(state, {"learning_rate": 1, "b2": np.float64(0.5)})
 
 
 def test_hyperparameters_can_be_set_inside_compiled_code_and_are_clamped_there():
     tx = jd.hypergradient(optax.adam, optax.sgd(0.1), tune={"learning_rate": 0.1, "b1": 0.9})
     state = tx.init(single(PARAMS))
-    to = lambda rate, b1: jd.set_hyperparameters(state, {"learning_rate": rate, "b1": b1})
-    (inside,) = jd.hyperparameters(jax.jit(to)(0.25, 0.5))
+    to = lambda rate, b1: jd.set_hyperparams(state, {"learning_rate": rate, "b1": b1})
+    (inside,) = jd.get_hyperparams(jax.jit(to)(0.25, 0.5))
     np.testing.assert_allclose([inside["learning_rate"], inside["b1"]], [0.25, 0.5], rtol=1e-6)
-    (clamped,) = jd.hyperparameters(jax.jit(to)(0.0, 1.0))
+    (clamped,) = jd.get_hyperparams(jax.jit(to)(0.0, 1.0))
     assert 0 < clamped["learning_rate"] < 1e-37
     assert 0.999999 < clamped["b1"] < 1
 
@@ -168,17 +168,17 @@ def test_the_replay_after_setting_still_uses_what_the_last_step_used():
     g, later = np.array([1.0, 2.0]), np.array([3.0, -1.0])
     with jax.enable_x64(True):
         params, state = steps(tx, np.zeros(2), tx.init(np.zeros(2)), [g])
-        state = jd.set_hyperparameters(state, {"learning_rate": 2.0})
+        state = jd.set_hyperparams(state, {"learning_rate": 2.0})
         moved, state = steps(tx, params, state, [later])
         rate = 2.0 - 0.1 * (-2 * 0.5 * (g @ later))  # d(-h^2 g)/dh, at the old h = 0.5
-        np.testing.assert_allclose(jd.hyperparameters(state)[0]["learning_rate"], rate, rtol=1e-14)
+        np.testing.assert_allclose(jd.get_hyperparams(state)[0]["learning_rate"], rate, rtol=1e-14)
         np.testing.assert_allclose(moved, params - rate**2 * later, rtol=1e-14)
 
 
 def test_setting_leaves_the_inner_state_as_it_was():
     tx = of_height_3()
     _, state = steps(tx, single(PARAMS), tx.init(single(PARAMS)), GRADS[:2])
-    changed = jd.set_hyperparameters(state, {"learning_rate": 7.0, "b2": 0.5})
+    changed = jd.set_hyperparams(state, {"learning_rate": 7.0, "b2": 0.5})
     chex.assert_trees_all_equal(jd.inner_state(tx, changed), jd.inner_state(tx, state))
 
 
@@ -219,9 +219,9 @@ def test_freezing_goes_on_as_the_plain_optimizer_at_the_learned_values(taken):
     tx = of_height_3()
     with jax.enable_x64(True):
         params, state = steps(tx, PARAMS, tx.init(PARAMS), GRADS[:taken])
-        state = jd.set_hyperparameters(state, {"b2": 0.5})
-        frozen, frozen_state = jd.freeze(tx, state)
-        (learned, *_) = jd.hyperparameters(state)
+        state = jd.set_hyperparams(state, {"b2": 0.5})
+        frozen, frozen_state = jd.freeze_hyperparams(tx, state)
+        (learned, *_) = jd.get_hyperparams(state)
         plain = optax.adam(**learned)
         found = steps(frozen, params, frozen_state, GRADS[4:])
         expected = steps(plain, params, jd.inner_state(tx, state), GRADS[4:])
@@ -238,7 +238,7 @@ def test_a_frozen_tower_goes_where_one_that_learns_no_more_goes():
     with jax.enable_x64(True):
         params, state = steps(learns, PARAMS, learns.init(PARAMS), GRADS[:3])
         expected, _ = steps(rests, params, state, GRADS[3:])
-        frozen, frozen_state = jd.freeze(learns, state)
+        frozen, frozen_state = jd.freeze_hyperparams(learns, state)
         found, _ = steps(frozen, params, frozen_state, GRADS[3:])
         assert problems.distance(found, expected) <= 1e-12
 
@@ -282,14 +282,14 @@ general, forward mode;
 @pytest.mark.parametrize("value", [-1.0, 0.0, np.inf, np.nan])
 def test_a_traced_value_out_of_range_is_clamped_and_nan_changes_nothing(value):
     tx = jd.hypergradient(optax.sgd, optax.sgd(0.1), tune={"learning_rate": 0.5})
-    set_rate = jax.jit(lambda state, v: jd.set_hyperparameters(state, {"learning_rate": v}))
-    (learned,) = jd.hyperparameters(set_rate(tx.init(jnp.zeros(2)), value))
+    set_rate = jax.jit(lambda state, v: jd.set_hyperparams(state, {"learning_rate": v}))
+    (learned,) = jd.get_hyperparams(set_rate(tx.init(jnp.zeros(2)), value))
     rate = float(learned["learning_rate"])
     assert 0 < rate < np.inf
     assert (rate == 0.5) == np.isnan(value)
 
 
-@pytest.mark.parametrize("reader", [jd.inner_state, jd.freeze])
+@pytest.mark.parametrize("reader", [jd.inner_state, jd.freeze_hyperparams])
 def test_a_population_is_read_agent_by_agent(reader):
     tx = jd.hypergradient(optax.adam, optax.sgd(0.1), tune={"learning_rate": 0.5})
     states = jax.vmap(tx.init)(jnp.zeros((3, 2)))

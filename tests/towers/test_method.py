@@ -288,8 +288,8 @@ def test_terms_that_are_not_finite_are_left_out_block_by_block(small_blocks):
     expected = outer.copy()
     expected[2, [0, 7, 11]] = 0
     tx = tower(optax.adam, {**RATE, **BETAS}, "fused")
-    path, states = run(tx, params, grads, hyper_grads=outer)
-    clean, clean_states = run(tx, params, grads, hyper_grads=expected)
+    path, states = run(tx, params, grads, outer_grads=outer)
+    clean, clean_states = run(tx, params, grads, outer_grads=expected)
     assert_close(path, clean, 1e-6)
     assert_close(states.hyperparams, clean_states.hyperparams, 1e-6)
     assert (int(final(states).masked), int(final(clean_states).masked)) == (1, 0)

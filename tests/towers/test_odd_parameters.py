@@ -31,7 +31,7 @@ def test_our_own_code_is_clean_under_strict_dtype_promotion(dtype, start):
     grads = jnp.asarray(GRADS, dtype)
     with jax.numpy_dtype_promotion("strict"):
         path, states = run(
-            tx, jnp.asarray(START, dtype), grads, hyper_grads=grads, value=GRADS[:, 0]
+            tx, jnp.asarray(START, dtype), grads, outer_grads=grads, value=GRADS[:, 0]
         )
     assert path.dtype == dtype
     assert all(np.ptp(rate) > 0 for rate in rates(states))
@@ -54,7 +54,7 @@ def test_hyperparameters_are_single_unless_a_parameter_is_double(dtypes, expecte
     with jax.enable_x64(True):
         params = [jnp.ones(2, dtype) for dtype in dtypes]
         updates, state = jax.eval_shape(step, params)
-        (learned,) = jax.eval_shape(jd.hyperparameters, state)
+        (learned,) = jax.eval_shape(jd.get_hyperparams, state)
     assert [u.dtype for u in updates] == dtypes
     assert {x.dtype for x in jax.tree.leaves(learned)} == {jnp.dtype(expected)}
 
@@ -82,7 +82,7 @@ def test_odd_parameters_train_like_the_same_numbers_in_one_array(what):
     expected, expected_states = run(made("adam", 0.01), START, GRADS)
     numbers = path["x"] if isinstance(path, dict) else path
     assert_close(np.stack(numbers, 1) if what == "scalars" else numbers, expected, 1e-5)
-    b1 = lambda states: jd.hyperparameters(states)[0]["b1"]
+    b1 = lambda states: jd.get_hyperparams(states)[0]["b1"]
     assert_close(b1(states), b1(expected_states), 1e-5)
 
 
@@ -94,5 +94,5 @@ def test_no_parameters_at_all_leave_everything_where_it_is(start):
         updates, state = jax.jit(tx.update)({}, state, {})
         assert updates == {}
         assert int(state.hyper_state[0].count) == count
-    np.testing.assert_allclose(jd.hyperparameters(state)[0]["b1"], 0.9, rtol=1e-6)
+    np.testing.assert_allclose(jd.get_hyperparams(state)[0]["b1"], 0.9, rtol=1e-6)
     assert (int(state.skipped), int(state.masked), int(state.rejected)) == (0, 0, 0)

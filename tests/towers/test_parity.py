@@ -15,9 +15,9 @@ TOLERANCE = {"f32": 1e-4, "f64": 1e-12}
 @pytest.mark.parametrize("case", gdtuo.CASES)
 def test_tower_follows_the_published_trace(case, precision):
     with jax.enable_x64(precision == "f64"):
-        weights, hyperparameters = gdtuo.deviations(case, precision)
+        weights, get_hyperparams = gdtuo.deviations(case, precision)
     assert weights <= TOLERANCE[precision]
-    assert hyperparameters <= TOLERANCE[precision]
+    assert get_hyperparams <= TOLERANCE[precision]
 
 
 def broken_hypergradient(anchor, replacement):
@@ -37,7 +37,7 @@ MOVE_AFTERWARDS = """\
 """
 SKIP_THE_FIRST_MOVE = """\
         hyperparams, hyper_state = where(
-            state.armed, (hyperparams, hyper_state), (state.hyperparams, state.hyper_state)
+            state.has_previous, (hyperparams, hyper_state), (state.hyperparams, state.hyper_state)
         )
         tx = building.build(factory, hyperparams)
 """

@@ -22,7 +22,7 @@ G = jnp.array([0.3, 0.1, -0.2])
 
 
 def rate_of(state):
-    return float(jd.hyperparameters(state)[0]["learning_rate"])
+    return float(jd.get_hyperparams(state)[0]["learning_rate"])
 
 
 def noisy_regression(key):
@@ -39,7 +39,7 @@ def noisy_regression(key):
 
 
 def train(tx, loss, x, steps, start):
-    state = jd.set_hyperparameters(tx.init(x), {"learning_rate": start})
+    state = jd.set_hyperparams(tx.init(x), {"learning_rate": start})
 
     def step(carry, key):
         x, state = carry
@@ -108,8 +108,8 @@ def test_a_start_that_is_too_high_goes_back_to_where_it_began():
     assert [int(state.restarts) for _, state in path] == [0, 0, 1, 1]  # one look is enough
     x, state = path[-1]
     np.testing.assert_array_equal(x, X)
-    assert rate_of(state) == pytest.approx(1e2 / recipe.SEVERE, rel=0.1)
-    assert not bool(state.tower.armed)
+    assert rate_of(state) == pytest.approx(1e2 / recipe.SEVERE_DIVISOR, rel=0.1)
+    assert not bool(state.tower.has_previous)
 
 
 def test_after_a_restart_the_optimizer_knows_nothing_of_before():
@@ -127,7 +127,7 @@ def test_the_average_is_the_polynomial_one_of_the_path_after_the_trial():
     path = descended(tx, lambda x: jnp.sum((x - 1) ** 2), X, 40)
     x, state = path[-1]
     assert int(state.restarts) == 0
-    averaged = np.stack([x for x, _ in path[recipe.PROBATION : -1]])
+    averaged = np.stack([x for x, _ in path[recipe.TRIAL_STEPS : -1]])
     n, p = len(averaged), int(recipe.POWER)
     weights = [np.prod(k + np.arange(p, dtype=float)) for k in range(1, n + 1)]
     expected = np.average(averaged, axis=0, weights=weights)
@@ -143,7 +143,7 @@ def test_what_was_lost_leads_back_to_the_average_with_a_third_of_the_rate():
     assert int(state.restarts) == 1
     x, state = fed(tx, state, x, [50.0])
     np.testing.assert_allclose(x, average, rtol=1e-6)
-    assert rate_of(state) == pytest.approx(rate / recipe.MILD, rel=0.05)
+    assert rate_of(state) == pytest.approx(rate / recipe.MILD_DIVISOR, rel=0.05)
     assert int(state.failures) == 0
 
 
@@ -170,7 +170,7 @@ def test_the_way_back_is_exact_in_every_dtype(dtype):
     start = (0.3 * jax.random.normal(jax.random.key(0), (64,))).astype(dtype)
     loss = lambda x: jnp.sum(x.astype(jnp.float32) ** 4)
     path = descended(tx, loss, start, 12)
-    returned = [i for i, (_, state) in enumerate(path) if bool(state.homing)]
+    returned = [i for i, (_, state) in enumerate(path) if bool(state.returning)]
     np.testing.assert_array_equal(path[returned[0] + 1][0], start)
 
 

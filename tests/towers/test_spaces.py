@@ -140,7 +140,7 @@ def test_per_leaf_gives_every_leaf_its_own_coordinate():
     params = {"a": jnp.ones(3, jnp.bfloat16), "b": [jnp.ones(()), None]}
     tune = {"learning_rate": jd.per_leaf(jd.positive(0.5))}
     state = jd.hypergradient(optax.sgd, optax.sgd(0.1), tune=tune).init(params)
-    rates = jd.hyperparameters(state)[0]["learning_rate"]
+    rates = jd.get_hyperparams(state)[0]["learning_rate"]
     assert jax.tree.structure(rates) == jax.tree.structure(params)
     assert all(rate.shape == () and rate.dtype == jnp.float32 for rate in jax.tree.leaves(rates))
     np.testing.assert_array_equal(jax.tree.leaves(rates), [0.5, 0.5])
@@ -162,7 +162,7 @@ def test_a_population_starts_each_agent_at_its_own_traced_rate(make):
         return jd.hypergradient(optax.sgd, optax.sgd(0.1), tune=tune).init(PARAMS)
 
     rates = jnp.array([0.1, 1.0, 10.0])
-    (learned,) = jd.hyperparameters(jax.jit(jax.vmap(init))(rates))
+    (learned,) = jd.get_hyperparams(jax.jit(jax.vmap(init))(rates))
     for leaf in jax.tree.leaves(learned):
         np.testing.assert_allclose(leaf, rates, rtol=1e-6)
 
@@ -191,5 +191,5 @@ def test_a_space_of_ones_own_is_learned_like_ours(wrap):
     for _ in range(2):
         _, state = tx.update(jnp.ones(1), state)
     x = 0.0 + 0.5 * 1.0  # -log(10 - 9), then minus the rate times -(10 - h) <g, g'>
-    (learned,) = jax.tree.leaves(jd.hyperparameters(state))
+    (learned,) = jax.tree.leaves(jd.get_hyperparams(state))
     np.testing.assert_allclose(learned, 10 - np.exp(-x), rtol=1e-6)

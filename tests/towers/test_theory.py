@@ -20,11 +20,11 @@ SLACK = 1e-9  # of rounding
 
 
 class Problem(NamedTuple):
-    """A convex loss of x in R^n with its minimiser and the bounds of its curvature."""
+    """A convex loss of x in R^n with its minimizer and the bounds of its curvature."""
 
     data: tuple
     start: np.ndarray
-    minimiser: np.ndarray
+    minimizer: np.ndarray
     smoothness: float
     strong_convexity: float
 
@@ -53,7 +53,7 @@ def random_quadratic(seed, largest):
 
 
 def random_logistic(seed, scale):
-    """Labels at random, so that no plane parts them and there is a minimiser."""
+    """Labels at random, so that no plane parts them and there is a minimizer."""
     rng = np.random.default_rng(seed)
     inputs = scale * rng.normal(size=(60, 5)) * np.geomspace(0.03, 1, 5)
     data = inputs, rng.choice([-1.0, 1.0], size=60)
@@ -103,8 +103,8 @@ class Path(NamedTuple):
     rate: jax.Array
 
 
-@partial(jax.jit, static_argnames=("loss", "normalised", "leaves"))
-def path(loss, problem, rate, eta, normalised=True, leaves=False):
+@partial(jax.jit, static_argnames=("loss", "normalized", "leaves"))
+def path(loss, problem, rate, eta, normalized=True, leaves=False):
     """Runs a tower of descent; with `leaves` each coordinate is a leaf with its own rate."""
     space = interval(2 / problem.smoothness)
     start = jd.per_leaf(space(0.0)) if leaves else space(rate)
@@ -115,15 +115,15 @@ def path(loss, problem, rate, eta, normalised=True, leaves=False):
     def step(carry, _):
         x, state, last = carry
         g = slope(loss, x, problem.data)
-        signal = g / jnp.sum(last**2) if normalised else g
-        updates, state = tx.update(split(g), state, split(x), hyper_grads=split(signal))
-        learned = jd.hyperparameters(state)[0]["learning_rate"]
+        signal = g / jnp.sum(last**2) if normalized else g
+        updates, state = tx.update(split(g), state, split(x), outer_grads=split(signal))
+        learned = jd.get_hyperparams(state)[0]["learning_rate"]
         return (x + join(updates), state, g), Path(x, g, join(learned))
 
     x = problem.start
     state = tx.init(split(x))
     if leaves:
-        state = jd.set_hyperparameters(state, {"learning_rate": rate})
+        state = jd.set_hyperparams(state, {"learning_rate": rate})
     return jax.lax.scan(step, (x, state, jnp.ones_like(x)), length=STEPS)[1]
 
 
@@ -135,11 +135,11 @@ def feedback(loss, problem, steps, rate):
     return changes / jnp.sum(steps.g**2, 1)
 
 
-@partial(jax.jit, static_argnames=("loss", "normalised"))
-def regrets(loss, problem, steps, rate, eta, candidates, normalised=True):
+@partial(jax.jit, static_argnames=("loss", "normalized"))
+def regrets(loss, problem, steps, rate, eta, candidates, normalized=True):
     """Regret after each step and what (4) allows, f64[candidates, k] each."""
-    # What the tower minimises in each step: h_k, or without the division |g_k|^2 h_k.
-    weight = 1.0 if normalised else jnp.sum(steps.g**2, 1)
+    # What the tower minimizes in each step: h_k, or without the division |g_k|^2 h_k.
+    weight = 1.0 if normalized else jnp.sum(steps.g**2, 1)
     own = weight * feedback(loss, problem, steps, steps.rate)
     others = weight * jax.vmap(partial(feedback, loss, problem, steps))(candidates)
     of_rates = lambda rates: jnp.sum(
@@ -178,16 +178,16 @@ def test_the_signal_is_the_slope_of_the_feedback_at_the_rate_that_was_used(name)
         assert float(jnp.abs(slopes).max()) > 0.5
 
 
-@pytest.mark.parametrize("normalised", [True, False])
+@pytest.mark.parametrize("normalized", [True, False])
 @every_problem
-def test_regret_stays_below_the_bound_of_online_descent(name, normalised):  # (4)
+def test_regret_stays_below_the_bound_of_online_descent(name, normalized):  # (4)
     loss, problem = PROBLEMS[name]
     candidates = rates_in_hindsight(problem)
     with jax.enable_x64(True):
         for rate, eta in settings(problem):
-            steps = path(loss, problem, rate, eta, normalised=normalised)
+            steps = path(loss, problem, rate, eta, normalized=normalized)
             regret, allowed = regrets(
-                loss, problem, steps, rate, eta, candidates, normalised=normalised
+                loss, problem, steps, rate, eta, candidates, normalized=normalized
             )
             assert np.all(regret <= allowed * (1 + SLACK) + SLACK / problem.smoothness)
 
@@ -220,13 +220,13 @@ def test_regret_of_a_rate_for_each_leaf_obeys_the_same_bound(name):  # (4), with
 
 def gaps(loss, problem, steps):
     """f(x_k) - f(x*) after each number of steps, of the losses along a path."""
-    best = problem.minimiser
+    best = problem.minimizer
     return jax.vmap(lambda x: loss(best, x - best, *problem.data))(steps.x)
 
 
 def bounds(loss, problem, steps):
     """What (6) allows, and (7) with (5) at the best fixed rate; f64[k] each, k from 1."""
-    squared = np.sum((problem.start - problem.minimiser) ** 2)
+    squared = np.sum((problem.start - problem.minimizer) ** 2)
     first = squared / gaps(loss, problem, steps)[0]
     own = jnp.cumsum(-feedback(loss, problem, steps, steps.rate))
     candidates = rates_in_hindsight(problem)

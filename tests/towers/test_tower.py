@@ -43,7 +43,7 @@ def test_sgd_learns_its_log_rate_from_the_inner_product_of_gradients():
         assert_close((rates(states)[0], path), tuple(map(np.stack, zip(*expected, strict=True))))
 
 
-@pytest.mark.parametrize("outer", [GRADS, OTHERS], ids=["same gradient", "another hyper_grads"])
+@pytest.mark.parametrize("outer", [GRADS, OTHERS], ids=["same gradient", "another outer_grads"])
 def test_two_levels_of_sgd_move_from_the_top_down_and_hyper_grads_enter_at_the_bottom(outer):
     raw = lambda rate: {"learning_rate": jd.unconstrained(rate)}
     upper = jd.hypergradient(optax.sgd, optax.sgd(0.1), tune=raw(0.02))
@@ -56,7 +56,7 @@ def test_two_levels_of_sgd_move_from_the_top_down_and_hyper_grads_enter_at_the_b
         params = params - rate * g
         before = signal
         expected.append((rate, hyper_rate, params))
-    extra_args = {} if outer is GRADS else {"hyper_grads": outer}
+    extra_args = {} if outer is GRADS else {"outer_grads": outer}
     with jax.enable_x64(True):
         path, states = run(tx, START, GRADS, **extra_args)
         assert_close((*rates(states), path), tuple(map(np.stack, zip(*expected, strict=True))))
@@ -67,16 +67,16 @@ def test_in_the_first_step_nothing_is_learned_and_yet_the_hyper_optimizer_counts
     start = tx.init(START)
     _, states = run(tx, START, GRADS[:1])
     chex.assert_trees_all_equal(final(states).hyperparams, start.hyperparams)
-    assert (bool(start.armed), bool(final(states).armed)) == (False, True)
+    assert (bool(start.has_previous), bool(final(states).has_previous)) == (False, True)
     assert int(final(states).hyper_state[0].count) == 1
 
 
 def test_hyper_grads_that_are_not_finite_cost_their_terms_only():
     tx = jd.hypergradient(optax.sgd, optax.sgd(0.1), tune={"learning_rate": jd.unconstrained(0.5)})
-    hyper_grads = OTHERS.copy()
-    hyper_grads[1, 0], hyper_grads[2] = np.nan, np.inf
+    outer_grads = OTHERS.copy()
+    outer_grads[1, 0], outer_grads[2] = np.nan, np.inf
     with jax.enable_x64(True):
-        path, states = run(tx, START, GRADS[:3], hyper_grads=hyper_grads[:3])
+        path, states = run(tx, START, GRADS[:3], outer_grads=outer_grads[:3])
         learned = 0.5 + 0.1 * (OTHERS[1, 1:] @ GRADS[0, 1:])
         assert_close(rates(states)[0], np.array([0.5, learned, learned]))
         assert_close(path[2], path[1] - learned * GRADS[2])
@@ -103,9 +103,9 @@ def test_a_bad_batch_leaves_no_trace_but_one_lost_signal(name, bad, rows):
     without = partial(np.delete, obj=rows, axis=0)
     with jax.enable_x64(True):
         step = partial(run, made(name, 0.01), START)
-        path, states = step(grads, hyper_grads=GRADS, value=values)
+        path, states = step(grads, outer_grads=GRADS, value=values)
         expected, expected_states = step(
-            without(grads), hyper_grads=without(after_bad), value=without(values)
+            without(grads), outer_grads=without(after_bad), value=without(values)
         )
         assert_close(without(path), expected)
         assert_close([without(rate) for rate in rates(states)], rates(expected_states))
@@ -116,7 +116,7 @@ def test_a_bad_batch_leaves_no_trace_but_one_lost_signal(name, bad, rows):
     np.testing.assert_array_equal(np.any(moves != 0, axis=1), ~is_bad[1:])
     assert np.array_equal(path[0], START) == is_bad[0]
     np.testing.assert_array_equal(states.skipped, np.cumsum(is_bad))
-    np.testing.assert_array_equal(states.armed, ~is_bad)
+    np.testing.assert_array_equal(states.has_previous, ~is_bad)
 
 
 @pytest.mark.parametrize("rows", BAD_ROWS, ids=str)
@@ -183,12 +183,12 @@ def fuzzed(hyper_optimizer, dtype):
             noise = jax.tree.map(lambda p: jax.random.normal(key, p.shape), params)
             grads = jax.tree.map(lambda n, p: (scale * n).astype(p.dtype), noise, params)
             updates, state = tx.update(grads, state, params)
-            (now,) = jd.hyperparameters(state)
+            (now,) = jd.get_hyperparams(state)
             carry = extreme(jnp.minimum, low, now), extreme(jnp.maximum, high, now)
             return (optax.apply_updates(params, updates), state, *carry), None
 
         state = tx.init(params)
-        (now,) = jd.hyperparameters(state)
+        (now,) = jd.get_hyperparams(state)
         rows = jax.random.split(jax.random.key(0), scales.size), scales
         return jax.lax.scan(step, (params, state, now, now), rows)[0][1:]
 
@@ -309,10 +309,10 @@ def test_a_hyperparameter_per_leaf_is_a_tower_per_leaf():
     with jax.enable_x64(True):
         params, grads = ({k: v[i] for k, v in leaves.items()} for i in (0, 1))
         path, states = run(make(jd.per_leaf), params, grads)
-        (learned,) = jd.hyperparameters(states)
+        (learned,) = jd.get_hyperparams(states)
         for leaf, (start, gradients) in leaves.items():
             alone, alone_states = run(make(lambda start: start), start, gradients)
-            (expected,) = jd.hyperparameters(alone_states)
+            (expected,) = jd.get_hyperparams(alone_states)
             assert_close(path[leaf], alone)
             assert_close({name: values[leaf] for name, values in learned.items()}, expected)
 

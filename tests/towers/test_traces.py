@@ -44,14 +44,14 @@ def signals(steps, name="learning_rate"):
 def test_a_decay_of_zero_is_one_step(factory):
     tune = {"learning_rate": jd.positive(0.1)}
     one = run(tower(factory, jd.one_step(), **tune))
-    traced = run(tower(factory, jd.trace(0.0), **tune))
+    traced = run(tower(factory, jd.eligibility_trace(0.0), **tune))
     for (updates, _), (same, _) in zip(one, traced, strict=True):
         jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5), updates, same)
 
 
 @pytest.mark.parametrize("decay", [0.5, 1.0])
 def test_for_a_rate_the_trace_is_the_discounted_path(decay):
-    steps = run(tower(optax.sgd, jd.trace(decay), learning_rate=jd.positive(0.1)))
+    steps = run(tower(optax.sgd, jd.eligibility_trace(decay), learning_rate=jd.positive(0.1)))
     flat = [np.concatenate([u["a"], u["b"][0]]) for u, _ in steps]  # dU/d(log a) is U
     path, expected = np.zeros(4), []
     for t in range(1, len(GRADS)):
@@ -61,7 +61,7 @@ def test_for_a_rate_the_trace_is_the_discounted_path(decay):
 
 
 def test_each_leaf_has_a_trace_of_its_own():
-    steps = run(tower(optax.sgd, jd.trace(1.0), learning_rate=jd.per_leaf(0.1)))
+    steps = run(tower(optax.sgd, jd.eligibility_trace(1.0), learning_rate=jd.per_leaf(0.1)))
     trace = steps[-1][1].traces["learning_rate"]
     gone = sum(u["b"] for u, _ in steps[:-1])
     np.testing.assert_allclose(trace["b"], gone, rtol=1e-5)
@@ -69,7 +69,7 @@ def test_each_leaf_has_a_trace_of_its_own():
 
 def test_a_bad_batch_is_left_out_of_the_trace():
     bad = np.insert(GRADS, 3, np.nan, axis=0)
-    steps = run(tower(optax.sgd, jd.trace(0.9), learning_rate=jd.positive(0.1)), bad)
+    steps = run(tower(optax.sgd, jd.eligibility_trace(0.9), learning_rate=jd.positive(0.1)), bad)
     assert int(steps[-1][1].skipped) == 1
     leaves = jax.tree.leaves(steps[-1][1])
     assert all(bool(jnp.all(jnp.isfinite(x))) for x in leaves)
@@ -80,7 +80,7 @@ def test_a_bad_batch_is_left_out_of_the_trace():
 
 def test_a_trace_works_for_betas_under_vmap_and_in_towers():
     above = jd.hypergradient(optax.sgd, optax.sgd(1e-3), tune={"learning_rate": 1e-2})
-    tx = tower(optax.adam, jd.trace(0.9), above, learning_rate=0.1, b1=0.9)
+    tx = tower(optax.adam, jd.eligibility_trace(0.9), above, learning_rate=0.1, b1=0.9)
     agents = jax.tree.map(lambda x: jnp.stack([x, 2 * x]), X)
     state = jax.vmap(tx.init)(agents)
     for row in GRADS[:3]:

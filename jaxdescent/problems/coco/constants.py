@@ -1,4 +1,4 @@
-"""What an instance of a BBOB function is: its minimiser, its minimum and its matrices.
+"""What an instance of a BBOB function is: its minimizer, its minimum and its matrices.
 
 With Q and R two rotations and L(c) the diagonal matrix of c^(i / (n - 1)), i = 0 to n - 1, the
 functions of `functions.py` use
@@ -7,7 +7,7 @@ functions of `functions.py` use
     linear     R L(c) Q, or L(c) Q in 7, 17 and 18
 
 Source: N. Hansen, S. Finck, R. Ros, A. Auger, 2009, INRIA RR-6829. Where the report and COCO's
-code differ, such as in the signs of the minimiser of 4, it is the code that is followed.
+code differ, such as in the signs of the minimizer of 4, it is the code that is followed.
 """
 
 import functools
@@ -17,7 +17,7 @@ import numpy as np
 
 from jaxdescent.problems.coco import generator
 
-SCHWEFEL = 4.2096874637  # twice the size of the minimiser's coordinates in 20
+SCHWEFEL = 4.2096874637  # twice the size of the minimizer's coordinates in 20
 LUNACEK = 2.5  # likewise in 24
 _ANOTHER = 1_000_000  # from the seed of Q to that of R
 _PENALTIES = {4: 100.0, 7: 1.0, 17: 10.0, 18: 10.0, 21: 1.0, 22: 1.0, 23: 1.0, 24: 1e4}
@@ -27,7 +27,7 @@ class Constants(NamedTuple):
     """An instance's numbers: `f64` on the host, of the problem's dtype inside it.
 
     Attributes:
-      x_opt: `[n]`, the minimiser.
+      x_opt: `[n]`, the minimizer.
       f_opt: `[]`, the minimum.
       penalty: `[]`, what the squared distance from the box counts for.
       rotation, linear: `[n, n]`, or None where the function has none.
@@ -65,11 +65,11 @@ def constants(number: int, dimension: int, instance: int) -> Constants:
     if number in _PEAKS:
         return _gallagher(dimension, seed, f_opt, penalty, *_PEAKS[number])
     rotation, linear = _matrices(number, dimension, seed)
-    x_opt = _minimiser(number, dimension, seed, rotation)
+    x_opt = _minimizer(number, dimension, seed, rotation)
     return Constants(x_opt, f_opt, penalty, rotation, linear)
 
 
-def _minimiser(number: int, n: int, seed: int, rotation: np.ndarray | None) -> np.ndarray:
+def _minimizer(number: int, n: int, seed: int, rotation: np.ndarray | None) -> np.ndarray:
     match number:
         case 9 | 19 if rotation is not None:
             return rotation.sum(0) / (2 * zoom(n) ** 2)
@@ -115,7 +115,7 @@ _PEAKS = {21: (101, 10.0, 1000.0**0.5), 22: (21, 9.8, 1000.0)}
 def _gallagher(
     n: int, seed: int, f_opt: float, penalty: float, count: int, spread: float, condition: float
 ) -> Constants:
-    """Random peaks, the highest one drawn towards the middle."""
+    """Random peaks, the highest one drawn toward the middle."""
     rotation = generator.rotation(n, seed)
     ranks = np.argsort(generator.uniform(count - 1, seed))
     conditions = np.concatenate([[condition], 1000.0 ** (ranks / (count - 2))])

@@ -1,9 +1,9 @@
-"""The 24 functions of BBOB, as functions of the way from the minimiser, u = x - x_opt.
+"""The 24 functions of BBOB, as functions of the way from the minimizer, u = x - x_opt.
 
 Each is COCO's, less its minimum f_opt and its penalty outside the box, and rewritten where
 that saves digits near the minimum: 1 - cos t is 2 sin^2(t / 2), 1 - exp(-t) is -expm1(-t), and
-matrices are applied to u rather than to x. The value at the minimiser is then exactly 0, but
-for Schwefel's, whose minimiser has eleven digits, and Griewank-Rosenbrock's, which takes x.
+matrices are applied to u rather than to x. The value at the minimizer is then exactly 0, but
+for Schwefel's, whose minimizer has eleven digits, and Griewank-Rosenbrock's, which takes x.
 
 Source: N. Hansen, S. Finck, R. Ros, A. Auger, 2009, INRIA RR-6829.
 """
@@ -57,7 +57,7 @@ def _bueche_rastrigin(u: jax.Array, _: Constants) -> jax.Array:
 
 
 def _linear_slope(u: jax.Array, c: Constants) -> jax.Array:
-    # u points from the minimiser, a corner of the box, inwards; beyond it nothing is gained.
+    # u points from the minimizer, a corner of the box, inwards; beyond it nothing is gained.
     inwards = jnp.maximum(-jnp.sign(c.x_opt) * u, 0)
     return jnp.sum(graded(10, inwards))
 

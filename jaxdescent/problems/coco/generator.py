@@ -66,7 +66,7 @@ def _dot(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def place(dimension: int, seed: int) -> np.ndarray:
-    """A minimiser in [-4, 4], `f64[dimension]`, on a grid of 8e-4 and never 0."""
+    """A minimizer in [-4, 4], `f64[dimension]`, on a grid of 8e-4 and never 0."""
     drawn = 8 * np.floor(1e4 * uniform(dimension, seed)) / 1e4 - 4
     return np.where(drawn == 0, -1e-5, drawn)
 

@@ -45,13 +45,13 @@ def bbob(number: int, dimension: int = 2, instance: int = 1, *, offset: bool = T
     Args:
       number: in [1, 24].
       dimension: n in [2, 40].
-      instance: at least 1. It moves minimiser and minimum, and draws other rotations.
+      instance: at least 1. It moves minimizer and minimum, and draws other rotations.
       offset: whether the minimum is COCO's f_opt, up to 1000 in size, or 0. In float32 values
         near an f_opt of 1000 have steps of 6e-5; without it they are as fine as the function.
 
     Returns:
       The problem, in [-5, 5]^n, in float64 where x64 is on when this is called. Instances of a
-      number and dimension share compiled programs. `minimisers` holds the one that COCO knows:
+      number and dimension share compiled programs. `optima` holds the one that COCO knows:
       in 5 it is a corner of the box; 7, a staircase, 16 and 23 have others.
 
       In float64 values are COCO's within 4e-11, relative to the larger of 1 and |f|, in 2, 5, 10,
@@ -67,7 +67,7 @@ def bbob(number: int, dimension: int = 2, instance: int = 1, *, offset: bool = T
 
     Example:
       >>> problem = bbob(8, dimension=5, instance=3, offset=False)
-      >>> problem.name, float(problem.value(problem.minimisers[0]))
+      >>> problem.name, float(problem.value(problem.optima[0]))
       ('f8 Rosenbrock', 0.0)
     """
     number = validation.integer_in("number", number, 1, len(FUNCTIONS))

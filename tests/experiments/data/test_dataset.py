@@ -61,20 +61,20 @@ def test_the_scale_is_that_of_the_training_part_alone():
         np.testing.assert_array_equal(mine, others)
 
 
-def test_normalised_training_values_have_mean_0_and_spread_1():
+def test_normalized_training_values_have_mean_0_and_spread_1():
     rng = np.random.default_rng(0)
     drawn = parts(rng.normal(3, 2, (300, 4)), rng.normal(-5, 7, (300, 2)))
     data = Dataset.from_parts("x", drawn, 0, "made up")
-    for values in data.normalised(Split(*(np.float32(part) for part in data.train))):
+    for values in data.normalized(Split(*(np.float32(part) for part in data.train))):
         np.testing.assert_allclose(values.mean(0), 0, atol=1e-5)
         np.testing.assert_allclose(values.std(0), 1, atol=1e-5)
         assert values.dtype == np.float32
 
 
-def test_normalised_images_are_float32_and_labels_stay_labels():
+def test_normalized_images_are_float32_and_labels_stay_labels():
     images = np.random.default_rng(0).integers(0, 256, (30, 4, 4, 3), dtype=np.uint8)
     data = Dataset.from_parts("x", parts(images, np.arange(30, dtype=np.int32)), 30, "made up")
-    inputs, targets = data.normalised(data.validation)
+    inputs, targets = data.normalized(data.validation)
     expected = (data.validation.inputs.astype(float) - data.mean) / data.std
     np.testing.assert_allclose(inputs, expected, atol=1e-6)
     assert inputs.dtype == np.float32
@@ -92,15 +92,15 @@ def test_one_scale_for_all_features():
 
 
 @pytest.mark.parametrize("classes", [0, 2])
-def test_normalising_under_jit_is_the_same(classes):
+def test_normalizing_under_jit_is_the_same(classes):
     rng = np.random.default_rng(0)
     targets = rng.integers(0, 2, (30,), dtype=np.int32) if classes else rng.normal(size=(30, 1))
     images = rng.integers(0, 256, (30, 2, 2, 1), dtype=np.uint8)
     data = Dataset.from_parts("x", parts(images, targets), classes, "made up")
     with jax.numpy_dtype_promotion("strict"):
         batch = jax.tree.map(jnp.asarray, data.train)
-        compiled = jax.jit(data.normalised)(batch)
-    for mine, other in zip(data.normalised(data.train), compiled, strict=True):
+        compiled = jax.jit(data.normalized)(batch)
+    for mine, other in zip(data.normalized(data.train), compiled, strict=True):
         np.testing.assert_allclose(mine, other, atol=1e-6)
 
 

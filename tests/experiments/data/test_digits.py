@@ -27,4 +27,4 @@ def test_all_pixels_share_one_scale():
     data = digits.load()
     np.testing.assert_allclose(data.mean, [data.train.inputs.mean()], rtol=1e-6)
     np.testing.assert_allclose(data.std, [data.train.inputs.std()], rtol=1e-6)
-    assert np.isfinite(data.normalised(data.test).inputs).all()
+    assert np.isfinite(data.normalized(data.test).inputs).all()

@@ -44,7 +44,7 @@ def test_the_scale_is_that_of_the_training_rows():
     np.testing.assert_allclose(data.std, [rows.std()] * 2, rtol=1e-6)
     np.testing.assert_allclose(data.target_mean, [1000 + rows.mean()], rtol=1e-6)
     np.testing.assert_allclose(data.target_std, [rows.std()], rtol=1e-6)
-    inputs, targets = data.normalised(data.test)
+    inputs, targets = data.normalized(data.test)
     np.testing.assert_allclose(inputs[0, 0], (80 - rows.mean()) / rows.std(), rtol=1e-5)
     np.testing.assert_allclose(targets[0, 0], (83 - rows.mean()) / rows.std(), rtol=1e-5)
 
@@ -107,6 +107,6 @@ def test_arguments_out_of_range_are_refused(options, words):
 def test_google_in_windows():
     data = windows(prices.goog(), 20, 5)
     assert (data.name, data.classes) == ("goog", 0)
-    inputs, targets = data.normalised(data.train)
+    inputs, targets = data.normalized(data.train)
     assert abs(inputs.mean()) < 0.1
     assert abs(targets.std() - 1) < 0.1

@@ -13,9 +13,9 @@ FILE = File(Path("pictures"), "the fields")
 LABELS = File(Path("labels"), "the fields")
 
 
-def labelled(pixels, labels, **options):
+def labeled(pixels, labels, **options):
     options = {"shapes": [(4, 5), (4, 5, 3)], "classes": 3, **options}
-    return images.labelled(FILE, pixels, np.asarray(labels), **options)
+    return images.labeled(FILE, pixels, np.asarray(labels), **options)
 
 
 @pytest.mark.parametrize("channels", [(), (3,)])
@@ -24,7 +24,7 @@ def labelled(pixels, labels, **options):
 def test_images_get_a_channel_axis_and_labels_one_axis(channels, column, dtype):
     pixels = pictures(3, 4, 5, *channels)
     labels = np.array([2, 0, 1], dtype)
-    split = labelled(pixels, labels[:, None] if column else labels)
+    split = labeled(pixels, labels[:, None] if column else labels)
     assert split.inputs.shape == (3, 4, 5, *(channels or (1,)))
     np.testing.assert_array_equal(split.inputs.reshape(pixels.shape), pixels)
     assert split.targets.tolist() == [2, 0, 1]
@@ -43,7 +43,7 @@ def test_images_get_a_channel_axis_and_labels_one_axis(channels, column, dtype):
 )
 def test_images_of_the_wrong_form_are_refused(pixels, words):
     with refused("pictures", "val images", *words):
-        labelled(pixels, [0, 1, 2], part="val")
+        labeled(pixels, [0, 1, 2], part="val")
 
 
 @pytest.mark.parametrize(
@@ -63,12 +63,12 @@ def test_images_of_the_wrong_form_are_refused(pixels, words):
 )
 def test_labels_of_the_wrong_form_are_refused(labels, words):
     with refused("pictures", "labels must be", *words):
-        labelled(pictures(3, 4, 5), labels)
+        labeled(pictures(3, 4, 5), labels)
 
 
 def test_labels_from_another_file_are_refused_by_its_name():
     with refused("labels", "3 images of pictures"):
-        images.labelled(
+        images.labeled(
             FILE,
             pictures(3, 4, 5),
             np.array([0]),

@@ -53,7 +53,7 @@ def test_larger_images_are_in_a_file_of_their_own(tmp_path):
         ({"test_labels": np.zeros((6, 1), int)}, ["test labels", "7 images", "got 6"]),
         ({"train_labels": np.full((12, 1), 2)}, ["train labels", "[0, 1]", "got 2"]),
         ({"train_labels": np.zeros((12, 14), int)}, ["train labels", "(n, 1)", "(12, 14)"]),
-        ({"test_images": pictures(7, 28, 28, 3)}, ["all be grey or all be coloured"]),
+        ({"test_images": pictures(7, 28, 28, 3)}, ["all be gray or all be colored"]),
     ],
 )
 def test_an_archive_of_the_wrong_form_is_refused(tmp_path, changed, words):

@@ -51,7 +51,7 @@ def test_a_data_set_is_of_its_kind(name):
         assert (loaded.classes > 0) == (kind != "regression")
         for part in (loaded.train, loaded.validation, loaded.test):
             assert len(part.inputs) == len(part.targets) > 0
-            assert np.isfinite(loaded.normalised(part).inputs).all()
+            assert np.isfinite(loaded.normalized(part).inputs).all()
 
 
 @every_name

@@ -1,4 +1,4 @@
-"""Laws of the tokenisers: there and back, in range, and through JSON."""
+"""Laws of the tokenizers: there and back, in range, and through JSON."""
 
 import json
 import subprocess
@@ -203,7 +203,7 @@ def test_different_tokenizers_are_not_equal():
     ],
 )
 def test_what_is_no_saved_tokenizer_is_refused(saved):
-    with pytest.raises(ValueError, match="what to_dict of a tokeniser returned"):
+    with pytest.raises(ValueError, match="what to_dict of a tokenizer returned"):
         from_dict(saved)
 
 

@@ -52,7 +52,7 @@ def test_the_count_has_one_bias_for_each_of_three():
 
 
 def test_biases_start_at_zero_and_recurrent_matrices_orthogonal():
-    state = zoo.float64(zoo.initialised(FACTORY).state)
+    state = zoo.float64(zoo.initialized(FACTORY).state)
     np.testing.assert_array_equal(state["inputs"]["bias"], np.zeros(15))
     matrices = [*np.split(state["gates"]["kernel"], 2, axis=1), state["candidate"]["kernel"]]
     for matrix in matrices:

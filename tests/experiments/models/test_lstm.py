@@ -50,7 +50,7 @@ def test_the_count_has_one_bias_for_each_gate():
 
 def test_the_forget_gates_alone_start_with_a_bias():
     for given, expected in [({}, 1.0), ({"forget_bias": 2.5}, 2.5)]:
-        start = zoo.initialised(lambda **rest: LSTM(4, 5, **given, **rest))  # noqa: B023
+        start = zoo.initialized(lambda **rest: LSTM(4, 5, **given, **rest))  # noqa: B023
         bias = start.state["inputs"]["bias"][...]
         np.testing.assert_array_equal(bias, np.repeat([0, expected, 0, 0], 5))
 

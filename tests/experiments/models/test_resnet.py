@@ -104,7 +104,7 @@ def test_the_forward_pass_is_the_papers(small, train):
 
 
 def test_weights_have_the_variance_of_he_and_norms_start_as_nothing():
-    state = zoo.float64(zoo.initialised(lambda **given: ResNet(8, **given)).state)
+    state = zoo.float64(zoo.initialized(lambda **given: ResNet(8, **given)).state)
     kernel = state["blocks"][2]["second"]["convolution"]["kernel"]
     np.testing.assert_allclose(kernel.var(), 2 / (9 * 64), rtol=0.03)
     # A truncated normal would stop at two deviations.
@@ -136,7 +136,7 @@ def test_a_population_of_towers_trains_with_statistics_of_each_ones_own(small):
     def train(params, statistics):
         carry = params, statistics, tx.init(params)
         params, statistics, state = jax.lax.scan(step, carry, batches)[0]
-        return params, statistics, jd.hyperparameters(state)
+        return params, statistics, jd.get_hyperparams(state)
 
     population = (zoo.stacked(*parts) for parts in zip(*agents, strict=True))
     together = jax.jit(jax.vmap(train))(*population)

@@ -72,7 +72,7 @@ def test_the_future_changes_nothing_before_it():
 
 def test_weights_start_as_their_directions():
     """So that the gains do not change the scale that the draw has."""
-    start = zoo.initialised(lambda **given: CausalConvolution(16, 30, 5, **given)).state
+    start = zoo.initialized(lambda **given: CausalConvolution(16, 30, 5, **given)).state
     direction = np.asarray(start["direction"][...], np.float64)
     norm = np.sqrt((direction**2).sum((0, 1)))
     np.testing.assert_allclose(start["gain"][...], norm, rtol=1e-5)

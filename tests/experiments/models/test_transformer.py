@@ -64,7 +64,7 @@ def test_the_count_is_the_formula(bias, positions):
 @pytest.fixture(scope="module")
 def start():
     config = TransformerConfig.of_size("0.1M", 301, bias=True, layers=3)
-    return zoo.initialised(lambda **given: Transformer(config, **given))
+    return zoo.initialized(lambda **given: Transformer(config, **given))
 
 
 def test_weights_start_as_nanogpts_do(start):

@@ -108,7 +108,7 @@ def shape_of(factory, **given):
     return nnx.eval_shape(lambda: factory(rngs=nnx.Rngs(0), **given))
 
 
-def initialised(factory, **given):
+def initialized(factory, **given):
     """The model's own start."""
     graph, _ = nnx.split(shape_of(factory, **given))
     draw = jax.jit(lambda key: nnx.split(factory(rngs=nnx.Rngs(key), **given))[1])

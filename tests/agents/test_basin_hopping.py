@@ -60,7 +60,7 @@ def test_jumps_have_the_standard_deviation_asked_for():
 
 def test_agents_of_a_population_jump_differently():
     tx = jd.basin_hopping(optax.sgd(0.1), period=2, jump=1.0)
-    result = jd.minimize(bowl, tx, starts=jnp.ones((8, 2)), steps=2, rung=2)
+    result = jd.minimize(bowl, tx, init_params=jnp.ones((8, 2)), steps=2, rung=2)
     assert len(np.unique(np.asarray(result.population.params))) == 16
 
 
@@ -69,8 +69,8 @@ def test_random_numbers_of_the_optimizer_go_on_over_a_jump():
     tx = jd.basin_hopping(noisy, period=2, jump=1e-6)
     starts = jnp.full((3, 1), 2.0)
     result = jd.minimize(
-        lambda x: 0.0 * x.sum(), tx, starts=starts, steps=4, rung=1, record_params=True,
-        rule=jd.pruning.never(),
+        lambda x: 0.0 * x.sum(), tx, init_params=starts, steps=4, rung=1, record_params=True,
+        rule=jd.pruning.no_pruning(),
     )  # fmt: skip
     path = np.asarray(result.history.params)[:, :, 0]
     # Steps 0 and 2 are noise, from the same place; steps 1 and 3 jump back there.
@@ -116,30 +116,32 @@ def test_it_cannot_do_without_the_value():
 def test_one_of_several_is_that_one():
     several = [optax.sgd(0.1), optax.adam(0.01), optax.sgd(0.1, momentum=0.9)]
     for index, alone in enumerate(several):
-        chosen, _ = path(jd.one_of(several, jnp.asarray(index)), bowl, jnp.array([3.0, -1.0]), 5)
+        chosen, _ = path(
+            jd.select_optimizer(several, jnp.asarray(index)), bowl, jnp.array([3.0, -1.0]), 5
+        )
         expected, _ = path(falling_with_value(alone), bowl, jnp.array([3.0, -1.0]), 5)
         np.testing.assert_allclose(chosen, expected, rtol=1e-6)
 
 
 def test_groups_of_a_population_have_their_own_optimizers():
-    several = lambda index: jd.one_of([optax.sgd(0.1), optax.sgd(0.2)], index)
+    several = lambda index: jd.select_optimizer([optax.sgd(0.1), optax.sgd(0.2)], index)
     groups = {"index": jnp.array([0, 1, 1, 0])}
     result = jd.minimize(
         bowl,
         several,
-        starts=jnp.ones((4, 1)),
+        init_params=jnp.ones((4, 1)),
         hyperparams=groups,
         steps=1,
         rung=1,
-        rule=jd.pruning.never(),
+        rule=jd.pruning.no_pruning(),
     )
     np.testing.assert_allclose(result.population.params[:, 0], [0.8, 0.6, 0.6, 0.8], rtol=1e-6)
 
 
 def test_an_index_out_of_range_and_no_optimizers_are_named():
     with pytest.raises(ValueError, match=r"index must be a number in \[0, 1\], got 2"):
-        jd.one_of([optax.sgd(0.1), optax.sgd(0.2)], 2)
+        jd.select_optimizer([optax.sgd(0.1), optax.sgd(0.2)], 2)
     with pytest.raises(ValueError, match=r"index must be an integer in \[0, 1\], got 0.5"):
-        jd.one_of([optax.sgd(0.1), optax.sgd(0.2)], 0.5)
+        jd.select_optimizer([optax.sgd(0.1), optax.sgd(0.2)], 0.5)
     with pytest.raises(ValueError, match="optimizers must be at least one"):
-        jd.one_of([], 0)
+        jd.select_optimizer([], 0)

@@ -17,7 +17,7 @@ from jax.typing import ArrayLike
 from jaxdescent import validation
 
 
-def one_of(
+def select_optimizer(
     optimizers: Sequence[optax.GradientTransformation], index: ArrayLike
 ) -> optax.GradientTransformationExtraArgs:
     """The optimizer of this index, with the state of all.
@@ -36,9 +36,10 @@ def one_of(
     Example:
       >>> import jax, jax.numpy as jnp, optax, jaxdescent as jd
       >>> def mixed(index, learning_rate):
-      ...     return jd.one_of([optax.sgd(learning_rate), optax.adam(learning_rate)], index)
+      ...     optimizers = [optax.sgd(learning_rate), optax.adam(learning_rate)]
+      ...     return jd.select_optimizer(optimizers, index)
       >>> result = jd.minimize(
-      ...     lambda x: jnp.sum(x**2), mixed, starts=jnp.ones((2, 1)), steps=1, rung=1,
+      ...     lambda x: jnp.sum(x**2), mixed, init_params=jnp.ones((2, 1)), steps=1, rung=1,
       ...     hyperparams={"index": jnp.array([0, 1]), "learning_rate": jnp.full(2, 0.1)})
       >>> [round(float(x), 3) for x in result.population.params.ravel()]
       [0.8, 0.9]

@@ -11,15 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import jaxdescent as jd
-from jaxdescent.problems import TWENTY
+from jaxdescent.problems import CLASSIC_SUITE
 from jaxdescent.problems.placement import SHARE, orthogonal
 from tests.problems.textbook import PUBLISHED
 
 pytestmark = pytest.mark.usefixtures("quick_to_compile")
 
-every_one = pytest.mark.parametrize("name", TWENTY)
+every_one = pytest.mark.parametrize("name", CLASSIC_SUITE)
 PLANAR = {
-    name for name, make in TWENTY.items() if "dimension" not in inspect.signature(make).parameters
+    name
+    for name, make in CLASSIC_SUITE.items()
+    if "dimension" not in inspect.signature(make).parameters
 }
 DIMENSION = 3  # of those that have a choice, where nothing else is said
 
@@ -39,9 +41,9 @@ def make(name, seed=None, dimension=DIMENSION):
     """As in the textbook, or shifted and rotated by a key."""
     sizes = () if name in PLANAR else (dimension,)
     if seed is None:
-        return TWENTY[name](*sizes)
+        return CLASSIC_SUITE[name](*sizes)
     options = {} if name == "rotated_rastrigin" else {"rotated": True}
-    return TWENTY[name](*sizes, key=jax.random.key(seed), **options)
+    return CLASSIC_SUITE[name](*sizes, key=jax.random.key(seed), **options)
 
 
 def evaluate(problem, points):
@@ -59,7 +61,7 @@ def around(problem, count, reach, seed=0):
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_values_and_minima_are_the_published_ones(name):
-    formula, minimum, minimiser = PUBLISHED[name]
+    formula, minimum, minimizer = PUBLISHED[name]
     problem = make(name)
     points = around(problem, 64, 1.0)
     values = evaluate(problem, points)[0]
@@ -68,7 +70,7 @@ def test_values_and_minima_are_the_published_ones(name):
 
     flat = make(name, dimension=2)
     np.testing.assert_allclose(flat.minimum, minimum, atol=1e-4)
-    nearest = np.abs(flat.minimisers - np.array(minimiser)).max(1).min()
+    nearest = np.abs(flat.optima - np.array(minimizer)).max(1).min()
     assert nearest < 6e-5
 
 
@@ -83,11 +85,11 @@ def test_minima_in_ten_dimensions():
 @law
 def test_the_minimisers_are_minima_and_nothing_is_below(name, seed):
     for problem in (make(name), make(name, seed)):
-        values, grads = evaluate(problem, problem.minimisers)
+        values, grads = evaluate(problem, problem.optima)
         np.testing.assert_allclose(values, np.full(len(values), problem.minimum), atol=1e-10)
-        curvature = 1e4  # a rounded minimiser is off by 1e-16 of the box
+        curvature = 1e4  # a rounded minimizer is off by 1e-16 of the box
         np.testing.assert_allclose(grads, 0, atol=curvature * 1e-15 * np.max(problem.upper))
-        near = problem.minimisers[0] + 1e-2 * around(problem, 64, 0.1, seed)
+        near = problem.optima[0] + 1e-2 * around(problem, 64, 0.1, seed)
         for points in (near, around(problem, ROWS, 1.0, seed), around(problem, ROWS, 2.0, seed)):
             values, grads = evaluate(problem, points)
             assert values.min() >= problem.minimum - 1e-10
@@ -122,14 +124,14 @@ def test_shifted_minimisers_stay_in_the_middle_of_the_box(name, seed):
     problem = make(name, seed)
     middle, half = (problem.lower + problem.upper) / 2, (problem.upper - problem.lower) / 2
     share = 1.0 if name == "himmelblau" else SHARE  # four minima, too wide when rotated
-    assert np.abs((problem.minimisers - middle) / half).max() <= share + 1e-12
-    assert np.abs(problem.minimisers - make(name).minimisers).max() > 1e-3
+    assert np.abs((problem.optima - middle) / half).max() <= share + 1e-12
+    assert np.abs(problem.optima - make(name).optima).max() > 1e-3
 
 
 @every_one
 def test_gradients_are_those_of_finite_differences(name):
     problem = make(name, 1)
-    near = problem.minimisers[0] + 5e-3 * around(problem, 8, 1.0)
+    near = problem.optima[0] + 5e-3 * around(problem, 8, 1.0)
     points = jnp.concatenate([near, around(problem, 8, 0.9)])
     step = 1e-5 * (problem.upper - problem.lower)
     _, grads = evaluate(problem, points)
@@ -144,7 +146,7 @@ def test_gradients_are_those_of_finite_differences(name):
 def test_gradients_are_finite_in_the_far_and_at_odd_points(name):
     for problem in (make(name), make(name, 2)):
         odd = jnp.stack([jnp.zeros(problem.dimension), problem.lower, problem.upper])
-        tiny = problem.minimisers[0] + jnp.array([[0.0], [1e-300], [1e-160], [1e-12]])
+        tiny = problem.optima[0] + jnp.array([[0.0], [1e-300], [1e-160], [1e-12]])
         for points in (odd, tiny, around(problem, 32, 1e4)):
             values, grads = evaluate(problem, points)
             assert np.isfinite(values).all()
@@ -173,7 +175,7 @@ def test_single_precision_finds_the_minimum_too(name):
     with jax.enable_x64(False):
         problem = make(name, 4, dimension=2)
         assert problem.minimum.dtype == jnp.float32
-        values = _values(problem, problem.minimisers)
+        values = _values(problem, problem.optima)
         # As fine as float32 allows where the minimum is 0, to a rounding elsewhere.
         assert np.abs(values - problem.minimum).max() <= 1e-7 * max(1, 2 * abs(problem.minimum))
 
@@ -193,12 +195,12 @@ def test_keys_can_be_mapped_over():
     @jax.vmap
     def place(key):
         problem = jd.problems.griewank(4, key=key, rotated=True)
-        return problem, problem.value(problem.minimisers[0])
+        return problem, problem.value(problem.optima[0])
 
     problems, values = place(keys)
     np.testing.assert_allclose(values, 0, atol=1e-12)
     one = jd.problems.griewank(4, key=keys[3], rotated=True)
-    np.testing.assert_allclose(problems.minimisers[3], one.minimisers)
+    np.testing.assert_allclose(problems.optima[3], one.optima)
 
 
 def test_rotations_are_orthogonal_and_prefer_no_direction():
@@ -211,38 +213,38 @@ def test_rotations_are_orthogonal_and_prefer_no_direction():
     np.testing.assert_allclose((drawn**2).mean(0), 1 / 3, atol=5 * np.sqrt(4 / 45 / 4000))
 
 
-def test_rotations_leave_distances_to_the_minimiser():
+def test_rotations_leave_distances_to_the_minimizer():
     problem = jd.problems.sum_squares(4, key=jax.random.key(7), rotated=True)
-    # The gradient is linear: unit steps from the minimiser give the Hessian's rows.
-    hessian = evaluate(problem, problem.minimisers[0] + jnp.eye(4))[1]
+    # The gradient is linear: unit steps from the minimizer give the Hessian's rows.
+    hessian = evaluate(problem, problem.optima[0] + jnp.eye(4))[1]
     np.testing.assert_allclose(np.linalg.eigvalsh(hessian), [2, 4, 6, 8])
     assert np.abs(hessian - np.diag(np.diag(hessian))).max() > 0.1
 
 
 def test_dixon_price_has_two_minimisers_and_himmelblau_four():
-    counts = {name: len(make(name).minimisers) for name in TWENTY}
+    counts = {name: len(make(name).optima) for name in CLASSIC_SUITE}
     several = {name: count for name, count in counts.items() if count != 1}
     assert several == {"dixon_price": 2, "himmelblau": 4, "six_hump_camel": 2}
-    assert len(np.unique(make("himmelblau", 5).minimisers.round(6), axis=0)) == 4
+    assert len(np.unique(make("himmelblau", 5).optima.round(6), axis=0)) == 4
 
 
 def test_the_hard_eight_are_the_first_eight_moved():
-    problems = jd.problems.hard_eight(3, key=jax.random.key(0))
-    assert list(problems) == list(TWENTY)[:8]
+    problems = jd.problems.hard_suite(3, key=jax.random.key(0))
+    assert list(problems) == list(CLASSIC_SUITE)[:8]
     assert len({problem.name for problem in problems.values()}) == 8
     for name, problem in problems.items():
         assert problem.dimension == 3
         assert len(problem.data) == 3, f"{name} is not rotated"
-        assert not np.allclose(problem.minimisers, make(name).minimisers)
+        assert not np.allclose(problem.optima, make(name).optima)
     assert not np.allclose(problems["rastrigin"].data[1], problems["rotated_rastrigin"].data[1])
 
 
 def test_twenty_makes_all_of_them():
-    plain = jd.problems.twenty(4)
-    assert list(plain) == list(TWENTY)
+    plain = jd.problems.classic_suite(4)
+    assert list(plain) == list(CLASSIC_SUITE)
     assert {name for name, problem in plain.items() if problem.dimension == 2} == PLANAR
     assert all(len(p.data) == 3 * (n == "rotated_rastrigin") for n, p in plain.items())
-    moved = jd.problems.twenty(4, key=jax.random.key(1), rotated=True)
+    moved = jd.problems.classic_suite(4, key=jax.random.key(1), rotated=True)
     assert all(len(problem.data) == 3 for problem in moved.values())
 
 
@@ -255,10 +257,10 @@ def test_twenty_makes_all_of_them():
         (lambda: jd.problems.dixon_price(1), "dimension must be an integer at least 2, got 1"),
         (lambda: jd.problems.rotated_rastrigin(1), "at least 2, got 1"),
         (lambda: jd.problems.booth(rotated=True), "rotated must be False where there is no key"),
-        (lambda: jd.problems.twenty(1), "dimension must be an integer at least 2, got 1"),
-        (lambda: jd.problems.hard_eight(1, key=jax.random.key(0)), "at least 2, got 1"),
-        (lambda: jd.problems.hard_eight(key=None), "key must be one random key"),
-        (lambda: jd.problems.twenty(key=3), "key must be one random key"),
+        (lambda: jd.problems.classic_suite(1), "dimension must be an integer at least 2, got 1"),
+        (lambda: jd.problems.hard_suite(1, key=jax.random.key(0)), "at least 2, got 1"),
+        (lambda: jd.problems.hard_suite(key=None), "key must be one random key"),
+        (lambda: jd.problems.classic_suite(key=3), "key must be one random key"),
         (lambda: jd.problems.ackley(key=3), "key must be one random key"),
         (lambda: make("ackley").value(jnp.ones(2)), r"x must have the shapes .* got \(2,\) for"),
         (lambda: make("levy").value_and_grad(jnp.ones((4, 3))), r"got \(4, 3\) for \(3,\)"),

@@ -71,7 +71,7 @@ def basin_hopping(
       >>> starts = jnp.array([[3.3, -2.8]])
       >>> hopping = jd.basin_hopping(optax.adam(0.05), period=50, jump=1.0)
       >>> plain, hopped = (
-      ...     jd.minimize(rippled, tx, starts=starts, steps=2_000, rung=2_000).value
+      ...     jd.minimize(rippled, tx, init_params=starts, steps=2_000, rung=2_000).value
       ...     for tx in (optax.adam(0.05), hopping))
       >>> bool(plain > 10), bool(hopped < 0.1)
       (True, True)
@@ -131,8 +131,8 @@ def basin_hopping(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def _around(key: jax.Array, centre: Any, jump: ArrayLike) -> Any:
-    leaves, structure = jax.tree.flatten(centre)
+def _around(key: jax.Array, center: Any, jump: ArrayLike) -> Any:
+    leaves, structure = jax.tree.flatten(center)
     keys = jax.random.split(key, len(leaves))
     return structure.unflatten(
         x + jnp.asarray(jump, x.dtype) * jax.random.normal(k, x.shape, x.dtype)

@@ -36,7 +36,7 @@ ORDERS, LOSSES = np.uint32(2**32 - 2), np.uint32(2**32 - 1)
 """Folded into the state's key for what descent draws; a rung's number, for its rule, is less."""
 
 
-def fitter(
+def fit_loop(
     loss_fn: Callable[..., Any],
     optimizer: Any,
     *,
@@ -45,7 +45,7 @@ def fitter(
     value_fn: Callable[..., jax.Array] | None = None,
     rule: Rule | None = None,
     data_order: Literal["shared", "per_agent"] = "shared",
-    stochastic: bool = False,
+    needs_rng: bool = False,
     has_aux: bool = False,
     chunk_size: int | None = None,
     record_params: bool = False,
@@ -65,7 +65,7 @@ def fitter(
       value_fn: see `fit`.
       rule: acts after each rung; by default `jd.pruning.adaptive()`.
       data_order: see `fit`.
-      stochastic: see `fit`.
+      needs_rng: see `fit`.
       has_aux: see `fit`.
       chunk_size: see `fit`.
       record_params: whether a `Rung` has all parameters.
@@ -74,11 +74,11 @@ def fitter(
     Returns:
       A `Descent`:
 
-      - `init(key, starts, hyperparams=None, model_state=None)`: trees with a leading axis of
+      - `init(key, init_params, hyperparams=None, model_state=None)`: trees with a leading axis of
         agents; hyperparameters as a mapping from keyword to an array with that axis.
-      - `advance(state, data, held_out=None, length=1, prune=True)`: a rung of `length` steps on
-        a tree of arrays [examples, ...]. With `prune` False those that the rule has removed
-        descend all the same; the others cannot tell. A rung of length 0 changes nothing.
+      - `advance(state, data, validation_data=None, length=1, prune=True)`: a rung of `length`
+        steps on a tree of arrays [examples, ...]. With `prune` False agents that the rule has
+        removed descend all the same; the others cannot tell. A rung of length 0 changes nothing.
 
     Raises:
       ValueError: an argument is out of its range; later, at tracing, shapes that disagree or a
@@ -90,7 +90,7 @@ def fitter(
       >>> x = jax.random.normal(jax.random.key(0), (64, 3))
       >>> data = {"x": x, "y": x @ jnp.array([1.0, -2.0, 3.0])}
       >>> loss = lambda w, batch: jnp.mean((batch["x"] @ w - batch["y"]) ** 2)
-      >>> descent = jd.fitter(loss, optax.adam(0.1), num_agents=8, batch_size=16)
+      >>> descent = jd.fit_loop(loss, optax.adam(0.1), num_agents=8, batch_size=16)
       >>> state = descent.init(jax.random.key(1), jax.random.normal(jax.random.key(2), (8, 3)))
       >>> advance = jax.jit(descent.advance)
       >>> for _ in range(4):
@@ -101,7 +101,7 @@ def fitter(
     for name, function in (("loss_fn", loss_fn), ("value_fn", value_fn)):
         if not callable(function) and not (function is None and name == "value_fn"):
             raise TypeError(f"{name} must be a function, got {function!r}")
-    for name, flag in (("stochastic", stochastic), ("has_aux", has_aux)):
+    for name, flag in (("needs_rng", needs_rng), ("has_aux", has_aux)):
         if not isinstance(flag, bool):
             raise ValueError(f"{name} must be True or False, got {flag!r}")
     check_batches(batch_size, data_order)
@@ -109,48 +109,48 @@ def fitter(
 
     def init(
         key: jax.Array,
-        starts: Any,
+        init_params: Any,
         hyperparams: Mapping[str, ArrayLike] | None = None,
         model_state: Any = None,
     ) -> DescentState:
         key = validation.random_key("key", key)
-        starts = jax.tree.map(jnp.array, starts)
+        init_params = jax.tree.map(jnp.array, init_params)
         hyperparams = checked_hyperparams(hyperparams)
         model_state = () if model_state is None else jax.tree.map(jnp.array, model_state)
-        check_agents("starts", starts, num_agents)
-        check_floating("starts", starts)
+        check_agents("init_params", init_params, num_agents)
+        check_floating("init_params", init_params)
         check_agents("hyperparams", hyperparams, num_agents)
         check_agents("model_state", model_state, num_agents)
-        problem = _problem(None, starts, None, drive.optimizer)
-        dtype = _value_dtype(starts)
-        population = started(problem, starts, hyperparams, dtype, model_state=model_state)
+        problem = _problem(None, init_params, None, drive.optimizer)
+        dtype = _value_dtype(init_params)
+        population = started(problem, init_params, hyperparams, dtype, model_state=model_state)
         return drive.begin(key, population, problem)
 
     def advance(
         state: DescentState,
         data: Any,
-        held_out: Any = None,
+        validation_data: Any = None,
         length: ArrayLike = 1,
         prune: ArrayLike = True,
     ) -> tuple[DescentState, Rung]:
         population = state.population
-        if value_fn is not None and held_out is None:
-            raise ValueError("held_out must be given where value_fn is, got None")
-        data, held_out = jax.tree.map(jnp.asarray, (data, held_out))
-        shapes = [leaf.shape for leaf in jax.tree.leaves(held_out)]
-        if held_out is not None and not (shapes and all(np.prod(shape) for shape in shapes)):
+        if value_fn is not None and validation_data is None:
+            raise ValueError("validation_data must be given where value_fn is, got None")
+        data, validation_data = jax.tree.map(jnp.asarray, (data, validation_data))
+        shapes = [leaf.shape for leaf in jax.tree.leaves(validation_data)]
+        if validation_data is not None and not (shapes and all(np.prod(shape) for shape in shapes)):
             raise ValueError(
-                f"held_out must have at least one example in every leaf, got shapes {shapes}"
+                f"validation_data must have at least one example in every leaf, got shapes {shapes}"
             )
         length = checked_length(length)
         stateful = not (isinstance(population.model_state, tuple) and not population.model_state)
-        objective = Objective(loss_fn, value_fn, stochastic, has_aux, stateful)
+        objective = Objective(loss_fn, value_fn, needs_rng, has_aux, stateful)
         dealt = batches(data, batch_size, data_order)
-        fitting = _Fitting(objective, drive.optimizer, dealt, data, held_out, state, length)
+        fitting = _Fitting(objective, drive.optimizer, dealt, data, validation_data, state, length)
         aux = {
             name: jnp.full(num_agents, jnp.nan, population.values.dtype) for name in fitting.names()
         }
-        problem = _problem(objective, population.params, held_out, drive.optimizer)
+        problem = _problem(objective, population.params, validation_data, drive.optimizer)
         moved = length > 0
         return drive.advance(
             state,
@@ -159,7 +159,7 @@ def fitter(
             length,
             prune,
             gradients=length,
-            evaluations=length + (moved if held_out is not None else 0),
+            evaluations=length + (moved if validation_data is not None else 0),
             tracks_best=False,
             aux=aux,
             acts=moved,
@@ -175,7 +175,7 @@ class _Fitting(NamedTuple):
     optimizer: Callable[..., optax.GradientTransformationExtraArgs]
     batches: Batches
     data: Any
-    held_out: Any
+    validation_data: Any
     state: DescentState
     length: jax.Array
 
@@ -250,23 +250,25 @@ class _Fitting(NamedTuple):
         )
         params, model_state, old = agents["params"], agents["model_state"], agents["values"]
         values = aux[LOSS]
-        if self.held_out is not None:
+        if self.validation_data is not None:
             every = jax.vmap(self.objective.value, in_axes=(0, 0, None))
-            values = every(params, model_state, self.held_out).astype(old.dtype)
+            values = every(params, model_state, self.validation_data).astype(old.dtype)
         values = jnp.where(moved, values, old)
         return agents | {"aux": aux, "values": values}
 
 
-def _problem(objective: Objective | None, params: Any, held_out: Any, optimizer: Any) -> Problem:
+def _problem(
+    objective: Objective | None, params: Any, validation_data: Any, optimizer: Any
+) -> Problem:
     """What a rule is given: values on held-out examples, where parameters alone have one."""
 
-    def value(x: Any, held_out: Any) -> jax.Array:
-        if objective is None or objective.stateful or held_out is None:
+    def value(x: Any, validation_data: Any) -> jax.Array:
+        if objective is None or objective.stateful or validation_data is None:
             raise ValueError(
-                "jd.fit can give this rule no value of parameters alone: it takes held_out "
+                "jd.fit can give this rule no value of parameters alone: it takes validation_data "
                 "examples, and no model_state"
             )
-        return objective.value(x, (), held_out)
+        return objective.value(x, (), validation_data)
 
     def sample(_key: jax.Array, _problem: Problem) -> Any:
         raise ValueError("jd.fit cannot draw starts, which this rule asks for")
@@ -276,7 +278,7 @@ def _problem(objective: Objective | None, params: Any, held_out: Any, optimizer:
         value,
         corner,
         jax.tree.map(np.ones_like, corner),
-        data=(held_out,),
+        data=(validation_data,),
         sample_fn=sample,
         optimizer=optimizer,
     )

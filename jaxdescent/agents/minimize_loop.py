@@ -1,4 +1,4 @@
-"""A population that minimises a deterministic function, rung by rung.
+"""A population that minimizes a deterministic function, rung by rung.
 
 Values at the end of a step belong to the parameters there, and their gradient is what the next
 step uses, so that n steps take n gradients and one for the start.
@@ -30,7 +30,7 @@ from jaxdescent.chunking import where_rows
 from jaxdescent.problem import Problem
 
 
-def minimizer(
+def minimize_loop(
     problem: Problem | Callable[[Any], jax.Array],
     optimizer: Any,
     *,
@@ -60,7 +60,7 @@ def minimizer(
     Returns:
       A `Descent`:
 
-      - `init(key, starts=None, hyperparams=None)`: starts like the parameters with a leading
+      - `init(key, init_params=None, hyperparams=None)`: starts like the parameters with a leading
         axis of agents, or None to draw them from the problem; hyperparameters as a mapping
         from keyword to an array with that axis.
       - `advance(state, length, prune=True)`: a rung of `length` steps. With `prune` False
@@ -77,7 +77,7 @@ def minimizer(
       >>> box = jnp.full(2, 5.0)
       >>> problem = jd.Problem(lambda x: jnp.sum(x**4 - 3 * x**2 + x), -box, box)
       >>> rule = jd.pruning.successive_halving()
-      >>> descent = jd.minimizer(problem, optax.adam(0.1), num_agents=16, rule=rule)
+      >>> descent = jd.minimize_loop(problem, optax.adam(0.1), num_agents=16, rule=rule)
       >>> state, advance = descent.init(jax.random.key(0)), jax.jit(descent.advance)
       >>> for _ in range(4):
       ...     state, rung = advance(state, 50)
@@ -88,25 +88,25 @@ def minimizer(
         raise TypeError(f"problem must be a function or a jd.Problem, got {problem!r}")
     drive = driver(optimizer, num_agents, rule, chunk_size, record_params, mesh)
 
-    def prepared(starts: Any) -> Problem:
-        return dataclasses.replace(as_problem(problem, starts), optimizer=drive.optimizer)
+    def prepared(init_params: Any) -> Problem:
+        return dataclasses.replace(as_problem(problem, init_params), optimizer=drive.optimizer)
 
     def init(
-        key: jax.Array, starts: Any = None, hyperparams: Mapping[str, ArrayLike] | None = None
+        key: jax.Array, init_params: Any = None, hyperparams: Mapping[str, ArrayLike] | None = None
     ) -> DescentState:
         key = validation.random_key("key", key)
-        if starts is None:
+        if init_params is None:
             keys = jax.random.split(jax.random.fold_in(key, 0), num_agents)
-            starts = jax.vmap(as_problem(problem, None).sample)(keys)
-        starts = jax.tree.map(jnp.array, starts)
+            init_params = jax.vmap(as_problem(problem, None).sample)(keys)
+        init_params = jax.tree.map(jnp.array, init_params)
         hyperparams = checked_hyperparams(hyperparams)
-        check_agents("starts", starts, num_agents)
-        check_floating("starts", starts)
+        check_agents("init_params", init_params, num_agents)
+        check_floating("init_params", init_params)
         check_agents("hyperparams", hyperparams, num_agents)
-        whole = prepared(starts)
-        value = jax.eval_shape(lambda x: jax.vmap(whole.value)(x), starts)
-        grads = jax.tree.map(jnp.zeros_like, starts)
-        return drive.begin(key, started(whole, starts, hyperparams, value.dtype, grads), whole)
+        whole = prepared(init_params)
+        value = jax.eval_shape(lambda x: jax.vmap(whole.value)(x), init_params)
+        grads = jax.tree.map(jnp.zeros_like, init_params)
+        return drive.begin(key, started(whole, init_params, hyperparams, value.dtype, grads), whole)
 
     def advance(
         state: DescentState, length: ArrayLike, prune: ArrayLike = True
@@ -114,7 +114,7 @@ def minimizer(
         whole = prepared(state.population.params)
         length = checked_length(length)
         descend = lambda carried, read: _descend(whole, drive.optimizer, carried, read, length)
-        stale = ~state.population.fresh  # is looked at first
+        stale = ~state.population.evaluated  # is looked at first
         spent = length + stale.astype(jnp.int32)
         acts = (length > 0) | jnp.any(stale & state.population.alive)
         return drive.advance(
@@ -141,7 +141,7 @@ def _descend(
 ) -> Chunk:
     """A chunk of agents after `length` steps."""
     refreshed = lambda agents: _refreshed(problem, agents)
-    agents = jax.lax.cond(jnp.all(read["fresh"]), lambda agents: agents, refreshed, agents)
+    agents = jax.lax.cond(jnp.all(read["evaluated"]), lambda agents: agents, refreshed, agents)
 
     def step(agent: Chunk, hyperparams: Any) -> Chunk:
         tx = optimizer(**hyperparams)
@@ -179,7 +179,7 @@ def _refreshed(problem: Problem, agents: Chunk) -> Chunk:
     }
 
 
-def as_problem(problem: Any, starts: Any) -> Problem:
+def as_problem(problem: Any, init_params: Any) -> Problem:
     """A plain function with a box that nothing is drawn from, once agents fit it.
 
     Raises:
@@ -189,15 +189,17 @@ def as_problem(problem: Any, starts: Any) -> Problem:
     if not isinstance(problem, Problem):
         if not callable(problem):
             raise TypeError(f"problem must be a function or a jd.Problem, got {problem!r}")
-        if starts is None:
+        if init_params is None:
             raise ValueError(
-                "starts must be given where problem is a plain function, got None; or pass a "
+                "init_params must be given where problem is a plain function, got None; or pass a "
                 "jd.Problem with a box"
             )
-        corner = jax.tree.map(lambda x: np.zeros(x.shape[1:], x.dtype), starts)
+        corner = jax.tree.map(lambda x: np.zeros(x.shape[1:], x.dtype), init_params)
         problem = Problem(problem, corner, jax.tree.map(np.ones_like, corner))
-    if starts is not None:
-        agent = jax.eval_shape(lambda x: jax.tree.map(lambda leaf: leaf[0], x), starts)
-        validation.shaped_like("starts", agent, problem.lower, "the problem's box, agent by agent")
+    if init_params is not None:
+        agent = jax.eval_shape(lambda x: jax.tree.map(lambda leaf: leaf[0], x), init_params)
+        validation.shaped_like(
+            "init_params", agent, problem.lower, "the problem's box, agent by agent"
+        )
         check_scalar("problem", jax.eval_shape(problem.value, agent))
     return problem

@@ -1,0 +1,72 @@
+"""Numeric helpers that every package shares: dtypes wide enough to sum in, finiteness, states.
+
+Half precision is computed with in float32, and nothing is narrowed: a float64 input gives a
+float64 result. Non-finite numbers are detected inside compiled code, as a bool[].
+"""
+
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+
+State = TypeVar("State")
+
+_FEW_FLAGS = 8
+
+
+def at_least_float32(dtype: Any) -> Any:
+    """Returns float64 for a 64-bit float or complex dtype, and float32 for every other dtype."""
+    is_wide = jnp.issubdtype(dtype, jnp.inexact) and jnp.finfo(dtype).bits == 64
+    return jnp.dtype(jnp.float64 if is_wide else jnp.float32)
+
+
+def widest_float(tree: Any) -> Any:
+    """Returns float64 if a leaf of the tree is float64 or complex128, else float32."""
+    dtypes = [at_least_float32(jnp.result_type(leaf)) for leaf in jax.tree.leaves(tree)]
+    return max(dtypes, key=lambda dtype: dtype.itemsize, default=jnp.dtype(jnp.float32))
+
+
+def wide_copy(x: Any) -> jax.Array:
+    """Copies a leaf to at least 32 bits; small steps of an average are lost in 16 bits.
+
+    Integers keep their dtype. A `jax.ShapeDtypeStruct` gives zeros.
+    """
+    dtype = jnp.result_type(x)
+    if jnp.issubdtype(dtype, jnp.floating):
+        dtype = at_least_float32(dtype)
+    if isinstance(x, jax.ShapeDtypeStruct):
+        return jnp.zeros(x.shape, dtype)
+    return jnp.array(x, dtype)
+
+
+def all_true(flags: list[jax.Array]) -> jax.Array:
+    """Returns bool[], True if every bool[] in the list is True."""
+    if not flags:
+        return jnp.ones((), bool)
+    stacked = jnp.stack(flags)
+    if len(flags) <= _FEW_FLAGS:
+        return jnp.all(stacked)
+    # XLA would fuse a reduction of n flags into each of its n uses, so that the program grows
+    # with the square of n. It does not fuse a sort, and False sorts first.
+    return jnp.sort(stacked)[0]
+
+
+def all_finite(tree: Any) -> jax.Array:
+    """Returns bool[], True if every number in the floating and complex leaves is finite."""
+    return all_true(
+        [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree) if is_inexact(leaf)]
+    )
+
+
+def is_inexact(leaf: Any) -> bool:
+    """True if a leaf holds floating or complex numbers."""
+    return jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
+
+
+def find_states(tree: Any, kind: type[State]) -> list[State]:
+    """Returns the nodes of a tree that are instances of `kind`, in order; not nested ones."""
+
+    def is_state(node: Any) -> bool:
+        return isinstance(node, kind)
+
+    return [node for node in jax.tree.leaves(tree, is_leaf=is_state) if is_state(node)]
