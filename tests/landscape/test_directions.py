@@ -164,7 +164,7 @@ def test_with_recomputed_statistics_the_scale_before_a_batch_normalization_is_no
             {"biases": "keep"},
             "biases must be 'zero' or 'scaled', got 'keep'",
         ),
-        ({"w": np.ones(2)}, {}, "biases must be 'scaled' for params of which all"),
+        ({"w": np.ones(2)}, {}, "biases must be 'scaled' if all leaves"),
         ({}, {}, "params must hold at least one number"),
     ],
 )

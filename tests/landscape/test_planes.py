@@ -77,7 +77,7 @@ def test_any_points_of_the_plane_and_of_a_path_have_their_losses(single):
 def test_chunks_of_any_size_give_the_same(single, points_at_once):
     (params, *directions), data, _ = single
     alone = jd.landscape.plane(quadratic, params, directions, data, x=X, y=Y)
-    memory = points_at_once * points.bytes_of_a_call(quadratic, params, data)
+    memory = points_at_once * points.peak_bytes(quadratic, params, data)
     chunk = points.chunk_size(quadratic, params, data, 6, memory)
     assert chunk == {1: 1, 2: 2, 4: 3, 6: 6, 100: 6}[points_at_once]
     found = jd.landscape.plane(quadratic, params, directions, data, x=X, y=Y, memory=memory)
@@ -89,7 +89,7 @@ def test_chunks_of_any_size_give_the_same(single, points_at_once):
     np.testing.assert_allclose(together, one_by_one, rtol=1e-5)
 
 
-def test_another_centre_data_and_range_use_the_same_program(single):
+def test_another_center_data_and_range_use_the_same_program(single):
     (params, *directions), data, _ = single
     jd.landscape.plane(quadratic, params, directions, data, x=X, y=Y)
     before = points._losses_of_sums._cache_size()
@@ -129,34 +129,34 @@ def test_it_is_traced_vmapped_and_differentiated_like_any_function(single):
 
 
 AXES = {"w": np.array([1.0, 0, 0])}, {"w": np.array([0, 1.0, 0])}
-CENTRE = {"w": np.zeros(3)}
+CENTER = {"w": np.zeros(3)}
 LOSS = lambda params, _: jnp.sum(params["w"])
 
 
 @pytest.mark.parametrize(
     ("loss", "params", "directions", "options", "words"),
     [
-        (LOSS, CENTRE, (AXES[0], {"w": np.ones(1)}), {}, r"got \(1,\) for \(3,\)"),
-        (LOSS, CENTRE, (AXES[0], {"v": np.ones(3)}), {}, r"directions\[1\] must be a tree like"),
-        (LOSS, CENTRE, (AXES[0], {"w": np.arange(3)}), {}, r"directions\[1\] must have leaves of"),
-        (LOSS, CENTRE, (AXES[0], {"w": np.array([-2.0, 0, 0])}), {}, "linearly independent"),
-        (LOSS, CENTRE, (AXES[0], {"w": np.array([1.0, 1e-6, 0])}), {}, "1e-06 radians"),
-        (LOSS, CENTRE, (AXES[0], {"w": np.zeros(3)}), {}, r"directions\[1\] must have a norm in"),
-        (LOSS, CENTRE, (AXES[0], {"w": np.full(3, np.nan)}), {}, "norm in .* got nan"),
-        (LOSS, CENTRE, AXES[:1], {}, "directions must be a pair of trees like params, got 1"),
-        (LOSS, CENTRE, AXES[0], {}, "directions must be a pair of trees like params, got dict"),
+        (LOSS, CENTER, (AXES[0], {"w": np.ones(1)}), {}, r"got \(1,\) for \(3,\)"),
+        (LOSS, CENTER, (AXES[0], {"v": np.ones(3)}), {}, r"directions\[1\] must be a tree like"),
+        (LOSS, CENTER, (AXES[0], {"w": np.arange(3)}), {}, r"directions\[1\] must have leaves of"),
+        (LOSS, CENTER, (AXES[0], {"w": np.array([-2.0, 0, 0])}), {}, "linearly independent"),
+        (LOSS, CENTER, (AXES[0], {"w": np.array([1.0, 1e-6, 0])}), {}, "1e-06 radians"),
+        (LOSS, CENTER, (AXES[0], {"w": np.zeros(3)}), {}, r"directions\[1\] must have a norm in"),
+        (LOSS, CENTER, (AXES[0], {"w": np.full(3, np.nan)}), {}, "norm in .* got nan"),
+        (LOSS, CENTER, AXES[:1], {}, "directions must be a pair of trees like params, got 1"),
+        (LOSS, CENTER, AXES[0], {}, "directions must be a pair of trees like params, got dict"),
         (LOSS, {"w": np.arange(3)}, AXES, {}, r"floating point, got int\d+ at params\['w'\]"),
         (
             lambda p, _: p["w"],
-            CENTRE,
+            CENTER,
             AXES,
             {},
             r"loss_fn must return a real scalar, got .*\[3\]|3,",
         ),
-        (LOSS, CENTRE, AXES, {"x": []}, "x must hold at least one number"),
-        (LOSS, CENTRE, AXES, {"y": [0.0, np.nan]}, "y must be finite"),
-        (LOSS, CENTRE, AXES, {"x": [[0.0]]}, r"x must have one axis, got shape \(1, 1\)"),
-        (LOSS, CENTRE, AXES, {"memory": 0}, "memory must be an integer at least 1, got 0"),
+        (LOSS, CENTER, AXES, {"x": []}, "x must hold at least one number"),
+        (LOSS, CENTER, AXES, {"y": [0.0, np.nan]}, "y must be finite"),
+        (LOSS, CENTER, AXES, {"x": [[0.0]]}, r"x must have one axis, got shape \(1, 1\)"),
+        (LOSS, CENTER, AXES, {"memory": 0}, "memory must be an integer at least 1, got 0"),
     ],
 )
 def test_bad_arguments_are_named(loss, params, directions, options, words):
@@ -171,7 +171,7 @@ def test_a_path_of_differing_lengths_is_refused():
 
 def test_coordinates_of_another_number_of_directions_are_refused():
     with pytest.raises(ValueError, match=r"shape \(points, 2\), got \(4, 3\)"):
-        jd.landscape.losses_at(LOSS, CENTRE, AXES, np.ones((4, 3)))
+        jd.landscape.losses_at(LOSS, CENTER, AXES, np.ones((4, 3)))
 
 
 def test_what_a_point_takes_is_about_what_the_compiler_sets_aside_for_it():
@@ -185,7 +185,7 @@ def test_what_a_point_takes_is_about_what_the_compiler_sets_aside_for_it():
         return jnp.mean(x)
 
     x = jax.ShapeDtypeStruct((500, 64), jnp.float32)
-    told = points.bytes_of_a_call(loss, shapes, x)
+    told = points.peak_bytes(loss, shapes, x)
     parameters = 4 * (64 * 256 + 256 * 256 + 256 * 10)
     assert told == parameters + 4 * 500 * (256 + 256)
     many = [jax.ShapeDtypeStruct((8, *shape.shape), jnp.float32) for shape in shapes]

@@ -111,9 +111,9 @@ def test_the_plane_through_three_points_has_them_where_they_are():
 
 def test_three_points_on_a_line_are_refused():
     row = np.arange(10.0)
-    with pytest.raises(ValueError, match="from first to third must be linearly independent"):
+    with pytest.raises(ValueError, match="third - first must be linearly independent"):
         jd.landscape.plane_through(row, row + 1, row + 3)
-    with pytest.raises(ValueError, match="from first to second must have a norm"):
+    with pytest.raises(ValueError, match="second - first must have a norm"):
         jd.landscape.plane_through(row, row, row + 3)
     with pytest.raises(ValueError, match=r"second must have the shapes of first, got \(1,\)"):
         jd.landscape.plane_through(row, np.ones(1), row + 3)
@@ -162,5 +162,5 @@ def test_the_first_point_has_no_negative_coordinate_about_the_mean_either():
 
 def test_a_hessian_plane_is_of_the_parameters_own_space():
     bowl = lambda w, _: jnp.sum(w**2)
-    with pytest.raises(ValueError, match="preconditioner must be left out"):
+    with pytest.raises(ValueError, match="preconditioner must be None"):
         jd.landscape.hessian_plane(bowl, jnp.ones(3), preconditioner=jnp.ones(3))

@@ -8,7 +8,7 @@ import pytest
 from matplotlib.collections import LineCollection
 
 import jaxdescent as jd
-from jaxdescent.landscape import coloring, pictures
+from jaxdescent.landscape import color_levels, figures
 
 X, Y = np.linspace(-2, 2, 9), np.linspace(-1, 1, 5)
 
@@ -33,38 +33,38 @@ def caption(figure):
 
 
 def test_levels_of_a_bowl_are_even_in_its_radius_and_start_and_end_at_the_values():
-    shown = coloring.levels(BOWL.values)
+    shown = color_levels.levels(BOWL.values)
     assert not shown.logarithmic
     assert (shown.levels[0], shown.levels[-1]) == (1, 6)
     np.testing.assert_allclose(np.sqrt(shown.levels - 1), np.linspace(0, 5**0.5, 17), atol=1e-12)
-    assert shown.words == ""
+    assert shown.caption == ""
 
 
 def test_levels_of_many_decades_are_logarithmic_and_of_few_or_negative_ones_not():
-    decades = coloring.levels(10.0 ** np.arange(-3, 3))
+    decades = color_levels.levels(10.0 ** np.arange(-3, 3))
     assert decades.logarithmic
     np.testing.assert_allclose(np.diff(np.log10(decades.levels)), 5 / 16)
-    assert not coloring.levels([1.0, 99.0, 50.0]).logarithmic
-    assert not coloring.levels([-1.0, 1e5, 1e5]).logarithmic
+    assert not color_levels.levels([1.0, 99.0, 50.0]).logarithmic
+    assert not color_levels.levels([-1.0, 1e5, 1e5]).logarithmic
 
 
 def test_what_is_far_above_the_rest_is_clipped_and_counted():
     values = np.array([*np.linspace(0, 1, 91), *[1e9] * 8, np.inf, np.nan])
-    shown = coloring.levels(values)
+    shown = color_levels.levels(values)
     assert shown.levels[-1] <= 1
     assert (shown.clipped, shown.not_finite) == (
         np.sum(np.isfinite(values) & (values > shown.levels[-1])),
         2,
     )
-    assert f"{shown.clipped} points above" in shown.words
-    assert "2 not finite, hatched" in shown.words
+    assert f"{shown.clipped} points above" in shown.caption
+    assert "2 not finite, hatched" in shown.caption
     clipped = shown.clip(values)
     assert np.nanmax(clipped) == shown.levels[-1]
     assert np.isnan(clipped[-2:]).all()
 
 
 def test_a_plain_is_drawn_as_one():
-    shown = coloring.levels(np.full((3, 3), 5.0))
+    shown = color_levels.levels(np.full((3, 3), 5.0))
     assert shown.levels[0] == 5
     assert np.all(np.diff(shown.levels) > 0)
     drawn(jd.landscape.contour_figure(plane(5.0)))
@@ -73,14 +73,14 @@ def test_a_plain_is_drawn_as_one():
 @pytest.mark.parametrize(
     ("values", "ceiling", "words"),
     [
-        ([np.nan, np.inf], None, "values must hold a finite number, got none among 2"),
+        ([np.nan, np.inf], None, "values must hold a finite number, got 2 non-finite values"),
         ([1.0, 2.0], 1.0, r"ceiling must be a number in \(1, inf\), got 1.0"),
         ([1.0, 2.0], np.nan, "ceiling must be a number"),
     ],
 )
 def test_what_has_no_levels_is_refused(values, ceiling, words):
     with pytest.raises(ValueError, match=words):
-        coloring.levels(values, ceiling)
+        color_levels.levels(values, ceiling)
 
 
 def test_contours_and_surface_have_their_words_and_say_what_they_clip():
@@ -172,7 +172,7 @@ def test_agents_all_survive_unless_it_is_told_otherwise():
     [
         (PATHS[0], None, None, r"paths must have the shape \(agents, time, 2\), got \(5, 2\)"),
         (PATHS, [5], None, "pruned must hold 2 integers"),
-        (PATHS, [5, -1], None, "of at least 0"),
+        (PATHS, [5, -1], None, r"\[0, inf\)"),
         (PATHS, [5.0, 2.0], None, "pruned must hold 2 integers"),
         (PATHS, None, 2, r"winner must be an integer in \[0, 1\], got 2"),
     ],
@@ -185,7 +185,7 @@ def test_agents_that_do_not_fit_are_refused(paths, pruned, winner, words):
 def test_a_missing_library_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
     with pytest.raises(ImportError, match=r"matplotlib.*jaxdescent\[landscape\]"):
-        pictures.contour_figure(BOWL)
+        figures.contour_figure(BOWL)
 
 
 @pytest.fixture(scope="module")
