@@ -12,12 +12,24 @@ A number is *measured* by a counter, *counted* from a program or *estimated* fro
 says which, and has an interval. Footprints add up and go through JSON.
 """
 
-from jaxdescent.footprint.codecarbon import grid_intensity as grid_intensity
-from jaxdescent.footprint.conversions import carbon as carbon
-from jaxdescent.footprint.conversions import energy_from_flops as energy_from_flops
-from jaxdescent.footprint.counting import Flops as Flops
-from jaxdescent.footprint.counting import flops as flops
-from jaxdescent.footprint.metering import Meter as Meter
-from jaxdescent.footprint.metering import meter as meter
-from jaxdescent.footprint.quantities import Quantity as Quantity
-from jaxdescent.footprint.summary import Footprint as Footprint
+from jaxdescent.footprint.conversions import carbon, energy_from_flops
+from jaxdescent.footprint.energy import EnergySource, Meter, grid_intensity, meter
+from jaxdescent.footprint.flop_counting import Flops, FlopsByKind, flops
+from jaxdescent.footprint.quantities import Interval, Quantity
+from jaxdescent.footprint.summary import Footprint, FootprintRow
+
+__all__ = [
+    "EnergySource",
+    "Flops",
+    "FlopsByKind",
+    "Footprint",
+    "FootprintRow",
+    "Interval",
+    "Meter",
+    "Quantity",
+    "carbon",
+    "energy_from_flops",
+    "flops",
+    "grid_intensity",
+    "meter",
+]

@@ -13,7 +13,7 @@ building's PUE) and the making of the machine.
 
 from typing import Any
 
-from jaxdescent.footprint.counting import Flops
+from jaxdescent.footprint.flop_counting.counting import Flops
 from jaxdescent.footprint.quantities import Interval, Quantity, interval
 
 _JOULES_PER_KWH = 3.6e6

@@ -16,7 +16,7 @@ from jaxdescent.footprint.quantities import Quantity
 ENERGIES = ("CPU energy", "memory energy", "GPU energy")
 
 
-class Row(NamedTuple):
+class FootprintRow(NamedTuple):
     """A line of a report, in words."""
 
     name: str
@@ -97,15 +97,15 @@ class Footprint:
         """Lets `sum` start at 0."""
         return self if other == 0 and not isinstance(other, Footprint) else NotImplemented
 
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[FootprintRow]:
         """A row for each quantity, for a table.
 
         Example:
           >>> Footprint({"wall time": Quantity.exact(90.0, "s", "measured: clock")}).rows()
-          [Row(name='wall time', value='90 s', how='measured: clock', constants='')]
+          [FootprintRow(name='wall time', value='90 s', how='measured: clock', constants='')]
         """
         return [
-            Row(name, quantity.shown(), quantity.how, "; ".join(quantity.constants))
+            FootprintRow(name, quantity.shown(), quantity.how, "; ".join(quantity.constants))
             for name, quantity in self.quantities.items()
         ]
 

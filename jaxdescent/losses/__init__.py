@@ -25,26 +25,56 @@ returned, in float32.
 """
 
 from jaxdescent.losses.classification import (
-    binary_cross_entropy_with_logits as binary_cross_entropy_with_logits,
+    binary_cross_entropy_with_logits,
+    categorical_focal_loss,
+    cross_entropy,
 )
-from jaxdescent.losses.classification import categorical_focal_loss as categorical_focal_loss
-from jaxdescent.losses.classification import cross_entropy as cross_entropy
-from jaxdescent.losses.head import linear_cross_entropy as linear_cross_entropy
-from jaxdescent.losses.margins import categorical_hinge_loss as categorical_hinge_loss
-from jaxdescent.losses.margins import multiclass_margin_loss as multiclass_margin_loss
-from jaxdescent.losses.margins import multilabel_margin_loss as multilabel_margin_loss
-from jaxdescent.losses.margins import multilabel_soft_margin_loss as multilabel_soft_margin_loss
-from jaxdescent.losses.margins import squared_hinge_loss as squared_hinge_loss
-from jaxdescent.losses.masking import masked_mean as masked_mean
-from jaxdescent.losses.regions import iou_loss as iou_loss
-from jaxdescent.losses.regions import tversky_loss as tversky_loss
-from jaxdescent.losses.regression import absolute_error as absolute_error
-from jaxdescent.losses.regression import absolute_percentage_error as absolute_percentage_error
-from jaxdescent.losses.regression import gaussian_nll_loss as gaussian_nll_loss
-from jaxdescent.losses.regression import poisson_nll_loss as poisson_nll_loss
-from jaxdescent.losses.regression import quantile_loss as quantile_loss
-from jaxdescent.losses.regression import squared_log_error as squared_log_error
-from jaxdescent.losses.similarity import circle_loss as circle_loss
-from jaxdescent.losses.similarity import cosine_embedding_loss as cosine_embedding_loss
-from jaxdescent.losses.similarity import hinge_embedding_loss as hinge_embedding_loss
-from jaxdescent.losses.similarity import margin_ranking_loss as margin_ranking_loss
+from jaxdescent.losses.linear_head import linear_cross_entropy
+from jaxdescent.losses.margins import (
+    categorical_hinge_loss,
+    multiclass_margin_loss,
+    multilabel_margin_loss,
+    multilabel_soft_margin_loss,
+    squared_hinge_loss,
+)
+from jaxdescent.losses.masking import masked_mean
+from jaxdescent.losses.metric_learning import (
+    circle_loss,
+    cosine_embedding_loss,
+    hinge_embedding_loss,
+    margin_ranking_loss,
+)
+from jaxdescent.losses.regression import (
+    absolute_error,
+    absolute_percentage_error,
+    gaussian_nll_loss,
+    poisson_nll_loss,
+    quantile_loss,
+    squared_log_error,
+)
+from jaxdescent.losses.segmentation import iou_loss, tversky_loss
+
+__all__ = [
+    "absolute_error",
+    "absolute_percentage_error",
+    "binary_cross_entropy_with_logits",
+    "categorical_focal_loss",
+    "categorical_hinge_loss",
+    "circle_loss",
+    "cosine_embedding_loss",
+    "cross_entropy",
+    "gaussian_nll_loss",
+    "hinge_embedding_loss",
+    "iou_loss",
+    "linear_cross_entropy",
+    "margin_ranking_loss",
+    "masked_mean",
+    "multiclass_margin_loss",
+    "multilabel_margin_loss",
+    "multilabel_soft_margin_loss",
+    "poisson_nll_loss",
+    "quantile_loss",
+    "squared_hinge_loss",
+    "squared_log_error",
+    "tversky_loss",
+]

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxdescent.losses import arguments, masking
-from jaxdescent.losses.labels import Labelled, labeled
+from jaxdescent.losses.labels import LabeledScores, labeled
 
 
 def binary_cross_entropy_with_logits(
@@ -162,7 +162,7 @@ def categorical_focal_loss(
     return rows.losses(weights * missed**gamma * losses)
 
 
-def _relative(rows: Labelled) -> tuple[jax.Array, jax.Array, jax.Array]:
+def _relative(rows: LabeledScores) -> tuple[jax.Array, jax.Array, jax.Array]:
     """The largest logit, log sum exp less it, and all logits less it."""
     classes = rows.left.coordinates
     largest = jnp.max(rows.scores, axis=-1, keepdims=True, where=classes, initial=-jnp.inf)

@@ -14,7 +14,7 @@ from jaxdescent.losses import arguments
 from jaxdescent.losses.masking import Rows, keep
 
 
-class Labelled(NamedTuple):
+class LabeledScores(NamedTuple):
     """Scores and labels, checked, safe to compute with.
 
     Attributes:
@@ -46,7 +46,7 @@ class Labelled(NamedTuple):
 
 def labeled(
     name: str, scores: Any, labels: Any, where: Any = None, ignore_index: int | None = None
-) -> Labelled:
+) -> LabeledScores:
     """Checks scores and labels.
 
     Args:
@@ -69,7 +69,7 @@ def labeled(
     )
     if ignored is not None:
         left = left.only(~ignored)
-    safe = Labelled(left.fill(scores), integers, left, sound)
+    safe = LabeledScores(left.fill(scores), integers, left, sound)
     if left.coordinates is not None:
         safe = safe._replace(sound=sound & safe.of_label(left.coordinates))
     return safe

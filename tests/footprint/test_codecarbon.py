@@ -7,7 +7,8 @@ import types
 
 import pytest
 
-from jaxdescent.footprint import carbon, codecarbon, grid_intensity, meter
+from jaxdescent.footprint import carbon, grid_intensity, meter
+from jaxdescent.footprint.energy import codecarbon
 
 JOULE = 1 / 3.6e6  # in kWh
 

@@ -6,9 +6,10 @@ import time
 import jax.numpy as jnp
 import pytest
 
-from jaxdescent.footprint import Footprint, Meter, meter, metering
+from jaxdescent.footprint import Footprint, Meter, meter
+from jaxdescent.footprint.energy import metering
 from tests.footprint.test_nvml import FakeLibrary
-from tests.footprint.test_powercap import Tree
+from tests.footprint.test_rapl import Tree
 
 
 class Clocks:

@@ -7,8 +7,8 @@ import subprocess
 
 import pytest
 
-from jaxdescent.footprint import nvml
-from jaxdescent.footprint.nvml import Nvml
+from jaxdescent.footprint.energy import nvml
+from jaxdescent.footprint.energy.nvml import Nvml
 
 LOST = 15  # NVML_ERROR_GPU_IS_LOST
 

@@ -6,7 +6,8 @@ import types
 
 import pytest
 
-from jaxdescent.footprint import meter, zeus
+from jaxdescent.footprint import meter
+from jaxdescent.footprint.energy import zeus
 
 
 class FakeMonitor:

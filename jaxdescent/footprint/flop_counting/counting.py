@@ -2,7 +2,7 @@
 
 XLA's own analysis counts the body of a loop once, however often it runs, so the count is made
 here, on the program as JAX traced it and before a compiler rewrites it. How often an operation
-runs is in `walking`, what it costs in `operations`.
+runs is in `traversal`, what it costs in `operations`.
 
 What no output depends on is left out, as a compiler leaves it out. Rematerialized work counts
 as often as it is done.
@@ -18,9 +18,9 @@ import numpy as np
 from jax.extend import core
 from jax.interpreters import partial_eval
 
-from jaxdescent.footprint import walking
+from jaxdescent.footprint.flop_counting import traversal
+from jaxdescent.footprint.flop_counting.traversal import FlopsByKind
 from jaxdescent.footprint.quantities import Quantity
-from jaxdescent.footprint.walking import Kinds
 
 _CONVENTION = "a multiply-add is 2 FLOPs; only matrix products and convolutions are dense"
 _ELEMENTWISE = "an elementwise output is 1 FLOP, and so is an element that is reduced"
@@ -49,8 +49,8 @@ class Flops(NamedTuple):
     estimated: int
     by_primitive: dict[str, int]
     unknown: tuple[str, ...]
-    least: Kinds
-    most: Kinds
+    least: FlopsByKind
+    most: FlopsByKind
 
     @property
     def total(self) -> int:
@@ -96,7 +96,7 @@ class Flops(NamedTuple):
     def __str__(self) -> str:
         shown = [
             f"{Quantity.exact(number, 'FLOP', 'counted: jaxpr').shown()} {kind}"
-            for kind, number in zip(Kinds._fields, self[:3], strict=True)
+            for kind, number in zip(FlopsByKind._fields, self[:3], strict=True)
             if number or kind == "dense"
         ]
         lines = [f"{', '.join(shown)} (counted: jaxpr)"]
@@ -141,7 +141,7 @@ def flops(
     if not callable(fn):
         raise TypeError(f"fn must be a function of arrays, got {fn!r}")
     jaxpr = _without_dead_code(_traced(fn, args, kwargs))
-    dearest = walking.tally(jaxpr, while_trips, walking.dearest)
+    dearest = traversal.tally(jaxpr, while_trips, traversal.dearest)
     by_primitive = Counter[str]()
     for (_, name), number in dearest.flops.items():
         by_primitive[name] += number
@@ -151,8 +151,8 @@ def flops(
         *dearest.kinds(),
         by_primitive={name: number for name, number in ordered if number},
         unknown=tuple(what + times.get(n, f", {n} times") for what, n in dearest.unknown.items()),
-        least=walking.tally(jaxpr, while_trips, walking.least).kinds(),
-        most=walking.tally(jaxpr, while_trips, walking.most).kinds(),
+        least=traversal.tally(jaxpr, while_trips, traversal.least).kinds(),
+        most=traversal.tally(jaxpr, while_trips, traversal.most).kinds(),
     )
 
 

@@ -7,7 +7,7 @@ import jax
 
 from jaxdescent import validation
 from jaxdescent.problem import Problem
-from jaxdescent.problems import multimodal, planar, valleys
+from jaxdescent.problems import multimodal, two_dimensional, valleys
 
 CLASSIC_SUITE: dict[str, Callable[..., Problem]] = {
     maker.__name__: maker
@@ -20,18 +20,18 @@ CLASSIC_SUITE: dict[str, Callable[..., Problem]] = {
         valleys.rosenbrock,
         multimodal.styblinski_tang,
         multimodal.schwefel,
-        planar.himmelblau,
-        planar.beale,
-        planar.booth,
-        planar.easom,
-        planar.goldstein_price,
-        planar.mccormick,
+        two_dimensional.himmelblau,
+        two_dimensional.beale,
+        two_dimensional.booth,
+        two_dimensional.easom,
+        two_dimensional.goldstein_price,
+        two_dimensional.mccormick,
         multimodal.michalewicz,
         valleys.dixon_price,
         valleys.zakharov,
         valleys.sum_squares,
-        planar.three_hump_camel,
-        planar.six_hump_camel,
+        two_dimensional.three_hump_camel,
+        two_dimensional.six_hump_camel,
     )
 }
 """The makers of the twenty, by name."""

@@ -22,8 +22,8 @@ import jax
 import numpy as np
 from jax.extend import core
 
-from jaxdescent.footprint import convolution, linear_algebra
-from jaxdescent.footprint.operands import is_complex, real_per_complex, shape, size
+from jaxdescent.footprint.flop_counting import convolution, linear_algebra
+from jaxdescent.footprint.flop_counting.operands import is_complex, real_per_complex, shape, size
 
 DENSE, ELEMENTWISE, ESTIMATED = "dense", "elementwise", "estimated"
 

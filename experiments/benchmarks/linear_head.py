@@ -1,6 +1,6 @@
 """What a vocabulary costs: linear_cross_entropy beside the cross entropy of all logits.
 
-    python -m experiments.benchmarks.head
+    python -m experiments.benchmarks.linear_head
 
 Value and gradients for features and kernel. Both programs take turns, in alternating order; the
 time is the median over the turns of the ratio within a turn, the bytes are XLA's temporaries,

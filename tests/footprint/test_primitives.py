@@ -11,7 +11,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from jax.experimental import pallas as pl
 
-from jaxdescent.footprint import flops, linear_algebra, operations, walking
+from jaxdescent.footprint import flops
+from jaxdescent.footprint.flop_counting import linear_algebra, primitives, traversal
 
 
 def zeros(*shape, dtype=jnp.float32):
@@ -299,8 +300,8 @@ def test_printing_is_free():
 def test_every_primitive_of_jax_is_in_a_table_or_known_to_be_in_none():
     public = vars(jax.extend.core.primitives)
     names = {p.name for key, p in public.items() if key.endswith("_p")}
-    tables = {name for table in operations._TABLES.values() for name in table}
-    known = tables | {*operations._FREE.split(), *walking._CALLS.split(), *walking._CONTROL}
+    tables = {name for table in primitives._TABLES.values() for name in table}
+    known = tables | {*primitives._FREE.split(), *traversal._CALLS.split(), *traversal._CONTROL}
     of_integers = """
         and clz not or population_count reduce_and reduce_or reduce_xor shift_left
         shift_right_arithmetic shift_right_logical threefry2x32 xor
@@ -309,8 +310,8 @@ def test_every_primitive_of_jax_is_in_a_table_or_known_to_be_in_none():
 
 
 def test_no_primitive_is_in_two_tables():
-    tables = [list(table) for table in operations._TABLES.values()]
-    tables += [operations._FREE.split(), walking._CALLS.split(), list(walking._CONTROL)]
+    tables = [list(table) for table in primitives._TABLES.values()]
+    tables += [primitives._FREE.split(), traversal._CALLS.split(), list(traversal._CONTROL)]
     names = [name for table in tables for name in table]
     assert len(names) == len(set(names))
     assert set(linear_algebra.FORMULAS) <= set(names)

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from jaxdescent.footprint.powercap import Rapl
+from jaxdescent.footprint.energy.rapl import Rapl
 
 RANGE = 262_143_328_850  # microjoules, as on most processors
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from jax.extend import core
 
-from jaxdescent.footprint.operands import real_per_complex, shape, size
+from jaxdescent.footprint.flop_counting.operands import real_per_complex, shape, size
 
 Formula = Callable[[core.JaxprEqn], float | None]
 

@@ -17,12 +17,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self
 
-from jaxdescent.footprint import powercap
-from jaxdescent.footprint.codecarbon import Codecarbon
-from jaxdescent.footprint.nvml import Nvml
+from jaxdescent.footprint.energy import rapl
+from jaxdescent.footprint.energy.codecarbon import Codecarbon
+from jaxdescent.footprint.energy.nvml import Nvml
+from jaxdescent.footprint.energy.zeus import Zeus
 from jaxdescent.footprint.quantities import Interval, Quantity, interval
 from jaxdescent.footprint.summary import Footprint
-from jaxdescent.footprint.zeus import Zeus
 
 WATTS_PER_CORE = Interval(1.5, 4.0, 15.0)
 
@@ -33,7 +33,7 @@ _WATTS_SOURCE = (
 _CPU_TIME = "user and system time of all threads, and of child processes once they have ended"
 
 
-class Source(Protocol):
+class EnergySource(Protocol):
     """Something that can tell energies; once started, it does not raise."""
 
     def start(self, now: float, /) -> None:
@@ -48,7 +48,7 @@ def meter(
     *,
     backend: Literal["counters", "zeus", "codecarbon"] = "counters",
     watts_per_core: Any = WATTS_PER_CORE,
-    powercap_root: str | Path = powercap.ROOT,
+    powercap_root: str | Path = rapl.ROOT,
     nvml: Any | None = None,
 ) -> "Meter":
     """A meter of wall time, CPU time and energy; a context manager.
@@ -88,13 +88,13 @@ def meter(
         return Meter([Codecarbon()], watts)
     if backend != "counters":
         raise ValueError(f"backend must be 'counters', 'zeus' or 'codecarbon', got {backend!r}")
-    return Meter([powercap.Rapl(powercap_root), Nvml(nvml)], watts)
+    return Meter([rapl.Rapl(powercap_root), Nvml(nvml)], watts)
 
 
 class Meter:
     """Time and energy from `start` to now or to `stop`; made by `jd.footprint.meter`."""
 
-    def __init__(self, sources: list[Source], watts: Interval):
+    def __init__(self, sources: list[EnergySource], watts: Interval):
         self._sources, self._watts = sources, watts
         self._began: tuple[float, float] | None = None
         self._final: Footprint | None = None

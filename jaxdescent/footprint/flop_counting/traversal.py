@@ -18,11 +18,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from jax.extend import core
 
-from jaxdescent.footprint import operations
+from jaxdescent.footprint.flop_counting import primitives
 from jaxdescent.footprint.quantities import Quantity
 
 
-class Kinds(NamedTuple):
+class FlopsByKind(NamedTuple):
     """FLOPs by how well they are known."""
 
     dense: int
@@ -45,12 +45,12 @@ class Tally:
         scaled = ({k: n * factor for k, n in part.items()} for part in (self.flops, self.unknown))
         return Tally(*map(Counter, scaled))
 
-    def kinds(self) -> Kinds:
+    def kinds(self) -> FlopsByKind:
         """The FLOPs of each kind, over all primitives."""
-        totals = dict.fromkeys(Kinds._fields, 0)
+        totals = dict.fromkeys(FlopsByKind._fields, 0)
         for (kind, _), number in self.flops.items():
             totals[kind] += number
-        return Kinds(**totals)
+        return FlopsByKind(**totals)
 
 
 def dearest(branches: list[Tally]) -> Tally:
@@ -72,7 +72,7 @@ def most(branches: list[Tally]) -> Tally:
 
 def _of_each_kind(choose: Callable[..., int], branches: list[Tally]) -> Tally:
     columns = zip(*(branch.kinds() for branch in branches), strict=True)
-    chosen = zip(Kinds._fields, map(choose, columns), strict=True)
+    chosen = zip(FlopsByKind._fields, map(choose, columns), strict=True)
     return Tally(Counter({(kind, "cond"): number for kind, number in chosen}))
 
 
@@ -161,7 +161,7 @@ class _Walk(NamedTuple):
             return self.jaxpr(next(eqn.params[key] for key in _INNER if key in eqn.params))
         if name in _CONTROL:
             return _CONTROL[name](self, eqn)
-        cost = operations.cost(eqn)
+        cost = primitives.cost(eqn)
         if cost is None:
             return Tally(unknown=Counter([_label(eqn)]))
         return Tally(Counter({(cost.kind, name): cost.flops}))
