@@ -46,7 +46,10 @@ def step(tx, params, state, batch):
 
 def train(tx, params, batches):
     """Parameters and state after a step on each batch, in one scan."""
-    body = lambda carry, batch: (step(tx, *carry, batch), None)
+
+    def body(carry, batch):
+        return (step(tx, *carry, batch), None)
+
     return jax.lax.scan(body, (params, tx.init(params)), batches)[0]
 
 
@@ -183,7 +186,9 @@ def test_shard_map_over_the_batch_gives_the_same(name):
         jax.shard_map, mesh=mesh, in_specs=(P(), P(), P("batch")), out_specs=(P(), P())
     )
     def sharded_step(params, state, batch):
-        of_all = lambda p, x: jax.lax.pmean(loss(p, x), "batch")
+        def of_all(p, x):
+            return jax.lax.pmean(loss(p, x), "batch")
+
         value, grads = jax.value_and_grad(of_all)(params, batch)
         updates, state = tx.update(grads, state, params, value=value)
         return optax.apply_updates(params, updates), state
@@ -251,7 +256,10 @@ def test_trains_a_model_through_nnx_optimizer(name):
     tx = make(name)
     model = nnx.Linear(4, 3, rngs=nnx.Rngs(0))
     optimizer = nnx.Optimizer(model, tx, wrt=nnx.Param)
-    as_params = lambda module: {"w": module.kernel[...], "b": module.bias[...]}
+
+    def as_params(module):
+        return {"w": module.kernel[...], "b": module.bias[...]}
+
     start = as_params(model)
 
     @nnx.jit

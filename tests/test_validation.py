@@ -172,7 +172,9 @@ def test_a_positive_number_may_be_infinite_where_that_is_allowed(value):
 
 
 def test_a_traced_number_is_known_by_its_shape():
-    check = lambda x: validation.positive_number("rate", x)
+    def check(x):
+        return validation.positive_number("rate", x)
+
     assert jax.eval_shape(check, jnp.int32(-1)).dtype == jnp.int32
     with pytest.raises(ValueError, match=saying("rate", "a number in")):
         jax.eval_shape(check, jnp.ones(2))

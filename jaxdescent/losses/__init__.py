@@ -1,13 +1,12 @@
-"""Losses that PyTorch and Keras have and `optax.losses` does not.
+"""Losses that PyTorch and Keras have and `optax.losses` lacks.
 
     losses = jd.losses.cross_entropy(logits, labels, ignore_index=0, label_smoothing=0.1)
     loss = jd.losses.masked_mean(losses, labels != 0)
 
-As in optax nothing is reduced to one number, except by `linear_cross_entropy`: a loss has a
-value for each element or, where it sums over coordinates or classes, for each example. Every
-loss takes `where`, booleans of the shape of its result or of its predictions: what is left out
-gives 0 and has no gradient, whatever it holds, NaN included. Half precision is computed, and
-returned, in float32.
+As in optax, a loss returns one value per element or, if it sums over coordinates or classes, one
+per example. Only `linear_cross_entropy` returns a mean. Every loss takes a boolean mask `where`,
+of the shape of its result or of its predictions: excluded entries have loss 0 and gradient 0,
+even if they are NaN. Half precision is computed, and returned, in float32.
 
     absolute_error, quantile_loss, absolute_percentage_error, squared_log_error
     poisson_nll_loss, gaussian_nll_loss
@@ -18,10 +17,10 @@ returned, in float32.
     multilabel_margin_loss, multilabel_soft_margin_loss
                            classification by margins
     margin_ranking_loss, hinge_embedding_loss, cosine_embedding_loss, circle_loss
-                           ranking, and embeddings that tell same from different
+                           ranking and metric learning
     tversky_loss, iou_loss overlap of regions
-    linear_cross_entropy   of a linear layer, without building its logits; a mean
-    masked_mean            one number of many
+    linear_cross_entropy   mean cross entropy of a linear layer, without storing its logits
+    masked_mean            mean of the losses that are not masked
 """
 
 from jaxdescent.losses.classification import (

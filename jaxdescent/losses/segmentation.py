@@ -1,14 +1,14 @@
-"""Losses of regions: one minus how much of a prediction and its target overlap.
+"""Losses for segmentation: one minus the overlap of predicted and true regions.
 
-With probabilities p and targets y, over all pixels,
+With probabilities p and targets y, summed over all pixels,
 
-    hits = sum p y,   false alarms = sum p (1 - y),   misses = sum (1 - p) y
-    Tversky index = (hits + s) / (hits + a false alarms + b misses + s)
+    TP = sum p y,   FP = sum p (1 - y),   FN = sum (1 - p) y
+    Tversky index = (TP + s) / (TP + alpha FP + beta FN + s)
 
-a = b = 1/2 is the Dice coefficient (`optax.losses.dice_loss` works per class on logits),
-a = b = 1 the intersection over union, b > a asks for more recall.
+alpha = beta = 1/2 gives the Dice coefficient (`optax.losses.dice_loss` works per class on
+logits), alpha = beta = 1 gives the intersection over union, and beta > alpha favors recall.
 
-Source: S. S. M. Salehi, D. Erdogmus, A. Gholipour, 2017, arXiv:1706.05721; M. A. Rahman,
+Sources: S. S. M. Salehi, D. Erdogmus, A. Gholipour, 2017, arXiv:1706.05721; M. A. Rahman,
 Y. Wang, "Optimizing intersection-over-union in deep neural networks", 2016.
 """
 
@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from jaxdescent import validation
 from jaxdescent.losses import arguments
 from jaxdescent.losses.masking import keep
 
@@ -30,26 +31,25 @@ def tversky_loss(
     axis: int | tuple[int, ...] | None = None,
     where: ArrayLike | None = None,
 ) -> jax.Array:
-    """One minus the Tversky index of predicted and true regions.
+    """Computes one minus the Tversky index of predicted and true regions.
 
     Args:
-      predictions: `f32[...]`, probabilities in [0, 1]; of logits, take `jax.nn.sigmoid`.
+      predictions: `f32[...]`, probabilities in [0, 1]; convert logits by `jax.nn.sigmoid`.
       targets: `f32[...]` of the same shape, in [0, 1].
-      alpha: what false alarms count for, at least 0. Keras has `alpha` and `beta` the other
-        way round.
-      beta: what misses count for, at least 0.
-      smooth: added to numerator and denominator, at least 0, in pixels. At 0, regions that
-        are both empty overlap fully.
-      axis: the axes of the pixels, such as `(1, 2)` for `[batch, height, width]`: all by
+      alpha: the weight of false positives, at least 0. Keras exchanges `alpha` and `beta`.
+      beta: the weight of false negatives, at least 0.
+      smooth: added to numerator and denominator, at least 0, in pixels. With 0, two empty
+        regions overlap fully.
+      axis: the axes of the pixels, such as `(1, 2)` for `[batch, height, width]`; all by
         default.
       where: `bool[...]` of the same shape, the pixels to include.
 
     Returns:
-      The losses in [0, 1], of the shape that is left. `Tversky` in Keras with `smooth=1e-7`.
+      The losses in [0, 1], of the shape without `axis`. `Tversky` in Keras with `smooth=1e-7`.
 
     Raises:
-      TypeError: an argument is not real, or `where` not boolean.
-      ValueError: shapes differ, or what is known of the entries, or a number, is out of range.
+      TypeError: an argument is not real, or `where` is not boolean.
+      ValueError: shapes differ, or a concrete entry or a number is out of range.
 
     Example:
       >>> predictions, targets = jnp.array([1.0, 1.0, 0.0]), jnp.array([1.0, 0.0, 0.0])
@@ -57,17 +57,17 @@ def tversky_loss(
       0.5
     """
     for name, setting in (("alpha", alpha), ("beta", beta), ("smooth", smooth)):
-        arguments.non_negative(name, setting)
-    p, y = arguments.floats(predictions=predictions, targets=targets)
+        validation.check_non_negative(name, setting)
+    p, y = arguments.as_floats(predictions=predictions, targets=targets)
     if where is not None:
-        where = arguments.mask(where, p.shape)
-    arguments.probabilities("predictions", predictions, where)
-    arguments.probabilities("targets", targets, where)
+        where = arguments.as_mask(where, p.shape)
+    arguments.check_probabilities("predictions", predictions, where)
+    arguments.check_probabilities("targets", targets, where)
     p, y = keep(where, p), keep(where, y)
-    hits, false_alarms, misses = (jnp.sum(x, axis) for x in (p * y, p * (1 - y), (1 - p) * y))
-    missed = alpha * false_alarms + beta * misses
-    whole = hits + missed + smooth
-    return jnp.where(whole > 0, missed / jnp.where(whole > 0, whole, 1), 0)
+    tp, fp, fn = (jnp.sum(x, axis) for x in (p * y, p * (1 - y), (1 - p) * y))
+    errors = alpha * fp + beta * fn
+    total = tp + errors + smooth
+    return jnp.where(total > 0, errors / jnp.where(total > 0, total, 1), 0)
 
 
 def iou_loss(
@@ -78,23 +78,23 @@ def iou_loss(
     axis: int | tuple[int, ...] | None = None,
     where: ArrayLike | None = None,
 ) -> jax.Array:
-    """One minus the intersection over union of predicted and true regions (soft Jaccard).
+    """Computes one minus the intersection over union of two regions (soft Jaccard).
 
     Args:
-      predictions: `f32[...]`, probabilities in [0, 1]; of logits, take `jax.nn.sigmoid`.
+      predictions: `f32[...]`, probabilities in [0, 1]; convert logits by `jax.nn.sigmoid`.
       targets: `f32[...]` of the same shape, in [0, 1].
-      smooth: added to intersection and union, at least 0, in pixels. At 0, regions that are
-        both empty overlap fully.
-      axis: the axes of the pixels, such as `(1, 2)` for `[batch, height, width]`: all by
+      smooth: added to intersection and union, at least 0, in pixels. With 0, two empty regions
+        overlap fully.
+      axis: the axes of the pixels, such as `(1, 2)` for `[batch, height, width]`; all by
         default.
       where: `bool[...]` of the same shape, the pixels to include.
 
     Returns:
-      The losses in [0, 1], of the shape that is left.
+      The losses in [0, 1], of the shape without `axis`.
 
     Raises:
-      TypeError: an argument is not real, or `where` not boolean.
-      ValueError: shapes differ, or what is known of the entries, or `smooth`, is out of range.
+      TypeError: an argument is not real, or `where` is not boolean.
+      ValueError: shapes differ, or a concrete entry or `smooth` is out of range.
 
     Example:
       >>> predictions, targets = jnp.array([1.0, 1.0, 0.0]), jnp.array([1.0, 0.0, 0.0])

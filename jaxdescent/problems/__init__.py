@@ -1,19 +1,21 @@
-"""Functions to minimize whose minima are known.
+"""Test functions with known minima.
 
     problem = jd.problems.rastrigin(20, key=key, rotated=True)
     value, grads = problem.value_and_grad(x)
 
-Each is a `Problem`, pure JAX, with gradients that are finite everywhere. Without a key it is
-the textbook's; a key shifts, and on request rotates, it, and its optima follow.
+Each returns a `Problem` in pure JAX, whose gradients are finite everywhere. Without a key it is the
+textbook function. With a key it is shifted at random and, with `rotated=True`, rotated; its
+`optima` are moved accordingly.
 
     ackley, rastrigin, rotated_rastrigin, griewank, levy, rosenbrock, styblinski_tang, schwefel,
     michalewicz, dixon_price, zakharov, sum_squares
                            of any dimension
     himmelblau, beale, booth, easom, goldstein_price, mccormick, three_hump_camel,
     six_hump_camel         of two variables
-    classic_suite, CLASSIC_SUITE  all of these, and their makers, by name
+    classic_suite          all of these problems, by name
+    CLASSIC_SUITE          the functions that create them, by name
     hard_suite             the first eight, shifted and rotated
-    bbob                   the 24 functions of BBOB, equal to COCO's
+    bbob                   the 24 BBOB functions, equal to COCO's
 """
 
 from jaxdescent.problem import Problem

@@ -1,4 +1,4 @@
-"""The twenty, by name, and the hard eight of them."""
+"""Suites of the classic test functions, by name."""
 
 import inspect
 from collections.abc import Callable
@@ -10,8 +10,8 @@ from jaxdescent.problem import Problem
 from jaxdescent.problems import multimodal, two_dimensional, valleys
 
 CLASSIC_SUITE: dict[str, Callable[..., Problem]] = {
-    maker.__name__: maker
-    for maker in (
+    factory.__name__: factory
+    for factory in (
         multimodal.ackley,
         multimodal.rastrigin,
         multimodal.rotated_rastrigin,
@@ -34,24 +34,24 @@ CLASSIC_SUITE: dict[str, Callable[..., Problem]] = {
         two_dimensional.six_hump_camel,
     )
 }
-"""The makers of the twenty, by name."""
+"""The functions that create the twenty classic problems, by name."""
 
 
 def classic_suite(
     dimension: int = 2, *, key: jax.Array | None = None, rotated: bool = False
 ) -> dict[str, Problem]:
-    """The twenty test functions.
+    """Returns the twenty classic test functions.
 
     Args:
-      dimension: of those that have a choice, at least 2; eight are of two variables.
-      key: what shifts are drawn from, one for each; None leaves all as in the textbook.
-      rotated: whether the key also gives rotations; rotated Rastrigin has one regardless.
+      dimension: at least 2; eight of the functions always have two variables.
+      key: random key of the shifts, or None for the textbook's functions.
+      rotated: whether to rotate the functions too. Rotated Rastrigin is always rotated.
 
     Returns:
-      The problems by the names of their makers.
+      The problems, by the names in `CLASSIC_SUITE`.
 
     Raises:
-      ValueError: the dimension is too small, or there is no key to draw rotations from.
+      ValueError: the dimension is too small, or `rotated` is True without a key.
 
     Example:
       >>> problems = classic_suite(5)
@@ -61,27 +61,27 @@ def classic_suite(
     n = validation.integer_in("dimension", dimension, 2)
     key = key if key is None else validation.random_key("key", key)
     problems = {}
-    for index, (name, maker) in enumerate(CLASSIC_SUITE.items()):
-        takes = inspect.signature(maker).parameters
+    for index, (name, factory) in enumerate(CLASSIC_SUITE.items()):
+        parameters = inspect.signature(factory).parameters
         options = {"dimension": n, "rotated": rotated}
-        options = {option: value for option, value in options.items() if option in takes}
-        own = None if key is None else jax.random.fold_in(key, index)
-        problems[name] = maker(key=own, **options)
+        options = {option: value for option, value in options.items() if option in parameters}
+        problem_key = None if key is None else jax.random.fold_in(key, index)
+        problems[name] = factory(key=problem_key, **options)
     return problems
 
 
 def hard_suite(dimension: int = 2, *, key: jax.Array) -> dict[str, Problem]:
-    """The first eight of the twenty, all shifted and rotated.
+    """Returns the first eight classic test functions, shifted and rotated.
 
-    Rastrigin's function is in it twice, with two draws.
+    The suite contains Rastrigin's function twice, with different shifts and rotations.
 
     Args:
       dimension: at least 2.
-      key: what shifts and rotations are drawn from.
+      key: random key of the shifts and rotations.
 
     Returns:
-      The problems by the names of their makers. Those of another key and the same dimension
-      run in the same compiled programs.
+      The problems, by the names in `CLASSIC_SUITE`. Problems of one dimension share compiled
+      programs across keys.
 
     Raises:
       ValueError: the dimension is too small.
@@ -93,7 +93,7 @@ def hard_suite(dimension: int = 2, *, key: jax.Array) -> dict[str, Problem]:
     n = validation.integer_in("dimension", dimension, 2)
     key = validation.random_key("key", key)
     problems = {}
-    for index, (name, maker) in enumerate(list(CLASSIC_SUITE.items())[:8]):
+    for index, (name, factory) in enumerate(list(CLASSIC_SUITE.items())[:8]):
         options = {} if name == "rotated_rastrigin" else {"rotated": True}
-        problems[name] = maker(n, key=jax.random.fold_in(key, index), **options)
+        problems[name] = factory(n, key=jax.random.fold_in(key, index), **options)
     return problems

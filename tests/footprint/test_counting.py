@@ -121,7 +121,9 @@ def test_a_loop_is_counted_as_often_as_it_runs_where_xla_counts_it_once():
 @given(length=st.integers(0, 50), size=st.integers(1, 8))
 @settings(max_examples=20, deadline=None)
 def test_a_scan_costs_its_length_times_its_body(length, size):
-    body = lambda c, x: (jnp.tanh(c @ x) + c, jnp.sum(c))
+    def body(c, x):
+        return (jnp.tanh(c @ x) + c, jnp.sum(c))
+
     x = ones(size, size)
     once = flops(body, x, x)
     scanned = flops(functools.partial(jax.lax.scan, body), x, ones(length, size, size))
@@ -132,20 +134,31 @@ def test_a_scan_costs_its_length_times_its_body(length, size):
 @settings(max_examples=10, deadline=None)
 def test_vmap_multiplies_dense_work_by_the_agents(agents):
     step = jax.grad(summed(lambda w, x: jnp.tanh(conv()(x, w))))
-    batched = lambda s: ones(agents, *s.shape)
+
+    def batched(s):
+        return ones(agents, *s.shape)
+
     once = flops(step, KERNEL, IMAGES)
     assert flops(jax.vmap(step), batched(KERNEL), batched(IMAGES)).dense == agents * once.dense
 
 
 def test_nested_scans_multiply():
-    inner = lambda c, _: (c @ c, None)
-    outer = lambda c, _: (jax.lax.scan(inner, c, length=3)[0], None)
-    function = lambda x: jax.lax.scan(outer, x, length=5)[0]
+    def inner(c, _):
+        return (c @ c, None)
+
+    def outer(c, _):
+        return (jax.lax.scan(inner, c, length=3)[0], None)
+
+    def function(x):
+        return jax.lax.scan(outer, x, length=5)[0]
+
     assert flops(function, ones(4, 4)).dense == 15 * 2 * 4**3
 
 
 def test_a_loop_over_a_python_range_is_a_scan():
-    function = lambda x: jax.lax.fori_loop(0, 7, lambda _, c: c @ c, x)
+    def function(x):
+        return jax.lax.fori_loop(0, 7, lambda _, c: c @ c, x)
+
     assert flops(function, ones(4, 4)).dense == 7 * 2 * 4**3
 
 
@@ -168,9 +181,11 @@ def test_a_cond_costs_its_dearest_branch_and_its_interval_reaches_the_others():
 
 
 def test_what_is_unknown_in_any_branch_is_told():
-    function = lambda x: jax.lax.cond(
-        x[0, 0] > 0, lambda x: x @ x, lambda x: jax.pure_callback(lambda x: x, x, x), x
-    )
+    def function(x):
+        return jax.lax.cond(
+            x[0, 0] > 0, lambda x: x @ x, lambda x: jax.pure_callback(lambda x: x, x, x), x
+        )
+
     assert flops(function, ones(4, 4)).unknown == ("pure_callback",)
 
 
@@ -187,14 +202,20 @@ def test_a_while_loop_is_unknown():
 
 
 def test_a_while_loop_without_flops_needs_no_trips():
-    search = lambda x: jax.lax.while_loop(lambda i: i * i < 50, lambda i: i + 1, 0) * x
+    def search(x):
+        return jax.lax.while_loop(lambda i: i * i < 50, lambda i: i + 1, 0) * x
+
     counted = flops(search, ones(4))
     assert (counted.by_primitive, counted.unknown) == ({"mul": 4}, ())
 
 
 def test_what_is_unknown_in_a_while_loop_is_told_too():
-    call = lambda c: jax.pure_callback(lambda x: x, c, c)
-    function = lambda x: jax.lax.while_loop(lambda c: jnp.sum(c) < 9.0, lambda c: call(c @ c), x)
+    def call(c):
+        return jax.pure_callback(lambda x: x, c, c)
+
+    def function(x):
+        return jax.lax.while_loop(lambda c: jnp.sum(c) < 9.0, lambda c: call(c @ c), x)
+
     assert len(flops(function, ones(4, 4)).unknown) == 2
     told = flops(function, ones(4, 4), while_trips=6)
     assert (told.dense, told.unknown) == (6 * 128, ("pure_callback, 6 times",))
@@ -207,21 +228,29 @@ def test_a_while_loop_counts_its_test_once_more_than_its_body():
 
 
 def test_a_loop_with_an_array_for_its_end_needs_its_trips():
-    function = lambda n, x: jax.lax.fori_loop(0, n, lambda _, c: c @ c, x)
+    def function(n, x):
+        return jax.lax.fori_loop(0, n, lambda _, c: c @ c, x)
+
     args = jax.ShapeDtypeStruct((), jnp.int32), ones(4, 4)
     assert flops(function, *args).unknown
     assert flops(function, *args, while_trips=6).dense == 6 * 2 * 4**3
 
 
 def test_each_while_loop_has_its_trips_in_the_order_in_which_they_are_met():
-    nested = lambda c: jax.lax.while_loop(lambda c: c[0, 0] < 9.0, doubling, c) @ c
-    both = lambda x: (nested(x), doubling(x[:2, :2]))
+    def nested(c):
+        return jax.lax.while_loop(lambda c: c[0, 0] < 9.0, doubling, c) @ c
+
+    def both(x):
+        return (nested(x), doubling(x[:2, :2]))
+
     counted = flops(both, ones(4, 4), while_trips=[5, 3, 2])
     assert counted.dense == 5 * 3 * 2 * 4**3 + 2 * 4**3 + 2 * 2 * 2**3
 
 
 def test_unknown_work_in_a_scan_says_how_often():
-    function = lambda x: jax.lax.scan(lambda c, _: (doubling(c), None), x, length=10)[0]
+    def function(x):
+        return jax.lax.scan(lambda c, _: (doubling(c), None), x, length=10)[0]
+
     assert flops(function, ones(4, 4)).unknown[0].endswith("145 FLOP a trip, 10 times")
 
 
@@ -272,13 +301,20 @@ def test_a_call_costs_what_it_calls(name):
 
 def test_custom_gradients_count_what_their_rules_do():
     assert flops(jax.grad(summed(with_vjp)), ones(4, 4)).dense == 3 * 2 * 4**3
-    values = lambda x: jax.value_and_grad(summed(with_vjp))(x)
+
+    def values(x):
+        return jax.value_and_grad(summed(with_vjp))(x)
+
     assert flops(values, ones(4, 4)).dense == 4 * 2 * 4**3
 
 
 def test_rematerialised_work_counts_twice():
-    layer = lambda w, x: jnp.tanh(jnp.tanh(x @ w) @ w)
-    gradients = lambda f: flops(jax.value_and_grad(summed(f), (0, 1)), ones(4, 4), ones(4, 4))
+    def layer(w, x):
+        return jnp.tanh(jnp.tanh(x @ w) @ w)
+
+    def gradients(f):
+        return flops(jax.value_and_grad(summed(f), (0, 1)), ones(4, 4), ones(4, 4))
+
     plain, again = gradients(layer), gradients(jax.checkpoint(layer))
     assert plain.dense == 6 * 2 * 4**3
     assert again.dense == 8 * 2 * 4**3
@@ -316,7 +352,9 @@ def test_what_no_output_depends_on_costs_nothing():
 
 
 def test_primitives_are_listed_from_the_dearest():
-    function = lambda x: jnp.exp(x @ x) + jnp.exp(x)
+    def function(x):
+        return jnp.exp(x @ x) + jnp.exp(x)
+
     counted = flops(function, ones(4, 4))
     assert list(counted.by_primitive.items()) == [("dot_general", 128), ("exp", 32), ("add", 16)]
     assert sum(counted.by_primitive.values()) == counted.total
@@ -329,7 +367,10 @@ def test_jitted_functions_keep_their_static_arguments():
 
 def test_modules_of_flax_are_counted_jitted_or_not():
     model = nnx.Linear(8, 4, rngs=nnx.Rngs(0))
-    apply = lambda model, x: model(x)
+
+    def apply(model, x):
+        return model(x)
+
     assert flops(apply, model, ones(10, 8)).dense == 2 * 10 * 8 * 4
     assert flops(nnx.jit(apply), model, jnp.ones((10, 8))).dense == 2 * 10 * 8 * 4
 

@@ -47,7 +47,10 @@ def test_the_kind_of_number_matters_only_if_it_is_complex(dtype, factor):
 
 def test_a_ragged_product_meets_each_row_once():
     sizes = jnp.array([3, 1])
-    ragged = lambda rows, groups: jax.lax.ragged_dot(rows, groups, sizes)
+
+    def ragged(rows, groups):
+        return jax.lax.ragged_dot(rows, groups, sizes)
+
     assert flops(ragged, zeros(4, 3), zeros(2, 3, 5)).dense == 2 * 4 * 3 * 5
     gradient = jax.grad(lambda rows, groups: jnp.sum(ragged(rows, groups)), (0, 1))
     assert flops(gradient, zeros(4, 3), zeros(2, 3, 5)).dense == 2 * 2 * 4 * 3 * 5
@@ -106,16 +109,24 @@ def test_a_convolution_s_gradients_cost_as_much_as_it_does_each(case):
 
 
 def test_convolutions_of_one_and_three_dimensions():
-    line = lambda x, w: jax.lax.conv_general_dilated(x, w, (1,), "SAME")
+    def line(x, w):
+        return jax.lax.conv_general_dilated(x, w, (1,), "SAME")
+
     assert flops(line, zeros(2, 3, 10), zeros(5, 3, 3)).dense == 2 * 2 * 3 * 5 * (10 * 3 - 2)
-    volume = lambda x, w: jax.lax.conv_general_dilated(x, w, (1, 1, 1), "VALID")
+
+    def volume(x, w):
+        return jax.lax.conv_general_dilated(x, w, (1, 1, 1), "VALID")
+
     taps = 4**3 * 2**3
     assert flops(volume, zeros(1, 2, 5, 5, 5), zeros(3, 2, 2, 2, 2)).dense == 2 * 2 * 3 * taps
 
 
 def test_a_long_convolution_is_counted_at_once():
     both = zeros(1, 1, 100_000), zeros(1, 1, 100_000)
-    full = lambda x, w: jax.lax.conv_general_dilated(x, w, (1,), [(99_999, 99_999)])
+
+    def full(x, w):
+        return jax.lax.conv_general_dilated(x, w, (1,), [(99_999, 99_999)])
+
     assert flops(full, *both).dense == 2 * 100_000**2
 
 
@@ -286,13 +297,18 @@ def test_foreign_code_is_unknown_by_its_name():
     result = jax.ShapeDtypeStruct((3,), jnp.float32)
     foreign = jax.ffi.ffi_call("my_kernel", result)
     assert flops(foreign, zeros(3)).unknown == ("ffi_call my_kernel",)
-    host = lambda x: jax.pure_callback(lambda x: x, x, x)
+
+    def host(x):
+        return jax.pure_callback(lambda x: x, x, x)
+
     assert flops(host, zeros(3)).unknown == ("pure_callback",)
     assert flops(lambda x: jax.random.gamma(jax.random.key(0), x), 2.0).unknown == ("random_gamma",)
 
 
 def test_printing_is_free():
-    shown = lambda x: (jax.debug.print("{}", x), 2 * x)[1]
+    def shown(x):
+        return (jax.debug.print("{}", x), 2 * x)[1]
+
     counted = flops(shown, zeros(3))
     assert (counted.by_primitive, counted.unknown) == ({"mul": 3}, ())
 

@@ -66,7 +66,10 @@ def parameters(layers, width, context, tied, stacked):
         "output": shape(4 * width, width),
         "norms": [(shape(width), shape(width))] * 2,
     }
-    stack = lambda leaf: shape(layers, *leaf.shape)
+
+    def stack(leaf):
+        return shape(layers, *leaf.shape)
+
     params = {
         "embedding": shape(VOCABULARY, width),
         "positions": shape(context, width),
@@ -91,7 +94,10 @@ def test_a_training_step_costs_6n_and_12ldt_a_token(tied, stacked):
     layers, width, context, heads = 3, 64, 48, 4
     params, multiplying = parameters(layers, width, context, tied, stacked)
     tokens = jax.ShapeDtypeStruct((BATCH, context), jnp.int32)
-    function = lambda params, tokens: loss(params, tokens, heads, stacked)
+
+    def function(params, tokens):
+        return loss(params, tokens, heads, stacked)
+
     counted = flops(jax.value_and_grad(function), params, tokens)
 
     # Exactly, for the parameters that multiply...
