@@ -1,4 +1,4 @@
-"""What a computation costs: FLOPs, time, energy and carbon, each with how it came about.
+"""FLOPs, time, energy and carbon of a computation, each with its origin.
 
     step = jd.footprint.flops(train_step, params, batch)     # from the jaxpr, without running it
     with jd.footprint.meter() as meter:
@@ -8,8 +8,8 @@
     spent = spent.adding("carbon", jd.footprint.carbon(spent.energy, grid_intensity=(40, 70)))
     print(spent)
 
-A number is *measured* by a counter, *counted* from a program or *estimated* from constants; it
-says which, and has an interval. Footprints add up and go through JSON.
+A `Quantity` is *measured* by a counter, *counted* from a program or *estimated* from constants. It
+records its origin and an interval. Footprints can be added and converted to JSON.
 """
 
 from jaxdescent.footprint.conversions import carbon, energy_from_flops

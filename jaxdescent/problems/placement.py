@@ -107,8 +107,8 @@ def _problem(
     name: str,
     data: tuple[Any, ...] = (),
 ) -> Problem:
-    lower, upper, optima, minimum = (jnp.asarray(x, float) for x in (*box, optima, minimum))
-    return Problem(function, lower, upper, data, optima, minimum, name)
+    lower, upper, points, value = (jnp.asarray(x, float) for x in (*box, optima, minimum))
+    return Problem(function, lower, upper, data, points, value, name)
 
 
 def orthogonal(key: jax.Array, dimension: int) -> jax.Array:

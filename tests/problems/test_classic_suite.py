@@ -38,7 +38,7 @@ def double():
 
 
 def make(name, seed=None, dimension=DIMENSION):
-    """Returns the textbook's problem, or one that a key shifts and rotates."""
+    """Creates the textbook's problem, or shifts and rotates it by a key."""
     sizes = () if name in TWO_DIMENSIONAL else (dimension,)
     if seed is None:
         return CLASSIC_SUITE[name](*sizes)
