@@ -1,4 +1,4 @@
-"""The digits, in the same parts for ever."""
+"""The digits and their fixed parts."""
 
 import zlib
 
@@ -7,13 +7,13 @@ import numpy as np
 from experiments.data import digits
 
 
-def test_parts_are_the_same_for_ever():
+def test_parts_never_change():
     data = digits.load()
     checksums = [zlib.crc32(part.inputs.tobytes()) for part in data[1:4]]
     assert checksums == [3743847739, 2398396104, 976538140]
 
 
-def test_parts_hold_each_image_once_with_its_label():
+def test_parts_contain_each_image_once_with_its_label():
     data = digits.load()
     bundled = digits.datasets.load_digits()
     whole = data.whole()
