@@ -228,16 +228,17 @@ def check_floating(name: str, tree: Any, hint: str = "") -> None:
         if not jnp.issubdtype(dtype, jnp.floating):
             place = f" at {name}{jax.tree_util.keystr(path)}" if path else ""
             raise ValueError(
-                f"{name} must be real and floating point, got {dtype}{place}{hint and '; ' + hint}"
+                f"{name} must have real floating-point leaves, got {dtype}{place}"
+                + (hint and "; " + hint)
             )
 
 
 def check_scalar_output(name: str, fn: Callable[..., Any], *args: Any) -> None:
-    """Raises ValueError unless `fn(*args)` is a real floating-point scalar; `fn` is only traced."""
+    """Raises ValueError unless `fn(*args)` is a real floating-point scalar. Traces `fn`."""
     out = jax.eval_shape(fn, *args)
     is_array = isinstance(out, jax.ShapeDtypeStruct)
     if not is_array or out.shape or not jnp.issubdtype(out.dtype, jnp.floating):
-        raise ValueError(f"{name} must return a real floating-point scalar, got {out}")
+        raise ValueError(f"{name} must return a real scalar, got {out}")
 
 
 def check_leading_axis(name: str, tree: Any, size: int, meaning: str) -> None:

@@ -231,7 +231,7 @@ def test_real_floating_point_leaves_are_accepted(tree):
 @pytest.mark.parametrize(
     ("tree", "message"),
     [
-        (3, "params must be real and floating point, got int32"),
+        (3, "params must have real floating-point leaves, got int32"),
         ({"w": [jnp.ones(2), jnp.ones(2, jnp.complex64)]}, "got complex64 at params['w'][1]"),
         (jax.ShapeDtypeStruct((2,), bool), "got bool"),
     ],
@@ -258,7 +258,7 @@ def test_a_scalar_output_is_accepted_without_running_the_function():
     "fn", [lambda x: x, lambda x: jnp.int32(1), lambda x: (jnp.sum(x),), lambda x: 1j * jnp.sum(x)]
 )
 def test_other_outputs_than_real_scalars_are_a_value_error(fn):
-    with pytest.raises(ValueError, match="loss_fn must return a real floating-point scalar, got"):
+    with pytest.raises(ValueError, match="loss_fn must return a real scalar, got"):
         validation.check_scalar_output("loss_fn", fn, jnp.ones(2))
 
 

@@ -182,10 +182,10 @@ def _encoded(
         raise file.error(f"must hold enough text for three parts, got {len(text)} characters")
     encoder = _tokenizer(tokenizer, vocabulary_size, text, parts[0])
     try:
-        tokens = [encoder.encode(part) for part in parts]
+        train, middle, last = (encoder.encode(part) for part in parts)
     except ValueError as error:
         raise file.error(f"must be text that the tokenizer can express, but {error}") from error
-    return Corpus(name, *tokens, encoder, file.source)
+    return Corpus(name, train, middle, last, encoder, file.source)
 
 
 def _tokenizer(
