@@ -221,7 +221,7 @@ def check_floating(name: str, tree: Any, hint: str = "") -> None:
     Args:
       name: the argument's name, for the error message.
       tree: arrays, numbers or `jax.ShapeDtypeStruct`s.
-      hint: added to the message, such as "close over what is not trained".
+      hint: added to the message, such as "close over integer leaves".
     """
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         dtype = jnp.result_type(leaf)

@@ -58,8 +58,8 @@ def test_epochs_and_seeds_differ_in_their_order():
 
 def test_the_order_of_a_seed_does_not_depend_on_the_other_seeds():
     alone = first(Batches(10, 3, seeds=[7]), 8)
-    beside = first(Batches(10, 3, seeds=[3, 7, 5]), 8)
-    np.testing.assert_array_equal(alone[:, 0], beside[:, 1])
+    together = first(Batches(10, 3, seeds=[3, 7, 5]), 8)
+    np.testing.assert_array_equal(alone[:, 0], together[:, 1])
 
 
 @given(SIZES, SEEDS, st.lists(st.integers(1, 5), min_size=1, max_size=4), st.booleans())

@@ -17,9 +17,11 @@ def test_parts_contain_each_image_once_with_its_label():
     data = digits.load()
     bundled = digits.datasets.load_digits()
     whole = data.whole()
-    mine = np.column_stack([whole.inputs * 16, whole.targets])
-    theirs = np.column_stack([bundled.data, bundled.target])
-    np.testing.assert_array_equal(*(rows[np.lexsort(rows.T)] for rows in (mine, theirs)))
+    loaded_rows = np.column_stack([whole.inputs * 16, whole.targets])
+    bundled_rows = np.column_stack([bundled.data, bundled.target])
+    np.testing.assert_array_equal(
+        *(rows[np.lexsort(rows.T)] for rows in (loaded_rows, bundled_rows))
+    )
     assert (whole.inputs.dtype, whole.targets.dtype) == (np.float32, np.int32)
 
 

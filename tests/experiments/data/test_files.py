@@ -79,17 +79,17 @@ def test_gzip_is_detected_by_the_contents(tmp_path, name, zipped):
 
 
 def test_a_gzip_truncated_at_any_byte_is_refused(tmp_path):
-    whole = gzip.compress(np.random.default_rng(0).bytes(200))
-    for end in (2, 3, 9, 10, 11, 100, len(whole) - 8, len(whole) - 1):
-        path = write(tmp_path / "x.gz", whole[:end])
+    full = gzip.compress(np.random.default_rng(0).bytes(200))
+    for end in (2, 3, 9, 10, 11, 100, len(full) - 8, len(full) - 1):
+        path = write(tmp_path / "x.gz", full[:end])
         with refused(path, "gzip", "ends early"):
             file(path).contents()
 
 
 def test_a_damaged_gzip_is_refused(tmp_path):
-    whole = gzip.compress(b"contents" * 100)
-    for at in (12, len(whole) - 6):
-        damaged = bytearray(whole)
+    full = gzip.compress(b"contents" * 100)
+    for at in (12, len(full) - 6):
+        damaged = bytearray(full)
         damaged[at] ^= 255
         path = write(tmp_path / "x.gz", bytes(damaged))
         with refused(path, "gzip"):
@@ -150,18 +150,18 @@ def test_the_error_for_a_missing_key_lists_the_arrays_of_the_archive(tmp_path):
 
 
 def test_an_archive_truncated_at_any_byte_is_refused(tmp_path):
-    whole = npz(a=np.arange(300), b=np.ones(2))
-    for end in (0, 4, 100, len(whole) // 2, len(whole) - 1):
-        path = write(tmp_path / "x.npz", whole[:end])
+    full = npz(a=np.arange(300), b=np.ones(2))
+    for end in (0, 4, 100, len(full) // 2, len(full) - 1):
+        path = write(tmp_path / "x.npz", full[:end])
         with refused(path, "npz"):
             file(path).arrays(["a"])
 
 
 def test_an_archive_with_a_changed_byte_is_refused_unless_the_byte_is_unused(tmp_path):
-    whole = npz(a=np.arange(20))
+    full = npz(a=np.arange(20))
     messages = []
-    for at in range(len(whole)):
-        damaged = bytearray(whole)
+    for at in range(len(full)):
+        damaged = bytearray(full)
         damaged[at] ^= 255
         path = write(tmp_path / "x.npz", bytes(damaged))
         try:

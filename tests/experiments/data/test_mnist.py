@@ -52,10 +52,10 @@ def test_a_missing_file_is_refused(tmp_path, name):
 @pytest.mark.parametrize("name", contents())
 @pytest.mark.parametrize("zipped", [True, False])
 def test_a_truncated_file_is_refused(tmp_path, name, zipped):
-    whole = contents()[name]
-    path = write(folder(tmp_path) / name, whole)
-    for end in {0, 3, 4, 7, 8, 15, len(whole) - 1} & set(range(len(whole))):
-        write(path, whole[:end], zipped=zipped)
+    full = contents()[name]
+    path = write(folder(tmp_path) / name, full)
+    for end in {0, 3, 4, 7, 8, 15, len(full) - 1} & set(range(len(full))):
+        write(path, full[:end], zipped=zipped)
         with refused(path, "IDX" if end < 16 and "images" in name else "must", "MNIST"):
             mnist.load(tmp_path)
 

@@ -35,9 +35,11 @@ def test_parts_contain_each_example_once_with_its_target(name):
     whole = load().whole()
     inputs, targets = bundled(return_X_y=True, **options)
     targets = targets.reshape(len(targets), -1)
-    mine = np.column_stack([whole.inputs, whole.targets])
-    theirs = np.column_stack([inputs, targets]).astype(np.float32)
-    np.testing.assert_array_equal(*(rows[np.lexsort(rows.T)] for rows in (mine, theirs)))
+    loaded_rows = np.column_stack([whole.inputs, whole.targets])
+    bundled_rows = np.column_stack([inputs, targets]).astype(np.float32)
+    np.testing.assert_array_equal(
+        *(rows[np.lexsort(rows.T)] for rows in (loaded_rows, bundled_rows))
+    )
 
 
 @every_table

@@ -170,9 +170,9 @@ def test_training_is_deterministic_across_processes():
         "from experiments.data.tokenizer import BytePairs;"
         "print(BytePairs.trained_on('the theme of these themes is the thesis' * 9, 280).definition)"
     )
-    here = BytePairs.trained_on("the theme of these themes is the thesis" * 9, 280)
+    trained = BytePairs.trained_on("the theme of these themes is the thesis" * 9, 280)
     there = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)  # noqa: S603
-    assert there.stdout.decode().strip() == here.definition
+    assert there.stdout.decode().strip() == trained.definition
 
 
 @every_tokenizer
