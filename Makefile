@@ -38,7 +38,7 @@ types: $(INSTALLED)  ## check types
 
 bench: $(INSTALLED)  ## measure speed and memory, and compare BBOB with COCO
 	$(BIN)/python -m experiments.benchmarks.towers
-	$(BIN)/python -m experiments.benchmarks.head
+	$(BIN)/python -m experiments.benchmarks.linear_head
 	$(BIN)/python -m experiments.benchmarks.sharpness
 	$(BIN)/python -m experiments.benchmarks.runner
 	$(BIN)/python -m experiments.benchmarks.stability

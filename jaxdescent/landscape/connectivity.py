@@ -100,7 +100,7 @@ def connectivity(
     arguments.check_params("first", first)
     validation.shaped_like("second", second, first, "first")
     arguments.check_params("second", second)
-    arguments.check_scalar_loss("loss_fn", loss_fn, first, batch)
+    validation.check_scalar_output("loss_fn", loss_fn, first, batch)
     if _same(first, second):
         raise ValueError("second must differ from first, got equal parameters")
     at = np.concatenate([xs, [0.0, 1.0]])
@@ -109,7 +109,7 @@ def connectivity(
     inside = jnp.asarray((at >= 0) & (at <= 1))
     metrics = metric_barrier = None
     if metric_fn is not None:
-        arguments.check_scalar_loss("metric_fn", metric_fn, first, batch)
+        validation.check_scalar_output("metric_fn", metric_fn, first, batch)
         measured = losses_of_sums(metric_fn, [first, second], weights, batch, memory)
         metrics, metric_barrier = (
             measured[:-2],

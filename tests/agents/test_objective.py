@@ -231,7 +231,7 @@ def test_a_rule_may_ask_for_held_out_values_of_parameters_alone():
             ValueError,
             "must have model_state's kinds of numbers, got float32 for int32",
         ),
-        ({"key": 0}, TypeError, "key must be one random key, as of jax.random.key"),
+        ({"key": 0}, TypeError, "key must be one random key, such as jax.random.key"),
         ({"prune": "no"}, ValueError, "prune must be True or False, got 'no'"),
         ({"needs_rng": "no"}, ValueError, "needs_rng must be True or False, got 'no'"),
         ({"has_aux": 1}, ValueError, "has_aux must be True or False, got 1"),

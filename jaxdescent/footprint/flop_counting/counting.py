@@ -1,11 +1,11 @@
-"""The FLOPs of a function, counted from its jaxpr.
+"""FLOPs of a function, counted from its jaxpr.
 
-XLA's own analysis counts the body of a loop once, however often it runs, so the count is made
-here, on the program as JAX traced it and before a compiler rewrites it. How often an operation
-runs is in `walking`, what it costs in `operations`.
+XLA's cost analysis counts the body of a loop only once, so FLOPs are counted here from the traced
+program, before compilation. `traversal` determines how often an operation runs, and `primitives`
+its cost.
 
-What no output depends on is left out, as a compiler leaves it out. Rematerialized work counts
-as often as it is done.
+Operations that no output depends on are excluded, as compilers remove them. Rematerialized
+operations count each time they run.
 """
 
 import math
@@ -18,30 +18,30 @@ import numpy as np
 from jax.extend import core
 from jax.interpreters import partial_eval
 
-from jaxdescent.footprint import walking
+from jaxdescent.footprint.flop_counting import traversal
+from jaxdescent.footprint.flop_counting.traversal import FlopsByKind
 from jaxdescent.footprint.quantities import Quantity
-from jaxdescent.footprint.walking import Kinds
 
 _CONVENTION = "a multiply-add is 2 FLOPs; only matrix products and convolutions are dense"
 _ELEMENTWISE = "an elementwise output is 1 FLOP, and so is an element that is reduced"
 _LEADING_ORDER = (
-    "half to twice of what is estimated: linear algebra, sorts and FFTs by leading-order "
-    "formulas, Pallas kernels by their author's word"
+    "half to twice the estimated part: linear algebra, sorts and FFTs by leading-order formulas, "
+    "Pallas kernels by their declared cost"
 )
 
 
 class Flops(NamedTuple):
-    """What one call of a function costs.
+    """FLOPs of one call of a function.
 
     Attributes:
-      dense: of matrix products and convolutions, exact: what the field's 6N counts.
-      elementwise: one for each output of an elementwise operation or element reduced.
-      estimated: of linear algebra, sorts and FFTs by leading-order formulas, and of kernels
-        by their author's word.
-      by_primitive: all of them by the primitive's name, the dearest first.
-      unknown: what could not be counted, in words. Nothing of it is in the numbers.
-      least: the first three if every `cond` takes the branch with the least of each.
-      most: likewise with the most of each.
+      dense: FLOPs of matrix products and convolutions, exact; the rule of 6N counts these.
+      elementwise: one for each output of an elementwise operation, and for each reduced element.
+      estimated: FLOPs of linear algebra, sorts and FFTs by leading-order formulas, and of Pallas
+        kernels by their declared cost.
+      by_primitive: FLOPs by the primitive's name, in descending order.
+      unknown: descriptions of operations that could not be counted. The numbers exclude them.
+      least: the first three fields, if every `cond` takes the cheapest branch for each field.
+      most: the first three fields, if every `cond` takes the most expensive branch for each.
     """
 
     dense: int
@@ -49,25 +49,25 @@ class Flops(NamedTuple):
     estimated: int
     by_primitive: dict[str, int]
     unknown: tuple[str, ...]
-    least: Kinds
-    most: Kinds
+    least: FlopsByKind
+    most: FlopsByKind
 
     @property
     def total(self) -> int:
-        """Dense, elementwise and estimated together."""
+        """The sum of dense, elementwise and estimated FLOPs."""
         return self.dense + self.elementwise + self.estimated
 
     def quantity(self, kind: Literal["total", "dense"] = "total") -> Quantity:
-        """The count as a quantity in FLOP.
+        """Returns the count as a quantity in FLOP.
 
-        The interval holds every branch that a `cond` can take, and half to twice of what is
-        estimated; it has no upper end if something is unknown.
+        The interval contains every branch of each `cond`, and half to twice the estimated part.
+        Its upper end is infinite if an operation is unknown.
 
         Args:
-          kind: "dense" for matrix products and convolutions alone.
+          kind: "total", or "dense" for matrix products and convolutions only.
 
         Raises:
-          ValueError: another kind.
+          ValueError: `kind` is not one of these.
 
         Example:
           >>> import jax.numpy as jnp
@@ -88,19 +88,19 @@ class Flops(NamedTuple):
         if kind == "total" and self.most.estimated:
             constants += [_LEADING_ORDER]
             how += " + estimated: leading order"
-        constants += [f"not counted: {what}" for what in self.unknown]
+        constants += [f"not counted: {description}" for description in self.unknown]
         if self.unknown:
             high = math.inf
         return Quantity(float(value), float(low), float(high), "FLOP", how, tuple(constants))
 
     def __str__(self) -> str:
-        shown = [
-            f"{Quantity.exact(number, 'FLOP', 'counted: jaxpr').shown()} {kind}"
-            for kind, number in zip(Kinds._fields, self[:3], strict=True)
+        counts = [
+            f"{Quantity.exact(number, 'FLOP', 'counted: jaxpr').formatted()} {kind}"
+            for kind, number in zip(FlopsByKind._fields, self[:3], strict=True)
             if number or kind == "dense"
         ]
-        lines = [f"{', '.join(shown)} (counted: jaxpr)"]
-        return "\n".join([*lines, *(f"not counted: {what}" for what in self.unknown)])
+        lines = [f"{', '.join(counts)} (counted: jaxpr)"]
+        return "\n".join([*lines, *(f"not counted: {text}" for text in self.unknown)])
 
 
 def flops(
@@ -110,28 +110,30 @@ def flops(
     while_trips: int | Sequence[int] | None = None,
     **kwargs: Any,
 ) -> Flops:
-    """The FLOPs of one call of a function, which is traced and not run.
+    """Counts the FLOPs of one call of a function by tracing it; the function does not run.
 
     Args:
-      fn: a function of arrays; compiled by `jax.jit` or not. Static arguments must be named
-        to `jax.jit`, or closed over.
-      *args: its arguments: arrays, numbers, or `jax.ShapeDtypeStruct`s.
-      while_trips: how often a `while_loop` turns: one number for all of them, or one for each
-        in the order in which they are met (the outer before the inner; those in all branches
-        of a `cond`). Without it they are listed as unknown. A `fori_loop` whose bounds are
-        Python numbers is a scan, and needs none.
+      fn: a function of arrays, which may be compiled by `jax.jit`. Static arguments must be
+        declared to `jax.jit`, or closed over.
+      *args: arguments of `fn`: arrays, numbers, or `jax.ShapeDtypeStruct`s.
+      while_trips: the number of iterations of each `while_loop`: one number for all loops, or one
+        per loop in program order (outer before inner, including the loops in all branches of a
+        `cond`). By default, while loops are listed as unknown. A `fori_loop` whose bounds are
+        Python numbers is a scan and needs no number.
       **kwargs: keyword arguments of `fn`.
 
     Returns:
-      The counts. They are exact Python integers.
+      The counts, as exact Python integers.
 
     Raises:
-      TypeError: `fn` is not callable, an argument is no array, or `while_trips` no number.
-      ValueError: `while_trips` is negative, or of another length than there are loops.
+      TypeError: `fn` is not callable, an argument is not an array, or `while_trips` is not an
+        integer or a sequence of integers.
+      ValueError: `while_trips` is negative, or its length is not the number of loops.
 
     Example:
       >>> import jax, jax.numpy as jnp
-      >>> layer = lambda x, w: jnp.tanh(x @ w)
+      >>> def layer(x, w):
+      ...     return jnp.tanh(x @ w)
       >>> counted = flops(layer, jnp.ones((100, 50)), jnp.ones((50, 20)))
       >>> print(counted)
       200 kFLOP dense, 2 kFLOP elementwise (counted: jaxpr)
@@ -141,25 +143,25 @@ def flops(
     if not callable(fn):
         raise TypeError(f"fn must be a function of arrays, got {fn!r}")
     jaxpr = _without_dead_code(_traced(fn, args, kwargs))
-    dearest = walking.tally(jaxpr, while_trips, walking.dearest)
+    total = traversal.tally(jaxpr, while_trips, traversal.most_expensive)
     by_primitive = Counter[str]()
-    for (_, name), number in dearest.flops.items():
+    for (_, name), number in total.flops.items():
         by_primitive[name] += number
     ordered = sorted(by_primitive.items(), key=lambda item: (-item[1], item[0]))
-    times = {1: ""}
+    repeats = {1: ""}
     return Flops(
-        *dearest.kinds(),
+        *total.by_kind(),
         by_primitive={name: number for name, number in ordered if number},
-        unknown=tuple(what + times.get(n, f", {n} times") for what, n in dearest.unknown.items()),
-        least=walking.tally(jaxpr, while_trips, walking.least).kinds(),
-        most=walking.tally(jaxpr, while_trips, walking.most).kinds(),
+        unknown=tuple(text + repeats.get(n, f", {n} times") for text, n in total.unknown.items()),
+        least=traversal.tally(jaxpr, while_trips, traversal.least).by_kind(),
+        most=traversal.tally(jaxpr, while_trips, traversal.most).by_kind(),
     )
 
 
 def _traced(fn: Callable[..., Any], args: Any, kwargs: Any) -> core.ClosedJaxpr:
-    if isinstance(fn, jax.stages.Wrapped):  # knows which of its arguments are static
+    if isinstance(fn, jax.stages.Wrapped):  # its static arguments are declared
         traced = fn.trace(*args, **kwargs)
-        return getattr(traced, "traced", traced).jaxpr  # flax's nnx.jit wraps what jax traced
+        return getattr(traced, "traced", traced).jaxpr  # flax's nnx.jit wraps JAX's result
     for path, leaf in jax.tree_util.tree_leaves_with_path((args, kwargs)):
         number = isinstance(leaf, (bool, int, float, complex, np.ndarray, np.generic))
         if not (number or (hasattr(leaf, "shape") and hasattr(leaf, "dtype"))):

@@ -1,4 +1,4 @@
-"""What single operations cost: sums over ones, counts by hand, formulas of the textbooks."""
+"""Costs of primitives, compared with sums over ones, manual counts and textbook formulas."""
 
 import functools
 
@@ -11,14 +11,15 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from jax.experimental import pallas as pl
 
-from jaxdescent.footprint import flops, linear_algebra, operations, walking
+from jaxdescent.footprint import flops
+from jaxdescent.footprint.flop_counting import linear_algebra, primitives, traversal
 
 
 def zeros(*shape, dtype=jnp.float32):
     return jax.ShapeDtypeStruct(shape, dtype)
 
 
-# A product of ones adds up a one for each multiply-add: its sum counts them.
+# A product of ones adds one for each multiply-add, so its sum is their number.
 PRODUCTS = {
     "ij,jk->ik": [(3, 4), (4, 5)],
     "bij,bkj->bik": [(2, 3, 4), (2, 5, 4)],
@@ -39,14 +40,17 @@ def test_a_product_costs_two_flops_for_each_multiply_add(subscripts):
     ("dtype", "factor"),
     [("float32", 1), ("bfloat16", 1), ("float8_e4m3fn", 1), ("int8", 1), ("complex64", 4)],
 )
-def test_the_kind_of_number_matters_only_if_it_is_complex(dtype, factor):
+def test_only_complex_dtypes_change_the_count(dtype, factor):
     a, b = zeros(3, 4, dtype=dtype), zeros(4, 5, dtype=dtype)
     assert flops(jax.lax.dot, a, b).dense == factor * 2 * 3 * 4 * 5
 
 
-def test_a_ragged_product_meets_each_row_once():
+def test_a_ragged_product_counts_each_row_once():
     sizes = jnp.array([3, 1])
-    ragged = lambda rows, groups: jax.lax.ragged_dot(rows, groups, sizes)
+
+    def ragged(rows, groups):
+        return jax.lax.ragged_dot(rows, groups, sizes)
+
     assert flops(ragged, zeros(4, 3), zeros(2, 3, 5)).dense == 2 * 4 * 3 * 5
     gradient = jax.grad(lambda rows, groups: jnp.sum(ragged(rows, groups)), (0, 1))
     assert flops(gradient, zeros(4, 3), zeros(2, 3, 5)).dense == 2 * 2 * 4 * 3 * 5
@@ -80,21 +84,21 @@ def convolution_of(case):
         **groups,
     )
     dilated = [(length - 1) * by + 1 for length, by in zip(size, case["lhs_dilation"], strict=True)]
-    # More may not be cut off than there is.
+    # Negative padding must not exceed the input.
     assume(all(sum(ends) >= -length for ends, length in zip(case["padding"], dilated, strict=True)))
     return convolve, x, w
 
 
 @given(case=convolutions)
 @settings(max_examples=40, deadline=None)
-def test_a_convolution_costs_two_flops_for_each_tap_that_meets_an_input(case):
+def test_a_convolution_costs_two_flops_for_each_tap_on_an_input(case):
     convolve, x, w = convolution_of(case)
     assert flops(convolve, x, w).dense == 2 * np.sum(convolve(x, w))
 
 
 @given(case=convolutions)
 @settings(max_examples=30, deadline=None)
-def test_a_convolution_s_gradients_cost_as_much_as_it_does_each(case):
+def test_each_gradient_of_a_convolution_costs_one_forward_pass(case):
     convolve, x, w = convolution_of(case)
     if 0 in jax.eval_shape(convolve, x, w).shape:
         return  # nothing to differentiate
@@ -105,16 +109,24 @@ def test_a_convolution_s_gradients_cost_as_much_as_it_does_each(case):
 
 
 def test_convolutions_of_one_and_three_dimensions():
-    line = lambda x, w: jax.lax.conv_general_dilated(x, w, (1,), "SAME")
+    def line(x, w):
+        return jax.lax.conv_general_dilated(x, w, (1,), "SAME")
+
     assert flops(line, zeros(2, 3, 10), zeros(5, 3, 3)).dense == 2 * 2 * 3 * 5 * (10 * 3 - 2)
-    volume = lambda x, w: jax.lax.conv_general_dilated(x, w, (1, 1, 1), "VALID")
+
+    def volume(x, w):
+        return jax.lax.conv_general_dilated(x, w, (1, 1, 1), "VALID")
+
     taps = 4**3 * 2**3
     assert flops(volume, zeros(1, 2, 5, 5, 5), zeros(3, 2, 2, 2, 2)).dense == 2 * 2 * 3 * taps
 
 
-def test_a_long_convolution_is_counted_at_once():
+def test_a_long_convolution_is_counted_in_closed_form():
     both = zeros(1, 1, 100_000), zeros(1, 1, 100_000)
-    full = lambda x, w: jax.lax.conv_general_dilated(x, w, (1,), [(99_999, 99_999)])
+
+    def full(x, w):
+        return jax.lax.conv_general_dilated(x, w, (1,), [(99_999, 99_999)])
+
     assert flops(full, *both).dense == 2 * 100_000**2
 
 
@@ -124,7 +136,7 @@ def pooled(x, computation=jax.lax.max, start=-np.inf):
 
 IMAGE = zeros(1, 4, 4, 3)
 
-# (function, argument, what each primitive costs)
+# (function, argument, cost of each primitive)
 ELEMENTWISE = {
     "maps one per output": (lambda x: jnp.tanh(x) * 2.0, zeros(3, 4), {"tanh": 12, "mul": 12}),
     "broadcasts for free": (lambda x: x + jnp.ones((5, 4)), zeros(4), {"add": 20}),
@@ -157,7 +169,7 @@ ELEMENTWISE = {
         IMAGE,
         {"reduce_window_sum": 2 * 2 * 3 * 4},
     ),
-    "indices are no floats": (lambda x: jnp.arange(10) * 2 + jnp.int32(3), zeros(3), {}),
+    "indices are free": (lambda x: jnp.arange(10) * 2 + jnp.int32(3), zeros(3), {}),
     "masks count where they choose": (
         lambda x: jnp.where(x > 0, x, 0.0),
         zeros(6),
@@ -180,14 +192,14 @@ def test_elementwise_work(name):
     assert counted.total == counted.elementwise == sum(expected.values())
 
 
-def test_random_bits_are_free_and_what_is_made_of_them_is_not():
+def test_random_bits_are_free_and_their_transformations_are_counted():
     counted = flops(lambda key: jax.random.normal(key, (10,)), jax.random.key(0))
     assert counted.unknown == ()
     assert counted.by_primitive["erf_inv"] == 10
     assert not any("random" in name for name in counted.by_primitive)
 
 
-# n = 30, or m = 50 by n = 30, by Golub and Van Loan's leading orders.
+# n = 30, or m = 50 by n = 30, with the leading orders of Golub and Van Loan.
 ESTIMATES = {
     "cholesky": (jnp.linalg.cholesky, (30, 30), 30**3 / 3),
     "eigh": (jnp.linalg.eigh, (30, 30), 9 * 30**3),
@@ -237,20 +249,20 @@ ESTIMATES = {
 }
 
 
-def without_symmetrisation(counted):
+def without_symmetrization(counted):
     return {k: n for k, n in counted.by_primitive.items() if k not in ("add", "div", "select_n")}
 
 
 @pytest.mark.parametrize("name", ESTIMATES)
-def test_estimates_are_the_textbooks_leading_orders(name):
+def test_estimates_equal_the_leading_orders_of_textbooks(name):
     function, shape, expected = ESTIMATES[name]
     counted = flops(function, zeros(*shape))
     assert counted.estimated == pytest.approx(expected, abs=1)
-    assert sum(without_symmetrisation(counted).values()) == counted.estimated
+    assert sum(without_symmetrization(counted).values()) == counted.estimated
 
 
 @pytest.mark.parametrize("name", ["cholesky", "qr", "lu of a tall matrix", "svd"])
-def test_estimates_multiply_by_the_batch_and_four_times_if_complex(name):
+def test_estimates_scale_with_the_batch_and_by_four_if_complex(name):
     function, shape, _ = ESTIMATES[name]
     one = flops(function, zeros(*shape)).estimated
     assert flops(jax.vmap(function), zeros(6, *shape)).estimated == pytest.approx(6 * one, abs=6)
@@ -262,7 +274,7 @@ def test_estimates_multiply_by_the_batch_and_four_times_if_complex(name):
     ("transform", "shape", "factor"),
     [(jnp.fft.fft, (4, 64), 5), (jnp.fft.ifft, (4, 64), 5), (jnp.fft.irfft, (4, 33), 2.5)],
 )
-def test_transforms_of_complex_numbers(transform, shape, factor):
+def test_complex_transforms_follow_the_convention_of_fftw(transform, shape, factor):
     counted = flops(transform, zeros(*shape, dtype=jnp.complex64))
     assert counted.estimated == factor * 4 * 64 * 6
 
@@ -271,7 +283,7 @@ def kernel(x_ref, out_ref):
     out_ref[...] = 2 * x_ref[...]
 
 
-def test_a_pallas_kernel_is_what_its_author_says_or_unknown():
+def test_a_pallas_kernel_counts_its_declared_cost_or_is_unknown():
     call = functools.partial(
         pl.pallas_call, kernel, out_shape=jax.ShapeDtypeStruct((8,), jnp.float32)
     )
@@ -281,36 +293,41 @@ def test_a_pallas_kernel_is_what_its_author_says_or_unknown():
     assert (declared.estimated, declared.unknown) == (77, ())
 
 
-def test_foreign_code_is_unknown_by_its_name():
+def test_foreign_functions_are_reported_as_unknown():
     result = jax.ShapeDtypeStruct((3,), jnp.float32)
     foreign = jax.ffi.ffi_call("my_kernel", result)
     assert flops(foreign, zeros(3)).unknown == ("ffi_call my_kernel",)
-    host = lambda x: jax.pure_callback(lambda x: x, x, x)
+
+    def host(x):
+        return jax.pure_callback(lambda x: x, x, x)
+
     assert flops(host, zeros(3)).unknown == ("pure_callback",)
     assert flops(lambda x: jax.random.gamma(jax.random.key(0), x), 2.0).unknown == ("random_gamma",)
 
 
 def test_printing_is_free():
-    shown = lambda x: (jax.debug.print("{}", x), 2 * x)[1]
-    counted = flops(shown, zeros(3))
+    def print_and_double(x):
+        return (jax.debug.print("{}", x), 2 * x)[1]
+
+    counted = flops(print_and_double, zeros(3))
     assert (counted.by_primitive, counted.unknown) == ({"mul": 3}, ())
 
 
-def test_every_primitive_of_jax_is_in_a_table_or_known_to_be_in_none():
+def test_every_public_primitive_of_jax_is_in_a_table_or_in_this_list():
     public = vars(jax.extend.core.primitives)
     names = {p.name for key, p in public.items() if key.endswith("_p")}
-    tables = {name for table in operations._TABLES.values() for name in table}
-    known = tables | {*operations._FREE.split(), *walking._CALLS.split(), *walking._CONTROL}
-    of_integers = """
+    tables = {name for table in primitives._TABLES.values() for name in table}
+    known = tables | {*primitives._FREE.split(), *traversal._CALLS.split(), *traversal._CONTROL}
+    integer_primitives = """
         and clz not or population_count reduce_and reduce_or reduce_xor shift_left
         shift_right_arithmetic shift_right_logical threefry2x32 xor
     """
-    assert names - known == {*of_integers.split(), "custom_lin", "random_gamma"}
+    assert names - known == {*integer_primitives.split(), "custom_lin", "random_gamma"}
 
 
-def test_no_primitive_is_in_two_tables():
-    tables = [list(table) for table in operations._TABLES.values()]
-    tables += [operations._FREE.split(), walking._CALLS.split(), list(walking._CONTROL)]
+def test_each_primitive_is_in_one_table():
+    tables = [list(table) for table in primitives._TABLES.values()]
+    tables += [primitives._FREE.split(), traversal._CALLS.split(), list(traversal._CONTROL)]
     names = [name for table in tables for name in table]
     assert len(names) == len(set(names))
     assert set(linear_algebra.FORMULAS) <= set(names)
@@ -325,7 +342,7 @@ def test_no_primitive_is_in_two_tables():
         ("complex64", "complex64", 4),
     ],
 )
-def test_a_product_of_real_and_complex_numbers_takes_two_real_ones(left, right, real):
+def test_a_product_of_real_and_complex_numbers_is_two_real_products(left, right, real):
     def product(a, b):
         return jax.lax.dot_general(a, b, (((1,), (0,)), ((), ())), preferred_element_type=None)
 

@@ -1,4 +1,4 @@
-"""What single losses mean: derived numbers, and how they relate to optax's and each other."""
+"""Derived values of single losses, and their relations to optax and to each other."""
 
 import jax
 import jax.numpy as jnp
@@ -24,24 +24,24 @@ def close(found, expected, tolerance=1e-6):
 
 
 @pytest.mark.parametrize("quantile", [0.1, 0.5, 0.95])
-def test_the_quantile_loss_is_scikit_learn_s(quantile):
+def test_the_quantile_loss_equals_scikit_learn(quantile):
     ours = jnp.mean(losses.quantile_loss(A, B, quantile))
     close(ours, mean_pinball_loss(np.asarray(B), np.asarray(A), alpha=quantile))
 
 
 @pytest.mark.parametrize("quantile", [0.25, 0.8])
-def test_the_quantile_loss_is_least_at_the_quantile(quantile):
+def test_the_quantile_loss_is_minimized_by_the_quantile(quantile):
     targets = jnp.arange(101.0)
     mean = jax.vmap(lambda p: jnp.mean(losses.quantile_loss(jnp.full(101, p), targets, quantile)))
     assert jnp.argmin(mean(targets)) == round(100 * quantile)
 
 
-def test_quantiles_of_the_last_axis_are_each_its_own():
+def test_each_entry_of_the_last_axis_can_have_its_own_quantile():
     errors = jnp.ones((2, 3))
     close(losses.quantile_loss(0 * errors, errors, [0.1, 0.5, 0.9]), [[0.1, 0.5, 0.9]] * 2)
 
 
-def test_the_poisson_loss_is_least_at_the_logarithm_of_the_count():
+def test_the_poisson_loss_is_minimized_by_the_logarithm_of_the_count():
     targets = jnp.array([1.0, 2.0, 30.0])
     slope = jax.grad(lambda p: jnp.sum(losses.poisson_nll_loss(p, targets)))(jnp.log(targets))
     close(slope, jnp.zeros(3), 1e-5)
@@ -54,8 +54,10 @@ def test_the_full_poisson_loss_is_the_negative_log_probability():
     np.testing.assert_allclose(found, expected, atol=1 / (12 * 2))  # Stirling's next term
 
 
-def test_the_exponential_goes_on_as_its_tangent():
-    loss = lambda p: losses.poisson_nll_loss(p, jnp.zeros(()))
+def test_the_exponential_continues_as_its_tangent():
+    def loss(p):
+        return losses.poisson_nll_loss(p, jnp.zeros(()))
+
     close(loss(jnp.float32(50)), np.exp(50), 1e-5)
     slopes = jax.vmap(jax.grad(loss))(jnp.array([60.0, 100.0, 1e4]))
     assert np.all(slopes == slopes[0])
@@ -67,22 +69,24 @@ def test_the_full_gaussian_loss_is_the_negative_log_density():
     close(found, -jax.scipy.stats.norm.logpdf(B, A, np.sqrt(2)), 1e-5)
 
 
-def test_a_variance_of_zero_can_be_left():
-    loss = lambda v: losses.gaussian_nll_loss(jnp.zeros(()), jnp.ones(()), v, eps=0.1)
+def test_a_variance_of_zero_has_a_gradient():
+    def loss(v):
+        return losses.gaussian_nll_loss(jnp.zeros(()), jnp.ones(()), v, eps=0.1)
+
     close(loss(0.0), 0.5 * (np.log(0.1) + 10))
     close(jax.grad(loss)(0.0), 0.5 * (10 - 100), 1e-5)
     close(jax.jit(loss)(-1e9), loss(0.0))
 
 
-def test_percentages_of_tiny_targets_are_of_eps():
+def test_percentages_of_tiny_targets_are_relative_to_eps():
     close(losses.absolute_percentage_error(1.0, 0.0, eps=0.5), 200.0)
 
 
-def test_what_is_below_zero_counts_as_zero_in_a_log_error():
+def test_negative_values_are_clipped_to_0_in_a_log_error():
     close(losses.squared_log_error(jnp.array([-5.0]), jnp.array([np.e - 1])), [1.0])
 
 
-def test_without_options_the_cross_entropies_are_optax_s():
+def test_without_options_the_cross_entropies_equal_optax():
     expected = optax.losses.softmax_cross_entropy_with_integer_labels(LOGITS, LABELS)
     close(losses.cross_entropy(LOGITS, LABELS), expected)
     close(losses.categorical_focal_loss(LOGITS, LABELS, gamma=0.0, alpha=1.0), expected)
@@ -106,10 +110,10 @@ def test_the_z_loss_is_the_square_of_the_normalizer():
     )
     close(difference, 0.5 * jax.nn.logsumexp(LOGITS, axis=-1) ** 2, 2e-6)
     shifted = jax.grad(lambda x: losses.cross_entropy(LOGITS[0] + x, LABELS[0], z_loss=0.5))(0.0)
-    close(shifted, jax.nn.logsumexp(LOGITS[0]), 1e-5)  # the rest does not see a shift
+    close(shifted, jax.nn.logsumexp(LOGITS[0]), 1e-5)  # the cross entropy ignores a shift
 
 
-def test_a_common_offset_costs_no_digits():
+def test_a_common_offset_does_not_reduce_precision():
     steps = jnp.round(LOGITS * 64) / 64  # 1e4 + steps is exact
     assert np.all(losses.cross_entropy(steps + 1e4, LABELS) == losses.cross_entropy(steps, LABELS))
 
@@ -143,20 +147,22 @@ def test_the_weighted_mean_of_pytorch_divides_by_the_weights():
     )
 
 
-def test_the_focal_loss_of_half_a_chance_is_a_quarter_of_it():
+def test_the_focal_loss_at_probability_one_half_is_a_quarter_of_the_cross_entropy():
     found = losses.categorical_focal_loss(jnp.zeros((1, 2)), np.array([0]), gamma=2.0, alpha=1.0)
     close(found, [np.log(2) / 4])
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0])
-def test_the_focal_loss_of_a_certain_hit_is_0_and_flat(gamma):
-    loss = lambda x: losses.categorical_focal_loss(x, np.array(0), gamma=gamma)
+def test_the_focal_loss_at_probability_1_has_value_and_gradient_0(gamma):
+    def loss(x):
+        return losses.categorical_focal_loss(x, np.array(0), gamma=gamma)
+
     value, slope = jax.value_and_grad(loss)(jnp.array([1e4, -1e4, 0.0]))
     assert value == 0
     assert np.all(slope == 0)
 
 
-def test_squared_and_categorical_hinge_are_optax_s_but_for_square_and_zero():
+def test_squared_and_categorical_hinge_equal_optax_except_for_the_square_and_the_zero():
     signs = np.sign(np.asarray(B))
     close(losses.squared_hinge_loss(A, signs), optax.losses.hinge_loss(A, signs) ** 2)
     above = LOGITS - jnp.min(LOGITS) + 1
@@ -168,13 +174,13 @@ def test_squared_and_categorical_hinge_are_optax_s_but_for_square_and_zero():
     close(losses.categorical_hinge_loss(jnp.array([0.5, -3.0]), np.array(0)), 0.5)
 
 
-def test_a_multiclass_margin_counts_each_class_that_is_too_near():
+def test_a_multiclass_margin_sums_over_classes_within_the_margin():
     scores, label = jnp.array([1.0, 0.5, -1.0, 2.0]), np.array(0)
     close(losses.multiclass_margin_loss(scores, label), (0.5 + 0 + 2) / 4)
     close(losses.multiclass_margin_loss(scores, label, p=2, margin=2.0), (2.25 + 0 + 9) / 4)
 
 
-def test_a_multilabel_margin_of_one_label_is_the_multiclass_one():
+def test_a_multilabel_margin_of_one_label_equals_the_multiclass_margin():
     found = losses.multilabel_margin_loss(LOGITS, ONE_HOT, margin=2.0)
     close(found, losses.multiclass_margin_loss(LOGITS, LABELS, margin=2.0))
 
@@ -191,7 +197,7 @@ def test_ranking_is_antisymmetric_in_its_pair():
     )
 
 
-def test_the_cosine_does_not_see_lengths_and_survives_zero():
+def test_the_cosine_ignores_lengths_and_is_finite_at_zero():
     pairs = np.array([1, -1])
     first, second = A.reshape(2, 4), B.reshape(2, 4)
     found = losses.cosine_embedding_loss(first, second, pairs)
@@ -200,14 +206,16 @@ def test_the_cosine_does_not_see_lengths_and_survives_zero():
     close(losses.cosine_embedding_loss(first, 0 * first, pairs), [1, 0])
 
 
-def test_the_cosine_of_a_pair_apart_counts_above_the_margin():
-    loss = lambda margin: losses.cosine_embedding_loss(
-        jnp.array([3.0, 4.0]), jnp.array([4.0, 3.0]), np.array(-1), margin=margin
-    )
+def test_the_cosine_of_a_dissimilar_pair_is_penalized_above_the_margin():
+    def loss(margin):
+        return losses.cosine_embedding_loss(
+            jnp.array([3.0, 4.0]), jnp.array([4.0, 3.0]), np.array(-1), margin=margin
+        )
+
     close([loss(0.5), loss(0.99), loss(-1.0)], [0.46, 0.0, 1.96])
 
 
-def test_the_circle_loss_is_its_formula():
+def test_the_circle_loss_equals_its_formula():
     embeddings, labels = LOGITS, np.array([0, 0, 0, 1, 1, 2])
     gamma, m = 3.0, 0.25
     units = np.asarray(embeddings, np.float64)
@@ -224,8 +232,10 @@ def test_the_circle_loss_is_its_formula():
     assert expected[-1] == 0
 
 
-def test_one_class_alone_has_no_circle_loss_and_no_derivatives():
-    loss = lambda x: jnp.sum(losses.circle_loss(x, np.zeros(ROWS, int)))
+def test_a_batch_of_one_class_has_circle_loss_and_derivatives_0():
+    def loss(x):
+        return jnp.sum(losses.circle_loss(x, np.zeros(ROWS, int)))
+
     value, slope = jax.jit(jax.value_and_grad(loss))(LOGITS)
     _, curvature = jax.jit(lambda x: jax.jvp(jax.grad(loss), (x,), (x,)))(LOGITS)
     assert value == 0
@@ -234,11 +244,13 @@ def test_one_class_alone_has_no_circle_loss_and_no_derivatives():
 
 
 PIXELS = jnp.array([1.0, 1.0, 1.0, 0.0, 0.0, 0.0])
-TRUTH = jnp.array([1.0, 0.0, 0.0, 1.0, 0.0, 0.0])  # 1 hit, 2 false alarms, 1 miss
+TRUTH = jnp.array([1.0, 0.0, 0.0, 1.0, 0.0, 0.0])  # TP 1, FP 2, FN 1
 
 
-def test_regions_count_hits_false_alarms_and_misses():
-    tversky = lambda a, b, s=0.0: losses.tversky_loss(PIXELS, TRUTH, alpha=a, beta=b, smooth=s)
+def test_the_tversky_loss_counts_true_positives_false_positives_and_false_negatives():
+    def tversky(a, b, s=0.0):
+        return losses.tversky_loss(PIXELS, TRUTH, alpha=a, beta=b, smooth=s)
+
     close(tversky(0.5, 0.5), 1 - 2 / (3 + 2))  # Dice
     close(tversky(1.0, 0.0), 1 - 1 / 3)  # precision
     close(tversky(0.0, 1.0), 1 - 1 / 2)  # recall
@@ -246,26 +258,31 @@ def test_regions_count_hits_false_alarms_and_misses():
     close(losses.iou_loss(PIXELS, TRUTH, smooth=0.0), 1 - 1 / 4)
 
 
-def test_the_tversky_loss_is_optax_s_dice_loss_of_a_class():
-    classes = lambda p: jnp.stack([1 - p, p], axis=-1)[None]
+def test_the_tversky_loss_equals_optax_dice_loss_of_one_class():
+    def classes(p):
+        return jnp.stack([1 - p, p], axis=-1)[None]
+
     p, y = jax.nn.sigmoid(A), (B > 0).astype(jnp.float32)
     settings = {"alpha": 0.2, "beta": 0.7, "smooth": 0.5}
-    of_classes = optax.losses.dice_loss(
+    per_class = optax.losses.dice_loss(
         classes(p), classes(y), apply_softmax=False, reduction="none", **settings
     )
-    close(losses.tversky_loss(p, y, **settings), of_classes[0, 1])
+    close(losses.tversky_loss(p, y, **settings), per_class[0, 1])
 
 
 def test_empty_regions_overlap_fully():
     empty = jnp.zeros(4)
     for smooth in (0.0, 1.0):
-        loss = lambda p, smooth=smooth: losses.tversky_loss(p, empty, smooth=smooth)
+
+        def loss(p, smooth=smooth):
+            return losses.tversky_loss(p, empty, smooth=smooth)
+
         assert loss(empty) == 0
         assert np.all(np.isfinite(jax.grad(loss)(empty)))
     assert losses.iou_loss(PIXELS, TRUTH, smooth=0.0, where=np.full(6, False)) == 0
 
 
-def test_the_masked_mean_is_the_mean_of_what_is_left():
+def test_the_masked_mean_is_the_mean_of_the_included_losses():
     values = jnp.array([[1.0, np.nan], [3.0, 5.0]])
     where = jnp.array([[True, False], [True, True]])
     close(losses.masked_mean(values, where), 3.0)

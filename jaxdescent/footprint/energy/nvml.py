@@ -1,14 +1,14 @@
-"""Energy of NVIDIA GPUs from the counter that NVML keeps in millijoules since Volta.
+"""Energy of NVIDIA GPUs from NVML's counter in millijoules, available since Volta.
 
-The library comes with the driver and is called through ctypes, so nothing needs installing.
-The counter is the whole board's: all that runs on it, idle draw included. GPUs that
-`CUDA_VISIBLE_DEVICES` hides are left out; its numbers are taken as NVML's order, which is
-CUDA's with `CUDA_DEVICE_ORDER=PCI_BUS_ID` and on machines of one kind of GPU.
+The library is part of the driver and is called through ctypes, without a Python package. The
+counter covers the whole board: all processes, and idle power. GPUs that `CUDA_VISIBLE_DEVICES`
+hides are excluded. Its numbers are interpreted in NVML's order, which equals CUDA's order with
+`CUDA_DEVICE_ORDER=PCI_BUS_ID` and on machines with one kind of GPU.
 
-NVIDIA documents no accuracy for it (+-5 % for the power reading of older GPUs; on A100 and
-H100 that reading samples a quarter of the time: Yang et al. 2023, arXiv:2312.02741), so the
-width is an allowance. It is renewed every 20 to 100 ms, so each end of a span may be off by
-0.1 s at the board's power limit: a short span has a wide interval.
+NVIDIA documents no accuracy for the counter, so the interval width is an allowance. (The power
+reading of older GPUs has +-5 %; on A100 and H100 it samples a quarter of the time: Yang et al.
+2023, arXiv:2312.02741.) The counter is updated every 20 to 100 ms, so each end of a period may be
+off by 0.1 s at the board's power limit, and short periods have wide intervals.
 """
 
 import ctypes
@@ -23,16 +23,16 @@ from jaxdescent.footprint.summary import Footprint
 LIBRARIES = ("libnvidia-ml.so.1", "nvml.dll")
 
 _ALLOWANCE = 0.1
-_RENEWED_EVERY = 0.1  # seconds
-_POWER_LIMIT = 1200.0  # watts, if the board does not say: above that of any board
+_UPDATE_PERIOD = 0.1  # seconds
+_POWER_LIMIT = 1200.0  # watts, if the board does not report its limit; above every board's limit
 
 
 class _NvmlError(Exception):
-    """A call into the library that failed."""
+    """A call into the library failed."""
 
 
 def load() -> Any | None:
-    """The driver's library, or None where there is no such driver."""
+    """Loads the driver's library, or returns None without an NVIDIA driver."""
     for name in LIBRARIES:
         try:
             return ctypes.CDLL(name)
@@ -42,10 +42,10 @@ def load() -> Any | None:
 
 
 class Nvml:
-    """Reads the energy of the visible GPUs since `start`.
+    """Energy source that reads the visible GPUs from NVML.
 
     Args:
-      library: with NVML's functions; that of the driver if it is left out.
+      library: a library with NVML's functions; the driver's by default.
     """
 
     def __init__(self, library: Any | None = None):
@@ -57,7 +57,7 @@ class Nvml:
         self._notes: list[str] = []
 
     def start(self, _now: float) -> None:
-        """Begins to count."""
+        """Starts counting."""
         self._devices, self._began, self._watts, self._notes = {}, {}, {}, []
         if self._library is None:
             return
@@ -79,18 +79,18 @@ class Nvml:
         self._last = dict(self._began)
 
     def read(self, _now: float) -> Footprint:
-        """The energy since the start; empty where there is no GPU that can be read."""
+        """Returns the energy since the start; empty if no GPU is readable."""
         lost = []
         for name, device in self._devices.items():
             try:
                 self._last[name] = max(self._millijoules(device), self._last[name])
             except _NvmlError as error:
-                lost.append(f"{name} stopped answering, its energy since is missing: {error}")
+                lost.append(f"{name} can no longer be read; later energy is missing: {error}")
         notes = (*self._notes, *lost)
         if not self._devices:
             return Footprint({}, notes)
         joules = sum(self._last[name] - self._began[name] for name in self._devices) / 1e3
-        slack = _RENEWED_EVERY * sum(self._watts.values())
+        slack = _UPDATE_PERIOD * sum(self._watts.values())
         energy = Quantity(
             joules,
             max(0.0, joules * (1 - _ALLOWANCE) - slack),
@@ -98,23 +98,24 @@ class Nvml:
             "J",
             "measured: nvml",
             (
-                f"NVML counts whole boards ({len(self._devices)} of them), idle draw included",
+                f"NVML counts whole boards ({len(self._devices)} of them), idle power included",
                 f"+-{_ALLOWANCE:.0%} allowed for the counter (no published bound), and "
-                f"{_RENEWED_EVERY} s at {sum(self._watts.values()):.0f} W for when it is renewed",
+                f"{_UPDATE_PERIOD} s at {sum(self._watts.values()):.0f} W for its update period",
             ),
         )
         return Footprint({"GPU energy": energy}, notes)
 
     def _visible(self) -> list[str]:
-        """The indices or UUIDs of the GPUs that CUDA shows to this process."""
+        """Returns the indices or UUIDs of the GPUs that are visible to CUDA in this process."""
         listed = os.environ.get("CUDA_VISIBLE_DEVICES")
         if listed is None:
             count = ctypes.c_uint()
             self._call("nvmlDeviceGetCount_v2", ctypes.byref(count))
             return [str(index) for index in range(count.value)]
         names = [name.strip() for name in listed.split(",")]
-        exist = itertools.takewhile(lambda name: name and not name.startswith("-"), names)
-        return list(exist)  # CUDA stops at the first that is none
+        # CUDA ignores all entries after the first invalid one.
+        valid = itertools.takewhile(lambda name: name and not name.startswith("-"), names)
+        return list(valid)
 
     def _handle(self, name: str) -> Any:
         handle = ctypes.c_void_p()

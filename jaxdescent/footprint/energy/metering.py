@@ -1,14 +1,14 @@
-"""A meter of what a stretch of a program costs: time, and energy as well as it can be told.
+"""A meter of the time and energy of a part of a program.
 
-Energy is measured where the machine has counters that may be read (RAPL for processors, NVML
-for GPUs). Where it has none for the processor, as on most cloud machines, it is
+Energy is measured if the machine has readable counters (RAPL for processors, NVML for GPUs).
+Without a processor counter, as on most cloud machines, it is estimated as
 
     energy = CPU time x watts of a busy core,    4 W (1.5 to 15)
 
-with 4 W as in codecarbon 3.3.2. The interval is that wide because the world is: Cloud Carbon
-Footprint's coefficients for servers at full load run from 1.6 W (EPYC of 2019) to 6 W a vCPU
-(Haswell), and one busy core of a desktop adds some 15 W (Ryzen 2700X at the plug,
-mathr.co.uk/web/energy.html). It is the cores' share alone.
+with 4 W as in codecarbon 3.3.2. The interval spans published values: Cloud Carbon Footprint's
+coefficients for servers at full load range from 1.6 W (EPYC of 2019) to 6 W per vCPU (Haswell),
+and one busy core of a desktop adds about 15 W (Ryzen 2700X at the plug,
+mathr.co.uk/web/energy.html). The estimate covers the cores only.
 """
 
 import os
@@ -17,30 +17,30 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self
 
-from jaxdescent.footprint import powercap
-from jaxdescent.footprint.codecarbon import Codecarbon
-from jaxdescent.footprint.nvml import Nvml
+from jaxdescent.footprint.energy import rapl
+from jaxdescent.footprint.energy.codecarbon import Codecarbon
+from jaxdescent.footprint.energy.nvml import Nvml
+from jaxdescent.footprint.energy.zeus import Zeus
 from jaxdescent.footprint.quantities import Interval, Quantity, interval
 from jaxdescent.footprint.summary import Footprint
-from jaxdescent.footprint.zeus import Zeus
 
 WATTS_PER_CORE = Interval(1.5, 4.0, 15.0)
 
 _WATTS_SOURCE = (
     "4 W a busy core as in codecarbon 3.3.2; 1.5 to 15 W spans servers (Cloud Carbon Footprint: "
-    "1.6 to 6 W a vCPU at full load) and desktops"
+    "1.6 to 6 W per vCPU at full load) and desktops"
 )
-_CPU_TIME = "user and system time of all threads, and of child processes once they have ended"
+_CPU_TIME = "user and system time of all threads, and of child processes that have ended"
 
 
-class Source(Protocol):
-    """Something that can tell energies; once started, it does not raise."""
+class EnergySource(Protocol):
+    """Protocol of energy readers. After `start`, they report failures in notes and do not raise."""
 
     def start(self, now: float, /) -> None:
-        """Begins to count; `now` is the clock's seconds."""
+        """Starts counting; `now` is the clock's time in seconds."""
 
     def read(self, now: float, /) -> Footprint:
-        """The energies since the start."""
+        """Returns the energies since the start."""
         ...
 
 
@@ -48,29 +48,29 @@ def meter(
     *,
     backend: Literal["counters", "zeus", "codecarbon"] = "counters",
     watts_per_core: Any = WATTS_PER_CORE,
-    powercap_root: str | Path = powercap.ROOT,
+    powercap_root: str | Path = rapl.ROOT,
     nvml: Any | None = None,
 ) -> "Meter":
-    """A meter of wall time, CPU time and energy; a context manager.
+    """Creates a meter of wall time, CPU time and energy, which is a context manager.
 
     Args:
-      backend: what tells the energy: "counters" reads RAPL and NVML directly, "zeus" and
-        "codecarbon" use those packages (`pip install 'jaxdescent[energy]'`).
-      watts_per_core: of a busy core, for the estimate where no counter tells the processor's
-        energy: a number, `(low, high)` or `(low, value, high)`.
-      powercap_root: where RAPL's zones are.
-      nvml: a library with NVML's functions; the driver's if it is left out.
+      backend: the source of the energy: "counters" reads RAPL and NVML directly; "zeus" and
+        "codecarbon" use these packages (`pip install 'jaxdescent[energy]'`).
+      watts_per_core: the power of a busy core, for the estimate without a processor counter: a
+        number, `(low, high)` or `(low, value, high)`.
+      powercap_root: the folder of RAPL's zones.
+      nvml: a library with NVML's functions; the driver's by default.
 
     Returns:
-      A meter, not yet started. Its rows are "wall time" and "CPU time" in seconds, "CPU
-      energy", and, where there are counters, "memory energy" and "GPU energy" in joules.
-      Counters are of whole devices: what else runs there is in them. JAX returns before a
-      device is done, so block on the results before reading.
+      A meter, not yet started. Its rows are "wall time" and "CPU time" in seconds, "CPU energy"
+      and, if there are counters, "memory energy" and "GPU energy" in joules. Counters measure
+      whole devices, including other processes. JAX dispatches asynchronously, so block on the
+      results before reading.
 
     Raises:
       ImportError: the backend's package is not installed.
-      TypeError: `watts_per_core` is no number.
-      ValueError: `backend` is unknown, or `watts_per_core` negative or not ascending.
+      TypeError: `watts_per_core` is not a number.
+      ValueError: `backend` is unknown, or `watts_per_core` is negative or not ascending.
 
     Example:
       >>> import jax.numpy as jnp
@@ -88,22 +88,22 @@ def meter(
         return Meter([Codecarbon()], watts)
     if backend != "counters":
         raise ValueError(f"backend must be 'counters', 'zeus' or 'codecarbon', got {backend!r}")
-    return Meter([powercap.Rapl(powercap_root), Nvml(nvml)], watts)
+    return Meter([rapl.Rapl(powercap_root), Nvml(nvml)], watts)
 
 
 class Meter:
-    """Time and energy from `start` to now or to `stop`; made by `jd.footprint.meter`."""
+    """Measures time and energy between `start` and `stop`. Created by `jd.footprint.meter`."""
 
-    def __init__(self, sources: list[Source], watts: Interval):
+    def __init__(self, sources: list[EnergySource], watts: Interval):
         self._sources, self._watts = sources, watts
         self._began: tuple[float, float] | None = None
         self._final: Footprint | None = None
 
     def start(self) -> Self:
-        """Begins, or begins anew after `stop`.
+        """Starts the meter, or restarts it after `stop`.
 
         Raises:
-          RuntimeError: it is running.
+          RuntimeError: the meter is running.
         """
         if self._began is not None and self._final is None:
             raise RuntimeError("the meter is running; stop it before starting it again")
@@ -115,10 +115,10 @@ class Meter:
         return self
 
     def read(self) -> Footprint:
-        """What was spent since the start, or from start to stop; cheap.
+        """Returns the footprint since `start`, or between `start` and `stop`. This is cheap.
 
         Raises:
-          RuntimeError: it was not started.
+          RuntimeError: the meter was not started.
         """
         if self._final is not None:
             return self._final
@@ -127,21 +127,21 @@ class Meter:
         now, cpu = time.perf_counter(), _cpu_seconds()
         wall_time = Quantity.exact(now - self._began[0], "s", "measured: clock")
         cpu_time = Quantity.exact(cpu - self._began[1], "s", "measured: clock", [_CPU_TIME])
-        told = [source.read(now) for source in self._sources]
-        energies = {name: q for part in told for name, q in part.quantities.items()}
+        readings = [source.read(now) for source in self._sources]
+        energies = {name: q for reading in readings for name, q in reading.quantities.items()}
         if "CPU energy" not in energies:
             energies = {"CPU energy": self._estimate(cpu_time), **energies}
-        notes = [note for part in told for note in part.notes]
+        notes = [note for reading in readings for note in reading.notes]
         return Footprint(
             {"wall time": wall_time, "CPU time": cpu_time, **energies},
-            (*notes, _scope(energies)),
+            (*notes, _unmetered(energies)),
         )
 
     def stop(self) -> Footprint:
-        """Ends, and returns what `read` returns from now on.
+        """Stops the meter and returns the final footprint.
 
         Raises:
-          RuntimeError: it was not started.
+          RuntimeError: the meter was not started.
         """
         self._final = self.read()
         return self._final
@@ -163,7 +163,7 @@ class Meter:
         return cpu_time.times(
             self._watts,
             _WATTS_SOURCE if default else f"{value:g} W ({low:g} to {high:g}) a busy core (given)",
-            "the cores' share alone",
+            "covers the cores only",
             unit="J",
             how=f"estimated: CPU time x {value:g} W a busy core ({low:g} to {high:g})",
         )
@@ -174,8 +174,8 @@ def _cpu_seconds() -> float:
     return time.process_time() + times.children_user + times.children_system
 
 
-def _scope(energies: dict[str, Quantity]) -> str:
-    """What is in no row."""
+def _unmetered(energies: dict[str, Quantity]) -> str:
+    """Returns a note on what the rows do not cover."""
     missing = [] if "memory energy" in energies else ["memory"]
     missing += ["other accelerators than GPUs"] if "GPU energy" in energies else ["accelerators"]
     return f"not metered: {', '.join(missing)}, storage, network, power supply, cooling"

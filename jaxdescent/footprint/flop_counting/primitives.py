@@ -1,17 +1,17 @@
-"""What one equation of a jaxpr costs, by the name of its primitive.
+"""The cost of one equation of a jaxpr, by its primitive.
 
     dense        dot_general and convolution: 2 FLOPs for each multiply-add, exact
     elementwise  1 for each output element; a reduction 1 for each input element
     estimated    factorizations, sorts and transforms: leading order of the textbook count
 
-A transcendental counts as 1, moving or converting data as 0, and so does whatever touches
-no floating-point number (indices, masks, random bits), but for products of integer matrices,
-which count like others. A complex multiply-add is 8 FLOPs. A primitive that is in no table is
-unknown: better named than silently taken for free.
+A transcendental function counts as 1, moving or converting data as 0. Operations without
+floating-point numbers (indices, masks, random bits) count as 0, except products of integer
+matrices, which count like other products. A complex multiply-add is 8 FLOPs. A primitive that is
+in no table is reported as unknown.
 
-Estimated are factorizations (`linear_algebra`), sorts (n log2 n comparisons), transforms
-(5 N log2 N for a complex one, half for a real one: FFTW's convention) and Pallas kernels, by
-the cost that their author declares.
+Estimated costs are those for factorizations (`linear_algebra`), sorts (n log2 n comparisons),
+Fourier transforms (5 N log2 N if complex, half if real: FFTW's convention) and Pallas kernels (the
+declared cost).
 """
 
 import math
@@ -22,21 +22,21 @@ import jax
 import numpy as np
 from jax.extend import core
 
-from jaxdescent.footprint import convolution, linear_algebra
-from jaxdescent.footprint.operands import is_complex, real_per_complex, shape, size
+from jaxdescent.footprint.flop_counting import convolution, linear_algebra
+from jaxdescent.footprint.flop_counting.operands import is_complex, real_per_complex, shape, size
 
 DENSE, ELEMENTWISE, ESTIMATED = "dense", "elementwise", "estimated"
 
 
 class Cost(NamedTuple):
-    """FLOPs, and what kind of count they are."""
+    """FLOPs and the kind of their count."""
 
     kind: str
     flops: int
 
 
 def cost(eqn: core.JaxprEqn) -> Cost | None:
-    """What an equation without inner jaxprs costs, or None if that is unknown."""
+    """Returns the cost of an equation without inner jaxprs, or None if it is unknown."""
     name = eqn.primitive.name
     kind = next((kind for kind, table in _TABLES.items() if name in table), None)
     if name in _FREE.split() or (kind != DENSE and not _is_floating(eqn)):
@@ -73,7 +73,7 @@ def _dot_general(eqn: core.JaxprEqn) -> int:
 
 
 def _ragged_dot_general(eqn: core.JaxprEqn) -> int:
-    """Every element of the left side meets the free columns of its one group."""
+    """Counts the products of each row on the left with the columns of its group."""
     numbers = eqn.params["ragged_dot_dimension_numbers"]
     (_, contracted), (_, batch) = numbers.dot_dimension_numbers
     bound = {*contracted, *batch, *numbers.rhs_group_dimensions}
@@ -97,12 +97,12 @@ def _fft(eqn: core.JaxprEqn) -> float:
     points = math.prod(eqn.params["fft_lengths"])
     (source,), (result,) = eqn.invars, eqn.outvars
     is_real = [not is_complex(v) for v in (source, result)]
-    transformed = size(result if is_real[1] else source)  # of a half spectrum, the real side
+    transformed = size(result if is_real[1] else source)  # the real side of a half spectrum
     return (2.5 if any(is_real) else 5) * transformed * math.log2(max(points, 1))
 
 
 def _pallas_call(eqn: core.JaxprEqn) -> int | None:
-    """What the kernel's author says it costs, if they do."""
+    """Returns the kernel's declared cost, or None without a declaration."""
     estimate = eqn.params["cost_estimate"]
     return None if estimate is None else estimate.flops
 

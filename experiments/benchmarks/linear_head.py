@@ -1,10 +1,10 @@
-"""What a vocabulary costs: linear_cross_entropy beside the cross entropy of all logits.
+"""Time and memory of linear_cross_entropy, compared with the cross entropy of all logits.
 
-    python -m experiments.benchmarks.head
+    python -m experiments.benchmarks.linear_head
 
-Value and gradients for features and kernel. Both programs take turns, in alternating order; the
-time is the median over the turns of the ratio within a turn, the bytes are XLA's temporaries,
-which do not contain arguments and gradients.
+Each program computes the value and the gradients of features and kernel. Every turn runs both
+programs, in alternating order. The table shows the median time ratio over the turns, and XLA's
+temporary memory, which excludes arguments and gradients.
 """
 
 import time
@@ -23,26 +23,26 @@ WIDTH = 256
 EXAMPLES = (1024, 4096, 8192)
 
 
-def compiled(loss: Any, features: jax.Array, kernel: jax.Array, labels: jax.Array) -> Any:
-    """Value and gradients, compiled."""
+def compile_loss(loss: Any, features: jax.Array, kernel: jax.Array, labels: jax.Array) -> Any:
+    """Compiles the value and gradients of a loss."""
     run = jax.jit(jax.value_and_grad(loss, (0, 1)))
     return run.lower(features, kernel, labels).compile()
 
 
-def of_logits(features: jax.Array, kernel: jax.Array, labels: jax.Array) -> jax.Array:
-    """The mean cross entropy of logits that are all built."""
+def full_cross_entropy(features: jax.Array, kernel: jax.Array, labels: jax.Array) -> jax.Array:
+    """Computes the mean cross entropy with all logits in memory."""
     return jd.losses.masked_mean(jd.losses.cross_entropy(features @ kernel, labels))
 
 
 def seconds(program: Any, arguments: tuple[jax.Array, ...]) -> float:
-    """How long a call takes."""
+    """Returns the duration of a call."""
     began = time.perf_counter()
     jax.block_until_ready(program(*arguments))
     return time.perf_counter() - began
 
 
 def main() -> None:
-    """Prints a row for each number of examples."""
+    """Prints one row per number of examples."""
     print(f"{jax.devices()[0].device_kind}; vocabulary {VOCABULARY:,}, width {WIDTH}")
     kernel = jax.random.normal(jax.random.key(0), (WIDTH, VOCABULARY)) / np.sqrt(WIDTH)
     rows = []
@@ -51,7 +51,8 @@ def main() -> None:
         labels = jax.random.randint(jax.random.key(2), (count,), 0, VOCABULARY)
         arguments = features, kernel, labels
         programs = [
-            compiled(loss, *arguments) for loss in (of_logits, jd.losses.linear_cross_entropy)
+            compile_loss(loss, *arguments)
+            for loss in (full_cross_entropy, jd.losses.linear_cross_entropy)
         ]
         found = [program(*arguments) for program in programs]
         differences = jax.tree.map(lambda a, b: float(jnp.max(jnp.abs(a - b))), *found)
@@ -71,7 +72,15 @@ def main() -> None:
                 f"{max(jax.tree.leaves(differences)):.1e}",
             )
         )
-    columns = ("examples", "logits s", "time", "logits MiB", "head MiB", "fewer", "differ by")
+    columns = (
+        "examples",
+        "full logits, s",
+        "time ratio",
+        "full logits, MiB",
+        "chunked, MiB",
+        "memory ratio",
+        "largest difference",
+    )
     print(table(columns, rows))
 
 

@@ -1,10 +1,10 @@
-"""How often each operation of a jaxpr runs.
+"""Traversal of a jaxpr, which counts each operation as often as it runs.
 
-scan          its length times the body
-cond          one branch: the dearest, and for the interval the least and the most
-while         unknown, unless the caller says how often it turns
-shard_map     the body times the devices, each of which runs it
-calls         what they call: jit, remat, custom_jvp, custom_vjp, linear solves
+scan          the body times the length
+cond          the most expensive branch; for the interval, the least and the most of any branch
+while         unknown, unless the caller gives the number of iterations
+shard_map     the body times the number of devices
+calls         the called jaxpr: jit, remat, custom_jvp, custom_vjp, linear solves
 """
 
 import dataclasses
@@ -18,12 +18,18 @@ from typing import Any, NamedTuple
 import numpy as np
 from jax.extend import core
 
-from jaxdescent.footprint import operations
+from jaxdescent.footprint.flop_counting import primitives
 from jaxdescent.footprint.quantities import Quantity
 
 
-class Kinds(NamedTuple):
-    """FLOPs by how well they are known."""
+class FlopsByKind(NamedTuple):
+    """FLOPs by kind.
+
+    Attributes:
+      dense: FLOPs of matrix products and convolutions, exact.
+      elementwise: one for each output of an elementwise operation, and for each reduced element.
+      estimated: FLOPs by leading-order formulas or by a declared cost.
+    """
 
     dense: int
     elementwise: int
@@ -32,7 +38,7 @@ class Kinds(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Tally:
-    """FLOPs by kind and primitive, and how often each unknown thing is met."""
+    """FLOPs by kind and primitive, and the number of occurrences of each unknown operation."""
 
     flops: Counter[tuple[str, str]] = dataclasses.field(default_factory=Counter)
     unknown: Counter[str] = dataclasses.field(default_factory=Counter)
@@ -41,42 +47,42 @@ class Tally:
         return Tally(self.flops + other.flops, self.unknown + other.unknown)
 
     def times(self, factor: int) -> "Tally":
-        """All of it so many times."""
+        """Multiplies all counts by a factor."""
         scaled = ({k: n * factor for k, n in part.items()} for part in (self.flops, self.unknown))
         return Tally(*map(Counter, scaled))
 
-    def kinds(self) -> Kinds:
-        """The FLOPs of each kind, over all primitives."""
-        totals = dict.fromkeys(Kinds._fields, 0)
+    def by_kind(self) -> FlopsByKind:
+        """Returns the FLOPs of each kind, summed over primitives."""
+        totals = dict.fromkeys(FlopsByKind._fields, 0)
         for (kind, _), number in self.flops.items():
             totals[kind] += number
-        return Kinds(**totals)
+        return FlopsByKind(**totals)
 
 
-def dearest(branches: list[Tally]) -> Tally:
-    """The branch with the most FLOPs, and what is unknown in any of them."""
-    chosen = max(branches, key=lambda branch: sum(branch.kinds()))
+def most_expensive(branches: list[Tally]) -> Tally:
+    """Returns the branch with the most FLOPs, with the unknown operations of all branches."""
+    chosen = max(branches, key=lambda branch: sum(branch.by_kind()))
     unknown = functools.reduce(operator.or_, (branch.unknown for branch in branches))
     return Tally(chosen.flops, unknown)
 
 
 def least(branches: list[Tally]) -> Tally:
-    """The least of each kind in any branch."""
-    return _of_each_kind(min, branches)
+    """Returns the smallest count of each kind in any branch."""
+    return _reduce_kinds(min, branches)
 
 
 def most(branches: list[Tally]) -> Tally:
-    """The most of each kind in any branch."""
-    return _of_each_kind(max, branches)
+    """Returns the largest count of each kind in any branch."""
+    return _reduce_kinds(max, branches)
 
 
-def _of_each_kind(choose: Callable[..., int], branches: list[Tally]) -> Tally:
-    columns = zip(*(branch.kinds() for branch in branches), strict=True)
-    chosen = zip(Kinds._fields, map(choose, columns), strict=True)
+def _reduce_kinds(choose: Callable[..., int], branches: list[Tally]) -> Tally:
+    columns = zip(*(branch.by_kind() for branch in branches), strict=True)
+    chosen = zip(FlopsByKind._fields, map(choose, columns), strict=True)
     return Tally(Counter({(kind, "cond"): number for kind, number in chosen}))
 
 
-# Primitives that run an inner jaxpr once, whatever the parameter is called that holds it.
+# Primitives that run an inner jaxpr once. It is held by one of the parameters _INNER.
 _CALLS = """
     call closed_call composite custom_jvp_call custom_partitioning custom_vjp_call
     custom_vmap_call jit linear_call remat2 run_state
@@ -89,22 +95,22 @@ def tally(
     while_trips: int | Sequence[int] | None,
     choose: Callable[[list[Tally]], Tally],
 ) -> Tally:
-    """Counts a jaxpr and all that is inside.
+    """Counts a jaxpr and its inner jaxprs.
 
     Args:
       jaxpr: the program.
-      while_trips: how often a `while` turns, or each of them in the order of the walk.
-      choose: of the branches of a `cond`.
+      while_trips: the number of iterations of every `while`, or of each in program order.
+      choose: selects among the branches of a `cond`.
 
     Raises:
-      TypeError: `while_trips` is no integer or sequence of them.
-      ValueError: one is negative, or there are not as many as loops.
+      TypeError: `while_trips` is not an integer or a sequence of integers.
+      ValueError: a number is negative, or the length is not the number of loops.
     """
     trips = _trips(while_trips)
     counted = _Walk(trips, choose).jaxpr(jaxpr)
-    if trips.each is not None and trips.met != len(trips.each):
+    if trips.each is not None and trips.num_loops != len(trips.each):
         raise ValueError(
-            f"while_trips must have a number for each of the {trips.met} while loops, got "
+            f"while_trips must have a number for each of the {trips.num_loops} while loops, got "
             f"{while_trips!r}"
         )
     return counted
@@ -112,17 +118,17 @@ def tally(
 
 @dataclasses.dataclass
 class _Trips:
-    """Hands out the turns of each `while` in the order in which they are met."""
+    """Returns the number of iterations of each `while`, in program order."""
 
-    of_all: int | None
+    default: int | None
     each: tuple[int, ...] | None
-    met: int = 0
+    num_loops: int = 0
 
     def next(self) -> int | None:
-        self.met += 1
+        self.num_loops += 1
         if self.each is None:
-            return self.of_all
-        return self.each[self.met - 1] if self.met <= len(self.each) else 0
+            return self.default
+        return self.each[self.num_loops - 1] if self.num_loops <= len(self.each) else 0
 
 
 def _trips(given: Any) -> _Trips:
@@ -131,7 +137,7 @@ def _trips(given: Any) -> _Trips:
     if _is_integer(given):
         return _Trips(_not_negative(given), None)
     if not isinstance(given, (list, tuple)) or not all(map(_is_integer, given)):
-        raise TypeError(f"while_trips must be an integer or a sequence of them, got {given!r}")
+        raise TypeError(f"while_trips must be an integer or a sequence of integers, got {given!r}")
     return _Trips(None, tuple(map(_not_negative, given)))
 
 
@@ -146,7 +152,7 @@ def _not_negative(given: Any) -> int:
 
 
 class _Walk(NamedTuple):
-    """Counts a jaxpr and all that is inside."""
+    """Counts a jaxpr and its inner jaxprs."""
 
     trips: _Trips
     choose: Callable[[list[Tally]], Tally]
@@ -161,7 +167,7 @@ class _Walk(NamedTuple):
             return self.jaxpr(next(eqn.params[key] for key in _INNER if key in eqn.params))
         if name in _CONTROL:
             return _CONTROL[name](self, eqn)
-        cost = operations.cost(eqn)
+        cost = primitives.cost(eqn)
         if cost is None:
             return Tally(unknown=Counter([_label(eqn)]))
         return Tally(Counter({(cost.kind, name): cost.flops}))
@@ -178,10 +184,10 @@ class _Walk(NamedTuple):
         if trips is not None:
             return test.times(trips + 1) + body.times(trips)
         trip = test + body
-        if not sum(trip.kinds()):  # then their number does not matter
+        if not sum(trip.by_kind()):  # the number of iterations does not matter
             return Tally(unknown=trip.unknown)
-        shown = Quantity.exact(sum(trip.kinds()), "FLOP", "counted: jaxpr").shown()
-        loop = Counter([f"a while loop of unknown trips, {shown} a trip"])
+        cost = Quantity.exact(sum(trip.by_kind()), "FLOP", "counted: jaxpr").formatted()
+        loop = Counter([f"a while loop with an unknown number of iterations, {cost} each"])
         return Tally(unknown=loop + trip.unknown)
 
     def shard_map(self, eqn: core.JaxprEqn) -> Tally:
@@ -203,6 +209,6 @@ _CONTROL = {
 
 
 def _label(eqn: core.JaxprEqn) -> str:
-    """What an unknown equation is called."""
+    """Returns a name for an unknown equation."""
     name = eqn.params.get("target_name") or eqn.params.get("name")
     return f"{eqn.primitive.name} {name}" if isinstance(name, str) else eqn.primitive.name

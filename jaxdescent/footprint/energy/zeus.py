@@ -1,9 +1,8 @@
-"""Energy as zeus measures it (You, Chung and Chowdhury 2023, arXiv:2208.06102).
+"""Energy measured by zeus (You, Chung and Chowdhury 2023, arXiv:2208.06102).
 
-zeus reads the counters that `powercap` and `nvml` read, and more: GPUs before Volta, and
-counters that only its daemon may read. Where there is no counter it says None, and the row is
-missing here too. A window cannot be read while it is open: a read waits for the GPUs, closes
-the window, and opens the next.
+zeus reads the counters that `rapl` and `nvml` read. It also supports GPUs before Volta, and
+counters that only its daemon can read. A missing counter gives no row. An open window cannot be
+read, so each read waits for the GPUs, closes the window, and opens the next.
 """
 
 import importlib.metadata
@@ -23,7 +22,7 @@ _ROWS = {
 
 
 class Zeus:
-    """Reads the energy since `start` through a `ZeusMonitor`.
+    """Energy source that reads a `ZeusMonitor`.
 
     Raises:
       ImportError: zeus is not installed.
@@ -32,19 +31,19 @@ class Zeus:
     def __init__(self) -> None:
         self._monitor = require("zeus.monitor", "energy").ZeusMonitor(sync_execution_with="jax")
         self._constants = (
-            f"zeus {importlib.metadata.version('zeus')} counts whole devices, idle draw included",
+            f"zeus {importlib.metadata.version('zeus')} counts whole devices, idle power included",
             f"+-{_ALLOWANCE:.0%} allowed for the counters (no published bound)",
         )
         self._joules = defaultdict[str, float](float)
         self._failure: str | None = None
 
     def start(self, _now: float) -> None:
-        """Opens a window."""
+        """Starts counting."""
         self._joules, self._failure = defaultdict(float), None
         self._monitor.begin_window(_WINDOW, restart=True)
 
     def read(self, _now: float) -> Footprint:
-        """The energies since the start; a row for each counter that zeus found."""
+        """Returns the energies since the start, one row for each counter that zeus found."""
         if self._failure is None:
             self._close_and_open()
         if self._failure is not None:
@@ -67,7 +66,7 @@ class Zeus:
         try:
             window = self._monitor.end_window(_WINDOW)
             self._monitor.begin_window(_WINDOW)
-        except Exception as error:  # whatever a driver does, a run must not end by its meter
+        except Exception as error:  # a failure of the meter must not end the run
             self._failure = f"{type(error).__name__}: {error}"
             return
         for row, (field, _) in _ROWS.items():

@@ -1,4 +1,4 @@
-"""What holds for every loss: masks, dtypes, extremes, second derivatives, shapes."""
+"""Properties of every loss: masks, dtypes, extreme inputs, second derivatives, shapes."""
 
 import functools
 import inspect
@@ -19,15 +19,15 @@ settings.register_profile("losses", deadline=None, derandomize=True, max_example
 law = settings.get_profile("losses")
 
 
-def those(condition):
+def losses_with(condition):
     return pytest.mark.parametrize("name", [n for n, case in CASES.items() if condition(case)])
 
 
-every_loss = those(lambda case: True)
+every_loss = losses_with(lambda case: True)
 
 
 def masked_by(kind):
-    return those(lambda case: kind in case.masks)
+    return losses_with(lambda case: kind in case.masks)
 
 
 @functools.cache
@@ -52,16 +52,16 @@ def orders(bits):
 
 
 def poisoned(case, arrays, where):
-    """The arrays with NaN and infinities, and labels out of range, where they are masked."""
+    """Returns the arrays with NaN, infinities and labels out of range at masked entries."""
     out = {}
     for name, array in arrays.items():
-        left_out = ~where
+        excluded = ~where
         if where.ndim < array.ndim:
-            left_out = np.broadcast_to(left_out[:, None], array.shape)
+            excluded = np.broadcast_to(excluded[:, None], array.shape)
         if where.ndim > array.ndim:
-            left_out = ~np.any(where, axis=-1)
+            excluded = ~np.any(where, axis=-1)
         bad = np.resize([np.nan, np.inf, -np.inf], array.shape) if case.is_float(name) else 99
-        out[name] = np.where(left_out, bad, array)
+        out[name] = np.where(excluded, bad, array)
     return out
 
 
@@ -86,11 +86,11 @@ def test_losses_are_finite_and_not_negative(name, seed):
 @masked_by("elements")
 @given(seed=st.integers(0, 1000), where=masks(*GRID))
 @law
-def test_masked_elements_are_0_without_a_gradient_and_change_nothing_else(name, seed, where):
+def test_masked_elements_have_loss_and_gradient_0_and_do_not_affect_others(name, seed, where):
     case = CASES[name]
     arrays = case.arrays(seed)
-    moving, fixed = case.split(poisoned(case, arrays, where))
-    found = compiled(name)(moving, fixed, where=where)
+    variables, fixed = case.split(poisoned(case, arrays, where))
+    found = compiled(name)(variables, fixed, where=where)
     expected = jax.tree.map(lambda x: np.where(where, x, 0), compiled(name)(*case.split(arrays)))
     assert_close(found, expected, 1e-6)
 
@@ -98,12 +98,15 @@ def test_masked_elements_are_0_without_a_gradient_and_change_nothing_else(name, 
 @masked_by("rows")
 @given(seed=st.integers(0, 1000), where=masks(ROWS))
 @law
-def test_masked_rows_are_0_without_a_gradient_and_change_nothing_else(name, seed, where):
+def test_masked_rows_have_loss_and_gradient_0_and_do_not_affect_others(name, seed, where):
     case = CASES[name]
     arrays = case.arrays(seed)
-    moving, fixed = case.split(poisoned(case, arrays, where))
-    found = compiled(name)(moving, fixed, where=where)
-    rows = lambda x: np.where(where.reshape(ROWS, *[1] * (x.ndim - 1)), x, 0)
+    variables, fixed = case.split(poisoned(case, arrays, where))
+    found = compiled(name)(variables, fixed, where=where)
+
+    def rows(x):
+        return np.where(where.reshape(ROWS, *[1] * (x.ndim - 1)), x, 0)
+
     assert_close(found, jax.tree.map(rows, compiled(name)(*case.split(arrays))), 1e-6)
 
 
@@ -118,21 +121,24 @@ def test_a_mask_of_coordinates_equals_dropping_them(name, seed, where):
     kept = {n: a[:, where] if a.ndim == 2 else a for n, a in arrays.items()}
     if case.kinds.get("labels") == "label":
         kept["labels"] = np.sum(where[: arrays["labels"][0]], keepdims=True)
-    moving, fixed = case.split(poisoned(case, arrays, where[None]))
-    values, grads = compiled(name)(moving, fixed, where=where[None])
+    variables, fixed = case.split(poisoned(case, arrays, where[None]))
+    values, grads = compiled(name)(variables, fixed, where=where[None])
     assert all(np.all(leaf[:, ~where] == 0) for leaf in grads.values())
     grads = {n: leaf[:, where] for n, leaf in grads.items()}
     assert_close((values, grads), compiled(name)(*case.split(kept)))
 
 
 @masked_by("coordinates")
-def test_a_row_of_which_nothing_is_left_is_0(name):
+def test_a_row_without_included_coordinates_has_loss_0(name):
     case = CASES[name]
     where = np.arange(ROWS)[:, None] + np.zeros(CLASSES) != 2
     arrays = case.arrays(0)
     values, grads = compiled(name)(*case.split(poisoned(case, arrays, where)), where=where)
     full_values, full_grads = compiled(name)(*case.split(arrays))
-    rows = lambda x: np.where(where[:, 0].reshape(ROWS, *[1] * (x.ndim - 1)), x, 0)
+
+    def rows(x):
+        return np.where(where[:, 0].reshape(ROWS, *[1] * (x.ndim - 1)), x, 0)
+
     assert_close((values, grads), jax.tree.map(rows, (full_values, full_grads)), 1e-6)
 
 
@@ -143,47 +149,47 @@ def test_a_mask_of_a_batch_equals_dropping_its_examples(name, seed, where):
     case = CASES[name]
     arrays = case.arrays(seed)
     arrays["labels"] %= 2
-    moving, fixed = case.split(poisoned(case, arrays, where))
-    values, grads = compiled(name)(moving, fixed, where=where)
+    variables, fixed = case.split(poisoned(case, arrays, where))
+    values, grads = compiled(name)(variables, fixed, where=where)
     assert all(np.all(leaf[~where] == 0) for leaf in (values, *grads.values()))
     kept, _ = compiled(name)(*case.split({n: a[where] for n, a in arrays.items()}))
     assert_close(values[where], kept)
 
 
 @every_loss
-def test_jit_and_vmap_do_what_eager_calls_do(name):
+def test_jit_and_vmap_equal_eager_calls(name):
     case = CASES[name]
-    moving, fixed = case.split(case.arrays())
-    together = compiled(name)(moving, fixed)
-    assert_close(case.loss(**moving, **fixed), together[0], 1e-6)
+    variables, fixed = case.split(case.arrays())
+    together = compiled(name)(variables, fixed)
+    assert_close(case.loss(**variables, **fixed), together[0], 1e-6)
     if "batch" not in case.masks:
-        alone = jax.jit(jax.vmap(lambda m, f: case.loss(**m, **f)))(moving, fixed)
+        alone = jax.jit(jax.vmap(lambda m, f: case.loss(**m, **f)))(variables, fixed)
         assert_close(alone, together[0], 1e-6)
 
 
 @every_loss
-def test_constants_of_a_compiled_function_are_checked_like_any(name):
+def test_constants_of_a_compiled_function_are_checked(name):
     case = CASES[name]
-    moving, fixed = case.split(case.arrays())
+    variables, fixed = case.split(case.arrays())
     for mask in case.masks:
         where = jnp.full(ROWS if mask in ("rows", "batch") else GRID, True)
-        found = jax.jit(lambda moving, where=where: case.loss(**moving, **fixed, where=where))
-        assert_close(found(moving), compiled(name)(moving, fixed)[0], 1e-6)
+        found = jax.jit(lambda variables, where=where: case.loss(**variables, **fixed, where=where))
+        assert_close(found(variables), compiled(name)(variables, fixed)[0], 1e-6)
 
 
 @every_loss
-def test_half_precision_is_computed_in_single(name):
+def test_half_precision_is_computed_in_float32(name):
     case = CASES[name]
-    moving, fixed = case.split(case.arrays(), jnp.bfloat16)
-    values, grads = compiled(name)(moving, fixed)
+    variables, fixed = case.split(case.arrays(), jnp.bfloat16)
+    values, grads = compiled(name)(variables, fixed)
     assert values.dtype == jnp.float32
     assert {grad.dtype for grad in grads.values()} == {jnp.dtype("bfloat16")}
-    single = jax.tree.map(lambda x: x.astype(jnp.float32), moving)
+    single = jax.tree.map(lambda x: x.astype(jnp.float32), variables)
     assert_close(values, compiled(name)(single, fixed)[0], 1e-6)
 
 
 @every_loss
-def test_double_precision_stays_double_and_nothing_promotes_by_accident(name):
+def test_float64_stays_float64_under_strict_promotion(name):
     case = CASES[name]
     single = compiled(name)(*case.split(case.arrays()))
     with jax.enable_x64(True), jax.numpy_dtype_promotion("strict"):
@@ -205,25 +211,28 @@ def test_extreme_inputs_have_finite_losses_and_gradients(name, dtype):
         for key, array in arrays.items():
             if case.is_float(key):
                 arrays[key] = rng.choice(EXTREME[case.kinds[key]], size=array.shape)
-        moving, fixed = case.split(arrays, dtype)
-        found = compiled(name)(moving, fixed)
+        variables, fixed = case.split(arrays, dtype)
+        found = compiled(name)(variables, fixed)
         assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(found))
-        zeros = {key: jnp.zeros_like(array) for key, array in moving.items()}
+        zeros = {key: jnp.zeros_like(array) for key, array in variables.items()}
         found = compiled(name)(zeros, fixed)
         assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(found))
 
 
 @every_loss
-def test_second_derivatives_are_differences_of_gradients(name):
+def test_second_derivatives_equal_finite_differences_of_gradients(name):
     case = CASES[name]
     step = 1e-6
     with jax.enable_x64(True):
-        moving, fixed = case.split(case.arrays(3), jnp.float64)
+        variables, fixed = case.split(case.arrays(3), jnp.float64)
         rng = np.random.default_rng(0)
-        direction = {n: jnp.asarray(rng.normal(size=x.shape)) for n, x in moving.items()}
-        grad = jax.jit(lambda moving: case.value_and_grad(moving, fixed)[1])
-        curvature = jax.jvp(grad, (moving,), (direction,))[1]
-        shifted = lambda h: grad({n: x + h * direction[n] for n, x in moving.items()})
+        direction = {n: jnp.asarray(rng.normal(size=x.shape)) for n, x in variables.items()}
+        grad = jax.jit(lambda variables: case.value_and_grad(variables, fixed)[1])
+        curvature = jax.jvp(grad, (variables,), (direction,))[1]
+
+        def shifted(h):
+            return grad({n: x + h * direction[n] for n, x in variables.items()})
+
         both = jax.tree.map(lambda a, b: (a - b) / (2 * step), shifted(step), shifted(-step))
         for n, leaf in curvature.items():
             scale = 1 + np.max(np.abs(leaf))

@@ -1,4 +1,4 @@
-"""Shapes and kinds of an equation's operands."""
+"""Shapes and dtypes of an equation's operands."""
 
 import math
 from typing import Any
@@ -9,24 +9,24 @@ from jax.extend import core
 
 
 def shape(variable: Any) -> tuple[int, ...]:
-    """The shape of an operand or a result."""
+    """Returns the shape of an operand or a result."""
     return variable.aval.shape
 
 
 def size(variable: Any) -> int:
-    """How many elements it has."""
+    """Returns the number of elements of an operand or a result."""
     return math.prod(variable.aval.shape)
 
 
 def is_complex(variable: Any) -> bool:
-    """Whether its elements are complex."""
+    """True if the elements of an operand or a result are complex."""
     return jax.dtypes.issubdtype(variable.aval.dtype, np.complexfloating)
 
 
 def real_per_complex(eqn: core.JaxprEqn) -> int:
-    """How many real multiply-adds one of this equation is.
+    """Returns the number of real multiply-adds in one multiply-add of an equation.
 
-    Four where both factors are complex, two where one is; a lone operand is both.
+    It is 4 if both factors are complex, and 2 if one is complex. A single operand is both factors.
     """
     factors = [is_complex(operand) for operand in eqn.invars[:2]]
     if all(factors):

@@ -1,7 +1,7 @@
 """Leading-order FLOPs of matrix factorizations, for m x n matrices with m >= n.
 
-They are what the textbook algorithm takes; which one a library runs, and how many sweeps an
-iterative one needs, differ, so callers take half to twice of it as the interval.
+The formulas count the textbook algorithms. Libraries use other algorithms, and iterative ones need
+different numbers of sweeps, so the interval is half to twice the count.
 
 Sources: Golub and Van Loan, Matrix Computations, 4th ed. (2013): 3.2 (LU), 4.2 (Cholesky),
 5.2 (QR), 7.4 (Hessenberg), 7.5 (eig, schur), 8.3 (eigh, tridiagonal), 8.6 (SVD: Golub and
@@ -13,13 +13,13 @@ from collections.abc import Callable
 
 from jax.extend import core
 
-from jaxdescent.footprint.operands import real_per_complex, shape, size
+from jaxdescent.footprint.flop_counting.operands import real_per_complex, shape, size
 
 Formula = Callable[[core.JaxprEqn], float | None]
 
 
 def _per_matrix(flops: Callable[[core.JaxprEqn, int, int], float]) -> Formula:
-    """A count from the long and the short side of the first operand's matrices."""
+    """Returns a formula of the long and the short side of the first operand's matrices."""
 
     def count(eqn: core.JaxprEqn) -> float:
         *batch, rows, columns = shape(eqn.invars[0])
@@ -39,7 +39,7 @@ def _forming_q(m: int, columns: int, reflectors: int) -> float:
 
 
 def _qr(eqn: core.JaxprEqn, m: int, n: int) -> float:
-    *_, rows, columns = shape(eqn.outvars[0])  # of Q
+    *_, rows, columns = shape(eqn.outvars[0])  # the shape of Q
     return _triangle_of_qr(eqn, m, n) + _forming_q(rows, columns, n)
 
 

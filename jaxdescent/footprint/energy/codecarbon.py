@@ -1,9 +1,9 @@
-"""Energy as codecarbon estimates it (mlco2.github.io/codecarbon), and its grid factors.
+"""Energy estimates and grid intensities from codecarbon (mlco2.github.io/codecarbon).
 
-codecarbon follows this process; without counters the processor is 4 W a thread or half of a
-listed TDP, times the load, and memory a constant for the whole machine by the number of its
-modules. On one machine another tool said 7.5 times as much, so the interval reaches as far
-both ways. It is used offline, and writes and sends nothing.
+codecarbon tracks this process. Without counters, it estimates the processor's power as 4 W per
+thread or half of the listed TDP, times the load, and memory power as a constant per module. On
+one machine, another tool estimated 7.5 times as much, so the interval spans this factor in both
+directions. The tracker runs offline; it writes no files and sends no data.
 """
 
 import importlib.metadata
@@ -15,10 +15,10 @@ from jaxdescent.footprint.quantities import Quantity
 from jaxdescent.footprint.summary import Footprint
 
 _JOULES_PER_KWH = 3.6e6
-_APART = 7.5
+_TOOL_SPREAD = 7.5
 _ROWS = {"CPU energy": "cpu_energy", "memory energy": "ram_energy", "GPU energy": "gpu_energy"}
-# codecarbon wants a country for emissions, which are not used; any that it knows will do.
-_SOME_COUNTRY = "FRA"
+# codecarbon requires a country for its emissions, which are not used here.
+_ANY_COUNTRY = "FRA"
 
 
 def _version() -> str:
@@ -26,7 +26,7 @@ def _version() -> str:
 
 
 class Codecarbon:
-    """Reads the energy since `start` through codecarbon's offline tracker.
+    """Energy source that reads codecarbon's offline tracker.
 
     Raises:
       ImportError: codecarbon is not installed.
@@ -34,7 +34,7 @@ class Codecarbon:
 
     def __init__(self) -> None:
         self._tracker: Any = require("codecarbon", "energy").OfflineEmissionsTracker(
-            country_iso_code=_SOME_COUNTRY,
+            country_iso_code=_ANY_COUNTRY,
             tracking_mode="process",
             output_methods=[],
             allow_multiple_runs=True,
@@ -45,7 +45,7 @@ class Codecarbon:
         self._failure: str | None = None
 
     def start(self, _now: float) -> None:
-        """Opens a window; the first takes codecarbon seconds to look at the hardware."""
+        """Starts counting. The first call takes seconds, while codecarbon detects the hardware."""
         self._joules, self._failure = defaultdict(float), None
         self._open()
 
@@ -54,18 +54,18 @@ class Codecarbon:
         self._tracker.start_task(f"jaxdescent {self._windows}")
 
     def read(self, _now: float) -> Footprint:
-        """The energies since the start; of a GPU only if it used any."""
+        """Returns the energies since the start; without a GPU row if no GPU used energy."""
         if self._failure is None:
             self._close_and_open()
         if self._failure is not None:
             return Footprint({}, (f"codecarbon failed and its energies are lost: {self._failure}",))
         constants = (
             f"codecarbon {_version()}, process mode: its own constants for this hardware",
-            f"tools were {_APART} times apart on one machine",
+            f"estimates of two tools differed by a factor of {_TOOL_SPREAD} on one machine",
         )
         how = "estimated: codecarbon"
         energies = {
-            row: Quantity(joules, joules / _APART, joules * _APART, "J", how, constants)
+            row: Quantity(joules, joules / _TOOL_SPREAD, joules * _TOOL_SPREAD, "J", how, constants)
             for row, joules in self._joules.items()
         }
         return Footprint(energies)
@@ -75,7 +75,7 @@ class Codecarbon:
             window = self._tracker.stop_task(f"jaxdescent {self._windows}")
             joules = {row: getattr(window, field) * _JOULES_PER_KWH for row, field in _ROWS.items()}
             self._open()
-        except Exception as error:  # whatever it meets, a run must not end by its meter
+        except Exception as error:  # a failure of the meter must not end the run
             self._failure = f"{type(error).__name__}: {error}"
             return
         for row, energy in joules.items():
@@ -84,18 +84,18 @@ class Codecarbon:
 
 
 def grid_intensity(country: str) -> Quantity:
-    """The yearly mean carbon intensity of a country's grid, from codecarbon's table.
+    """Returns the yearly mean carbon intensity of a country's grid, from codecarbon's table.
 
     Args:
-      country: three letters of ISO 3166, such as "FRA".
+      country: three-letter ISO 3166 code, such as "FRA".
 
     Returns:
-      A quantity in g CO2e/kWh for `jd.footprint.carbon`. Its interval is half to twice of
-      the mean, an allowance for the hour and the season.
+      A quantity in g CO2e/kWh for `jd.footprint.carbon`. Its interval is half to twice the mean,
+      to allow for the variation over hours and seasons.
 
     Raises:
       ImportError: codecarbon is not installed.
-      ValueError: its table does not have the country.
+      ValueError: the country is not in codecarbon's table.
     """
     table = require("codecarbon.input", "energy").DataSource().get_global_energy_mix_data()
     entry = table.get(country, {}) if isinstance(country, str) else {}
@@ -110,5 +110,5 @@ def grid_intensity(country: str) -> Quantity:
         2 * mean,
         "g CO2e/kWh",
         f"estimated: mean of {entry['country_name']} in {entry['year']}",
-        (f"grid table of codecarbon {_version()}", "half to twice for the hour"),
+        (f"grid table of codecarbon {_version()}", "half to twice the mean for hour and season"),
     )
