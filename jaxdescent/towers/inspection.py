@@ -9,9 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxdescent.towers import building, method, spaces
-from jaxdescent.towers.contraction import goes_forward
-from jaxdescent.towers.inputs import Outcome, Update
+from jaxdescent.numerics import find_states
+from jaxdescent.towers import spaces
+from jaxdescent.towers.factory import label
+from jaxdescent.towers.replay.contraction import goes_forward
+from jaxdescent.towers.replay.tracing import run_update
 from jaxdescent.towers.signals import EligibilityTrace
 from jaxdescent.towers.tower import HypergradientState, Tower
 
@@ -46,7 +48,7 @@ def get_hyperparams(state: Any, /) -> list[dict[str, Any]]:
 def _levels(state: Any) -> list[HypergradientState]:
     """The towers' states from the bottom up."""
     found = [_the_tower_in(state)]
-    while above := _towers_in(found[-1].hyper_state):
+    while above := find_states(found[-1].hyper_state, HypergradientState):
         found.append(_only(above))
     return found
 
@@ -55,12 +57,8 @@ def _is_state(node: Any) -> bool:
     return isinstance(node, HypergradientState)
 
 
-def _towers_in(tree: Any) -> list[HypergradientState]:
-    return [node for node in jax.tree.leaves(tree, is_leaf=_is_state) if _is_state(node)]
-
-
 def _the_tower_in(state: Any) -> HypergradientState:
-    if not (found := _towers_in(state)):
+    if not (found := find_states(state, HypergradientState)):
         raise ValueError(f"state must hold a tower's state, got {type(state).__name__} without one")
     return _only(found)
 
@@ -187,12 +185,12 @@ def inner_state(tx: Tower, state: Any, /) -> Any:
             f"{jnp.shape(tower.has_previous)}; use jax.vmap"
         )
     inputs = tower.previous
-    if isinstance(inputs, Outcome):
-        return inputs.state
+    if inputs.new_state is not None:
+        return inputs.new_state
     if inputs.params is None:  # not read, but some optimizers ask for them all the same
         inputs = inputs._replace(params=inputs.grads)
-    _, replayed = Update(tx.factory, inputs, {}).run(inputs.hyperparams)
-    return jax.tree.map(lambda a, b: jnp.where(tower.has_previous, a, b), replayed, inputs.state)
+    _, replayed = run_update(tx.spec.factory, inputs.hyperparams, inputs, {})
+    return optax.tree.where(tower.has_previous, replayed, inputs.state)
 
 
 def freeze_hyperparams(
@@ -221,7 +219,7 @@ def freeze_hyperparams(
     """
     _check_tower(tx)
     learned = _the_tower_in(state).hyperparams
-    return building.build(tx.factory, learned), inner_state(tx, state)
+    return tx.spec.build(learned), inner_state(tx, state)
 
 
 def _check_tower(tx: Any) -> None:
@@ -260,29 +258,28 @@ def describe(tx: Tower, /, params: Any = None) -> str:
     lines = []
     level: Any = tx
     while isinstance(level, Tower):
-        inputs, mode, how = method.summary(
-            level.factory, level.starts, params, level.extra_args, level.method
-        )
-        forward = goes_forward(mode, inputs.hyperparams, params)
-        kept = [name for name in ("grads", "params") if getattr(inputs, name) is not None]
-        traces = ["traces"] if isinstance(level.signal, EligibilityTrace) else []
-        held = [*kept, *inputs.extra_args, *traces]
-        starts = ", ".join(f"{name}={_show(start)}" for name, start in level.starts.items())
+        spec = level.spec
+        record, mode, method = spec.analyze(params)
+        forward = goes_forward(mode, record.hyperparams, params)
+        kept = [name for name in ("grads", "params") if getattr(record, name) is not None]
+        traces = ["traces"] if isinstance(spec.signal, EligibilityTrace) else []
+        held = [*kept, *record.extra_args, *traces]
+        starts = ", ".join(f"{name}={_show(start)}" for name, start in spec.starts.items())
         lines.append(
-            f"{len(lines) + 1}: {building.label(level.factory)}, {starts}; "
-            f"{_show_signal(level.signal)}; {_show_method(level, how, forward)};\n"
+            f"{len(lines) + 1}: {label(spec.factory)}, {starts}; "
+            f"{_show_signal(spec.signal)}; {_show_method(spec.signal, method, forward)};\n"
             f"   carries {', '.join(held) or 'nothing'}"
         )
-        level, params = level.hyper_optimizer, inputs.hyperparams
+        level, params = level.hyper_optimizer, record.hyperparams
     return "\n".join([*lines, f"{len(lines) + 1}: a transformation that is no tower"])
 
 
-def _show_method(level: Tower, how: str, forward: bool) -> str:
+def _show_method(signal: Any, method: str, forward: bool) -> str:
     """The method; the general one says its mode, the fused one and traces go forward."""
-    if how == "fused":
-        return how
-    forward = forward or isinstance(level.signal, EligibilityTrace)
-    return f"{how}, {'forward' if forward else 'reverse'} mode"
+    if method == "fused":
+        return method
+    forward = forward or isinstance(signal, EligibilityTrace)
+    return f"{method}, {'forward' if forward else 'reverse'} mode"
 
 
 def _show_signal(signal: Any) -> str:

@@ -25,6 +25,7 @@ Optimizer", NeurIPS 2022, arXiv:1909.13371.
 
 import warnings
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -32,37 +33,41 @@ import jax.numpy as jnp
 import optax
 
 from jaxdescent import validation
-from jaxdescent.numerics import all_finite
-from jaxdescent.towers import building, replay, spaces, traces, tracing
-from jaxdescent.towers.conditional import on_cpu
-from jaxdescent.towers.finite import stayed_finite
-from jaxdescent.towers.inputs import Inputs, Outcome
-from jaxdescent.towers.method import METHODS, resolve
-from jaxdescent.towers.replay import where
+from jaxdescent.numerics import all_finite, all_true, is_inexact
+from jaxdescent.towers import spaces
+from jaxdescent.towers.factory import Factory, cast_like, strong
+from jaxdescent.towers.replay.conditional import on_cpu
+from jaxdescent.towers.replay.contraction import empty_traces
+from jaxdescent.towers.replay.tracing import UpdateRecord
 from jaxdescent.towers.signals import EligibilityTrace, OneStep, one_step
+from jaxdescent.towers.spec import Spec, check_hyper_optimizer, make_spec
 
 
 class HypergradientState(NamedTuple):
-    """What a tower carries from step to step.
+    """State of a tower.
 
     Attributes:
       hyperparams: the hyperparameters, as coordinates in their spaces;
         `jd.get_hyperparams` reads them (`optax.tree.get` finds each name twice).
       hyper_state: the state of the optimizer that trains them.
-      previous: the last update, by its inputs or by the state after it.
-      has_previous: bool[]; whether `previous` holds a full set of inputs. Where it does not,
-        only its inner state counts, and that is the present one.
-      skipped: int32[]; batches skipped because a number in them was not finite.
-      masked: int32[]; steps whose hypergradient had terms that were not finite, left out.
-      rejected: int32[]; moves of the hyperparameters that were undone because a
-        hyperparameter or the hyper-optimizer's state would have ceased to be finite.
-      traces: for each name a tree like the parameters if the signal is
+      hypergradient: the hypergradient that moved them in the last step; zero where they did not
+        move.
+      previous: the record of the last update, from which it is differentiated.
+      has_previous: bool[], True if the last batch was used. False at the start and after a
+        skipped batch; then only the inner state in `previous` counts, which is the present one.
+      skipped: i32[], number of batches that were skipped.
+      masked: i32[], number of steps whose hypergradient had non-finite terms, which were left
+        out.
+      rejected: i32[], number of hyperparameter updates that were undone because a
+        hyperparameter or the hyper-optimizer's state became non-finite.
+      traces: a tree like the parameters for each name if the signal is
         `jd.eligibility_trace`; else ().
     """
 
     hyperparams: dict[str, Any]
     hyper_state: Any
-    previous: Inputs | Outcome
+    hypergradient: dict[str, Any]
+    previous: UpdateRecord
     has_previous: jax.Array
     skipped: jax.Array
     masked: jax.Array
@@ -73,16 +78,12 @@ class HypergradientState(NamedTuple):
 class Tower(optax.GradientTransformationExtraArgs):
     """The transformation that `hypergradient` returns; it remembers how it was made."""
 
-    factory: building.Factory
+    spec: Spec
     hyper_optimizer: optax.GradientTransformationExtraArgs
-    starts: dict[str, Any]
-    signal: OneStep | EligibilityTrace
-    extra_args: Mapping[str, Any] | None
-    method: str
 
 
 def hypergradient(
-    factory: building.Factory,
+    factory: Factory,
     hyper_optimizer: optax.GradientTransformation,
     /,
     *,
@@ -151,37 +152,37 @@ def hypergradient(
     """
     factory = validation.factory("factory", factory)
     hyper_optimizer = validation.transformation("hyper_optimizer", hyper_optimizer)
-    tune = validation.mapping("tune", tune, "names and starting values")
-    building.check_keywords(factory, tune)
-    starts = {name: spaces.start_of(name, start) for name, start in tune.items()}
     signal = one_step() if signal is None else signal
-    if method not in METHODS:
-        raise ValueError(f"method must be one of {', '.join(map(repr, METHODS))}, got {method!r}")
-    method = _check_signal(signal, starts, method)
+    spec = make_spec(factory, tune, signal, extra_args, method)
     if not isinstance(hyper_optimizer, Tower):  # a tower has been checked
-        tracing.check_hyper_optimizer(hyper_optimizer, starts)
-    for name in tracing.check(factory, starts, extra_args):
+        check_hyper_optimizer(hyper_optimizer, spec.starts)
+    for name in spec.without_effect:
         warnings.warn(
             f"tune[{name!r}] has no effect on the update that it takes part in: one step "
             "cannot teach it anything, and it will stay where it starts",
             stacklevel=2,
         )
 
-    resolved = resolve(factory, starts, extra_args, method)
-
     def init(params: Any) -> HypergradientState:
-        previous = replay.empty_inputs(factory, starts, params, extra_args, resolved)
-        copied = lambda: jax.tree.map(jnp.copy, previous.hyperparams)
-        zero = lambda dtype: jnp.zeros((), dtype)
+        previous = spec.first_record(params)
+
+        def copy_hyperparams() -> Any:
+            return jax.tree.map(jnp.copy, previous.hyperparams)
+
+        def zero(dtype: Any) -> jax.Array:
+            return jnp.zeros((), dtype)
+
+        traced = isinstance(spec.signal, EligibilityTrace)
         return HypergradientState(  # No two leaves share a buffer, so that it can be donated.
-            hyperparams=copied(),
-            hyper_state=jax.tree.map(building.strong, hyper_optimizer.init(copied())),
+            hyperparams=copy_hyperparams(),
+            hyper_state=jax.tree.map(strong, hyper_optimizer.init(copy_hyperparams())),
+            hypergradient=jax.tree.map(jnp.zeros_like, previous.hyperparams),
             previous=previous,
             has_previous=zero(bool),
             skipped=zero(jnp.int32),
             masked=zero(jnp.int32),
             rejected=zero(jnp.int32),
-            traces=traces.empty(copied(), params) if isinstance(signal, EligibilityTrace) else (),
+            traces=empty_traces(copy_hyperparams(), params) if traced else (),
         )
 
     def update(
@@ -190,84 +191,73 @@ def hypergradient(
         params: Any = None,
         *,
         outer_grads: Any = None,
+        skip: Any = None,
         **extra_args: Any,
     ) -> tuple[Any, HypergradientState]:
         previous, has_previous = state.previous, state.has_previous
-        today = replay.present_inputs(previous, updates, params, extra_args)
+        present = previous.present(updates, params, extra_args)
         if outer_grads is not None:
-            validation.shaped_like("outer_grads", outer_grads, today.grads)
-            outer_grads = building.cast_like(outer_grads, today.grads)
-        last = replay.last_update(factory, previous, today, extra_args, resolved)
-        judge = today.grads if outer_grads is None else outer_grads
-        if isinstance(signal, EligibilityTrace):
-            made: Any = last
-            found, longer = made.contract_traces(state.traces, signal.decay, judge, has_previous)
-            finite = all_finite(today.grads)
+            validation.shaped_like("outer_grads", outer_grads, present.grads)
+            outer_grads = cast_like(outer_grads, present.grads)
+        last = spec.last_update(previous, present, extra_args)
+        judge = present.grads if outer_grads is None else outer_grads
+        if isinstance(spec.signal, EligibilityTrace):
+            replayed: Any = last
+            found, traces = replayed.contract_traces(
+                state.traces, spec.signal.decay, judge, has_previous
+            )
+            finite = all_finite(present.grads)
         else:
-            (found, finite), longer = last.contract(judge, has_previous), ()
+            (found, finite), traces = last.contract(judge, has_previous), ()
         if outer_grads is not None:
-            finite = all_finite(today.grads)
-        usable = finite & all_finite(today.extra_args)
+            finite = all_finite(present.grads)
+        usable = finite & all_finite(present.extra_args)
+        if skip is not None:
+            usable &= ~jnp.asarray(skip)
 
-        move = lambda: _move_hyperparams(hyper_optimizer, found.hypergradient, state, extra_args)
-        stay = lambda: (state.hyperparams, state.hyper_state, jnp.zeros((), bool))
-        hyperparams, hyper_state, rejected = _if_it_counts(usable, move, stay)
+        def move() -> Any:
+            return _move_hyperparams(hyper_optimizer, found.hypergradient, state, extra_args)
+
+        def stay() -> Any:
+            return state.hyperparams, state.hyper_state, jnp.zeros((), bool)
+
+        hyperparams, hyper_state, rejected = _if_usable(usable, move, stay)
         # The hypergradient is finite always. But XLA copies a donated buffer that a loop reads,
         # unless what overwrites the buffer needs what the loop has found.
-        tx = building.build(factory, hyperparams)
+        tx = spec.build(hyperparams)
         ready = has_previous & all_finite(found.hypergradient)
-        today = today._replace(hyperparams=hyperparams)
-        step = last.step(tx, today, extra_args, ready, usable)
+        present = present._replace(hyperparams=hyperparams)
+        step = last.step(tx, present, extra_args, ready=ready, usable=usable)
 
+        zeros = jax.tree.map(jnp.zeros_like, found.hypergradient)
         moved = HypergradientState(
             hyperparams=hyperparams,
             hyper_state=hyper_state,
-            previous=step.previous,
+            hypergradient=optax.tree.where(rejected, zeros, found.hypergradient),
+            previous=step.record,
             has_previous=jnp.ones((), bool),
             skipped=state.skipped,
             masked=jnp.where(found.masked, _increment(state.masked), state.masked),
             rejected=jnp.where(rejected, _increment(state.rejected), state.rejected),
-            traces=longer,
+            traces=traces,
         )
         skipped = state._replace(
-            previous=step.skipped,
-            traces=longer,
+            hypergradient=zeros,
+            previous=step.skipped_record,
+            traces=traces,
             has_previous=jnp.zeros((), bool),
             skipped=_increment(state.skipped),
         )
         still = jax.tree.map(jnp.zeros_like, step.updates)
-        return where(usable, step.updates, still), where(usable, moved, skipped)
+        select = partial(optax.tree.where, usable)
+        return select(step.updates, still), select(moved, skipped)
 
     tower = Tower(init, update)
-    tower.factory, tower.hyper_optimizer, tower.starts = factory, hyper_optimizer, starts
-    tower.method = resolved
-    tower.signal, tower.extra_args = signal, extra_args
+    tower.spec, tower.hyper_optimizer = spec, hyper_optimizer
     return tower
 
 
-def _check_signal(signal: Any, starts: Mapping[str, Any], method: str) -> str:
-    """The method that a signal allows, or raises."""
-    if not isinstance(signal, (OneStep, EligibilityTrace)):
-        raise TypeError(
-            f"signal must be jd.one_step() or jd.eligibility_trace(decay), got {signal!r}"
-        )
-    if isinstance(signal, OneStep):
-        return method
-    if method == "fused":
-        raise ValueError(
-            "method must be 'auto' or 'general' with jd.eligibility_trace, got 'fused'"
-        )
-    for name, start in starts.items():
-        number = start.space[0] if isinstance(start, spaces.PerLeaf) else start[0]
-        if jnp.ndim(number):
-            raise ValueError(
-                f"tune[{name!r}] must be a number, or one per leaf, with jd.eligibility_trace, got "
-                f"an array of shape {jnp.shape(number)}"
-            )
-    return "general"
-
-
-def _if_it_counts(usable: jax.Array, move: Callable[[], Any], stay: Callable[[], Any]) -> Any:
+def _if_usable(usable: jax.Array, move: Callable[[], Any], stay: Callable[[], Any]) -> Any:
     """What `move` returns; where that will not be used, maybe what `stay` does.
 
     On a CPU XLA compiles what is not a program of its own again into each of its many uses.
@@ -289,12 +279,23 @@ def _move_hyperparams(
     changes, hyper_state = hyper_optimizer.update(
         hypergradient, state.hyper_state, state.hyperparams, **passed_on
     )
-    hyper_state = building.cast_like(hyper_state, state.hyper_state)
+    hyper_state = cast_like(hyper_state, state.hyper_state)
     hyperparams: Any = optax.apply_updates(state.hyperparams, changes)
-    spoiled = ~all_finite(hyperparams) | ~stayed_finite(state.hyper_state, hyper_state)
+    spoiled = ~all_finite(hyperparams) | ~_stayed_finite(state.hyper_state, hyper_state)
     hyperparams = {name: spaces.clamp(node) for name, node in hyperparams.items()}
-    hyperparams = where(spoiled, state.hyperparams, hyperparams)
-    return hyperparams, where(spoiled, state.hyper_state, hyper_state), spoiled
+    hyperparams = optax.tree.where(spoiled, state.hyperparams, hyperparams)
+    return hyperparams, optax.tree.where(spoiled, state.hyper_state, hyper_state), spoiled
+
+
+def _stayed_finite(before: Any, after: Any) -> jax.Array:
+    """Returns bool[], True if no finite number became infinite or NaN.
+
+    Some states hold infinities by design, which do not count.
+    """
+    pairs = zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True)
+    return all_true(
+        [jnp.all(jnp.isfinite(new) | ~jnp.isfinite(old)) for old, new in pairs if is_inexact(old)]
+    )
 
 
 def _increment(count: jax.Array) -> jax.Array:

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdescent.towers.conditional import unless
+from jaxdescent.towers.replay.conditional import unless
 
 FINE = jnp.array([True, False, True])
 VALUES = {"a": jnp.array([1.0, 2.0, 3.0]), "n": jnp.array([1, 2, 3])}

@@ -10,8 +10,10 @@ import pytest
 
 import jaxdescent as jd
 from jaxdescent.numerics import all_finite
-from jaxdescent.towers import building, contraction, spaces
-from jaxdescent.towers.contraction import Mode, contract, goes_forward
+from jaxdescent.towers import factory as factories
+from jaxdescent.towers import spaces
+from jaxdescent.towers.replay import contraction
+from jaxdescent.towers.replay.contraction import Mode, contract, goes_forward
 
 both_modes = pytest.mark.parametrize("forward", [False, True], ids=["reverse", "forward"])
 TRUE = np.ones((), bool)
@@ -74,7 +76,7 @@ def at_a_step(name):
 
     @jax.jit
     def three_steps(params):
-        tx = building.build(factory, hyperparams)
+        tx = factories.build(factory, hyperparams)
         state = tx.init(params)
         for _ in range(3):
             updates, state = tx.update(gradient(params), state, params)
@@ -82,7 +84,7 @@ def at_a_step(name):
         return params, state, gradient(params)
 
     params, state, grads = three_steps(params)
-    update = lambda h: building.build(factory, h).update(grads, state, params)
+    update = lambda h: factories.build(factory, h).update(grads, state, params)
     after = lambda h: optax.apply_updates(params, update(h)[0])
     return update, hyperparams, after
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdescent.towers.dataflow import holds, reads
+from jaxdescent.towers.replay.dataflow import holds, reads
 
 
 @jax.custom_jvp

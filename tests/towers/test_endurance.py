@@ -82,10 +82,10 @@ def endured(name):
         grads = jax.tree.map(lambda n, p: (scale * n).astype(p.dtype), noise, params)
         updates, state = tx.update(grads, state, params)
         now = jd.get_hyperparams(state)
-        outer = state._replace(previous=state.previous._replace(state=()))
+        outer = state._replace(previous=state.previous._replace(state=(), new_state=()))
         seen = Seen(
             seen.finite & all_finite((params, updates, outer)),
-            seen.inner_finite & all_finite(state.previous.state),
+            seen.inner_finite & all_finite((state.previous.state, state.previous.new_state)),
             jax.tree.map(jnp.minimum, seen.low, now),
             jax.tree.map(jnp.maximum, seen.high, now),
             seen.still & (~jnp.isnan(scale) | (optax.tree.norm(updates) == 0)),

@@ -8,7 +8,7 @@ import pytest
 
 import jaxdescent as jd
 from jaxdescent.numerics import all_finite, all_true
-from jaxdescent.towers.finite import stayed_finite
+from jaxdescent.towers.tower import _stayed_finite as stayed_finite
 from tests.compiling import compiled
 
 

@@ -10,7 +10,8 @@ import optax
 import pytest
 
 import jaxdescent as jd
-from jaxdescent.towers import blocks, fused
+from jaxdescent.towers.fused import contraction as fused
+from jaxdescent.towers.replay import blocks
 from tests.towers import problems
 from tests.towers.stepping import GRADS, OTHERS, START, assert_close, final, run
 

@@ -30,16 +30,16 @@ def broken_hypergradient(anchor, replacement):
     return namespace["hypergradient"]
 
 
-ANCHOR = "        tx = building.build(factory, hyperparams)\n"
+ANCHOR = "        tx = spec.build(hyperparams)\n"
 MOVE_AFTERWARDS = """\
-        tx = building.build(factory, state.hyperparams)
+        tx = spec.build(state.hyperparams)
         previous = previous._replace(hyperparams=state.hyperparams)
 """
 SKIP_THE_FIRST_MOVE = """\
-        hyperparams, hyper_state = where(
+        hyperparams, hyper_state = optax.tree.where(
             state.has_previous, (hyperparams, hyper_state), (state.hyperparams, state.hyper_state)
         )
-        tx = building.build(factory, hyperparams)
+        tx = spec.build(hyperparams)
 """
 BREAKAGES = {
     "bottom-up order": lambda: {"hypergradient": broken_hypergradient(ANCHOR, MOVE_AFTERWARDS)},

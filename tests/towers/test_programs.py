@@ -8,8 +8,8 @@ import optax
 import pytest
 
 import jaxdescent as jd
-from jaxdescent.towers import replay
 from jaxdescent.towers import tower as tower_module
+from jaxdescent.towers.fused import contraction as fused
 from tests.compiling import compiled
 
 RATE = {"learning_rate": 1e-2}
@@ -99,6 +99,6 @@ def test_on_a_gpu_no_conditional_makes_the_device_wait(monkeypatch):
     elsewhere = lambda: jax.lax.platform_dependent(default=lambda: jnp.zeros((), bool))
     conditionals = lambda: program(of_height(2)).as_text().count(" conditional(")
     assert conditionals() > 0
-    for module in (replay, tower_module):
+    for module in (fused, tower_module):
         monkeypatch.setattr(module, "on_cpu", elsewhere)
     assert conditionals() == 0

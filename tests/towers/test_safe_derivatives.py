@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdescent.towers.safe_derivatives import evaluate
+from jaxdescent.towers.replay.safe_derivatives import evaluate
 
 
 def safe(function):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from optax import contrib
 
 import jaxdescent as jd
-from jaxdescent.towers import blocks
+from jaxdescent.towers.replay import blocks
 from tests.towers.stepping import (
     BAD_ROWS,
     GRADS,

@@ -7,12 +7,6 @@ With numbers a(h) and a function f of single coordinates (see `elementwise`),
 and each term needs the coordinate i of every buffer once: a sum that reads them all and
 writes nothing. Forward mode, since the da/dh_j are numbers; and as in the general path, a
 term that is not finite is left out and counted.
-
-What has to be carried for it. If U reads the gradient, all inputs of the last update, as
-in the general path. But often it acts on the *new* moments s_t alone and they do not depend
-on h: the rate and eps of Adam, the rate of momentum. Then s_t, which the optimizer holds
-anyway, is enough, and nothing else is carried. And where h moves s_t, as a beta does, s_t and
-the gradient are enough if s_t is a moving average: see `rewinding`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,170 +15,101 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 from jax.extend import core
 
-from jaxdescent.numerics import all_true
-from jaxdescent.towers import blocks, dataflow, elementwise, spaces
-from jaxdescent.towers.contraction import Contraction, settled
-from jaxdescent.towers.elementwise import Elementwise, Leaf, NotElementwiseError
-from jaxdescent.towers.inputs import Inputs
-from jaxdescent.towers.rewinding import Rewind, rewind
-from jaxdescent.towers.tracing import TracedUpdate
+from jaxdescent.numerics import all_finite, all_true
+from jaxdescent.towers import spaces
+from jaxdescent.towers.factory import cast_like
+from jaxdescent.towers.fused.decomposition import Fused, Variables
+from jaxdescent.towers.fused.elementwise import Elementwise, Leaf
+from jaxdescent.towers.fused.ema_inversion import Rewind
+from jaxdescent.towers.replay import blocks, dataflow
+from jaxdescent.towers.replay.conditional import on_cpu, unless
+from jaxdescent.towers.replay.contraction import Contraction, settled
+from jaxdescent.towers.replay.replay import Replay, Step
+from jaxdescent.towers.replay.tracing import UpdateRecord
 
 
-class Variables(NamedTuple):
-    """The variables of an update's jaxpr, by what they hold."""
-
-    hyperparams: list[Any]
-    consts: list[Any]
-    new_state: list[Any]
-    grads: list[Any]
-    params: list[Any]
-    extra_args: list[Any]
-    state: list[Any]
-
-
-class Fused(NamedTuple):
-    """An update taken apart.
+class FusedReplay(NamedTuple):
+    """The last update, differentiated from its inputs coordinate by coordinate.
 
     Attributes:
-      jaxpr: the update, without inner calls.
-      inputs: the variables that it is taken to be a function of.
-      updates: its outputs that are updates.
-      parts: the updates as functions of single coordinates and numbers.
-      rewinds: for an input that is a moment after the update, how what it was before is had
-        from it, and how it depends on the hyperparameters.
+      replay: the update as a program, which makes the step.
+      parts: the update taken apart.
     """
 
-    jaxpr: core.ClosedJaxpr
-    inputs: Variables
-    updates: list[Any]
-    parts: Elementwise
-    rewinds: dict[int, Rewind]
+    replay: Replay
+    parts: Fused
 
-    def reads(self, kind: str) -> bool:
-        """Whether the derivative reads the inputs of one kind."""
-        places = {*self.parts.given}
-        for leaf in (*self.parts.leaves, *(each.leaf for each in self.rewinds.values())):
-            places.update(leaf.arrays)
-        return not places.isdisjoint(_places(self.inputs, kind))
+    def contract(self, grads: Any, has_previous: jax.Array) -> tuple[Contraction, jax.Array]:
+        """Returns the hypergradient, and bool[], True if `grads` is finite."""
+        inputs, _ = self.replay.program.args
+        return _contract(self.parts, inputs, self.replay.previous, grads, has_previous)
 
-
-def _places(variables: Variables, kind: str) -> range:
-    index = Variables._fields.index(kind)
-    first = sum(map(len, variables[:index]))
-    return range(first, first + len(variables[index]))
+    def step(self, *args: Any, **flags: jax.Array) -> Step:
+        """Makes the present step as `Replay.step` does."""
+        return self.replay.step(*args, **flags)
 
 
-def from_inputs(trace: TracedUpdate) -> Fused:
-    """An update as a function of all its inputs.
+class FusedRecall(NamedTuple):
+    """The last update, differentiated from the state after it coordinate by coordinate.
 
-    Raises:
-      NotElementwiseError: it does not move each coordinate on its own.
+    Attributes:
+      previous: the record of the last update, with the state after it.
+      parts: the update taken apart.
     """
-    jaxpr, updates, variables = _flat(trace)
-    inputs = variables._replace(new_state=[])
-    parts = elementwise.split(jaxpr.jaxpr, updates, [v for kind in inputs for v in kind])
-    return Fused(jaxpr, inputs, updates, parts, {})
+
+    previous: UpdateRecord
+    parts: Fused
+
+    def contract(self, grads: Any, has_previous: jax.Array) -> tuple[Contraction, jax.Array]:
+        """Returns the hypergradient, and bool[], True if `grads` is finite."""
+        return _contract(self.parts, self.previous, self.previous, grads, has_previous)
+
+    def step(
+        self,
+        tx: Any,
+        present: UpdateRecord,
+        extra_args: Mapping[str, Any],
+        *,
+        ready: jax.Array,
+        usable: jax.Array,
+    ) -> Step:
+        """Makes the present step from the present state; arguments as `Replay.step` has them."""
+        del ready
+        old = self.previous
+        updates, state = tx.update(present.grads, old.new_state, present.params, **extra_args)
+        # The updates once more, now from the state as it is stored: else XLA makes it twice.
+        state = optax.tree.where(usable, state, old.new_state)
+        leaves = updates_of(self.parts, values(self.parts, present._replace(new_state=state)))
+        updates = cast_like(jax.tree.unflatten(jax.tree.structure(updates), leaves), updates)
+        record = present._replace(
+            grads=None if old.grads is None else present.grads,
+            new_state=state,
+            params=None if old.params is None else present.params,
+        )
+        zeros = jax.tree.map(jnp.zeros_like, old.grads)
+        return Step(updates, record, old._replace(new_state=state, grads=zeros))
 
 
-def from_state(trace: TracedUpdate) -> Fused:
-    """An update as a function of the state after it, and no more of the rest than it needs.
-
-    A moment that h moves gets a twin, which is given to whoever reads the moment. So the
-    moment's own update stands apart from the updates that are made of it.
-
-    Raises:
-      NotElementwiseError: that is not enough, or it does not move each coordinate on its own.
-    """
-    jaxpr, updates, inputs = _flat(trace)
-    held = {v for kind in inputs[:-1] for v in kind if isinstance(v, core.Var)}
-    if any(v not in held for v in dataflow.cut(jaxpr.jaxpr, updates, held.__contains__).invars):
-        raise NotElementwiseError("the state before the update")
-    moved = set().union(*(dataflow.reached(jaxpr.jaxpr, v) for v in inputs.hyperparams))
-    twins = {v: core.Var(v.aval) for v in inputs.new_state if _is_moment(v) and v in moved}
-    reader = dataflow.renamed(jaxpr.jaxpr, twins)
-    twin = lambda atom: twins.get(atom, atom) if isinstance(atom, core.Var) else atom
-    is_given = lambda atom: isinstance(atom, core.Var) and (atom in twins or atom not in moved)
-    known = inputs._replace(
-        new_state=[twin(v) if is_given(v) else None for v in inputs.new_state],
-        state=[v if v.aval.shape else None for v in inputs.state],
-    )
-    names = [v for kind in known for v in kind]
-    outputs = [twin(v) for v in updates]
-    read = {i for leaf in elementwise.split(reader, outputs, names).leaves for i in leaf.arrays}
-    before, after = _places(inputs, "state"), _places(inputs, "new_state")
-    moments = {i for i in after if names[i] in set(twins.values())}
-    followed = [k for k, i in enumerate(after) if i in read & moments]
-    parts = elementwise.split(reader, [*outputs, *(inputs.new_state[k] for k in followed)], names)
-    leaves, own = parts.leaves[: len(outputs)], parts.leaves[len(outputs) :]
-    rewinds = {
-        after[k]: rewind(leaf, before[k], after[k]) for k, leaf in zip(followed, own, strict=True)
-    }
-    apart = moments.union(before)
-    others = [i for each in rewinds.values() for i in each.leaf.arrays[1:]]
-    if not apart.isdisjoint([*parts.given, *others]) or not read.isdisjoint(before):
-        raise NotElementwiseError("a state that depends on another one")
-    _check_factors(trace, parts, {i for each in rewinds.values() for i in each.factors})
-    return Fused(jaxpr, inputs, updates, parts._replace(leaves=leaves), rewinds)
+def _contract(
+    parts: Fused,
+    given: UpdateRecord,
+    previous: UpdateRecord,
+    grads: Any,
+    has_previous: jax.Array,
+) -> tuple[Contraction, jax.Array]:
+    found, whole = contract(parts, values(parts, given), previous.hyperparams, grads, has_previous)
+    # No term is finite where the gradient is not, so that mostly nothing is left to check;
+    # but where a conditional is dear, it is checked always.
+    return found, unless(all_finite)(whole & on_cpu(), jnp.ones((), bool), grads)
 
 
-def _is_moment(atom: Any) -> bool:
-    """Whether an atom of the state is an array of real numbers."""
-    return isinstance(atom, core.Var) and elementwise.is_real(atom) and _shape(atom) != ()
-
-
-def _shape(atom: Any) -> tuple[int, ...]:
-    return atom.aval.shape
-
-
-_PRODUCTS = frozenset((
-    "broadcast_in_dim", "convert_element_type", "copy", "div", "exp", "integer_pow", "logistic",
-    "mul", "neg", "pow", "reshape", "rsqrt", "sqrt", "square",
-))  # fmt: skip
-
-
-def _check_factors(trace: TracedUpdate, parts: Elementwise, factors: set[int]) -> None:
-    """Raises unless whatever moves the slope of a moment does so less the smaller that is.
-
-    A beta learned in its logit, or a rate in its logarithm, moves in proportion to itself, and
-    so do products of them. A difference like 1 - h may pass through zero at full speed.
-    """
-    kinds = [
-        type(node.space if isinstance(node, spaces.PerLeaf) else node)
-        for _, node in sorted(trace.args[0].hyperparams.items())  # as its leaves are
-        for _ in jax.tree.leaves(node)
-    ]
-    program: Any = parts.program
-    moved: set[Any] = set()
-    for i, kind in enumerate(kinds):
-        if not parts.moved[i] & factors:
-            continue
-        if kind not in (spaces.UnitInterval, spaces.Positive):
-            raise NotElementwiseError(f"a moment that {kind.__name__} may make forget everything")
-        moved |= dataflow.reached(program, program.invars[parts.given.index(i)])
-    slopes = dataflow.cut(program, [program.outvars[i] for i in sorted(factors)], lambda _: False)
-    for eqn in slopes.eqns:
-        if eqn.primitive.name not in _PRODUCTS and not moved.isdisjoint(eqn.outvars):
-            raise NotElementwiseError(f"a moment whose slope is a {eqn.primitive.name}")
-
-
-def _flat(trace: TracedUpdate) -> tuple[core.ClosedJaxpr, list[Any], Variables]:
-    """An update without inner calls: its updates and all other variables."""
-    closed = dataflow.deduplicated(trace.jaxpr)
-    jaxpr, n = closed.jaxpr, trace.outputs.children()[0].num_leaves
-    inputs, _ = jax.tree.unflatten(jax.tree.structure(trace.args), jaxpr.invars)
-    kinds = {name: jax.tree.leaves(tree) for name, tree in inputs._asdict().items()}
-    if any(v.aval.shape for v in kinds["hyperparams"]):
-        raise NotElementwiseError("a hyperparameter that is an array")
-    variables = Variables(consts=jaxpr.constvars, new_state=jaxpr.outvars[n:], **kinds)
-    return closed, jaxpr.outvars[:n], variables
-
-
-def values(fused: Fused, inputs: Inputs, new_state: Any) -> list[Any]:
-    """The values of an update's inputs; None for what is not held."""
-    kinds = {name: jax.tree.leaves(tree) for name, tree in inputs._asdict().items()}
-    given = Variables(consts=fused.jaxpr.consts, new_state=jax.tree.leaves(new_state), **kinds)
+def values(fused: Fused, record: UpdateRecord) -> list[Any]:
+    """Returns the values of an update's inputs; None for those that the record lacks."""
+    kinds = {name: jax.tree.leaves(tree) for name, tree in record._asdict().items()}
+    given = Variables(consts=fused.jaxpr.consts, **kinds)
     rows = zip(given, fused.inputs, strict=True)
     return [x for kind, names in rows for x in (kind or [None] * len(names))[: len(names)]]
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax.extend import core
 
-from jaxdescent.towers import dataflow, safe_derivatives
+from jaxdescent.towers.replay import dataflow, safe_derivatives
 
 # fmt: off
 _ELEMENTWISE = frozenset((

@@ -35,8 +35,8 @@ DISCOUNT = 0.8  # of signs
 B1, B2 = 0.9, 0.999
 
 
-class AgreementState(NamedTuple):
-    """What `scale_by_agreement` carries: trees like the hyperparameters, and a count.
+class SignAgreementState(NamedTuple):
+    """What `scale_by_sign_agreement` carries: trees like the hyperparameters, and a count.
 
     Attributes:
       mean: discounted sums of the hypergradients, before the correction for the short start.
@@ -54,13 +54,13 @@ class AgreementState(NamedTuple):
     count: jax.Array
 
 
-def scale_by_agreement() -> optax.GradientTransformationExtraArgs:
+def scale_by_sign_agreement() -> optax.GradientTransformationExtraArgs:
     """Normalized steps that are longer while hypergradients agree that more is better.
 
     Its `update` takes the loss as `value=`; without it growth is careful from the start.
 
     Example:
-      >>> tx = scale_by_agreement()
+      >>> tx = scale_by_sign_agreement()
       >>> x, state = jnp.zeros(()), tx.init(jnp.zeros(()))
       >>> for _ in range(30):
       ...     dx, state = tx.update(jnp.array(-1e-30), state, value=1.0)
@@ -69,17 +69,17 @@ def scale_by_agreement() -> optax.GradientTransformationExtraArgs:
       True
     """
 
-    def init(params: Any) -> AgreementState:
+    def init(params: Any) -> SignAgreementState:
         zeros = lambda: jax.tree.map(jnp.zeros_like, params)
-        return AgreementState(zeros(), zeros(), zeros(), zeros(), jnp.zeros((), jnp.int32))
+        return SignAgreementState(zeros(), zeros(), zeros(), zeros(), jnp.zeros((), jnp.int32))
 
     def update(
         updates: Any, state: Any, params: Any = None, *, value: Any = jnp.nan, **extra: Any
-    ) -> tuple[Any, AgreementState]:
+    ) -> tuple[Any, SignAgreementState]:
         del params, extra
         grads: Any = updates
         count = jnp.asarray(optax.safe_increment(state.count))
-        state = AgreementState(
+        state = SignAgreementState(
             mean=_discounted(B1, state.mean, grads),
             root_mean_square=jax.tree.map(_root_mean_square, state.root_mean_square, grads),
             agreement=_discounted(

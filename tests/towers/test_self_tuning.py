@@ -10,7 +10,7 @@ import optax
 import pytest
 
 import jaxdescent as jd
-from jaxdescent.towers import recipe
+from jaxdescent.towers import averaging, restart
 
 FACTORIES = {
     "sgd": partial(optax.sgd, momentum=0.9),
@@ -19,6 +19,10 @@ FACTORIES = {
 }
 X = jnp.array([0.5, -1.0, 2.0])
 G = jnp.array([0.3, 0.1, -0.2])
+
+
+def tower_state(state):
+    return state.inner_state.inner_state
 
 
 def rate_of(state):
@@ -108,8 +112,8 @@ def test_a_start_that_is_too_high_goes_back_to_where_it_began():
     assert [int(state.restarts) for _, state in path] == [0, 0, 1, 1]  # one look is enough
     x, state = path[-1]
     np.testing.assert_array_equal(x, X)
-    assert rate_of(state) == pytest.approx(1e2 / recipe.SEVERE_DIVISOR, rel=0.1)
-    assert not bool(state.tower.has_previous)
+    assert rate_of(state) == pytest.approx(1e2 / restart.SEVERE_DIVISOR, rel=0.1)
+    assert not bool(tower_state(state).has_previous)
 
 
 def test_after_a_restart_the_optimizer_knows_nothing_of_before():
@@ -118,8 +122,8 @@ def test_after_a_restart_the_optimizer_knows_nothing_of_before():
     _, state = fed(tx, state, x, [1e4], grads=-1e6 * G)
     assert int(state.restarts) == 1
     again = tx.init(X)
-    tower = state.tower._replace(hyperparams=again.tower.hyperparams)
-    chex.assert_trees_all_equal(tower, again.tower)
+    tower = tower_state(state)._replace(hyperparams=tower_state(again).hyperparams)
+    chex.assert_trees_all_equal(tower, tower_state(again))
 
 
 def test_the_average_is_the_polynomial_one_of_the_path_after_the_trial():
@@ -127,8 +131,8 @@ def test_the_average_is_the_polynomial_one_of_the_path_after_the_trial():
     path = descended(tx, lambda x: jnp.sum((x - 1) ** 2), X, 40)
     x, state = path[-1]
     assert int(state.restarts) == 0
-    averaged = np.stack([x for x, _ in path[recipe.TRIAL_STEPS : -1]])
-    n, p = len(averaged), int(recipe.POWER)
+    averaged = np.stack([x for x, _ in path[restart.TRIAL_STEPS : -1]])
+    n, p = len(averaged), int(averaging.POWER)
     weights = [np.prod(k + np.arange(p, dtype=float)) for k in range(1, n + 1)]
     expected = np.average(averaged, axis=0, weights=weights)
     np.testing.assert_allclose(jd.averaged_params(state, x), expected, rtol=1e-5)
@@ -143,7 +147,7 @@ def test_what_was_lost_leads_back_to_the_average_with_a_third_of_the_rate():
     assert int(state.restarts) == 1
     x, state = fed(tx, state, x, [50.0])
     np.testing.assert_allclose(x, average, rtol=1e-6)
-    assert rate_of(state) == pytest.approx(rate / recipe.MILD_DIVISOR, rel=0.05)
+    assert rate_of(state) == pytest.approx(rate / restart.MILD_DIVISOR, rel=0.05)
     assert int(state.failures) == 0
 
 
@@ -187,7 +191,7 @@ def test_a_loss_that_is_not_finite_is_a_bad_batch():
     x, state = fed(tx, tx.init(X), X, [1.0, np.nan])
     same, _ = fed(tx, tx.init(X), X, [1.0])
     np.testing.assert_array_equal(x, same)
-    assert int(state.tower.skipped) == 1
+    assert int(tower_state(state).skipped) == 1
 
 
 def test_what_is_masked_out_has_no_average():
@@ -211,10 +215,10 @@ def test_one_bad_batch_is_skipped_and_two_in_a_row_lead_back(bad):
     x, state = fed(tx, tx.init(X), X, np.linspace(2.0, 1.0, 20))
     same, after = fed(tx, state, x, [bad], grads=bad * G)
     np.testing.assert_array_equal(same, x)
-    assert (int(after.tower.skipped), int(after.restarts)) == (1, 0)
+    assert (int(tower_state(after).skipped), int(after.restarts)) == (1, 0)
     back, after = fed(tx, after, same, [bad], grads=bad * G)
     np.testing.assert_allclose(back, jd.averaged_params(state, x), rtol=1e-6)
-    assert (int(after.tower.skipped), int(after.restarts)) == (2, 1)
+    assert (int(tower_state(after).skipped), int(after.restarts)) == (2, 1)
 
 
 def test_gradients_of_zero_change_nothing():
@@ -229,7 +233,7 @@ def test_hopeless_gradients_do_not_bring_the_rate_to_nothing():
     tx = jd.self_tuning(optax.sgd, learning_rate=1.0)
     turns = jnp.where(jnp.arange(200)[:, None] % 2, G, -G)  # every step is followed by its opposite
     _, state = fed(tx, tx.init(X), X, [1.0] * 200, grads=turns)
-    assert int(state.restarts) == recipe.ATTEMPTS
+    assert int(state.restarts) == restart.MAX_FAILURES
     assert np.isfinite(rate_of(state))
 
 
@@ -249,7 +253,7 @@ def test_the_path_does_not_depend_on_the_unit_of_the_loss():
 def test_the_average_of_narrow_parameters_is_kept_wide():
     tx, x = jd.self_tuning(optax.adam), X.astype(jnp.bfloat16)
     state = tx.init(x)
-    assert state.average.dtype == jnp.float32
+    assert state.inner_state.average.dtype == jnp.float32
     assert jd.averaged_params(state, x).dtype == jnp.bfloat16
 
 

@@ -23,9 +23,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxdescent.numerics import all_finite, all_true
-from jaxdescent.towers import blocks, spaces
-from jaxdescent.towers.blocks import Sums
-from jaxdescent.towers.conditional import unless
+from jaxdescent.towers import spaces
+from jaxdescent.towers.replay import blocks
+from jaxdescent.towers.replay.blocks import Sums
+from jaxdescent.towers.replay.conditional import unless
 
 # Up to so many passes of forward mode rather than one of reverse mode.
 _FEW = 4
@@ -147,3 +148,57 @@ def _products(dtype: Any, _: Any, g: jax.Array, change: jax.Array) -> list[jax.A
     if jnp.iscomplexobj(g):
         return [jnp.real(g * change).astype(dtype)]
     return [g.astype(dtype) * change.astype(dtype)]
+
+
+def empty_traces(hyperparams: Mapping[str, Any], params: Any) -> dict[str, Any]:
+    """The traces before the first update."""
+    dtypes = [leaf.dtype for leaf in jax.tree.leaves(dict(hyperparams))]
+    zeros = lambda x: jnp.zeros(jnp.shape(x), jnp.promote_types(dtypes[0], jnp.result_type(x)))
+    return {name: jax.tree.map(zeros, params) for name in hyperparams}
+
+
+def contract_traces(
+    update: Callable[[dict[str, Any]], Any],
+    hyperparams: Mapping[str, Any],
+    traces: Mapping[str, Any],
+    decay: Any,
+    grads: Any,
+    has_previous: jax.Array,
+) -> tuple[Contraction, dict[str, Any]]:
+    """The hypergradient along the traces, and the traces with the last update in them.
+
+    Args:
+      update: from hyperparameters to the last updates.
+      hyperparams: coordinates, where the derivative is taken; numbers, or one per leaf.
+      traces: from the step before.
+      decay: of them, in [0, 1].
+      grads: a tree like the updates.
+      has_previous: bool[]; where false there was no last update, and the traces stay.
+    """
+    found, longer, whole = {}, {}, []
+    for name, node in hyperparams.items():
+        along = lambda x, name=name: update({**hyperparams, name: x})
+        _, change = jax.jvp(along, (node,), (jax.tree.map(jnp.ones_like, node),))
+        fine = jax.tree.map(jnp.isfinite, change)
+        whole += [jnp.all(leaf) for leaf in jax.tree.leaves(fine)]
+        longer[name] = jax.tree.map(partial(_longer, decay, has_previous), traces[name], change)
+        totals = jax.tree.map(_product, grads, longer[name])
+        whole += [jnp.isfinite(leaf) for leaf in jax.tree.leaves(totals)]
+        if isinstance(node, spaces.PerLeaf):
+            found[name] = spaces.PerLeaf(type(node.space)(totals))
+        else:
+            zero = jnp.zeros((), node[0].dtype)
+            found[name] = type(node)(sum(jax.tree.leaves(totals), zero))
+    return settled(Contraction(found, ~all_true(whole)), has_previous), longer
+
+
+def _longer(decay: Any, has_previous: jax.Array, trace: jax.Array, change: jax.Array) -> jax.Array:
+    """The trace one step on; what is not finite of the last update is left out."""
+    added = jnp.where(jnp.isfinite(change), change, jnp.zeros_like(change)).astype(trace.dtype)
+    return jnp.where(has_previous, decay * trace + added, trace)
+
+
+def _product(g: jax.Array, trace: jax.Array) -> jax.Array:
+    """The sum of the finite products, as `contraction` takes them for complex parameters."""
+    terms = jnp.real(jnp.conj(g).astype(trace.dtype) * trace)
+    return jnp.sum(jnp.where(jnp.isfinite(terms), terms, jnp.zeros_like(terms)))

@@ -5,19 +5,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdescent.towers.agreement import (
+from jaxdescent.towers.sign_agreement import (
     BOLD,
     CAREFUL,
     HORIZON,
     HYPER_RATE,
     NEGLIGIBLE,
-    scale_by_agreement,
+    scale_by_sign_agreement,
 )
 
 
 def steps(hypergradients, value=0.0):
     """The steps f32[n] on a coordinate that is given hypergradients [n] of a loss."""
-    tx = scale_by_agreement()
+    tx = scale_by_sign_agreement()
 
     def step(state, grad):
         change, state = tx.update(grad, state, value=value)

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax.extend import core
 
 from jaxdescent.numerics import all_finite, all_true
-from jaxdescent.towers import dataflow
+from jaxdescent.towers.replay import dataflow
 
 Terms = Callable[..., list[jax.Array]]
 

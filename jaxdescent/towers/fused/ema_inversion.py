@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax.extend import core
 
-from jaxdescent.towers.elementwise import Leaf, NotElementwiseError
+from jaxdescent.towers.fused.elementwise import Leaf, NotElementwiseError
 
 
 class Rewind(NamedTuple):
