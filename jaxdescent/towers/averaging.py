@@ -47,8 +47,8 @@ def with_average(
 ) -> optax.GradientTransformationExtraArgs:
     """Keeps the polynomial-weighted average of the parameters at which updates are made.
 
-    The updates are those of `tx`. The state holds one buffer more than that of `tx`, of the
-    parameters' size.
+    The updates of `tx` do not change. The state holds one buffer of the parameters' size beside
+    the state of `tx`.
 
     Args:
       tx: a transformation.
@@ -108,8 +108,8 @@ def averaged_params(state: Any, params: Any, /) -> Any:
 
     Args:
       state: the optimizer's state, or any tree that holds it.
-      params: the parameters; the average is returned in their dtypes, and stands in for none
-        that an `optax.masked` excludes.
+      params: the parameters; the average is returned in their dtypes. Leaves that an
+        `optax.masked` excludes are returned unchanged.
 
     Raises:
       ValueError: `state` does not hold exactly one average.

@@ -1,20 +1,20 @@
 """A normalized step for hyperparameters: fast while the hypergradients agree, slow later.
 
-With G the hypergradient of a coordinate, m and v Adam's moments of it,
+With G the hypergradient of a coordinate, m and v Adam's moments of G,
 
-    n  = m / sqrt(v), within [-1, 1]       about 1 while G keeps its sign, small in noise
-    a  = mean of sign(-G), discounted      agreement that the coordinate should grow
+    n  = m / sqrt(v), clipped to [-1, 1]   about 1 while G keeps its sign, small in noise
+    a  = discounted mean of sign(-G)       agreement that the coordinate should grow
     dx = -n (r / sqrt(1 + t / T) + f max(0, a - c) / (1 - c))
 
-Normalization makes the step independent of the loss's scale and of the model's size, which
-a raw hypergradient is proportional to. A rate that is too low is told to grow by batch after
-batch, and does; one that is nearly right hears the batches disagree, and settles with steps
-that fall like 1 / sqrt(t).
+A raw hypergradient is proportional to the scale of the loss and to the size of the model;
+normalization makes the step independent of both. If a learning rate is too low, batch after batch
+agrees that it should grow, and it does. If it is nearly right, batches disagree, and it settles
+with steps that fall like 1 / sqrt(t).
 
-How fast may it grow? The sum of all G is by how much the moves have changed the loss, to
-first order. As long as that is under a hundredth of the loss, nothing can have gone wrong
-and nothing has been achieved: f is large. From then on it is small, for a rate that runs
-ahead of what the batches had to say does harm that stays.
+The growth f depends on the sum of all G, which is to first order the change of the loss that the
+moves have caused. While it is below a hundredth of the loss, growth is harmless and f is large.
+Later f is small, since a learning rate that grows faster than the batches can tell does lasting
+harm.
 
 Source: the normalization is Adam's (D. P. Kingma, J. Ba, 2015, arXiv:1412.6980); faster
 steps under agreement of signs are Rprop's (M. Riedmiller, H. Braun, 1993).
@@ -29,22 +29,22 @@ import optax
 HYPER_RATE = 0.02  # r, in units of the coordinate
 HORIZON = 50.0  # T, in steps
 AGREED = 0.7  # c
-BOLD, CAREFUL = 0.35, 0.1  # f
-NEGLIGIBLE = 0.01  # of the loss
-DISCOUNT = 0.8  # of signs
+BOLD, CAREFUL = 0.35, 0.1  # f before and after the moves have changed the loss
+NEGLIGIBLE = 0.01  # change of the loss, relative to the loss
+DISCOUNT = 0.8  # of the mean of signs
 B1, B2 = 0.9, 0.999
 
 
 class SignAgreementState(NamedTuple):
-    """What `scale_by_sign_agreement` carries: trees like the hyperparameters, and a count.
+    """State of `scale_by_sign_agreement`: trees like the hyperparameters, and a count.
 
     Attributes:
-      mean: discounted sums of the hypergradients, before the correction for the short start.
-      root_mean_square: the same of their squares, then the root: squares would underflow.
-      agreement: the same of sign(-G).
-      total: the sums of all hypergradients until now: by how much, to first order, the
-        moves have changed the loss.
-      count: i32[], hypergradients until now.
+      mean: discounted means of the hypergradients, without bias correction.
+      root_mean_square: square roots of the discounted means of their squares, without bias
+        correction. Squares would underflow.
+      agreement: discounted means of sign(-G), without bias correction.
+      total: sums of all hypergradients, to first order the change of the loss.
+      count: i32[], number of hypergradients.
     """
 
     mean: Any
@@ -55,12 +55,17 @@ class SignAgreementState(NamedTuple):
 
 
 def scale_by_sign_agreement() -> optax.GradientTransformationExtraArgs:
-    """Normalized steps that are longer while hypergradients agree that more is better.
+    """Scales hypergradients to normalized steps, longer while their signs agree on growth.
 
-    Its `update` takes the loss as `value=`; without it growth is careful from the start.
+    The hyper-optimizer of `jd.self_tuning`.
+
+    Returns:
+      A transformation. Its `update(hypergradients, state, *, value)` takes the loss as `value`;
+      without it the growth f is small from the start.
 
     Example:
-      >>> tx = scale_by_sign_agreement()
+      >>> import jax.numpy as jnp, jaxdescent as jd
+      >>> tx = jd.scale_by_sign_agreement()
       >>> x, state = jnp.zeros(()), tx.init(jnp.zeros(()))
       >>> for _ in range(30):
       ...     dx, state = tx.update(jnp.array(-1e-30), state, value=1.0)
@@ -70,7 +75,9 @@ def scale_by_sign_agreement() -> optax.GradientTransformationExtraArgs:
     """
 
     def init(params: Any) -> SignAgreementState:
-        zeros = lambda: jax.tree.map(jnp.zeros_like, params)
+        def zeros() -> Any:
+            return jax.tree.map(jnp.zeros_like, params)
+
         return SignAgreementState(zeros(), zeros(), zeros(), zeros(), jnp.zeros((), jnp.int32))
 
     def update(
@@ -93,7 +100,9 @@ def scale_by_sign_agreement() -> optax.GradientTransformationExtraArgs:
 
         def step(m: jax.Array, s: jax.Array, a: jax.Array, change: jax.Array) -> jax.Array:
             n = (m / (1 - B1**count)) / (s / jnp.sqrt(1 - B2**count))
-            n = jnp.clip(jnp.where(jnp.isfinite(n), n, 0), -1, 1)  # 0 / 0 before the first signal
+            n = jnp.clip(
+                jnp.where(jnp.isfinite(n), n, 0), -1, 1
+            )  # 0 / 0 before the first nonzero hypergradient
             agreed = jnp.maximum(a / weight - AGREED, 0) / (1 - AGREED) * weight
             bold = jnp.abs(change) < NEGLIGIBLE * jnp.abs(value)
             return -n * (slow + jnp.where(bold, BOLD, CAREFUL) * agreed)

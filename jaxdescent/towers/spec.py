@@ -1,13 +1,13 @@
-"""What a tower is made of, analyzed once.
+"""The parts of a tower, analyzed once.
 
-A `Spec` holds the factory, the tuned hyperparameters with their starts, the signal, examples
-of extra arguments and the method of differentiation. It is made, and checked on a stand-in for
-the parameters, when the tower is. The analysis for the real parameters follows in `init`, once
-for each set of shapes: it decides what is kept of an update for its derivative.
+A `Spec` holds the factory, the starts of the tuned hyperparameters, the signal, examples of extra
+arguments and the method of differentiation. `make_spec` checks them and analyzes the update on a
+stand-in for the parameters. `Spec.analyze` does so for the real parameters, once for each set of
+shapes. The analysis decides what the state keeps of an update for its derivative:
 
 general    any update: forward or reverse mode through all of it, at its last inputs
-fused      coordinate by coordinate, where the update works like that; from the state after
-           the update where that is enough, else at its last inputs
+fused      updates that move each coordinate on its own: from the state after the update where
+           that is enough, else from its last inputs
 """
 
 import dataclasses
@@ -48,14 +48,14 @@ _STAND_IN = {"probe": jax.ShapeDtypeStruct((2, 2), jnp.float32)}
 
 
 class NotFusedError(ValueError):
-    """An update that the fused method does not cover."""
+    """Raised for an update that the fused method cannot differentiate."""
 
 
 class Analysis(NamedTuple):
-    """How the update of some parameters is differentiated.
+    """Result of analyzing the update of some parameters.
 
     Attributes:
-      record: the shapes of what is kept of an update.
+      record: the shapes of an update's record.
       mode: the modes of differentiation that the update supports.
       method: "general" or "fused".
     """
@@ -67,7 +67,7 @@ class Analysis(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Spec:
-    """What a tower is made of.
+    """The analyzed arguments of `hypergradient`.
 
     Attributes:
       factory: makes the transformation that is tuned.
@@ -91,18 +91,18 @@ class Spec:
         return factories.build(self.factory, hyperparams)
 
     def starting_hyperparams(self, params: Any) -> dict[str, Any]:
-        """Returns the starts as strong arrays, one for each leaf where that is asked for."""
+        """Returns the starts as strong arrays, one for each leaf for `PerLeaf`."""
         return _starting_hyperparams(self.starts, params)
 
     def analyze(self, params: Any) -> Analysis:
-        """Returns how the update of some parameters is differentiated.
+        """Analyzes the update of some parameters.
 
         Args:
-          params: arrays or shapes; None or a tree without leaves for a stand-in.
+          params: arrays or shapes; for None or a tree without leaves a stand-in is analyzed.
 
         Raises:
-          ValueError: the method is "fused", and the update does not allow it; or the update
-            cannot be traced.
+          ValueError: the method is "fused" and the update mixes coordinates, or the update cannot
+            be traced.
         """
         shapes = jax.tree.map(abstract, params if jax.tree.leaves(params) else _STAND_IN)
         key = _key(shapes)
@@ -149,7 +149,7 @@ class Spec:
         return Analysis(record, program.mode, "fused")
 
     def first_record(self, params: Any) -> UpdateRecord:
-        """Returns the record before the first update: the inner optimizer's first state, zeros."""
+        """Returns the record before the first update: the first inner state, and zeros."""
         shapes = self.analyze(params).record
         hyperparams = self.starting_hyperparams(params)
         state = self.build(hyperparams).init(params)
@@ -212,10 +212,10 @@ def make_spec(
     extra_args: Mapping[str, Any] | None,
     method: str,
 ) -> Spec:
-    """Checks what a tower is made of, and analyzes it on a stand-in for the parameters.
+    """Checks the arguments of `hypergradient` and analyzes the update on a stand-in.
 
-    A factory that is written for particular parameters fails on the stand-in; then the analysis
-    waits for `init`.
+    A factory that is written for particular parameters fails on the stand-in; then `init`
+    analyzes the update for the first time.
 
     Raises:
       TypeError: an argument is of the wrong type, or the factory does not return a

@@ -1,23 +1,25 @@
-"""Hypergradient descent: an optimizer whose hyperparameters are themselves trained.
+"""Hypergradient descent: an optimizer whose hyperparameters are trained by an optimizer.
 
 Write U(g, s, x; h) for an optimizer's update from gradient g, state s and parameters x
 with hyperparameters h, and V for the optimizer that trains h. At step t, with g = g_t:
 
     G   = (dU/dh)^T g           U at the inputs of step t-1, held constant
-    h   <- V(G, ...; h)         V may be such a tower itself: its own rates move first
+    h   <- V(G, ...; h)         V may be a tower itself: its own hyperparameters move first
     x   <- x + U(g, s_t, x; h)
 
-So hyperparameters move from the top of the tower down and there is no second pass
-through the model. In the first step G = 0, and V steps all the same.
+So hyperparameters move from the top of the tower down, and there is no second pass through the
+model. In the first step G = 0, and V steps as well.
 
-What is carried for dU/dh, beside h and V's state, does not grow with the number of
-hyperparameters or the height. Fused, where U moves each coordinate on its own: the present
-s_t, and of the last inputs only what cannot be had from it, at most the gradient and, if U
-reads them, the parameters; nothing at all for the rate of Adam. General, for any other U: a
-replay. The state lags by one step, it holds all *inputs* of the last update, and one
-evaluation of U at those gives both dU/dh and the present s_t. `has_previous` says whether there
-is a last update: it is off at the start and after a batch that was skipped because its
-gradient was not finite, and then the held state is the present one.
+Beside h and the state of V, the state holds what dU/dh needs. Its size does not grow with the
+number of hyperparameters or the height:
+
+- Fused, where U moves each coordinate on its own: the present s_t, and at most the last gradient
+  and parameters. For the learning rate of Adam it is s_t alone.
+- General, for any other U: all *inputs* of the last update, with the state before it. One
+  evaluation of U at those inputs gives both dU/dh and the present s_t.
+
+`has_previous` is True if there is a last update. It is False at the start and after a batch that
+was skipped because its gradient was not finite; then the state that is held is the present one.
 
 Source: K. Chandra, A. Xie, J. Ragan-Kelley, E. Meijer, "Gradient Descent: The Ultimate
 Optimizer", NeurIPS 2022, arXiv:1909.13371.
@@ -76,7 +78,12 @@ class HypergradientState(NamedTuple):
 
 
 class Tower(optax.GradientTransformationExtraArgs):
-    """The transformation that `hypergradient` returns; it remembers how it was made."""
+    """The transformation that `hypergradient` returns.
+
+    Attributes:
+      spec: the analyzed arguments of `hypergradient`.
+      hyper_optimizer: the transformation that trains the hyperparameters.
+    """
 
     spec: Spec
     hyper_optimizer: optax.GradientTransformationExtraArgs
@@ -92,50 +99,50 @@ def hypergradient(
     extra_args: Mapping[str, Any] | None = None,
     method: str = "auto",
 ) -> Tower:
-    """An optimizer that learns its own hyperparameters while it trains.
+    """Returns an optimizer that learns its own hyperparameters during training.
 
     Args:
       factory: a callable that takes the tuned names as keywords and returns an optax
-        transformation: an alias, a `functools.partial` of one, or a function that builds
-        a whole chain. Clipping, decay and schedules belong inside, so that the
-        hypergradient sees the update that is applied.
-      hyper_optimizer: any transformation; it is given the hyperparameters' coordinates
-        as its parameters. A tower here makes a higher tower.
-      tune: from the names to their starts: `jd.positive`, `jd.unit_interval`,
-        `jd.unconstrained`, `jd.per_leaf` of one, or a bare number, which takes the space
-        of its optax name (`learning_rate`, `weight_decay`, `eps` and kin: positive;
-        `b1`, `b2`, `decay`, `momentum` and kin: unit interval).
+        transformation: an alias, a `functools.partial` of an alias, or a function that builds a
+        chain. Clipping, decay and schedules belong inside, so that the hypergradient sees the
+        update that is applied.
+      hyper_optimizer: any transformation; its parameters are the coordinates of the
+        hyperparameters. If it is a tower, the result is a higher tower.
+      tune: the starts of the tuned hyperparameters by name: `jd.positive`, `jd.unit_interval`,
+        `jd.unconstrained`, `jd.per_leaf` of these, or a bare number, which takes the space of
+        its optax name (positive for `learning_rate`, `weight_decay`, `eps` and the like, unit
+        interval for `b1`, `b2`, `decay`, `momentum` and the like).
       signal: how the loss reaches the hyperparameters: `jd.one_step()`, the default, or
         `jd.eligibility_trace(decay)`.
-      extra_args: examples (arrays or `jax.ShapeDtypeStruct`) of the array keywords that
-        the factory's update may read, beside `value`, a scalar. Those it does read are
-        carried from step to step and must be passed to every `update`; `{"value": None}`
-        says that `value` never will be.
-      method: how the update is differentiated, and so what is carried from step to step.
-        "general" runs any update once more, at the gradient and state that it had. "fused"
-        takes updates that move each coordinate on its own, sums the hypergradient in one
-        pass over the buffers, and carries no more than it needs: nothing for the rate of
-        adam or momentum. "auto" is "fused" where that applies, else "general".
+      extra_args: examples (arrays or `jax.ShapeDtypeStruct`) of the array keywords that the
+        factory's update may read, beside `value`, a scalar. Those that it reads are kept from
+        step to step and must be passed to every `update`. `{"value": None}` declares that
+        `value` is never passed.
+      method: how the update is differentiated, and therefore what the state holds. "general"
+        runs any update once more, at the gradient and state that it had. "fused" is for updates
+        that move each coordinate on its own: it sums the hypergradient in one pass over the
+        buffers, and holds no more than it needs, nothing for the learning rate of adam or
+        momentum. "auto" is "fused" where possible, else "general".
 
     Returns:
-      A transformation. Its `update(grads, state, params, *, outer_grads=None, **extra)`
-      uses `outer_grads`, such as a validation batch's gradient, instead of `grads` to
-      train the hyperparameters. `value` is passed on to the hyper-optimizer as well.
-      Gradients are kept in the parameters' dtypes; hyperparameters are float32, or float64
-      where a parameter is, and bf16 or fp16 numbers are computed with in float32. Call it
-      inside `jax.jit`: it is traced anew each time it is called outside.
+      A transformation. Its `update(grads, state, params, *, outer_grads=None, skip=None,
+      **extra)` trains the hyperparameters on `outer_grads`, such as the gradient of a validation
+      batch, in place of `grads`. Where `skip` is True the batch is skipped like a batch with a
+      non-finite gradient. `value` is passed to the hyper-optimizer as well. Gradients are kept
+      in the parameters' dtypes. Hyperparameters are float32, or float64 where a parameter is;
+      bf16 and fp16 numbers are computed with in float32. Call `update` inside `jax.jit`:
+      outside, every call traces it anew.
 
     Raises:
-      TypeError: an argument is of the wrong kind.
-      ValueError: a start out of range; an unknown name, or one that a partial has fixed;
-        a factory that rejects its keywords, branches in Python on a tuned value, or
-        calls the model itself (line searches do), which a replay cannot repeat; a
-        hyper-optimizer that does; an unknown method, or "fused" for an update that
-        mixes coordinates.
+      TypeError: an argument is of the wrong type.
+      ValueError: a start is out of range; a name is unknown, or fixed in a partial; the factory
+        rejects its keywords, branches in Python on a tuned value, or calls the model (as line
+        searches do), which a replay cannot repeat; the hyper-optimizer calls a loss; the method
+        is unknown, or "fused" for an update that mixes coordinates.
 
     Warns:
-      UserWarning: a hyperparameter has no effect on the update that it takes part in
-        (lion's `b2`, for one), so that one step cannot teach it anything.
+      UserWarning: a hyperparameter has no effect on the update of the same step (such as `b2`
+        of lion), so that it cannot be learned from one step.
 
     Example:
       >>> import jax, jax.numpy as jnp, optax, jaxdescent as jd
@@ -154,12 +161,12 @@ def hypergradient(
     hyper_optimizer = validation.transformation("hyper_optimizer", hyper_optimizer)
     signal = one_step() if signal is None else signal
     spec = make_spec(factory, tune, signal, extra_args, method)
-    if not isinstance(hyper_optimizer, Tower):  # a tower has been checked
+    if not isinstance(hyper_optimizer, Tower):  # towers were checked when they were made
         check_hyper_optimizer(hyper_optimizer, spec.starts)
     for name in spec.without_effect:
         warnings.warn(
-            f"tune[{name!r}] has no effect on the update that it takes part in: one step "
-            "cannot teach it anything, and it will stay where it starts",
+            f"tune[{name!r}] has no effect on the update of the same step: it cannot be learned "
+            "from one step, and it will keep its initial value",
             stacklevel=2,
         )
 
@@ -222,8 +229,8 @@ def hypergradient(
             return state.hyperparams, state.hyper_state, jnp.zeros((), bool)
 
         hyperparams, hyper_state, rejected = _if_usable(usable, move, stay)
-        # The hypergradient is finite always. But XLA copies a donated buffer that a loop reads,
-        # unless what overwrites the buffer needs what the loop has found.
+        # The hypergradient is always finite. But XLA copies a donated buffer that a loop reads,
+        # unless the value that overwrites the buffer depends on the result of the loop.
         tx = spec.build(hyperparams)
         ready = has_previous & all_finite(found.hypergradient)
         present = present._replace(hyperparams=hyperparams)
@@ -258,10 +265,10 @@ def hypergradient(
 
 
 def _if_usable(usable: jax.Array, move: Callable[[], Any], stay: Callable[[], Any]) -> Any:
-    """What `move` returns; where that will not be used, maybe what `stay` does.
+    """Returns the result of `move`, or of `stay` where the batch will not be used.
 
-    On a CPU XLA compiles what is not a program of its own again into each of its many uses.
-    Under `shard_map` the devices may disagree, and `move` may need all of them.
+    The conditional is for speed: on a CPU XLA otherwise duplicates the computation in each of its
+    many uses. Under `shard_map` the devices may disagree, and `move` may need all of them.
     """
     if jax.sharding.get_abstract_mesh().manual_axes:
         return move()
@@ -274,7 +281,7 @@ def _move_hyperparams(
     state: HypergradientState,
     extra_args: Mapping[str, Any],
 ) -> tuple[dict[str, Any], Any, jax.Array]:
-    """One step of the hyper-optimizer, undone where it would leave the finite numbers."""
+    """Makes a step of the hyper-optimizer, undone where its result is not finite."""
     passed_on = {name: extra_args[name] for name in ("value",) if name in extra_args}
     changes, hyper_state = hyper_optimizer.update(
         hypergradient, state.hyper_state, state.hyperparams, **passed_on

@@ -1,12 +1,12 @@
 """The hypergradient of an update that moves each coordinate on its own.
 
-With numbers a(h) and a function f of single coordinates (see `elementwise`),
+With scalars a(h) and an elementwise function f (see `elementwise`),
 
     G_j = sum_i g_i dU_i/dh_j = sum_i g_i (df/da)_i . da/dh_j,
 
-and each term needs the coordinate i of every buffer once: a sum that reads them all and
-writes nothing. Forward mode, since the da/dh_j are numbers; and as in the general path, a
-term that is not finite is left out and counted.
+and each term needs coordinate i of every buffer once: a sum that reads the buffers and writes
+nothing. It uses forward mode, since the da/dh_j are scalars. As in the general method,
+non-finite terms are left out and counted.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ from jaxdescent.towers import spaces
 from jaxdescent.towers.factory import cast_like
 from jaxdescent.towers.fused.decomposition import Fused, Variables
 from jaxdescent.towers.fused.elementwise import Elementwise, Leaf
-from jaxdescent.towers.fused.ema_inversion import Rewind
+from jaxdescent.towers.fused.ema_inversion import Inversion
 from jaxdescent.towers.replay import blocks, dataflow
 from jaxdescent.towers.replay.conditional import on_cpu, unless
 from jaxdescent.towers.replay.contraction import Contraction, settled
@@ -36,7 +36,7 @@ class FusedReplay(NamedTuple):
 
     Attributes:
       replay: the update as a program, which makes the step.
-      parts: the update taken apart.
+      parts: the update, split for the fused method.
     """
 
     replay: Replay
@@ -57,7 +57,7 @@ class FusedRecall(NamedTuple):
 
     Attributes:
       previous: the record of the last update, with the state after it.
-      parts: the update taken apart.
+      parts: the update, split for the fused method.
     """
 
     previous: UpdateRecord
@@ -80,7 +80,7 @@ class FusedRecall(NamedTuple):
         del ready
         old = self.previous
         updates, state = tx.update(present.grads, old.new_state, present.params, **extra_args)
-        # The updates once more, now from the state as it is stored: else XLA makes it twice.
+        # Recompute the updates from the state as stored: otherwise XLA computes the state twice.
         state = optax.tree.where(usable, state, old.new_state)
         leaves = updates_of(self.parts, values(self.parts, present._replace(new_state=state)))
         updates = cast_like(jax.tree.unflatten(jax.tree.structure(updates), leaves), updates)
@@ -100,10 +100,10 @@ def _contract(
     grads: Any,
     has_previous: jax.Array,
 ) -> tuple[Contraction, jax.Array]:
-    found, whole = contract(parts, values(parts, given), previous.hyperparams, grads, has_previous)
-    # No term is finite where the gradient is not, so that mostly nothing is left to check;
-    # but where a conditional is dear, it is checked always.
-    return found, unless(all_finite)(whole & on_cpu(), jnp.ones((), bool), grads)
+    found, finite = contract(parts, values(parts, given), previous.hyperparams, grads, has_previous)
+    # A non-finite gradient makes its term non-finite, so that usually nothing is left to check.
+    # Where conditionals are expensive, the check always runs.
+    return found, unless(all_finite)(finite & on_cpu(), jnp.ones((), bool), grads)
 
 
 def values(fused: Fused, record: UpdateRecord) -> list[Any]:
@@ -115,7 +115,7 @@ def values(fused: Fused, record: UpdateRecord) -> list[Any]:
 
 
 def updates_of(fused: Fused, inputs: Sequence[Any]) -> list[Any]:
-    """The updates from the values of what they are functions of."""
+    """Returns the updates from the values of the inputs."""
     held = [v for kind in fused.inputs[:-1] for v in kind]  # all but the state before
     place = {v: i for i, v in reversed([*enumerate(held)]) if isinstance(v, core.Var)}
     program = dataflow.cut(fused.jaxpr.jaxpr, fused.updates, place.__contains__)
@@ -134,41 +134,45 @@ def contract(
 
     Args:
       fused: the update.
-      inputs: the values of its inputs, those of `hyperparams` first.
-      hyperparams: coordinates, where the derivative is taken.
+      inputs: the values of its inputs, first the hyperparameters.
+      hyperparams: coordinates at which the derivative is taken.
       grads: a tree like the updates.
-      has_previous: bool[]; where false the hypergradient is zero and nothing is masked.
+      has_previous: bool[], True if there was a last update; otherwise the hypergradient is zero
+        and nothing is masked.
 
     Returns:
-      The contraction, and bool[] whether every term of it was finite; then so is every
-      number in `grads`, whatever `has_previous` says.
+      The contraction, and bool[], True if every term was finite. Then every number in `grads` is
+      finite, with or without a last update.
     """
     parts = fused.parts
     leaves, structure = jax.tree.flatten(grads)
-    # Before the first update there are numbers like 1 / (1 - b^0); any other do as well then.
-    at_work = lambda x, idle: jnp.where(has_previous, x, jnp.full_like(x, idle))
-    numbers = [at_work(x, 1) for x in parts.numbers(inputs)]
+
+    # Before the first update there are scalars like 1 / (1 - b^0); they have no effect then.
+    def or_default(x: jax.Array, default: float) -> jax.Array:
+        return jnp.where(has_previous, x, jnp.full_like(x, default))
+
+    scalars = [or_default(x, 1) for x in parts.scalars(inputs)]
     slopes = {
-        name: {i: at_work(x, 0) for i, x in of_name.items()}
+        name: {i: or_default(x, 0) for i, x in of_name.items()}
         for name, of_name in _slopes(parts, inputs, hyperparams).items()
     }
-    inverses = {i: each.inverse_slope(numbers) for i, each in fused.rewinds.items()}
+    inverses = {i: each.inverse_slope(scalars) for i, each in fused.inversions.items()}
     dtype = jax.tree.leaves(hyperparams)[0].dtype if jax.tree.leaves(hyperparams) else jnp.float32
     per_leaf = any(isinstance(node, spaces.PerLeaf) for node in hyperparams.values())
     groups = [[k] for k in range(len(leaves))] if per_leaf else _groups(fused, leaves)
-    of_all = numbers, [*slopes.values()], inverses
+    shared = scalars, [*slopes.values()], inverses
     size, rows = sum(g.size for g in leaves), []
     for group in groups:
         leaf = parts.leaves[group[0]]
-        rewinds = {i: fused.rewinds[i] for i in leaf.arrays if i in fused.rewinds}
-        places = [_read(parts.leaves[k], fused.rewinds) for k in group]
-        terms = partial(_terms, leaf, rewinds, dtype, places[0])
-        alike = [
+        inversions = {i: fused.inversions[i] for i in leaf.arrays if i in fused.inversions}
+        places = [_arrays_read(parts.leaves[k], fused.inversions) for k in group]
+        terms = partial(_terms, leaf, inversions, dtype, places[0])
+        columns = [
             [leaves[k] for k in group],
             *([inputs[i] for i in row] for row in zip(*places, strict=True)),
         ]
-        rows.append(blocks.sums(terms, *map(_end_to_end, alike), numbers=of_all, of=size))
-    whole = all_true([row.whole for row in rows])
+        rows.append(blocks.sums(terms, *map(_concatenate, columns), scalars=shared, of=size))
+    all_terms_finite = all_true([row.all_finite for row in rows])
     found = {}
     for j, (name, node) in enumerate(hyperparams.items()):
         totals = [row.totals[j] for row in rows]
@@ -176,106 +180,114 @@ def contract(
             found[name] = spaces.PerLeaf(type(node.space)(structure.unflatten(totals)))
         else:
             found[name] = type(node)(sum(totals, jnp.zeros((), dtype)))
-    return settled(Contraction(found, ~whole), has_previous), whole
+    return settled(Contraction(found, ~all_terms_finite), has_previous), all_terms_finite
 
 
 def _groups(fused: Fused, grads: Sequence[jax.Array]) -> list[list[int]]:
-    """The leaves, those together that are small and move alike."""
+    """Returns groups of leaves: small leaves with the same update share a group."""
     groups: list[list[int]] = []
-    filling: dict[Any, list[int]] = {}
+    open_groups: dict[Any, list[int]] = {}
     for k, (leaf, g) in enumerate(zip(fused.parts.leaves, grads, strict=True)):
-        if blocks.is_spread(g) or not blocks.is_small(g.size):
+        if blocks.is_sharded(g) or not blocks.is_small(g.size):
             groups.append([k])
             continue
-        key = (str(g.dtype), leaf.signature, *_moments_of(fused, leaf))
-        together = [*filling.get(key, ()), k]
+        key = (str(g.dtype), leaf.signature, *_inversion_signatures(fused, leaf))
+        together = [*open_groups.get(key, ()), k]
         if len(together) > 1 and blocks.is_small(sum(grads[i].size for i in together)):
-            filling[key].append(k)
+            open_groups[key].append(k)
         else:
             groups.append([k])
-            filling[key] = groups[-1]
+            open_groups[key] = groups[-1]
     return groups
 
 
-def _moments_of(fused: Fused, leaf: Leaf) -> list[Any]:
-    """Which of a leaf's arrays are moments, and how those move; equal for leaves that do alike."""
-    places = _read(leaf, fused.rewinds)
-    rewinds = [(i, fused.rewinds[i].leaf) for i in leaf.arrays if i in fused.rewinds]
-    among = lambda arrays: tuple(map(places.index, arrays))
-    return [(among([i]), among(own.arrays[1:]), own.signature) for i, own in rewinds]
+def _inversion_signatures(fused: Fused, leaf: Leaf) -> list[Any]:
+    """Returns a key that is equal for leaves whose moments have the same inversions."""
+    places = _arrays_read(leaf, fused.inversions)
+
+    def positions(arrays: Sequence[int]) -> tuple[int, ...]:
+        return tuple(map(places.index, arrays))
+
+    moments = [(i, fused.inversions[i].leaf) for i in leaf.arrays if i in fused.inversions]
+    return [(positions([i]), positions(own.arrays[1:]), own.signature) for i, own in moments]
 
 
-def _end_to_end(arrays: Sequence[jax.Array]) -> jax.Array:
+def _concatenate(arrays: Sequence[jax.Array]) -> jax.Array:
     return arrays[0] if len(arrays) == 1 else jnp.concatenate([jnp.ravel(x) for x in arrays])
 
 
 def _slopes(
     parts: Elementwise, inputs: Sequence[Any], hyperparams: Mapping[str, Any]
 ) -> dict[str, dict[int, jax.Array]]:
-    """For each name, the derivatives of the numbers that depend on it."""
+    """Returns, for each name, the derivatives of the scalars that depend on it."""
     structure = jax.tree.structure(dict(hyperparams))
     places = structure.unflatten(range(structure.num_leaves))
     found = {}
     for name in hyperparams:
-        mine = jax.tree.leaves(places[name])  # several if it is learned per leaf
-        at = [inputs[i] for i in mine]
-        moving = lambda xs, mine=mine: parts.numbers(_with(inputs, mine, xs))
-        _, slopes = jax.jvp(moving, (at,), ([jnp.ones_like(x) for x in at],))
-        found[name] = {i: slopes[i] for i in frozenset().union(*(parts.moved[i] for i in mine))}
+        indices = jax.tree.leaves(places[name])  # several if it is learned per leaf
+        at = [inputs[i] for i in indices]
+
+        def scalars_at(xs: Sequence[Any], indices: Sequence[int] = indices) -> list[Any]:
+            return parts.scalars(_with(inputs, indices, xs))
+
+        _, slopes = jax.jvp(scalars_at, (at,), ([jnp.ones_like(x) for x in at],))
+        moved = frozenset().union(*(parts.moved[i] for i in indices))
+        found[name] = {i: slopes[i] for i in moved}
     return found
 
 
 def _terms(
     leaf: Leaf,
-    rewinds: Mapping[int, Rewind],
+    inversions: Mapping[int, Inversion],
     dtype: Any,
     places: Sequence[int],
-    of_all: tuple[Sequence[jax.Array], Sequence[Mapping[int, jax.Array]], Mapping[int, Any]],
+    shared: tuple[Sequence[jax.Array], Sequence[Mapping[int, jax.Array]], Mapping[int, Any]],
     g: jax.Array,
-    *held: jax.Array,
+    *arrays: jax.Array,
 ) -> list[jax.Array]:
-    """The terms g_i dU_i/dh_j of some coordinates, for every hyperparameter."""
-    numbers, along, inverses = of_all
-    at = dict(zip(places, held, strict=True))
-    last = {
-        i: at | {each.before: each.rewound(numbers, inverses[i], at)} for i, each in rewinds.items()
+    """Returns the terms g_i dU_i/dh_j of some coordinates, for each hyperparameter."""
+    scalars, directions, inverses = shared
+    at = dict(zip(places, arrays, strict=True))
+    before = {
+        i: at | {each.before: each.value_before(scalars, inverses[i], at)}
+        for i, each in inversions.items()
     }
-    kinds = []
-    for slopes in along:
+    terms = []
+    for slopes in directions:
         moments = {
-            i: _change(each.leaf, numbers, last[i], slopes, {}, g.shape)
-            for i, each in rewinds.items()
-            if not slopes.keys().isdisjoint(each.leaf.numbers)
+            i: _derivative(each.leaf, scalars, before[i], slopes, {}, g.shape)
+            for i, each in inversions.items()
+            if not slopes.keys().isdisjoint(each.leaf.scalars)
         }
-        change = _change(leaf, numbers, at, slopes, moments, g.shape)
-        kinds.append(g.astype(dtype) * change.astype(dtype))
-    return kinds
+        change = _derivative(leaf, scalars, at, slopes, moments, g.shape)
+        terms.append(g.astype(dtype) * change.astype(dtype))
+    return terms
 
 
-def _change(
+def _derivative(
     leaf: Leaf,
-    numbers: Sequence[jax.Array],
+    scalars: Sequence[jax.Array],
     arrays: Mapping[int, jax.Array],
     slopes: Mapping[int, jax.Array],
     changes: Mapping[int, jax.Array],
     shape: tuple[int, ...],
 ) -> jax.Array:
-    """How a leaf's update changes as some numbers and some arrays do."""
-    moving = [i for i in leaf.numbers if i in slopes], [i for i in leaf.arrays if i in changes]
-    here = [numbers[i] for i in moving[0]], [arrays[i] for i in moving[1]]
+    """Returns the derivative of a leaf's update along slopes of scalars and changes of arrays."""
+    moving = [i for i in leaf.scalars if i in slopes], [i for i in leaf.arrays if i in changes]
+    at = [scalars[i] for i in moving[0]], [arrays[i] for i in moving[1]]
     along = [slopes[i] for i in moving[0]], [changes[i] for i in moving[1]]
 
-    def update(some_numbers: Sequence[jax.Array], some_arrays: Sequence[jax.Array]) -> jax.Array:
-        given = _with(numbers, moving[0], some_numbers)
+    def update(some_scalars: Sequence[jax.Array], some_arrays: Sequence[jax.Array]) -> jax.Array:
+        given = _with(scalars, moving[0], some_scalars)
         held = {**arrays, **dict(zip(moving[1], some_arrays, strict=True))}
-        return leaf.update([given[i] for i in leaf.numbers], [held[i] for i in leaf.arrays], shape)
+        return leaf.update([given[i] for i in leaf.scalars], [held[i] for i in leaf.arrays], shape)
 
-    return jax.jvp(update, here, along)[1]
+    return jax.jvp(update, at, along)[1]
 
 
-def _read(leaf: Leaf, rewinds: Mapping[int, Rewind]) -> list[int]:
-    """The inputs that the terms of a leaf are made from."""
-    for_moments = [j for i in leaf.arrays if i in rewinds for j in rewinds[i].leaf.arrays[1:]]
+def _arrays_read(leaf: Leaf, inversions: Mapping[int, Inversion]) -> list[int]:
+    """Returns the indices of the inputs that the terms of a leaf read."""
+    for_moments = [j for i in leaf.arrays if i in inversions for j in inversions[i].leaf.arrays[1:]]
     return [*dict.fromkeys((*leaf.arrays, *for_moments))]
 
 

@@ -1,10 +1,11 @@
-"""An update taken apart, so that its derivative can be summed coordinate by coordinate.
+"""Decides from which arrays the fused method can differentiate an update.
 
-What has to be kept for that. If the update reads the gradient, all inputs of the last update,
-as in the general method. But often it acts on the *new* moments s_t alone, and they do not depend
-on h: the rate and eps of Adam, the rate of momentum. Then s_t, which the optimizer holds
-anyway, is enough, and nothing else is kept. And where h moves s_t, as a beta does, s_t and
-the gradient are enough if s_t is a moving average: see `ema_inversion`.
+`from_inputs` takes all inputs of the last update, as the general method does.
+
+`from_state` needs less. Many updates read the *new* moments s_t alone, and for some
+hyperparameters s_t does not depend on h: the learning rate and eps of Adam, the learning rate
+of momentum. Then s_t, which the optimizer holds in any case, is enough. Where s_t does depend on
+h, as on a beta, s_t and the gradient are enough if s_t is a moving average (`ema_inversion`).
 """
 
 from typing import Any, NamedTuple
@@ -15,13 +16,13 @@ from jax.extend import core
 from jaxdescent.towers import spaces
 from jaxdescent.towers.fused import elementwise
 from jaxdescent.towers.fused.elementwise import Elementwise, NotElementwiseError
-from jaxdescent.towers.fused.ema_inversion import Rewind, rewind
+from jaxdescent.towers.fused.ema_inversion import Inversion, invert
 from jaxdescent.towers.replay import dataflow
 from jaxdescent.towers.replay.tracing import TracedUpdate
 
 
 class Variables(NamedTuple):
-    """The variables of an update's jaxpr, by what they hold."""
+    """The variables of an update's jaxpr, by their role."""
 
     hyperparams: list[Any]
     consts: list[Any]
@@ -33,27 +34,27 @@ class Variables(NamedTuple):
 
 
 class Fused(NamedTuple):
-    """An update taken apart.
+    """An update that the fused method can differentiate.
 
     Attributes:
       jaxpr: the update, without inner calls.
-      inputs: the variables that it is taken to be a function of.
-      updates: its outputs that are updates.
-      parts: the updates as functions of single coordinates and numbers.
-      rewinds: for an input that is a moment after the update, how what it was before is had
-        from it, and how it depends on the hyperparameters.
+      inputs: the variables that the update is considered a function of.
+      updates: the outputs that are updates.
+      parts: the updates as functions of scalars and single coordinates.
+      inversions: for each input that is a moment after the update and depends on the
+        hyperparameters, the inversion that gives the moment before it.
     """
 
     jaxpr: core.ClosedJaxpr
     inputs: Variables
     updates: list[Any]
     parts: Elementwise
-    rewinds: dict[int, Rewind]
+    inversions: dict[int, Inversion]
 
     def reads(self, kind: str) -> bool:
-        """Whether the derivative reads the inputs of one kind."""
+        """True if the derivative reads inputs of a kind, a field of `Variables`."""
         places = {*self.parts.given}
-        for leaf in (*self.parts.leaves, *(each.leaf for each in self.rewinds.values())):
+        for leaf in (*self.parts.leaves, *(each.leaf for each in self.inversions.values())):
             places.update(leaf.arrays)
         return not places.isdisjoint(_places(self.inputs, kind))
 
@@ -65,10 +66,10 @@ def _places(variables: Variables, kind: str) -> range:
 
 
 def from_inputs(trace: TracedUpdate) -> Fused:
-    """An update as a function of all its inputs.
+    """Returns an update as a function of all its inputs.
 
     Raises:
-      NotElementwiseError: it does not move each coordinate on its own.
+      NotElementwiseError: the update does not move each coordinate on its own.
     """
     jaxpr, updates, variables = _flat(trace)
     inputs = variables._replace(new_state=[])
@@ -77,13 +78,14 @@ def from_inputs(trace: TracedUpdate) -> Fused:
 
 
 def from_state(trace: TracedUpdate) -> Fused:
-    """An update as a function of the state after it, and no more of the rest than it needs.
+    """Returns an update as a function of the state after it and as few other inputs as possible.
 
-    A moment that h moves gets a twin, which is given to whoever reads the moment. So the
-    moment's own update stands apart from the updates that are made of it.
+    A moment that h moves is replaced by a new variable wherever it is read. So the moment's own
+    update is separate from the updates that read the moment.
 
     Raises:
-      NotElementwiseError: that is not enough, or it does not move each coordinate on its own.
+      NotElementwiseError: that is not enough, or the update does not move each coordinate on its
+        own.
     """
     jaxpr, updates, inputs = _flat(trace)
     held = {v for kind in inputs[:-1] for v in kind if isinstance(v, core.Var)}
@@ -92,8 +94,13 @@ def from_state(trace: TracedUpdate) -> Fused:
     moved = set().union(*(dataflow.reached(jaxpr.jaxpr, v) for v in inputs.hyperparams))
     twins = {v: core.Var(v.aval) for v in inputs.new_state if _is_moment(v) and v in moved}
     reader = dataflow.renamed(jaxpr.jaxpr, twins)
-    twin = lambda atom: twins.get(atom, atom) if isinstance(atom, core.Var) else atom
-    is_given = lambda atom: isinstance(atom, core.Var) and (atom in twins or atom not in moved)
+
+    def twin(atom: Any) -> Any:
+        return twins.get(atom, atom) if isinstance(atom, core.Var) else atom
+
+    def is_given(atom: Any) -> bool:
+        return isinstance(atom, core.Var) and (atom in twins or atom not in moved)
+
     known = inputs._replace(
         new_state=[twin(v) if is_given(v) else None for v in inputs.new_state],
         state=[v if v.aval.shape else None for v in inputs.state],
@@ -106,19 +113,19 @@ def from_state(trace: TracedUpdate) -> Fused:
     followed = [k for k, i in enumerate(after) if i in read & moments]
     parts = elementwise.split(reader, [*outputs, *(inputs.new_state[k] for k in followed)], names)
     leaves, own = parts.leaves[: len(outputs)], parts.leaves[len(outputs) :]
-    rewinds = {
-        after[k]: rewind(leaf, before[k], after[k]) for k, leaf in zip(followed, own, strict=True)
+    inversions = {
+        after[k]: invert(leaf, before[k], after[k]) for k, leaf in zip(followed, own, strict=True)
     }
     apart = moments.union(before)
-    others = [i for each in rewinds.values() for i in each.leaf.arrays[1:]]
+    others = [i for each in inversions.values() for i in each.leaf.arrays[1:]]
     if not apart.isdisjoint([*parts.given, *others]) or not read.isdisjoint(before):
-        raise NotElementwiseError("a state that depends on another one")
-    _check_factors(trace, parts, {i for each in rewinds.values() for i in each.factors})
-    return Fused(jaxpr, inputs, updates, parts._replace(leaves=leaves), rewinds)
+        raise NotElementwiseError("a state that depends on another state")
+    _check_factors(trace, parts, {i for each in inversions.values() for i in each.factors})
+    return Fused(jaxpr, inputs, updates, parts._replace(leaves=leaves), inversions)
 
 
 def _is_moment(atom: Any) -> bool:
-    """Whether an atom of the state is an array of real numbers."""
+    """True if an atom of the state is an array of real numbers, not a scalar."""
     return isinstance(atom, core.Var) and elementwise.is_real(atom) and _shape(atom) != ()
 
 
@@ -133,10 +140,10 @@ _PRODUCTS = frozenset((
 
 
 def _check_factors(trace: TracedUpdate, parts: Elementwise, factors: set[int]) -> None:
-    """Raises unless whatever moves the slope of a moment does so less the smaller that is.
+    """Raises unless the slope of each moment changes in proportion to itself.
 
-    A beta learned in its logit, or a rate in its logarithm, moves in proportion to itself, and
-    so do products of them. A difference like 1 - h may pass through zero at full speed.
+    A beta that is learned in its logit and a rate that is learned in its logarithm do so, and
+    products of them. A difference like 1 - h may pass through zero at full speed.
     """
     kinds = [
         type(node.space if isinstance(node, spaces.PerLeaf) else node)
@@ -149,7 +156,7 @@ def _check_factors(trace: TracedUpdate, parts: Elementwise, factors: set[int]) -
         if not parts.moved[i] & factors:
             continue
         if kind not in (spaces.UnitInterval, spaces.Positive):
-            raise NotElementwiseError(f"a moment that {kind.__name__} may make forget everything")
+            raise NotElementwiseError(f"a moment whose decay may reach zero in {kind.__name__}")
         moved |= dataflow.reached(program, program.invars[parts.given.index(i)])
     slopes = dataflow.cut(program, [program.outvars[i] for i in sorted(factors)], lambda _: False)
     for eqn in slopes.eqns:
@@ -158,7 +165,7 @@ def _check_factors(trace: TracedUpdate, parts: Elementwise, factors: set[int]) -
 
 
 def _flat(trace: TracedUpdate) -> tuple[core.ClosedJaxpr, list[Any], Variables]:
-    """An update without inner calls: its updates and all other variables."""
+    """Returns an update without inner calls, its updates and its other variables."""
     closed = dataflow.deduplicated(trace.jaxpr)
     jaxpr, n = closed.jaxpr, trace.outputs.children()[0].num_leaves
     inputs, _ = jax.tree.unflatten(jax.tree.structure(trace.args), jaxpr.invars)

@@ -1,13 +1,16 @@
-"""Rewinding a moment: its value before the last update from its value after it.
+"""Inverts a moving average: its value before an update from its value after it.
 
-A moving average is affine in its last value, with one number for all coordinates as slope:
+An exponential moving average is affine in its last value, with one scalar as slope:
 
     s_t = a s_{t-1} + b_t(g_{t-1})      so      s_{t-1} = (s_t - b_t) / a.
 
-It is needed for how s_t moves with a. Rounding in s_t is divided by a. In the derivative by
-a's logarithm or logit s_{t-1} is used times a, so that this is no more than rounding again; in
-the derivative by a itself it would be more (see `fused`, which refuses that). Where a is so
-small that nothing of s_{t-1} is left, it counts as zero.
+ds_t/da needs s_{t-1}. With the inversion a tower that tunes a beta keeps the state after the
+update, as the inner optimizer does, instead of the state before it.
+
+The inversion divides the rounding error of s_t by a. The derivatives by log a and logit a
+multiply s_{t-1} by a again, so that the error stays at the level of rounding. The derivative by
+a itself does not; `decomposition` rejects that case. Where a is below the dtype's resolution,
+s_{t-1} counts as zero.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,14 +23,14 @@ from jax.extend import core
 from jaxdescent.towers.fused.elementwise import Leaf, NotElementwiseError
 
 
-class Rewind(NamedTuple):
-    """How a leaf of the state is rewound.
+class Inversion(NamedTuple):
+    """The inversion of one leaf of the state.
 
     Attributes:
-      leaf: its update, in which itself is the first array.
-      before: which of the update's inputs that is.
-      after: which of the update's inputs holds its value after the update.
-      factors: which numbers the slope a is a product of.
+      leaf: the leaf's update, in which the leaf itself is the first array.
+      before: index of the leaf before the update among the update's inputs.
+      after: index of the leaf after the update among the update's inputs.
+      factors: indices of the scalars whose product is the slope a.
     """
 
     leaf: Leaf
@@ -35,62 +38,66 @@ class Rewind(NamedTuple):
     after: int
     factors: tuple[int, ...]
 
-    def inverse_slope(self, numbers: Sequence[jax.Array]) -> jax.Array:
-        """The number 1 / a."""
+    def inverse_slope(self, scalars: Sequence[jax.Array]) -> jax.Array:
+        """Returns 1 / a."""
         zero = jnp.zeros((), self.leaf.dtype)
-        given = [numbers[i] for i in self.leaf.numbers]
+        given = [scalars[i] for i in self.leaf.scalars]
         others = [zero] * (len(self.leaf.arrays) - 1)
-        of_itself = lambda s: self.leaf.update(given, [s, *others], ())
-        _, slope = jax.jvp(of_itself, (zero,), (jnp.ones_like(zero),))
+
+        def next_value(s: jax.Array) -> jax.Array:
+            return self.leaf.update(given, [s, *others], ())
+
+        _, slope = jax.jvp(next_value, (zero,), (jnp.ones_like(zero),))
         lost = jnp.abs(slope) < jnp.finfo(slope.dtype).eps
         return jnp.where(lost, 0, 1 / slope)
 
-    def rewound(
-        self, numbers: Sequence[jax.Array], inverse_slope: Any, arrays: Mapping[int, Any]
+    def value_before(
+        self, scalars: Sequence[jax.Array], inverse_slope: Any, arrays: Mapping[int, Any]
     ) -> jax.Array:
-        """The value before the update at some coordinates, from the others of its arrays."""
+        """Returns the leaf before the update at some coordinates, from its other arrays there."""
         after = arrays[self.after]
         others = [arrays[i] for i in self.leaf.arrays[1:]]
         added = self.leaf.update(
-            [numbers[i] for i in self.leaf.numbers],
+            [scalars[i] for i in self.leaf.scalars],
             [jnp.zeros_like(after), *others],
             after.shape,
         )
         return (after - added) * inverse_slope
 
 
-def rewind(leaf: Leaf, itself: int, after: int) -> Rewind:
-    """How to rewind a leaf of the state.
+def invert(leaf: Leaf, before: int, after: int) -> Inversion:
+    """Returns the inversion of a leaf of the state.
 
     Args:
-      leaf: its update.
-      itself: which of the update's inputs it is.
-      after: which of them holds it after the update.
+      leaf: the leaf's update.
+      before: index of the leaf before the update among the update's inputs.
+      after: index of the leaf after the update among the update's inputs.
 
     Raises:
-      NotElementwiseError: its update is not affine in itself.
+      NotElementwiseError: the update is not affine in the leaf, with a product of scalars as
+        slope.
     """
-    if itself not in leaf.arrays:
-        raise NotElementwiseError("a state that forgets what it was")
-    count = len(leaf.numbers)
-    own = leaf.arrays.index(itself)
-    numbers, arrays = leaf.program.invars[:count], list(leaf.program.invars[count:])
+    if before not in leaf.arrays:
+        raise NotElementwiseError("a state that does not depend on its last value")
+    count = len(leaf.scalars)
+    own = leaf.arrays.index(before)
+    scalars, arrays = leaf.program.invars[:count], list(leaf.program.invars[count:])
     factors = _factors(leaf.program, arrays[own])
     arrays.insert(0, arrays.pop(own))
-    places = (itself, *(i for i in leaf.arrays if i != itself))
-    program = leaf.program.replace(invars=[*numbers, *arrays])
-    entering = dict(zip(numbers, leaf.numbers, strict=True))
-    if any(v not in entering for v in factors):
-        raise NotElementwiseError("a slope that is made on the way")
-    found = tuple(entering[v] for v in factors)
-    return Rewind(leaf._replace(program=program, arrays=places), itself, after, found)
+    places = (before, *(i for i in leaf.arrays if i != before))
+    program = leaf.program.replace(invars=[*scalars, *arrays])
+    index = dict(zip(scalars, leaf.scalars, strict=True))
+    if any(v not in index for v in factors):
+        raise NotElementwiseError("a moving average whose decay is computed elementwise")
+    found = tuple(index[v] for v in factors)
+    return Inversion(leaf._replace(program=program, arrays=places), before, after, found)
 
 
 def _factors(program: Any, source: core.Var) -> list[core.Var]:
-    """The numbers whose product is the slope of a program in `source`.
+    """Returns the scalars whose product is the slope of a program in `source`.
 
     Raises:
-      NotElementwiseError: the slope is no product of numbers.
+      NotElementwiseError: the slope is not a product of scalars.
     """
     reached, factors = {source}, []
     for eqn in program.eqns:
@@ -112,5 +119,5 @@ def _factors(program: Any, source: core.Var) -> list[core.Var]:
             factors += [atom for atom in rest if isinstance(atom, core.Var)]
         reached.update(eqn.outvars)
     if program.outvars[0] not in reached:
-        raise NotElementwiseError("a state that forgets what it was")
+        raise NotElementwiseError("a state that does not depend on its last value")
     return factors

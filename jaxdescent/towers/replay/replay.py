@@ -1,8 +1,8 @@
 """Replay: running the last update again on its own inputs.
 
-"Inputs" means all of them: hyperparameters, gradients, inner state, and the parameters
-and extra arguments if the update reads them. Today's parameters in place of the last
-step's would give another state wherever they enter it: L2 before momentum, Prodigy.
+The inputs are hyperparameters, gradients, inner state, and the parameters and extra arguments if
+the update reads them, all of the last step. The present parameters would give another state
+wherever they enter it, as with weight decay before momentum, or Prodigy.
 """
 
 from collections.abc import Mapping

@@ -20,7 +20,7 @@ from jaxdescent.towers.replay.contraction import Mode
 
 
 class UpdateRecord(NamedTuple):
-    """What is kept of an update to differentiate it in the next step.
+    """Record of an update, from which the next step differentiates it.
 
     Exactly one of `state` and `new_state` is kept. An entry that the derivative does not need
     is None.
