@@ -166,20 +166,27 @@ class Spec:
             extra_args=zeros(shapes.extra_args),
         )
 
-    def last_update(
-        self, previous: UpdateRecord, present: UpdateRecord, extra_args: Mapping[str, Any]
-    ) -> Replay | FusedReplay | FusedRecall:
-        """Returns the last update, ready to be differentiated.
+    def present_and_last(
+        self, previous: UpdateRecord, grads: Any, params: Any, extra_args: Mapping[str, Any]
+    ) -> tuple[UpdateRecord, Replay | FusedReplay | FusedRecall]:
+        """Returns the record of the present step, and the last update to be differentiated.
 
         Args:
-          previous: its record.
-          present: the record of the present step, whose values stand for those that the last
-            update did not read.
-          extra_args: of the present step.
+          previous: the record of the last update.
+          grads: the present gradient.
+          params: the present parameters, or None.
+          extra_args: the present extra arguments.
 
         Raises:
-          ValueError: the update reads an array that is not kept, or calls the model.
+          ValueError: an argument that the update reads is missing or has another shape than
+            before; or the update reads an array that is not kept, or calls the model.
         """
+        present = previous.present(grads, params, extra_args)
+        return present, self._last_update(previous, present, extra_args)
+
+    def _last_update(
+        self, previous: UpdateRecord, present: UpdateRecord, extra_args: Mapping[str, Any]
+    ) -> Replay | FusedReplay | FusedRecall:
         others = {
             name: refuse(name) if callable(value) else value
             for name, value in extra_args.items()

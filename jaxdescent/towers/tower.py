@@ -202,11 +202,10 @@ def hypergradient(
         **extra_args: Any,
     ) -> tuple[Any, HypergradientState]:
         previous, has_previous = state.previous, state.has_previous
-        present = previous.present(updates, params, extra_args)
+        present, last = spec.present_and_last(previous, updates, params, extra_args)
         if outer_grads is not None:
             validation.shaped_like("outer_grads", outer_grads, present.grads)
             outer_grads = cast_like(outer_grads, present.grads)
-        last = spec.last_update(previous, present, extra_args)
         judge = present.grads if outer_grads is None else outer_grads
         if isinstance(spec.signal, EligibilityTrace):
             replayed: Any = last

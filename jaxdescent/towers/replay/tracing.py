@@ -6,7 +6,7 @@ step differentiates it. A `TracedUpdate` is the update's jaxpr, traced on shapes
 or on arrays to differentiate it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, NoReturn
 
 import jax
@@ -41,7 +41,7 @@ class UpdateRecord(NamedTuple):
     params: Any
     extra_args: dict[str, Any]
 
-    def present(self, grads: Any, params: Any, extra_args: dict[str, Any]) -> "UpdateRecord":
+    def present(self, grads: Any, params: Any, extra_args: Mapping[str, Any]) -> "UpdateRecord":
         """Returns the record of the present step, without hyperparameters and states.
 
         Arrays have the dtypes of this record, so that the next step can keep them.
