@@ -9,6 +9,8 @@ may be a tower again:
 
     self_tuning            an optimizer without a learning rate to choose
     averaged_params        the average of its path, to evaluate a model at
+    restart_on_divergence, with_average, scale_by_sign_agreement
+                           the parts that it is composed of
     hypergradient          an optimizer that learns its own hyperparameters
     positive, unit_interval, unconstrained, per_leaf
                            the spaces in which it learns them
@@ -113,8 +115,19 @@ from jaxdescent.stability import stability_log as stability_log
 from jaxdescent.stability import stability_probe as stability_probe
 from jaxdescent.stability import step_sizes as step_sizes
 from jaxdescent.stability import thresholds as thresholds
+from jaxdescent.towers import AverageState as AverageState
+from jaxdescent.towers import EligibilityTrace as EligibilityTrace
 from jaxdescent.towers import HypergradientState as HypergradientState
-from jaxdescent.towers import SelfTuningState as SelfTuningState
+from jaxdescent.towers import OneStep as OneStep
+from jaxdescent.towers import PerLeaf as PerLeaf
+from jaxdescent.towers import Positive as Positive
+from jaxdescent.towers import RestartState as RestartState
+from jaxdescent.towers import SignAgreementState as SignAgreementState
+from jaxdescent.towers import Space as Space
+from jaxdescent.towers import Tower as Tower
+from jaxdescent.towers import Unconstrained as Unconstrained
+from jaxdescent.towers import UnitInterval as UnitInterval
+from jaxdescent.towers import UpdateRecord as UpdateRecord
 from jaxdescent.towers import averaged_params as averaged_params
 from jaxdescent.towers import describe as describe
 from jaxdescent.towers import eligibility_trace as eligibility_trace
@@ -125,9 +138,12 @@ from jaxdescent.towers import inner_state as inner_state
 from jaxdescent.towers import one_step as one_step
 from jaxdescent.towers import per_leaf as per_leaf
 from jaxdescent.towers import positive as positive
+from jaxdescent.towers import restart_on_divergence as restart_on_divergence
+from jaxdescent.towers import scale_by_sign_agreement as scale_by_sign_agreement
 from jaxdescent.towers import self_tuning as self_tuning
 from jaxdescent.towers import set_hyperparams as set_hyperparams
 from jaxdescent.towers import unconstrained as unconstrained
 from jaxdescent.towers import unit_interval as unit_interval
+from jaxdescent.towers import with_average as with_average
 
 __version__ = "0.1.0"

@@ -41,6 +41,14 @@ def self_tuning_adam(learning_rate):
     return jd.self_tuning(optax.adam, learning_rate=learning_rate)
 
 
+def averaged_adam(learning_rate):
+    return jd.with_average(optax.adam(learning_rate))
+
+
+def restarted_momentum(learning_rate, hyper_rate):
+    return jd.restart_on_divergence(tower_of_momentum(learning_rate, hyper_rate))
+
+
 def step_over_loss(learning_rate, max_learning_rate):
     return jd.step_sizes.step_over_loss(
         learning_rate, loss="exponential", max_learning_rate=max_learning_rate
@@ -96,6 +104,12 @@ TRANSFORMATIONS = {
         {"learning_rate": 1e-2, "hyper_rate": 1e-4},
     ),
     "self-tuning adam": (self_tuning_adam, {"learning_rate": 1e-3}),
+    "averaged adam": (averaged_adam, {"learning_rate": 1e-2}),
+    "restarted tower of momentum": (
+        restarted_momentum,
+        {"learning_rate": 1e-4, "hyper_rate": 1e-3},
+    ),
+    "sign agreement": (jd.scale_by_sign_agreement, {}),
     "step over loss": (step_over_loss, {"learning_rate": 1e-2, "max_learning_rate": 1e-3}),
     "catapult warm-up of momentum": (
         catapult_warmup_of_momentum,

@@ -5,19 +5,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdescent.towers.agreement import (
+from jaxdescent.towers.sign_agreement import (
     BOLD,
     CAREFUL,
     HORIZON,
     HYPER_RATE,
     NEGLIGIBLE,
-    scale_by_agreement,
+    scale_by_sign_agreement,
 )
 
 
 def steps(hypergradients, value=0.0):
     """The steps f32[n] on a coordinate that is given hypergradients [n] of a loss."""
-    tx = scale_by_agreement()
+    tx = scale_by_sign_agreement()
 
     def step(state, grad):
         change, state = tx.update(grad, state, value=value)
@@ -31,10 +31,10 @@ def test_a_signal_that_keeps_its_sign_moves_by_the_fast_step(scale):
     moves = steps(jnp.full(200, -scale))
     slow = HYPER_RATE / np.sqrt(1 + np.arange(1, 201) / HORIZON)
     np.testing.assert_allclose(moves[50:], (CAREFUL + slow)[50:], rtol=1e-4)
-    assert 0 < moves[0] < 0.2 * CAREFUL + HYPER_RATE  # one signal is no agreement yet
+    assert 0 < moves[0] < 0.2 * CAREFUL + HYPER_RATE  # one signal is not yet agreement
 
 
-def test_growth_is_bold_until_the_moves_have_done_something():
+def test_growth_is_bold_until_the_moves_have_changed_the_loss():
     moves = steps(jnp.full(200, -1.0), value=100 / NEGLIGIBLE)
     slow = HYPER_RATE / np.sqrt(1 + np.arange(1, 201) / HORIZON)
     np.testing.assert_allclose(moves[50:99], (BOLD + slow)[50:99], rtol=1e-4)

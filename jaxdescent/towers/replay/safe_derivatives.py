@@ -1,10 +1,10 @@
-"""Evaluates a jaxpr so that singular slopes count as zero where they arise.
+"""Evaluates a jaxpr so that singular slopes count as zero.
 
-An Adam whose second moment v is exactly zero at some coordinate takes sqrt(0) there: the
-update is finite, its derivative is infinity times zero, and one NaN spoils a sum over
-all coordinates, or, where the optimizer itself sums, every coordinate of its update.
-So sqrt and its like get the convention that relu has at zero: a slope that is not finite
-is a slope of zero. Values are unchanged; both modes of differentiation work as before.
+Where Adam's second moment v is exactly zero, Adam computes sqrt(0). The update is finite, but its
+derivative is infinity times zero, and one NaN spoils a sum over all coordinates; where the
+optimizer itself sums, it spoils every coordinate of the update. So sqrt and other singular
+functions follow the convention of relu at zero: a non-finite slope counts as zero. Values are
+unchanged, and both modes of differentiation work.
 """
 
 from collections.abc import Sequence
@@ -16,16 +16,16 @@ import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 from jax.extend import core
 
-from jaxdescent.towers import dataflow
+from jaxdescent.towers.replay import dataflow
 
 _SINGULAR = ("sqrt", "rsqrt", "cbrt", "pow", "integer_pow", "div", "log", "log1p")
 
 
 def evaluate(jaxpr: core.ClosedJaxpr, *args: jax.Array, by_reciprocals: bool = False) -> list[Any]:
-    """The outputs of a jaxpr at `args`, one array for each of its inputs.
+    """Returns the outputs of a jaxpr at `args`, with safe derivatives.
 
-    Slopes inside `scan` and `while` are left as they are. With `by_reciprocals` x / y is
-    computed as x (1 / y), which costs its derivatives no second division.
+    Slopes inside `scan` and `while` are not changed. With `by_reciprocals` x / y is computed as
+    x (1 / y), whose derivatives need no second division.
 
     Example:
       >>> jaxpr = jax.make_jaxpr(jnp.sqrt)(0.0)
@@ -63,7 +63,7 @@ def _apply(eqn: core.JaxprEqn, args: list[Any], by_reciprocals: bool) -> Sequenc
 
 
 def _with_safe_slope(eqn: core.JaxprEqn) -> Any:
-    """An elementwise primitive whose slopes count as zero where they are not finite."""
+    """Returns an elementwise primitive whose non-finite slopes count as zero."""
 
     def plain(*args: Any) -> Any:
         return eqn.primitive.bind(*args, **eqn.params)
@@ -76,8 +76,11 @@ def _with_safe_slope(eqn: core.JaxprEqn) -> Any:
         for i, tangent in enumerate(tangents):
             if isinstance(tangent, SymbolicZero):
                 continue
-            of_one = lambda x, i=i: plain(*args[:i], x, *args[i + 1 :])
-            _, slope = jax.jvp(of_one, (args[i],), (jnp.ones_like(args[i]),))
+
+            def at_operand(x: Any, i: int = i) -> Any:
+                return plain(*args[:i], x, *args[i + 1 :])
+
+            _, slope = jax.jvp(at_operand, (args[i],), (jnp.ones_like(args[i]),))
             change += _finite_or_zero(slope) * tangent
         return value, change
 
@@ -101,7 +104,7 @@ def _times_reciprocal_jvp(args: Any, tangents: Any) -> tuple[Any, Any]:
         change += _finite_or_zero(slope) * dx
     if isinstance(dy, SymbolicZero):
         return value, change
-    if not y.shape:  # one number for all coordinates
+    if not y.shape:  # a scalar
         slope = _finite_or_zero(slope)
         return value, change - (x * slope) * (slope * dy)
     return value, change - _finite_or_zero(value * slope) * dy

@@ -1,14 +1,13 @@
-"""An update taken apart: a few numbers, and for every leaf a function of one coordinate.
+"""Splits an update into scalars and, for each leaf, an elementwise function.
 
-Most optimizers move each coordinate on its own: with numbers a, b, ... (rates, betas, bias
-corrections, a global norm) that come from the hyperparameters h and whatever else,
+Most optimizers move each coordinate on its own. With scalars a, b, ... (learning rates, betas,
+bias corrections, a global norm) that depend on the hyperparameters h,
 
     U_i = f(a(h), b(h), ...; g_i, m_i, v_i, x_i),      the same f for all i of a leaf.
 
-Then dU_i/dh can be had for a block of coordinates at a time, without ever storing a buffer
-of them. Whether an update is of this kind is read off its jaxpr: walk back from the leaf's
-update until arrays or single numbers are met that are given; on the way there must be
-nothing but elementwise operations.
+Then dU_i/dh is computed for a block of coordinates at a time, without a buffer of derivatives.
+The jaxpr of the update tells if it is of this kind: on the way back from the leaf's update to
+the given arrays and scalars, every operation must be elementwise.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,7 +16,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax.extend import core
 
-from jaxdescent.towers import dataflow, safe_derivatives
+from jaxdescent.towers.replay import dataflow, safe_derivatives
 
 # fmt: off
 _ELEMENTWISE = frozenset((
@@ -31,37 +30,40 @@ _ELEMENTWISE = frozenset((
 
 
 class NotElementwiseError(ValueError):
-    """An update that does not move each coordinate on its own."""
+    """Raised for an update that does not move each coordinate on its own."""
 
 
 class Leaf(NamedTuple):
     """The update of one leaf.
 
     Attributes:
-      program: from numbers and arrays to the update, elementwise.
-      numbers: which of `Elementwise.numbers` it is given.
-      arrays: which of the update's inputs it is given.
+      program: an elementwise program of scalars and arrays that returns the update.
+      scalars: indices of its scalars in `Elementwise.scalars`.
+      arrays: indices of its arrays among the update's inputs.
     """
 
     program: core.Jaxpr
-    numbers: tuple[int, ...]
+    scalars: tuple[int, ...]
     arrays: tuple[int, ...]
 
     @property
     def signature(self) -> tuple[Any, ...]:
-        """Equal for leaves whose updates differ in nothing but their shapes and arrays."""
+        """A key that is equal for leaves whose updates differ in shapes and arrays only."""
         order: dict[Any, int] = {}
-        number = lambda atom: (
-            order.setdefault(atom, len(order)) if isinstance(atom, core.Var) else str(atom)
-        )
-        told = lambda eqn: sorted((k, str(x)) for k, x in eqn.params.items() if k != "shape")
+
+        def name(atom: Any) -> Any:
+            return order.setdefault(atom, len(order)) if isinstance(atom, core.Var) else str(atom)
+
+        def settings(eqn: Any) -> list[Any]:
+            return sorted((k, str(x)) for k, x in eqn.params.items() if k != "shape")
+
         program: Any = self.program
-        inputs = [(number(v), str(v.aval.dtype)) for v in program.invars]
+        inputs = [(name(v), str(v.aval.dtype)) for v in program.invars]
         eqns = [
-            (eqn.primitive.name, *map(number, eqn.invars), *map(number, eqn.outvars), *told(eqn))
+            (eqn.primitive.name, *map(name, eqn.invars), *map(name, eqn.outvars), *settings(eqn))
             for eqn in program.eqns
         ]
-        return self.numbers, *inputs, *eqns, number(program.outvars[0])
+        return self.scalars, *inputs, *eqns, name(program.outvars[0])
 
     @property
     def dtype(self) -> Any:
@@ -69,8 +71,8 @@ class Leaf(NamedTuple):
         update: Any = self.program.outvars[0].aval
         return update.dtype
 
-    def update(self, numbers: Sequence[Any], blocks: Sequence[Any], shape: tuple[int, ...]) -> Any:
-        """The update at some coordinates, from a block of each array, all of one shape."""
+    def update(self, scalars: Sequence[Any], blocks: Sequence[Any], shape: tuple[int, ...]) -> Any:
+        """Returns the update at some coordinates, from a block of each array, all of one shape."""
         resized = [
             eqn.replace(params={**eqn.params, "shape": shape})
             if eqn.primitive.name == "broadcast_in_dim"
@@ -78,17 +80,17 @@ class Leaf(NamedTuple):
             for eqn in self.program.eqns
         ]
         program = core.ClosedJaxpr(self.program.replace(eqns=resized), ())
-        return safe_derivatives.evaluate(program, *numbers, *blocks, by_reciprocals=True)[0]
+        return safe_derivatives.evaluate(program, *scalars, *blocks, by_reciprocals=True)[0]
 
 
 class Elementwise(NamedTuple):
-    """An update in two parts.
+    """An update split in two.
 
     Attributes:
-      program: from the inputs `given` to all the numbers that enter the leaves' programs.
-      given: which of the update's inputs the program takes.
-      leaves: for each leaf what is done with the numbers.
-      moved: for each input, which numbers depend on it.
+      program: computes all scalars that the leaves' programs read.
+      given: indices of the program's arguments among the update's inputs.
+      leaves: the elementwise program of each leaf.
+      moved: for each input, the indices of the scalars that depend on it.
     """
 
     program: core.Jaxpr
@@ -96,29 +98,32 @@ class Elementwise(NamedTuple):
     leaves: tuple[Leaf, ...]
     moved: tuple[frozenset[int], ...]
 
-    def numbers(self, inputs: Sequence[Any]) -> list[Any]:
-        """The numbers, with safe derivatives."""
+    def scalars(self, inputs: Sequence[Any]) -> list[Any]:
+        """Returns the scalars, with safe derivatives."""
         closed = core.ClosedJaxpr(self.program, ())
         return safe_derivatives.evaluate(closed, *(inputs[i] for i in self.given))
 
 
 def split(jaxpr: core.Jaxpr, updates: Sequence[Any], inputs: Sequence[Any]) -> Elementwise:
-    """Takes an update apart.
+    """Splits an update.
 
     Args:
       jaxpr: the update, without inner calls.
       updates: the atoms of the jaxpr that are the leaves' updates.
-      inputs: the variables whose values are given.
+      inputs: the variables whose values are given; other entries are ignored.
 
     Raises:
-      NotElementwiseError: a leaf's update at one coordinate depends on more than numbers
-        and the inputs there, or on something that is not given.
+      NotElementwiseError: a leaf's update at one coordinate depends on more than scalars
+        and the inputs there, or on an input that is not given.
     """
     place: dict[Any, int] = {}
     for i, v in enumerate(inputs):
         if isinstance(v, core.Var):
             place.setdefault(v, i)
-    stop = lambda v: v in place or v.aval.shape == ()
+
+    def stop(v: Any) -> bool:
+        return v in place or v.aval.shape == ()
+
     parts = [dataflow.cut(jaxpr, [_unrounded(jaxpr, atom)], stop) for atom in updates]
     for part in parts:
         _check_elementwise(part)
@@ -139,7 +144,7 @@ def split(jaxpr: core.Jaxpr, updates: Sequence[Any], inputs: Sequence[Any]) -> E
 
 
 def _unrounded(jaxpr: Any, atom: Any) -> Any:
-    """The update before it is rounded to the dtype of narrow parameters."""
+    """Returns the update before it is rounded to the dtype of narrow parameters."""
     for eqn in jaxpr.eqns:
         if atom in eqn.outvars and eqn.primitive.name == "convert_element_type":
             wide = eqn.invars[0]
@@ -155,15 +160,15 @@ def _moved(program: core.Jaxpr, source: Any, order: Mapping[Any, int]) -> frozen
 
 
 def is_real(atom: Any) -> bool:
-    """Whether an atom holds real numbers."""
+    """True if an atom holds real floating-point numbers."""
     return jnp.issubdtype(atom.aval.dtype, jnp.floating)
 
 
 def _leaf(part: core.Jaxpr, order: Mapping[Any, int], place: Mapping[Any, int]) -> Leaf:
-    numbers = [v for v in part.invars if v in order]
+    scalars = [v for v in part.invars if v in order]
     arrays = [v for v in part.invars if v not in order]
-    ordered = part.replace(invars=[*numbers, *arrays])
-    return Leaf(ordered, tuple(order[v] for v in numbers), tuple(place[v] for v in arrays))
+    ordered = part.replace(invars=[*scalars, *arrays])
+    return Leaf(ordered, tuple(order[v] for v in scalars), tuple(place[v] for v in arrays))
 
 
 def _check_elementwise(part: Any) -> None:
@@ -172,9 +177,9 @@ def _check_elementwise(part: Any) -> None:
         raise NotElementwiseError(f"parameters of {dtype}")
     for eqn in part.eqns:
         name = eqn.primitive.name
-        of_a_number = name == "broadcast_in_dim" and not eqn.invars[0].aval.shape
+        spreads_scalar = name == "broadcast_in_dim" and not eqn.invars[0].aval.shape
         shapes = {atom.aval.shape for atom in (*eqn.invars, *eqn.outvars)} - {()}
-        if not (name in _ELEMENTWISE or of_a_number) or shapes != {shape}:
+        if not (name in _ELEMENTWISE or spreads_scalar) or shapes != {shape}:
             raise NotElementwiseError(f"{name}, which mixes coordinates")
         if any(jnp.issubdtype(atom.aval.dtype, jnp.complexfloating) for atom in eqn.invars):
             raise NotElementwiseError("complex numbers")

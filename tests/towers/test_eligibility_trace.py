@@ -1,4 +1,4 @@
-"""The signal of all past steps: discounted sums of what each of them did."""
+"""The eligibility trace: discounted sums of the effects of all past updates."""
 
 from functools import partial
 
@@ -60,7 +60,7 @@ def test_for_a_rate_the_trace_is_the_discounted_path(decay):
     np.testing.assert_allclose(signals(steps), expected, rtol=2e-3, atol=2e-4)
 
 
-def test_each_leaf_has_a_trace_of_its_own():
+def test_each_leaf_has_its_own_trace():
     steps = run(tower(optax.sgd, jd.eligibility_trace(1.0), learning_rate=jd.per_leaf(0.1)))
     trace = steps[-1][1].traces["learning_rate"]
     gone = sum(u["b"] for u, _ in steps[:-1])
@@ -73,7 +73,7 @@ def test_a_bad_batch_is_left_out_of_the_trace():
     assert int(steps[-1][1].skipped) == 1
     leaves = jax.tree.leaves(steps[-1][1])
     assert all(bool(jnp.all(jnp.isfinite(x))) for x in leaves)
-    # The batch before it is learned from when it comes; the one after it has none before it.
+    # The trace includes the update before the bad batch. The batch after it has no last update.
     traces = [state.traces["learning_rate"]["b"] for _, state in steps]
     np.testing.assert_array_equal(traces[4], traces[3])
 

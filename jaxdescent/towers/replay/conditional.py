@@ -1,7 +1,7 @@
-"""Conditionals that stay ones under `vmap`, and that are none where they would be dear.
+"""Conditionals that skip work under `vmap`, and that vanish on platforms where they are slow.
 
-`lax.cond` with a predicate for each agent becomes a select, and both branches run for
-every agent in every step. In `unless` the dear branch runs only if some agent needs it.
+Under `vmap`, `lax.cond` with a predicate for each agent becomes a select, and both branches run
+for every agent in every step. In `unless` the expensive branch runs only if some agent needs it.
 """
 
 from collections.abc import Callable
@@ -13,12 +13,12 @@ from jax.custom_batching import custom_vmap
 
 
 def unless(compute: Callable[..., Any]) -> Callable[..., Any]:
-    """From `compute(*args)` to `choose(fine, value, *args)`: `value` where `fine`, else that.
+    """Returns `choose(fine, value, *args)`: `value` where `fine`, else `compute(*args)`.
 
     Args:
-      compute: a pure function of pytrees of arrays; under `vmap` all that depends on the
-        agent must come through its arguments. Returns a tree like `value`. What it
-        returns counts as constant when the whole is differentiated.
+      compute: a pure function of pytrees of arrays that returns a tree like `value`. Under
+        `vmap` everything that depends on the agent must be an argument. Its result counts as
+        constant in derivatives.
 
     Example:
       >>> choose = unless(jnp.sqrt)
@@ -37,7 +37,10 @@ def unless(compute: Callable[..., Any]) -> Callable[..., Any]:
     def batched(size: int, is_batched: Any, fine: Any, value: Any, *args: Any) -> Any:
         fine_batched, value_batched, *args_batched = is_batched
         axes = jax.tree.map(lambda batched: 0 if batched else None, tuple(args_batched))
-        widen = lambda x, batched: x if batched else jnp.broadcast_to(x, (size, *x.shape))
+
+        def widen(x: jax.Array, batched: bool) -> jax.Array:
+            return x if batched else jnp.broadcast_to(x, (size, *x.shape))
+
         chosen = unless(jax.vmap(compute, in_axes=axes, axis_size=size))(
             widen(fine, fine_batched), jax.tree.map(widen, value, value_batched), *args
         )
@@ -50,21 +53,25 @@ def unless(compute: Callable[..., Any]) -> Callable[..., Any]:
     @differentiable.defjvp
     def jvp(primals: Any, tangents: Any) -> Any:
         fine, change = primals[0], tangents[1]
-        pass_on = lambda t: (
-            t if t.dtype == jax.dtypes.float0 else _select(fine, t, jnp.zeros_like(t))
-        )
-        return choose(*primals), jax.tree.map(pass_on, change)
+
+        def tangent(t: Any) -> Any:
+            return t if t.dtype == jax.dtypes.float0 else _select(fine, t, jnp.zeros_like(t))
+
+        return choose(*primals), jax.tree.map(tangent, change)
 
     return differentiable
 
 
 def on_cpu() -> jax.Array:
-    """Whether the program is compiled for a CPU, bool[], known by then.
+    """Returns bool[], True if the program is compiled for a CPU; a constant for the compiler.
 
-    For predicates: on a GPU a conditional makes the device wait for the host, while a
-    predicate that is a constant leaves no conditional.
+    For predicates: on a GPU a conditional makes the device wait for the host, but the compiler
+    removes a conditional with a constant predicate.
     """
-    constant = lambda value: lambda: jnp.full((), value)
+
+    def constant(value: bool) -> Callable[[], jax.Array]:
+        return lambda: jnp.full((), value)
+
     return jax.lax.platform_dependent(cpu=constant(True), default=constant(False))
 
 

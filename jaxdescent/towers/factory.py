@@ -1,9 +1,9 @@
-"""From a factory and hyperparameters to the transformation that moves the parameters.
+"""Calls a factory with hyperparameters, and computes its updates in float32 or wider.
 
-The tuned hyperparameters are strong arrays of float32, or float64 where a parameter is.
-Numbers of 16 bits or less are widened to float32 on their way into the factory's update,
-and its updates and state come out in the dtypes in which they went in: bf16 is how they
-are kept, not how they are computed with (in bf16 a b2 of 0.999 would be 1).
+The tuned hyperparameters are strong arrays of float32, or of float64 where a parameter is
+float64. Floats of 16 bits or fewer are widened to float32 before the factory's update, and its
+updates and state are returned in the dtypes of the arguments. So bf16 arrays are stored in bf16
+and computed with in float32 (in bf16 a b2 of 0.999 would be 1).
 """
 
 import inspect
@@ -24,7 +24,7 @@ Factory = Callable[..., optax.GradientTransformation]
 def build(
     factory: Factory, hyperparams: Mapping[str, Any]
 ) -> optax.GradientTransformationExtraArgs:
-    """The transformation at the given hyperparameters.
+    """Returns the transformation at the given hyperparameters.
 
     Args:
       factory: takes the names in `hyperparams` as keywords.
@@ -41,7 +41,10 @@ def build(
 def _one_per_leaf(
     factory: Factory, values: Mapping[str, Any]
 ) -> optax.GradientTransformationExtraArgs:
-    """Calls the factory once per leaf; the state is a tuple of states in the leaves' order."""
+    """Returns a transformation that calls the factory once per leaf.
+
+    The state is a tuple of states in the order of the leaves.
+    """
     names = tuple(values)
 
     def at(leaf_values: tuple[Any, ...]) -> optax.GradientTransformationExtraArgs:
@@ -88,7 +91,7 @@ def _computing_wide(
 
 
 def _widen(leaf: Any) -> Any:
-    """The leaf in float32 if it is an array of narrower floats."""
+    """Returns the leaf, in float32 if it is an array of narrower floats."""
     dtype = getattr(leaf, "dtype", None)
     if dtype is None or not jnp.issubdtype(dtype, jnp.floating) or jnp.finfo(dtype).bits >= 32:
         return leaf
@@ -96,19 +99,19 @@ def _widen(leaf: Any) -> Any:
 
 
 def strong(leaf: Any) -> Any:
-    """The leaf as an array that promotes like its dtype, not like a Python number."""
+    """Returns the leaf as an array without a weak type."""
     if isinstance(leaf, jax.ShapeDtypeStruct):
         return leaf
     return _convert(leaf, jnp.asarray(leaf).dtype)
 
 
 def cast_like(tree: Any, like: Any) -> Any:
-    """Casts every leaf of `tree` to the dtype of its counterpart."""
+    """Casts each leaf of `tree` to the dtype of the corresponding leaf of `like`."""
     return jax.tree.map(lambda leaf, ref: _convert(leaf, jnp.asarray(ref).dtype), tree, like)
 
 
 def _convert(leaf: Any, dtype: Any) -> jax.Array:
-    if jnp.issubdtype(dtype, jax.dtypes.extended):  # PRNG keys have no other dtype to go to
+    if jnp.issubdtype(dtype, jax.dtypes.extended):  # PRNG keys have one dtype only
         return leaf
     return jax.lax.convert_element_type(leaf, dtype)
 
@@ -117,7 +120,7 @@ def check_keywords(factory: Factory, names: Mapping[str, Any]) -> None:
     """Raises if the factory cannot take the tuned names as keywords.
 
     Raises:
-      ValueError: a name that the factory does not have, or that a partial has fixed.
+      ValueError: a name is not a keyword of the factory, or a partial fixes it.
     """
     fixed = set()
     inner: Any = factory
@@ -136,17 +139,18 @@ def check_keywords(factory: Factory, names: Mapping[str, Any]) -> None:
     for name in names:
         if name in fixed or (name in all_parameters and name not in parameters):
             raise ValueError(
-                f"tune[{name!r}] is also fixed in the partial given as factory; "
-                "take it out of one of the two"
+                f"tune must name keywords that are not fixed in a partial, got {name!r}; take it "
+                "out of tune or out of the partial"
             )
         if name not in keywords and not takes_any:
             raise ValueError(
-                f"tune[{name!r}] is no keyword of {label(factory)}; it takes {', '.join(keywords)}"
+                f"tune must name keywords of the factory, got {name!r}; {label(factory)} takes "
+                f"{', '.join(keywords)}"
             )
 
 
 def label(factory: Factory) -> str:
-    """A short name of the factory for messages."""
+    """Returns a short name of the factory for messages."""
     while isinstance(factory, partial):
         factory = factory.func
     return getattr(factory, "__name__", repr(factory))

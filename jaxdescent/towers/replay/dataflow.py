@@ -1,9 +1,9 @@
-"""What a jaxpr says about a function: which inputs its outputs depend on, and its loops.
+"""Data flow in a jaxpr: the inputs that outputs depend on, and transformations of jaxprs.
 
-A tower carries the previous parameters only if the update reads them, and warns about
-a hyperparameter that cannot move the parameters. Both are questions about data flow:
-walk the jaxpr from the outputs back to the inputs. Loops count as reading all that
-they are given; that can only say "read" too often.
+A tower keeps the previous parameters only if the update reads them, and warns about a
+hyperparameter that cannot move the parameters. Both are questions of data flow, answered by a
+walk from the outputs of a jaxpr back to its inputs. A loop counts as reading all its operands,
+which may report too many inputs as read.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,14 +16,14 @@ _CALLS = ("jit", "pjit", "closed_call", "core_call", "remat2", "checkpoint")
 
 
 def reads(jaxpr: core.ClosedJaxpr, args: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Whether the outputs of a jaxpr depend on each of the arguments it was made from.
+    """Returns for each argument of a jaxpr if the outputs depend on it.
 
     Args:
-      jaxpr: what `jax.make_jaxpr(fn)(*args)` returned.
+      jaxpr: the result of `jax.make_jaxpr(fn)(*args)`.
       args: the arguments.
 
     Returns:
-      A tuple of trees like `args` with a bool for every leaf.
+      A tuple of trees like `args` with a bool for each leaf.
 
     Example:
       >>> import jax.numpy as jnp
@@ -56,7 +56,7 @@ def _used_operands(eqn: core.JaxprEqn, wanted: list[bool]) -> list[bool]:
 
 
 def called(eqn: core.JaxprEqn, calls: Sequence[str] = _CALLS) -> core.ClosedJaxpr | None:
-    """The function that an equation calls once on its operands, if it does just that."""
+    """Returns the function of an equation that only calls a function; None for other equations."""
     if eqn.primitive.name not in calls:
         return None
     inner = eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
@@ -64,7 +64,7 @@ def called(eqn: core.JaxprEqn, calls: Sequence[str] = _CALLS) -> core.ClosedJaxp
 
 
 def inlined(jaxpr: core.ClosedJaxpr, calls: Sequence[str] = _CALLS) -> core.ClosedJaxpr:
-    """The same function without inner calls, so that each variable is defined once.
+    """Returns the same function without inner calls, so that each variable is defined once.
 
     Example:
       >>> import jax.numpy as jnp
@@ -81,7 +81,10 @@ def inlined(jaxpr: core.ClosedJaxpr, calls: Sequence[str] = _CALLS) -> core.Clos
 
 def _run(jaxpr: core.Jaxpr, args: Sequence[Any], calls: Sequence[str]) -> list[Any]:
     values: dict[Any, Any] = dict(zip([*jaxpr.constvars, *jaxpr.invars], args, strict=True))
-    value_of = lambda atom: atom.val if isinstance(atom, core.Literal) else values[atom]
+
+    def value_of(atom: Any) -> Any:
+        return atom.val if isinstance(atom, core.Literal) else values[atom]
+
     for eqn in jaxpr.eqns:
         operands = [value_of(atom) for atom in eqn.invars]
         if (inner := called(eqn, calls)) is not None:
@@ -93,22 +96,23 @@ def _run(jaxpr: core.Jaxpr, args: Sequence[Any], calls: Sequence[str]) -> list[A
 
 
 def bind(eqn: core.JaxprEqn, operands: Sequence[Any]) -> Sequence[Any]:
-    """The results of an equation at other operands."""
+    """Returns the results of an equation at other operands."""
     with eqn.ctx.manager:
         results = eqn.primitive.bind(*operands, **eqn.primitive.get_bind_params(eqn.params))
     return results if eqn.primitive.multiple_results else [results]
 
 
 def cut(jaxpr: core.Jaxpr, outputs: Sequence[Any], given: Callable[[Any], bool]) -> core.Jaxpr:
-    """The part of a jaxpr without inner calls that leads to some of its atoms.
+    """Returns the part of a jaxpr that computes some of its atoms.
 
     Args:
-      jaxpr: the whole.
-      outputs: atoms of it.
-      given: whether the value of a variable will be given, so that the walk back stops.
+      jaxpr: a jaxpr without inner calls.
+      outputs: atoms of the jaxpr.
+      given: called with a variable; returns True if its value is given, so that the walk back
+        stops there.
 
     Returns:
-      A jaxpr from the variables at which the walk stopped to the outputs.
+      A jaxpr of the variables at which the walk stopped, which computes the outputs.
     """
     needed = dict.fromkeys(v for v in outputs if isinstance(v, core.Var))
     eqns = []
@@ -126,21 +130,32 @@ def cut(jaxpr: core.Jaxpr, outputs: Sequence[Any], given: Callable[[Any], bool])
 
 
 def renamed(jaxpr: core.Jaxpr, names: Mapping[Any, Any]) -> core.Jaxpr:
-    """A jaxpr without inner calls that reads other variables in place of some."""
-    other = lambda atom: names.get(atom, atom) if isinstance(atom, core.Var) else atom
-    eqns = [eqn.replace(invars=[other(atom) for atom in eqn.invars]) for eqn in jaxpr.eqns]
+    """Returns a jaxpr that reads other variables; it must be without inner calls.
+
+    Args:
+      jaxpr: the jaxpr.
+      names: the new variable of each variable that is replaced.
+    """
+
+    def rename(atom: Any) -> Any:
+        return names.get(atom, atom) if isinstance(atom, core.Var) else atom
+
+    eqns = [eqn.replace(invars=[rename(atom) for atom in eqn.invars]) for eqn in jaxpr.eqns]
     return jaxpr.replace(eqns=eqns)
 
 
 def deduplicated(jaxpr: core.ClosedJaxpr, *, final: bool = False) -> core.ClosedJaxpr:
-    """The same function without inner calls and with equal computations done once.
+    """Returns the same function without inner calls, with equal computations done once.
 
-    If `final`, the rules of its own for derivatives are dropped, too.
+    If `final`, custom derivative rules are dropped as well.
     """
     flat = inlined(jaxpr, (*_CALLS, "custom_jvp_call") if final else _CALLS)
     first: dict[Any, Any] = {}
     known: dict[Any, Any] = {}
-    rename = lambda atom: known.get(atom, atom) if isinstance(atom, core.Var) else atom
+
+    def rename(atom: Any) -> Any:
+        return known.get(atom, atom) if isinstance(atom, core.Var) else atom
+
     eqns = []
     for eqn in flat.jaxpr.eqns:
         operands = [rename(atom) for atom in eqn.invars]
@@ -159,7 +174,7 @@ def _identity(atom: Any) -> Any:
 
 
 def reached(jaxpr: core.Jaxpr, source: Any) -> set[Any]:
-    """The variables of a jaxpr without inner calls that depend on one of them."""
+    """Returns the variables that depend on one variable of a jaxpr without inner calls."""
     found = {source}
     for eqn in jaxpr.eqns:
         if not found.isdisjoint(v for v in eqn.invars if isinstance(v, core.Var)):
@@ -168,7 +183,7 @@ def reached(jaxpr: core.Jaxpr, source: Any) -> set[Any]:
 
 
 def holds(jaxpr: core.ClosedJaxpr, *primitives: str) -> bool:
-    """Whether one of the named primitives is inside, however deep.
+    """True if a jaxpr contains one of the named primitives, at any depth.
 
     Example:
       >>> loop = lambda x: jax.lax.while_loop(lambda x: x < 3, lambda x: x + 1, x)
