@@ -35,10 +35,10 @@ class Case(NamedTuple):
 
 
 CASES = (
-    Case((64, 200, 200, 10), 1_024, "GD", optax.sgd(0.1), jd.thresholds.gd(0.1)),
+    Case((64, 200, 200, 10), 1_024, "GD", optax.sgd(0.1), jd.thresholds.sgd(0.1)),
     Case((64, 200, 200, 10), 1_024, "Adam", optax.adam(1e-4), jd.thresholds.adam(1e-4)),
-    Case((3072, 200, 200, 10), 512, "GD", optax.sgd(0.01), jd.thresholds.gd(0.01)),
-    Case((3072, 200, 200, 10), 128, "GD", optax.sgd(0.01), jd.thresholds.gd(0.01)),
+    Case((3072, 200, 200, 10), 512, "GD", optax.sgd(0.01), jd.thresholds.sgd(0.01)),
+    Case((3072, 200, 200, 10), 128, "GD", optax.sgd(0.01), jd.thresholds.sgd(0.01)),
 )
 
 

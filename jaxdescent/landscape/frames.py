@@ -22,7 +22,7 @@ from jaxdescent import validation
 from jaxdescent.landscape import inputs
 from jaxdescent.landscape.planes import path_length
 from jaxdescent.landscape.points import LossFn
-from jaxdescent.stability import Sharpness, sharpness
+from jaxdescent.stability.sharpness import Sharpness, sharpness
 
 # Of the variance in the first direction: what float32 leaves of a straight path in the second.
 _STRAIGHT = 1e-10
