@@ -41,7 +41,7 @@ mode at the edge, of eigenvalue S: tr Sigma = -2 <grad L, grad S> / |grad S|^2.
 
 Source: J. Cohen, A. Damian, A. Talwalkar, J. Z. Kolter, J. D. Lee 2025, arXiv:2410.24206, for
 gradient descent and RMSProp; A. Damian, E. Nichani, J. D. Lee 2023, arXiv:2209.15594. The
-equations with momentum, and so those of Adam, are derived above.
+equations with momentum, hence for Adam, are derived above.
 """
 
 import functools

@@ -5,9 +5,10 @@ Each has the form of one update rule, with two moving averages of the gradient g
     m <- b1 m + (1 - b1) g        nu <- b2 nu + (1 - b2) g^2
     w <- w - learning_rate m / P
 
-P = 1 for gradient descent and momentum, which have no second moment. The learning rate of
-momentum is here that of the average, optax's divided by 1 - b1. P = sqrt(nu + eps) for RMSProp.
-P = (1 - b1^t) (sqrt(nu / (1 - b2^t)) + eps) for Adam, which divides its moments by 1 - b^t.
+P = 1 for gradient descent and momentum, which have no second moment. The learning rate
+here multiplies an average, so for momentum it is optax's divided by 1 - b1. P = sqrt(nu + eps)
+for RMSProp. P = (1 - b1^t) (sqrt(nu / (1 - b2^t)) + eps) for Adam, which divides its moments by
+1 - b^t.
 
 On a quadratic with constant P, a coordinate of curvature s obeys
 z^2 - (1 + b1 - (1 - b1) learning_rate s) z + b1 = 0, which leaves the unit circle at z = -1.

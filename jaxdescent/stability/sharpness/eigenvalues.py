@@ -34,8 +34,8 @@ class Sharpness(NamedTuple):
     Attributes:
       values: f[k], in the order of `which`; at least float32.
       vectors: like the parameters with a leading axis k; each of unit norm over all leaves. With
-        a preconditioner P they are those of P^-1/2 H P^-1/2: divide by sqrt(P) for directions
-        in the space of the parameters.
+        a preconditioner P they are eigenvectors of P^-1/2 H P^-1/2: divide by sqrt(P) for
+        directions in the space of the parameters.
       residuals: f[k], ||H y - theta y||; each value is within this distance of an eigenvalue.
       converged: bool[k], True if the residual is within the tolerance times the largest |value|.
       products: i32[], number of products with the matrix.

@@ -1,25 +1,26 @@
-"""Top eigenpairs of a symmetric matrix that is known by its products, to a tolerance.
+"""Top eigenpairs of a symmetric matrix from matrix-vector products, to a given tolerance.
 
-A cycle holds orthonormal rows Y, their images Y A and Ritz values theta, and so the residuals
+A cycle holds orthonormal rows Y, their images Y A and Ritz values theta, hence the residuals
 R = Y A - theta Y. It starts Lanczos vectors V of the deflated matrix P A P, P = I - Y^T Y, at
-the largest residual that is wanted. On the span of Y and V the matrix A is
+the largest wanted residual that is not small. On the span of Y and V the matrix A is
 
     [ theta    Y A V^T ]
     [ V A Y^T  T       ],       V A = T V + (the last residual) + V A Y^T Y,
 
-so that Ritz values and residuals are known without another product. They are looked at after
-every other step: no more are made than are needed. A cycle that has not got there within m steps
-keeps the best rows, and is followed by another: thick-restart Lanczos (K. Wu and H. Simon,
-SIAM J. Matrix Anal. Appl. 22, 2000), with matfree's Lanczos in it. As Y may be any rows, it starts
-warm from those of an earlier matrix.
+so that Ritz values and residuals need no further products. They are computed after every second
+step, and the cycle stops as soon as possible. A cycle that has not converged within m steps
+keeps the best rows and starts the next one. This is thick-restart Lanczos (K. Wu and H. Simon,
+SIAM J. Matrix Anal. Appl. 22, 2000) with matfree's Lanczos inside. Y may be any rows, so a warm
+start uses the eigenvectors of an earlier matrix.
 
-Residuals do not tell that a greater eigenvalue was missed: a Krylov space has one vector of an
-eigenspace, and a warm one few of what is orthogonal to it. So there is a search, a few
-steps at least from noise beside Y, until the best that is not wanted is, with its own
-residual, below what is.
+Residuals do not reveal a missed larger eigenvalue. A Krylov space has only one vector of an
+eigenspace, and a warm one little of the space orthogonal to it. A search of at least a few steps,
+from noise orthogonal to Y, therefore continues until the best unwanted Ritz value plus its
+residual is below the wanted ones.
 """
 
 import dataclasses
+import functools
 import math
 from typing import Any, NamedTuple
 
@@ -29,21 +30,21 @@ import jax.numpy as jnp
 from jaxdescent.extras import require
 from jaxdescent.stability.sharpness.curvature import Product
 
-CHUNK = 2  # steps between looks at the residuals
-SEARCH = 6  # steps of a search at least, in which a random vector finds the top
-STRAIGHT = 100.0  # roundings by which products of orthonormal rows may be off
-DEPENDENT = 1e-3  # what is left of a row's unit length beside the others: it is replaced
+CHUNK = 2  # steps between evaluations of the residuals
+SEARCH = 6  # smallest number of steps in a search, enough for a random vector to find the top
+MAX_SKEW = 100.0  # largest error of products of orthonormal rows, in roundings
+DEPENDENT = 1e-3  # smallest length of a unit row orthogonal to the rows before it
 
 
 class Pairs(NamedTuple):
     """Approximate eigenpairs.
 
     Attributes:
-      values: f[k], the greatest first.
+      values: f[k], in descending order.
       vectors: f[k, n], orthonormal rows.
       residuals: f[k], ||A y - theta y||.
-      converged: bool[k], whether they are within the tolerance times the greatest |theta|.
-      products: i32[], how many were made.
+      converged: bool[k], True if the residual is within the tolerance times the largest |theta|.
+      products: i32[], number of matrix-vector products.
     """
 
     values: jax.Array
@@ -54,13 +55,13 @@ class Pairs(NamedTuple):
 
 
 class Krylov(NamedTuple):
-    """What m Lanczos steps found.
+    """Krylov space after m Lanczos steps.
 
     Attributes:
-      vectors: f[m, n], orthonormal rows.
-      matrix: f[m, m] T, in exact arithmetic tridiagonal: V A = T V + (the residual, last).
-      residual: f[n], what the last step left.
-      usable: bool[m], the rows before one that is little more than rounding.
+      vectors: f[m, n], orthonormal rows V.
+      matrix: f[m, m], T, tridiagonal in exact arithmetic: V A = T V + (residual in the last row).
+      residual: f[n], residual of the last step.
+      usable: bool[m], True for the rows before the first that is mostly rounding error.
     """
 
     vectors: jax.Array
@@ -77,19 +78,18 @@ def lanczos(
     *,
     reorthogonalize: bool = True,
 ) -> Krylov:
-    """Lanczos steps.
+    """Runs Lanczos steps.
 
     Args:
       matvec: v -> A v over f[n].
       start: f[n].
       num_steps: m, in [1, n].
-      size: a lower bound of the norm of A, by which rounding is judged.
-      reorthogonalize: whether every row is made orthogonal to all before it. Without, a step
-        takes a fraction of the memory's time, and rows are orthogonal until an eigenvalue
-        has converged.
+      size: a lower bound of the norm of A, the scale of rounding errors.
+      reorthogonalize: True to orthogonalize every row against all earlier rows. Without, a step
+        reads much less memory, and rows are orthogonal only until an eigenvalue has converged.
     """
     decomp = require("matfree.decomp", "stability")
-    if reorthogonalize:  # as Arnoldi's method, so that what is projected is kept
+    if reorthogonalize:  # as Arnoldi's method, which keeps the projections
         found = decomp.hessenberg(num_steps, reortho="full", custom_vjp=False)(matvec, start)
         vectors, matrix = found.Q_tall, found.J_small.T
     else:
@@ -116,32 +116,31 @@ def top_eigenpairs(
     mask: jax.Array | None = None,
     rounding: float = 0.0,
 ) -> Pairs:
-    """The k greatest eigenvalues with their vectors.
+    """Returns the k largest eigenvalues with eigenvectors.
 
-    Squares of what is below 1e-19 are 0 in float32: A should be of the order of 1.
+    Scale A to a norm of about 1: in float32 squares of numbers below 1e-19 are 0.
 
     Args:
       matvec: v -> A v over f[n].
-      start: a random f[n]; of a warm start f[k, n], in which a row that is zero, not finite or
-        dependent on those before it is replaced by noise.
+      start: cold, a random f[n]; warm, f[k, n], where a row that is zero, not finite or dependent
+        on the rows before it is replaced by noise.
       key: for noise.
-      k: how many, in [1, n].
-      warm: which start it is.
-      tolerance: of the residuals, relative to the greatest |theta| of the k.
-      num_steps: m, in [k, n], made even.
+      k: number of eigenpairs, in [1, n].
+      warm: True for a warm start.
+      tolerance: for the residuals, relative to the largest |theta| of the k.
+      num_steps: m, in [k, n], rounded up to an even number.
       max_cycles: at least 1.
-      by_magnitude: whether the greatest are those of greatest magnitude.
-      mask: bool[n]; A is taken as a matrix over these coordinates. At least k are true.
-      rounding: of a product, relative to the norm of A, if it is more than that of the vectors.
-        Residuals cannot be less, and are then evaluated by k products more.
+      by_magnitude: True for the eigenvalues of largest magnitude.
+      mask: bool[n] with at least k True; restricts A to these coordinates.
+      rounding: rounding error of a product relative to the norm of A, if it exceeds the rounding
+        of the vectors. Residuals cannot be smaller, and are evaluated with k more products.
     """
     if mask is None:
-        within, count = matvec, jnp.asarray(start.shape[-1])
+        restricted, count = matvec, jnp.asarray(start.shape[-1])
     else:
-        within = lambda v: jnp.where(mask, matvec(jnp.where(mask, v, 0)), 0)
-        count = jnp.sum(mask)
+        restricted, count = functools.partial(_masked, matvec, mask), jnp.sum(mask)
     solver = _Solver(
-        within,
+        restricted,
         start,
         warm,
         mask,
@@ -157,7 +156,7 @@ def top_eigenpairs(
     carry = jax.lax.while_loop(lambda carry: ~solver.is_done(carry), solver.cycle, solver.begin())
     basis, products = carry.basis, carry.products
     if rounding:
-        image = jax.lax.map(within, basis.vectors[:k])
+        image = jax.lax.map(restricted, basis.vectors[:k])
         basis = basis._replace(
             image=basis.image.at[:k].set(image),
             values=basis.values.at[:k].set(jnp.sum(basis.vectors[:k] * image, axis=1)),
@@ -168,13 +167,18 @@ def top_eigenpairs(
     return Pairs(basis.values[:k], basis.vectors[:k], residuals, converged, products)
 
 
+def _masked(matvec: Product, mask: jax.Array, v: jax.Array) -> jax.Array:
+    """Returns the product with the block of A at the mask."""
+    return jnp.where(mask, matvec(jnp.where(mask, v, 0)), 0)
+
+
 class _Basis(NamedTuple):
-    """Rows, best first; those that there are not yet are zero.
+    """The rows Y, best first; missing rows are zero.
 
     Attributes:
       vectors, image, values: Y, Y A and theta.
-      filled: which rows there are.
-      norm: the greatest |theta| that was ever seen, a lower bound of the norm of A.
+      filled: True for the rows that exist.
+      norm: the largest |theta| so far, a lower bound of the norm of A.
     """
 
     vectors: jax.Array
@@ -185,12 +189,12 @@ class _Basis(NamedTuple):
 
 
 class _Carry(NamedTuple):
-    """The basis and how far it is.
+    """State of the loop over cycles.
 
     Attributes:
-      basis: the k rows that are wanted and some more.
-      seen: the k values before the last cycle if that was a search, otherwise infinite.
-      cycles, products: how many.
+      basis: the k wanted rows and a few more.
+      seen: the k values before the last cycle if it was a search, otherwise infinite.
+      cycles, products: numbers of cycles and of matrix-vector products.
     """
 
     basis: _Basis
@@ -200,17 +204,17 @@ class _Carry(NamedTuple):
 
 
 class _Run(NamedTuple):
-    """The Lanczos vectors of a cycle, of which there are `steps` so far.
+    """The Lanczos vectors of a cycle.
 
     Attributes:
       vectors: V.
       inner: T.
       across: V A Y^T.
-      residual: what the last step left.
-      usable: which rows there are that are more than rounding.
-      outside: inner products of what the span of V lacks of the residuals R.
-      steps: i32[].
-      enough: whether there is no need for more, or no room.
+      residual: residual of the last step.
+      usable: True for the rows that exist and are more than rounding error.
+      outside: inner products of the components of the residuals R outside the span of V.
+      steps: i32[], number of steps so far.
+      enough: True if no more steps are needed or possible.
     """
 
     vectors: jax.Array
@@ -225,7 +229,7 @@ class _Run(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class _Solver:
-    """The cycles, for one matrix; arguments as of `top_eigenpairs`."""
+    """The cycles for one matrix; attributes as the arguments of `top_eigenpairs`."""
 
     matvec: Product
     start: jax.Array
@@ -241,28 +245,28 @@ class _Solver:
     rounding: float
 
     def begin(self) -> _Carry:
-        """No rows, or those of a warm start."""
+        """Returns an empty basis, or the rows of a warm start."""
         k, n, dtype = self.k, self.start.shape[-1], self.start.dtype
-        kept = min(k + 2, n)  # a few more than are wanted are worth their memory
-        nothing = lambda *shape: jnp.zeros((kept, *shape), dtype)
+        kept = min(k + 2, n)  # a few additional rows are worth their memory
+        rows, scalars = jnp.zeros((kept, n), dtype), jnp.zeros(kept, dtype)
         zero = jnp.zeros((), jnp.int32)
-        basis = _Basis(nothing(n), nothing(n), nothing(), nothing() > 0, jnp.zeros((), dtype))
+        basis = _Basis(rows, rows, scalars, scalars > 0, jnp.zeros((), dtype))
         carry = _Carry(basis, jnp.full(k, jnp.inf, dtype), zero, zero)
         if not self.warm:
             return carry
         start, noise = map(self.restrict, (self.start, _noise(self.key, (k, n), dtype)))
         size = jnp.linalg.norm(start, axis=1, keepdims=True)
-        sound = jnp.isfinite(size) & (size > 0)
-        start = jnp.where(sound, start / jnp.where(sound, size, 1), noise)
+        valid = jnp.isfinite(size) & (size > 0)
+        start = jnp.where(valid, start / jnp.where(valid, size, 1), noise)
         if k > 1:
-            left = jnp.abs(jnp.diagonal(jnp.linalg.qr(start.T, mode="r")))
-            start = jnp.where((left < DEPENDENT)[:, None], noise, start)
+            lengths = jnp.abs(jnp.diagonal(jnp.linalg.qr(start.T, mode="r")))
+            start = jnp.where((lengths < DEPENDENT)[:, None], noise, start)
         start = self.restrict(_orthonormal(start))
         image = jax.lax.map(self.matvec, start)
-        values, turn, filled = self.best(start @ image.T, jnp.ones(k, bool))
+        values, rotation, filled = self.best(start @ image.T, jnp.ones(k, bool))
         basis = _Basis(
-            basis.vectors.at[:k].set(turn @ start),
-            basis.image.at[:k].set(turn @ image),
+            basis.vectors.at[:k].set(rotation @ start),
+            basis.image.at[:k].set(rotation @ image),
             basis.values.at[:k].set(values),
             basis.filled.at[:k].set(filled),
             jnp.max(jnp.abs(values)),
@@ -270,31 +274,31 @@ class _Solver:
         return carry._replace(basis=basis, products=zero + k)
 
     def is_done(self, carry: _Carry) -> jax.Array:
-        """Whether there is no more to do."""
+        """Returns True if the values have converged, are NaN, or the cycles are used up."""
         basis = carry.basis
         enough = self.is_small(basis) & (carry.cycles > 0)
         if self.k > 1:
             # A Krylov space has one vector of an eigenspace: a search must find no other.
             change = jnp.abs(basis.values[: self.k] - carry.seen)
             enough &= jnp.all(change <= self.limit(basis.values, basis.norm))
-        hopeless = jnp.any(jnp.isnan(basis.values))
-        return enough | hopeless | (carry.cycles >= self.max_cycles)
+        failed = jnp.any(jnp.isnan(basis.values))
+        return enough | failed | (carry.cycles >= self.max_cycles)
 
     def cycle(self, carry: _Carry) -> _Carry:
-        """With the best rows of the span of Y and of Lanczos vectors."""
+        """Replaces Y by the best rows in the span of Y and new Lanczos vectors."""
         basis, small = carry.basis, self.is_small(carry.basis)
         first = self.start_of_cycle(basis, carry.cycles)
         searches = small | (carry.cycles == 0) if self.warm else small
         run = self.run(basis, first, jnp.where(searches, SEARCH, 0))
-        values, turn, filled = self.ritz(basis, run)
+        values, rotation, filled = self.ritz(basis, run)
         kept = len(basis.values)
-        old, new = turn[:kept, :kept], jnp.where(run.usable, turn[:kept, kept:], 0)
-        # Vectors and images at once: what takes time is to read V.
+        old, new = rotation[:kept, :kept], jnp.where(run.usable, rotation[:kept, kept:], 0)
+        # Computes vectors and images together, because reading V dominates the time.
         of_run = jnp.concatenate([new, new @ run.inner]) @ run.vectors
         of_rows = jnp.concatenate([old, new @ run.across]) @ basis.vectors
         vectors, image = jnp.split(of_run + of_rows, 2)
         image += old @ basis.image + jnp.outer(new[:, run.steps - 1], run.residual)
-        vectors, image = _straightened(vectors, image, filled[:kept])
+        vectors, image = _reorthonormalize(vectors, image, filled[:kept])
         return _Carry(
             _Basis(
                 vectors,
@@ -309,47 +313,50 @@ class _Solver:
         )
 
     def start_of_cycle(self, basis: _Basis, cycle: jax.Array) -> jax.Array:
-        """The largest residual that is wanted; noise where there is none, and at the beginning."""
+        """Returns the largest wanted residual that is not small, or noise if there is none.
+
+        The first cycle starts at their sum.
+        """
         norms = self.residuals(basis)
         small = norms <= self.limit(basis.values, basis.norm)
         wanted = jnp.where(~small & jnp.isfinite(norms), norms, 0)
-        place = jnp.argmax(wanted)
-        left = basis.image[place] - basis.values[place] * basis.vectors[place]
-        noise = _noise(jax.random.fold_in(self.key, cycle), left.shape, left.dtype)
+        index = jnp.argmax(wanted)
+        residual = basis.image[index] - basis.values[index] * basis.vectors[index]
+        noise = _noise(jax.random.fold_in(self.key, cycle), residual.shape, residual.dtype)
         noise = self.restrict(noise)
         noise /= jnp.linalg.norm(noise)
         if not self.warm:
             first = self.restrict(self.start)
             noise = jnp.where(cycle == 0, first, noise)
-        beginning = jnp.where(cycle == 0, wanted[place], 0)
-        share = jnp.where(wanted[place] > 0, beginning, 1)
-        first = jnp.where(wanted[place] > 0, left, 0) + share * noise
+        weight = jnp.where(cycle == 0, wanted[index], 0)
+        weight = jnp.where(wanted[index] > 0, weight, 1)
+        first = jnp.where(wanted[index] > 0, residual, 0) + weight * noise
         first /= jnp.linalg.norm(first)
         return first - (basis.vectors @ first) @ basis.vectors
 
-    def run(self, basis: _Basis, first: jax.Array, least: jax.Array) -> _Run:
-        """Lanczos vectors, until they are enough, at least so many."""
+    def run(self, basis: _Basis, first: jax.Array, min_steps: jax.Array) -> _Run:
+        """Makes Lanczos vectors until they are enough, at least `min_steps`."""
         rows, n = basis.vectors, basis.vectors.shape[1]
         chunk = min(CHUNK, n)
         m = -(-self.num_steps // chunk) * chunk
         room = self.count - jnp.sum(basis.filled)
 
         def extend(run: _Run) -> _Run:
-            def rest(v: jax.Array) -> jax.Array:
+            def project(v: jax.Array) -> jax.Array:
                 return v - (rows @ v) @ rows - (run.vectors @ v) @ run.vectors
 
             at, zero = run.steps, jnp.zeros_like(run.steps)
-            # Within a few steps, rounding along the other rows does not come to anything.
+            # Within a few steps, rounding errors along the other rows are negligible.
             last = jnp.where(at > 0, run.vectors[at - 1], 0)
 
-            def near(v: jax.Array) -> jax.Array:
+            def project_locally(v: jax.Array) -> jax.Array:
                 return v - (rows @ v) @ rows - (last @ v) * last
 
             coupling = jnp.where(at > 0, jnp.linalg.norm(run.residual), 0)
-            start = rest(run.residual / jnp.linalg.norm(run.residual))
+            start = project(run.residual / jnp.linalg.norm(run.residual))
             size = jnp.maximum(basis.norm, jnp.max(jnp.abs(run.inner)))
             found = lanczos(
-                lambda v: near(self.matvec(v)), start, chunk, size, reorthogonalize=False
+                lambda v: project_locally(self.matvec(v)), start, chunk, size, reorthogonalize=False
             )
             usable = found.usable & (at + jnp.arange(chunk) < room)
             vectors = jnp.nan_to_num(found.vectors)
@@ -367,39 +374,40 @@ class _Solver:
                 at + chunk,
                 run.enough,
             )
-            left = jnp.linalg.norm(new.residual)
-            exhausted = ~(left > jnp.sqrt(jnp.finfo(left.dtype).eps) * size)
-            enough = self.is_enough(basis, new) & (new.steps >= least)
+            norm = jnp.linalg.norm(new.residual)
+            exhausted = ~(norm > jnp.sqrt(jnp.finfo(norm.dtype).eps) * size)
+            enough = self.is_enough(basis, new) & (new.steps >= min_steps)
             return new._replace(enough=enough | exhausted | (new.steps >= m))
 
         kept, dtype = len(rows), rows.dtype
-        left = basis.image - basis.values[:, None] * rows
+        residuals = basis.image - basis.values[:, None] * rows
         start = _Run(
             jnp.zeros((m, n), dtype),
             jnp.zeros((m, m), dtype),
             jnp.zeros((m, kept), dtype),
             first,
             jnp.zeros(m, bool),
-            left @ left.T,
+            residuals @ residuals.T,
             jnp.zeros((), jnp.int32),
             jnp.zeros((), bool),
         )
         return jax.lax.while_loop(lambda run: ~run.enough, extend, start)
 
     def is_enough(self, basis: _Basis, run: _Run) -> jax.Array:
-        """Whether residuals are small, and what is not wanted is less than what is."""
+        """Returns True if residuals are small and the best unwanted value is below the wanted."""
         k, kept = self.k, len(basis.values)
-        values, turn, there = (x[: k + 1] for x in self.ritz(basis, run))
-        lacking = jnp.einsum("ij,jk,ik->i", turn[:, :kept], run.outside, turn[:, :kept])
-        bounds = jnp.sqrt(jnp.maximum(lacking, 0))
-        bounds += jnp.abs(turn[:, kept + run.steps - 1]) * jnp.linalg.norm(run.residual)
+        values, rotation, exists = (x[: k + 1] for x in self.ritz(basis, run))
+        old = rotation[:, :kept]
+        outside = jnp.einsum("ij,jk,ik->i", old, run.outside, old)
+        bounds = jnp.sqrt(jnp.maximum(outside, 0))
+        bounds += jnp.abs(rotation[:, kept + run.steps - 1]) * jnp.linalg.norm(run.residual)
         limit = self.limit(values, basis.norm)
         size = jnp.abs(values) if self.by_magnitude else values
-        apart = ~there[k:] | (size[k:] + bounds[k:] <= size[k - 1] + limit)
-        return jnp.all(there[:k] & (bounds[:k] <= limit)) & jnp.all(apart)
+        separated = ~exists[k:] | (size[k:] + bounds[k:] <= size[k - 1] + limit)
+        return jnp.all(exists[:k] & (bounds[:k] <= limit)) & jnp.all(separated)
 
     def ritz(self, basis: _Basis, run: _Run) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """The eigenvalues and vectors on the span of Y and V, and which there are."""
+        """Returns eigenvalues and eigenvectors on the span of Y and V, and which of them exist."""
         both = run.usable[:, None] & run.usable
         matrix = jnp.block(
             [[jnp.diag(basis.values), run.across.T], [run.across, jnp.where(both, run.inner, 0)]]
@@ -407,46 +415,47 @@ class _Solver:
         return self.best(matrix, jnp.append(basis.filled, run.usable))
 
     def residuals(self, basis: _Basis) -> jax.Array:
-        """The k residual norms; infinite where there is no row yet."""
+        """Returns the k residual norms; infinite for missing rows."""
         values, vectors = basis.values[: self.k], basis.vectors[: self.k]
-        left = basis.image[: self.k] - values[:, None] * vectors
-        return jnp.where(basis.filled[: self.k], jnp.linalg.norm(left, axis=1), jnp.inf)
+        residuals = basis.image[: self.k] - values[:, None] * vectors
+        return jnp.where(basis.filled[: self.k], jnp.linalg.norm(residuals, axis=1), jnp.inf)
 
     def limit(self, values: jax.Array, norm: jax.Array) -> jax.Array:
-        """What a residual may be: what is asked for, or what rounding leaves."""
+        """Returns the largest acceptable residual: the tolerance, or the rounding error."""
         wanted = self.tolerance * jnp.max(jnp.abs(values[: self.k]))
         return jnp.maximum(wanted, self.rounding * norm)
 
     def is_small(self, basis: _Basis) -> jax.Array:
-        """Whether all k are."""
+        """Returns True if all k residuals are within the limit."""
         return jnp.all(self.residuals(basis) <= self.limit(basis.values, basis.norm))
 
     def restrict(self, rows: jax.Array) -> jax.Array:
-        """Zero outside the mask."""
+        """Sets rows to zero outside the mask."""
         return rows if self.mask is None else jnp.where(self.mask, rows, 0)
 
     def best(self, matrix: jax.Array, used: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Eigenvalues of the symmetric part, vectors in rows, and which of these there are.
+        """Returns eigenvalues of the symmetric part, eigenvectors in rows, and which of them exist.
 
-        Those that are wanted come first. Rows and columns that are not used must be zero; they
-        make no vectors.
+        The wanted eigenvalues come first. Unused rows and columns must be zero; they add no
+        eigenvectors.
         """
         matrix = (matrix + matrix.T) / 2
         norm = jnp.linalg.norm(matrix)
         size = jnp.where(norm > 0, norm, 1)
         values, vectors = jnp.linalg.eigh(matrix - jnp.diag(jnp.where(used, 0, 2 * size)))
         values, vectors = values[::-1], vectors.T[::-1]
-        there = ~(values < -1.5 * size)  # what is not a number is there, and is seen
+        exists = ~(values < -1.5 * size)  # True for NaN, so that it is noticed
         if self.by_magnitude:
-            order = jnp.argsort(jnp.where(there, -jnp.abs(values), jnp.inf))
-            values, vectors, there = values[order], vectors[order], there[order]
-        return jnp.where(there, values, 0), jnp.where(there[:, None], vectors, 0), there
+            order = jnp.argsort(jnp.where(exists, -jnp.abs(values), jnp.inf))
+            values, vectors, exists = values[order], vectors[order], exists[order]
+        return jnp.where(exists, values, 0), jnp.where(exists[:, None], vectors, 0), exists
 
 
 def _noise(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
-    """Numbers in [-1, 1) from a hash of their places, a start as good as normal ones.
+    """Returns numbers in [-1, 1) from a hash of their indices, as good a start as normal ones.
 
-    The hash is C. Wellons' `lowbias32` (2018); a generator takes as long as small products.
+    The hash is C. Wellons' `lowbias32` (2018). JAX's generator would take as long as the products
+    of a small network.
     """
     seed = jax.random.bits(key, (2,), jnp.uint32)
     x = jax.lax.iota(jnp.uint32, math.prod(shape)) + seed[0]
@@ -456,28 +465,29 @@ def _noise(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
     return (x.astype(dtype) * 2.0**-31).reshape(shape)
 
 
-def _straightened(
+def _reorthonormalize(
     vectors: jax.Array, image: jax.Array, filled: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Orthonormal rows again, and what the matrix makes of them.
+    """Makes rows orthonormal again, and transforms their images likewise.
 
-    Rounding leaves them a little less so in each cycle, where the matrix has next to nothing
-    but noise much less, and what is no longer orthonormal has no residual that certifies.
+    Each cycle loses a little orthogonality by rounding, and much of it if the matrix is little
+    more than noise. The residual certifies an eigenvalue only for orthonormal rows.
     """
     one = jnp.eye(len(vectors), dtype=vectors.dtype)
     gram = jnp.where(filled[:, None] & filled, vectors @ vectors.T, one)
-    crooked = jnp.max(jnp.abs(gram - one)) > STRAIGHT * jnp.finfo(gram.dtype).eps
+    skewed = jnp.max(jnp.abs(gram - one)) > MAX_SKEW * jnp.finfo(gram.dtype).eps
 
-    def straight() -> tuple[jax.Array, jax.Array]:
+    def transform() -> tuple[jax.Array, jax.Array]:
         both = jnp.concatenate([vectors, image], axis=1)
         lower = jnp.linalg.cholesky(gram)
         both = jax.scipy.linalg.solve_triangular(lower, both, lower=True)
         return both[:, : vectors.shape[1]], both[:, vectors.shape[1] :]
 
-    return jax.lax.cond(crooked, straight, lambda: (vectors, image))
+    return jax.lax.cond(skewed, transform, lambda: (vectors, image))
 
 
 def _orthonormal(rows: jax.Array) -> jax.Array:
+    """Returns an orthonormal basis of the span of rows."""
     if len(rows) == 1:
         return rows / jnp.linalg.norm(rows)
     return jnp.linalg.qr(rows.T)[0].T

@@ -162,7 +162,7 @@ def _rules(
         found = lanczos(lambda v: matvec(v) / size, probe, num_steps)
         usable = found.usable
         # Unusable rows are not coupled to the first: their nodes have weight 0, and are moved to
-        # a Ritz value, where a function of them is finite.
+        # the first Rayleigh quotient, where functions of them are finite.
         small = jnp.where(usable & usable[:, None], found.matrix, 0)
         small += jnp.diag(jnp.where(usable, 0, found.matrix[0, 0]))
         nodes, vectors = jnp.linalg.eigh((small + small.T) / 2)

@@ -47,7 +47,7 @@ LearningRate = ArrayLike | optax.Schedule | FromState | None
 class Threshold(NamedTuple):
     """The stability threshold of an optimizer, as pure functions; make one for any optimizer.
 
-    Every state is one that an update returns: P belongs to the step just taken.
+    Pass the state that an update returns: P belongs to the step just taken.
 
     Attributes:
       learning_rate: called as `learning_rate(state, count)`; returns the learning rate of the

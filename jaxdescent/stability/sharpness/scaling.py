@@ -4,11 +4,11 @@
                      eta = fraction * (learning rate with threshold s; 2 / s for gradient descent)
     every step       the optimizer's update with learning rate eta
 
-The probe runs before the step that uses its result; the P of an adaptive method is that of the
-update about to be made. The learning rate decreases at once. It increases by at most the factor
+The probe runs before the step that uses its result, with the P of that step for an adaptive
+method. The learning rate decreases at once. It increases by at most the factor
 `max_increase` between probes: in flat regions 2 / s is large but valid only for a short distance.
-A sharpness that is not positive or not finite leaves the learning rate unchanged. One that has
-not converged can only lower it, since the largest eigenvalue may be larger.
+A sharpness that is not positive or not finite leaves the learning rate unchanged. An unconverged
+sharpness can only lower it, since the largest eigenvalue may be larger.
 
 Sources: Y. LeCun et al. 1993, "Automatic learning rate maximization by on-line estimation of
 the Hessian's eigenvectors"; `optimizer_thresholds` and `probe` for thresholds and divergence test.
@@ -186,8 +186,7 @@ def _check_stateless(factory: Any) -> None:
     if differs:
         raise ValueError(
             "factory must return transformations that use the learning_rate keyword in every "
-            "update, got one that keeps it in its state, where it cannot be changed; pass "
-            "optax.sgd itself"
+            "update, got a transformation that stores it in its state; pass optax.sgd itself"
         )
 
 

@@ -78,8 +78,8 @@ def anytime(smoothness: ArrayLike) -> optax.Schedule:
     """Step sizes with a guarantee at any stopping time: f - f* = O(L D^2 / n^1.1195).
 
     Silver blocks of 2^j - 1 steps are joined by phi, floor(2 rho^j) of each for j = 0, 1, ...
-    With a known horizon `silver` and `obs_f` are better. For n up to 31 the exact worst case
-    is below that of constant steps at every n, and at most .28 L D^2 / n^1.1195.
+    With a known horizon `silver` and `obs_f` are better. For every n up to 31 the exact worst case
+    is better than with constant steps, and at most .28 L D^2 / n^1.1195.
 
     Args:
       smoothness: L, the largest curvature, above 0; a number or an array, which may be traced.

@@ -8,8 +8,8 @@ The proofs for long steps use such inequalities only at visited points, so L nee
 the smoothness along the run. A pair of points that violates the inequality refutes L. Then the
 run returns to the point with the smallest gradient so far, L is doubled (or set to 1.1 times the
 curvature that the pair shows, if that is larger) and the schedule restarts. No gradient is
-computed twice. A refuted L is too low, up to rounding. One that is not refuted may still be too
-low for pairs that are not consecutive. An initial estimate L is refuted at most ceil(log2(L* / L))
+computed twice. A refuted L is too low, up to rounding. Other L may still be too low for pairs that
+are not consecutive. An initial estimate L is refuted at most ceil(log2(L* / L))
 times, where L* is the global smoothness.
 
 An estimate that is too high costs steps in proportion, and curvature often decreases on the way
@@ -179,8 +179,8 @@ def guarded(
 def _curvature(grads: Any, params: Any, state: GuardedState) -> jax.Array:
     """Returns a lower bound of the curvature from the last two points; 0 before there are two.
 
-    Possible rounding errors are subtracted: those of the gradients, and those of the parameters,
-    which change a gradient by up to L times as much.
+    Possible rounding errors are subtracted, both of the gradients and of the parameters. The
+    latter change a gradient by up to L times as much.
     """
     eps = max((float(jnp.finfo(leaf.dtype).eps) for leaf in jax.tree.leaves(grads)), default=0.0)
     change = _norm(jax.tree.map(jnp.subtract, grads, state.grads))

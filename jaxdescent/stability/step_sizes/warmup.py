@@ -69,7 +69,7 @@ def catapult_warmup(
     """An optimizer with a warmup from the smallest step size that raises the loss.
 
     During the search the parameters are the trial points w_0 + r d, where d is the optimizer's
-    first update at w_0. Their losses must be comparable to that of w_0, so pass the same batch
+    first update at w_0. All losses of the search must be comparable, so pass the same batch
     until `state.found`. Training then continues from w_0 + low d, and step t of the warmup has
     the size
 

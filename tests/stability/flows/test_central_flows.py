@@ -18,13 +18,13 @@ def _double():
 
 
 def valley(w, c):
-    """Across it, x, the curvature is 18 + y, and y is drawn to c."""
+    """A valley along y with curvature 18 + y across it, along x; its minimum is at y = c."""
     x, y = w
     return 0.5 * (18 + y) * x**2 + 0.1 * (y - c) ** 2
 
 
 def iterates(loss, tx, w, batch, steps):
-    """The optimizer's own, f[steps, ...]."""
+    """Returns the iterates of an optimizer, f[steps, ...]."""
 
     @jax.jit
     def run(w, batch):
@@ -38,16 +38,16 @@ def iterates(loss, tx, w, batch, steps):
     return run(jnp.asarray(w), batch)
 
 
-STEPS = 300  # in all of one loss, so that they share a program
-MOMENTA = {0.0: 0.1, 0.5: 0.15, 0.9: 0.19}  # with the rate for a threshold of 20
+STEPS = 300  # everywhere, so that tests with the same loss share a program
+MOMENTA = {0.0: 0.1, 0.5: 0.15, 0.9: 0.19}  # with the learning rate that has the threshold 20
 
 
 @pytest.mark.parametrize(("momentum", "rate"), MOMENTA.items())
-def test_one_eigenvalue_is_held_by_the_variance_of_the_closed_form(momentum, rate):
+def test_variance_with_one_eigenvalue_at_the_edge_equals_the_closed_form(momentum, rate):
     c, start = 2.5, np.array([0.3, 1.9])
-    flowing = jd.flows.sgd(rate, momentum)
-    state, path = jd.central_flow(valley, start, c, flowing, steps=STEPS, k=1)
-    assert float(flowing.threshold) == pytest.approx(20)
+    optimizer = jd.flows.sgd(rate, momentum)
+    state, path = jd.central_flow(valley, start, c, optimizer, steps=STEPS, k=1)
+    assert float(optimizer.threshold) == pytest.approx(20)
     end = slice(STEPS - 100, STEPS)
     np.testing.assert_allclose(path.eigenvalues[end, 0], 20, rtol=1e-6)
     np.testing.assert_allclose(path.variance[end], 0.2, rtol=1e-3)  # 0.4 (c - 2)
@@ -57,42 +57,42 @@ def test_one_eigenvalue_is_held_by_the_variance_of_the_closed_form(momentum, rat
     assert np.all(path.complementarity_residual < 1e-10)
 
     if momentum > 0.5:
-        return  # the optimizer's own cycles grow in a valley as short as this one
+        return  # the optimizer's cycles grow in a valley as short as this one
     found = iterates(valley, optax.sgd(rate, momentum), start, c, 4000)[1000:]
     np.testing.assert_allclose(np.mean(found[:, 0] ** 2), 0.2, rtol=0.01)
     across = jax.vmap(valley, (0, None))(found, c) - 0.1 * (found[:, 1] - c) ** 2
     np.testing.assert_allclose(np.mean(across), 2, rtol=0.01)
 
 
-def test_below_the_edge_it_is_the_gradient_flow():
+def test_central_flow_equals_gradient_flow_below_the_edge():
     descent, adam = jd.flows.sgd(0.01, 0.5), jd.flows.adam(1e-5, eps=1e-12)
-    for loss, batch, flowing, start in (
+    for loss, batch, optimizer, start in (
         (valley, -0.1, descent, np.array([1.0, 1.5])),
         (bowl, np.array([2.0, 0.0]), adam, np.array([0.3, 5.0])),
     ):
-        state, path = jd.central_flow(loss, start, batch, flowing, steps=STEPS, k=1)
-        calm, _ = jd.gradient_flow(loss, start, batch, flowing, steps=STEPS, substeps=4)
+        state, path = jd.central_flow(loss, start, batch, optimizer, steps=STEPS, k=1)
+        gradient_flow, _ = jd.gradient_flow(loss, start, batch, optimizer, steps=STEPS, substeps=4)
         assert np.all(path.at_edge == 0)
         assert np.max(path.variance) < 1e-9
-        np.testing.assert_allclose(state.params, calm.params, rtol=1e-9, atol=1e-20)
-        np.testing.assert_allclose(state.m, calm.m, rtol=1e-8, atol=1e-12)
-        if flowing.adaptive:
-            np.testing.assert_allclose(state.nu, calm.nu, rtol=1e-8, atol=1e-12)
+        np.testing.assert_allclose(state.params, gradient_flow.params, rtol=1e-9, atol=1e-20)
+        np.testing.assert_allclose(state.m, gradient_flow.m, rtol=1e-8, atol=1e-12)
+        if optimizer.adaptive:
+            np.testing.assert_allclose(state.nu, gradient_flow.nu, rtol=1e-8, atol=1e-12)
 
 
 def matrix_valley(w, C):
-    """The same with as many dimensions across as C has rows, and a curvature matrix."""
+    """A valley with a curvature matrix across it, of the shape of C."""
     x, M = w["x"], w["M"]
     curvature = 18 * jnp.eye(len(C)) + (M + M.T) / 2
     return x @ curvature @ x / 2 - jnp.vdot(C, M)
 
 
-TURN = np.array([[0.8, -0.6], [0.6, 0.8]])
+ROTATION = np.array([[0.8, -0.6], [0.6, 0.8]])
 
 
 @pytest.mark.parametrize("values", [(0.3, 0.1), (0.3, -0.1)])
-def test_two_eigenvalues_are_held_by_the_positive_part_of_what_pushes(values):
-    C = TURN * np.array(values) @ TURN.T
+def test_amplitudes_of_two_modes_are_the_positive_part_of_the_force(values):
+    C = ROTATION * np.array(values) @ ROTATION.T
     start = {"x": np.array([0.1, 0.2]), "M": np.diag([0.3, -0.4])}
     state, path = jd.central_flow(matrix_valley, start, C, jd.flows.sgd(0.1), steps=STEPS, k=2)
     held = np.maximum(values, 0)
@@ -102,8 +102,8 @@ def test_two_eigenvalues_are_held_by_the_positive_part_of_what_pushes(values):
     np.testing.assert_allclose(path.eigenvalues[-1][held > 0], 20, rtol=1e-6)
     if values[1] < 0:
         assert path.eigenvalues[-1, 1] < 17
-        U = state.directions["x"][0]  # and the sign of C's off-diagonal is in its direction
-        np.testing.assert_allclose(np.abs(U @ TURN[:, 0]), 1, rtol=1e-3)
+        U = state.directions["x"][0]  # tells the sign of C's off-diagonal
+        np.testing.assert_allclose(np.abs(U @ ROTATION[:, 0]), 1, rtol=1e-3)
 
 
 def bowl(w, curvature):
@@ -112,42 +112,45 @@ def bowl(w, curvature):
 
 @pytest.mark.parametrize("curvature", [0.5, 40.0])
 @pytest.mark.parametrize("b1", [None, 0.0, 0.9])
-def test_adaptive_methods_settle_in_a_bowl_at_an_amplitude_of_their_rate(b1, curvature):
-    """The step is learning_rate (1 - b1) / (1 + b1), twice the amplitude; P = S / T."""
-    # Without b1 the optimizer ends in a cycle of two. With it, nu and the oscillation are
-    # correlated, which the flow neglects: an error of the size of 1 - b2.
+def test_adaptive_methods_oscillate_in_a_bowl_with_the_derived_amplitude(b1, curvature):
+    """The step learning_rate (1 - b1) / (1 + b1) is twice the amplitude, and P = S / T."""
+    # Without b1 the optimizer ends in a cycle of length 2. With b1, nu and the oscillation are
+    # correlated, which the flow neglects; the error is about 1 - b2.
     rate, b2, accuracy = (0.02, 0.98, 0.1) if b1 else (0.02, 0.9, 1e-3)
     if b1 is None:
-        flowing, tx = jd.flows.rmsprop(rate, b2, 1e-12), optax.rmsprop(rate, b2, 1e-12)
+        optimizer, tx = jd.flows.rmsprop(rate, b2, 1e-12), optax.rmsprop(rate, b2, 1e-12)
     else:
-        flowing, tx = jd.flows.adam(rate, b1, b2, 1e-12), optax.adam(rate, b1, b2, 1e-12)
+        optimizer, tx = jd.flows.adam(rate, b1, b2, 1e-12), optax.adam(rate, b1, b2, 1e-12)
     b1 = b1 or 0.0
     amplitude = rate * (1 - b1) / (1 + b1) / 2
-    start = np.array([0.002, 5.0])  # the other parameter is one that the loss does not read
-    bent = np.array([curvature, 0.0])
-    state, path = jd.central_flow(bowl, start, bent, flowing, steps=STEPS, k=1)
+    start = np.array([0.002, 5.0])  # the loss does not depend on the other parameter
+    curvatures = np.array([curvature, 0.0])
+    state, path = jd.central_flow(bowl, start, curvatures, optimizer, steps=STEPS, k=1)
     np.testing.assert_allclose(path.variance[-1], amplitude**2, rtol=1e-3)
-    np.testing.assert_allclose(path.eigenvalues[-1, 0], flowing.threshold, rtol=1e-2)
-    P = flowing.preconditioner(state.nu, state.age)
-    np.testing.assert_allclose(P[0], curvature / flowing.threshold, rtol=1e-3)
+    np.testing.assert_allclose(path.eigenvalues[-1, 0], optimizer.threshold, rtol=1e-2)
+    P = optimizer.preconditioner(state.nu, state.age)
+    np.testing.assert_allclose(P[0], curvature / optimizer.threshold, rtol=1e-3)
     np.testing.assert_allclose(state.params, [0, 5], atol=1e-3 * amplitude)
-    found = iterates(bowl, tx, start, bent, 3000)[-500:, 0]
+    found = iterates(bowl, tx, start, curvatures, 3000)[-500:, 0]
     np.testing.assert_allclose(np.mean(found**2), amplitude**2, rtol=accuracy)
 
 
 def curved(w, c):
-    """A valley whose direction turns, and whose curvature depends on all coordinates."""
+    """A curved valley whose curvature depends on all coordinates."""
     x, y, z = w
     return 0.5 * (18 + y + 0.3 * jnp.sin(z)) * x**2 + 0.4 * x**3 - c * y + 0.5 * (z - x - 1) ** 2
 
 
-def test_a_valley_that_turns_obeys_the_formula_with_dense_derivatives():
+def test_variance_in_a_curved_valley_equals_the_formula_with_dense_derivatives():
     c = 0.05
-    flowing = jd.flows.sgd(0.1)
-    state, path = jd.central_flow(curved, np.array([0.1, 0, 0]), c, flowing, steps=STEPS, k=2)
+    optimizer = jd.flows.sgd(0.1)
+    state, path = jd.central_flow(curved, np.array([0.1, 0, 0]), c, optimizer, steps=STEPS, k=2)
     w = state.params
     hessian = jax.jit(jax.hessian(curved))
-    top = lambda w: np.linalg.eigvalsh(hessian(w, c))[-1]
+
+    def top(w):
+        return np.linalg.eigvalsh(hessian(w, c))[-1]
+
     ahead, behind = w + 1e-4 * np.eye(3), w - 1e-4 * np.eye(3)
     sharpening = np.array([top(a) - top(b) for a, b in zip(ahead, behind, strict=True)]) / 2e-4
     variance = -2 * jax.grad(curved)(w, c) @ sharpening / (sharpening @ sharpening)
@@ -155,13 +158,13 @@ def test_a_valley_that_turns_obeys_the_formula_with_dense_derivatives():
     np.testing.assert_allclose(path.variance[-1], variance, rtol=1e-3)
 
 
-def test_rates_are_mapped_over_by_vmap_in_single_precision_from_half():
+def test_vmap_over_learning_rates_with_bfloat16_params_computes_in_float32():
     with jax.enable_x64(False), jax.numpy_dtype_promotion("strict"):
         start = jnp.array([0.25, 1.875], jnp.bfloat16)
 
         def held(rate):
-            flowing = jd.flows.sgd(rate)
-            state, path = jd.central_flow(valley, start, 6.0, flowing, steps=STEPS, k=1)
+            optimizer = jd.flows.sgd(rate)
+            state, path = jd.central_flow(valley, start, 6.0, optimizer, steps=STEPS, k=1)
             assert state.params.dtype == path.variance.dtype == jnp.float32
             return path.eigenvalues[-1, 0], path.variance[-1]
 
@@ -171,18 +174,21 @@ def test_rates_are_mapped_over_by_vmap_in_single_precision_from_half():
     np.testing.assert_allclose(variances, 0.4 * (24 - thresholds), rtol=1e-2)
 
 
-def test_a_loss_that_is_not_finite_leaves_the_state_where_it_was():
+def test_a_non_finite_loss_leaves_the_state_unchanged():
     start = np.array([0.3, 1.9])
     state, path = jd.central_flow(valley, start, np.nan, jd.flows.sgd(0.1), steps=STEPS, k=1)
     np.testing.assert_array_equal(state.params, start)
     assert not np.any(path.finite)
 
 
-def test_bad_arguments_are_refused():
-    flowing, start = jd.flows.sgd(0.1), np.array([0.1, 0.0])
-    run = lambda **changes: jd.central_flow(
-        valley, start, 0.1, **{"optimizer": flowing, "steps": 1, **changes}
-    )
+def test_bad_arguments_raise():
+    optimizer, start = jd.flows.sgd(0.1), np.array([0.1, 0.0])
+
+    def run(**changes):
+        return jd.central_flow(
+            valley, start, 0.1, **{"optimizer": optimizer, "steps": 1, **changes}
+        )
+
     with pytest.raises(ValueError, match="steps must be an integer at least 1, got 0"):
         run(steps=0)
     with pytest.raises(ValueError, match="substeps must be an integer at least 2, got 1"):
@@ -192,4 +198,4 @@ def test_bad_arguments_are_refused():
     with pytest.raises(TypeError, match=r"optimizer must be one of jd\.flows"):
         run(optimizer=optax.sgd(0.1))
     with pytest.raises(ValueError, match="loss_fn must return a real scalar"):
-        jd.central_flow(lambda w, _: w, start, None, flowing, steps=1)
+        jd.central_flow(lambda w, _: w, start, None, optimizer, steps=1)

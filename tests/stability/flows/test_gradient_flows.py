@@ -1,4 +1,4 @@
-"""Flows without oscillation, against the optimizers and against an ODE solver."""
+"""Gradient flows against the optimizers and an ODE solver."""
 
 import jax
 import jax.numpy as jnp
@@ -35,7 +35,7 @@ OPTIMIZERS = {
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_with_one_substep_it_is_the_optimizer(name):
+def test_flow_with_one_substep_equals_the_optimizer(name):
     ours, theirs = OPTIMIZERS[name]
     state, path = jd.gradient_flow(loss, START, 1.5, ours, steps=30, substeps=1)
 
@@ -52,21 +52,21 @@ def test_with_one_substep_it_is_the_optimizer(name):
 
 
 def derivatives(optimizer):
-    """dw/dt, dm/dt, dnu/dt as the header has them, and the moments half a step into the first."""
-    forget = [-np.log(b) if b else np.inf for b in (optimizer.b1, optimizer.b2)]
+    """Returns dw/dt, dm/dt, dnu/dt as in the module's header, and the state after half a step."""
+    rates = [-np.log(b) if b else np.inf for b in (optimizer.b1, optimizer.b2)]
 
-    def of(t, y):
+    def derivative(t, y):
         w, m, nu = y.reshape(3, 3)
         g = np.asarray(gradient(w))
         P = optimizer.preconditioner(nu, t + 0.5)
         m = m if optimizer.b1 else g
-        dm = forget[0] * (g - m) if optimizer.b1 else 0 * g
-        dnu = forget[1] * (g**2 - nu) if optimizer.adaptive else 0 * g
+        dm = rates[0] * (g - m) if optimizer.b1 else 0 * g
+        dnu = rates[1] * (g**2 - nu) if optimizer.adaptive else 0 * g
         return np.concatenate([-optimizer.learning_rate * m / P, dm, dnu])
 
     w = np.array([0.5, -0.3, 0.8])
     g = np.asarray(gradient(w))
-    return of, np.concatenate(
+    return derivative, np.concatenate(
         [w, ema_weight(optimizer.b1, 0.5) * g, ema_weight(optimizer.b2, 0.5) * g**2]
     )
 
@@ -79,8 +79,8 @@ def gradient(w):
 @pytest.mark.parametrize(("name", "order"), [("descent", 1), ("momentum", 2), ("adam", 2)])
 def test_many_substeps_converge_to_the_differential_equation(name, order):
     optimizer, _ = OPTIMIZERS[name]
-    of, start = derivatives(optimizer)
-    exact = solve_ivp(of, (0, 10), start, rtol=1e-10, atol=1e-12).y[:3, -1]
+    derivative, start = derivatives(optimizer)
+    exact = solve_ivp(derivative, (0, 10), start, rtol=1e-10, atol=1e-12).y[:3, -1]
     errors = []
     for substeps in (16, 32):
         state, _ = jd.gradient_flow(loss, START, 1.5, optimizer, steps=10, substeps=substeps)
@@ -91,8 +91,8 @@ def test_many_substeps_converge_to_the_differential_equation(name, order):
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9])
-def test_the_threshold_parts_what_shrinks_from_what_grows(momentum):
-    flowing = jd.flows.sgd(0.1, momentum)
+def test_iterates_shrink_below_the_threshold_and_grow_above_it(momentum):
+    optimizer = jd.flows.sgd(0.1, momentum)
     tx = optax.sgd(0.1, momentum)
 
     def last(curvature):
@@ -104,22 +104,22 @@ def test_the_threshold_parts_what_shrinks_from_what_grows(momentum):
         x = jnp.ones(())
         return jnp.abs(jax.lax.scan(step, (x, tx.init(x)), None, length=1000)[0][0])
 
-    below, above = jax.vmap(last)(flowing.threshold * jnp.array([0.98, 1.02]))
+    below, above = jax.vmap(last)(optimizer.threshold * jnp.array([0.98, 1.02]))
     assert below < 1e-3
     assert above > 1e3
 
 
-def test_adams_threshold_is_38_over_the_rate():
+def test_adams_threshold_is_38_over_the_learning_rate():
     assert float(jd.flows.adam(0.5).threshold) == pytest.approx(76)
 
 
-def test_half_precision_is_computed_in_single():
+def test_half_precision_is_computed_in_float32():
     params = jax.tree.map(lambda x: jnp.asarray(x, jnp.bfloat16), START)
     state, _ = jd.gradient_flow(loss, params, 1.5, jd.flows.sgd(0.1), steps=2, substeps=2)
     assert {x.dtype for x in jax.tree.leaves(state.params)} == {jnp.dtype("float32")}
 
 
-def test_a_number_that_is_not_finite_stops_the_flow_where_it_was():
+def test_a_non_finite_loss_stops_the_flow_at_its_last_state():
     def cliff(w, _):
         return jnp.where(w > 0.9, w**2, jnp.nan)
 
@@ -141,12 +141,12 @@ def test_a_number_that_is_not_finite_stops_the_flow_where_it_was():
         (lambda: jd.flows.adam(0.1, eps=-1.0), r"eps must be in \[0, inf\), got -1.0"),
     ],
 )
-def test_bad_optimizers_are_refused(make, message):
+def test_bad_optimizer_arguments_raise(make, message):
     with pytest.raises(ValueError, match=message):
         make()
 
 
-def test_bad_arguments_are_refused():
+def test_bad_arguments_raise():
     sgd = jd.flows.sgd(0.1)
     with pytest.raises(ValueError, match="steps must be an integer at least 1, got 0"):
         jd.gradient_flow(loss, START, 1.5, sgd, steps=0)
@@ -162,19 +162,22 @@ def test_bad_arguments_are_refused():
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 @pytest.mark.parametrize("substeps", [4, 16])
-def test_the_computation_is_stable_up_to_its_own_threshold(momentum, substeps):
-    """Without momentum `substeps` times the optimizer's, with momentum far more."""
-    flowing = jd.flows.sgd(0.1, momentum)
-    forgets = float(flowing.b1) ** (1 / substeps)
-    bound = 2 * (1 + forgets) * substeps / (float(flowing.learning_rate) * (1 - forgets))
-    assert bound / float(flowing.threshold) == pytest.approx(
+def test_integration_is_stable_up_to_its_own_threshold(momentum, substeps):
+    """It is `substeps` times the optimizer's threshold, with momentum `substeps`^2 times."""
+    optimizer = jd.flows.sgd(0.1, momentum)
+    decay = float(optimizer.b1) ** (1 / substeps)
+    bound = 2 * (1 + decay) * substeps / (float(optimizer.learning_rate) * (1 - decay))
+    assert bound / float(optimizer.threshold) == pytest.approx(
         substeps if not momentum else substeps**2, rel=1e-2
     )
+
+    def loss(w, s):
+        return 0.5 * s * w**2
+
     ends = []
     for ratio in (0.98, 1.02):
-        loss = lambda w, s: 0.5 * s * w**2
         state, _ = jd.gradient_flow(
-            loss, jnp.array(1.0), jnp.float32(ratio * bound), flowing, steps=60, substeps=substeps
+            loss, jnp.array(1.0), jnp.float32(ratio * bound), optimizer, steps=60, substeps=substeps
         )
         ends.append(abs(float(state.params)))
     assert ends[0] < 10

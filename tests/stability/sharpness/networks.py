@@ -1,4 +1,4 @@
-"""A small network, its data and its dense Hessian, which tests of curvature compare with."""
+"""A small network with data and dense Hessian, as a reference for tests of curvature."""
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +32,7 @@ def outputs(params, batch):
 
 
 def output_loss(outputs, batch):
-    """With a curvature that is not the identity."""
+    """Returns a loss whose Hessian is not the identity."""
     return jnp.mean(jnp.log(jnp.cosh(outputs - batch[1])))
 
 
@@ -45,7 +45,7 @@ def quadratic(params, matrix):
 
 
 def hessian():
-    """The dense Hessian at the parameters, float64."""
+    """Returns the dense Hessian at the parameters, float64."""
     with jax.enable_x64(True):
         flat, tree = ravel_pytree(params(np.float64))
         data = batch(np.float64)
@@ -53,7 +53,7 @@ def hessian():
 
 
 def gauss_newton():
-    """The dense Gauss-Newton matrix at the parameters, float64."""
+    """Returns the dense Gauss-Newton matrix at the parameters, float64."""
     with jax.enable_x64(True):
         flat, tree = ravel_pytree(params(np.float64))
         data = batch(np.float64)

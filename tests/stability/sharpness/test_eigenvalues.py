@@ -1,4 +1,4 @@
-"""Eigenvalues equal a dense solver's, and what certifies them is true."""
+"""Eigenvalues and residuals against a dense solver."""
 
 import re
 
@@ -23,7 +23,7 @@ def hessian():
 
 
 def rows(found):
-    """The eigenvectors, flat."""
+    """Returns the eigenvectors as rows."""
     return np.stack(jax.vmap(lambda tree: ravel_pytree(tree)[0])(found.vectors))
 
 
@@ -34,7 +34,7 @@ def top(matrix, k, which="largest"):
 
 
 def solve(matrix, k=1, **options):
-    """The top of a given symmetric matrix; one program for all of a size."""
+    """Returns the sharpness of a symmetric matrix; matrices of one size share a program."""
     matrix = jnp.asarray(matrix, jnp.float32)
     return jd.sharpness(networks.quadratic, jnp.zeros(len(matrix)), matrix, k, **options)
 
@@ -46,17 +46,17 @@ def test_values_equal_a_dense_solver(hessian, which):
     np.testing.assert_allclose(found.values, top(hessian, 3, which), rtol=3e-6, atol=3e-6)
 
 
-def test_residuals_are_those_of_the_vectors_that_are_returned(hessian):
+def test_residuals_belong_to_the_returned_vectors(hessian):
     for options in ({}, {"num_steps": 4, "max_restarts": 0}):
         found = jd.sharpness(networks.loss, networks.params(), networks.batch(), 3, **options)
         vectors, values = rows(found), np.asarray(found.values, float)
         np.testing.assert_allclose(vectors @ vectors.T, np.eye(3), atol=2e-6)
-        left = np.linalg.norm(vectors @ hessian - values[:, None] * vectors, axis=1)
-        np.testing.assert_allclose(found.residuals, left, rtol=1e-2, atol=1e-6)
+        residuals = np.linalg.norm(vectors @ hessian - values[:, None] * vectors, axis=1)
+        np.testing.assert_allclose(found.residuals, residuals, rtol=1e-2, atol=1e-6)
         np.testing.assert_allclose(values, np.diag(vectors @ hessian @ vectors.T), atol=1e-6)
 
 
-def test_what_has_not_converged_is_returned_and_flagged(hessian):
+def test_unconverged_values_are_returned_and_marked(hessian):
     found = jd.sharpness(
         networks.loss, networks.params(), networks.batch(), 3, num_steps=4, max_restarts=0
     )
@@ -68,7 +68,7 @@ def test_what_has_not_converged_is_returned_and_flagged(hessian):
     assert found.products == 1 + 4
 
 
-def test_in_float64_the_tolerance_may_be_tight(hessian):
+def test_float64_reaches_a_small_tolerance(hessian):
     with jax.enable_x64(True):
         data = networks.batch(np.float64)
         found = jd.sharpness(networks.loss, networks.params(np.float64), data, 3, tolerance=1e-11)
@@ -77,7 +77,7 @@ def test_in_float64_the_tolerance_may_be_tight(hessian):
         np.testing.assert_allclose(found.values, top(hessian, 3), rtol=1e-12)
 
 
-def test_the_gauss_newton_matrix(hessian):
+def test_gauss_newton_values_equal_a_dense_solver(hessian):
     found = jd.sharpness(
         networks.output_loss, networks.params(), networks.batch(), 3, model_fn=networks.outputs
     )
@@ -86,7 +86,7 @@ def test_the_gauss_newton_matrix(hessian):
     assert np.abs(expected - top(hessian, 3)).max() > 1e-2
 
 
-def test_a_preconditioner(hessian):
+def test_preconditioned_values_equal_a_dense_solver(hessian):
     scales = jax.tree.map(
         lambda x: 0.5 + jnp.abs(jnp.sin(jnp.arange(x.size))).reshape(x.shape), networks.params()
     )
@@ -102,12 +102,12 @@ def test_a_preconditioner(hessian):
     np.testing.assert_allclose(hessian @ step / flat, found.values[0] * step, atol=1e-4)
 
 
-def test_microbatches_add_up_to_the_batch(hessian):
+def test_microbatches_give_the_values_of_the_batch(hessian):
     found = jd.sharpness(networks.loss, networks.params(), networks.batch(), 2, num_microbatches=5)
     np.testing.assert_allclose(found.values, top(hessian, 2), rtol=3e-6)
 
 
-def test_every_leaf_is_a_block(hessian):
+def test_every_leaf_is_a_block_by_default(hessian):
     found = jd.block_sharpness(networks.loss, networks.params(), networks.batch(), 2)
     assert [*found] == ["[0]['bias']", "[0]['kernel']", "[1]['bias']", "[1]['kernel']"]
     begin = 0
@@ -129,14 +129,14 @@ def test_blocks_can_be_layers(hessian):
     np.testing.assert_allclose(found["[1]"].values, top(hessian[first:, first:], 2), rtol=3e-6)
 
 
-def test_a_warm_start_costs_less_and_is_not_fooled_by_a_crossing():
+def test_a_warm_start_is_cheaper_and_finds_the_new_top_after_a_crossing():
     spectrum = np.linspace(0.0, 2.5, 40)
     before = solve(np.diag(np.append(spectrum, [3.0, 2.0])), num_steps=4)
     near = np.diag(np.append(spectrum, [3.0, 2.0])) + 1e-3 * np.ones((42, 42))
     cold, warm = solve(near, num_steps=4), solve(near, num_steps=4, start=before)
     assert warm.products < cold.products
     np.testing.assert_allclose(warm.values, top(near, 1), rtol=1e-6)
-    # What the old vector is coupled to is no longer the greatest.
+    # The old vector's eigenvalue is no longer the largest.
     crossed = np.diag(np.append(spectrum, [3.0, 4.0]))
     for coupling in (0.0, 0.1):
         crossed[0, 40] = crossed[40, 0] = coupling
@@ -144,7 +144,7 @@ def test_a_warm_start_costs_less_and_is_not_fooled_by_a_crossing():
         np.testing.assert_allclose(found.values, [4.0], rtol=1e-5)
 
 
-def test_a_start_that_is_of_no_use_is_replaced():
+def test_a_useless_start_is_replaced():
     matrix = np.diag([-6.0, -6, -7, 1, 2, 3, 4, 5, 6])
     where = jnp.arange(9) < 3
     rows = np.eye(9, dtype=np.float32)
@@ -155,7 +155,7 @@ def test_a_start_that_is_of_no_use_is_replaced():
         assert found.converged.all()
 
 
-def test_a_warm_start_finds_copies_that_the_old_vectors_lack():
+def test_a_warm_start_finds_multiple_eigenvalues_missing_from_the_start():
     matrix = np.diag([5.0, 5, 5, 3, 3, 2, 1, 0, 0])
     for columns in ([0, 3, 4], [3, 4, 5]):
         rows = jnp.eye(9)[jnp.array(columns)]
@@ -165,9 +165,9 @@ def test_a_warm_start_finds_copies_that_the_old_vectors_lack():
 
 
 @pytest.mark.parametrize("scale", [1e-30, 1e-20, 1e30])
-def test_curvature_of_any_scale(scale):
-    turn = np.linalg.qr(np.random.default_rng(0).normal(size=(9, 9)))[0]
-    found = solve(scale * (turn * np.arange(9.0) @ turn.T), 3)
+def test_matrices_of_any_scale_are_solved(scale):
+    rotation = np.linalg.qr(np.random.default_rng(0).normal(size=(9, 9)))[0]
+    found = solve(scale * (rotation * np.arange(9.0) @ rotation.T), 3)
     np.testing.assert_allclose(found.values / scale, [8, 7, 6], rtol=1e-5)
     assert found.converged.all()
     assert (found.residuals > 0).all()
@@ -183,57 +183,57 @@ def test_curvature_of_any_scale(scale):
 @hypothesis.example([-3.0, -0.1, 0.1, -3.0, -3.0, 0.0, -0.1, -0.1, 0.1], "largest", 0)
 @hypothesis.example([-3.0, -0.1, 0.1, -3.0, 0.0, -3.0, -3.0, -3.0, 0.0], "largest", 1)
 @hypothesis.example([-3.0, -3.0, -3.0, -3.0, -1.0, -0.1, 0.0, 0.0, 0.0], "largest", 0)
-# About one random spectrum in a thousand ends beyond that rounding, not converged: these examples
-# are the same in every run.
+# Fixed examples, because about one random spectrum in a thousand exceeds the rounding below
+# without converging.
 @hypothesis.settings(deadline=None, max_examples=40, derandomize=True)
-def test_any_spectrum_is_solved_with_all_its_copies(spectrum, which, seed):
-    turn = np.linalg.qr(np.random.default_rng(seed).normal(size=(9, 9)))[0]
-    found = solve(turn * spectrum @ turn.T, 3, which=which, num_steps=5)
+def test_any_spectrum_is_solved_with_multiplicities(spectrum, which, seed):
+    rotation = np.linalg.qr(np.random.default_rng(seed).normal(size=(9, 9)))[0]
+    found = solve(rotation * spectrum @ rotation.T, 3, which=which, num_steps=5)
     expected = top(np.diag(spectrum), 3, which)
-    compare = np.abs if which == "magnitude" else np.asarray  # 1 and -1 are equally great
+    compare = np.abs if which == "magnitude" else np.asarray  # 1 and -1 have the same magnitude
     np.testing.assert_allclose(
         compare(found.values), compare(expected), atol=2e-4 * max(np.abs(spectrum).max(), 1e-3)
     )
-    # Where copies of other eigenvalues fill the space, restarts may end this far off, and say so.
+    # If multiple eigenvalues fill the space, restarts can end with this residual, unconverged.
     rounding = 2e-5 * np.abs(spectrum).max()
     assert (found.converged | (found.residuals <= rounding)).all()
 
 
 @pytest.mark.parametrize("k", [3, 4])
-def test_a_problem_smaller_than_the_steps(k):
+def test_a_matrix_smaller_than_num_steps_is_solved(k):
     found = solve(np.diag([1.0, -2, 3, 0]), k)
     np.testing.assert_allclose(found.values, [3, 1, 0, -2][:k], atol=1e-6)
     assert found.converged.all()
 
 
-def test_one_parameter():
+def test_a_single_parameter_is_accepted():
     found = jd.sharpness(lambda w, _: 3 * w**2, jnp.ones(()))
     np.testing.assert_allclose(found.values, [6.0])
     assert found.converged.all()
 
 
-def test_a_loss_without_curvature():
+def test_a_linear_loss_has_zero_sharpness():
     found = jd.sharpness(lambda w, _: jnp.sum(w), jnp.ones(5), None, 2)
     np.testing.assert_array_equal(found.values, [0, 0])
     assert found.converged.all()
 
 
-def test_what_is_not_finite_is_contained_and_flagged():
+def test_non_finite_values_are_marked_and_stop_the_iteration():
     bad = networks.batch()[0].at[0, 0].set(jnp.nan), networks.batch()[1]
     found = jd.sharpness(networks.loss, networks.params(), bad, 3)
     assert not found.converged.any()
     assert np.isnan(found.values).all()
-    assert found.products <= 1 + 3 * 10 + 3  # it does not go on
+    assert found.products <= 1 + 3 * 10 + 3  # no further cycles
 
 
-def test_under_jit_and_vmap(hessian):
+def test_jit_and_vmap_give_the_same_values(hessian):
     found = jax.jit(jax.vmap(lambda scale: solve(jnp.diag(scale * jnp.arange(9.0)), 3)))
     values = found(jnp.array([1.0, 0.5])).values
     np.testing.assert_allclose(values, [[8, 7, 6], [4, 3.5, 3]], rtol=1e-5)
 
 
-def test_new_numbers_need_no_new_program():
-    @chex.assert_max_traces(n=4)  # one for the shape of the loss, the others for its program
+def test_new_values_do_not_recompile():
+    @chex.assert_max_traces(n=4)  # one for the shape check, the others for the program
     def loss(params, batch):
         return networks.loss(params, batch)
 
@@ -306,21 +306,21 @@ def test_bad_arguments_are_named(message):
         jd.sharpness(*positional, **given)
 
 
-def test_a_start_for_another_k_is_refused():
-    nothing = jnp.zeros(2)
-    start = jd.Sharpness(nothing, jnp.zeros((2, 4)), nothing, nothing, nothing)
+def test_a_start_for_another_k_raises():
+    zeros = jnp.zeros(2)
+    start = jd.Sharpness(zeros, jnp.zeros((2, 4)), zeros, zeros, zeros)
     with pytest.raises(ValueError, match=r"start\.vectors must have the shapes of the parameters"):
         solve(np.eye(4), 3, start=start)
     with pytest.raises(TypeError, match="start must be a Sharpness, got int"):
         solve(np.eye(4), 3, start=3)
 
 
-def test_k_larger_than_a_block_is_refused():
+def test_k_larger_than_a_block_raises():
     with pytest.raises(ValueError, match=r"k for the block \[0\]\['bias'\] must be an integer in"):
         jd.block_sharpness(networks.loss, networks.params(), networks.batch(), 8)
 
 
-def test_half_precision_stops_where_it_can_do_no_more_and_says_so():
+def test_half_precision_stops_at_its_accuracy_unconverged():
     params = networks.params(jnp.bfloat16)
     data = jax.tree.map(lambda x: x.astype(jnp.bfloat16), networks.batch())
     strict = jd.sharpness(networks.loss, params, data, tolerance=1e-5)
@@ -332,19 +332,19 @@ def test_half_precision_stops_where_it_can_do_no_more_and_says_so():
     np.testing.assert_allclose(strict.values, exact, rtol=2e-2)
 
 
-def test_no_more_products_are_made_than_are_needed():
+def test_iteration_stops_as_soon_as_converged():
     spectrum = np.append(np.linspace(0, 1, 60), [2.0, 4.0])
     few, many = (solve(np.diag(spectrum), num_steps=steps) for steps in (20, 60))
     assert few.converged.all()
     assert few.products == many.products <= 13
-    # Of three more the last takes a search: 6 products that find nothing greater.
+    # The last of three takes a search of 6 products, which finds no larger eigenvalue.
     three = solve(np.diag(np.append(spectrum, 8.0)), 3, num_steps=60)
     np.testing.assert_allclose(three.values, [8, 4, 2], rtol=1e-5)
     assert three.products <= 21
 
 
 @pytest.mark.parametrize("scale", [250.0, 300.0])
-def test_a_matrix_of_little_but_rounding_has_no_eigenvalue_above_its_norm(scale):
+def test_a_matrix_of_rounding_errors_has_no_eigenvalue_above_its_norm(scale):
     x = jax.random.normal(jax.random.key(0), (16, 8))
     labels = jnp.argmax(x[:, :4], axis=1)
 

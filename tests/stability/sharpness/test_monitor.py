@@ -1,4 +1,4 @@
-"""A monitor changes no update, probes when it is due, and tells a run that diverges."""
+"""Monitored optimizers: unchanged updates, scheduled probes, the outcome of a run."""
 
 import functools
 
@@ -23,7 +23,7 @@ def bowl(x, scales):
 
 @functools.cache
 def descent():
-    """A program of 24 monitored steps, with the rate as an argument."""
+    """Returns a program of 24 monitored steps, with the learning rate as an argument."""
     tx = optax.inject_hyperparams(optax.sgd)(learning_rate=1.0)
     monitored = jd.monitor_stability(
         tx, bowl, jd.thresholds.sgd(), every=EVERY, log_size=8, num_steps=4
@@ -52,8 +52,8 @@ def descent():
     ("rate", "outcome"),
     [(0.02, "BELOW"), (0.99, "BELOW"), (1.01, "EDGE"), (1.2, "DIVERGING"), (1e9, "NOT_FINITE")],
 )
-def test_descent_on_a_quadratic(rate, outcome):
-    """Diverges above 2 / 2; at 1.01 so slowly that no loss is lost within these steps."""
+def test_gradient_descent_on_a_quadratic_has_the_expected_outcome(rate, outcome):
+    """Training diverges above 2 / 2; at 1.01 the loss does not yet grow within these steps."""
     state, path = descent()(jnp.float32(rate), SCALES)
     found = jd.stability_log(state)
     np.testing.assert_array_equal(found.step, np.arange(0, 24, EVERY))
@@ -67,23 +67,25 @@ def test_descent_on_a_quadratic(rate, outcome):
     assert int(state.stability.probes) == 6
 
 
-def test_updates_and_optimizer_state_are_the_optimizers_to_the_bit():
+def test_updates_and_optimizer_state_are_bitwise_unchanged():
     tx = optax.adamw(0.1)
     monitored = jd.monitor_stability(tx, bowl, jd.thresholds.adam(0.1), every=2)
     params = jnp.asarray(np.linspace(-1, 1, 4), jnp.bfloat16)
     state, plain = monitored.init(params), tx.init(params)
-    watch, alone = jax.jit(monitored.update), jax.jit(tx.update)
+    monitored_update, plain_update = jax.jit(monitored.update), jax.jit(tx.update)
     for step in range(5):
         grads = jnp.sin(params * (step + 1.3))
-        updates, state = watch(grads, state, params, batch=jnp.asarray(SCALES, jnp.bfloat16))
-        expected, plain = alone(grads, plain, params)
+        updates, state = monitored_update(
+            grads, state, params, batch=jnp.asarray(SCALES, jnp.bfloat16)
+        )
+        expected, plain = plain_update(grads, plain, params)
         chex.assert_trees_all_equal((updates, state.optimizer), (expected, plain))
         params = optax.apply_updates(params, updates)
     assert state.stability.last.sharpness.dtype == jnp.float32
     assert int(state.stability.probes) == 3
 
 
-def test_the_optimizer_is_given_what_is_extra_and_the_probe_the_batch():
+def test_the_optimizer_receives_extra_arguments_and_the_probe_the_batch():
     seen = []
 
     def update(updates, state, params=None, **extra):
@@ -104,7 +106,7 @@ def half_square(params, _):
     return sum(0.5 * jnp.sum(jnp.square(x)) for x in jax.tree.leaves(params))
 
 
-def test_its_state_is_mapped_like_the_parameters_and_needs_only_shapes():
+def test_state_maps_like_the_parameters_and_needs_only_shapes():
     monitored = jd.monitor_stability(optax.adam(0.1), half_square, jd.thresholds.adam(0.1))
     params = {"w": jnp.ones((2, 3)), "b": jnp.ones(3)}
     state = monitored.init(params)
@@ -120,41 +122,43 @@ def test_a_step_keeps_every_shape_and_dtype(dtype):
     with jax.enable_x64(dtype == jnp.float64):
         params = {"w": jnp.ones((2, 3), dtype), "b": jnp.ones(3, dtype)}
         monitored = jd.monitor_stability(optax.adam(0.1), half_square, jd.thresholds.adam(0.1))
-        for around in (
+        for wrapped in (
             monitored,
             optax.chain(optax.clip(1.0), monitored),
             optax.masked(monitored, {"w": True, "b": True}),
             optax.apply_if_finite(monitored, 3),
         ):
-            state = around.init(params)
-            made = jax.eval_shape(around.update, params, state, params)
+            state = wrapped.init(params)
+            made = jax.eval_shape(wrapped.update, params, state, params)
             chex.assert_trees_all_equal_shapes_and_dtypes(made, (params, state))
         wide = jnp.float64 if dtype == jnp.float64 else jnp.float32
         assert monitored.init(params).stability.last.sharpness.dtype == wide
 
 
-def test_adam_is_probed_at_the_step_it_takes_and_a_loss_without_data_needs_no_batch():
-    square = lambda x, _: jnp.sum(x**2)
+def test_adam_is_probed_with_its_new_preconditioner_and_batch_is_optional():
+    def square(x, _):
+        return jnp.sum(x**2)
+
     tx = jd.monitor_stability(optax.adam(0.1), square, jd.thresholds.adam(0.1), num_steps=3)
     x = jnp.array([1.0, -3.0, 0.5])
     _, state = tx.update(2 * x, tx.init(x), x)
-    # P = (1 - b1) |g|, of which the least is 0.1.
+    # P = (1 - b1) |g|, whose minimum is 0.1.
     assert float(state.stability.last.sharpness) == pytest.approx(2 / 0.1, rel=1e-4)
     assert float(state.stability.last.ratio) == pytest.approx(20 / 380, rel=1e-4)
 
 
-def test_bad_arguments_say_what_is_wrong():
-    gd, x = jd.thresholds.sgd(0.1), jnp.ones(4)
+def test_bad_arguments_raise():
+    threshold, x = jd.thresholds.sgd(0.1), jnp.ones(4)
     with pytest.raises(ValueError, match=r"every must be an integer at least 1, got 0"):
-        jd.monitor_stability(optax.sgd(0.1), bowl, gd, every=0)
+        jd.monitor_stability(optax.sgd(0.1), bowl, threshold, every=0)
     with pytest.raises(TypeError, match=r"optimizer must be an optax gradient transformation"):
-        jd.monitor_stability(optax.sgd, bowl, gd)
+        jd.monitor_stability(optax.sgd, bowl, threshold)
     with pytest.raises(ValueError, match=r"patience must be an integer at least 1, got 0"):
-        jd.monitor_stability(optax.sgd(0.1), bowl, gd, patience=0)
-    tx = jd.monitor_stability(optax.sgd(0.1), bowl, gd)
+        jd.monitor_stability(optax.sgd(0.1), bowl, threshold, patience=0)
+    tx = jd.monitor_stability(optax.sgd(0.1), bowl, threshold)
     with pytest.raises(ValueError, match=r"update\(.*\) needs params"):
         tx.update(x, tx.init(x))
     with pytest.raises(ValueError, match=r"loss_fn must return a real scalar"):
-        jd.monitor_stability(optax.sgd(0.1), lambda x, _: x, gd).update(x, tx.init(x), x)
+        jd.monitor_stability(optax.sgd(0.1), lambda x, _: x, threshold).update(x, tx.init(x), x)
     with pytest.raises(ValueError, match=r"real floating-point leaves, got int32"):
         tx.init(jnp.ones(4, jnp.int32))

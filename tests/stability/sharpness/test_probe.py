@@ -1,4 +1,4 @@
-"""A probe's numbers are exact where they are known, and its guard tells leaving from riding."""
+"""Records of a probe against dense eigenvalues, and the divergence test."""
 
 import functools
 
@@ -9,7 +9,7 @@ import optax
 import pytest
 
 import jaxdescent as jd
-from jaxdescent.stability.sharpness.probe import add_record, get_stability
+from jaxdescent.stability.sharpness.probe import add_record
 
 pytestmark = pytest.mark.usefixtures("quick_to_compile")
 
@@ -25,21 +25,21 @@ def bowl(params, matrix):
 
 PARAMS = {"a": jnp.ones(10), "b": jnp.linspace(-1, 1, 20)}
 
-MOST = 64  # records in a story; all are told by one program
+MAX_RECORDS = 64  # all cases share one program
 
 
 @functools.cache
-def judge(log_size):
-    def story(ratios, losses, count, patience, rise):
-        def tell_one(state, each):
-            i, ratio, loss = each
+def recorder(log_size):
+    def run(ratios, losses, count, patience, rise):
+        def add_one(state, numbers):
+            i, ratio, loss = numbers
             new = add_record(state, record(10 * i, ratio, loss), patience, rise)
             return jax.tree.map(lambda a, b: jnp.where(i < count, a, b), new, state), None
 
         start = jd.stability_probe(bowl, jd.thresholds.sgd(), log_size=log_size).init(jnp.zeros(()))
-        return jax.lax.scan(tell_one, start, (jnp.arange(MOST), ratios, losses))[0]
+        return jax.lax.scan(add_one, start, (jnp.arange(MAX_RECORDS), ratios, losses))[0]
 
-    return jax.jit(story)
+    return jax.jit(run)
 
 
 def record(step, ratio, loss):
@@ -54,17 +54,20 @@ def record(step, ratio, loss):
     )
 
 
-def tell(ratios, losses, patience=3, rise=0.5, log_size=MOST):
-    """The state after records with these ratios of sharpness to threshold, 10 steps apart."""
+def state_after(ratios, losses, patience=3, rise=0.5, log_size=MAX_RECORDS):
+    """Returns the state after records with these ratios of sharpness to threshold."""
     count = len(ratios)
-    padded = lambda x: np.pad(np.float32(np.broadcast_to(x, count)), (0, MOST - count))
-    return judge(log_size)(padded(ratios), padded(losses), count, patience, rise)
+
+    def pad(x):
+        return np.pad(np.float32(np.broadcast_to(x, count)), (0, MAX_RECORDS - count))
+
+    return recorder(log_size)(pad(ratios), pad(losses), count, patience, rise)
 
 
-def test_a_run_is_unknown_then_below_then_at_its_edge():
-    assert Outcome(int(tell([], 1.0).outcome)) is Outcome.UNKNOWN
-    assert Outcome(int(tell([0.3, 0.999], 1.0).outcome)) is Outcome.BELOW
-    state = tell([0.3, 0.999, 1.001, 0.9], 1.0)
+def test_outcome_goes_from_unknown_to_below_to_edge():
+    assert Outcome(int(state_after([], 1.0).outcome)) is Outcome.UNKNOWN
+    assert Outcome(int(state_after([0.3, 0.999], 1.0).outcome)) is Outcome.BELOW
+    state = state_after([0.3, 0.999, 1.001, 0.9], 1.0)
     assert Outcome(int(state.outcome)) is Outcome.EDGE
     assert int(state.reached) == 20
 
@@ -73,35 +76,35 @@ def test_a_run_is_unknown_then_below_then_at_its_edge():
     ("ratios", "reached"),
     [([1.3, 1.2, 1.1], 0), ([9.0, 0.3, 0.9, 1.0], 30), ([9.0, 0.3, 0.9], -1), ([0.5, 2, 0.5], 10)],
 )
-def test_a_start_above_the_threshold_counts_until_the_sharpness_is_below(ratios, reached):
-    assert int(tell(ratios, 1.0).reached) == reached
+def test_a_start_above_the_threshold_is_forgotten_once_below_it(ratios, reached):
+    assert int(state_after(ratios, 1.0).reached) == reached
 
 
 def test_the_log_keeps_the_last_records_in_order():
-    state = tell(np.arange(7) / 10, np.arange(7.0), log_size=3)
+    state = state_after(np.arange(7) / 10, np.arange(7.0), log_size=3)
     found = jd.stability_log({"anywhere": [state]})
     np.testing.assert_array_equal(found.step, [40, 50, 60])
     np.testing.assert_array_equal(found.loss, [4.0, 5.0, 6.0])
     assert float(state.last.loss) == 6.0
     assert int(state.probes) == 7
-    assert len(jd.stability_log(tell([], 1.0)).step) == 0
+    assert len(jd.stability_log(state_after([], 1.0)).step) == 0
 
 
-# The guard.
+# The divergence test.
 
 
 def at_the_edge(seed, count=60):
-    """Ratios of .95 to 1.23 and a loss that falls a hundredfold, but rises at a third or more."""
+    """Returns ratios in [.95, 1.23] and a loss that falls 100-fold but often rises."""
     random = np.random.default_rng(seed)
     losses = np.geomspace(1.0, 0.01, count) * random.uniform(0.75, 1.35, count)
     return random.uniform(0.95, 1.23, count), losses
 
 
-def test_a_run_that_oscillates_at_its_edge_is_not_flagged():
+def test_a_run_that_oscillates_at_the_edge_is_not_diverging():
     rises, above = 0, 0
     for seed in range(100):
         ratios, losses = at_the_edge(seed)
-        state = tell(ratios, losses)
+        state = state_after(ratios, losses)
         assert Outcome(int(state.outcome)) is Outcome.EDGE, seed
         rises += np.mean(np.diff(losses) > 0) / 100
         above += np.mean(ratios > 1) / 100
@@ -109,48 +112,48 @@ def test_a_run_that_oscillates_at_its_edge_is_not_flagged():
     assert above > 0.7
 
 
-def test_runs_far_below_the_edge_are_not_flagged_whatever_the_loss_does():
+def test_runs_far_below_the_edge_are_not_diverging_for_any_loss():
     random = np.random.default_rng(0)
     for _ in range(20):
-        state = tell(random.uniform(0, 0.5, 60), np.exp(random.normal(size=60).cumsum()))
+        state = state_after(random.uniform(0, 0.5, 60), np.exp(random.normal(size=60).cumsum()))
         assert Outcome(int(state.outcome)) is Outcome.BELOW
 
 
-def test_a_loss_that_grows_above_the_threshold_is_flagged_at_the_third_probe():
-    state = tell([1.05] * 6, [1.0, 1.2, 1.6, 2.5, 4.0, 6.0])
+def test_a_growing_loss_above_the_threshold_is_diverging_at_the_third_probe():
+    state = state_after([1.05] * 6, [1.0, 1.2, 1.6, 2.5, 4.0, 6.0])
     assert Outcome(int(state.outcome)) is Outcome.DIVERGING
     assert int(state.diverged) == 40  # 1.6, 2.5 and 4 are above 1.5
 
 
-def test_a_late_blow_up_is_flagged_and_stays_so():
+def test_a_late_divergence_is_found_and_final():
     losses = [1.0, 0.5, 0.1, 0.01, 0.3, 0.6, 0.7, 0.65, 0.01, 0.01]
-    state = tell([0.5, 0.9, 1.02, 1.05, 1.2, 1.5, 1.4, 1.3, 0.9, 0.9], losses)
+    state = state_after([0.5, 0.9, 1.02, 1.05, 1.2, 1.5, 1.4, 1.3, 0.9, 0.9], losses)
     assert int(state.diverged) == 70
     assert Outcome(int(state.outcome)) is Outcome.DIVERGING
 
 
 @pytest.mark.parametrize("recovery", [(1.1, 0.4), (0.9, 5.0)])
-def test_patience_starts_anew_when_sharpness_or_loss_comes_back(recovery):
+def test_patience_restarts_when_sharpness_or_loss_recovers(recovery):
     ratios = [1.1, 1.1, 1.1, recovery[0], 1.1, 1.1]
     losses = [1.0, 3.0, 3.0, recovery[1], 3.0, 3.0]
-    assert int(tell(ratios, losses).diverged) == -1
-    assert int(tell([1.1, *ratios[4:], 1.1], [1.0, *losses[4:], 3.0]).diverged) == 30
+    assert int(state_after(ratios, losses).diverged) == -1
+    assert int(state_after([1.1, *ratios[4:], 1.1], [1.0, *losses[4:], 3.0]).diverged) == 30
 
 
-def test_patience_and_rise_are_what_they_say():
-    assert int(tell([1.1] * 4, [1.0, 3.0, 3.0, 3.0], patience=1).diverged) == 10
-    assert int(tell([1.1] * 4, [1.0, 3.0, 3.0, 3.0], patience=2).diverged) == 20
-    assert int(tell([1.1] * 4, [1.0, 3.0, 3.0, 3.0], rise=2.5).diverged) == -1
-    assert int(tell([1.1] * 5, [-9.0, -5.0, -5.0, -5.0, -5.0]).diverged) == -1
-    assert int(tell([1.1] * 5, [-9.0, -4.0, -4.0, -4.0, -4.0]).diverged) == 30
+def test_patience_and_rise_set_the_divergence_test():
+    assert int(state_after([1.1] * 4, [1.0, 3.0, 3.0, 3.0], patience=1).diverged) == 10
+    assert int(state_after([1.1] * 4, [1.0, 3.0, 3.0, 3.0], patience=2).diverged) == 20
+    assert int(state_after([1.1] * 4, [1.0, 3.0, 3.0, 3.0], rise=2.5).diverged) == -1
+    assert int(state_after([1.1] * 5, [-9.0, -5.0, -5.0, -5.0, -5.0]).diverged) == -1
+    assert int(state_after([1.1] * 5, [-9.0, -4.0, -4.0, -4.0, -4.0]).diverged) == 30
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_what_is_not_finite_is_flagged_at_its_step(bad):
-    state = tell([0.5, 0.5, bad, 0.5], [1.0, 1.0, 1.0, 1.0])
+def test_a_non_finite_number_is_recorded_with_its_step(bad):
+    state = state_after([0.5, 0.5, bad, 0.5], [1.0, 1.0, 1.0, 1.0])
     assert Outcome(int(state.outcome)) is Outcome.NOT_FINITE
     assert int(state.not_finite) == 20
-    assert int(tell([0.5, 0.5], [1.0, bad]).not_finite) == 10
+    assert int(state_after([0.5, 0.5], [1.0, bad]).not_finite) == 10
 
 
 # The eigenvalue.
@@ -160,21 +163,21 @@ EXACT = {"tolerance": 1e-4, "max_restarts": 50}
 
 
 @functools.cache
-def prober(exact):
+def make_probe(exact):
     probe = jd.stability_probe(bowl, jd.thresholds.sgd(0.1), **(EXACT if exact else MATVEC_ONLY))
     return probe.init, jax.jit(probe.update)
 
 
 def probed(exact, matrices):
-    """The state after probes of these matrices."""
-    init, update = prober(exact)
+    """Returns the state after probes of these matrices."""
+    init, update = make_probe(exact)
     state = init(PARAMS)
     for step, matrix in enumerate(matrices):
         state = update(state, PARAMS, (), None, jnp.float32(matrix), 10 * step)
     return state
 
 
-def test_the_records_are_exact():
+def test_records_equal_dense_values():
     found = jd.stability_log(probed(True, [MATRIX, -MATRIX, 2 * MATRIX]))
     x = np.concatenate([PARAMS["a"], PARAMS["b"]])
     values, loss = np.linalg.eigvalsh(MATRIX), 0.5 * x @ MATRIX @ x
@@ -188,13 +191,13 @@ def test_the_records_are_exact():
     assert found.converged.all()
 
 
-def test_a_matrix_that_is_not_finite_spoils_no_later_probe():
+def test_a_non_finite_matrix_does_not_affect_later_probes():
     state = probed(True, [MATRIX, np.full_like(MATRIX, np.nan), MATRIX])
     assert int(state.not_finite) == 10
     np.testing.assert_allclose(state.last.sharpness, np.linalg.eigvalsh(MATRIX)[-1], rtol=1e-5)
 
 
-def test_a_value_that_has_not_converged_is_kept_with_its_residual_and_counted():
+def test_an_unconverged_value_is_recorded_with_its_residual_and_counted():
     state = probed(False, [MATRIX])
     record = state.last
     vector = np.concatenate([state.vector["a"], state.vector["b"]])
@@ -206,7 +209,7 @@ def test_a_value_that_has_not_converged_is_kept_with_its_residual_and_counted():
 
 
 def test_the_next_probe_starts_from_the_last_vector():
-    """A few products a probe converge over probes, which from anew they would not."""
+    """A few products per probe converge over several probes, but not from a cold start."""
     top = np.linalg.eigvalsh(MATRIX)[-1]
     errors = [abs(float(probed(False, [MATRIX] * n).last.sharpness) / top - 1) for n in (1, 8)]
     assert errors[0] > 1e-2
@@ -225,8 +228,8 @@ def test_adams_sharpness_is_the_top_of_the_preconditioned_matrix():
     np.testing.assert_allclose(state.last.threshold, 38 / 1e-3, rtol=1e-5)
 
 
-def test_vmapped_probes_are_those_of_each_alone():
-    init, update = prober(True)
+def test_vmapped_probes_equal_separate_probes():
+    init, update = make_probe(True)
     seeds = jnp.float32(np.stack([MATRIX, 2 * MATRIX]))
     every = jax.vmap(lambda matrix: update(init(PARAMS), PARAMS, (), None, matrix, 0))(seeds)
     for i in range(2):
@@ -247,27 +250,30 @@ def test_vmapped_probes_are_those_of_each_alone():
         ({"max_restarts": -1}, "max_restarts must be an integer at least 0, got -1"),
     ],
 )
-def test_bad_arguments_say_what_is_allowed(options, words):
+def test_bad_arguments_raise(options, words):
     with pytest.raises(ValueError, match=r".*") as error:
         jd.stability_probe(bowl, jd.thresholds.sgd(), **options)
     assert words in str(error.value)
 
 
-def test_what_is_no_threshold_no_loss_or_no_state_is_told():
+def test_arguments_of_the_wrong_type_raise():
     with pytest.raises(TypeError, match=r"call it first, as in jd\.thresholds\.sgd\(0\.1\)"):
         jd.stability_probe(bowl, jd.thresholds.sgd)
     with pytest.raises(TypeError, match=r"loss_fn must be callable, got 3"):
         jd.stability_probe(3, jd.thresholds.sgd())
     with pytest.raises(ValueError, match=r"state must hold one StabilityState, got 0"):
         jd.stability_log(optax.adam(0.1).init(jnp.zeros(2)))
-    state = tell([], 1.0)
+    state = state_after([], 1.0)
     with pytest.raises(ValueError, match=r"state must hold one StabilityState, got 2"):
-        get_stability((state, state))
+        jd.get_stability((state, state))
 
 
-def test_an_eigenvalue_that_overtakes_the_old_one_is_seen():
+def test_an_eigenvalue_that_overtakes_the_old_one_is_found():
     bulk = jnp.linspace(0.0, 0.45, 2_000)
-    loss = lambda x, scales: 0.5 * jnp.sum(scales * x**2)
+
+    def loss(x, scales):
+        return 0.5 * jnp.sum(scales * x**2)
+
     probe = jd.stability_probe(loss, jd.thresholds.sgd(1.0))
     x, state = jnp.ones(2_000), None
     update = jax.jit(lambda state, scales, step: probe.update(state, x, (), x, scales, step))
@@ -277,10 +283,13 @@ def test_an_eigenvalue_that_overtakes_the_old_one_is_seen():
     np.testing.assert_allclose(jd.stability_log(state).sharpness, [0.9, 0.9, 1.0, 2.2], rtol=1e-3)
 
 
-def test_it_is_seen_at_once_whatever_the_noise():
-    """The vectors are those of a bulk of 20,000 eigenvalues, where a few steps find little."""
+def test_an_overtaking_eigenvalue_is_found_at_once_for_any_key():
+    """With a bulk of 20,000 eigenvalues, a few steps converge only slowly."""
     bulk, x = jnp.linspace(0.0, 0.45, 20_000), jnp.ones(20_000)
-    loss = lambda x, scales: 0.5 * jnp.sum(scales * x**2)
+
+    def loss(x, scales):
+        return 0.5 * jnp.sum(scales * x**2)
+
     probe = jd.stability_probe(loss, jd.thresholds.sgd(1.0))
     update = jax.jit(lambda state, top, step: probe.update(
         state, x, (), x, bulk.at[0].set(0.9).at[1].set(top), step
@@ -291,7 +300,7 @@ def test_it_is_seen_at_once_whatever_the_noise():
     np.testing.assert_allclose(found, 2.2, rtol=1e-2)
 
 
-def test_states_of_many_runs_are_told_apart():
+def test_the_log_of_a_batch_of_runs_raises():
     probe = jd.stability_probe(bowl, jd.thresholds.sgd(1.0))
     states = jax.vmap(probe.init)(jnp.ones((3, 2)))
     with pytest.raises(ValueError, match=r"state must be of one run"):

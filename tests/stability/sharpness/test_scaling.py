@@ -1,4 +1,4 @@
-"""The rate of a ride is the fraction of the greatest stable one, to the digit where it is known."""
+"""Learning rates scaled by sharpness against the largest stable learning rate."""
 
 import functools
 
@@ -21,8 +21,8 @@ def bowl(x, scales):
 
 
 @functools.cache
-def ride(max_increase=2.0):
-    """A program of 24 steps over given scales, with the fraction as an argument."""
+def program(max_increase=2.0):
+    """Returns a program of 24 steps over given scales, with the fraction as an argument."""
 
     @jax.jit
     @chex.assert_max_traces(n=1)
@@ -56,9 +56,9 @@ def constant(*scales):
 
 
 @pytest.mark.parametrize("fraction", [0.5, 0.9])
-def test_on_a_quadratic_it_is_gradient_descent_at_the_rate_of_the_textbook(fraction):
+def test_a_quadratic_gets_the_textbook_learning_rate(fraction):
     scales = np.array([0.1, 0.5, 1.0, 5.0])
-    state, path, rates = ride()(fraction, constant(*scales))
+    state, path, rates = program()(fraction, constant(*scales))
     rate = fraction * 2 / 5
     np.testing.assert_allclose(rates, [rate] * STEPS, rtol=1e-5)
     expected = (1 - rate * scales) ** np.arange(STEPS)[:, None]
@@ -67,32 +67,32 @@ def test_on_a_quadratic_it_is_gradient_descent_at_the_rate_of_the_textbook(fract
     assert int(state.stability.outcome) == jd.StabilityOutcome.BELOW
 
 
-def test_a_fraction_above_1_diverges_and_is_flagged():
-    state, path, _ = ride()(1.3, constant(0.1, 0.5, 1.0, 5.0))
+def test_a_fraction_above_1_diverges():
+    state, path, _ = program()(1.3, constant(0.1, 0.5, 1.0, 5.0))
     assert float(path[-1, 3]) ** 2 > 100
     assert int(state.stability.outcome) == jd.StabilityOutcome.DIVERGING
 
 
-def test_the_rate_falls_at_once_and_rises_by_the_factor_at_most():
+def test_learning_rate_falls_at_once_and_rises_by_at_most_the_factor():
     top = np.repeat([4.0, 40.0, 0.4, 0.4, 0.4, 0.4, 0.4, 0.4], EVERY)
     scales = jnp.float32(top[:, None] * np.array([0.1, 0.2, 0.5, 1.0]))
-    rates = ride()(1.0, scales)[2][::EVERY]
+    rates = program()(1.0, scales)[2][::EVERY]
     np.testing.assert_allclose(rates, [0.5, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2], rtol=1e-4)
-    rates = ride(np.inf)(1.0, scales)[2][::EVERY]
+    rates = program(np.inf)(1.0, scales)[2][::EVERY]
     np.testing.assert_allclose(rates, [0.5, 0.05, 5, 5, 5, 5, 5, 5], rtol=1e-4)
 
 
 @pytest.mark.parametrize("bad", [-1.0, 0.0, np.nan])
-def test_a_sharpness_that_is_of_no_use_leaves_the_rate(bad):
-    """At first the one it starts from, which the first good probe replaces without a limit."""
+def test_an_unusable_sharpness_leaves_the_learning_rate_unchanged(bad):
+    """The first usable probe replaces the initial learning rate without a limit."""
     top = np.repeat([bad, bad, 0.1, bad, 0.1, 0.1, 0.1, 0.1], EVERY)
     scales = jnp.float32(top[:, None] * np.ones(4))
-    _, _, rates = ride()(0.5, scales)
+    _, _, rates = program()(0.5, scales)
     expected = [0.25, 0.25, 10, 10, 10, 10, 10, 10]
     np.testing.assert_allclose(rates[::EVERY], expected, rtol=1e-4)
 
 
-def test_adam_is_ridden_at_the_preconditioner_of_the_step_to_come():
+def test_adam_uses_the_preconditioner_of_the_next_step():
     scales = jnp.float32([1.0, 2.0, 30.0])
     tx = jd.scale_by_sharpness(
         optax.adam, bowl, jd.thresholds.adam(), fraction=0.5, every=2, max_increase=1e9, num_steps=3
@@ -108,7 +108,7 @@ def test_adam_is_ridden_at_the_preconditioner_of_the_step_to_come():
         x = x * 0.9
 
 
-def test_narrow_parameters_keep_their_dtype_and_the_rate_is_float32():
+def test_bfloat16_parameters_keep_their_dtype_and_the_learning_rate_is_float32():
     tx = jd.scale_by_sharpness(
         functools.partial(optax.rmsprop, momentum=0.9),
         lambda x, _: jnp.sum(x**2),
@@ -127,7 +127,7 @@ def network_loss(params, batch):
     return 0.5 * jnp.mean((jnp.tanh(x @ params["in"]) @ params["out"] - targets) ** 2)
 
 
-def test_a_network_is_kept_at_the_fraction_while_its_sharpness_moves():
+def test_a_network_stays_at_the_fraction_while_its_sharpness_changes():
     random = np.random.default_rng(0)
     x = jnp.float32(random.normal(size=(40, 5)))
     batch = x, jnp.sin(3 * x[:, :1]) * x[:, 1:2]
@@ -163,13 +163,13 @@ def test_a_network_is_kept_at_the_fraction_while_its_sharpness_moves():
         ({"every": 0}, "every must be an integer at least 1, got 0"),
     ],
 )
-def test_bad_arguments_say_what_is_allowed(options, words):
+def test_bad_arguments_raise(options, words):
     with pytest.raises(ValueError, match=r".*") as error:
         jd.scale_by_sharpness(optax.sgd, bowl, jd.thresholds.sgd(), **options)
     assert words in str(error.value)
 
 
-def test_what_is_no_factory_or_no_threshold_is_told():
+def test_arguments_of_the_wrong_type_raise():
     with pytest.raises(TypeError, match=r"pass optax.adam rather than optax.adam\(1e-3\)"):
         jd.scale_by_sharpness(optax.sgd(0.1), bowl, jd.thresholds.sgd())
     with pytest.raises(TypeError, match=r"threshold must be one of jd.thresholds"):
@@ -188,12 +188,12 @@ def test_what_is_no_factory_or_no_threshold_is_told():
         ),
     ],
 )
-def test_a_factory_that_keeps_the_rate_in_its_state_is_refused(factory):
+def test_a_factory_that_stores_the_learning_rate_in_its_state_raises(factory):
     with pytest.raises(ValueError, match=r"factory must return transformations that use the learn"):
         jd.scale_by_sharpness(factory, bowl, jd.thresholds.sgd())
 
 
-def test_a_rate_that_was_given_is_not_donated():
+def test_the_given_learning_rate_is_copied_before_donation():
     rate = jnp.float32(0.25)
     state = jd.scale_by_sharpness(optax.sgd, bowl, jd.thresholds.sgd(), learning_rate=rate).init(
         jnp.ones(3)
@@ -202,7 +202,7 @@ def test_a_rate_that_was_given_is_not_donated():
     assert float(rate) == 0.25
 
 
-def test_a_sharpness_that_has_not_converged_may_lower_the_rate_but_not_raise_it():
+def test_an_unconverged_sharpness_lowers_the_learning_rate_but_never_raises_it():
     def rates(scale):
         tx = jd.scale_by_sharpness(
             optax.sgd,
@@ -221,13 +221,15 @@ def test_a_sharpness_that_has_not_converged_may_lower_the_rate_but_not_raise_it(
         return float(state.learning_rate)
 
     assert rates(0.1) == 0.25
-    assert rates(100.0) < 2 / 50  # the greatest eigenvalue is 100, and no less than what was seen
+    assert rates(100.0) < 2 / 50  # an unconverged sharpness is at most 100, the largest eigenvalue
 
 
-def test_an_optimizer_with_random_keys_in_its_state_can_be_ridden():
-    noisy = lambda learning_rate: optax.chain(
-        optax.add_noise(0.1, 0.5, key=jax.random.key(3)), optax.sgd(learning_rate)
-    )
+def test_an_optimizer_with_random_keys_in_its_state_is_accepted():
+    def noisy(learning_rate):
+        return optax.chain(
+            optax.add_noise(0.1, 0.5, key=jax.random.key(3)), optax.sgd(learning_rate)
+        )
+
     tx = jd.scale_by_sharpness(noisy, bowl, jd.thresholds.sgd(), num_steps=2)
     x = jnp.ones(4)
     state = tx.init(x)

@@ -1,4 +1,4 @@
-"""Quadrature over the spectrum: exact where it must be, within its own error where not."""
+"""Quadrature over the spectrum against dense eigenvalues."""
 
 import jax
 import jax.numpy as jnp
@@ -25,10 +25,10 @@ def test_a_probe_integrates_polynomials_exactly():
             value, error = found.mean(lambda x, power=power: x**power)
             exact = jnp.sum(overlaps * spectrum**power)
             assert (abs(value / exact - 1) < 1e-11) == (power < 10)
-            assert np.isnan(error)  # one probe cannot tell
+            assert np.isnan(error)  # a single probe has no standard error
 
 
-def test_traces_are_within_their_own_errors():
+def test_traces_are_within_their_standard_errors():
     hessian = networks.hessian()
     found = jd.spectral_density(
         networks.loss, networks.params(), networks.batch(), num_probes=200, num_steps=6
@@ -40,23 +40,26 @@ def test_traces_are_within_their_own_errors():
         assert found.size * error < 0.05 * exact
 
 
-def test_the_density_is_one_and_where_the_eigenvalues_are():
+def test_density_integrates_to_one_and_peaks_at_the_eigenvalues():
     spectrum = jnp.repeat(jnp.array([-1.0, 0.0, 2.0]), jnp.array([5, 85, 10]))
     found = jd.spectral_density(
         networks.quadratic, jnp.zeros(100), jnp.diag(spectrum), num_probes=100, num_steps=10
     )
     grid = np.linspace(-3, 4, 1401)
     density, error = found.density(grid, 0.1)
-    share = lambda low, high: np.trapezoid(np.where((grid > low) & (grid < high), density, 0), grid)
-    assert abs(share(-3, 4) - 1) < 1e-5
+
+    def mass(low, high):
+        return np.trapezoid(np.where((grid > low) & (grid < high), density, 0), grid)
+
+    assert abs(mass(-3, 4) - 1) < 1e-5
     for place, weight in ((-1, 0.05), (0, 0.85), (2, 0.1)):
-        assert abs(share(place - 0.5, place + 0.5) - weight) < 0.02
+        assert abs(mass(place - 0.5, place + 0.5) - weight) < 0.02
         peak = np.argmin(np.abs(grid - place))
         expected = weight / (0.1 * np.sqrt(2 * np.pi))
         assert abs(density[peak] - expected) < 4 * error[peak]
 
 
-def test_more_steps_than_distinct_eigenvalues():
+def test_more_steps_than_distinct_eigenvalues_stay_finite():
     found = jd.spectral_density(networks.quadratic, jnp.zeros(30), 2 * jnp.eye(30), num_steps=30)
     assert np.isfinite(found.nodes).all()
     np.testing.assert_allclose(found.weights.sum(1), 1, rtol=1e-5)
@@ -64,23 +67,23 @@ def test_more_steps_than_distinct_eigenvalues():
         np.testing.assert_allclose(found.mean(fn)[0], value, rtol=1e-5)
 
 
-def test_preconditioned_gauss_newton_in_microbatches():
-    given = networks.params(), networks.batch()
+def test_preconditioned_gauss_newton_in_microbatches_equals_the_batch():
+    inputs = networks.params(), networks.batch()
     options = {"num_steps": 6, "model_fn": networks.outputs}
-    twos = jax.tree.map(lambda x: jnp.full_like(x, 2.0), given[0])
-    whole = jd.spectral_density(networks.output_loss, *given, **options)
+    twos = jax.tree.map(lambda x: jnp.full_like(x, 2.0), inputs[0])
+    whole = jd.spectral_density(networks.output_loss, *inputs, **options)
     parts = jd.spectral_density(
-        networks.output_loss, *given, preconditioner=twos, num_microbatches=4, **options
+        networks.output_loss, *inputs, preconditioner=twos, num_microbatches=4, **options
     )
     np.testing.assert_allclose(parts.nodes, whole.nodes / 2, atol=1e-4)
     assert whole.nodes.min() > -1e-5
 
 
 def test_bad_arguments_are_named():
-    given = networks.quadratic, jnp.ones(4), jnp.eye(4)
+    inputs = networks.quadratic, jnp.ones(4), jnp.eye(4)
     with pytest.raises(ValueError, match="num_probes must be an integer at least 1, got 0"):
-        jd.spectral_density(*given, num_probes=0)
+        jd.spectral_density(*inputs, num_probes=0)
     with pytest.raises(ValueError, match="num_steps must be an integer at least 1, got 0"):
-        jd.spectral_density(*given, num_steps=0)
+        jd.spectral_density(*inputs, num_steps=0)
     with pytest.raises(ValueError, match=r"width must be in \(0, inf\), got 0"):
-        jd.spectral_density(*given).density(jnp.zeros(3), 0)
+        jd.spectral_density(*inputs).density(jnp.zeros(3), 0)

@@ -54,7 +54,7 @@ def is_float(leaf):
 
 
 def floats(tree):
-    """Its floating-point numbers in a row."""
+    """Returns the floating-point numbers of a tree of scalars as one array."""
     return jnp.stack([leaf for leaf in jax.tree.leaves(tree) if is_float(leaf)])
 
 
@@ -64,7 +64,7 @@ def with_floats(tree, row):
 
 
 def radius(tx, state, curvature):
-    """Of a step on curvature x^2 / 2, linearized where x = 0, in x and all of the state."""
+    """Returns the spectral radius of a step on curvature x^2 / 2, linearized at x = 0."""
     start = jnp.zeros(()), state
 
     def step(row):
@@ -76,11 +76,14 @@ def radius(tx, state, curvature):
 
 
 def with_second_moments(tx):
-    """The state after some gradients, with all of it zero but the second moments."""
+    """Returns the state after some gradients, with zeros except for the second moments."""
     state = tx.init(jnp.zeros(()))
     for gradient in (0.3, -0.2, 0.5):
         _, state = tx.update(jnp.float64(gradient), state, jnp.zeros(()))
-    kept = lambda path: getattr(path[-1], "name", "") in ("nu", "count")
+
+    def kept(path):
+        return getattr(path[-1], "name", "") in ("nu", "count")
+
     return jax.tree_util.tree_map_with_path(
         lambda path, leaf: leaf if kept(path) else jnp.zeros_like(leaf), state
     )
@@ -105,7 +108,7 @@ PLAIN = [name for name in ADAPTIVE_METHODS if "momentum" not in name and "nester
 
 
 @pytest.mark.parametrize("name", PLAIN)
-def test_the_preconditioner_is_what_the_update_divides_by(name):
+def test_the_preconditioner_is_the_divisor_of_the_update(name):
     tx, threshold = ADAPTIVE_METHODS[name]
     params = jax.tree.map(jnp.zeros_like, GRADIENT)
     state = tx.init(params)
@@ -118,7 +121,7 @@ def test_the_preconditioner_is_what_the_update_divides_by(name):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), found, expected)
 
 
-def test_the_preconditioner_is_wide_where_the_parameters_are_narrow():
+def test_the_preconditioner_is_float32_for_bfloat16_parameters():
     tx, params = optax.adam(RATE), jnp.zeros(3, jnp.bfloat16)
     _, state = tx.update(jnp.zeros(3, jnp.bfloat16), tx.init(params), params)
     found = thresholds.adam(RATE).preconditioner(state)
@@ -130,7 +133,7 @@ METHODS = {**MOMENTUM_METHODS, **ADAPTIVE_METHODS, "sam": (optax.sgd(RATE), thre
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_nothing_is_promoted_without_being_told(name):
+def test_thresholds_work_under_strict_promotion(name):
     tx, threshold = METHODS[name]
     params = {"w": jnp.ones(3, jnp.bfloat16), "b": jnp.ones(2)}
     state = jax.eval_shape(tx.init, params)
@@ -142,13 +145,16 @@ def test_nothing_is_promoted_without_being_told(name):
             assert {x.dtype for x in jax.tree.leaves(found)} == {jnp.dtype(jnp.float32)}
 
 
-def test_sam_at_its_threshold_turns_around_along_the_top_direction():
-    """On a quadratic, where its gradient is an eigenvector, a step multiplies by -1."""
+def test_sam_at_its_threshold_reverses_the_top_direction():
+    """On a quadratic whose gradient is an eigenvector, a step multiplies by -1."""
     with jax.enable_x64(True):
         x, rho = jnp.array([0.0, 0.7]), 0.05
         for curvature in (1.0, 30.0):
             scales = jnp.array([0.1, curvature])
-            grad = lambda x, scales=scales: scales * x
+
+            def grad(x, scales=scales):
+                return scales * x
+
             rate = float(thresholds.sam(rho=rho).max_learning_rate(curvature, grad(x)))
             ascent = optax.chain(optax.contrib.normalize(), optax.sgd(rho))
             tx = optax.contrib.sam(optax.sgd(rate), ascent, opaque_mode=True)
@@ -156,7 +162,7 @@ def test_sam_at_its_threshold_turns_around_along_the_top_direction():
             np.testing.assert_allclose(x + updates, -x, rtol=1e-12)
 
 
-def test_sam_without_ascent_is_gradient_descent_and_bears_nothing_at_rest():
+def test_sam_without_ascent_is_gradient_descent_and_has_threshold_0_at_a_minimum():
     threshold = thresholds.sam(rho=0.0)
     assert float(threshold.max_sharpness(0.1, GRADIENT)) == pytest.approx(20.0)
     assert float(thresholds.sam(rho=1e-7).max_sharpness(0.1, GRADIENT)) == pytest.approx(20.0)
@@ -166,14 +172,14 @@ def test_sam_without_ascent_is_gradient_descent_and_bears_nothing_at_rest():
 @pytest.mark.parametrize("name", METHODS)
 @given(rate=st.floats(1e-6, 1e3), scale=st.floats(1e-4, 1e4))
 @settings(max_examples=20, deadline=None)
-def test_rate_is_the_inverse_of_bound(name, rate, scale):
+def test_max_learning_rate_is_the_inverse_of_max_sharpness(name, rate, scale):
     threshold = METHODS[name][1]
     grads = jax.tree.map(lambda g: np.float32(scale) * g, GRADIENT)
     bound = threshold.max_sharpness(np.float32(rate), grads)
     assert float(threshold.max_learning_rate(bound, grads)) == pytest.approx(rate, rel=1e-4)
 
 
-def test_the_published_numbers_of_adam_and_momentum():
+def test_adam_and_momentum_have_the_published_thresholds():
     assert float(thresholds.adam().max_sharpness(1.0, None)) == pytest.approx(38.0)
     assert float(thresholds.sgd(momentum=0.9).max_sharpness(1.0, None)) == pytest.approx(3.8)
     assert float(
@@ -181,8 +187,8 @@ def test_the_published_numbers_of_adam_and_momentum():
     ) == pytest.approx(3.8 / 2.8)
 
 
-def test_the_rate_is_the_one_that_the_update_used():
-    """Whether it is a number, a schedule, injected, or a tower's."""
+def test_the_learning_rate_equals_the_rate_of_the_update():
+    """The learning rate is a number, a schedule, injected, or tuned by a tower."""
     params = jnp.zeros(2)
     schedule = optax.linear_schedule(0.1, 0.0, 10)
     learned = thresholds.FromState(lambda s: jd.get_hyperparams(s)[0]["learning_rate"])
@@ -229,13 +235,13 @@ def test_the_rate_is_the_one_that_the_update_used():
         ),
     ],
 )
-def test_bad_arguments_say_what_is_allowed(make, words):
+def test_bad_arguments_raise(make, words):
     with pytest.raises(ValueError, match=r".*") as error:
         make()
     assert words in str(error.value)
 
 
-def test_sam_without_gradients_is_told():
+def test_sam_without_gradients_raises():
     with pytest.raises(ValueError, match=r"the threshold of SAM depends on their norm"):
         jd.thresholds.sam(0.1).max_sharpness(0.1, None)
 
@@ -245,7 +251,7 @@ def test_before_the_first_step_adam_has_a_finite_preconditioner():
     np.testing.assert_allclose(jd.thresholds.adam(0.1).preconditioner(state), 1e-9, rtol=1e-4)
 
 
-def test_the_threshold_of_a_float16_rate_does_not_overflow():
+def test_the_threshold_of_a_float16_learning_rate_does_not_overflow():
     tx = optax.inject_hyperparams(optax.adam)(learning_rate=jnp.float16(1e-4))
     threshold = jd.thresholds.adam()
     rate = threshold.learning_rate(tx.init(jnp.ones(3, jnp.float16)), jnp.int32(0))

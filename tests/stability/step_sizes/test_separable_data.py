@@ -1,4 +1,4 @@
-"""Step sizes for separable logistic regression keep what their proofs promise."""
+"""Step sizes for separable logistic regression keep their proven guarantees."""
 
 import functools
 
@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import jaxdescent as jd
-from jaxdescent.stability.step_sizes import separable_data as separable
+from jaxdescent.stability.step_sizes.separable_data import GROWTH
 
 pytestmark = pytest.mark.usefixtures("quick_to_compile")
 
@@ -21,7 +21,7 @@ def logistic(w, x):
 
 
 def examples(seed, margin, n=12, d=3):
-    """Rows y_i x_i of length 1 or less, of which the first coordinate is the margin or more."""
+    """Returns rows y_i x_i of length at largest 1 whose first coordinate is the margin."""
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(n, d))
     x *= np.sqrt(1 - margin**2) * rng.uniform(size=(n, 1)) / np.linalg.norm(x, axis=1)[:, None]
@@ -31,7 +31,7 @@ def examples(seed, margin, n=12, d=3):
 
 @jax.jit
 def losses_at(rates, x):
-    """The losses along gradient descent from 0 with these rates, and before the first step."""
+    """Returns the losses of gradient descent from 0 with these learning rates."""
 
     def step(w, rate):
         value, grads = jax.value_and_grad(logistic)(w, x)
@@ -42,7 +42,7 @@ def losses_at(rates, x):
 
 
 def in_double(test):
-    """The test with 64 bits; a fixture would have them for the whole module."""
+    """Decorates a test to run in double precision."""
 
     @functools.wraps(test)
     def wide(*args, **kwargs):
@@ -52,19 +52,21 @@ def in_double(test):
     return wide
 
 
-def test_the_large_constant_is_of_the_order_of_the_horizon():
+def test_the_large_constant_is_proportional_to_the_horizon():
     schedule = jd.step_sizes.large_constant(0.1, 16_000, multiple=2.0)
     assert float(schedule(0)) == float(schedule(10**6)) == pytest.approx(320.0)
 
 
 @pytest.mark.parametrize("radius", [1.0, 3.0])
-def test_the_large_constant_of_a_short_horizon_is_the_stable_step(radius):
-    rate = lambda horizon: jd.step_sizes.large_constant(0.05 * radius, horizon, radius=radius)(0)
+def test_the_large_constant_for_a_short_horizon_is_the_stable_step(radius):
+    def rate(horizon):
+        return jd.step_sizes.large_constant(0.05 * radius, horizon, radius=radius)(0)
+
     assert float(rate(1_000)) == pytest.approx(4 / radius**2)
     assert float(rate(2_000)) == pytest.approx(5 / radius**2)
 
 
-def test_constants_are_finite_for_any_scale_that_is_allowed():
+def test_step_sizes_are_finite_for_any_allowed_scale():
     for radius in (2e-15, 5e14):
         scale = {"margin": 0.5 * radius, "radius": radius}
         for rate in (
@@ -75,8 +77,8 @@ def test_constants_are_finite_for_any_scale_that_is_allowed():
             assert 0 < float(rate) < np.inf
 
 
-def test_constants_scale_with_the_data():
-    """Data times r and parameters over r is the same problem, with steps over r^2."""
+def test_step_sizes_scale_with_the_data():
+    """Data times r and parameters over r give the same problem, with steps over r^2."""
     for make in (
         lambda **scale: jd.step_sizes.large_constant(horizon=500, **scale),
         lambda **scale: jd.step_sizes.growing(**scale),
@@ -87,7 +89,7 @@ def test_constants_scale_with_the_data():
             assert float(scaled(t)) == pytest.approx(float(unit(t)) / 9, rel=1e-4)
 
 
-def test_constants_take_arrays_also_when_traced():
+def test_arguments_can_be_traced_arrays():
     margins = jnp.array([0.1, 0.2, 0.3])
     for make in (
         lambda margin: jd.step_sizes.large_constant(margin, 100)(7),
@@ -100,46 +102,52 @@ def test_constants_take_arrays_also_when_traced():
 
 
 @in_double
-def test_the_growing_step_is_the_constant_over_the_bound_it_is_derived_from():
-    """The closed form against the differential equation dS/dt = eta(S), integrated."""
-    margin, c = 0.3, separable.GROWTH
-    bound = lambda total: (1 + np.log(margin**2 * total) ** 2 / 2) / (margin**2 * total)
+def test_the_growing_step_solves_its_differential_equation():
+    """The reference integrates the differential equation dS/dt = eta(S)."""
+    margin, c = 0.3, GROWTH
+
+    def bound(total):
+        return (1 + np.log(margin**2 * total) ** 2 / 2) / (margin**2 * total)
+
     schedule = jax.jit(jd.step_sizes.growing(margin))
-    total, dt = 4.0, 0.05  # at t = 1, when nothing has grown yet
+    total, dt = 4.0, 0.05  # at t = 1, after the first step of 4
     for i in range(int(2_000 / dt)):
-        at = lambda s: max(4.0, c / bound(s))
-        middle = total + dt / 2 * at(total)
-        total += dt * at(middle)
+
+        def step_size(s):
+            return max(4.0, c / bound(s))
+
+        middle = total + dt / 2 * step_size(total)
+        total += dt * step_size(middle)
         if i % 4_000 == 3_999:
             t = 1 + (i + 1) * dt
-            assert float(schedule(t)) == pytest.approx(at(total), rel=1e-3)
+            assert float(schedule(t)) == pytest.approx(step_size(total), rel=1e-3)
     assert float(schedule(t)) > 25
 
 
-def test_the_constant_of_growth_is_all_that_the_proof_allows():
-    step = separable.GROWTH * np.exp(separable.GROWTH)
+def test_the_growth_constant_is_the_largest_that_the_proof_allows():
+    step = GROWTH * np.exp(GROWTH)
     assert 0.995 < step * np.exp(step) < 1
 
 
 @pytest.mark.parametrize("margin", [0.05, 0.3, 0.999])
 @in_double
-def test_every_growing_step_is_one_that_the_proof_covers(margin):
-    """At most 4, or eta B exp(eta B) <= 1 with B of the sum of the steps that were taken."""
+def test_every_growing_step_satisfies_the_condition_of_the_proof(margin):
+    """It is at largest 4, or eta B exp(eta B) <= 1 with B at the sum of the earlier steps."""
     rates = np.asarray(jd.step_sizes.growing(margin)(jnp.arange(int(50 / margin**2))))
     total = margin**2 * (np.cumsum(rates) - rates)
     grown = rates > 4.0 + 1e-9
     rates, total = rates[grown], total[grown]
     product = rates * (1 + np.log(total) ** 2 / 2) / total
-    most = np.max(product * np.exp(product))
-    assert most <= 1
-    assert most > 0.5  # and not far from what it allows
+    largest = np.max(product * np.exp(product))
+    assert largest <= 1
+    assert largest > 0.5  # close to the limit
     assert len(rates) > 10
 
 
 @settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 10**6), margin=st.floats(0.25, 0.9))
 @in_double
-def test_the_growing_step_never_lets_the_loss_rise_and_keeps_its_bound(seed, margin):
+def test_the_loss_never_rises_with_growing_steps_and_stays_below_its_bound(seed, margin):
     x = examples(seed, margin)
     rates = jd.step_sizes.growing(margin)(jnp.arange(1_000))
     values = losses_at(rates, x)
@@ -151,24 +159,22 @@ def test_the_growing_step_never_lets_the_loss_rise_and_keeps_its_bound(seed, mar
 
 @in_double
 def test_the_proven_loss_is_a_stretched_exponential():
-    """log(S) grows like (6 c margin^2 t)^(1/3): a million steps later, by what that says."""
+    """log(S) grows like (6 c margin^2 t)^(1/3)."""
     schedule = jd.step_sizes.growing(0.5)
     t = np.array([1e7, 8e7])
     logs = np.log(np.asarray(schedule(t)))
-    q = (6 * separable.GROWTH * 0.25 * t) ** (1 / 3)
+    q = (6 * GROWTH * 0.25 * t) ** (1 / 3)
     np.testing.assert_allclose(np.diff(logs), np.diff(q - 2 * np.log(q)), rtol=0.01)
 
 
 @in_double
-def test_the_asymptotic_step_grows_by_a_factor_a_step():
+def test_the_asymptotic_step_grows_exponentially():
     schedule = jd.step_sizes.growing(0.5, bound="asymptotic")
-    assert float(schedule(401)) / float(schedule(400)) == pytest.approx(
-        np.exp(separable.GROWTH / 4)
-    )
+    assert float(schedule(401)) / float(schedule(400)) == pytest.approx(np.exp(GROWTH / 4))
 
 
 @pytest.mark.parametrize("bound", ["proven", "asymptotic"])
-def test_a_step_that_grows_for_ever_stays_finite(bound):
+def test_growing_steps_stay_finite(bound):
     rates = jd.step_sizes.growing(0.9, bound=bound)(jnp.array([10**4, 10**6, 2**31 - 1]))
     assert rates.dtype == jnp.float32
     assert np.all(np.isfinite(rates))
@@ -178,7 +184,7 @@ def test_a_step_that_grows_for_ever_stays_finite(bound):
 
 @functools.partial(jax.jit, static_argnames=("steps", "rule"))
 def descend(rate, x, steps, rule="logistic"):
-    """State, and losses of parameters and of their average, after each step from 0."""
+    """Returns the state, and the losses of the parameters and of their average, from 0."""
     tx = jd.step_sizes.step_over_loss(rate, loss=rule)
     loss = logistic if rule == "logistic" else exponential
 
@@ -205,31 +211,34 @@ def exponential(w, x):
     rate=st.sampled_from([0.3, 1.0, 10.0, 100.0]),
 )
 @in_double
-def test_the_average_of_step_over_an_exponential_loss_keeps_its_bound(seed, margin, rate):
+def test_the_average_with_the_exponential_loss_stays_below_its_bound(seed, margin, rate):
     x = jnp.asarray(examples(seed, margin))
     _, (values, averaged) = descend(rate, x, 100, "exponential")
     bound = np.exp(-rate / 2 * (margin**2 * np.arange(1, 101) - 1))
-    moving = (values > 1e-300) & (bound > 1e-300)  # what is smaller has few digits
+    moving = (values > 1e-300) & (bound > 1e-300)  # smaller numbers have few digits
     assert np.all(averaged[moving] <= bound[moving] * (1 + 1e-9))
 
 
 @settings(max_examples=10, deadline=None)
 @given(seed=st.integers(0, 10**6), margin=st.floats(0.15, 0.9))
 @in_double
-def test_a_small_step_over_a_logistic_loss_never_lets_it_rise(seed, margin):
+def test_the_logistic_loss_never_rises_with_a_small_step_over_loss(seed, margin):
     values = descend(0.56, jnp.asarray(examples(seed, margin)), 100)[1][0]
     assert np.all(np.diff(values) <= 0)
 
 
 @in_double
-def test_what_the_logistic_rule_descends_on_is_not_convex():
+def test_phi_of_the_logistic_loss_is_not_convex():
     x = jnp.array([[1.0, 0.0], [0.0, 1.0]])
-    phi = lambda z: jnp.log(jnp.expm1(logistic(jnp.array([-z, 10.0]), x)))
+
+    def phi(z):
+        return jnp.log(jnp.expm1(logistic(jnp.array([-z, 10.0]), x)))
+
     assert phi(10.0) > (phi(8.0) + phi(12.0)) / 2 + 2.5e-3
 
 
 @in_double
-def test_a_large_step_over_loss_makes_the_loss_rise_and_wins():
+def test_a_large_step_over_loss_raises_the_loss_and_ends_lower():
     x = jnp.asarray(examples(3, 0.2, n=40))
     small = descend(0.5, x, 60)[1]
     large = descend(50.0, x, 60)[1]
@@ -238,9 +247,12 @@ def test_a_large_step_over_loss_makes_the_loss_rise_and_wins():
 
 
 @in_double
-def test_it_is_plain_descent_on_the_logarithm_of_what_the_loss_stands_for():
+def test_step_over_loss_is_gradient_descent_on_phi():
     x = jnp.asarray(examples(0, 0.3))
-    phi = lambda w: jnp.log(jnp.expm1(logistic(w, x)))
+
+    def phi(w):
+        return jnp.log(jnp.expm1(logistic(w, x)))
+
     tx = jd.step_sizes.step_over_loss(2.0)
     w = v = jnp.array([0.5, -1.0, 0.25])
     state, mean = tx.init(w), []
@@ -253,7 +265,7 @@ def test_it_is_plain_descent_on_the_logarithm_of_what_the_loss_stands_for():
     np.testing.assert_allclose(state.average, np.mean(mean, 0), rtol=1e-12)
 
 
-def test_the_exponential_rule_divides_by_the_loss_and_minds_the_greatest_rate():
+def test_the_exponential_rule_divides_by_the_loss_up_to_the_largest_learning_rate():
     tx = jd.step_sizes.step_over_loss(0.1, loss="exponential", max_learning_rate=0.4)
     w, grads = jnp.ones(2), jnp.array([1.0, -2.0])
     state = tx.init(w)
@@ -263,7 +275,7 @@ def test_the_exponential_rule_divides_by_the_loss_and_minds_the_greatest_rate():
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-def test_a_loss_that_reached_0_ends_the_descent_with_finite_parameters(dtype):
+def test_a_loss_of_0_stops_descent_with_finite_parameters(dtype):
     x = jnp.asarray(examples(0, 0.8), dtype)
     state, (values, averaged) = descend(20.0, x, 60)
     assert float(values[-1]) == 0.0
@@ -277,21 +289,21 @@ def test_a_loss_that_reached_0_ends_the_descent_with_finite_parameters(dtype):
 @pytest.mark.parametrize(
     ("dtype", "value", "gradient"), [(jnp.float32, 1e-37, 1.0), (jnp.float16, 1e-3, 10.0)]
 )
-def test_an_update_that_its_dtype_cannot_hold_is_withheld_and_counted(dtype, value, gradient):
+def test_an_update_that_overflows_its_dtype_is_skipped_and_counted(dtype, value, gradient):
     tx, w = jd.step_sizes.step_over_loss(100.0), jnp.ones(2, dtype)
     updates, state = tx.update(jnp.full(2, gradient, dtype), tx.init(w), w, value=value)
     np.testing.assert_array_equal(updates, jnp.zeros_like(w))
     assert int(state.skipped) == 1
 
 
-def test_its_rates_can_be_injected():
+def test_learning_rates_can_be_injected():
     tx, w = optax.inject_hyperparams(jd.step_sizes.step_over_loss)(learning_rate=2.0), jnp.ones(2)
     updates, state = jax.jit(lambda state: tx.update(w, state, w, value=0.5))(tx.init(w))
     np.testing.assert_allclose(updates, -2.0 / (1 - np.exp(-0.5)), rtol=1e-6)
     assert state.hyperparams["max_learning_rate"] == np.inf
 
 
-def test_parameters_may_be_a_python_number():
+def test_parameters_can_be_a_python_number():
     tx = jd.step_sizes.step_over_loss(1.0, loss="exponential")
     updates, state = tx.update(0.5, tx.init(1.0), 1.0, value=0.5)
     assert float(updates) == -1.0
@@ -299,7 +311,7 @@ def test_parameters_may_be_a_python_number():
 
 
 @pytest.mark.parametrize("rule", ["logistic", "exponential"])
-def test_a_loss_of_0_makes_no_nan_on_the_way(rule):
+def test_a_loss_of_0_creates_no_intermediate_nan(rule):
     tx, w = jd.step_sizes.step_over_loss(1.0, loss=rule), jnp.ones(2)
     with jax.debug_nans(True):
         updates, _ = tx.update(jnp.zeros(2), tx.init(w), w, value=0.0)
@@ -319,7 +331,7 @@ def test_a_loss_of_0_makes_no_nan_on_the_way(rule):
         (0.5, np.inf, True),
     ],
 )
-def test_what_is_unusable_is_withheld_and_counted(rule, value, gradient, averaged):
+def test_unusable_losses_and_gradients_are_skipped_and_counted(rule, value, gradient, averaged):
     tx = jd.step_sizes.step_over_loss(1.0, loss=rule)
     w = jnp.ones(2)
     grads, value = jnp.full(2, gradient, jnp.float32), jnp.float32(value)
@@ -330,7 +342,7 @@ def test_what_is_unusable_is_withheld_and_counted(rule, value, gradient, average
     np.testing.assert_array_equal(state.average, 3 if averaged else 1)
 
 
-def test_strict_promotion_has_nothing_to_complain_of():
+def test_strict_promotion_raises_no_error():
     with jax.numpy_dtype_promotion("strict"):
         tx = jd.step_sizes.step_over_loss(np.float64(0.1))
         w = jnp.ones(2, jnp.bfloat16)
@@ -341,7 +353,7 @@ def test_strict_promotion_has_nothing_to_complain_of():
 
 @pytest.mark.parametrize("wide", [False, True])
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32, jnp.int32])
-def test_strict_promotion_takes_numbers_of_any_dtype_when_traced(dtype, wide):
+def test_strict_promotion_accepts_traced_numbers_of_any_dtype(dtype, wide):
     constants = (
         lambda x: jd.step_sizes.large_constant(x, 10, radius=2.0)(5),
         lambda x: jd.step_sizes.large_constant(0.1, x, multiple=x)(5),

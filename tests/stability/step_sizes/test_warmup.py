@@ -1,4 +1,4 @@
-"""The catapult warm-up finds the step size from which on a step raises the loss."""
+"""Catapult warmup: the search for the smallest step size that raises the loss, and the warmup."""
 
 import functools
 
@@ -19,7 +19,7 @@ def quadratic(x, sharpness):
 
 @functools.partial(jax.jit, static_argnames=("steps", "halvings", "loss"))
 def train(x, scale, rate, start, *, steps, halvings=3, loss=quadratic):
-    """The last state, and parameters, found rate and loss before each step."""
+    """Returns the last state, and parameters, `found` and loss before each step."""
     tx = jd.step_sizes.catapult_warmup(
         optax.sgd(1.0), rate, steps=10, start=start, halvings=halvings
     )
@@ -37,7 +37,7 @@ def train(x, scale, rate, start, *, steps, halvings=3, loss=quadratic):
 @pytest.mark.parametrize("sharpness", [0.5, 10.0, 3e3])
 @pytest.mark.parametrize("start", [1e-7, 1e-3])
 @pytest.mark.parametrize("halvings", [0, 4])
-def test_on_a_quadratic_it_is_2_over_the_sharpness(sharpness, start, halvings):
+def test_the_search_finds_2_over_the_sharpness_of_a_quadratic(sharpness, start, halvings):
     x = jnp.array([1.0, -2.0])
     state, _ = train(x, sharpness, 1e3, start, steps=60, halvings=halvings)
     assert bool(state.found)
@@ -46,12 +46,12 @@ def test_on_a_quadratic_it_is_2_over_the_sharpness(sharpness, start, halvings):
     assert float(state.high) / float(state.low) == pytest.approx(2 ** (1 / 2**halvings), rel=1e-4)
 
 
-def test_a_start_that_raises_the_loss_becomes_smaller():
+def test_trials_become_smaller_if_the_first_raises_the_loss():
     state, _ = train(jnp.ones(2), 1.0, 1e4, 1e3, steps=40)
     assert float(state.low) == pytest.approx(2.0, rel=0.1)
 
 
-def test_trials_are_points_on_one_line_and_training_goes_on_from_the_best():
+def test_trials_are_points_on_a_line_and_training_continues_from_the_best():
     x0 = jnp.array([1.0, -2.0])
     state, (x, found, _) = train(x0, 1.0, 100.0, 0.25, steps=30, halvings=1)
     # 0.25, .5, 1 and 2 do not raise the loss (2 keeps it), 4 does, and sqrt(8) does.
@@ -62,8 +62,10 @@ def test_trials_are_points_on_one_line_and_training_goes_on_from_the_best():
     assert float(state.low) == 2.0
 
 
-def test_the_warm_up_is_a_line_of_the_usual_slope_up_to_the_rate_that_is_wanted():
-    loss = lambda x, scale: scale * jnp.sum(jnp.abs(x))  # of slope 1 everywhere
+def test_the_warmup_is_linear_up_to_the_target_learning_rate():
+    def loss(x, scale):
+        return scale * jnp.sum(jnp.abs(x))  # of slope 1 everywhere
+
     state, (x, found, _) = train(jnp.array([1.0]), 1.0, 4.0, 1.5, steps=20, halvings=0, loss=loss)
     assert float(state.low) == 1.5
     began = int(np.argmax(found)) + 1
@@ -72,7 +74,7 @@ def test_the_warm_up_is_a_line_of_the_usual_slope_up_to_the_rate_that_is_wanted(
     np.testing.assert_allclose(rates, expected, rtol=1e-5)
 
 
-def test_where_the_wanted_rate_raises_no_loss_there_is_no_warm_up():
+def test_there_is_no_warmup_if_the_target_does_not_raise_the_loss():
     state, (x, *_) = train(jnp.array([1.0]), 1.0, 0.1, 1e-3, steps=30)
     assert float(state.low) == pytest.approx(0.1)
     assert float(state.high) == np.inf
@@ -89,26 +91,31 @@ def test_the_optimizer_takes_one_step_for_the_whole_search():
         updates, state = tx.update(grads, state, x, value=value)
         x = optax.apply_updates(x, updates)
         assert int(state.inner[0].count) == 1
-    # Adam's first step is the gradient's sign: 1 - r, which is as far from 0 at r = 2.
+    # Adam's first step is the gradient's sign: 1 - r, whose loss at r = 2 is that at r = 0.
     assert float(state.low) == pytest.approx(2.0, rel=0.1)
     np.testing.assert_allclose(x, 1 - state.low, rtol=1e-4)
     updates, state = tx.update(x, state, x, value=0.5)
     assert int(state.inner[0].count) == 2
 
 
-def test_a_loss_that_is_not_finite_counts_as_risen():
-    loss = lambda x, scale: jnp.where(x[0] > 3, jnp.nan, -scale * x[0])
+def test_a_non_finite_loss_counts_as_raised():
+    def loss(x, scale):
+        return jnp.where(x[0] > 3, jnp.nan, -scale * x[0])
+
     state, _ = train(jnp.array([0.0]), 1.0, 100.0, 0.5, steps=30, halvings=6, loss=loss)
     assert float(state.low) == pytest.approx(3.0, rel=0.02)
     assert np.isfinite(state.anchor).all()
 
 
-def test_a_trial_that_the_dtype_cannot_hold_counts_as_risen_and_is_not_visited():
+def test_a_trial_that_overflows_the_dtype_counts_as_raised_and_is_not_visited():
     x0 = jnp.ones(3, jnp.float16)
-    loss = lambda x, scale: quadratic(x.astype(jnp.float32), scale)
+
+    def loss(x, scale):
+        return quadratic(x.astype(jnp.float32), scale)
+
     state, (x, found, _) = train(x0, 100.0, 1e6, 1e3, steps=30, loss=loss)
     began = int(np.argmax(found)) + 1
-    # 1000 and 500 are too far from -65,504 .. 65,504, or from half of it.
+    # The points of 1000 and 500 exceed 65,504, or half of it.
     assert np.all(np.isfinite(x[: began + 1]))
     np.testing.assert_array_equal(x[:4, 0], jnp.array([1, 1, 1, -24_992], jnp.float16))
     assert float(state.low) == pytest.approx(0.02, rel=0.1)
@@ -116,9 +123,14 @@ def test_a_trial_that_the_dtype_cannot_hold_counts_as_risen_and_is_not_visited()
 
 
 @pytest.mark.parametrize("start", [1e30, 1e37])
-def test_a_search_in_vain_is_back_exactly_where_it_began(start):
+def test_a_search_without_a_result_returns_exactly_to_its_start(start):
     x0 = jnp.array([1.0, -2.0])
-    loss = lambda x, scale: quadratic(x - 0.6 * x0, scale)  # more at 0, where one move leads
+
+    def loss(x, scale):
+        return quadratic(
+            x - 0.6 * x0, scale
+        )  # larger at 0, where a single long move would end by rounding
+
     state, (x, found, _) = train(x0, 100.0, 1e38, start, steps=70, loss=loss)
     began = int(np.argmax(found)) + 1
     assert bool(found[-1])
@@ -128,7 +140,7 @@ def test_a_search_in_vain_is_back_exactly_where_it_began(start):
     assert 0 < float(state.high) < np.inf
 
 
-def test_a_first_loss_or_gradient_that_is_not_finite_is_waited_out():
+def test_the_search_waits_for_a_finite_loss_and_gradient():
     tx = jd.step_sizes.catapult_warmup(optax.sgd(1.0), 1.0, steps=5)
     x = jnp.ones(2)
     state = tx.init(x)
@@ -141,23 +153,26 @@ def test_a_first_loss_or_gradient_that_is_not_finite_is_waited_out():
     assert int(state.trials) == 1
 
 
-def test_a_search_that_can_tell_nothing_ends():
-    """At a minimum every step raises the loss, however small."""
-    loss = lambda x, scale: scale * jnp.sum(jnp.abs(x)) + 0.1 * jnp.sum(x)
+def test_a_search_at_a_minimum_ends():
+    """At a minimum steps of any size raise the loss."""
+
+    def loss(x, scale):
+        return scale * jnp.sum(jnp.abs(x)) + 0.1 * jnp.sum(x)
+
     state, (x, *_) = train(jnp.zeros(2), 1.0, 1.0, 0.5, steps=70, loss=loss)
     assert bool(state.found)
     assert float(state.low) == 0.0
     assert np.all(np.isfinite(x))
 
 
-def test_agents_search_on_their_own():
+def test_vmapped_agents_search_independently():
     sharpness = jnp.array([0.5, 4.0, 100.0])
     one = functools.partial(train, steps=40)
     found = jax.vmap(one, (None, 0, None, None))(jnp.ones(2), sharpness, 100.0, 1e-3)[0].low
     np.testing.assert_allclose(found, 2 / sharpness, rtol=0.1)
 
 
-def test_strict_promotion_has_nothing_to_complain_of():
+def test_strict_promotion_raises_no_error():
     with jax.numpy_dtype_promotion("strict"):
         tx = jd.step_sizes.catapult_warmup(optax.sgd(1.0), np.float64(0.1), steps=5)
         x = jnp.ones(2, jnp.bfloat16)
@@ -169,7 +184,7 @@ def test_strict_promotion_has_nothing_to_complain_of():
 
 @pytest.mark.parametrize("wide", [False, True])
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32, jnp.int32])
-def test_strict_promotion_takes_numbers_of_any_dtype_when_traced(dtype, wide):
+def test_strict_promotion_accepts_traced_numbers_of_any_dtype(dtype, wide):
     x = jnp.ones(2, jnp.float32)
 
     def states(number, rate):
@@ -193,14 +208,14 @@ def test_the_state_is_sharded_as_the_parameters_are():
     assert state.anchor.sharding == state.direction.sharding == sharding
 
 
-def test_parameters_may_be_a_python_number():
+def test_parameters_can_be_a_python_number():
     tx = jd.step_sizes.catapult_warmup(optax.sgd(1.0), 1.0, steps=5, start=0.5)
     updates, state = tx.update(2.0, tx.init(1.0), 1.0, value=1.0)
     assert float(updates) == -1.0
     assert float(state.anchor) == 1.0
 
 
-def test_its_numbers_can_be_injected():
+def test_arguments_can_be_injected():
     tx = optax.inject_hyperparams(jd.step_sizes.catapult_warmup)(optax.sgd(1.0), 1.0, steps=5)
     x = jnp.ones(2)
     updates, _ = jax.jit(lambda state: tx.update(x, state, x, value=1.0))(tx.init(x))
