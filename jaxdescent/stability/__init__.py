@@ -5,8 +5,7 @@
     step_sizes    schedules and transformations with long steps
     flows         differential equations that an optimizer's iterates follow
 
-The parts share no names with their modules: `jaxdescent.stability.sharpness` is the package,
-`jd.sharpness` is its function of that name.
+`jaxdescent.stability.sharpness` is a package; `jd.sharpness` is the function `sharpness` in it.
 """
 
 from jaxdescent.stability import flows, sharpness, step_sizes, thresholds

@@ -29,7 +29,8 @@ For logistic regression on separable data:
 
 For any loss:
 
-    catapult_warmup        a warmup that starts at the smallest step size that raises the loss
+    catapult_warmup        a warmup that starts at the largest step size that does not raise the
+                           loss
     cyclical               a triangular wave
 """
 

@@ -1,4 +1,4 @@
-"""Catapult warmup: a warmup that starts at the smallest step size that raises the loss.
+"""Catapult warmup: a warmup from the largest step size that does not raise the loss.
 
     search    trial points w_0 + r d, d the optimizer's first update: r doubles until the loss
               there is above L(w_0), then halves between the last two on a logarithmic scale
@@ -66,7 +66,7 @@ def catapult_warmup(
     start: ArrayLike | None = None,
     halvings: int = 3,
 ) -> optax.GradientTransformationExtraArgs:
-    """An optimizer with a warmup from the smallest step size that raises the loss.
+    """An optimizer with a warmup from the largest step size that does not raise the loss.
 
     During the search the parameters are the trial points w_0 + r d, where d is the optimizer's
     first update at w_0. All losses of the search must be comparable, so pass the same batch
@@ -205,14 +205,14 @@ def _integer(name: str, value: Any) -> Any:
 def _is_representable(anchor: Any, direction: Any, rate: jax.Array) -> jax.Array:
     """True if the trial point, and updates on the way to it, are finite in their dtypes."""
 
-    def held(x: jax.Array, d: jax.Array) -> jax.Array:
+    def is_finite(x: jax.Array, d: jax.Array) -> jax.Array:
         dtype = numerics.widest_float((d, rate))
         move = rate.astype(dtype) * d.astype(dtype)
         point = (x.astype(dtype) + move).astype(x.dtype)
         # Twice the distance: updates also lead from one rounded trial point to another.
         return jnp.isfinite(point) & jnp.isfinite((2 * move).astype(d.dtype))
 
-    flags = jax.tree.leaves(jax.tree.map(held, anchor, direction))
+    flags = jax.tree.leaves(jax.tree.map(is_finite, anchor, direction))
     return numerics.all_true([jnp.all(flag) for flag in flags])
 
 

@@ -1,4 +1,4 @@
-"""Catapult warmup: the search for the smallest step size that raises the loss, and the warmup."""
+"""Catapult warmup: the search for the largest step size that does not raise the loss."""
 
 import functools
 
