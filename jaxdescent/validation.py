@@ -57,6 +57,19 @@ def open_interval(name: str, value: Any, low: float, high: float, hint: str = ""
     return array
 
 
+def half_open_interval(name: str, value: Any, low: float, high: float) -> Any:
+    """Returns `value` if every number in it lies in `[low, high)`, or raises.
+
+    A traced value is returned unchecked.
+    """
+    if isinstance(value, jax.core.Tracer):
+        return value
+    array = finite_array(name, value)
+    if not np.all((array >= low) & (array < high)):
+        raise ValueError(f"{name} must be in [{low:g}, {high:g}), got {value!r}")
+    return array
+
+
 def number_in(name: str, value: Any, low: float, high: float) -> float:
     """Returns a float that must be in the closed interval `[low, high]`."""
     array = finite_array(name, value)
