@@ -70,13 +70,13 @@ from jaxdescent import landscape as landscape
 from jaxdescent import losses as losses
 from jaxdescent import problems as problems
 from jaxdescent.agents import BasinHoppingState as BasinHoppingState
-from jaxdescent.agents import Descent as Descent
-from jaxdescent.agents import DescentState as DescentState
-from jaxdescent.agents import FitResult as FitResult
 from jaxdescent.agents import MagdState as MagdState
-from jaxdescent.agents import MinimizeResult as MinimizeResult
 from jaxdescent.agents import Population as Population
+from jaxdescent.agents import PopulationLoop as PopulationLoop
+from jaxdescent.agents import PopulationLoopState as PopulationLoopState
+from jaxdescent.agents import PopulationResult as PopulationResult
 from jaxdescent.agents import Rule as Rule
+from jaxdescent.agents import RungInfo as RungInfo
 from jaxdescent.agents import Soup as Soup
 from jaxdescent.agents import basin_hopping as basin_hopping
 from jaxdescent.agents import copy_agents as copy_agents

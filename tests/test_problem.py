@@ -24,7 +24,7 @@ def problem(shift=1.0):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"data": np.ones(3)}, "data must be a tuple of value_fn's arguments"),
+        ({"data": np.ones(3)}, "data must be a tuple of arguments of value_fn"),
         ({"sample_fn": 3}, "sample_fn must be callable or None, got 3"),
         ({"optimizer": 3}, "optimizer must be callable or None, got 3"),
     ],
@@ -112,5 +112,5 @@ def test_the_unit_box_keeps_minimisers_samplers_and_programs():
 
 
 def test_only_a_problem_of_the_unit_box_goes_back():
-    with pytest.raises(ValueError, match="must come from in_unit_box"):
+    with pytest.raises(ValueError, match="must be made by in_unit_box"):
         problem().from_unit_box({"a": jnp.zeros(2), "b": jnp.array(0.0)})

@@ -166,7 +166,7 @@ def halving() -> None:
             init_params=ours,
             key=key,
             steps=RUNGS * RUNG,
-            rung=RUNG,
+            steps_per_rung=RUNG,
             batch_size=BATCH,
             rule=HALVING,
             prune=prune,
@@ -278,7 +278,7 @@ def throughput() -> None:
             CLIMB,
             init_params=points[count],
             steps=STEPS[count],
-            rung=STEPS[count],
+            num_rungs=1,
             rule=NEVER,
             mesh=mesh(),
         ).value
@@ -317,7 +317,7 @@ def memory() -> None:
     descent = jd.fit_loop(loss, ADAM, num_agents=AGENTS, batch_size=BATCH, rule=HALVING)
     agents = jax.eval_shape(starts, jax.random.key(0))
     state = jax.eval_shape(descent.init, jax.random.key(0), agents)
-    advance = jax.jit(descent.advance, donate_argnums=0)
+    advance = jax.jit(descent.step, donate_argnums=0)
     program = advance.lower(state, data(), None, RUNG).compile()
     needs: Any = program.memory_analysis()
     population = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state.population))

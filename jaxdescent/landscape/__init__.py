@@ -17,7 +17,7 @@ is not finite is kept and counted. Pictures need matplotlib, and surfaces to be 
     principal_plane        in which a path varies most, and how far the path is from it
     plane_through          three points
     project                where points lie on a line or a plane
-    connectivity           the line between two points, and its barrier
+    connectivity, barrier  the line between two points, and its barrier
     epsilon_sharpness      how far the loss rises in a small box
     contour_figure, surface_figure, path_figure, agents_figure
                            pictures by matplotlib
@@ -25,6 +25,7 @@ is not finite is kept and counted. Pictures need matplotlib, and surfaces to be 
 """
 
 from jaxdescent.landscape.connectivity import Connectivity as Connectivity
+from jaxdescent.landscape.connectivity import barrier as barrier
 from jaxdescent.landscape.connectivity import connectivity as connectivity
 from jaxdescent.landscape.directions import filter_normalized as filter_normalized
 from jaxdescent.landscape.directions import random_directions as random_directions

@@ -4,14 +4,14 @@ import jax.numpy as jnp
 import optax
 
 import jaxdescent as jd
-from jaxdescent.agents.population import started
+from jaxdescent.agents.population import initial_population
 
 
 def with_values(values, alive=None):
     """Agents in one dimension, at 0, 1, 2, ...; Adam's state is their own."""
     values = jnp.asarray(values, jnp.float32)
     starts = jnp.arange(len(values), dtype=jnp.float32)[:, None]
-    population = started(a_problem(), starts, {}, values.dtype, jnp.zeros_like(starts))
+    population = initial_population(a_problem(), starts, {}, values.dtype, jnp.zeros_like(starts))
     alive = jnp.ones(len(values), bool) if alive is None else jnp.asarray(alive)
     evaluated = jnp.ones(len(values), bool)
     return population._replace(values=values, best_values=values, alive=alive, evaluated=evaluated)

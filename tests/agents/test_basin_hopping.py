@@ -60,7 +60,7 @@ def test_jumps_have_the_standard_deviation_asked_for():
 
 def test_agents_of_a_population_jump_differently():
     tx = jd.basin_hopping(optax.sgd(0.1), period=2, jump=1.0)
-    result = jd.minimize(bowl, tx, init_params=jnp.ones((8, 2)), steps=2, rung=2)
+    result = jd.minimize(bowl, tx, init_params=jnp.ones((8, 2)), steps=2, steps_per_rung=2)
     assert len(np.unique(np.asarray(result.population.params))) == 16
 
 
@@ -69,9 +69,14 @@ def test_random_numbers_of_the_optimizer_go_on_over_a_jump():
     tx = jd.basin_hopping(noisy, period=2, jump=1e-6)
     starts = jnp.full((3, 1), 2.0)
     result = jd.minimize(
-        lambda x: 0.0 * x.sum(), tx, init_params=starts, steps=4, rung=1, record_params=True,
+        lambda x: 0.0 * x.sum(),
+        tx,
+        init_params=starts,
+        steps=4,
+        steps_per_rung=1,
+        record_params=True,
         rule=jd.pruning.no_pruning(),
-    )  # fmt: skip
+    )
     path = np.asarray(result.history.params)[:, :, 0]
     # Steps 0 and 2 are noise, from the same place; steps 1 and 3 jump back there.
     np.testing.assert_allclose(path[1::2], 2.0, atol=1e-5)
@@ -80,7 +85,7 @@ def test_random_numbers_of_the_optimizer_go_on_over_a_jump():
 
 @pytest.mark.parametrize("key", [0, jax.random.PRNGKey(0), jax.random.split(jax.random.key(0))])
 def test_a_key_that_agents_cannot_make_their_own_is_refused(key):
-    with pytest.raises(TypeError, match="key must be one key of the typed kind"):
+    with pytest.raises(TypeError, match="key must be one typed random key"):
         jd.basin_hopping(optax.sgd(0.1), period=2, jump=1.0, key=key)
 
 
@@ -132,7 +137,7 @@ def test_groups_of_a_population_have_their_own_optimizers():
         init_params=jnp.ones((4, 1)),
         hyperparams=groups,
         steps=1,
-        rung=1,
+        steps_per_rung=1,
         rule=jd.pruning.no_pruning(),
     )
     np.testing.assert_allclose(result.population.params[:, 0], [0.8, 0.6, 0.6, 0.8], rtol=1e-6)

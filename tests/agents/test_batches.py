@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdescent.agents.batches import batches
+from jaxdescent.agents.loops.batches import make_batches
 
 pytestmark = pytest.mark.usefixtures("quick_to_compile")
 
@@ -25,12 +25,12 @@ def seen(dealt, first=0, ids=IDS, key=KEY):
         order = dealt.order(order, key, ids, first + t, t == 0)
         return order, dealt.batch(data, order, first + t)
 
-    return jax.lax.scan(step, dealt.no_order(len(ids)), jnp.arange(STEPS))[1]
+    return jax.lax.scan(step, dealt.empty_order(len(ids)), jnp.arange(STEPS))[1]
 
 
 @pytest.mark.parametrize(("size", "data_order"), [(4, "shared"), (4, "per_agent"), (7, "shared")])
 def test_no_example_is_seen_twice_in_an_epoch(size, data_order):
-    found = np.asarray(seen(batches(jnp.zeros(EXAMPLES), size, data_order)))
+    found = np.asarray(seen(make_batches(jnp.zeros(EXAMPLES), size, data_order)))
     per_epoch = EXAMPLES // size
     agents = np.moveaxis(found, 0, -2).reshape(-1, STEPS, size)
     for batches_of_one in agents:
@@ -41,27 +41,27 @@ def test_no_example_is_seen_twice_in_an_epoch(size, data_order):
 
 
 def test_a_rung_that_begins_in_an_epoch_goes_on_with_its_order():
-    dealt = batches(jnp.zeros(EXAMPLES), 4, "per_agent")
+    dealt = make_batches(jnp.zeros(EXAMPLES), 4, "per_agent")
     np.testing.assert_array_equal(seen(dealt)[7:], seen(dealt, 7)[:-7])
 
 
 def test_epochs_differ_and_so_do_agents_with_orders_of_their_own():
-    own = np.asarray(seen(batches(jnp.zeros(EXAMPLES), 4, "per_agent")))
+    own = np.asarray(seen(make_batches(jnp.zeros(EXAMPLES), 4, "per_agent")))
     epochs = own[:10].reshape(2, 5, 3, 4).swapaxes(1, 2).reshape(6, -1)
     assert len({tuple(order) for order in epochs.tolist()}) == 6
-    shared = np.asarray(seen(batches(jnp.zeros(EXAMPLES), 4, "shared")))
+    shared = np.asarray(seen(make_batches(jnp.zeros(EXAMPLES), 4, "shared")))
     assert not np.array_equal(shared[:5], shared[5:10])
 
 
 def test_an_order_belongs_to_the_agent_and_not_to_its_place():
-    dealt = batches(jnp.zeros(EXAMPLES), 4, "per_agent")
+    dealt = make_batches(jnp.zeros(EXAMPLES), 4, "per_agent")
     np.testing.assert_array_equal(seen(dealt), seen(dealt, 0, IDS[::-1])[:, ::-1])
 
 
 def test_without_a_size_the_batch_is_the_data():
     data = {"x": jnp.arange(6).reshape(3, 2)}
-    dealt = batches(data, None, "per_agent")
-    assert dealt.batch(data, dealt.no_order(3), jnp.int32(5)) is data
+    dealt = make_batches(data, None, "per_agent")
+    assert dealt.batch(data, dealt.empty_order(3), jnp.int32(5)) is data
     assert dealt.axis is None
 
 
@@ -79,4 +79,4 @@ def test_without_a_size_the_batch_is_the_data():
 )
 def test_bad_arguments(data, size, data_order, match):
     with pytest.raises(ValueError, match=match):
-        batches(data, size, data_order)
+        make_batches(data, size, data_order)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdescent.agents.diversity import diversity
+from jaxdescent.agents.loops.diversity import diversity
 
 AGENTS = 12
 

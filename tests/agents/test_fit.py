@@ -17,7 +17,14 @@ AGENTS = 12
 KEY = jax.random.key(7)
 ADAM = optax.adam(0.03)
 HALVING = jd.pruning.successive_halving()
-OPTIONS = {"steps": 20, "rung": 4, "batch_size": 5, "rule": HALVING, "key": KEY, "chunk_size": 4}
+OPTIONS = {
+    "steps": 20,
+    "steps_per_rung": 4,
+    "batch_size": 5,
+    "rule": HALVING,
+    "key": KEY,
+    "chunk_size": 4,
+}
 
 
 def fitted(prune=True, **changes):
@@ -51,7 +58,7 @@ class Driven:
 
     def __init__(self, data_order):
         slowly = jd.pruning.successive_halving(1.2), jd.pruning.adaptive(0.1, max_eta=1.2)
-        descent = jd.fit_loop(
+        loop = jd.fit_loop(
             noisy,
             ADAM,
             num_agents=AGENTS,
@@ -62,8 +69,8 @@ class Driven:
             has_aux=True,
             chunk_size=4,
         )
-        self.first = jax.jit(descent.init)(jax.random.PRNGKey(3), starts(AGENTS))
-        self._advance = jax.jit(descent.advance)
+        self.first = jax.jit(loop.init)(jax.random.PRNGKey(3), starts(AGENTS))
+        self._advance = jax.jit(loop.step)
 
     def advance(self, state, length=3):
         return self._advance(state, DATA, HELD_OUT, length)
@@ -78,7 +85,13 @@ def test_visits_are_counted_one_by_one():
     """With this loss and a rate of 1 a parameter is minus how often its example was seen."""
     examples = 10
     visits = lambda params, batch: jnp.sum(params[batch])
-    options = {"steps": 7, "rung": 3, "batch_size": 4, "key": KEY, "rule": jd.pruning.no_pruning()}
+    options = {
+        "steps": 7,
+        "steps_per_rung": 3,
+        "batch_size": 4,
+        "key": KEY,
+        "rule": jd.pruning.no_pruning(),
+    }
     for data_order in ("shared", "per_agent"):
         found = jd.fit(
             visits,
@@ -101,7 +114,7 @@ def test_full_batches_are_gradient_descent():
     first = starts(2)
     options = {
         "steps": 5,
-        "rung": 2,
+        "steps_per_rung": 2,
         "batch_size": None,
         "key": KEY,
         "rule": jd.pruning.no_pruning(),
@@ -228,7 +241,7 @@ def test_without_any_step_there_is_no_value():
 
 def test_the_way_it_is_cut_into_rungs_does_not_change_what_is_learned(unpruned):
     """Rungs of 4 steps, which are epochs, and of 5, which begin in the middle of one."""
-    in_fives = fitted(prune=False, rung=5)
+    in_fives = fitted(prune=False, steps_per_rung=5)
     for name in ("params", "opt_state"):
         chex.assert_trees_all_equal(
             getattr(unpruned.population, name), getattr(in_fives.population, name)
@@ -259,9 +272,17 @@ def test_if_all_are_not_finite_the_result_says_so():
 
 def test_the_best_finite_point_is_kept_when_all_diverge():
     found = jd.fit(
-        loss, optax.sgd(60.0), DATA, validation_data=HELD_OUT, init_params=starts(4), key=KEY,
-        steps=200, rung=1, batch_size=None, rule=jd.pruning.no_pruning(),
-    )  # fmt: skip
+        loss,
+        optax.sgd(60.0),
+        DATA,
+        validation_data=HELD_OUT,
+        init_params=starts(4),
+        key=KEY,
+        steps=200,
+        steps_per_rung=1,
+        batch_size=None,
+        rule=jd.pruning.no_pruning(),
+    )
     assert found.history.survivors[-1] == 0
     assert np.isfinite(found.value)
     np.testing.assert_allclose(loss(found.params, HELD_OUT), found.value, rtol=1e-6)
@@ -290,9 +311,9 @@ def test_any_number_of_agents(agents):
 
 def test_the_value_of_whom_an_agent_replaced_is_never_its_best():
     nobody = jd.pruning.no_pruning()
-    descent = jd.fit_loop(loss, ADAM, num_agents=3, batch_size=5, rule=nobody)
-    advance = jax.jit(descent.advance)
-    state, _ = advance(descent.init(KEY, starts(3)), DATA, HELD_OUT, 2)
+    loop = jd.fit_loop(loss, ADAM, num_agents=3, batch_size=5, rule=nobody)
+    advance = jax.jit(loop.step)
+    state, _ = advance(loop.init(KEY, starts(3)), DATA, HELD_OUT, 2)
     problem = jd.Problem(jnp.sum, np.zeros(1), np.ones(1), optimizer=lambda: ADAM)
     mask = jnp.array([False, True, False])
     placed = jd.place_agents(state.population, mask, starts(3), problem)

@@ -8,7 +8,6 @@ import optax
 import pytest
 
 import jaxdescent as jd
-from jaxdescent.agents.rules import Rule
 
 HALVING = jd.pruning.successive_halving()
 STARTS = {"x": jnp.linspace(-2.0, 2.0, 8)[:, None], "y": jnp.linspace(1.0, 0.0, 8)}
@@ -40,7 +39,7 @@ def row(tree, agent):
 
 @pytest.fixture(scope="module")
 def halved():
-    return trained(jd.magd(optax.adam(0.05), HALVING, rung=3), 10)
+    return trained(jd.magd(optax.adam(0.05), HALVING, steps_per_rung=3), 10)
 
 
 def test_the_living_descend_as_they_would_alone(halved):
@@ -68,7 +67,13 @@ def test_the_rule_acts_every_rung_and_the_pruned_stay_where_they_are(halved):
 def test_it_is_what_minimize_does(halved):
     path, state = halved
     result = jd.minimize(
-        loss, optax.adam(0.05), init_params=STARTS, steps=10, rung=3, rule=HALVING, chunk_size=8
+        loss,
+        optax.adam(0.05),
+        init_params=STARTS,
+        steps=10,
+        steps_per_rung=3,
+        rule=HALVING,
+        chunk_size=8,
     )
     np.testing.assert_array_equal(state.alive, result.population.alive)
     alive = state.alive
@@ -113,7 +118,7 @@ def test_a_line_search_sees_an_agents_own_gradient():
 
 
 def test_it_runs_under_strict_promotion_in_double_precision():
-    tx = jd.magd(optax.sgd(0.1), jd.pruning.chain(jd.pruning.adaptive(), HALVING), rung=1)
+    tx = jd.magd(optax.sgd(0.1), jd.pruning.chain(jd.pruning.adaptive(), HALVING), steps_per_rung=1)
     with jax.enable_x64(True), jax.numpy_dtype_promotion("strict"):
         agents = jnp.arange(4.0)
         state = tx.init(agents)
@@ -137,7 +142,7 @@ def test_values_are_one_for_each_agent(value):
 
 
 def test_a_rule_that_moves_agents_needs_a_driver():
-    swap = Rule(
+    swap = jd.Rule(
         lambda *_: None,
         lambda key, population, problem, state: (
             jd.copy_agents(population, jnp.zeros(8, jnp.int32)),
@@ -146,14 +151,17 @@ def test_a_rule_that_moves_agents_needs_a_driver():
         ),
     )
     tx = jd.magd(optax.sgd(0.1), swap)
-    with pytest.raises(ValueError, match="rule must only prune inside of magd"):
+    with pytest.raises(ValueError, match="rule must only prune agents in"):
         tx.update(STARTS, tx.init(STARTS), STARTS, value=jnp.ones(8))
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: jd.magd(optax.sgd(0.1), rung=0), "rung must be an integer at least 1, got 0"),
+        (
+            lambda: jd.magd(optax.sgd(0.1), steps_per_rung=0),
+            "steps_per_rung must be an integer at least 1, got 0",
+        ),
         (lambda: jd.magd(optax.sgd(0.1), seed=-1), "seed must be an integer at least 0"),
         (
             lambda: (tx := jd.magd(optax.sgd(0.1))).update(

@@ -15,7 +15,13 @@ pytestmark = pytest.mark.usefixtures("quick_to_compile")
 
 KEY = jax.random.key(0)
 SGD = optax.sgd(0.1)
-OPTIONS = {"key": KEY, "steps": 3, "rung": 1, "batch_size": None, "rule": jd.pruning.no_pruning()}
+OPTIONS = {
+    "key": KEY,
+    "steps": 3,
+    "steps_per_rung": 1,
+    "batch_size": None,
+    "rule": jd.pruning.no_pruning(),
+}
 
 
 def averaging(params, batch, *, model_state):
@@ -142,11 +148,11 @@ def test_a_rule_may_ask_for_held_out_values_of_parameters_alone():
     asking = jd.Rule(lambda _key, _population, _problem: (), update)
     options = {**OPTIONS, "rule": asking}
     found = jd.fit(loss, SGD, DATA, init_params=starts(3), validation_data=HELD_OUT, **options)
-    np.testing.assert_allclose(found.history.info, found.history.values, rtol=1e-6)
-    with pytest.raises(ValueError, match="no value of parameters alone: it takes validation_data"):
+    np.testing.assert_allclose(found.history.rule_info, found.history.values, rtol=1e-6)
+    with pytest.raises(ValueError, match="evaluates new parameters, for which"):
         jd.fit(loss, SGD, DATA, init_params=starts(3), **options)
     sampling = asking._replace(update=lambda key, *rest: rest[1].sample(key))
-    with pytest.raises(ValueError, match="cannot draw starts"):
+    with pytest.raises(ValueError, match="draws new starts, which"):
         jd.fit(loss, SGD, DATA, init_params=starts(3), **{**options, "rule": sampling})
 
 
@@ -161,7 +167,11 @@ def test_a_rule_may_ask_for_held_out_values_of_parameters_alone():
             "validation_data must be given where value_fn is, got None",
         ),
         ({"steps": -1}, ValueError, r"steps must be an integer in \[0, 2147483647\], got -1"),
-        ({"rung": 0}, ValueError, r"rung must be an integer in \[1, 2147483647\], got 0"),
+        (
+            {"steps_per_rung": 0},
+            ValueError,
+            r"steps_per_rung must be an integer in \[1, 2147483647\], got 0",
+        ),
         ({"batch_size": 23}, ValueError, r"batch_size must be an integer in \[1, 22\], got 23"),
         ({"data_order": "own"}, ValueError, "data_order must be 'shared' or 'per_agent'"),
         ({"chunk_size": 0}, ValueError, "chunk_size must be an integer at least 1, got 0"),
@@ -193,7 +203,7 @@ def test_a_rule_may_ask_for_held_out_values_of_parameters_alone():
         (
             {"model_state": np.zeros(3), "loss_fn": lambda *a, **k: (loss(*a), {"a": 1.0})},
             ValueError,
-            r"must return the new state as aux\['model_state'\], got only \['a'\]",
+            r"must return the new model state as aux\['model_state'\], got only \['a'\]",
         ),
         (
             {
@@ -229,7 +239,7 @@ def test_a_rule_may_ask_for_held_out_values_of_parameters_alone():
                 "loss_fn": lambda *a, **k: (loss(*a), {"model_state": 0.5}),
             },
             ValueError,
-            "must have model_state's kinds of numbers, got float32 for int32",
+            "must have the kinds of dtypes of model_state, got float32 for int32",
         ),
         ({"key": 0}, TypeError, "key must be one random key, as of jax.random.key"),
         ({"prune": "no"}, ValueError, "prune must be True or False, got 'no'"),
@@ -251,9 +261,13 @@ def test_a_rule_may_ask_for_held_out_values_of_parameters_alone():
 )
 def test_bad_arguments(changes, error, match):
     arguments = {
-        "loss_fn": loss, "optimizer": SGD, "data": DATA, "init_params": starts(3),
-        **OPTIONS, **changes,
-    }  # fmt: skip
+        "loss_fn": loss,
+        "optimizer": SGD,
+        "data": DATA,
+        "init_params": starts(3),
+        **OPTIONS,
+        **changes,
+    }
     positional = [arguments.pop(name) for name in ("loss_fn", "optimizer", "data")]
     with pytest.raises(error, match=match):
         jd.fit(*positional, **arguments)

@@ -8,7 +8,7 @@ import optax
 import pytest
 
 import jaxdescent as jd
-from jaxdescent.agents.population import own_state, started
+from jaxdescent.agents.population import initial_opt_states, initial_population
 from tests.agents.populations import a_problem, with_values
 
 COUNTERS = ("ids", "evaluations", "gradients")
@@ -43,7 +43,7 @@ def test_a_copy_takes_everything_along_but_its_number_and_its_bill():
 def test_a_copy_draws_other_random_numbers_than_its_source():
     noisy = optax.with_extra_args_support(optax.add_noise(1.0, 0.5, key=0))
     problem = jd.Problem(jnp.sum, -jnp.ones(1), jnp.ones(1), optimizer=lambda: noisy)
-    population = started(problem, jnp.zeros((3, 1)), {}, jnp.float32)
+    population = initial_population(problem, jnp.zeros((3, 1)), {}, jnp.float32)
     keys = lambda population: jax.random.key_data(population.opt_state.rng_key)[:, 0]
     copied = jd.copy_agents(population, jnp.array([1, 1, 1]))
     assert keys(copied)[1] == keys(population)[1]
@@ -54,7 +54,7 @@ def test_a_copy_draws_other_random_numbers_than_its_source():
 def test_a_placed_agent_draws_other_random_numbers_than_before():
     noisy = optax.with_extra_args_support(optax.add_noise(1.0, 0.5, key=0))
     problem = jd.Problem(jnp.sum, -jnp.ones(1), jnp.ones(1), optimizer=lambda: noisy)
-    agents = started(problem, jnp.zeros((2, 1)), {}, jnp.float32)
+    agents = initial_population(problem, jnp.zeros((2, 1)), {}, jnp.float32)
     drawn = []
     for spent in (3, 5):
         agents = agents._replace(gradients=jnp.full(2, spent))
@@ -67,7 +67,7 @@ def test_several_keys_of_an_optimizer_are_the_agents_own():
     several = optax.GradientTransformation(
         lambda _: jax.random.split(jax.random.key(0), 2), lambda updates, keys, _: (updates, keys)
     )
-    keys = jax.random.key_data(own_state(lambda: several, jnp.zeros(3), {}, jnp.arange(3)))
+    keys = jax.random.key_data(initial_opt_states(lambda: several, jnp.zeros(3), {}, jnp.arange(3)))
     assert keys.shape[:2] == (3, 2)
     assert len(np.unique(keys[..., 0])) == 6
 
@@ -84,9 +84,10 @@ def test_a_placed_agent_starts_afresh_and_the_others_do_not_notice():
     placed = jd.place_agents(population, mask, params, a_problem())
     for name in population._fields:
         for new, old in zip(
-            jax.tree.leaves(getattr(placed, name)), jax.tree.leaves(getattr(population, name)),
+            jax.tree.leaves(getattr(placed, name)),
+            jax.tree.leaves(getattr(population, name)),
             strict=True,
-        ):  # fmt: skip
+        ):
             np.testing.assert_array_equal(new[~mask], old[~mask])
     at = lambda tree: jax.tree.map(lambda x: x[mask], tree)
     evaluated = a_problem().optimizer().init(jnp.zeros(1))
@@ -116,9 +117,13 @@ def test_a_placed_agent_is_evaluated_before_it_descends():
         ),
     )
     result = jd.minimize(
-        lambda x: jnp.sum(x**2), optax.sgd(0.1), init_params=jnp.ones((2, 1)), steps=3, rung=1,
+        lambda x: jnp.sum(x**2),
+        optax.sgd(0.1),
+        init_params=jnp.ones((2, 1)),
+        steps=3,
+        steps_per_rung=1,
         rule=move_one,
-    )  # fmt: skip
+    )
     np.testing.assert_allclose(result.population.params, [[0.8**3], [5 * 0.8**2]], rtol=1e-6)
     assert result.population.gradients.tolist() == [4, 5]
     assert result.population.age.tolist() == [3, 2]
@@ -151,7 +156,7 @@ def test_sources_and_masks_are_one_for_each_agent():
 def test_a_rule_that_no_run_can_go_on_with_is_refused(update, message):
     rule = jd.Rule(lambda *_: jnp.zeros((), jnp.int32), lambda key, p, problem, s: update(p, s))
     with pytest.raises(ValueError, match=message):
-        jd.minimize(a_problem(), optax.sgd(0.1), num_agents=4, steps=2, rung=1, rule=rule)
+        jd.minimize(a_problem(), optax.sgd(0.1), num_agents=4, steps=2, steps_per_rung=1, rule=rule)
 
 
 def test_places_need_an_optimizer_and_the_right_shapes():

@@ -270,7 +270,7 @@ def test_narrow_values_are_pruned_as_wide_ones():
         (lambda: jd.pruning.predicted_to_lose(9, burn_in=2), "burn_in must be an integer at"),
         (lambda: jd.pruning.adaptive(0.5), r"risk must be in \(0, 0.5\), got 0.5"),
         (lambda: jd.pruning.adaptive(max_eta=1.0), r"max_eta must be in \(1, inf\], got 1"),
-        (lambda: jd.pruning.chain(), "rules must be at least one rule"),
+        (lambda: jd.pruning.chain(), "rules must be at least one Rule"),
         (
             lambda: jd.pruning.delay(-1, jd.pruning.no_pruning()),
             "rungs must be an integer at least 0",
@@ -291,7 +291,12 @@ def test_all_stop_once_one_has_reached_the_target():
     square = lambda x: jnp.sum(x**2)
     starts = jnp.array([[1.0], [2.0], [jnp.inf]])
     run = lambda target: jd.minimize(
-        square, optax.sgd(0.25), init_params=starts, steps=6, rung=1, rule=jd.pruning.until(target)
+        square,
+        optax.sgd(0.25),
+        init_params=starts,
+        steps=6,
+        steps_per_rung=1,
+        rule=jd.pruning.until(target),
     )
     values = 4.0 ** -np.arange(1, 7)  # of the first agent, after each step
     reached = run(values[2])

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxdescent.agents import lending
+from jaxdescent.agents.loops import load_balancing
 
 pytestmark = pytest.mark.usefixtures("quick_to_compile")
 
@@ -31,7 +31,9 @@ def worked(size, x, own, chosen):
     def on_a_device(x, own, chosen):
         keys = jax.random.split(jax.random.key(0), len(x))
         tree = {"x": x, "where": jnp.full(len(x), -1), "key": keys}
-        done = lending.evenly_in_chunks(function, tree, chosen, own, size=size, axis="agents")
+        done = load_balancing.balanced_in_chunks(
+            function, tree, chosen, own, size=size, axis="agents"
+        )
         moved = jax.random.key_data(done["key"]) != jax.random.key_data(keys)
         return done["x"], done["where"], jnp.any(moved, -1)
 
@@ -64,8 +66,10 @@ def test_all_on_one_device_are_dealt_to_all_in_as_many_rounds_as_it_takes():
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=6))
 def test_what_is_lent_is_what_is_too_much_and_what_is_missing(counts):
     counts = np.array(counts)
-    fair = np.asarray(lending.fair_shares(jnp.array(counts)))
-    first, flow = (np.asarray(each) for each in lending.lent(jnp.array(counts), jnp.array(fair)))
+    fair = np.asarray(load_balancing.fair_shares(jnp.array(counts)))
+    first, flow = (
+        np.asarray(each) for each in load_balancing.transfers(jnp.array(counts), jnp.array(fair))
+    )
     assert fair.sum() == counts.sum()
     assert fair.max() - fair.min() <= 1
     np.testing.assert_array_equal(flow.sum(1), np.maximum(counts - fair, 0))

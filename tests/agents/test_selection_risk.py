@@ -7,7 +7,7 @@ import optax
 import pytest
 
 import jaxdescent as jd
-from jaxdescent.agents import winners
+from jaxdescent.agents.pruning.selection_risk import share_to_keep
 
 CHANCE = jd.pruning.prob_best_pruned
 CASES = [(0.5, 64, 16), (0.8, 16, 1), (0.8, 16, 4), (0.95, 128, 4), (-0.5, 10, 3), (0.9999, 512, 1)]
@@ -51,7 +51,7 @@ def test_the_numbers_of_the_theory_page():
 @pytest.mark.parametrize("agents", [16, 64, 256, 1024])
 @pytest.mark.parametrize("r", [0.0, 0.5, 0.9, 0.97, 0.99])
 def test_the_share_to_keep_bounds_the_risk(agents, r):
-    share = float(winners.share_to_keep(jnp.float32(r), jnp.int32(agents), 0.1))
+    share = float(share_to_keep(jnp.float32(r), jnp.int32(agents), 0.1))
     kept = int(np.ceil(agents * share))
     assert CHANCE(r, agents, kept) <= 0.17
     if 1 < kept < agents:  # one fewer would be a risk that is not small
@@ -94,7 +94,7 @@ def test_real_runs_lose_the_winner_as_often_as_predicted():
             init_params=jnp.zeros(agents),
             hyperparams={"early": early, "late": late},
             steps=2,
-            rung=1,
+            steps_per_rung=1,
             rule=rule,
             prune=False,
         ).history
