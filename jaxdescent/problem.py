@@ -148,7 +148,7 @@ class Problem:
           ValueError: this problem was not made by `in_unit_box`.
         """
         if not isinstance(self.value_fn, InUnitBox):
-            raise ValueError("problem must be made by in_unit_box, got one that was not")
+            raise ValueError("problem must be made by in_unit_box, got another problem")
         return _from_unit_box(x, *self.data[:2])
 
     @property

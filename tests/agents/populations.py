@@ -1,4 +1,4 @@
-"""A population with given values, for tests of what looks at nothing else."""
+"""A population with given values, for tests of rules and model soups."""
 
 import jax.numpy as jnp
 import optax
@@ -8,7 +8,7 @@ from jaxdescent.agents.population import initial_population
 
 
 def with_values(values, alive=None):
-    """Agents in one dimension, at 0, 1, 2, ...; Adam's state is their own."""
+    """Returns agents with these values, in one dimension at 0, 1, 2, ..., each with Adam."""
     values = jnp.asarray(values, jnp.float32)
     starts = jnp.arange(len(values), dtype=jnp.float32)[:, None]
     population = initial_population(a_problem(), starts, {}, values.dtype, jnp.zeros_like(starts))
@@ -18,7 +18,7 @@ def with_values(values, alive=None):
 
 
 def a_problem():
-    """A bowl, with Adam to descend in it."""
+    """Returns a quadratic problem with Adam as optimizer."""
     one = jnp.ones(1)
     adam = optax.with_extra_args_support(optax.adam(0.1))
     return jd.Problem(lambda x: jnp.sum(x**2), -one, one, optimizer=lambda: adam)

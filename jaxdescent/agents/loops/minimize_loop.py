@@ -3,8 +3,8 @@
     x       <- x + update(g)
     v, g    = value and gradient at the new x
 
-The gradient at the end of a step is the one that the next step uses, so that n steps take n
-gradients and one for the start.
+The next step uses the gradient at the end of this step, so that n steps take n gradients and
+one for the start.
 """
 
 import dataclasses

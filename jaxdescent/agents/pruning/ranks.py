@@ -1,4 +1,4 @@
-"""Ranks of agents, and how well the ranks of one rung predict those of another.
+"""Ranks of agents, and how well early ranks predict later ones.
 
     x_i = Phi^-1((rank_i + 1/2) / N),    r = correlation of x then and x now
 

@@ -1,4 +1,4 @@
-"""How often pruning removes the agent that would have been best, if it knows only early ranks.
+"""The risk of pruning the agent that would have been best, given early ranks only.
 
     (X, Y)  early and late value of an agent: after a monotone transformation of each, Gaussian
             with correlation r
