@@ -79,7 +79,7 @@ def fit(
       prune: with False agents that the rule removes keep training, to see what they would have
         found. This does not affect other agents.
       data_order: with "shared" all agents see the same batch in a step, which is gathered once
-        per chunk; with "per_agent" each agent has an order of its own, drawn from its id.
+        per chunk; with "per_agent" each agent has its own order, drawn from its id.
       needs_rng: whether the loss draws random numbers, for dropout for example.
       has_aux: whether the loss returns `aux`.
       chunk_size: number of agents that descend side by side, rounded up to a multiple of 8 or,

@@ -128,7 +128,7 @@ def minimize(
     driver = make_driver(optimizer, num_agents, rule, chunk_size, record_params, mesh)
     key = validation.random_key("key", jax.random.key(0) if key is None else key)
     if init_params is not None:
-        # A weak type would take a program of its own.
+        # A weak type would compile a second program.
         init_params = jax.tree.map(lambda x: jnp.asarray(x, jnp.asarray(x).dtype), init_params)
         check_agents("init_params", init_params, num_agents)
         check_floating("init_params", init_params)
