@@ -68,7 +68,7 @@ def guarded_silver(smoothness):
 def magd_of_one_agent(learning_rate):
     """All of the parameters as one agent, so that any loop can drive it."""
     momentum = optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(learning_rate, momentum=0.9))
-    tx = jd.magd(momentum, jd.pruning.successive_halving(), rung=10)
+    tx = jd.magd(momentum, jd.pruning.successive_halving(), steps_per_rung=10)
 
     def wide(leaf):
         if isinstance(leaf, jax.ShapeDtypeStruct):

@@ -1,14 +1,15 @@
-"""How often pruning drops the agent that would have won, if ranks are all that is known.
+"""The risk of pruning the agent that would have been best, given early ranks only.
 
-    (X, Y) early and late value of an agent, after a change of units Gaussian, correlation r;
-    the winner has the least Y of N; it is kept if fewer than k of the others have a lesser X.
+    (X, Y)  early and late value of an agent: after a monotone transformation of each, Gaussian
+            with correlation r
+    best    the agent with the least Y of N; it is kept if fewer than k other agents have a lesser X
 
-With y the winner's late value, x its early one and p(x, y) = P(X < x | Y > y),
+With y the late value of the best agent, x its early value and p(x, y) = P(X < x | Y > y),
 
-    P(dropped) = 1 - E P(Binomial(N - 1, p(x, y)) < k).
+    P(best is pruned) = 1 - E P(Binomial(N - 1, p(x, y)) < k).
 
-The change of units may be any that keeps the order, so a Gaussian copula is assumed, and nothing
-of the values. THEORY.md derives it, and `share_to_keep`, its inverse for many agents.
+This assumes a Gaussian copula and nothing else about the values. THEORY.md derives the formula, and
+`share_to_keep`, its inverse for many agents.
 """
 
 import jax
@@ -20,14 +21,14 @@ from jaxdescent import validation
 
 
 def prob_best_pruned(correlation: float, num_agents: int, kept: int) -> float:
-    """The probability that the least late value is not among the `kept` least early ones.
+    """Returns the probability that the least late value is not among the `kept` least early ones.
 
-    By quadrature.
+    It is computed by quadrature.
 
     Args:
-      correlation: of early and late values' normal scores, in [-1, 1].
-      num_agents: N, at least 1.
-      kept: k, of [1, N].
+      correlation: correlation of the normal scores of early and late values, in [-1, 1].
+      num_agents: number N of agents, at least 1.
+      kept: number k of agents kept, in [1, N].
 
     Raises:
       ValueError: an argument is out of its range.
@@ -38,7 +39,7 @@ def prob_best_pruned(correlation: float, num_agents: int, kept: int) -> float:
       >>> round(prob_best_pruned(0.8, 16, 4), 3)
       0.139
     """
-    from scipy import special  # jax brings it
+    from scipy import special  # a dependency of jax
 
     r = validation.number_in("correlation", correlation, -1.0, 1.0)
     n = validation.integer_in("num_agents", num_agents, 1)
@@ -49,7 +50,7 @@ def prob_best_pruned(correlation: float, num_agents: int, kept: int) -> float:
         return 1.0
     nodes, weights = np.polynomial.legendre.leggauss(48)
     nodes, weights = (nodes + 1) / 2, weights / 2
-    # The winner's late value: the least of n uniform numbers, as a quantile.
+    # The late value of the best agent: the least of n uniform numbers, as a quantile.
     late = -np.expm1(np.log1p(-nodes) / n)[:, None]
     # Binomials step within 1 / sqrt(n): a fine grid, on which Gaussians sum to their integral.
     normal = np.linspace(-8.0, 8.0, 1601)
@@ -63,7 +64,7 @@ def prob_best_pruned(correlation: float, num_agents: int, kept: int) -> float:
 
 
 def _both_below(x: np.ndarray, y: np.ndarray, r: float) -> np.ndarray:
-    """P(X < x, Y < y) of standard Gaussians with correlation r, by D. Owen's T (1956)."""
+    """Returns P(X < x, Y < y) of standard Gaussians with correlation r, by D. Owen's T (1956)."""
     from scipy import special
 
     spread = np.sqrt((1 - r) * (1 + r))
@@ -76,12 +77,12 @@ def _both_below(x: np.ndarray, y: np.ndarray, r: float) -> np.ndarray:
 
 
 def share_to_keep(correlation: jax.Array, num_agents: jax.Array, risk: float) -> jax.Array:
-    """f[], the share of the best early values that has the winner with probability 1 - risk.
+    """Returns f[], the share of least early values that has the best agent at 1 - risk.
 
         Phi(r m + sqrt(1 - r^2) Phi^-1(1 - risk)),    m = Phi^-1(0.625 / (N + 0.25))
 
-    The winner's late value is taken for its median rank's score m (G. Blom 1958), and the
-    early values of the others for their quantiles.
+    The late value of the best agent is replaced by m, the score of its median rank (G. Blom 1958),
+    and the early values of the others by their quantiles.
     """
     count = jnp.maximum(num_agents, 1).astype(correlation.dtype)
     least = ndtri(0.625 / (count + 0.25))

@@ -1,12 +1,11 @@
-"""Which examples a step sees: batches without replacement, an epoch at a time.
+"""Batches without replacement, one epoch at a time.
 
     epoch, place = divmod(step, examples // size)
     order        = a permutation drawn from (key, epoch), or from (key, id, epoch)
     batch        = the examples order[place size : (place + 1) size]
 
-The examples that are left over at the end of an epoch, fewer than a batch, are not seen in it;
-others are left over in the next. An order that all agents share has a batch gathered once for
-all that descend side by side; with an order of its own each agent gathers its batch.
+Examples that do not fill a batch at the end of an epoch are dropped; each epoch drops others. With
+a shared order the batch is gathered once for all agents of a chunk, otherwise once for each.
 """
 
 from typing import Any, NamedTuple
@@ -18,11 +17,11 @@ from jaxdescent import chunking, validation
 
 
 class Batches(NamedTuple):
-    """How examples are dealt out.
+    """Assignment of examples to steps.
 
     Attributes:
-      examples: how many there are.
-      size: of a batch; None for all of them, every step.
+      examples: number of examples.
+      size: examples in a batch; None to take all of them in every step.
       shared: whether all agents see the same batch.
     """
 
@@ -30,8 +29,8 @@ class Batches(NamedTuple):
     size: int | None
     shared: bool
 
-    def no_order(self, agents: int) -> jax.Array:
-        """Where an order will be, for that many agents; see `order`."""
+    def empty_order(self, agents: int) -> jax.Array:
+        """Returns zeros of the shape of `order` for this number of agents."""
         if self.size is None:
             return jnp.zeros(0, jnp.int32)
         return jnp.zeros(self.examples if self.shared else (agents, self.examples), jnp.int32)
@@ -39,36 +38,36 @@ class Batches(NamedTuple):
     def order(
         self, old: jax.Array, key: jax.Array, ids: jax.Array, step: jax.Array, first: jax.Array
     ) -> jax.Array:
-        """The order of the epoch to which a step belongs, drawn where one begins.
+        """Returns the order of a step's epoch; it is drawn in the epoch's first step.
 
         Args:
-          old: the order for the step before.
-          key: of all orders.
+          old: the order of the step before.
+          key: the random key of all orders.
           ids: i32[agents].
           step: i32[].
-          first: bool[], whether `old` is none.
+          first: bool[], True if there is no step before, so that an order must be drawn.
 
         Returns:
-          i32[examples], or i32[agents, examples] if the agents share none, or i32[0] if there is
-          no order.
+          i32[examples], or i32[agents, examples] with an order for each agent, or i32[0] if every
+          batch has all examples.
         """
         if self.size is None:
             return old
         per_epoch = self.examples // self.size
 
-        def drawn(key: jax.Array) -> jax.Array:
+        def draw(key: jax.Array) -> jax.Array:
             key = jax.random.fold_in(key, step // per_epoch)
             return jax.random.permutation(key, jnp.arange(self.examples, dtype=jnp.int32))
 
-        def new() -> jax.Array:
+        def draw_all() -> jax.Array:
             if self.shared:
-                return drawn(key)
-            return jax.vmap(lambda number: drawn(jax.random.fold_in(key, number)))(ids)
+                return draw(key)
+            return jax.vmap(lambda number: draw(jax.random.fold_in(key, number)))(ids)
 
-        return jax.lax.cond(first | (step % per_epoch == 0), new, lambda: old)
+        return jax.lax.cond(first | (step % per_epoch == 0), draw_all, lambda: old)
 
     def batch(self, data: Any, order: jax.Array, step: jax.Array) -> Any:
-        """A step's batch: a tree of arrays [size, ...], or [agents, size, ...]; see `axis`."""
+        """Returns a step's batch, arrays [size, ...], or [agents, size, ...] if `axis` is 0."""
         if self.size is None:
             return data
         place = step % (self.examples // self.size) * self.size
@@ -76,16 +75,16 @@ class Batches(NamedTuple):
 
     @property
     def axis(self) -> int | None:
-        """The batch's axis of agents."""
+        """The batch's axis of agents, or None if agents share it."""
         return None if self.shared or self.size is None else 0
 
 
-def batches(data: Any, size: int | None, data_order: str) -> Batches:
-    """How these examples are dealt out.
+def make_batches(data: Any, size: int | None, data_order: str) -> Batches:
+    """Returns the batches of a tree of examples.
 
     Raises:
-      ValueError: there are no examples, leaves disagree about their number, or an argument is
-        out of its range.
+      ValueError: there are no examples, leaves disagree on their number, or an argument is out of
+        its range.
     """
     check_batches(size, data_order)
     shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(data)]
@@ -102,7 +101,7 @@ def batches(data: Any, size: int | None, data_order: str) -> Batches:
 
 
 def check_batches(size: int | None, data_order: str) -> None:
-    """Raises ValueError if an argument is out of its range, whatever the data."""
+    """Raises ValueError if an argument is out of the range that holds for any data."""
     if size is not None:
         validation.integer_in("batch_size", size, 1)
     if data_order not in ("shared", "per_agent"):

@@ -1,8 +1,8 @@
-"""Ranks of agents, and how much those of one rung say of those of another.
+"""Ranks of agents, and how well early ranks predict later ones.
 
     x_i = Phi^-1((rank_i + 1/2) / N),    r = correlation of x then and x now
 
-Normal scores take the place of values, whose distribution then does not matter. Equals share the
+Normal scores replace values, so that the distribution of values does not matter. Ties share the
 mean of their ranks (E. Lehmann 1975, Nonparametrics).
 """
 
@@ -10,28 +10,30 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.special import ndtri
 
+from jaxdescent.numerics import at_least_float32
+
 
 def ranks(scores: jax.Array) -> jax.Array:
-    """i32[agents], 0 for the least; equals by their place, inf last."""
+    """Returns i32[agents], ranks from 0 for the least score; ties by index, inf last."""
     order = jnp.argsort(scores)
     places = jnp.arange(len(scores), dtype=jnp.int32)
     return jnp.zeros_like(places).at[order].set(places, unique_indices=True)
 
 
 def normal_scores(scores: jax.Array) -> jax.Array:
-    """f[agents], quantiles of a Gaussian at the ranks among the finite; inf elsewhere.
+    """Returns f[agents], Gaussian quantiles at the ranks among finite scores; inf elsewhere.
 
-    Equals share the mean of their ranks: an order of theirs would be that of their places, which
-    says nothing and never churns.
+    Ties share the mean of their ranks. Ranked by index they would keep their order from rung to
+    rung, which would look like correlation.
     """
-    scores = precise(scores)
+    scores = scores.astype(at_least_float32(scores.dtype))
     count = jnp.maximum(jnp.sum(jnp.isfinite(scores)), 1)
     shares = (_shared_ranks(scores).astype(scores.dtype) + 0.5) / count.astype(scores.dtype)
     return jnp.where(jnp.isfinite(scores), ndtri(jnp.minimum(shares, 1.0)), jnp.inf)
 
 
 def _shared_ranks(scores: jax.Array) -> jax.Array:
-    """f[agents], ranks where equals have the mean of theirs."""
+    """Returns f[agents], ranks where ties share the mean of theirs."""
     order = jnp.argsort(scores)
     places = jnp.arange(len(scores), dtype=jnp.int32)
     in_order = scores[order]
@@ -45,15 +47,10 @@ def _shared_ranks(scores: jax.Array) -> jax.Array:
     return jnp.zeros_like(shared).at[order].set(shared, unique_indices=True)
 
 
-def precise(values: jax.Array) -> jax.Array:
-    """Values in at least single precision, in which agents can be counted."""
-    return values if jnp.finfo(values.dtype).bits >= 32 else values.astype(jnp.float32)
-
-
 def rank_correlation(earlier: jax.Array, later: jax.Array) -> jax.Array:
-    """f[], correlation of normal scores among those finite in both, in [0, 1 - 1e-6].
+    """Returns f[], the correlation of normal scores, clipped to [0, 1 - 1e-6]; 0 if all tie.
 
-    It is 0 where all are equal.
+    Agents count whose scores are finite in both, each f[agents].
     """
     both = jnp.isfinite(earlier) & jnp.isfinite(later)
     count = jnp.maximum(jnp.sum(both), 1)
