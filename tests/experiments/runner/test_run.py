@@ -128,7 +128,9 @@ def test_a_pinned_value_must_stay_the_same(closed, tmp_path):
     run = runner.Run.resume(closed, Settings(runs=tmp_path, seed=7))
     for _ in range(2):
         run.pin("data", "abc")
-    with pytest.raises(runner.RunError, match=r"data must be the same as when .* was started; restore it"):
+    with pytest.raises(
+        runner.RunError, match=r"data must be the same as when .* was started; restore it"
+    ):
         run.pin("data", "abd")
     run.close()
     assert description(closed)["pins"] == {"data": "abc"}
