@@ -44,8 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_USAGE)
+        width = max(map(len, studies.NAMES))
         for name in studies.NAMES:
-            print(f"  {name:12s} {studies.summary(name)}")
+            print(f"  {name:{width}s}  {studies.summary(name)}")
         print("\npython -m experiments STUDY --help lists the flags of a study.")
         return
     name, *flags = arguments
