@@ -4,7 +4,7 @@
 
 Three ways through the same steps of the same network, data and optimizer: a Python loop
 over a jitted step and a Python loop over a jitted scan, both written out here with batches
-drawn beforehand, and `runner.Loop` with batches through grain, metrics, progress, spending
+drawn beforehand, and `runner.Loop` with batches through grain, metrics, progress, footprint
 and a checkpoint every 5 seconds. They take turns in one process, each for as many steps as
 fill 20 seconds, and what is printed are medians of the ratios within a turn: of the time
 on the wall, and of the processors' time, which what else runs on the machine disturbs less.
