@@ -1,5 +1,6 @@
 """What every study is given: settings, a folder, checkpoints, compiled stepping, a report."""
 
+from experiments.runner.checkpoint_format import Checkpoint as Checkpoint
 from experiments.runner.checkpoints import CheckpointError as CheckpointError
 from experiments.runner.checkpoints import Checkpoints as Checkpoints
 from experiments.runner.interruption import Interrupted as Interrupted

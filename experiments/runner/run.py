@@ -34,7 +34,6 @@ from matplotlib.figure import Figure
 from experiments.runner.environment import environment
 from experiments.runner.interruption import Interruption
 from experiments.runner.log import Log, jsonable, write_whole
-from experiments.runner.packing import pack, unpack
 from experiments.runner.spending import Spending
 from experiments.runner.tensorboard import TensorBoard
 
@@ -217,10 +216,10 @@ class Run:
         finally:
             self.computing = None
         path.parent.mkdir(exist_ok=True)
-        table, content = pack({"outcome": outcome})
+        dtypes = json.dumps({key: array.dtype.name for key, array in outcome.items()})
         partial = path.with_suffix(".partial")
         with partial.open("wb") as file:
-            np.savez(file, table=np.array(json.dumps(table)), content=content)
+            np.savez(file, *outcome.values(), dtypes=np.array(dtypes))
         partial.replace(path)
         shutil.rmtree(self.checkpoints_folder(name), ignore_errors=True)
         self.spending.save()
@@ -342,8 +341,12 @@ def _file_name(name: str) -> str:
 def _read_arrays(path: Path) -> dict[str, np.ndarray] | None:
     """The arrays of a file; None if it is not there or cannot be read."""
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return unpack(json.loads(str(arrays["table"])), arrays["content"])["outcome"]
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
+            dtypes = json.loads(str(content["dtypes"]))
+            return {
+                key: content[f"arr_{i}"].view(dtype)
+                for i, (key, dtype) in enumerate(dtypes.items())
+            }
     except FileNotFoundError:
         return None
     except Exception as error:  # a damaged archive fails in many ways

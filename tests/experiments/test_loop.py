@@ -296,7 +296,7 @@ def test_checkpoints_that_fail_do_not_stop_the_run_but_are_an_error_at_its_end(
 
     run = opened(save_every=0.0)
     with monkeypatch.context() as patch:
-        patch.setattr(module.Checkpoints, "_write", fail)
+        patch.setattr(module.Checkpoints, "_start", fail)
         loop = make(run, program)
         with pytest.raises(OSError, match="the last state of line could not be saved"):
             go(loop)
@@ -339,7 +339,7 @@ def test_another_program_is_told_from_a_damaged_checkpoint(opened, program):
     with pytest.raises(runner.CheckpointError) as raised:
         runner.Loop(run, "line", other, jnp.zeros(3), chunks=5)
     assert "belongs to another run or other settings" in str(raised.value)
-    assert ". is int32[] there and float32[3] here" in str(raised.value)
+    assert ". is int32[] there, expected float32[3]" in str(raised.value)
     assert saved_steps(run) == [20]
 
 
