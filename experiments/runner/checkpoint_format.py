@@ -138,7 +138,7 @@ class SavedCheckpoint:
         return rebuild(arrays, example, f"checkpoint {self.path}")
 
     def _shapes(self, item: str) -> dict[str, jax.ShapeDtypeStruct]:
-        """Returns the shape and dtype of each array by name, of random keys those of their data."""
+        """Returns the shape and dtype of each array by name; a random key has its data's."""
         shapes = {
             name: jax.ShapeDtypeStruct(shape, jnp.dtype(dtype))
             for name, (dtype, shape) in self._empty[item].items()

@@ -97,7 +97,7 @@ class Checkpoints:
     ) -> None:
         """Copies the arrays to the host and returns; they are written in the background.
 
-        The carry may be donated afterwards. Waits for the previous save if it is still being
+        The caller may donate the carry then. Waits for the previous save if it is still being
         written.
         """
         self.wait()

@@ -16,7 +16,7 @@ class MismatchError(Exception):
 
 
 def named_leaves(tree: Any) -> dict[str, Any]:
-    """Returns the leaves by name: JAX arrays as they are, others as NumPy arrays.
+    """Returns the leaves by name: JAX arrays unchanged, others as NumPy arrays.
 
     Numbers and NumPy arrays have the dtype that JAX gives them.
     """
@@ -28,7 +28,7 @@ def named_leaves(tree: Any) -> dict[str, Any]:
 
 
 def copy_to_host(tree: Any) -> dict[str, np.ndarray]:
-    """Returns copies of the leaves by name as NumPy arrays, of random keys their data."""
+    """Returns copies of the leaves by name as NumPy arrays; a random key becomes its data."""
     return {name: np.array(key_data(leaf)) for name, leaf in named_leaves(tree).items()}
 
 
@@ -76,7 +76,7 @@ def check_match(arrays: Mapping[str, Any], example: Any, source: str) -> None:
 
 
 def key_data(leaf: Any) -> Any:
-    """Returns the data of a random key, any other array as it is."""
+    """Returns the data of a random key, and any other array unchanged."""
     return jax.random.key_data(leaf) if _is_key(leaf) else leaf
 
 
@@ -89,6 +89,6 @@ def _is_key(leaf: Any) -> bool:
 
 
 def _form(leaf: Any) -> str:
-    """Returns shape and dtype, of a random key those of its data."""
+    """Returns shape and dtype; a random key has its data's."""
     leaf = key_data(leaf)
     return f"{np.dtype(leaf.dtype).name}[{','.join(map(str, leaf.shape))}]"
