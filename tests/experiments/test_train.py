@@ -134,7 +134,7 @@ def test_an_interrupted_run_goes_on_to_the_same_results(runs, stopped, monkeypat
     assert stop.value.code == 128 + signal.SIGINT
     (folder,) = {*runs.glob("train/*")} - before
     said = capsys.readouterr().err
-    assert f"go on with: python -m experiments train --resume {folder}" in said
+    assert f"resume with: python -m experiments train --resume {folder}" in said
     assert description(folder)["status"] == "interrupted"
     assert len(log(folder)) == at
     assert "results" not in description(folder)
@@ -220,7 +220,7 @@ def test_a_run_whose_data_has_changed_does_not_go_on(interrupted, monkeypatch, c
         main(["train", "--resume", str(folder)])
     assert stop.value.code == 2
     said = capsys.readouterr().err.splitlines()[-1]
-    assert said == f"{folder} was started with another data; bring that back to go on"
+    assert said == f"data must be the same as when {folder} was started; restore it to resume"
 
 
 def test_a_warm_start_of_another_network_is_one_line(stopped, runs, capsys):
@@ -239,7 +239,7 @@ def test_a_warm_start_from_what_is_no_run_of_it_is_one_line(tmp_path, capsys):
     said = stopped_in_a_line(capsys, *flags, "--warm-start", str(other))
     assert f"--warm-start takes a run of train, got {other} of quickstart" in said
     said = stopped_in_a_line(capsys, *flags, "--warm-start", str(tmp_path / "nothing"))
-    assert "is no run's folder" in said
+    assert "is not a run's folder" in said
     empty = write_run(tmp_path / "empty", [])
     said = stopped_in_a_line(capsys, *flags, "--warm-start", str(empty))
     assert "there is no checkpoint in" in said

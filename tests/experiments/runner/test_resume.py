@@ -1,4 +1,4 @@
-"""A run goes on to the same end, to the bit, whatever befell it."""
+"""A run that was killed, stopped or damaged resumes to the same end, bit for bit."""
 
 import shutil
 import signal
@@ -9,14 +9,14 @@ import pytest
 
 from experiments import runner
 from experiments.runner.log import Log
-from tests.experiments import small_study
-from tests.experiments.small_study import CHUNKS, SEEDS, STEPS
+from tests.experiments.runner import small_study
+from tests.experiments.runner.small_study import CHUNKS, SEEDS, STEPS
 
 KILLS = 20
 
 
 def start(runs, **arguments):
-    """A child process that starts or resumes the run in a folder."""
+    """Returns a child process that starts or resumes the run in a folder."""
     runs.mkdir(exist_ok=True)
     child = small_study.processes().Process(
         target=small_study.work, args=(str(runs),), kwargs=arguments
@@ -32,9 +32,9 @@ def finish(runs, **arguments):
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory):
-    """A run that nothing befell."""
-    runs = tmp_path_factory.mktemp("runs") / "alone"
+def undisturbed(tmp_path_factory):
+    """The folder of a run without interruptions."""
+    runs = tmp_path_factory.mktemp("runs") / "undisturbed"
     finish(runs)
     return runs
 
@@ -56,12 +56,12 @@ def records(runs):
     ]
 
 
-def assert_same_end(runs, alone):
-    ours, theirs = (np.load(each / "final.npz") for each in (runs, alone))
-    assert {*ours} == {*theirs}
-    for name in theirs:
-        assert ours[name].tobytes() == theirs[name].tobytes(), name
-    assert records(runs) == records(alone)
+def assert_same_end(runs, undisturbed):
+    found, expected = (np.load(each / "final.npz") for each in (runs, undisturbed))
+    assert {*found} == {*expected}
+    for name in expected:
+        assert found[name].tobytes() == expected[name].tobytes(), name
+    assert records(runs) == records(undisturbed)
 
 
 def logged(runs):
@@ -75,12 +75,12 @@ def wait_for_progress(runs, child):
         time.sleep(0.001)
 
 
-def kill_one(runs, moment):
-    """Starts or resumes the run and kills it; whether that was in the middle of a save.
+def start_and_kill(runs, moment):
+    """Starts or resumes the run and kills it; returns whether a save was in progress.
 
     Args:
       runs: the folder.
-      moment: seconds after the first chunk; None for the next time that it saves.
+      moment: seconds after the first chunk, or None for the next save.
     """
     child = start(runs)
     wait_for_progress(runs, child)
@@ -94,59 +94,61 @@ def kill_one(runs, moment):
     return bool(being_saved(runs))
 
 
-def test_what_the_small_study_logs_and_keeps(alone):
-    steps = [record["step"] for record in records(alone)]
+def test_the_small_study_logs_every_chunk_and_keeps_the_best(undisturbed):
+    steps = [record["step"] for record in records(undisturbed)]
     assert steps == [STEPS * (chunk + 1) for chunk in range(CHUNKS)]
-    assert len(records(alone)[0]["loss"]) == SEEDS
-    assert any("best" in name for name in np.load(alone / "final.npz"))
+    assert len(records(undisturbed)[0]["loss"]) == SEEDS
+    assert any("best" in name for name in np.load(undisturbed / "final.npz"))
 
 
-def test_a_run_killed_at_20_random_moments_ends_as_one_left_alone(tmp_path, alone):
+def test_a_run_killed_at_20_random_moments_ends_as_an_undisturbed_run(tmp_path, undisturbed):
     moments, runs = np.random.default_rng(0), tmp_path / "killed"
-    in_a_save = [kill_one(runs, None if i % 2 else moments.uniform(0, 0.2)) for i in range(KILLS)]
+    in_a_save = [
+        start_and_kill(runs, None if i % 2 else moments.uniform(0, 0.2)) for i in range(KILLS)
+    ]
     assert sum(in_a_save) >= KILLS // 4
     finish(runs)
-    assert_same_end(runs, alone)
+    assert_same_end(runs, undisturbed)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_run_that_is_asked_to_stop_saves_the_chunk_it_was_in(tmp_path, alone, number):
+def test_a_run_stopped_by_a_signal_saves_its_last_chunk(tmp_path, undisturbed, number):
     runs = tmp_path / "stopped"
     child = start(runs)
     wait_for_progress(runs, child)
     child._popen._send_signal(number)
     child.join()
-    assert child.exitcode == 1  # the exception that the command line turns into words
+    assert child.exitcode == 1  # the command line catches this exception
     assert f"Interrupted: {number.name}" in (runs / "stderr.txt").read_text()
     last = records(runs)[-1]["step"]
     assert last < STEPS * CHUNKS
     (checkpoints,) = only_run(runs).glob("checkpoints/*")
     assert max(int(path.name) for path in checkpoints.iterdir()) == last
     finish(runs)
-    assert_same_end(runs, alone)
+    assert_same_end(runs, undisturbed)
 
 
-def test_a_disk_that_stays_full_is_told_and_costs_nothing_that_was_saved(tmp_path, alone):
+def test_a_full_disk_is_reported_and_keeps_the_earlier_checkpoints(tmp_path, undisturbed):
     runs = tmp_path / "full"
     child = start(runs, largest_file=100_000)
     child.join()
-    assert child.exitcode == 1  # the exception that the command line turns into words
-    said = (runs / "stderr.txt").read_text().splitlines()
-    assert "could not save a checkpoint" in said[0]
-    assert "the last good one is step" in said[0]
-    assert said[-1] == "OSError: the last state of small could not be saved"
-    assert records(runs) == records(alone)
+    assert child.exitcode == 1  # the command line catches this exception
+    messages = (runs / "stderr.txt").read_text().splitlines()
+    assert "could not save a checkpoint" in messages[0]
+    assert "the last good one is step" in messages[0]
+    assert messages[-1] == "OSError: could not save the last state of small"
+    assert records(runs) == records(undisturbed)
     (checkpoints,) = only_run(runs).glob("checkpoints/*")
     assert max(int(path.name) for path in checkpoints.iterdir()) < STEPS * CHUNKS
     assert not being_saved(runs)
-    finish(runs)  # with room again it goes on from there
-    assert_same_end(runs, alone)
+    finish(runs)  # without the limit it resumes from there
+    assert_same_end(runs, undisturbed)
 
 
 @pytest.mark.parametrize("harm", ["truncate", "delete", "flip"])
-def test_a_damaged_checkpoint_is_set_aside_for_the_one_before(tmp_path, alone, harm, capsys):
+def test_a_damaged_checkpoint_is_replaced_by_the_one_before(tmp_path, undisturbed, harm, capsys):
     runs = tmp_path / "damaged"
-    shutil.copytree(alone, runs)
+    shutil.copytree(undisturbed, runs)
     (checkpoints,) = only_run(runs).glob("checkpoints/*")
     before, newest = sorted(checkpoints.iterdir(), key=lambda path: int(path.name))
     largest = max((newest / "carry").rglob("*"), key=lambda path: path.stat().st_size)

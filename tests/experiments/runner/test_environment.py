@@ -1,4 +1,4 @@
-"""A run says what it was made with, and what it does not know."""
+"""The environment has versions, device and commit, or why the commit is unknown."""
 
 import importlib.metadata
 import subprocess
@@ -11,7 +11,7 @@ from experiments.runner import environment as module
 from experiments.runner.environment import environment
 
 
-def test_versions_device_and_commit_are_named():
+def test_it_has_versions_device_and_commit():
     found = environment()
     for name in ("jax", "jaxlib", "optax", "flax", "numpy", "jaxdescent"):
         assert found[name] == importlib.metadata.version(name)
@@ -29,7 +29,7 @@ def test_versions_device_and_commit_are_named():
         (subprocess.TimeoutExpired("git", 10), "unknown: git does not answer"),
     ],
 )
-def test_the_commit_is_what_git_says_or_why_it_does_not(monkeypatch, answer, commit):
+def test_the_commit_is_the_answer_of_git_or_why_it_is_unknown(monkeypatch, answer, commit):
     def run(*_, **__):
         if isinstance(answer, Exception):
             raise answer

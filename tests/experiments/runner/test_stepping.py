@@ -1,4 +1,4 @@
-"""A chunk's function is compiled once and run from any start."""
+"""A program is compiled once and runs from any initial carry."""
 
 import chex
 import jax
@@ -11,7 +11,7 @@ from experiments import runner
 RNG = np.random.default_rng(0)
 
 
-def test_a_program_compiles_once_for_all_its_runs():
+def test_a_program_compiles_once():
     chex.clear_trace_counter()
 
     @chex.assert_max_traces(n=1)
@@ -35,13 +35,13 @@ def test_a_program_donates_its_carry():
     assert start.is_deleted()
 
 
-def test_metrics_come_to_the_host():
+def test_metrics_are_numpy_arrays():
     program = runner.Program(lambda carry, i: (carry, {"i": i}), jnp.ones(()), steps_per_chunk=1)
     _, metrics, _ = program(jnp.ones(()), 3)
     assert type(metrics["i"]) is np.ndarray
 
 
-def test_an_example_of_shapes_is_enough():
+def test_examples_may_be_shapes():
     shape = jax.ShapeDtypeStruct((3,), jnp.float32)
     feed = jax.ShapeDtypeStruct((3,), jnp.int32)
     program = runner.Program(lambda c, f: (c + f, ()), shape, steps_per_chunk=1, feed=feed)
@@ -50,12 +50,12 @@ def test_an_example_of_shapes_is_enough():
 
 
 def power(carry, feed, matrix):
-    """A product with a matrix for each number that it is fed, times that number."""
+    """Multiplies by a matrix and by a number of the feed in each step."""
     return jax.lax.scan(lambda c, x: (x * (c @ matrix), {"sum": c.sum()}), carry, feed)
 
 
 @pytest.mark.parametrize("calls", [1, 2, 3, 6])
-def test_a_chunk_in_several_calls_is_the_same_chunk(calls):
+def test_a_chunk_in_several_calls_equals_a_chunk_in_one_call(calls):
     start, matrix, feed = np.ones((2, 3)), RNG.normal(size=(3, 3)), RNG.normal(size=6)
     start, matrix, feed = (array.astype(np.float32) for array in (start, matrix, feed))
     program = runner.Program(
@@ -74,9 +74,11 @@ def test_a_chunk_in_several_calls_is_the_same_chunk(calls):
 
 
 @pytest.mark.parametrize("calls", [4, 0])
-def test_a_chunk_is_made_in_calls_of_one_length(calls):
+def test_the_number_of_calls_must_divide_the_steps(calls):
     feed = np.zeros(6, np.float32)
-    with pytest.raises(ValueError, match="calls must"):
+    with pytest.raises(
+        ValueError, match=rf"calls must be a positive divisor of steps_per_chunk \(6\), got {calls}"
+    ):
         runner.Program(
             power,
             np.ones((2, 3)),

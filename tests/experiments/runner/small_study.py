@@ -1,7 +1,7 @@
-"""A study of seconds that has all a resumed run must take up again, and runs in a child.
+"""A small study with every kind of state that a resumed run must restore; runs in a child process.
 
-Two noisy networks with Adam, each with its own data order and random key, and a best
-evaluation. It writes its last state to `final.npz` besides what the runner writes.
+It trains two noisy networks with Adam, each with its own data order and random key, and keeps
+the best evaluation. Besides the files of the runner it writes its last state to `final.npz`.
 """
 
 import functools
@@ -66,14 +66,14 @@ def train(run, *, chunks=CHUNKS, patience=None):
         save_final=True,
     )
     for chunk in loop:
-        time.sleep(0.004)  # or the run is over before it can be killed
+        time.sleep(0.004)  # long enough to be killed
         loop.log(loss=chunk.metrics.mean(0))
-        loop.judge(float(chunk.metrics[-1].mean()), keep=chunk.carry[0])
+        loop.update_best(float(chunk.metrics[-1].mean()), keep=chunk.carry[0])
     return loop
 
 
 def arrays_of(loop):
-    """The last state and the best parameters, by name."""
+    """Returns the last state and the best parameters, by name."""
     params, state, keys = loop.carry
     tree = {"params": params, "state": state, "keys": jax.random.key_data(keys)}
     tree["best"] = loop.best(params)
@@ -86,7 +86,7 @@ def settings(runs):
 
 
 def open_run(runs):
-    """The run in `runs`, started if there is none."""
+    """Resumes the run in `runs`, or starts one."""
     folders = list((runs / "small").glob("*/run.json"))
     if folders:
         return runner.Run.resume(folders[0].parent, settings(runs))
@@ -94,12 +94,12 @@ def open_run(runs):
 
 
 def work(runs, largest_file=None):
-    """Trains to the end in whatever was left there; a process's main function.
+    """Starts or resumes the run and trains to the end; main function of a child process.
 
     Args:
-      runs: the folder of runs.
-      largest_file: in bytes; once there is a checkpoint, a longer file cannot be written,
-        as if the disk were full.
+      runs: folder of the run.
+      largest_file: maximal size in bytes of files written after the first checkpoint, as if
+        the disk were full.
     """
     runs = Path(runs)
     jax.config.update("jax_compilation_cache_dir", str(runs.parent / "compiled"))
@@ -107,16 +107,18 @@ def work(runs, largest_file=None):
     sys.stderr = (runs / "stderr.txt").open("a")
     run = open_run(runs)
     if largest_file is not None:
-        run.log.append = functools.partial(_fill_the_disk, run, run.log.append, largest_file)
+        run.log.append = functools.partial(
+            _append_and_limit_files, run, run.log.append, largest_file
+        )
     with run.interruption:
         loop = train(run)
     _limit_files(resource.RLIM_INFINITY)
     np.savez(runs / "final.npz", **arrays_of(loop))
     sys.stderr.flush()
-    os._exit(0)  # a forked child has no use for its parent's exit handlers
+    os._exit(0)  # without the exit handlers of the parent
 
 
-def _fill_the_disk(run, append, largest_file, **record):
+def _append_and_limit_files(run, append, largest_file, **record):
     append(**record)
     if any(path.name.isdecimal() for path in run.folder.glob("checkpoints/*/*")):
         _limit_files(largest_file)
@@ -128,7 +130,7 @@ def _limit_files(size):
 
 @functools.cache
 def processes():
-    """Forks children from a server that has the imports done and no backend started."""
+    """Returns a context whose children are forked from a server that has imported the modules."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
     return context

@@ -1,4 +1,4 @@
-"""A report needs nothing else, has the footprint in it, and can be had of any run."""
+"""A report is one self-contained file with the footprint, for finished and unfinished runs."""
 
 import html as markup
 import json
@@ -22,7 +22,7 @@ def run(tmp_path):
 def results(**changes):
     known = {
         "title": "Title",
-        "columns": ["line"],
+        "columns": ["series"],
         "rows": [["<script>alert(1)</script>"]],
         "notes": ["A note."],
         "values": {"x": 1},
@@ -31,7 +31,7 @@ def results(**changes):
 
 
 def facts(html):
-    """The names and values under each heading."""
+    """Returns the names and values under each heading."""
     return {
         heading: {
             markup.unescape(name): markup.unescape(value)
@@ -41,7 +41,7 @@ def facts(html):
     }
 
 
-def test_the_report_stands_alone_and_escapes_what_it_is_given(run):
+def test_the_report_is_self_contained_and_escapes_html(run):
     figure = Figure()
     figure.subplots().plot([1, 2])
     run.save_figure("curve", figure)
@@ -56,14 +56,14 @@ def test_the_report_stands_alone_and_escapes_what_it_is_given(run):
     assert saved["status"] == "finished"
 
 
-def test_a_fragment_is_in_the_report_as_it_is(run):
+def test_a_fragment_is_included_unescaped(run):
     run.save_fragment("turning", "<div id='turning'>&amp;</div>")
     runner.write_report(run, results())
     assert "<div id='turning'>&amp;</div>" in (run.folder / "report.html").read_text()
 
 
 def test_the_report_of_a_finished_run_has_settings_environment_and_footprint(run, capsys):
-    runner.write_report(run, results(title="How it went"))
+    runner.write_report(run, results(title="Some title"))
     html = (run.folder / "report.html").read_text()
     found = facts(html)
     assert [*found] == ["Settings", "Environment", "Footprint"]
@@ -71,16 +71,16 @@ def test_the_report_of_a_finished_run_has_settings_environment_and_footprint(run
     assert found["Environment"]["jax"] == run.description["environment"]["jax"]
     assert "(measured: clock)" in found["Footprint"]["wall time"]
     assert "not metered" in found["Footprint"]["left out"]
-    assert "<h1>How it went</h1>" in html
+    assert "<h1>Some title</h1>" in html
     assert "study at scale small" in html
     assert ", finished" in html
-    said = capsys.readouterr().out
-    assert "\nA note.\n" in said
-    assert "\nspent: wall time " in said
-    assert "; CPU energy " in said
+    out = capsys.readouterr().out
+    assert "\nA note.\n" in out
+    assert "\nfootprint: wall time " in out
+    assert "; CPU energy " in out
 
 
-def test_a_report_that_is_written_again_is_the_same(run):
+def test_rewriting_a_report_changes_nothing(run):
     runner.write_report(run, results())
     first = (run.folder / "report.html").read_text()
     assert rewrite_report(run.folder) == run.folder / "report.html"
@@ -96,56 +96,56 @@ def test_numbers_in_cells_and_results_are_written(run):
     assert json.loads((run.folder / "run.json").read_text())["results"] == {"x": None}
 
 
-def test_an_unfinished_run_has_a_report_of_what_there_is(tmp_path):
-    log = [*records([4.0, 2.0], metric="loss"), *records([8.0], line="b", metric="loss")]
-    folder = write_run(tmp_path / "left", log, flops_per_step={"train": 1.0})
+def test_the_report_of_an_unfinished_run_has_its_last_losses(tmp_path):
+    log = [*records([4.0, 2.0], metric="loss"), *records([8.0], series="b", metric="loss")]
+    folder = write_run(tmp_path / "unfinished", log, flops_per_step={"train": 1.0})
     html = rewrite_report(folder).read_text()
     assert "train, not finished" in html
     assert "<td>train</td><td>20</td><td>2</td><td>2</td><td>4</td>" in html
     assert "<td>b</td><td>10</td><td>8</td><td>8</td><td>2</td>" in html
-    assert f"go on with: python -m experiments train --resume {folder}" in html
+    assert f"resume it with: python -m experiments train --resume {folder}" in html
     assert ", running" in html
     assert html.count("data:image/png;base64,iVBOR") == 1
     assert facts(html)["Footprint"]["wall time"] == "9 s (measured: clock)"
 
 
-def test_a_run_that_has_only_begun_has_a_report(tmp_path):
+def test_a_run_without_records_has_a_report(tmp_path):
     html = rewrite_report(write_run(tmp_path / "begun", [])).read_text()
     assert "This run has no results yet" in html
     assert "<img" not in html
 
 
-def test_a_run_that_lost_its_way_has_a_report(tmp_path):
+def test_a_diverged_run_has_a_report(tmp_path):
     folder = write_run(tmp_path / "lost", records([None, None], metric="loss"))
     assert "<td>train</td><td>20</td><td>nan</td>" in rewrite_report(folder).read_text()
 
 
-def test_carbon_is_never_in_a_report(run, tmp_path):
+def test_a_report_never_mentions_carbon(run, tmp_path):
     runner.write_report(run, results())
-    unfinished = write_run(tmp_path / "left", records([1.0]), flops_per_step={"train": 1.0})
+    unfinished = write_run(tmp_path / "unfinished", records([1.0]), flops_per_step={"train": 1.0})
     for folder in (run.folder, unfinished):
-        said = rewrite_report(folder).read_text()
-        said = re.sub(r"base64,[^\"]*", "", said).replace("codecarbon", "")
+        text = rewrite_report(folder).read_text()
+        text = re.sub(r"base64,[^\"]*", "", text).replace("codecarbon", "")
         for word in ("CO2", "carbon footprint", "gCO", "emission"):
-            assert word.lower() not in said.lower().replace("cloud carbon footprint", "")
+            assert word.lower() not in text.lower().replace("cloud carbon footprint", "")
 
 
-def test_a_folder_that_is_no_runs_is_one_line(tmp_path):
-    with pytest.raises(runner.RunError, match="is no run's folder"):
+def test_the_folder_must_be_a_runs_folder(tmp_path):
+    with pytest.raises(runner.RunError, match="is not a run's folder"):
         rewrite_report(tmp_path)
     assert [*tmp_path.iterdir()] == []
 
 
-def test_a_description_that_lacks_what_a_report_says_is_one_line(tmp_path):
+def test_an_incomplete_description_is_reported_with_the_missing_fields(tmp_path):
     folder = write_run(tmp_path / "run", [])
-    whole = json.loads((folder / "run.json").read_text())
-    for name in whole:
-        lacking = {key: value for key, value in whole.items() if key != name}
-        (folder / "run.json").write_text(json.dumps(lacking))
+    complete = json.loads((folder / "run.json").read_text())
+    for name in complete:
+        incomplete = {key: value for key, value in complete.items() if key != name}
+        (folder / "run.json").write_text(json.dumps(incomplete))
         with pytest.raises(runner.RunError, match=name):
             rewrite_report(folder)
 
 
-def test_tables_align_numbers_to_the_right():
+def test_tables_align_all_but_the_first_column_right():
     rows = [["a", "1"], ["bbb", "10"]]
     assert table(["k", "v"], rows).splitlines() == ["k     v", "-------", "a     1", "bbb  10"]

@@ -1,4 +1,4 @@
-"""What TensorBoard is given can be read with what tensorboardX itself has."""
+"""Event files for TensorBoard can be read with the protocol buffers of tensorboardX."""
 
 import struct
 import sys
@@ -13,7 +13,7 @@ pytest.importorskip("tensorboardX")
 
 
 def scalars(folder):
-    """(tag, step, value) of every scalar in the event files, in the order of writing."""
+    """Returns (tag, step, value) of each scalar in the event files, in the order of writing."""
     from tensorboardX.proto.event_pb2 import Event
 
     found = []
@@ -29,8 +29,8 @@ def scalars(folder):
 
 def test_each_number_of_a_record_is_a_scalar_at_its_step(tmp_path):
     board = TensorBoard(tmp_path)
-    board({"line": "train", "step": 10, "loss": [1.0, 3.0], "rate": 0.5})
-    board({"line": "train", "step": 20, "loss": [None, 3.0], "note": "words", "facts": {"a": 1}})
+    board({"series": "train", "step": 10, "loss": [1.0, 3.0], "rate": 0.5})
+    board({"series": "train", "step": 20, "loss": [None, 3.0], "note": "text", "facts": {"a": 1}})
     board.close()
     found = scalars(tmp_path)
     assert found[:2] == [("train/loss", 10, 2.0), ("train/rate", 10, 0.5)]
@@ -39,22 +39,22 @@ def test_each_number_of_a_record_is_a_scalar_at_its_step(tmp_path):
     assert np.isnan(value)
 
 
-def test_a_run_writes_for_it_what_it_logs_and_has_written_all_when_it_is_closed(tmp_path):
+def test_all_records_are_in_the_event_files_when_the_run_is_closed(tmp_path):
     run = runner.Run.start("study", runner.Settings(runs=tmp_path, tensorboard=True))
     for step in range(200):
-        run.log.append(line="a", step=step, loss=step / 4)
+        run.log.append(series="a", step=step, loss=step / 4)
     run.close()
     assert scalars(run.folder / "tensorboard") == [("a/loss", s, s / 4) for s in range(200)]
 
 
-def test_a_run_writes_nothing_for_it_that_was_not_asked_to(tmp_path):
+def test_a_run_without_the_setting_writes_no_event_files(tmp_path):
     run = runner.Run.start("study", runner.Settings(runs=tmp_path))
-    run.log.append(line="a", step=1, loss=0.5)
+    run.log.append(series="a", step=1, loss=0.5)
     run.close()
     assert not (run.folder / "tensorboard").exists()
 
 
-def test_without_the_package_one_line_says_how_to_install_it(tmp_path, monkeypatch):
+def test_without_tensorboardx_the_error_says_how_to_install_it(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
     with pytest.raises(ValueError, match=r"pip install 'jaxdescent\[tensorboard\]'"):
         TensorBoard(tmp_path)

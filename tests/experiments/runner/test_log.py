@@ -1,4 +1,4 @@
-"""The log is JSON lines, survives what a kill leaves of it, and forgets what is made again."""
+"""The log is JSON Lines, tolerates records that were cut short, and can be rewound."""
 
 import json
 import math
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments.runner.log import Log, jsonable, write_whole
+from experiments.runner.log import Log, jsonable, write_atomically
 
 NUMBERS = st.floats() | st.integers() | st.booleans() | st.none() | st.text()
 VALUES = st.recursive(
@@ -20,7 +20,7 @@ VALUES = st.recursive(
 
 
 def finite_or_none(value):
-    """What a value must be read as."""
+    """Returns the value that must be read."""
     if isinstance(value, dict):
         return {name: finite_or_none(each) for name, each in value.items()}
     if isinstance(value, list):
@@ -33,7 +33,7 @@ def log(tmp_path):
     return Log(tmp_path / "metrics.jsonl")
 
 
-def test_metrics_are_json_lines_and_what_is_not_finite_is_null(log):
+def test_records_are_json_lines_with_null_for_non_finite_numbers(log):
     log.append(step=1, loss=np.array([0.5, np.nan]), rate=jnp.float32(0.25))
     log.append(step=2, loss=float("inf"))
     lines = log.path.read_text().splitlines()
@@ -44,7 +44,7 @@ def test_metrics_are_json_lines_and_what_is_not_finite_is_null(log):
 
 
 @given(VALUES)
-def test_what_is_logged_is_what_is_read(tmp_path_factory, value):
+def test_logged_values_are_read_back(tmp_path_factory, value):
     log = Log(tmp_path_factory.mktemp("log") / "metrics.jsonl")
     log.append(value=value)
     assert log.read() == [{"value": finite_or_none(value)}]
@@ -64,72 +64,72 @@ def test_what_is_logged_is_what_is_read(tmp_path_factory, value):
     ],
     ids=repr,
 )
-def test_arrays_become_lists_and_the_unknown_becomes_words(value, read):
+def test_arrays_become_lists_and_unknown_types_become_strings(value, read):
     assert jsonable(value) == read
     assert json.loads(json.dumps(jsonable(value), allow_nan=False)) == read
 
 
-def test_a_listener_is_given_what_was_written(tmp_path):
+def test_a_listener_receives_each_written_record(tmp_path):
     heard = []
     log = Log(tmp_path / "metrics.jsonl", listen=heard.append)
-    log.append(line="a", loss=np.float32(np.nan))
-    assert heard == log.read() == [{"line": "a", "loss": None}]
+    log.append(series="a", loss=np.float32(np.nan))
+    assert heard == log.read() == [{"series": "a", "loss": None}]
 
 
-def test_records_are_read_by_line_in_the_order_in_which_they_came(log):
+def test_records_are_read_by_series_in_the_order_of_writing(log):
     assert log.read() == []
-    for step, line in enumerate("abab"):
-        log.append(line=line, step=step)
+    for step, series in enumerate("abab"):
+        log.append(series=series, step=step)
     assert [record["step"] for record in log.read()] == [0, 1, 2, 3]
     assert [record["step"] for record in log.read("b")] == [1, 3]
     assert log.read("c") == []
 
 
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 5))), st.integers(-1, 6))
-def test_rewinding_drops_the_later_records_of_that_line_alone(tmp_path_factory, entries, step):
+def test_rewinding_drops_only_the_later_records_of_the_series(tmp_path_factory, entries, step):
     log = Log(tmp_path_factory.mktemp("log") / "metrics.jsonl")
-    for line, at in entries:
-        log.append(line=line, step=at)
+    for series, at in entries:
+        log.append(series=series, step=at)
     log.rewind("a", step)
-    left = [(record["line"], record["step"]) for record in log.read()]
-    assert left == [(line, at) for line, at in entries if line != "a" or at <= step]
+    left = [(record["series"], record["step"]) for record in log.read()]
+    assert left == [(series, at) for series, at in entries if series != "a" or at <= step]
 
 
-def test_rewinding_leaves_a_file_alone_that_it_has_nothing_to_drop_from(log):
-    log.append(line="a", step=1)
+def test_rewinding_does_not_write_a_file_without_later_records(log):
+    log.append(series="a", step=1)
     before = log.path.stat().st_mtime_ns, log.path.stat().st_ino
     log.rewind("a", 1)
     log.rewind("b", 0)
     assert (log.path.stat().st_mtime_ns, log.path.stat().st_ino) == before
 
 
-def test_rewinding_where_nothing_was_logged_makes_no_file(log):
+def test_rewinding_an_empty_log_creates_no_file(log):
     log.rewind("a", 0)
     assert not log.path.exists()
 
 
-def test_wherever_the_last_record_was_cut_short_the_others_are_whole(log):
+def test_a_last_record_cut_at_any_byte_leaves_the_others_intact(log):
     for step in range(3):
-        log.append(line="é", step=step)
+        log.append(series="é", step=step)
     content = log.path.read_bytes()
     end_of_second = content.index(b"\n", content.index(b"\n") + 1) + 1
     for end in range(end_of_second, len(content)):
         log.path.write_bytes(content[:end])
         assert [record["step"] for record in log.read()] == [0, 1]
         log.rewind("é", 9)
-        log.append(line="é", step=7)
+        log.append(series="é", step=7)
         assert [record["step"] for record in log.read()] == [0, 1, 7]
 
 
-def test_lines_that_are_no_records_are_left_out(log):
+def test_lines_other_than_records_are_ignored(log):
     log.path.write_bytes(b'{"step": 1}\n[1, 2]\n7\n\n\xff\xfe\n{"step": 2}\n')
     assert [record["step"] for record in log.read()] == [1, 2]
 
 
-def test_a_file_is_written_whole_or_not_at_all(tmp_path):
+def test_a_file_is_written_completely_or_not_at_all(tmp_path):
     path = tmp_path / "file"
-    write_whole(path, "é\n")
+    write_atomically(path, "é\n")
     assert path.read_text(encoding="utf-8") == "é\n"
     with pytest.raises(UnicodeEncodeError):
-        write_whole(path, "new \ud800")  # fails halfway
+        write_atomically(path, "new \ud800")  # fails halfway
     assert path.read_text(encoding="utf-8") == "é\n"

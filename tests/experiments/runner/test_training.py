@@ -1,4 +1,4 @@
-"""The training step is the mathematics that it says, for one network and for several."""
+"""Training steps and evaluations equal NumPy computations, for one network and several."""
 
 import functools
 from functools import partial
@@ -36,7 +36,7 @@ def linear(rngs, dtype=jnp.float32):
 
 
 class Normed(nnx.Module):
-    """Something to learn before, and after, statistics."""
+    """Linear layers before and after batch normalization."""
 
     def __init__(self, rngs):
         self.first = nnx.Linear(3, 4, rngs=rngs)
@@ -48,7 +48,7 @@ class Normed(nnx.Module):
 
 
 class OnlyNorm(nnx.Module):
-    """Statistics of the inputs themselves, so that NumPy can tell them."""
+    """Batch normalization of the inputs, whose statistics NumPy can compute."""
 
     def __init__(self, rngs):
         self.norm = nnx.BatchNorm(3, momentum=0.9, epsilon=0.0, rngs=rngs)
@@ -62,29 +62,37 @@ def keys_of(n, seed=0):
 
 
 def indices(steps, n, batch, examples=11, seed=0):
-    """Batches without an example twice, for each step and network: i32[steps, n, batch]."""
+    """Returns batches of distinct examples, i32[steps, n, batch]."""
     rng = np.random.default_rng(seed)
     drawn = [rng.permutation(examples)[:batch] for _ in range(steps * n)]
     return np.reshape(drawn, (steps, n, batch)).astype(np.int32)
 
 
-def alone(state, index):
-    """The state of one network of several."""
+def select(state, index):
+    """Returns the state of one network."""
     return jax.tree.map(lambda leaf: leaf[index : index + 1], state)
 
 
 def assert_close(found, expected, **tolerance):
-    jax.tree.map(partial(np.testing.assert_allclose, **tolerance), plain(found), plain(expected))
+    jax.tree.map(
+        partial(np.testing.assert_allclose, **tolerance),
+        without_keys(found),
+        without_keys(expected),
+    )
 
 
-def plain(tree):
-    """With the numbers of typed keys in place of them."""
-    is_key = lambda leaf: jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-    return jax.tree.map(lambda leaf: jax.random.key_data(leaf) if is_key(leaf) else leaf, tree)
+def without_keys(tree):
+    """Returns the tree with integer arrays in place of typed keys."""
+
+    def key_data(leaf):
+        is_key = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        return jax.random.key_data(leaf) if is_key else leaf
+
+    return jax.tree.map(key_data, tree)
 
 
 @pytest.mark.parametrize("accumulate", [1, 2, 5])
-def test_a_step_goes_down_the_gradient_of_the_whole_batch_in_float64(accumulate):
+def test_steps_equal_gradient_descent_in_numpy(accumulate):
     chosen = indices(steps=4, n=1, batch=10)
     with jax.enable_x64(True):
         build = partial(linear, dtype=jnp.float64)
@@ -107,7 +115,7 @@ def test_a_step_goes_down_the_gradient_of_the_whole_batch_in_float64(accumulate)
     np.testing.assert_allclose(found[:, 0], losses, rtol=1e-12)
 
 
-def test_a_batch_in_parts_ends_where_the_whole_batch_does():
+def test_gradient_accumulation_equals_the_whole_batch():
     def trained(accumulate):
         train = runner.trainer(
             linear, batch_of, squared_errors, optax.adam(RATE), accumulate=accumulate
@@ -118,7 +126,7 @@ def test_a_batch_in_parts_ends_where_the_whole_batch_does():
 
 
 def record_value():
-    """A transformation that moves nothing, and keeps the loss that it was given."""
+    """A transformation with zero updates, whose state is the given loss."""
 
     def update(updates, state, params=None, *, value, **_):
         return jax.tree.map(jnp.zeros_like, updates), value
@@ -127,7 +135,7 @@ def record_value():
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
-def test_the_optimizer_is_given_the_loss_of_its_batch(accumulate):
+def test_the_optimizer_receives_the_loss_of_its_batch(accumulate):
     train = runner.trainer(linear, batch_of, squared_errors, record_value(), accumulate=accumulate)
     state, losses = jax.jit(train.chunk)(train.start(keys_of(2)), indices(3, 2, 4), ARRAYS)
     np.testing.assert_array_equal(state.opt_state, losses[-1])
@@ -135,8 +143,10 @@ def test_the_optimizer_is_given_the_loss_of_its_batch(accumulate):
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
-def test_statistics_are_those_that_numpy_has_of_the_batches(accumulate):
-    scores = lambda model, batch, _: {"loss": model(batch[0]).sum(-1)}
+def test_batch_statistics_and_evaluation_equal_numpy(accumulate):
+    def scores(model, batch, _):
+        return {"loss": model(batch[0]).sum(-1)}
+
     train = runner.trainer(OnlyNorm, batch_of, scores, optax.set_to_zero(), accumulate=accumulate)
     chosen = indices(steps=3, n=2, batch=8)
     state, _ = jax.jit(train.chunk)(train.start(keys_of(2)), chosen, ARRAYS)
@@ -148,11 +158,13 @@ def test_statistics_are_those_that_numpy_has_of_the_batches(accumulate):
     np.testing.assert_allclose(state.model_state["norm"]["mean"], means, atol=1e-6)
     np.testing.assert_allclose(state.model_state["norm"]["var"], variances, atol=1e-5)
 
-    judge = lambda model, batch, _: {"loss": (model(batch[0]) ** 2).sum(-1)}
-    evaluate = runner.trainer(OnlyNorm, batch_of, judge, optax.sgd(1.0)).evaluate
-    judged = evaluate(state.params, state.model_state, ARRAYS, np.arange(11))
+    def squares(model, batch, _):
+        return {"loss": (model(batch[0]) ** 2).sum(-1)}
+
+    evaluate = runner.trainer(OnlyNorm, batch_of, squares, optax.sgd(1.0)).evaluate
+    found = evaluate(state.params, state.model_state, ARRAYS, np.arange(11))
     expected = ((INPUTS - means[:, None]) ** 2 / variances[:, None]).sum(-1).mean(-1)
-    np.testing.assert_allclose(judged["loss"], expected, rtol=1e-4)
+    np.testing.assert_allclose(found["loss"], expected, rtol=1e-4)
 
 
 @pytest.fixture(scope="module", params=["vmap", "map", "unrolled"])
@@ -161,42 +173,42 @@ def side_by_side(request):
     return runner.trainer(Normed, batch_of, squared_errors, tx, side_by_side=request.param)
 
 
-def test_networks_side_by_side_are_each_trained_as_if_alone(side_by_side):
+def test_networks_side_by_side_train_as_each_alone(side_by_side):
     start, chosen = side_by_side.start(keys_of(3)), indices(4, 3, 8)
     chunk = jax.jit(side_by_side.chunk)
     together, losses = chunk(start, chosen, ARRAYS)
     assert losses.shape == (4, 3)
     statistics = together.model_state["norm"]
     for index in range(3):
-        apart, lone = chunk(alone(start, index), chosen[:, index : index + 1], ARRAYS)
-        assert_close(alone(together, index), apart, rtol=2e-4, atol=1e-6)
-        assert_close(losses[:, index : index + 1], lone, rtol=1e-5)
+        single, single_losses = chunk(select(start, index), chosen[:, index : index + 1], ARRAYS)
+        assert_close(select(together, index), single, rtol=2e-4, atol=1e-6)
+        assert_close(losses[:, index : index + 1], single_losses, rtol=1e-5)
         assert (statistics["mean"][index] != 0).all()
-    # They are networks of their own, with data of their own.
+    # The networks, their data and their learning rates differ.
     assert len({*np.asarray(losses).ravel().tolist()}) == 12
     assert len({*np.asarray(statistics["mean"][:, 0]).tolist()}) == 3
     rates = jd.get_hyperparams(together.opt_state)[0]["learning_rate"]
     assert len({*np.asarray(rates).tolist(), RATE}) == 4
 
 
-def test_networks_side_by_side_are_each_judged_as_if_alone(side_by_side):
+def test_networks_side_by_side_are_evaluated_as_each_alone(side_by_side):
     state = side_by_side.start(keys_of(3))
-    judged = side_by_side.evaluate(state.params, state.model_state, ARRAYS, np.arange(11))
+    together = side_by_side.evaluate(state.params, state.model_state, ARRAYS, np.arange(11))
     for index in range(3):
-        one = alone(state, index)
-        lone = side_by_side.evaluate(one.params, one.model_state, ARRAYS, np.arange(11))
-        assert_close(alone(judged, index), lone, rtol=1e-5)
+        network = select(state, index)
+        single = side_by_side.evaluate(network.params, network.model_state, ARRAYS, np.arange(11))
+        assert_close(select(together, index), single, rtol=1e-5)
 
 
-def test_a_network_starts_from_its_own_key_whoever_is_beside_it(side_by_side):
+def test_the_initial_state_of_a_network_depends_only_on_its_key(side_by_side):
     together = side_by_side.start(keys_of(3))
-    one = side_by_side.start(keys_of(3)[1:2])
-    assert_close(alone(together, 1), one, rtol=0)
+    single = side_by_side.start(keys_of(3)[1:2])
+    assert_close(select(together, 1), single, rtol=0)
     kernels = np.asarray(together.params["first"]["kernel"])
     assert len(np.unique(kernels.reshape(3, -1), axis=0)) == 3
 
 
-def test_a_residual_network_in_a_tower_learns_its_rate_and_keeps_its_statistics():
+def test_a_residual_network_trains_with_a_tower():
     images = RNG.normal(size=(6, 8, 8, 1)).astype(np.float32)
     labels = RNG.integers(10, size=6)
 
@@ -222,17 +234,21 @@ def test_a_residual_network_in_a_tower_learns_its_rate_and_keeps_its_statistics(
     for old, new in zip(before, after, strict=True):
         assert (np.abs(new - old).max((1,)) > 1e-4).all()
     for index in range(2):
-        apart, lone = chunk(alone(start, index), chosen[:, index : index + 1], (images, labels))
-        assert_close(alone(together, index), apart, rtol=5e-3, atol=1e-4)
-        assert_close(losses[:, index : index + 1], lone, rtol=1e-4)
+        single, single_losses = chunk(
+            select(start, index), chosen[:, index : index + 1], (images, labels)
+        )
+        assert_close(select(together, index), single, rtol=5e-3, atol=1e-4)
+        assert_close(losses[:, index : index + 1], single_losses, rtol=1e-4)
 
 
 @pytest.fixture(scope="module", params=["vmap", "map"])
-def judging(request):
-    scores = lambda model, batch, key: {
-        **squared_errors(model, batch, key),
-        "right": 100.0 * (model(batch[0])[:, 0] > batch[1]),
-    }
+def evaluated(request):
+    def scores(model, batch, key):
+        return {
+            **squared_errors(model, batch, key),
+            "right": 100.0 * (model(batch[0])[:, 0] > batch[1]),
+        }
+
     train = runner.trainer(
         linear, batch_of, scores, optax.sgd(1.0), side_by_side=request.param, evaluation_batch=4
     )
@@ -240,20 +256,20 @@ def judging(request):
 
 
 @pytest.mark.parametrize("examples", [1, 3, 4, 5, 8, 11])
-def test_the_mean_is_over_examples_whatever_the_batches(judging, examples):
-    train, state = judging
+def test_the_evaluation_is_a_mean_over_examples(evaluated, examples):
+    train, state = evaluated
     chosen = np.arange(11)[::-1][:examples].copy()
-    judged = train.evaluate(state.params, state.model_state, ARRAYS, chosen)
+    found = train.evaluate(state.params, state.model_state, ARRAYS, chosen)
     for index in range(2):
         kernel, bias = (np.float64(state.params[name][index]) for name in ("kernel", "bias"))
         outputs = (INPUTS[chosen] @ kernel + bias)[:, 0]
         error = np.mean((outputs - TARGETS[chosen]) ** 2)
-        np.testing.assert_allclose(judged["loss"][index], error, rtol=1e-5)
+        np.testing.assert_allclose(found["loss"][index], error, rtol=1e-5)
         right = 100 * np.mean(outputs > TARGETS[chosen])
-        np.testing.assert_allclose(judged["right"][index], right, rtol=1e-6)
+        np.testing.assert_allclose(found["right"][index], right, rtol=1e-6)
 
 
-def test_the_losses_are_those_of_each_step_and_network():
+def test_losses_belong_to_their_step_and_network():
     train = runner.trainer(linear, batch_of, squared_errors, optax.set_to_zero())
     chosen = indices(steps=6, n=2, batch=4)
     inputs = ARRAYS[0].copy()
@@ -266,8 +282,11 @@ def test_the_losses_are_those_of_each_step_and_network():
 
 @functools.cache
 def noise(chunks, accumulate=1):
-    """The losses of each step, numbers drawn from its key: f32[steps, 2]; and the last state."""
-    scores = lambda model, batch, key: {"loss": jax.random.normal(key, batch[1].shape)}
+    """Returns losses f32[steps, 2] that are drawn from the steps' keys, and the last state."""
+
+    def scores(model, batch, key):
+        return {"loss": jax.random.normal(key, batch[1].shape)}
+
     train = runner.trainer(linear, batch_of, scores, optax.set_to_zero(), accumulate=accumulate)
     state, found, chunk = train.start(keys_of(2)), [], jax.jit(train.chunk)
     for steps in chunks:
@@ -276,18 +295,18 @@ def noise(chunks, accumulate=1):
     return np.concatenate(found), state
 
 
-def test_every_step_of_every_network_has_a_key_of_its_own():
+def test_every_step_of_every_network_has_its_own_key():
     losses, state = noise((1, 1, 1, 1))
     assert len({*losses.ravel().tolist()}) == 8
     assert state.step.tolist() == [4, 4]
 
 
 @pytest.mark.parametrize("chunks", [(2, 2), (4,)])
-def test_what_is_drawn_does_not_depend_on_the_chunks(chunks):
+def test_random_numbers_do_not_depend_on_the_chunks(chunks):
     np.testing.assert_allclose(noise(chunks)[0], noise((1, 1, 1, 1))[0], rtol=1e-6)
 
 
-def test_the_parts_of_a_batch_have_keys_of_their_own():
+def test_each_part_of_a_batch_has_its_own_key():
     losses, _ = noise((1,), accumulate=4)
     for network, key in enumerate(keys_of(2)):
         step = jax.random.fold_in(jax.random.split(key)[1], 0)
@@ -296,8 +315,10 @@ def test_the_parts_of_a_batch_have_keys_of_their_own():
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
-def test_examples_that_are_fed_train_as_those_that_are_gathered(accumulate):
-    prepare = lambda fed: (fed[0], fed[1] * 1.0)
+def test_fed_examples_train_as_gathered_ones(accumulate):
+    def prepare(fed):
+        return fed[0], fed[1] * 1.0
+
     make = partial(
         runner.trainer, linear, batch_of, squared_errors, optax.adam(RATE), accumulate=accumulate
     )
@@ -309,11 +330,11 @@ def test_examples_that_are_fed_train_as_those_that_are_gathered(accumulate):
     assert_close(found, expected, rtol=0)
 
 
-def test_a_run_is_traced_once_however_many_chunks_and_evaluations():
-    traced = {"train": 0, "judge": 0}
+def test_training_and_evaluation_are_traced_once():
+    traced = {"train": 0, "evaluate": 0}
 
     def scores(model, batch, key):
-        traced["judge" if key is None else "train"] += 1
+        traced["evaluate" if key is None else "train"] += 1
         return squared_errors(model, batch, key)
 
     train = runner.trainer(linear, batch_of, scores, optax.sgd(RATE))
@@ -324,13 +345,13 @@ def test_a_run_is_traced_once_however_many_chunks_and_evaluations():
     for seed in range(3):
         state, _, _ = program(state, indices(2, 2, 4, seed=seed))
         train.evaluate(state.params, state.model_state, ARRAYS, np.arange(4))
-        # Forward and toward the kernel, of 2 steps, 2 networks, 4 examples and 3 inputs.
+        # Forward and backward, of 2 steps, 2 networks, 4 examples and 3 inputs.
         assert program.flops.dense == 2 * (2 * 2 * 2 * 4 * 3)
     assert traced["train"] == first["train"]
-    assert traced["judge"] == 1
+    assert traced["evaluate"] == 1
 
 
-def test_parameters_stay_in_float32_while_the_computation_is_in_bfloat16():
+def test_parameters_stay_float32_while_the_computation_is_bfloat16():
     class Narrow(nnx.Module):
         def __init__(self, rngs):
             self.linear = nnx.Linear(3, 1, dtype=jnp.bfloat16, rngs=rngs)
@@ -351,6 +372,6 @@ def test_parameters_stay_in_float32_while_the_computation_is_in_bfloat16():
 
 
 @pytest.mark.parametrize("accumulate", [0, -1])
-def test_a_batch_has_at_least_one_part(accumulate):
+def test_accumulate_must_be_positive(accumulate):
     with pytest.raises(ValueError, match=rf"accumulate must be in \[1, inf\), got {accumulate}"):
         runner.trainer(linear, batch_of, squared_errors, optax.sgd(1.0), accumulate=accumulate)

@@ -1,15 +1,15 @@
-"""Curves are means over seeds, and what was not finite is a gap in them."""
+"""Curves are means over seeds, with nan for non-finite values."""
 
 import numpy as np
 import pytest
 
-from experiments.runner.curves import curve, draw, lines_of
+from experiments.runner.curves import by_series, curve, draw
 
 RECORDS = [
-    {"line": "a", "step": 10, "seconds": 1.0, "loss": [4.0, 2.0], "rate": 0.5},
-    {"line": "a", "step": 20, "seconds": 2.0, "loss": [None, 1.0]},
-    {"line": "a", "step": 30, "seconds": 3.0, "loss": [1.0, 1.0]},
-    {"line": "a", "step": 40, "seconds": 4.0, "loss": [2.0, 1.0]},
+    {"series": "a", "step": 10, "seconds": 1.0, "loss": [4.0, 2.0], "rate": 0.5},
+    {"series": "a", "step": 20, "seconds": 2.0, "loss": [None, 1.0]},
+    {"series": "a", "step": 30, "seconds": 3.0, "loss": [1.0, 1.0]},
+    {"series": "a", "step": 40, "seconds": 4.0, "loss": [2.0, 1.0]},
 ]
 
 
@@ -21,7 +21,7 @@ def test_a_curve_is_the_mean_over_seeds():
     assert (found.best, found.last) == (1.0, 1.5)
 
 
-def test_a_curve_goes_through_the_records_that_have_the_metric():
+def test_a_curve_uses_only_records_with_the_metric():
     found = curve(RECORDS, "rate")
     assert (found.steps.tolist(), found.values.tolist()) == ([10], [0.5])
     assert curve(RECORDS, "accuracy") is None
@@ -32,20 +32,20 @@ def test_a_curve_goes_through_the_records_that_have_the_metric():
 @pytest.mark.parametrize(
     ("target", "record"), [(3.0, 0), (2.99, 2), (1.0, 2), (0.99, None), (float("nan"), None)]
 )
-def test_a_target_is_reached_at_the_first_value_that_is_no_greater(target, record):
+def test_a_target_is_reached_at_the_first_value_at_or_below_it(target, record):
     assert curve(RECORDS, "loss").reaches(target) == record
 
 
-def test_a_curve_of_nothing_finite_has_no_best_and_reaches_nothing():
+def test_a_curve_without_finite_values_has_no_best_and_reaches_no_target():
     found = curve([{"step": 1, "loss": None}, {"step": 2, "loss": [None, 1.0]}], "loss")
     assert np.isnan(found.best)
     assert np.isnan(found.last)
     assert found.reaches(float("inf")) is None
 
 
-def test_records_are_sorted_into_lines_in_the_order_in_which_they_came():
-    records = [{"line": "b", "step": 1}, {"line": "a", "step": 1}, {"line": "b", "step": 2}]
-    found = lines_of([*records, {"step": 3}])
+def test_records_are_grouped_by_series_in_order():
+    records = [{"series": "b", "step": 1}, {"series": "a", "step": 1}, {"series": "b", "step": 2}]
+    found = by_series([*records, {"step": 3}])
     assert [*found] == ["b", "a"]
     assert found["b"] == [records[0], records[2]]
 
@@ -56,7 +56,7 @@ def drawn(*values, axes=("steps", "seconds")):
     return draw(curves, axes, "loss")
 
 
-def test_a_picture_has_a_panel_for_each_axis_and_a_curve_for_each_label(tmp_path):
+def test_a_figure_has_a_panel_for_each_axis_and_a_curve_for_each_label(tmp_path):
     figure = drawn([1.0, 0.1], [2.0, 0.2])
     assert [panel.get_xlabel() for panel in figure.axes] == ["steps", "seconds"]
     assert [[*line.get_ydata()] for line in figure.axes[1].lines] == [[1.0, 0.1], [2.0, 0.2]]
@@ -69,11 +69,11 @@ def test_a_picture_has_a_panel_for_each_axis_and_a_curve_for_each_label(tmp_path
     ("values", "scale"),
     [([1.0, 0.1], "log"), ([1.0, 0.0], "linear"), ([1.0, -1.0], "linear")],
 )
-def test_values_that_are_all_positive_are_drawn_in_logarithms(values, scale):
+def test_positive_values_have_a_logarithmic_axis(values, scale):
     assert drawn(values).axes[0].get_yscale() == scale
 
 
 @pytest.mark.parametrize("values", [[], [1.0], [np.nan, np.nan], [np.nan, 1.0]], ids=repr)
-def test_what_there_is_little_of_is_drawn_all_the_same(tmp_path, values):
-    drawn(values).savefig(tmp_path / "picture.png")
-    assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
+def test_curves_with_few_or_no_values_are_drawn(tmp_path, values):
+    drawn(values).savefig(tmp_path / "figure.png")
+    assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
