@@ -1,5 +1,6 @@
 """Runs of studies: settings, folder, checkpoints, compiled chunks of steps, log and report."""
 
+from experiments.runner.checkpoint_format import Checkpoint
 from experiments.runner.checkpoints import CheckpointError, Checkpoints
 from experiments.runner.interruption import Interrupted
 from experiments.runner.loop import Chunk, Loop
@@ -12,6 +13,7 @@ from experiments.runner.training import Trainer, TrainState, trainer
 from experiments.runner.trajectory import Snapshots, Trajectory, TrajectoryError, read_trajectory
 
 __all__ = [
+    "Checkpoint",
     "CheckpointError",
     "Checkpoints",
     "Chunk",

@@ -14,7 +14,7 @@ import numpy as np
 
 from experiments.data.batches import Batches
 from experiments.runner.checkpoints import Checkpoints
-from experiments.runner.packing import flatten, unflatten
+from experiments.runner.named_arrays import copy_to_host, rebuild
 from experiments.runner.progress import Progress
 from experiments.runner.run import Run
 from experiments.runner.stepping import Program
@@ -152,12 +152,12 @@ class Loop:
         self._since_best = 0 if better else self._since_best + 1
         if better:
             self.best_value, self.best_step = float(value), self.step
-            self._best = flatten(keep)
+            self._best = copy_to_host(keep)
         return better
 
     def best(self, example: Any) -> Any:
         """Returns the tree kept with the best value, structured as the example, or None."""
-        return unflatten(self._best, example, f"the best of {self.series}") if self._best else None
+        return rebuild(self._best, example, f"the best of {self.series}") if self._best else None
 
     def _advance(self) -> Chunk:
         feed = self.chunk if self._feeds is None else next(self._feeds)

@@ -228,11 +228,11 @@ def run(settings: Settings, run: runner.Run) -> runner.Results:
         first = _first_network(loop.carry)
         path = runner.Trajectory(run.trajectory_folder(LINE), chunks=loop.chunks, example=first)
         if not loop.chunk:
-            path.keep(0, 0, first)
+            path.save(0, 0, first)
         for chunk in loop:
             state = chunk.carry
-            if path.wanted(loop.chunk):
-                path.keep(loop.chunk, loop.step, _first_network(state))
+            if path.is_due(loop.chunk):
+                path.save(loop.chunk, loop.step, _first_network(state))
             scores = judge(task.validation, state.params, state.model_state)
             validation = {f"validation_{name}": score for name, score in scores.items()}
             losses = chunk.metrics
@@ -335,7 +335,7 @@ def _warm(state: runner.TrainState, folder: Path) -> runner.TrainState:
     _warm_folder(folder)
     example = {"params": state.params, "model_state": state.model_state}
     checkpoints = runner.Checkpoints(folder / "checkpoints" / LINE)
-    return state._replace(**jax.device_put(checkpoints.load(example)))
+    return state._replace(**jax.device_put(checkpoints.load_best(example)))
 
 
 class _Judge:

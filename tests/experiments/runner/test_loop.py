@@ -336,7 +336,7 @@ def test_failing_checkpoints_do_not_stop_the_run_but_raise_at_its_end(
 
     run = opened(save_every=0.0)
     with monkeypatch.context() as patch:
-        patch.setattr(module.Checkpoints, "_write", fail)
+        patch.setattr(module.Checkpoints, "_start", fail)
         loop = make(run, program)
         with pytest.raises(OSError, match="could not save the last state of main"):
             train(loop)
@@ -379,7 +379,7 @@ def test_a_checkpoint_of_another_program_is_an_error(opened, program):
     with pytest.raises(runner.CheckpointError) as raised:
         runner.Loop(run, "main", other, jnp.zeros(3), chunks=5)
     assert "belongs to another run or other settings" in str(raised.value)
-    assert ". is int32[] there and float32[3] here" in str(raised.value)
+    assert ". is int32[] there, expected float32[3]" in str(raised.value)
     assert checkpoint_steps(run) == [20]
 
 

@@ -151,7 +151,7 @@ def test_a_damaged_checkpoint_is_replaced_by_the_one_before(tmp_path, undisturbe
     shutil.copytree(undisturbed, runs)
     (checkpoints,) = only_run(runs).glob("checkpoints/*")
     before, newest = sorted(checkpoints.iterdir(), key=lambda path: int(path.name))
-    largest = max((newest / "arrays").rglob("*"), key=lambda path: path.stat().st_size)
+    largest = max((newest / "carry").rglob("*"), key=lambda path: path.stat().st_size)
     content = largest.read_bytes()
     if harm == "delete":
         largest.unlink()
