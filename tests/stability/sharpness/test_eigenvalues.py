@@ -290,7 +290,7 @@ BAD = {
         {"num_microbatches": 3},
     "where must be a tree of bools like params": {"where": np.ones(3, bool)},
     "loss_fn must return a real scalar, got": {"loss_fn": lambda w, batch: batch @ w},
-    "params must have real floating-point leaves, got int32 at params": {
+    "params must have real floating-point leaves, got int32; close over leaves": {
         "params": np.arange(4, dtype=np.int32)
     },
     "params must hold at least one number": {"params": {}, "loss_fn": lambda w, _: 0.0},
