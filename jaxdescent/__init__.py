@@ -9,8 +9,8 @@ may be a tower again:
 
     self_tuning            an optimizer without a learning rate to choose
     averaged_params        the average of its path, to evaluate a model at
-    restart_on_divergence, with_average, scale_by_sign_agreement
-                           the parts that it is composed of
+    restart_on_divergence, with_average
+                           the parts that it is composed of, for any tower or optimizer
     hypergradient          an optimizer that learns its own hyperparameters
     positive, unit_interval, unconstrained, per_leaf
                            the spaces in which it learns them
@@ -122,7 +122,6 @@ from jaxdescent.towers import OneStep as OneStep
 from jaxdescent.towers import PerLeaf as PerLeaf
 from jaxdescent.towers import Positive as Positive
 from jaxdescent.towers import RestartState as RestartState
-from jaxdescent.towers import SignAgreementState as SignAgreementState
 from jaxdescent.towers import Space as Space
 from jaxdescent.towers import Tower as Tower
 from jaxdescent.towers import Unconstrained as Unconstrained
@@ -139,7 +138,6 @@ from jaxdescent.towers import one_step as one_step
 from jaxdescent.towers import per_leaf as per_leaf
 from jaxdescent.towers import positive as positive
 from jaxdescent.towers import restart_on_divergence as restart_on_divergence
-from jaxdescent.towers import scale_by_sign_agreement as scale_by_sign_agreement
 from jaxdescent.towers import self_tuning as self_tuning
 from jaxdescent.towers import set_hyperparams as set_hyperparams
 from jaxdescent.towers import unconstrained as unconstrained
