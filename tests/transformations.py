@@ -69,7 +69,7 @@ def guarded_silver(smoothness):
 def magd_of_one_agent(learning_rate):
     """All of the parameters as one agent, so that any loop can drive it."""
     momentum = optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(learning_rate, momentum=0.9))
-    tx = jd.magd(momentum, jd.pruning.successive_halving(), rung=10)
+    tx = jd.magd(momentum, jd.pruning.successive_halving(), steps_per_rung=10)
 
     def wide(leaf):
         if isinstance(leaf, jax.ShapeDtypeStruct):
@@ -91,7 +91,7 @@ def monitored_momentum(learning_rate):
     """What it watches is a bowl, whatever the loss: updates are the optimizer's own."""
     momentum = optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(learning_rate, momentum=0.9))
     bowl = lambda params, batch: optax.tree.norm(params, squared=True)
-    threshold = jd.thresholds.polyak(learning_rate, 0.9)
+    threshold = jd.thresholds.sgd(learning_rate, 0.9)
     return jd.monitor_stability(
         momentum, bowl, threshold, every=100, log_size=2, num_steps=1, max_restarts=0
     )
