@@ -17,9 +17,10 @@ from matplotlib.ticker import LogLocator, NullLocator
 from optax import contrib
 
 import jaxdescent as jd
-from experiments import runner, trials, workloads
-from experiments.trials import Contestant, Outcome, Trials, mean, ratio, shown
-from experiments.workloads import Arena
+from experiments import runner
+from experiments.tuning import trials, workloads
+from experiments.tuning.trials import Contestant, Outcome, Trials, mean, ratio, shown
+from experiments.tuning.workloads import Arena
 
 CLOSE = 1.02  # to the best tuned schedule
 HYPER_RATE, TOWER_START = 0.05, 1e-3

@@ -14,7 +14,7 @@ from experiments import runner, tasks
 from experiments.__main__ import main
 from experiments.runner.archive import read
 from experiments.runner.log import Log
-from experiments.studies import train
+from experiments.studies.train import study as train
 from tests.experiments.data.disk import write
 from tests.experiments.data.test_medmnist import archive
 from tests.experiments.run_folders import write_run

@@ -9,10 +9,10 @@ import numpy as np
 import optax
 import pytest
 
-from experiments import trials, workloads
 from experiments.__main__ import main
 from experiments.studies import league
-from tests.experiments.test_trials import outcome
+from experiments.tuning import trials, workloads
+from tests.experiments.tuning.test_trials import outcome
 
 pytestmark = pytest.mark.usefixtures("quick_to_compile")
 

@@ -1,12 +1,4 @@
-"""Six optimizers at their edge of stability: sharpness against what each can bear.
-
-A network is trained on full batches, on the digits and, where its file is found, on CIFAR-10;
-every 20 steps the greatest eigenvalue of the (preconditioned) Hessian is put beside the
-optimizer's threshold. It grows until it is there and then stays (J. Cohen et al. 2021,
-arXiv:2103.00065, and 2022, arXiv:2207.14484; for SAM P. Long and P. Bartlett 2023,
-arXiv:2309.12488). Beside them: rates far too low, which must not be flagged, quadratics that
-diverge, which must be, and `jd.scale_by_sharpness`.
-"""
+"""Training at the edge of stability, and the verdicts on it."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -21,7 +13,15 @@ from matplotlib.figure import Figure
 import jaxdescent as jd
 from experiments import runner
 from experiments.data import DataError
-from experiments.edge import EVERY, RHO, Case, Path, Runs, Task, quadratic
+from experiments.studies.edge_of_stability.training import (
+    EVERY,
+    RHO,
+    Case,
+    Path,
+    Runs,
+    Task,
+    quadratic,
+)
 
 LOW, HIGH = 0.95, 1.10  # where the median of sharpness over threshold should be
 # Momentum's first instability throws its sharpness far below the threshold: 1,500 steps would end

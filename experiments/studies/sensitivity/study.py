@@ -1,11 +1,4 @@
-"""How much a learning rate's start matters: jd.self_tuning from 1e-8 to 1e2.
-
-Starts in decades, on five tasks and with three optimizers, against the best fixed rate of a
-half-decade grid; one more cell of a row starts at that best rate, where self-tuning should do
-no harm. Beside it the figure of the published method: plain towers of SGD of height 0 to 5,
-in raw spaces (K. Chandra et al. 2022, arXiv:1909.13371, figure 3a), on a network with the
-published activations, tanh on the logits too: with ReLU taller towers overflow from any start.
-"""
+"""Trials from learning rates far apart."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -21,11 +14,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
 import jaxdescent as jd
-from experiments import runner, trials, workloads
+from experiments import runner
 from experiments.data import DataError
 from experiments.models.mlp import MLP
-from experiments.trials import Contestant, Grid, Outcome, Trials, mean, ratio, shown
-from experiments.workloads import Arena
+from experiments.tuning import trials, workloads
+from experiments.tuning.trials import Contestant, Grid, Outcome, Trials, mean, ratio, shown
+from experiments.tuning.workloads import Arena
 
 STARTS = {"smoke": (1e-8, 1e-3, 1e2), "small": tuple(10.0**e for e in range(-8, 3))}
 STARTS["full"] = STARTS["small"]

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 import jaxdescent as jd
-from experiments import edge
 from experiments.__main__ import main
-from experiments.edge import Case, Path
-from experiments.studies import edge_of_stability as study
+from experiments.models import tanh_network
+from experiments.studies.edge_of_stability import study, training
+from experiments.studies.edge_of_stability.training import Case, Path
 
 pytestmark = pytest.mark.usefixtures("quick_to_compile")
 
@@ -65,7 +65,7 @@ def test_a_resumed_run_computes_nothing_again(folder, monkeypatch):
     before = description(folder)
     path = folder / "run.json"
     path.write_text(json.dumps({**before, "status": "interrupted"}))
-    monkeypatch.setattr(edge.Runs, "_compute", lambda *_: pytest.fail("computed again"))
+    monkeypatch.setattr(training.Runs, "_compute", lambda *_: pytest.fail("computed again"))
     main(["edge_of_stability", "--resume", str(folder)])
     assert description(folder)["results"] == before["results"]
 
@@ -151,23 +151,23 @@ def test_a_ride_stands_beside_the_best_fixed_rate():
 
 
 def test_the_network_is_the_published_one():
-    params = edge.network(jax.random.key(0), (3072, 200, 200, 10))
-    assert [layer["weights"].shape for layer in params] == [(3072, 200), (200, 200), (200, 10)]
+    params = tanh_network.init_params(jax.random.key(0), (3072, 200, 200, 10))
+    assert [layer["kernel"].shape for layer in params] == [(3072, 200), (200, 200), (200, 10)]
     for layer in params:
-        bound = 1 / np.sqrt(len(layer["weights"]))
-        assert np.abs(layer["weights"]).max() == pytest.approx(bound, rel=0.01)
+        bound = 1 / np.sqrt(len(layer["kernel"]))
+        assert np.abs(layer["kernel"]).max() == pytest.approx(bound, rel=0.01)
         assert np.abs(layer["bias"]).max() == 0
     x, targets = np.ones((2, 3072), np.float32), np.eye(10, dtype=np.float32)[:2]
     zero = jax.tree.map(np.zeros_like, params)
-    assert float(edge.loss(zero, (x, targets))) == pytest.approx(0.5)
+    assert float(tanh_network.squared_error(zero, (x, targets))) == pytest.approx(0.5)
 
 
 def test_a_task_takes_as_many_images_as_it_is_told():
-    task = edge.Task.load("digits", 50)
+    task = training.Task.load("digits", 50)
     assert task.inputs.shape == (50, 64)
     assert task.targets.sum() == 50
     assert task.title == "50 digits images"
-    np.testing.assert_array_equal(task.inputs[:20], edge.Task.load("digits", 20).inputs)
+    np.testing.assert_array_equal(task.inputs[:20], training.Task.load("digits", 20).inputs)
 
 
 @pytest.mark.parametrize(

@@ -1,19 +1,4 @@
-"""The published table of hypergradient descent on MNIST, beside what we get.
-
-Every row of Table 1 of "Gradient Descent: The Ultimate Optimizer" (K. Chandra, A. Xie,
-J. Ragan-Kelley, E. Meijer, NeurIPS 2022, arXiv:1909.13371): a network of 784-128-10, batches
-of 256, 30 epochs, three seeds side by side, towers without a constraint on what they learn.
-
-The paper's SGD and AdaGrad rows are what 30 epochs give here. Its Adam and RMSProp rows are
-what 5 epochs give, in their errors and in what the towers have learned by then; after 30 the
-same rows are better. Five is what the example in the package's README trains for. So each
-row stands beside the paper's after both.
-
-Our recipe's rows, `jd.self_tuning`, are single runs from its default start, tested at the
-average of their path.
-
-Without MNIST, on scikit-learn's digits, rows can be compared with each other only.
-"""
+"""Trains every row of the published table."""
 
 import dataclasses
 import os
@@ -30,9 +15,9 @@ import optax
 import jaxdescent as jd
 from experiments import runner
 from experiments.data import Split, digits, files, mnist
-from experiments.gdtuo import comparison, rules, table
-from experiments.gdtuo.table import Published, Row
-from experiments.gdtuo.training import Line, Outcome, Outcomes, Task, epoch, start
+from experiments.studies.gdtuo_table import published, report, rules
+from experiments.studies.gdtuo_table.published import Published, Row
+from experiments.studies.gdtuo_table.training import Line, Outcome, Outcomes, Task, epoch, start
 
 EPOCHS = {"smoke": 1, "small": 30, "full": 30}
 # Ours, from its default start: nothing is chosen.
@@ -72,12 +57,12 @@ def run(settings: Settings, run: runner.Run) -> runner.Results:
     task = _task(settings)
     run.pin("data", task.digest())
     on_mnist = task.name == "mnist"
-    count = sum(1 if row.learned is None else 2 for row in table.ROWS) + len(SELF_TUNING)
+    count = sum(1 if row.learned is None else 2 for row in published.ROWS) + len(SELF_TUNING)
     train = _trainer(task, settings, run)
     outcomes: Outcomes = []
     total = count * EPOCHS[settings.scale] * task.steps
     with runner.Progress(total=total) as progress:
-        for row in table.ROWS:
+        for row in published.ROWS:
             line = _line(row, published=on_mnist)
             outcomes.append((line, train(line, progress)))
             if row.learned is not None:
@@ -86,8 +71,8 @@ def run(settings: Settings, run: runner.Run) -> runner.Results:
                 outcomes.append((again, train(again, progress)))
         for line in map(_self_tuning, SELF_TUNING):
             outcomes.append((line, train(line, progress)))
-    run.save_figure("gdtuo_table", comparison.draw(outcomes))
-    return comparison.results(task, outcomes)
+    run.save_figure("gdtuo_table", report.draw(outcomes))
+    return report.results(task, outcomes)
 
 
 @lru_cache(1)  # asked for by the check and by the run

@@ -20,7 +20,7 @@ import optax
 
 import jaxdescent as jd
 from experiments import runner
-from experiments.workloads import CHUNKS, FACTORIES, Arena
+from experiments.tuning.workloads import CHUNKS, FACTORIES, Arena
 from jaxdescent.towers.recipe import average_weight
 
 

@@ -4,8 +4,9 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import runner, workloads
+from experiments import runner
 from experiments.data import DataError
+from experiments.tuning import workloads
 
 
 def test_a_task_without_its_data_is_left_out_with_a_line(tmp_path):

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 import jaxdescent as jd
-from experiments import runner, saved_runs
+from experiments import runner
 from experiments.__main__ import main
-from experiments.studies import landscape
+from experiments.studies.landscape import study as landscape
+from experiments.studies.train import saved_runs
 from tests.experiments.run_folders import write_run
 
 pytestmark = pytest.mark.usefixtures("quick_to_compile")

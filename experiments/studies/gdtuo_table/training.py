@@ -16,7 +16,7 @@ import numpy as np
 import optax
 
 from experiments.data import Split
-from experiments.gdtuo.table import Published
+from experiments.studies.gdtuo_table.published import Published
 
 
 class Task(NamedTuple):

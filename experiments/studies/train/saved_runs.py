@@ -9,7 +9,7 @@ import optax
 
 from experiments import runner, tasks
 from experiments.runner.run import RunError, trajectory_folder
-from experiments.studies import train
+from experiments.studies.train import study as train
 
 
 class SavedRun(NamedTuple):

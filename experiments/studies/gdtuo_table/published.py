@@ -8,7 +8,7 @@ rule alone, run again at the values that the tower had learned in the end, marke
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from experiments.gdtuo.rules import RULES, Level
+from experiments.studies.gdtuo_table.rules import RULES, Level
 
 
 class Published(NamedTuple):

@@ -12,14 +12,13 @@ import pytest
 
 from experiments.__main__ import main
 from experiments.data import Split
-from experiments.gdtuo import comparison, table, training
-from experiments.studies import gdtuo_table as study
+from experiments.studies.gdtuo_table import published, report, study, training
 from tests.experiments.data import test_mnist
 
 pytestmark = pytest.mark.usefixtures("quick_to_compile")
 
 TOWER = "RMSProp^a/SGD(1e-4)"  # learns one of the plain rule's two values, as its root
-ROWS = table.ROWS  # all of them
+ROWS = published.ROWS  # all of them
 OURS = "self-tuning Adam"
 LINES = ["SGD", TOWER, f"{TOWER} (x)"]
 
@@ -27,7 +26,7 @@ LINES = ["SGD", TOWER, f"{TOWER} (x)"]
 @pytest.fixture(scope="module")
 def chosen():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(table, "ROWS", [row for row in ROWS if row.name in LINES])
+        patch.setattr(published, "ROWS", [row for row in ROWS if row.name in LINES])
         patch.setattr(study, "SELF_TUNING", {OURS: optax.adam})
         patch.setitem(study.EPOCHS, "small", 6)
         patch.delenv("JAXDESCENT_DATA", raising=False)
@@ -79,8 +78,8 @@ def test_on_mnist_every_line_stands_beside_the_papers(on_mnist):
     assert list(found) == [*LINES, OURS]
     assert found[OURS]["published"] is None
     known = [found[line]["published"] for line in LINES]
-    published = [(line["error"], line["spread"]) for line in known]
-    assert published == [(8.99, 0.05), (3.55, 0.23), (3.93, 0.70)]
+    printed = [(line["error"], line["spread"]) for line in known]
+    assert printed == [(8.99, 0.05), (3.55, 0.23), (3.93, 0.70)]
     fixed = found[f"{TOWER} (x)"]["learned"]
     np.testing.assert_allclose(fixed["alpha"], 0.0030, rtol=1e-5)
     np.testing.assert_allclose(fixed["gamma"], 0.99, rtol=1e-5)
@@ -130,10 +129,10 @@ def test_the_table_has_every_line_of_the_papers():
 def test_a_deviation_is_in_joint_standard_errors():
     errors = np.array([5.0, 6.0, 7.0])  # standard deviation 1
     joint = np.sqrt(1 / 3 + 0.5**2)
-    published = table.Published(4.0, 0.5)
-    np.testing.assert_allclose(comparison.deviation(errors, published), 2 / joint)
+    printed = published.Published(4.0, 0.5)
+    np.testing.assert_allclose(report.deviation(errors, printed), 2 / joint)
     joint = np.sqrt(1 / 3 + 0.5**2 / 3)
-    np.testing.assert_allclose(comparison.deviation(errors, published, runs=3), 2 / joint)
+    np.testing.assert_allclose(report.deviation(errors, printed, runs=3), 2 / joint)
 
 
 def test_weights_start_as_those_of_torch():

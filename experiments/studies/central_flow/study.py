@@ -1,14 +1,4 @@
-"""Central flows: the average path of an optimizer at the edge of stability, against the path.
-
-A small tanh network learns scikit-learn's handwritten digits on the whole batch. Beside each
-optimizer runs its central flow from the same start, and the flow that it would follow if
-it did not oscillate: gradient flow for descent, the stable flow for the others. The central
-flow predicts three things that can be measured: the loss, the variance of the oscillation,
-and the path (J. Cohen, A. Damian et al. 2025, arXiv:2410.24206).
-
-The oscillation is measured as the part of the iterates that alternates, (w+ - 2 w + w-) / 4,
-which needs no flow; its complement (w+ + 2 w + w-) / 4 is what a flow's distance is to.
-"""
+"""An optimizer and its flows, side by side."""
 
 import dataclasses
 import functools
@@ -27,6 +17,7 @@ from matplotlib.ticker import NullFormatter
 import jaxdescent as jd
 from experiments import runner
 from experiments.data import digits
+from experiments.models.tanh_network import squared_error
 from jaxdescent.stability.gradient_flow import Flow
 from jaxdescent.stability.optimizers import FlowingOptimizer
 
@@ -120,16 +111,6 @@ def network(sizes: Sequence[int], seed: int) -> list[dict[str, jax.Array]]:
     return layers
 
 
-def loss(layers: list[dict[str, jax.Array]], batch: tuple[jax.Array, jax.Array]) -> jax.Array:
-    """Half the squared error of a tanh network, summed over outputs, mean over examples."""
-    x, targets = batch
-    *hidden, last = layers
-    for layer in hidden:
-        x = jnp.tanh(x @ layer["kernel"] + layer["bias"])
-    outputs = x @ last["kernel"] + last["bias"]
-    return jnp.mean(jnp.sum((outputs - targets) ** 2, axis=-1)) / 2
-
-
 class Carry(NamedTuple):
     """Three paths: the optimizer's, with the iterate before, and the two flows'."""
 
@@ -153,8 +134,8 @@ def _trace(
             jax.nn.one_hot(part.targets[: scale.images], 10),
         )
         params = network([64, scale.width, scale.width, 10], seed)
-        central = jd.flows.central(loss, case.flowing, k=case.k, substeps=SUBSTEPS)
-        stable = jd.flows.gradient(loss, case.flowing, substeps=4 * SUBSTEPS)
+        central = jd.flows.central(squared_error, case.flowing, k=case.k, substeps=SUBSTEPS)
+        stable = jd.flows.gradient(squared_error, case.flowing, substeps=4 * SUBSTEPS)
         carry = Carry(
             params,
             params,
@@ -190,7 +171,7 @@ def _chunk(
     steps: int,
 ) -> tuple[Carry, dict[str, jax.Array]]:
     def step(at: Carry, _: None) -> tuple[Carry, dict[str, jax.Array]]:
-        value, grads = jax.value_and_grad(loss)(at.params, batch)
+        value, grads = jax.value_and_grad(squared_error)(at.params, batch)
         updates, opt_state = tx.update(grads, at.opt_state, at.params)
         after = optax.apply_updates(at.params, updates)
         mean, swing = alternation(at.before, at.params, after)
@@ -237,7 +218,9 @@ def _eigenvalues(case: Case, carry: Carry, batch: Any) -> jax.Array:
         nu = optax.tree.get(carry.opt_state, "nu")
         age = optax.tree.get(carry.opt_state, "count", default=1)
         preconditioner = jax.tree.map(lambda x: case.flowing.preconditioner(x, age), nu)
-    found = jd.sharpness(loss, mean, batch, case.k, preconditioner=preconditioner, tolerance=1e-3)
+    found = jd.sharpness(
+        squared_error, mean, batch, case.k, preconditioner=preconditioner, tolerance=1e-3
+    )
     return found.values
 
 

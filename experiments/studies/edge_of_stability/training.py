@@ -7,7 +7,6 @@ error to one-hot labels, PyTorch's default weights. Biases start at zero.
 
 from collections.abc import Callable, Sequence
 from functools import cache, cached_property, partial
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import jax
@@ -18,6 +17,7 @@ import optax
 import jaxdescent as jd
 from experiments import data, runner
 from experiments.data import Split
+from experiments.models.tanh_network import init_params, squared_error
 from jaxdescent.stability.probing import find_stability
 
 EVERY = 20  # steps between probes
@@ -160,28 +160,6 @@ class Task(NamedTuple):
         return self.inputs.shape[1], WIDTH, WIDTH, self.targets.shape[1]
 
 
-def network(key: jax.Array, sizes: Sequence[int]) -> list[dict[str, jax.Array]]:
-    """Weights uniform in +-1 / sqrt(inputs), biases zero."""
-
-    def layer(key: jax.Array, m: int, n: int) -> dict[str, jax.Array]:
-        bound = 1 / np.sqrt(m)
-        weights = jax.random.uniform(key, (m, n), minval=-bound, maxval=bound)
-        return {"weights": weights, "bias": jnp.zeros(n)}
-
-    keys = jax.random.split(key, len(sizes) - 1)
-    return [layer(key, m, n) for key, (m, n) in zip(keys, pairwise(sizes), strict=True)]
-
-
-def loss(params: Any, batch: tuple[jax.Array, jax.Array]) -> jax.Array:
-    """Half the squared error, summed over classes, mean over examples."""
-    x, targets = batch
-    *hidden, last = params
-    for layer in hidden:
-        x = jnp.tanh(x @ layer["weights"] + layer["bias"])
-    errors = x @ last["weights"] + last["bias"] - targets
-    return 0.5 * jnp.mean(jnp.sum(errors**2, axis=-1))
-
-
 class Runs:
     """The runs of a rule on a task, by one compiled program for all rates and seeds."""
 
@@ -198,13 +176,13 @@ class Runs:
         self._run, self._task, self._progress, self._chunks = run, task, progress, chunks
         self._computed = 0
         self._rule, self._ridden = RULES[rule], ridden_at is not None
-        self._probe = jd.stability_probe(loss, self._rule.threshold, log_size=chunks)
+        self._probe = jd.stability_probe(squared_error, self._rule.threshold, log_size=chunks)
         if ridden_at is None:
             tx = optax.inject_hyperparams(self._rule.factory)(learning_rate=1.0)
         else:
             tx = jd.scale_by_sharpness(
                 self._rule.factory,
-                loss,
+                squared_error,
                 self._rule.threshold,
                 fraction=ridden_at,
                 every=EVERY,
@@ -228,7 +206,7 @@ class Runs:
         return runner.Program(self._chunk, start, steps_per_chunk=EVERY, constants=(batch,))
 
     def _start(self, key: jax.Array, rate: Any) -> Any:
-        params = network(key, self._task.sizes)
+        params = init_params(key, self._task.sizes)
         state: Any = self._tx.init(params)
         if self._ridden:
             return params, state, None
@@ -237,10 +215,10 @@ class Runs:
         return params, state, self._probe.init(params)
 
     def _update(self, params: Any, state: Any, batch: Any) -> tuple[Any, Any, Any, jax.Array]:
-        value, grads = jax.value_and_grad(loss)(params, batch)
+        value, grads = jax.value_and_grad(squared_error)(params, batch)
         extra: dict[str, Any] = {"batch": batch} if self._ridden else {}
         if self._rule.takes_grad_fn:
-            extra["grad_fn"] = lambda there, _: jax.grad(loss)(there, batch)
+            extra["grad_fn"] = lambda there, _: jax.grad(squared_error)(there, batch)
         updates, state = self._tx.update(grads, state, params, **extra)
         return updates, state, grads, value
 

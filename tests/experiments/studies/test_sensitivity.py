@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 import jaxdescent as jd
-from experiments import trials
 from experiments.__main__ import main
-from experiments.studies import sensitivity
-from tests.experiments.test_trials import grid, outcome
+from experiments.studies.sensitivity import study as sensitivity
+from experiments.tuning import trials
+from tests.experiments.tuning.test_trials import grid, outcome
 
 pytestmark = pytest.mark.usefixtures("quick_to_compile")
 

@@ -7,8 +7,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from experiments import runner
-from experiments.gdtuo.table import Published
-from experiments.gdtuo.training import Line, Outcome, Outcomes, Task
+from experiments.studies.gdtuo_table.published import Published
+from experiments.studies.gdtuo_table.training import Line, Outcome, Outcomes, Task
 
 EXAMPLE_EPOCHS = 5  # of the package's README
 
