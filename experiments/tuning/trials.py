@@ -1,16 +1,16 @@
-"""Trials: an optimizer's steps on a workload, judged by the loss of held-out examples.
+"""Trials: one optimizer on one workload, evaluated on held-out examples.
 
-Several networks are trained side by side. An optimizer is compiled once for a workload; a rate
-is set in its state. Every trial carries the average of its path beside its parameters,
+Several networks are trained in parallel. An optimizer is compiled once per workload; the learning
+rate is set in its state. Every trial also keeps a weighted average of the parameters,
 
     y <- y + (p + 1) / (n + p) (x - y)     n = 1, 2, ...
 
-with the weights of `jd.self_tuning` (O. Shamir, T. Zhang 2013, arXiv:1212.1824), which
-brings its own: both are judged in one run.
+with the weights of `jd.self_tuning` (O. Shamir, T. Zhang 2013, arXiv:1212.1824), which maintains
+its own average. The last parameters and the average are both evaluated.
 """
 
 from collections.abc import Callable, Sequence
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import jax
@@ -20,62 +20,73 @@ import optax
 
 import jaxdescent as jd
 from experiments import runner
-from experiments.tuning.workloads import CHUNKS, FACTORIES, Arena
+from experiments.tuning.workloads import CHUNKS, FACTORIES, PreparedWorkload
 from jaxdescent.towers.recipe import average_weight
 
 
-class Contestant(NamedTuple):
-    """An optimizer in a trial.
+def _last_params(state: Any, params: Any) -> Any:
+    del state
+    return params
+
+
+class Candidate(NamedTuple):
+    """An optimizer to try.
 
     Attributes:
       tx: the transformation.
-      at: from `(state, rate)` to the state with that rate; None if it is built with one.
-      rate: from a state to the rate that it has come to; None if there is no such number.
-      last: from `(state, params)` to the parameters of the last step, as its authors judge them.
-      own_average: whether the state holds an average, which is then what is judged.
+      set_rate: Called as `set_rate(state, learning_rate)`; returns the state with that learning
+        rate. `None` if the learning rate is fixed when `tx` is built.
+      get_rate: Called as `get_rate(state)`; returns the current learning rate. `None` if the
+        optimizer has no such number.
+      last_params: Called as `last_params(state, params)`; returns the parameters that the
+        optimizer's authors evaluate after the last step.
+      own_average: True if the state holds an average, which is then evaluated.
     """
 
     tx: optax.GradientTransformation
-    at: Callable[[Any, float], Any] | None = None
-    rate: Callable[[Any], Any] | None = None
-    last: Callable[[Any, Any], Any] = lambda _, params: params
+    set_rate: Callable[[Any, float], Any] | None = None
+    get_rate: Callable[[Any], Any] | None = None
+    last_params: Callable[[Any, Any], Any] = _last_params
     own_average: bool = False
 
 
-def fixed(factory: Callable[..., optax.GradientTransformation]) -> Contestant:
-    """An optimizer at a rate that is set in its state, and stays."""
+def fixed(factory: Callable[..., optax.GradientTransformation]) -> Candidate:
+    """Returns an optimizer with a fixed learning rate, which is set in its state."""
     tx = optax.inject_hyperparams(factory)(learning_rate=1.0)
-    return Contestant(tx, _at_fixed, _fixed_rate)
+    return Candidate(tx, _set_fixed_rate, _get_fixed_rate)
 
 
-def self_tuning(factory: Callable[..., optax.GradientTransformation]) -> Contestant:
-    """The recipe, from its default start or another that is set."""
-    at = lambda state, rate: jd.set_hyperparams(state, {"learning_rate": rate})
-    return Contestant(jd.self_tuning(factory), at, learned_rate, own_average=True)
+def self_tuning(factory: Callable[..., optax.GradientTransformation]) -> Candidate:
+    """Returns `jd.self_tuning(factory)`; the initial learning rate is its default or set."""
+
+    def set_rate(state: Any, learning_rate: float) -> Any:
+        return jd.set_hyperparams(state, {"learning_rate": learning_rate})
+
+    return Candidate(jd.self_tuning(factory), set_rate, learned_rate, own_average=True)
 
 
 def learned_rate(state: Any) -> Any:
-    """A tower's rate."""
+    """Returns the learning rate that a tower has learned."""
     return jd.get_hyperparams(state)[0]["learning_rate"]
 
 
-def _fixed_rate(state: Any) -> Any:
+def _get_fixed_rate(state: Any) -> Any:
     return state.inner.hyperparams["learning_rate"]
 
 
-def _at_fixed(state: Any, rate: float) -> Any:
-    full = jnp.full_like(_fixed_rate(state), rate)
+def _set_fixed_rate(state: Any, learning_rate: float) -> Any:
+    full = jnp.full_like(_get_fixed_rate(state), learning_rate)
     hyperparams = {**state.inner.hyperparams, "learning_rate": full}
     return state._replace(inner=state.inner._replace(hyperparams=hyperparams))
 
 
 class AveragedState(NamedTuple):
-    """What `with_average` carries.
+    """State of `with_average`.
 
     Attributes:
-      inner: the optimizer's state.
-      average: of the parameters from which steps were taken.
-      count: i32[], how many those were.
+      inner: the state of the optimizer.
+      average: the average of the parameters before each step.
+      count: `i32[]`, the number of parameters averaged.
     """
 
     inner: Any
@@ -84,7 +95,7 @@ class AveragedState(NamedTuple):
 
 
 def with_average(tx: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
-    """The same updates, with the average of the path in the state."""
+    """Returns the same transformation with an average of the parameters in its state."""
     tx = optax.with_extra_args_support(tx)
 
     def init(params: Any) -> AveragedState:
@@ -100,21 +111,24 @@ def with_average(tx: optax.GradientTransformation) -> optax.GradientTransformati
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def buffers(tx: optax.GradientTransformation, params: Any) -> float:
-    """The size of the state in multiples of the parameters'."""
-    size = lambda tree: sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
-    return size(jax.eval_shape(tx.init, params)) / size(params)
+def state_size(tx: optax.GradientTransformation, params: Any) -> float:
+    """Returns the size of the optimizer's state in multiples of the parameters' size."""
+    return _bytes(jax.eval_shape(tx.init, params)) / _bytes(params)
 
 
-class Outcome(NamedTuple):
-    """What a trial came to, of each network: f32[seeds].
+def _bytes(tree: Any) -> int:
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+class TrialResult(NamedTuple):
+    """Losses and learning rates of a trial, `f32[seeds]` each.
 
     Attributes:
-      last: the held-out loss of the last parameters.
-      average: that of the average of the path.
-      training: the mean loss of the last tenth of the steps.
-      rate: the learning rate at the end; nan where there is none.
-      own_average: whether the average is what is judged.
+      last: held-out loss at the last parameters.
+      average: held-out loss at the averaged parameters.
+      training: mean training loss of the last tenth of the steps.
+      rate: the final learning rate; nan if the optimizer has no such number.
+      own_average: `bool[]`, True if the average counts rather than the last parameters.
     """
 
     last: np.ndarray
@@ -124,148 +138,173 @@ class Outcome(NamedTuple):
     own_average: np.ndarray
 
     @property
-    def judged(self) -> np.ndarray:
-        """The held-out losses that count."""
+    def losses(self) -> np.ndarray:
+        """`f32[seeds]`, the held-out losses that count."""
         return self.average if self.own_average else self.last
 
     @property
     def loss(self) -> float:
-        """Their mean; inf if a network diverged."""
-        return mean(self.judged)
+        """The mean of `losses`; inf if a network diverged."""
+        return mean(self.losses)
 
 
 def mean(values: np.ndarray) -> float:
-    """The mean; inf if a value is not finite, so that what diverged is worse than all else."""
+    """Returns the mean, or inf if a value is not finite: a diverged trial ranks last."""
     return float(np.mean(values)) if np.isfinite(values).all() else float("inf")
 
 
 class Trials:
-    """The trials of a contestant in an arena, by one compiled program."""
+    """Runs the trials of a candidate on a workload with one compiled program.
+
+    Args:
+      run: the run of the study.
+      workload: the workload.
+      name: of the candidate, unique for the workload.
+      candidate: the optimizer.
+      progress: counts the steps.
+    """
 
     def __init__(
         self,
         run: runner.Run,
-        arena: Arena,
+        workload: PreparedWorkload,
         name: str,
-        contestant: Contestant,
+        candidate: Candidate,
         progress: runner.Progress | None = None,
     ):
-        self._run, self._arena, self._contestant = run, arena, contestant
-        self._name = f"{arena.workload.title}, {name}"
+        self._run, self._workload, self._candidate = run, workload, candidate
+        self._name = f"{workload.workload.title}, {name}"
         self._progress, self._computed = progress, 0
 
-    def __call__(self, rate: float | None = None) -> Outcome:
-        """The trial from a rate, or from that with which the contestant was built."""
-        name = self._name if rate is None else f"{self._name} from {rate:.3g}"
+    def __call__(self, learning_rate: float | None = None) -> TrialResult:
+        """Runs a trial.
+
+        Args:
+          learning_rate: the initial one; by default the learning rate that the candidate was
+            built with.
+        """
+        name = self._name if learning_rate is None else f"{self._name} from {learning_rate:.3g}"
         before = self._computed
-        outcome = Outcome(**self._run.once(name, partial(self._compute, name, rate)))
+        result = TrialResult(
+            **self._run.once(name, lambda: self._compute(name, learning_rate)._asdict())
+        )
         if self._progress and self._computed == before:  # in an earlier process
-            self._progress.skip(self._arena.steps)
-        return outcome
+            self._progress.skip(self._workload.steps)
+        return result
 
     @cached_property
     def _trainer(self) -> runner.Trainer:
-        tx = self._contestant.tx
-        return self._arena.trainer(tx if self._contestant.own_average else with_average(tx))
+        tx = self._candidate.tx
+        return self._workload.trainer(tx if self._candidate.own_average else with_average(tx))
 
     @cached_property
     def _program(self) -> runner.Program:
-        arena, steps = self._arena, self._arena.steps // CHUNKS
+        workload, steps = self._workload, self._workload.steps // CHUNKS
         return runner.Program(
             self._trainer.chunk,
-            jax.eval_shape(self._trainer.start, arena.keys),
+            jax.eval_shape(self._trainer.start, workload.keys),
             steps_per_chunk=steps,
-            feed=arena.batches.chunk(0, steps),
-            constants=(arena.task.train.arrays,),
-            calls=steps if arena.task.side_by_side == "unrolled" else 1,
+            feed=workload.batches.chunk(0, steps),
+            constants=(workload.task.train.arrays,),
+            calls=steps if workload.task.side_by_side == "unrolled" else 1,
         )
 
-    def _compute(self, name: str, rate: float | None) -> dict[str, Any]:
+    def _compute(self, name: str, learning_rate: float | None) -> TrialResult:
         self._computed += 1
-        arena, contestant = self._arena, self._contestant
-        state = self._trainer.start(arena.keys)
-        if rate is not None and contestant.at:
-            state = state._replace(opt_state=contestant.at(state.opt_state, rate))
+        workload, candidate = self._workload, self._candidate
+        state = self._trainer.start(workload.keys)
+        if learning_rate is not None and candidate.set_rate:
+            state = state._replace(opt_state=candidate.set_rate(state.opt_state, learning_rate))
         loop = runner.Loop(
             self._run,
             name,
             self._program,
             state,
             chunks=CHUNKS,
-            batches=arena.batches,
+            batches=workload.batches,
             progress=self._progress,
         )
         for chunk in loop:
             loop.log(loss=chunk.metrics.mean(0))
         state = loop.carry
         params, opt_state = state.params, state.opt_state
-        if contestant.own_average:
+        if candidate.own_average:
             average, inner = jd.averaged_params(opt_state, params), opt_state
         else:
             average, inner = opt_state.average, opt_state.inner
-        last = jax.vmap(contestant.last)(inner, params)
+        last = jax.vmap(candidate.last_params)(inner, params)
         training = self._run.log.read(name)[-1]["loss"]
-        return {
-            "last": arena.loss(last, state.model_state),
-            "average": arena.loss(average, state.model_state),
-            "training": np.array(training, np.float32),  # None, where it was not finite, to nan
-            "rate": contestant.rate(opt_state) if contestant.rate else [np.nan] * len(arena.keys),
-            "own_average": contestant.own_average,
-        }
+        no_rate = np.full(len(workload.keys), np.nan)
+        return TrialResult(
+            last=workload.loss(last, state.model_state),
+            average=workload.loss(average, state.model_state),
+            training=np.array(training, np.float32),  # where the log has null, nan
+            rate=candidate.get_rate(opt_state) if candidate.get_rate else no_rate,
+            own_average=np.asarray(candidate.own_average),
+        )
 
 
-class Grid(NamedTuple):
-    """What a half-decade grid of fixed rates came to.
+class GridResult(NamedTuple):
+    """Results of a grid of fixed learning rates.
 
     Attributes:
-      rates: in ascending order.
-      outcomes: of each.
+      rates: the learning rates, ascending.
+      results: the trial of each.
     """
 
     rates: Sequence[float]
-    outcomes: Sequence[Outcome]
+    results: Sequence[TrialResult]
 
     @property
     def losses(self) -> np.ndarray:
-        """The held-out losses of the last parameters: f64[rates]; inf where one diverged."""
-        return np.array([outcome.loss for outcome in self.outcomes])
+        """`f64[rates]`, held-out losses at the last parameters; inf where a trial diverged."""
+        return np.array([result.loss for result in self.results])
 
     @property
     def averaged(self) -> np.ndarray:
-        """The held-out losses of the averages: f64[rates]; inf where one diverged."""
-        return np.array([mean(outcome.average) for outcome in self.outcomes])
+        """`f64[rates]`, held-out losses at the averages; inf where a trial diverged."""
+        return np.array([mean(result.average) for result in self.results])
 
     @property
     def best(self) -> int:
-        """The place of the rate with the least held-out loss."""
+        """The index of the learning rate with the least held-out loss."""
         return int(np.argmin(self.losses))
 
     @property
-    def at_edge(self) -> bool:
-        """Whether a better rate may lie beyond the grid."""
+    def at_end(self) -> bool:
+        """True if the best learning rate is the least or the greatest of the grid."""
         return self.best in (0, len(self.rates) - 1)
 
 
-def grid_of(
-    run: runner.Run, arena: Arena, optimizer: str, progress: runner.Progress | None = None
-) -> Grid:
-    """The trials of an optimizer's fixed rates."""
-    rates = arena.settings.grid(optimizer)
-    trial = Trials(run, arena, f"{optimizer} fixed", fixed(FACTORIES[optimizer]), progress)
-    return Grid(rates, [trial(rate) for rate in rates])
+def run_grid(
+    run: runner.Run,
+    workload: PreparedWorkload,
+    optimizer: str,
+    progress: runner.Progress | None = None,
+) -> GridResult:
+    """Runs an optimizer at each fixed learning rate of its grid."""
+    rates = workload.settings.grid(optimizer)
+    trial = Trials(run, workload, f"{optimizer} fixed", fixed(FACTORIES[optimizer]), progress)
+    return GridResult(rates, [trial(rate) for rate in rates])
 
 
 def ratio(loss: float, reference: float) -> float:
-    """How much worse a loss is; inf if it diverged."""
+    """Returns loss / reference; inf if the trial diverged."""
     return loss / reference if np.isfinite(loss) else float("inf")
 
 
-def shown(value: float, digits: str = ".2f") -> str:
-    """A loss or a ratio as it is printed."""
+def format_loss(value: float, digits: str = ".2f") -> str:
+    """Formats a loss or a ratio of losses for a table."""
     return f"{value:{digits}}" if np.isfinite(value) else "diverged"
 
 
-def edges(grids: Sequence[tuple[str, Grid]]) -> list[str]:
-    """A sentence on the grids whose best rate is at an edge, if there are any."""
-    found = [f"{name} ({grid.rates[grid.best]:.0e})" for name, grid in grids if grid.at_edge]
-    return [f"The best fixed rate is at an edge of its grid: {', '.join(found)}."] if found else []
+def notes_on_grid_ends(grids: Sequence[tuple[str, GridResult]]) -> list[str]:
+    """Returns a sentence that names the grids whose best learning rate is at an end, if any.
+
+    Args:
+      grids: pairs of a name and the results.
+    """
+    found = [f"{name} ({grid.rates[grid.best]:.0e})" for name, grid in grids if grid.at_end]
+    if not found:
+        return []
+    return [f"The best fixed learning rate is at an end of its grid: {', '.join(found)}."]

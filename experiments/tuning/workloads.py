@@ -1,8 +1,7 @@
-"""Workloads: small tasks with how they are trained, for comparisons of optimizers.
+"""Workloads: small tasks, each with a model, a batch size and a number of steps.
 
-The five tasks of the studies of robustness, the optimizers that have a rate to find with their
-grids of fixed rates, and a task made ready. It lives here, on top of `tasks` and `runner`, and
-not among the studies, each of which is a command.
+The studies of tuning share five tasks, three optimizers whose learning rate has to be found, a
+grid of learning rates for each optimizer, and `PreparedWorkload`, which has the data loaded.
 """
 
 import dataclasses
@@ -19,45 +18,46 @@ from flax import nnx
 from experiments import runner, tasks
 from experiments.data import DataError
 from experiments.data.batches import Batches, data_seeds
-from experiments.tasks import Shape
+from experiments.tasks import ModelConfig
 
-CHUNKS = 10  # of a trial; the last is the last tenth, whose training loss is reported
-WINDOWS = 512  # of a held-out text; a loss of characters to about half a percent
-STEPS = {"smoke": 10, "full": 5}  # in all; times the task's own
+CHUNKS = 10  # per trial; the training loss of the last chunk is reported
+WINDOWS = 512  # of a held-out text; they give the loss per character to about half a percent
+SMOKE_STEPS = 10
+FULL_FACTOR = 5  # steps at scale full, relative to scale small
 
 
 class Workload(NamedTuple):
-    """A task with how it is trained.
+    """A task and how a model is trained on it.
 
     Attributes:
-      title: what is printed.
-      data: one of `data.NAMES`.
-      shape: the model.
-      batch_size: examples in a step.
+      title: the name in tables and figures.
+      data: a data set, one of `data.NAMES`.
+      model: the model.
+      batch_size: examples per optimizer step.
       steps: of a trial at scale small, a multiple of `CHUNKS`.
-      context: tokens that a model of text sees.
-      chosen_on: whether `jd.self_tuning`'s constants were chosen on it.
+      context: tokens that a language model sees.
+      used_for_constants: True if the constants of `jd.self_tuning` were chosen on this task.
     """
 
     title: str
     data: str
-    shape: Shape
+    model: ModelConfig
     batch_size: int
     steps: int
     context: int | None = None
-    chosen_on: bool = False
+    used_for_constants: bool = False
 
 
-_MLP = Shape("mlp", width=64)
+_MLP = ModelConfig("mlp", width=64)
 WORKLOADS = {
-    "digits": Workload("digits MLP", "digits", _MLP, 16, 600, chosen_on=True),
-    "mnist": Workload("MNIST MLP", "mnist", _MLP, 64, 1_500, chosen_on=True),
+    "digits": Workload("digits MLP", "digits", _MLP, 16, 600, used_for_constants=True),
+    "mnist": Workload("MNIST MLP", "mnist", _MLP, 64, 1_500, used_for_constants=True),
     "diabetes": Workload("diabetes MLP", "diabetes", _MLP, 16, 300),
-    "pneumonia": Workload("PneumoniaMNIST CNN", "pneumoniamnist", Shape("cnn"), 32, 300),
+    "pneumonia": Workload("PneumoniaMNIST CNN", "pneumoniamnist", ModelConfig("cnn"), 32, 300),
     "shakespeare": Workload(
         "tinyshakespeare transformer",
         "tinyshakespeare",
-        Shape("transformer", size="0.1M"),
+        ModelConfig("transformer", size="0.1M"),
         16,
         800,
         context=32,
@@ -80,7 +80,7 @@ def _adamw(learning_rate: Any) -> optax.GradientTransformation:
 
 FACTORIES = {"sgd": _momentum, "adam": _adam, "adamw": _adamw}
 OptimizerName = Literal["sgd", "adam", "adamw"]
-# Half decades, wide enough that the best is inside; the studies say so where it is not.
+# Two learning rates per decade. The reports say where the best one is at an end of its grid.
 _ADAM_GRID = (3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 GRIDS = {
     "sgd": (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0, 3.0),
@@ -92,42 +92,49 @@ SMOKE_GRID = (1e-3, 1e-2, 1e-1)
 
 @dataclasses.dataclass(frozen=True)
 class Settings(runner.Settings):
-    """Settings of a study that is made of trials."""
+    """Settings of a study that runs trials of optimizers on workloads."""
 
     tasks: tuple[WorkloadName, ...] = ("digits", "mnist", "diabetes", "pneumonia", "shakespeare")
-    """The tasks; one whose data is missing is left out, with a line that says so."""
+    """Tasks. A task whose data is missing is skipped, and the report says so."""
     optimizers: tuple[OptimizerName, ...] = ("sgd", "adam", "adamw")
-    """What is tuned: sgd has a momentum of 0.9, adamw a decay of 0.01."""
+    """Optimizers to tune. sgd has momentum 0.9; adamw has weight decay 0.01."""
     data_dir: Path | None = None
-    """The folder of data files; by default the environment's JAXDESCENT_DATA."""
+    """Folder of the data files; by default the environment variable JAXDESCENT_DATA."""
     seeds: int = 3
-    """Networks trained side by side, each with its own start and data order."""
+    """Networks trained in parallel, each with its own initialization and data order."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.seeds < 1:
             raise ValueError(f"--seeds must be in [1, inf), got {self.seeds}")
         for name in ("tasks", "optimizers"):
-            value = tuple(getattr(self, name))  # a list, when a run is resumed
+            value = tuple(getattr(self, name))  # a list when a run is resumed
             if not value:
                 raise ValueError(f"--{name} must name at least one")
             object.__setattr__(self, name, tuple(dict.fromkeys(value)))
 
     def grid(self, optimizer: str) -> tuple[float, ...]:
-        """The fixed rates that are tried."""
+        """Returns the fixed learning rates to try."""
         return SMOKE_GRID if self.scale == "smoke" else GRIDS[optimizer]
 
 
-class Arena:
-    """A workload that is ready: its data is loaded, its evaluation compiled once.
+class PreparedWorkload:
+    """A workload with its data loaded and its evaluation compiled once.
 
     Args:
-      workload: which.
-      settings: of the study.
-      build: makes another model than the workload's.
+      workload: the workload.
+      settings: the settings of the study.
+      build: makes the model, if it is not the workload's own.
 
     Raises:
-      DataError: the data is missing or is not what it should be.
+      DataError: the data is missing or has unexpected content.
+
+    Attributes:
+      workload, settings: the arguments.
+      task: the `tasks.Task`.
+      steps: optimizer steps of a trial.
+      keys: random keys of the networks, one for each seed.
+      batches: the training batches.
     """
 
     def __init__(
@@ -138,11 +145,11 @@ class Arena:
     ):
         self.workload, self.settings = workload, settings
         task = tasks.load(
-            workload.data, workload.shape, data_dir=settings.data_dir, context=workload.context
+            workload.data, workload.model, data_dir=settings.data_dir, context=workload.context
         )
         self.task = task._replace(build=build) if build else task
-        factor = STEPS["full"] if settings.scale == "full" else 1
-        self.steps = STEPS["smoke"] if settings.scale == "smoke" else factor * workload.steps
+        factor = FULL_FACTOR if settings.scale == "full" else 1
+        self.steps = SMOKE_STEPS if settings.scale == "smoke" else factor * workload.steps
         self.keys = jax.random.split(jax.random.key(settings.seed), settings.seeds)
         self.batches = Batches(
             self.task.train.examples,
@@ -150,10 +157,10 @@ class Arena:
             seeds=data_seeds(settings.seed, settings.seeds),
             replacement=self.task.replacement,
         )
-        self._judge = self.trainer(optax.identity())
+        self._evaluator = self.trainer(optax.identity())
 
     def trainer(self, tx: optax.GradientTransformation) -> runner.Trainer:
-        """What trains the task's model by an optimizer."""
+        """Returns the trainer of the task's model with an optimizer."""
         task = self.task
         return runner.trainer(
             task.build, task.batch_of, task.scores, tx, side_by_side=task.side_by_side
@@ -161,36 +168,40 @@ class Arena:
 
     @cached_property
     def params(self) -> Any:
-        """The shapes of a network's parameters."""
-        alone = jax.eval_shape(self._judge.start, self.keys[:1]).params
-        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), alone)
+        """The parameters of one network, as `jax.ShapeDtypeStruct`s."""
+        stacked = jax.eval_shape(self._evaluator.start, self.keys[:1]).params
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), stacked)
 
     @cached_property
     def held_out(self) -> list[tuple[Any, np.ndarray]]:
-        """The arrays of the validation and the test part, and which of their examples count."""
-        most = WINDOWS // 2 if self.task.tokenizer else None
-        parts = [part for part in (self.task.validation, self.task.test) if len(part.judged)]
-        return [(jax.device_put(part.arrays), tasks.spread(part.judged, most)) for part in parts]
+        """The arrays of the validation and the test part, with the indices to evaluate."""
+        max_count = WINDOWS // 2 if self.task.tokenizer else None
+        parts = [p for p in (self.task.validation, self.task.test) if len(p.evaluation_indices)]
+        return [
+            (jax.device_put(part.arrays), tasks.subsample(part.evaluation_indices, max_count))
+            for part in parts
+        ]
 
     def loss(self, params: Any, model_state: Any) -> np.ndarray:
-        """The mean loss over all held-out examples: f32[seeds]."""
+        """Returns the mean loss over all held-out examples, `f32[seeds]`."""
         sums = [
-            len(chosen) * self._judge.evaluate(params, model_state, arrays, chosen)["loss"]
-            for arrays, chosen in self.held_out
+            len(indices) * self._evaluator.evaluate(params, model_state, arrays, indices)["loss"]
+            for arrays, indices in self.held_out
         ]
-        return np.asarray(sum(sums)) / sum(len(chosen) for _, chosen in self.held_out)
+        return np.asarray(sum(sums)) / sum(len(indices) for _, indices in self.held_out)
 
 
-def arenas(settings: Settings, run: runner.Run) -> tuple[list[Arena], list[str]]:
-    """The workloads whose data is there, and a sentence for each that is left out."""
-    ready, left_out = [], []
+def prepare_workloads(
+    settings: Settings, run: runner.Run
+) -> tuple[list[PreparedWorkload], list[str]]:
+    """Returns the workloads whose data is found, and a sentence for each that is skipped."""
+    prepared, skipped = [], []
     for name in settings.tasks:
-        workload = WORKLOADS[name]
         try:
-            arena = Arena(workload, settings)
+            workload = PreparedWorkload(WORKLOADS[name], settings)
         except DataError as error:
-            left_out.append(f"{workload.title} is left out: {error}")
+            skipped.append(f"{WORKLOADS[name].title} is skipped: {error}")
             continue
-        run.pin(f"data of {name}", arena.task.digest())
-        ready.append(arena)
-    return ready, left_out
+        run.pin(f"data of {name}", workload.task.digest())
+        prepared.append(workload)
+    return prepared, skipped

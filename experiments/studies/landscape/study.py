@@ -100,7 +100,7 @@ def subject_of(settings: Settings) -> Subject:
     """The run, its losses and its path, which ends at the last checkpoint."""
     saved = saved_runs.load(settings.saved, data_dir=settings.data_dir)
     wanted = settings.examples or EXAMPLES[settings.scale]
-    indices = tasks.spread(np.arange(saved.task.train.examples), wanted).astype(np.int32)
+    indices = tasks.subsample(np.arange(saved.task.train.examples), wanted).astype(np.int32)
     end = saved.network(0)
     if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(end["params"])):
         raise runner.RunError(

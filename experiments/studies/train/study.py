@@ -251,7 +251,7 @@ def task_of(settings: Settings) -> tasks.Task:
         known = settings.data in data.NAMES
         kind = data.entry(settings.data).kind if known else "text"
         name = {"text": "transformer", "series": "lstm"}.get(kind, "mlp")
-    shape = tasks.Shape(
+    shape = tasks.ModelConfig(
         name,
         settings.size,
         settings.width,
@@ -344,12 +344,12 @@ class _Judge:
         most = settings.evaluate_on or (500 if settings.scale == "smoke" else None)
         # Once: an evaluation would move the arrays to the device each time.
         self._parts = {
-            id(part): (jax.device_put(part.arrays), tasks.spread(part.judged, most))
+            id(part): (jax.device_put(part.arrays), tasks.subsample(part.evaluation_indices, most))
             for part in (task.validation, task.test)
         }
 
     def __call__(self, part: tasks.Part, params: Any, model_state: Any) -> dict[str, np.ndarray]:
-        if not len(part.judged):
+        if not len(part.evaluation_indices):
             return {}
         began = time.perf_counter()
         scores = jax.device_get(self._evaluate(params, model_state, *self._parts[id(part)]))
@@ -399,7 +399,9 @@ def _results(
         f"counted, which took {judge.seconds:.3g} s since the run was last started.",
     ]
     judged_on = {judge.judged(part) for part in (task.validation, task.test)}
-    if max(judged_on) < max(len(task.validation.judged), len(task.test.judged)):
+    if max(judged_on) < max(
+        len(task.validation.evaluation_indices), len(task.test.evaluation_indices)
+    ):
         notes.append(f"Judged on at most {max(judged_on)} examples of a part.")
     if not kept:
         notes.append("No validation loss was finite: all figures are of the last parameters.")

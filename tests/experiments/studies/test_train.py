@@ -373,7 +373,7 @@ def test_losses_that_are_not_finite_are_counted_and_the_run_says_so(runs):
         (["--model", "cnn"], ["model 'cnn' does not take digits"]),
         (["--dropout", "0.5"], ["--dropout must be left out with mlp, which takes width, depth"]),
         (["--data", "goog", "--dropout", "1.5"], ["dropout must be in [0, 1), got 1.5"]),
-        (["--window", "7"], ["--window must be left out with digits, which is no series"]),
+        (["--window", "7"], ["--window must be left out with digits, which is not a series"]),
         (["--steps", "60", "--evaluate-every", "50"], ["--evaluate-every must divide the 60"]),
         (["--data", "TEXT", "--size", "7M"], ["size", "7M"]),
         (["--data", "TEXT", "--model", "mlp"], ["model 'mlp' does not take text"]),

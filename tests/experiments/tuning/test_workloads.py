@@ -1,4 +1,4 @@
-"""Workloads are five, need no files for two of them, and say what is missing."""
+"""Workloads load their data, or are skipped with a message."""
 
 import jax
 import numpy as np
@@ -9,27 +9,27 @@ from experiments.data import DataError
 from experiments.tuning import workloads
 
 
-def test_a_task_without_its_data_is_left_out_with_a_line(tmp_path):
+def test_a_workload_without_its_data_is_skipped_with_a_note(tmp_path):
     settings = workloads.Settings(
         scale="smoke", tasks=("mnist", "diabetes"), data_dir=tmp_path, runs=tmp_path
     )
     run = runner.Run.start("trials", settings)
     try:
-        (arena,), (line,) = workloads.arenas(settings, run)
+        (workload,), (note,) = workloads.prepare_workloads(settings, run)
     finally:
         run.close()
-    assert arena.workload is workloads.WORKLOADS["diabetes"]
-    assert line.startswith("MNIST MLP is left out: ")
-    assert "\n" not in line
+    assert workload.workload is workloads.WORKLOADS["diabetes"]
+    assert note.startswith("MNIST MLP is skipped: ")
+    assert "\n" not in note
     with pytest.raises(DataError):
-        workloads.Arena(workloads.WORKLOADS["mnist"], settings)
+        workloads.PreparedWorkload(workloads.WORKLOADS["mnist"], settings)
 
 
-def test_every_task_can_be_cut_into_tenths():
+def test_every_workload_divides_into_chunks():
     assert {*workloads.WORKLOADS} == {*workloads.Settings().tasks}
     for workload in workloads.WORKLOADS.values():
         assert workload.steps % workloads.CHUNKS == 0
-    assert workloads.STEPS["smoke"] % workloads.CHUNKS == 0
+    assert workloads.SMOKE_STEPS % workloads.CHUNKS == 0
 
 
 @pytest.mark.parametrize(
@@ -40,14 +40,14 @@ def test_every_task_can_be_cut_into_tenths():
         ({"optimizers": []}, "--optimizers must name at least one"),
     ],
 )
-def test_bad_settings_are_a_line(flags, said):
+def test_invalid_settings_are_rejected(flags, said):
     with pytest.raises(ValueError, match=said):
         workloads.Settings(**flags)
 
 
-def test_a_network_has_the_shapes_that_its_task_asks_for(tmp_path):
+def test_a_prepared_workload_has_its_networks_parameters_and_held_out_examples(tmp_path):
     settings = workloads.Settings(scale="smoke", seeds=2, runs=tmp_path)
-    arena = workloads.Arena(workloads.WORKLOADS["diabetes"], settings)
-    assert sum(leaf.size for leaf in jax.tree.leaves(arena.params)) == 10 * 64 + 64 + 64 + 1
-    assert [len(chosen) for _, chosen in arena.held_out] == [89, 89]
-    np.testing.assert_array_equal(arena.held_out[0][1], np.arange(89))
+    workload = workloads.PreparedWorkload(workloads.WORKLOADS["diabetes"], settings)
+    assert sum(leaf.size for leaf in jax.tree.leaves(workload.params)) == 10 * 64 + 64 + 64 + 1
+    assert [len(chosen) for _, chosen in workload.held_out] == [89, 89]
+    np.testing.assert_array_equal(workload.held_out[0][1], np.arange(89))
