@@ -10,7 +10,7 @@ its own average. The last parameters and the average are both evaluated.
 """
 
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -174,7 +174,7 @@ class Trials:
     ):
         self._run, self._workload, self._candidate = run, workload, candidate
         self._name = f"{workload.workload.title}, {name}"
-        self._progress, self._computed = progress, 0
+        self._progress = progress
 
     def __call__(self, learning_rate: float | None = None) -> TrialResult:
         """Runs a trial.
@@ -184,13 +184,13 @@ class Trials:
             built with.
         """
         name = self._name if learning_rate is None else f"{self._name} from {learning_rate:.3g}"
-        before = self._computed
-        result = TrialResult(
-            **self._run.once(name, lambda: self._compute(name, learning_rate)._asdict())
+        return self._run.series(
+            name,
+            TrialResult,
+            partial(self._compute, name, learning_rate),
+            progress=self._progress,
+            steps=self._workload.steps,
         )
-        if self._progress and self._computed == before:  # in an earlier process
-            self._progress.skip(self._workload.steps)
-        return result
 
     @cached_property
     def _trainer(self) -> runner.Trainer:
@@ -210,7 +210,6 @@ class Trials:
         )
 
     def _compute(self, name: str, learning_rate: float | None) -> TrialResult:
-        self._computed += 1
         workload, candidate = self._workload, self._candidate
         state = self._trainer.start(workload.keys)
         if learning_rate is not None and candidate.set_rate:
