@@ -1,4 +1,4 @@
-"""The plain training run does what its flags say, and goes on to the same end."""
+"""The training run follows its flags, and a resumed run has the same results."""
 
 import gzip
 import json
@@ -14,21 +14,23 @@ from experiments import runner, tasks
 from experiments.__main__ import main
 from experiments.runner.archive import read
 from experiments.runner.log import Log
-from experiments.studies.train import study as train
+from experiments.studies.train import Settings
+from experiments.studies.train.settings import SERIES
+from experiments.studies.train.training import optimizer
 from tests.experiments.data.disk import write
 from tests.experiments.data.test_medmnist import archive
 from tests.experiments.run_folders import write_run
 
 pytestmark = pytest.mark.usefixtures("quick_to_compile")
 
-# A rate at which the validation loss soon gets worse, on two networks.
+# A learning rate at which the validation loss of both networks soon increases.
 NETWORKS = ["--width", "8", "--seeds", "2", "--batch-size", "32"]
 FLAGS = [*NETWORKS, "--optimizer", "momentum", "--learning-rate", "0.2"]
 STOPPING = [*FLAGS, "--steps", "400", "--patience", "2"]
 
 
 def start(runs, *flags):
-    """Runs the study; the folder that it wrote."""
+    """Runs the study and returns the folder of its run."""
     before = {*runs.glob("train/*")}
     main(["train", "--scale", "smoke", "--runs", str(runs), *flags])
     (folder,) = {*runs.glob("train/*")} - before
@@ -44,7 +46,7 @@ def results(folder):
 
 
 def log(folder):
-    """The records without what a clock told."""
+    """Returns the records without the measured times."""
     clocks = ("seconds", "steps_per_second")
     return [
         {name: value for name, value in record.items() if name not in clocks}
@@ -53,14 +55,14 @@ def log(folder):
 
 
 def checkpoint(folder):
-    """The arrays of the last checkpoint: of the state and of the best."""
-    checkpoints = folder / "checkpoints" / train.LINE
+    """Returns the arrays of the last checkpoint: of the state and of the best networks."""
+    checkpoints = folder / "checkpoints" / SERIES
     items, _ = read(checkpoints, max(runner.Checkpoints(checkpoints).steps()))
     return items
 
 
-def stopped_in_a_line(capsys, *flags):
-    """What is said of flags that are a mistake."""
+def error_of(capsys, *flags):
+    """Returns the one-line error message of invalid flags."""
     with pytest.raises(SystemExit) as stop:
         main(["train", "--scale", "smoke", *flags])
     said = capsys.readouterr().err
@@ -76,24 +78,26 @@ def runs(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def stopped(runs):
-    """A run that ended early."""
+    """Returns a run that stopped early."""
     return start(runs, *STOPPING)
 
 
-def test_it_stops_when_its_patience_ends(stopped):
+def test_a_run_stops_after_its_patience(stopped):
     records = log(stopped)
     means = [np.mean(record["validation_loss"]) for record in records]
     best = int(np.argmin(means))
     assert best > 0
-    assert len(means) == best + 1 + 2  # the two that brought nothing better
+    assert len(means) == best + 1 + 2  # the two without improvement
     assert [record["step"] for record in records] == [10 * (i + 1) for i in range(len(means))]
     found = results(stopped)
     assert (found["steps"], found["best_step"]) == (10 * len(means), 10 * (best + 1))
     assert found["steps"] < 400
-    assert "Stopped early: 2 evaluations" in (stopped / "report.html").read_text()
+    assert (
+        "Stopped early: 2 evaluations without improvement" in (stopped / "report.html").read_text()
+    )
 
 
-def test_the_results_are_of_the_last_state_and_of_the_best(stopped):
+def test_results_are_of_the_last_and_of_the_best_state(stopped):
     records, found = log(stopped), results(stopped)
     best = next(record for record in records if record["step"] == found["best_step"])
     assert found["loss"] == records[-1]["loss"]
@@ -106,7 +110,7 @@ def test_the_results_are_of_the_last_state_and_of_the_best(stopped):
     assert len({*found["test, at the best"]["loss"]}) == 2
 
 
-def test_the_report_has_the_table_the_picture_and_the_footprint(stopped):
+def test_the_report_has_the_table_the_figure_and_the_footprint(stopped):
     html = (stopped / "report.html").read_text()
     for part in ("training, last", "validation, last", "validation, best", "test, at the best"):
         assert f"<td>{part}</td>" in html
@@ -115,8 +119,8 @@ def test_the_report_has_the_table_the_picture_and_the_footprint(stopped):
     assert description(stopped)["status"] == "finished"
 
 
-@pytest.mark.parametrize("at", [2, 6])  # before the best, and while the patience ends
-def test_an_interrupted_run_goes_on_to_the_same_results(runs, stopped, monkeypatch, capsys, at):
+@pytest.mark.parametrize("at", [2, 6])  # before the best evaluation, and during the patience
+def test_an_interrupted_run_resumes_to_the_same_results(runs, stopped, monkeypatch, capsys, at):
     with monkeypatch.context() as patch:
         patch.setattr(runner.Loop, "log", interrupting(runner.Loop.log, at))
         before = {*runs.glob("train/*")}
@@ -139,7 +143,7 @@ def test_an_interrupted_run_goes_on_to_the_same_results(runs, stopped, monkeypat
 
 
 def interrupting(method, at):
-    """The method; its n-th call asks the run to stop."""
+    """Returns the method; its n-th call interrupts the run."""
     calls = []
 
     def call(*arguments, **options):
@@ -151,13 +155,13 @@ def interrupting(method, at):
     return call
 
 
-def test_a_finished_run_that_is_resumed_comes_to_the_same_results(stopped):
+def test_resuming_a_finished_run_changes_nothing(stopped):
     before = results(stopped), log(stopped)
     main(["train", "--resume", str(stopped)])
     assert (results(stopped), log(stopped)) == before
 
 
-def test_a_warm_start_begins_with_the_parameters_of_the_best(runs, stopped):
+def test_a_warm_start_has_the_best_parameters(runs, stopped):
     still = ["--optimizer", "sgd", "--learning-rate", "1e-30", "--steps", "1"]
     folder = start(runs, *NETWORKS, *still, "--warm-start", str(stopped))
     found, before = results(folder), results(stopped)
@@ -172,13 +176,13 @@ def test_a_warm_start_begins_with_the_parameters_of_the_best(runs, stopped):
 
 @pytest.fixture(scope="module")
 def warm(runs, stopped):
-    """A run that was not interrupted and began with the parameters of another."""
+    """Returns an uninterrupted run with a warm start."""
     return start(runs, *FLAGS, "--steps", "20", "--warm-start", str(stopped))
 
 
 @pytest.fixture
 def interrupted(tmp_path, stopped, monkeypatch):
-    """The same run, interrupted after its first evaluation; and where its parameters are from."""
+    """Returns the same run, interrupted after its first evaluation, and its source."""
     source = tmp_path / "source"
     shutil.copytree(stopped, source)
     with monkeypatch.context() as patch:
@@ -189,22 +193,22 @@ def interrupted(tmp_path, stopped, monkeypatch):
     return folder, source
 
 
-def test_a_warm_start_needs_its_source_only_once(interrupted, warm):
+def test_a_resumed_warm_start_does_not_need_its_source(interrupted, warm):
     folder, source = interrupted
     shutil.rmtree(source)
     main(["train", "--resume", str(folder)])
     assert results(folder) == results(warm)
 
 
-def test_a_warm_start_that_was_killed_in_its_first_save_is_a_warm_start_again(interrupted, warm):
+def test_a_warm_start_killed_in_its_first_save_starts_again(interrupted, warm):
     folder, _ = interrupted
-    (complete,) = (folder / "checkpoints" / train.LINE).iterdir()
+    (complete,) = (folder / "checkpoints" / SERIES).iterdir()
     complete.rename(complete.with_name(f"{complete.name}.orbax-checkpoint-tmp"))
     main(["train", "--resume", str(folder)])
     assert results(folder) == results(warm)
 
 
-def test_a_run_whose_data_has_changed_does_not_go_on(interrupted, monkeypatch, capsys):
+def test_a_run_with_changed_data_is_not_resumed(interrupted, monkeypatch, capsys):
     folder, _ = interrupted
     monkeypatch.setattr(tasks.Task, "digest", lambda self: "another")
     with pytest.raises(SystemExit) as stop:
@@ -214,9 +218,9 @@ def test_a_run_whose_data_has_changed_does_not_go_on(interrupted, monkeypatch, c
     assert said == f"{folder} was started with another data; bring that back to go on"
 
 
-def test_a_warm_start_of_another_network_is_one_line(stopped, runs, capsys):
+def test_a_warm_start_from_another_network_is_rejected(stopped, runs, capsys):
     flags = ["--width", "9", "--seeds", "2", "--runs", str(runs), "--warm-start", str(stopped)]
-    said = stopped_in_a_line(capsys, *flags)
+    said = error_of(capsys, *flags)
     assert re.search(
         r"belongs to another run or other settings: params\.\S+ is float32\[2,\S*8\] there "
         r"and float32\[2,\S*9\] here",
@@ -224,32 +228,32 @@ def test_a_warm_start_of_another_network_is_one_line(stopped, runs, capsys):
     )
 
 
-def test_a_warm_start_from_what_is_no_run_of_it_is_one_line(tmp_path, capsys):
+def test_a_warm_start_needs_a_checkpoint_of_a_training_run(tmp_path, capsys):
     other = write_run(tmp_path / "other", [], study="quickstart")
     flags = [*FLAGS, "--runs", str(tmp_path)]
-    said = stopped_in_a_line(capsys, *flags, "--warm-start", str(other))
-    assert f"--warm-start takes a run of train, got {other} of quickstart" in said
-    said = stopped_in_a_line(capsys, *flags, "--warm-start", str(tmp_path / "nothing"))
+    said = error_of(capsys, *flags, "--warm-start", str(other))
+    assert f"--warm-start must be a run of train, got {other}, a run of quickstart" in said
+    said = error_of(capsys, *flags, "--warm-start", str(tmp_path / "nothing"))
     assert "is no run's folder" in said
     empty = write_run(tmp_path / "empty", [])
-    said = stopped_in_a_line(capsys, *flags, "--warm-start", str(empty))
+    said = error_of(capsys, *flags, "--warm-start", str(empty))
     assert "there is no checkpoint in" in said
 
 
-def test_examples_that_are_sent_from_the_host_give_the_same_numbers(runs, stopped):
+def test_streaming_gives_the_same_numbers(runs, stopped):
     folder = start(runs, *FLAGS, "--steps", "20", "--stream")
     assert log(folder) == log(stopped)[:2]
 
 
 @pytest.fixture(scope="module")
 def narrow(runs):
-    """A tower in bfloat16 whose batches come in parts."""
+    """Returns a run of a tower in bfloat16 with accumulated gradients."""
     optimizer = "--optimizer adamw --learning-rate 0.01 --b2 0.99 --weight-decay 0.1 --clip 1"
     others = "--steps 20 --precision bfloat16 --tower 2 --accumulate 2 --evaluate-on 50"
     return start(runs, *NETWORKS, *optimizer.split(), *others.split())
 
 
-def test_a_tower_learns_the_rate_of_each_network(narrow):
+def test_a_tower_learns_a_learning_rate_for_each_network(narrow):
     rates = [record["learning_rate"] for record in log(narrow)]
     assert len(rates) == 2
     seen = {0.01, *rates[0], *rates[1]}
@@ -258,8 +262,8 @@ def test_a_tower_learns_the_rate_of_each_network(narrow):
     assert min(results(narrow)["validation, last"]["accuracy"]) > 20
 
 
-def test_an_evaluation_takes_no_more_examples_than_it_is_told_to(narrow):
-    assert "Judged on at most 50 examples of a part." in description(narrow)["notes"]
+def test_evaluations_use_at_most_the_given_number_of_examples(narrow):
+    assert "Each part is evaluated on at most 50 examples." in description(narrow)["notes"]
     for record in log(narrow):
         right = np.array(record["validation_accuracy"]) * 50 / 100
         np.testing.assert_allclose(right, np.round(right), atol=1e-4)
@@ -285,16 +289,16 @@ def text(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def of_text(runs, text):
+def text_run(runs, text):
     flags = "--model gru --width 8 --depth 1 --context 8 --batch-size 16 --learning-rate 0.03"
     return start(runs, "--data", text, *flags.split(), "--sample", "12", "--dropout", "0.1")
 
 
-def test_a_text_is_learned_and_written(of_text):
-    found = results(of_text)
-    assert found["loss"][0] < np.log(11)  # less than of eleven characters, all as likely
+def test_a_text_is_learned_and_sampled(text_run):
+    found = results(text_run)
+    assert found["loss"][0] < np.log(11)  # the loss of eleven equally likely characters
     assert "accuracy" not in found["test, at the best"]
-    (sample,) = [note for note in description(of_text)["notes"] if note.startswith("A sample: ")]
+    (sample,) = [note for note in description(text_run)["notes"] if note.startswith("A sample: ")]
     written = sample.removeprefix("A sample: ").strip("'")
     assert len(written) == 1 + 12
     assert {*written} <= {*"the cat sat on the mat. "}
@@ -307,7 +311,7 @@ def test_a_series_is_learned(runs):
     assert np.isfinite(found["test, at the best"]["loss"]).all()
 
 
-def test_images_are_learned_by_convolutions_a_step_at_a_time(runs, tmp_path):
+def test_images_are_learned_by_unrolled_convolutions(runs, tmp_path):
     write(tmp_path / "pneumoniamnist.npz", archive())
     data = ["--data", "pneumoniamnist", "--data-dir", str(tmp_path), "--model", "cnn"]
     flags = "--seeds 2 --batch-size 4 --steps 4 --evaluate-every 2 --dropout 0.1"
@@ -316,38 +320,40 @@ def test_images_are_learned_by_convolutions_a_step_at_a_time(runs, tmp_path):
     found = results(folder)
     assert len({*found["loss"]}) == len({*found["test, at the best"]["loss"]}) == 2
     assert np.isfinite([*found["loss"], *found["test, at the best"]["loss"]]).all()
-    bill = json.loads((folder / "footprint.json").read_text())
-    flops = bill["parts"][0]["quantities"]["training FLOPs"]["value"]
-    assert flops == 4 * bill["flops_per_step"][train.LINE]
+    footprint = json.loads((folder / "footprint.json").read_text())
+    flops = footprint["parts"][0]["quantities"]["training FLOPs"]["value"]
+    assert flops == 4 * footprint["flops_per_step"][SERIES]
 
 
-def test_a_text_is_read_by_a_transformer_unless_it_is_told_otherwise(runs, text):
-    # Of a single token, which leaves no room for a sample.
+def test_the_default_model_of_a_text_is_a_transformer(runs, text):
+    # A context of one token leaves no room for a sample.
     folder = start(runs, "--data", text, "--context", "1", "--batch-size", "2", "--steps", "1")
     assert results(folder)["parameters"] > 90_000
     assert results(folder)["steps"] == 1
 
 
 @pytest.mark.parametrize("steps", [1, 15, 20, 60, 101, 1_000, 2_000, 20_000])
-def test_evaluations_are_some_forty_however_many_steps_there_are(steps):
-    settings = train.Settings(steps=steps, evaluate_every=101 if steps == 101 else None)
+def test_there_are_about_forty_evaluations_for_any_number_of_steps(steps):
+    settings = Settings(steps=steps, evaluate_every=101 if steps == 101 else None)
     assert steps % settings.steps_per_chunk == 0
     assert steps / settings.steps_per_chunk <= 80
 
 
-def test_a_number_of_steps_that_cannot_be_cut_is_refused():
-    # Or it would be judged after every step.
-    with pytest.raises(ValueError, match="--steps 2003 is no multiple of a good number of steps"):
-        train.Settings(steps=2_003)
-    assert train.Settings(steps=2_003, evaluate_every=2_003).steps_per_chunk == 2_003
+def test_a_number_of_steps_without_a_suitable_divisor_is_rejected():
+    # It would be evaluated after every step.
+    with pytest.raises(
+        ValueError, match="--steps must have a divisor near a fortieth of it, got 2003"
+    ):
+        Settings(steps=2_003)
+    assert Settings(steps=2_003, evaluate_every=2_003).steps_per_chunk == 2_003
 
 
-def test_it_takes_as_many_steps_as_it_is_told_to(runs):
+def test_a_run_takes_the_given_number_of_steps(runs):
     found = results(start(runs, *NETWORKS, "--steps", "15"))
     assert found["steps"] == 15
 
 
-def test_losses_that_are_not_finite_are_counted_and_the_run_says_so(runs):
+def test_losses_that_are_not_finite_are_counted_and_reported(runs):
     folder = start(
         runs, *NETWORKS, "--optimizer", "sgd", "--learning-rate", "1e30", "--steps", "10"
     )
@@ -359,8 +365,8 @@ def test_losses_that_are_not_finite_are_counted_and_the_run_says_so(runs):
     assert "validation, best" not in found
     assert found["test, at the last"]["loss"] == [None, None]
     html = (folder / "report.html").read_text()
-    assert "No validation loss was finite" in html
-    assert "In 1 of 1 chunks the loss was not finite" in html
+    assert "The validation loss was never finite" in html
+    assert "In 1 of 1 chunks some losses were not finite" in html
 
 
 @pytest.mark.parametrize(
@@ -381,9 +387,9 @@ def test_losses_that_are_not_finite_are_counted_and_the_run_says_so(runs):
         (["--data", "goog", "--window", "9999"], ["too short", "9999"]),
     ],
 )
-def test_what_cannot_be_trained_is_one_line(tmp_path, text, capsys, flags, words):
+def test_settings_that_do_not_fit_the_data_are_rejected(tmp_path, text, capsys, flags, words):
     flags = [text if flag == "TEXT" else flag for flag in flags]
-    said = stopped_in_a_line(capsys, *flags, "--runs", str(tmp_path))
+    said = error_of(capsys, *flags, "--runs", str(tmp_path))
     for word in words:
         assert word in said
 
@@ -407,15 +413,15 @@ def test_what_cannot_be_trained_is_one_line(tmp_path, text, capsys, flags, words
         (["--model", "vgg"], "--model"),
     ],
 )
-def test_a_flag_out_of_range_is_one_line_and_makes_no_folder(tmp_path, capsys, flags, words):
-    said = stopped_in_a_line(capsys, *flags, "--runs", str(tmp_path / "runs"))
+def test_a_flag_out_of_range_is_rejected_before_the_folder_is_made(tmp_path, capsys, flags, words):
+    said = error_of(capsys, *flags, "--runs", str(tmp_path / "runs"))
     assert words in said
     assert not (tmp_path / "runs").exists()
 
 
 def rates(**settings):
-    """The steps that the optimizer takes from a gradient of one, over 100 steps."""
-    tx = train.optimizer(train.Settings(optimizer="sgd", learning_rate=0.5, **settings), 100)
+    """Returns the learning rates of 100 steps."""
+    tx = optimizer(Settings(optimizer="sgd", learning_rate=0.5, **settings), 100)
     state, found = tx.init(0.0), []
     for _ in range(100):
         update, state = tx.update(jax.numpy.ones(()), state, 0.0)
@@ -423,11 +429,11 @@ def rates(**settings):
     return found
 
 
-def test_a_constant_rate_stays():
+def test_a_constant_schedule_is_constant():
     assert {*rates()} == {0.5}
 
 
-def test_a_cosine_warms_up_over_a_twentieth_and_decays_to_a_tenth():
+def test_a_cosine_schedule_warms_up_over_a_twentieth_and_decays_to_a_tenth():
     found = rates(schedule="cosine")
     np.testing.assert_allclose(found[:6], 0.5 * np.arange(6) / 5, rtol=1e-5)
     decay = 0.05 + 0.45 * (1 + np.cos(np.pi * np.arange(95) / 95)) / 2
