@@ -1,12 +1,8 @@
-"""Runs at the edge of stability: full batches, a probe between compiled chunks of steps.
+"""Full-batch training with a probe of the sharpness before each compiled chunk of steps."""
 
-The network is that of J. Cohen et al. 2021 (arXiv:2103.00065; `gd.py cifar10-5k fc-tanh mse` in
-github.com/locuslab/edge-of-stability): two hidden layers of 200 tanh, half the summed squared
-error to one-hot labels, PyTorch's default weights. Biases start at zero.
-"""
-
-from collections.abc import Callable, Sequence
-from functools import cache, cached_property, partial
+from collections.abc import Sequence
+from functools import cached_property, partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -16,78 +12,83 @@ import optax
 
 import jaxdescent as jd
 from experiments import data, runner
-from experiments.data import Split
+from experiments.data import DataError, Split
 from experiments.models.tanh_network import init_params, squared_error
+from experiments.studies.edge_of_stability.settings import OPTIMIZERS, Case
 from jaxdescent.stability.probing import find_stability
 
-EVERY = 20  # steps between probes
+PROBE_EVERY = 20  # steps
 WIDTH = 200
 
 
-class Rule(NamedTuple):
-    """An optimizer with its threshold; both have their rate from the state.
+class FullBatch(NamedTuple):
+    """Images with one-hot labels, all in one batch.
 
     Attributes:
-      factory: takes `learning_rate`.
-      threshold: what it can bear.
-      takes_grad_fn: whether its update asks for gradients elsewhere.
+      title: the name in tables and figures.
+      inputs: `f32[n, pixels]`, standardized.
+      targets: `f32[n, classes]`.
     """
 
-    factory: Callable[..., optax.GradientTransformation]
-    threshold: jd.thresholds.Threshold
-    takes_grad_fn: bool = False
-
-
-RHO = 0.05
-
-
-def _sam(learning_rate: Any) -> optax.GradientTransformation:
-    ascent = optax.chain(optax.contrib.normalize(), optax.sgd(RHO))
-    return optax.contrib.sam(optax.sgd(learning_rate), ascent, opaque_mode=True)
-
-
-_momentum = partial(optax.sgd, momentum=0.9)
-_rmsprop = partial(optax.rmsprop, decay=0.99, eps_in_sqrt=False)
-
-RULES = {
-    "GD": Rule(optax.sgd, jd.thresholds.gd()),
-    "Polyak": Rule(_momentum, jd.thresholds.polyak(momentum=0.9)),
-    "Nesterov": Rule(partial(_momentum, nesterov=True), jd.thresholds.nesterov(momentum=0.9)),
-    "RMSProp": Rule(_rmsprop, jd.thresholds.rmsprop(decay=0.99, eps_in_sqrt=False)),
-    "Adam": Rule(optax.adam, jd.thresholds.adam()),
-    "SAM": Rule(_sam, jd.thresholds.sam(rho=RHO), takes_grad_fn=True),
-}
-
-
-class Case(NamedTuple):
-    """A line of the study: an optimizer on a task.
-
-    Attributes:
-      rule: one of `RULES`.
-      value: the learning rate; of a ride, the fraction of the greatest stable one.
-      role: "edge", "far below", "too large" or "ride": what is expected of it.
-    """
-
-    rule: str
-    value: float
-    role: str
+    title: str
+    inputs: np.ndarray
+    targets: np.ndarray
 
     @property
-    def name(self) -> str:
-        """What is printed."""
-        if self.role == "ride":
-            return f"{self.rule}, ridden at {self.value:g}"
-        return f"{self.rule}, rate {self.value:g}"
+    def layer_sizes(self) -> Sequence[int]:
+        """Sizes of the network's layers."""
+        return self.inputs.shape[1], WIDTH, WIDTH, self.targets.shape[1]
 
 
-class Path(NamedTuple):
-    """What a case came to with one seed; `n` probes, `c` chunks.
+def load_batch(name: str, count: int, data_dir: Path | None = None) -> FullBatch:
+    """Loads the first images of a data set in a fixed random order.
+
+    Raises:
+      DataError: a file is missing.
+    """
+    found: Any = data.load(name, data_dir) if data_dir else data.load(name)
+    parts = found.train, found.validation
+    joined = Split(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+    order = np.random.default_rng(0).permutation(len(joined.targets))[:count]
+    split = found.normalized(Split(joined.inputs[order], joined.targets[order]))
+    inputs = np.reshape(split.inputs, (len(order), -1))
+    targets = np.eye(found.classes, dtype=np.float32)[split.targets]
+    return FullBatch(f"{len(order):,} {name.split('_')[0]} images", inputs, targets)
+
+
+def load_cifar(count: int, data_dir: Path | None) -> FullBatch:
+    """Loads images of CIFAR-10, or of the part of it that is in one file."""
+    try:
+        return load_batch("cifar10", count, data_dir)
+    except DataError:
+        return load_batch("cifar10_subset", count, data_dir)
+
+
+class Plan(NamedTuple):
+    """The cases to run on a data set.
 
     Attributes:
-      step, loss, learning_rate, sharpness, residual, threshold, converged: [n], the records.
-      rises: f64[c], the share of a chunk's steps that raised the loss.
-      reached, left, not_finite, outcome: i32[], as in `jd.StabilityState`.
-      unconverged: i32[], probes whose eigenvalue was not within the tolerance.
+      batch: the images.
+      cases: the cases.
+      seeds: networks for each case.
+      steps: optimizer steps of each network.
+    """
+
+    batch: FullBatch
+    cases: Sequence[Case]
+    seeds: int
+    steps: int
+
+
+class ProbeHistory(NamedTuple):
+    """The records of one network's training, with `n` probes and `c` chunks.
+
+    Attributes:
+      step, loss, learning_rate, sharpness, residual, threshold, converged: [n], the records of
+        `jd.stability_log`.
+      rises: `f64[c]`, the fraction of a chunk's steps that increased the loss.
+      reached, left, not_finite, outcome: `i32[]`, as in `jd.StabilityState`.
+      unconverged: `i32[]`, the number of probes whose eigenvalue missed the tolerance.
     """
 
     step: np.ndarray
@@ -106,141 +107,119 @@ class Path(NamedTuple):
 
     @property
     def ratio(self) -> np.ndarray:
-        """f[n], sharpness over threshold."""
+        """`f[n]`, sharpness over threshold."""
         return self.sharpness / self.threshold
 
     @property
     def flagged(self) -> bool:
-        """Whether the guard says that the run has left its edge."""
+        """True if the monitor reports divergence or values that are not finite."""
         return bool(self.outcome >= jd.StabilityOutcome.DIVERGING)
 
     @property
     def diverged(self) -> bool:
-        """Whether the loss ended above its start, or as no number."""
+        """True if the last loss exceeds the first or is nan."""
         return not self.loss[-1] <= self.loss[0]
 
     @property
     def at_edge(self) -> np.ndarray:
-        """bool[n], from the first probe at the threshold on; nowhere if there was none."""
+        """`bool[n]`, True from the first probe at the threshold on."""
         return (self.step >= self.reached) & (self.reached >= 0)
 
 
-class Task(NamedTuple):
-    """Images with one-hot labels, all in one batch.
+class ProbedTraining:
+    """Trains networks with one optimizer, by one compiled program for all rates and seeds.
 
-    Attributes:
-      title: what is printed.
-      inputs: f32[n, pixels], of mean 0 and spread 1.
-      targets: f32[n, classes].
+    Args:
+      run: the run of the study.
+      batch: the images.
+      optimizer: one of `OPTIMIZERS`.
+      progress: counts the steps.
+      chunks: number of probes.
+      fraction: of the threshold for `jd.scale_by_sharpness`; `None` for fixed learning rates.
     """
-
-    title: str
-    inputs: np.ndarray
-    targets: np.ndarray
-
-    @classmethod
-    def load(cls, name: str, count: int, data_dir: Any = None) -> "Task":
-        """The first images of a data set, in a fixed random order.
-
-        Raises:
-          DataError: there is no such file.
-        """
-        found: Any = data.load(name, data_dir) if data_dir else data.load(name)
-        parts = found.train, found.validation
-        joined = Split(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
-        order = np.random.default_rng(0).permutation(len(joined.targets))[:count]
-        split = found.normalized(Split(joined.inputs[order], joined.targets[order]))
-        inputs = np.reshape(split.inputs, (len(order), -1))
-        targets = np.eye(found.classes, dtype=np.float32)[split.targets]
-        return cls(f"{len(order):,} {name.split('_')[0]} images", inputs, targets)
-
-    @property
-    def sizes(self) -> Sequence[int]:
-        """Of the network's layers."""
-        return self.inputs.shape[1], WIDTH, WIDTH, self.targets.shape[1]
-
-
-class Runs:
-    """The runs of a rule on a task, by one compiled program for all rates and seeds."""
 
     def __init__(
         self,
         run: runner.Run,
-        task: Task,
-        rule: str,
+        batch: FullBatch,
+        optimizer: str,
         progress: runner.Progress,
         *,
         chunks: int,
-        ridden_at: float | None = None,
+        fraction: float | None = None,
     ):
-        self._run, self._task, self._progress, self._chunks = run, task, progress, chunks
-        self._computed = 0
-        self._rule, self._ridden = RULES[rule], ridden_at is not None
-        self._probe = jd.stability_probe(squared_error, self._rule.threshold, log_size=chunks)
-        if ridden_at is None:
-            tx = optax.inject_hyperparams(self._rule.factory)(learning_rate=1.0)
+        self._run, self._batch, self._progress, self._chunks = run, batch, progress, chunks
+        self._optimizer, self._scaled = OPTIMIZERS[optimizer], fraction is not None
+        threshold = self._optimizer.threshold
+        self._probe = jd.stability_probe(squared_error, threshold, log_size=chunks)
+        if fraction is None:
+            tx = optax.inject_hyperparams(self._optimizer.factory)(learning_rate=1.0)
         else:
             tx = jd.scale_by_sharpness(
-                self._rule.factory,
+                self._optimizer.factory,
                 squared_error,
-                self._rule.threshold,
-                fraction=ridden_at,
-                every=EVERY,
+                threshold,
+                fraction=fraction,
+                every=PROBE_EVERY,
                 log_size=chunks,
             )
         self._tx = optax.with_extra_args_support(tx)
 
-    def __call__(self, case: Case, seed: int) -> Path:
-        """The path of a seed."""
-        name = f"{self._task.title}, {case.name}, seed {seed}"
-        before = self._computed
-        path = Path(**self._run.once(name, partial(self._compute, name, case, seed)))
-        if self._computed == before:  # in an earlier process
-            self._progress.skip(self._chunks * EVERY)
-        return path
+    def __call__(self, case: Case, seed: int) -> ProbeHistory:
+        """Trains the network of a seed."""
+        name = f"{self._batch.title}, {case.name}, seed {seed}"
+        return self._run.series(
+            name,
+            ProbeHistory,
+            partial(self._compute, name, case, seed),
+            progress=self._progress,
+            steps=self._chunks * PROBE_EVERY,
+        )
 
     @cached_property
     def _program(self) -> runner.Program:
-        batch = jnp.asarray(self._task.inputs), jnp.asarray(self._task.targets)
-        start = jax.eval_shape(self._start, jax.random.key(0), 1.0)
-        return runner.Program(self._chunk, start, steps_per_chunk=EVERY, constants=(batch,))
+        batch = jnp.asarray(self._batch.inputs), jnp.asarray(self._batch.targets)
+        start = jax.eval_shape(self._init, jax.random.key(0), 1.0)
+        return runner.Program(
+            self._run_chunk, start, steps_per_chunk=PROBE_EVERY, constants=(batch,)
+        )
 
-    def _start(self, key: jax.Array, rate: Any) -> Any:
-        params = init_params(key, self._task.sizes)
+    def _init(self, key: jax.Array, learning_rate: Any) -> Any:
+        params = init_params(key, self._batch.layer_sizes)
         state: Any = self._tx.init(params)
-        if self._ridden:
+        if self._scaled:
             return params, state, None
-        known = state.hyperparams["learning_rate"]
-        state = state._replace(hyperparams={"learning_rate": jnp.full_like(known, rate)})
+        full = jnp.full_like(state.hyperparams["learning_rate"], learning_rate)
+        state = state._replace(hyperparams={"learning_rate": full})
         return params, state, self._probe.init(params)
 
     def _update(self, params: Any, state: Any, batch: Any) -> tuple[Any, Any, Any, jax.Array]:
         value, grads = jax.value_and_grad(squared_error)(params, batch)
-        extra: dict[str, Any] = {"batch": batch} if self._ridden else {}
-        if self._rule.takes_grad_fn:
-            extra["grad_fn"] = lambda there, _: jax.grad(squared_error)(there, batch)
+        extra: dict[str, Any] = {"batch": batch} if self._scaled else {}
+        if self._optimizer.takes_grad_fn:
+            extra["grad_fn"] = lambda params, _: jax.grad(squared_error)(params, batch)
         updates, state = self._tx.update(grads, state, params, **extra)
         return updates, state, grads, value
 
-    def _chunk(self, carry: Any, chunk: jax.Array, batch: Any) -> Any:
-        """A probe of the step to come, then the steps; a ride has its own probes."""
+    def _run_chunk(self, carry: Any, chunk: jax.Array, batch: Any) -> Any:
+        """Probes the next step, then takes the steps; `jd.scale_by_sharpness` probes itself."""
         params, state, stability = carry
-        if not self._ridden:
-            _, ahead, grads, _ = self._update(params, state, batch)
-            stability = self._probe.update(stability, params, ahead, grads, batch, chunk * EVERY)
+        if not self._scaled:
+            _, next_state, grads, _ = self._update(params, state, batch)
+            step = chunk * PROBE_EVERY
+            stability = self._probe.update(stability, params, next_state, grads, batch, step)
 
-        def step(carry: Any, _: None) -> Any:
+        def take_step(carry: Any, _: None) -> Any:
             params, state = carry
             updates, state, _, value = self._update(params, state, batch)
             return (optax.apply_updates(params, updates), state), value
 
-        (params, state), losses = jax.lax.scan(step, (params, state), length=EVERY)
+        (params, state), losses = jax.lax.scan(take_step, (params, state), length=PROBE_EVERY)
         return (params, state, stability), losses
 
-    def _compute(self, name: str, case: Case, seed: int) -> dict[str, Any]:
-        self._computed += 1
+    def _compute(self, name: str, case: Case, seed: int) -> ProbeHistory:
         key = jax.random.fold_in(jax.random.key(self._run.settings.seed), seed)
-        start = jax.jit(self._start)(key, case.value)
+        start = jax.jit(self._init)(key, case.learning_rate or 1.0)
         loop = runner.Loop(
             self._run, name, self._program, start, chunks=self._chunks, progress=self._progress
         )
@@ -248,40 +227,12 @@ class Runs:
             losses = chunk.metrics
             loop.log(loss=losses.mean(), rises=np.mean(losses[1:] > losses[:-1]))
         state = find_stability(loop.carry)
-        return {
+        return ProbeHistory(
             **jd.stability_log(state)._asdict(),
-            "rises": np.array([record["rises"] for record in self._run.log.read(name)]),
-            "reached": state.reached,
-            "left": state.left,
-            "not_finite": state.not_finite,
-            "outcome": state.outcome,
-            "unconverged": state.unconverged,
-        }
-
-
-QUADRATIC_STEPS = 1_000
-
-
-def quadratic(ratio: float) -> jd.StabilityState:
-    """What a monitor finds of descent whose sharpness is `ratio` of the threshold."""
-    return _descent()(jnp.float32(ratio * 2) * jnp.linspace(0.1, 1.0, 20))
-
-
-@cache
-def _descent() -> Callable[[jax.Array], jd.StabilityState]:
-    def bowl(x: jax.Array, scales: jax.Array) -> jax.Array:
-        return 0.5 * jnp.sum(scales * x**2)
-
-    tx = jd.monitor_stability(optax.sgd(1.0), bowl, jd.thresholds.gd(1.0), every=EVERY)
-
-    def descend(scales: jax.Array) -> jd.StabilityState:
-        def step(carry: Any, _: None) -> Any:
-            x, state = carry
-            updates, state = tx.update(jax.grad(bowl)(x, scales), state, x, batch=scales)
-            return (optax.apply_updates(x, updates), state), None
-
-        x = jnp.ones(20)
-        (_, state), _ = jax.lax.scan(step, (x, tx.init(x)), length=QUADRATIC_STEPS)
-        return find_stability(state)
-
-    return jax.jit(descend)
+            rises=np.array([record["rises"] for record in self._run.log.read(name)]),
+            reached=np.asarray(state.reached),
+            left=np.asarray(state.left),
+            not_finite=np.asarray(state.not_finite),
+            outcome=np.asarray(state.outcome),
+            unconverged=np.asarray(state.unconverged),
+        )
