@@ -1,8 +1,8 @@
 """Table 1 of the paper: test errors on MNIST in percent, each of three runs.
 
 Source: K. Chandra, A. Xie, J. Ragan-Kelley, E. Meijer, "Gradient Descent: The Ultimate
-Optimizer", NeurIPS 2022, arXiv:1909.13371. What a tower's second line gives is the bottom
-rule alone, run again at the values that the tower had learned in the end, marked (x).
+Optimizer", NeurIPS 2022, arXiv:1909.13371. Each tower has a second row, marked (x): the bottom
+rule alone, with the hyperparameters that the tower had learned at the end.
 """
 
 from collections.abc import Mapping
@@ -12,22 +12,27 @@ from experiments.studies.gdtuo_table.rules import RULES, Level
 
 
 class Published(NamedTuple):
-    """A test error in percent, and what the paper prints behind its ±."""
+    """A published test error.
+
+    Attributes:
+      error: in percent.
+      spread: the number after its ± in the paper.
+    """
 
     error: float
     spread: float
 
 
-class Row(NamedTuple):
-    """A rule of the paper, plain or with another one on top.
+class PublishedRow(NamedTuple):
+    """A row of the paper: a plain rule, or a tower of two.
 
     Attributes:
-      name: as it is printed.
-      base: the plain rule that the reruns use.
+      name: in tables.
+      base: the plain rule of the rerun.
       levels: from the bottom up; one for a plain rule.
       published: the paper's error.
-      learned: the values that the paper's tower came to.
-      rerun: the error of the plain rule at those.
+      learned: the hyperparameters that the paper's tower learned.
+      rerun: the error of the plain rule with them.
     """
 
     name: str
@@ -42,8 +47,8 @@ _PLAIN = {"AdamBaydin": "Adam", "RMSPropAlpha": "RMSProp"}
 _LABELS = {"AdamBaydin": "Adam^a", "RMSPropAlpha": "RMSProp^a", "RMSProp": "RMSProp^a,g"}
 
 
-def _plain(rule: str, error: float, spread: float) -> Row:
-    return Row(rule, rule, (Level(rule),), Published(error, spread))
+def _plain(rule: str, error: float, spread: float) -> PublishedRow:
+    return PublishedRow(rule, rule, (Level(rule),), Published(error, spread))
 
 
 def _tower(
@@ -53,11 +58,11 @@ def _tower(
     published: tuple[float, float],
     rerun: tuple[float, float],
     **learned: float,
-) -> Row:
-    """A tower of two; a top rate of None is the package's default: 0.01, Adam's 0.001."""
+) -> PublishedRow:
+    """Returns a tower of two. By default `rate`, the top rule's learning rate, is the package's."""
     base = _PLAIN.get(bottom, bottom)
     given = {} if rate is None else {"alpha": float(rate)}
-    return Row(
+    return PublishedRow(
         f"{_LABELS.get(bottom, bottom)}/{top}{'' if rate is None else f'({rate})'}",
         base,
         (Level(bottom), Level(top, given)),

@@ -1,13 +1,13 @@
-"""The published package's rules as factories.
+"""The update rules of the published package, as factories of optax transformations.
 
-The rules are those of gradient-descent-the-ultimate-optimizer 1.0 (K. Chandra et al.,
-MIT license), written as plain optax transformations in the package's own raw values x:
+The package is gradient-descent-the-ultimate-optimizer 1.0 (K. Chandra et al., MIT license). Its
+hyperparameters are stored as raw values x:
 
-    beta, gamma = (tanh x + 1) / 2      the rate of RMSProp = x^2      else x itself
+    beta, gamma = (tanh x + 1) / 2      learning rate of RMSProp = x^2      otherwise x
 
-They differ from optax's: Adam's v starts at its eps, AdaGrad's sum at 0.1, and RMSProp
-has its eps inside the root. `tests/towers/test_parity.py` holds towers of them to numbers
-that the package printed.
+The rules differ from optax's: the second moment of Adam is initialized with eps, the sum of
+AdaGrad with 0.1, and RMSProp has its eps inside the root. `tests/towers/test_parity.py` compares
+towers of these rules with numbers that the package printed.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -22,13 +22,13 @@ import optax
 import jaxdescent as jd
 
 
-def from_raw(x: Any) -> Any:
-    """The beta of a raw value."""
+def beta_from_raw(x: Any) -> Any:
+    """Returns the beta of a raw value."""
     return (jnp.tanh(x) + 1) / 2
 
 
-def to_raw(beta: Any) -> Any:
-    """The raw value of a beta."""
+def raw_from_beta(beta: Any) -> Any:
+    """Returns the raw value of a beta."""
     return np.arctanh(2 * beta - 1)
 
 
@@ -38,14 +38,14 @@ def _zeros_like(params: Any) -> Any:
 
 def _transformation(init: Any, step: Any) -> optax.GradientTransformation:
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        del params  # no rule reads them
+        del params  # unused
         return step(updates, state)
 
     return optax.GradientTransformation(init, update)
 
 
 def sgd(alpha: Any, mu: Any = None) -> optax.GradientTransformation:
-    """Descent, with heavy-ball momentum if `mu` is given."""
+    """Returns gradient descent, with heavy-ball momentum if `mu` is given."""
     if mu is None:
         return optax.stateless(lambda updates, _: jax.tree.map(lambda g: -alpha * g, updates))
 
@@ -57,31 +57,35 @@ def sgd(alpha: Any, mu: Any = None) -> optax.GradientTransformation:
 
 
 def adagrad(alpha: Any) -> optax.GradientTransformation:
-    """AdaGrad, whose sum of squares starts at 0.1."""
+    """Returns AdaGrad with an initial sum of squares of 0.1."""
 
     def update(updates: Any, state: Any) -> tuple[Any, Any]:
         total = jax.tree.map(lambda s, g: s + g**2, state, updates)
         return jax.tree.map(lambda g, s: -alpha * g / jnp.sqrt(s + 1e-10), updates, total), total
 
-    init = lambda params: jax.tree.map(lambda p: jnp.full_like(p, 0.1), params)
+    def init(params: Any) -> Any:
+        return jax.tree.map(lambda p: jnp.full_like(p, 0.1), params)
+
     return _transformation(init, update)
 
 
 def rmsprop(alpha: Any, gamma: Any) -> optax.GradientTransformation:
-    """RMSProp at a rate of alpha squared."""
-    decay = from_raw(gamma)
+    """Returns RMSProp with learning rate `alpha` squared."""
+    decay = beta_from_raw(gamma)
+
+    def step(g: jax.Array, s: jax.Array) -> jax.Array:
+        return -(alpha**2) * g / jnp.sqrt(s + 1e-8)
 
     def update(updates: Any, state: Any) -> tuple[Any, Any]:
         square = jax.tree.map(lambda s, g: decay * s + (1 - decay) * g**2, state, updates)
-        step = lambda g, s: -(alpha**2) * g / jnp.sqrt(s + 1e-8)
         return jax.tree.map(step, updates, square), square
 
     return _transformation(_zeros_like, update)
 
 
 def adam(alpha: Any, beta1: Any, beta2: Any, v_start: Any = 1e-8) -> optax.GradientTransformation:
-    """Adam, whose second moment starts at eps and not at 0."""
-    b1, b2, eps = from_raw(beta1), from_raw(beta2), 1e-8
+    """Returns Adam with a second moment that is initialized with eps rather than 0."""
+    b1, b2, eps = beta_from_raw(beta1), beta_from_raw(beta2), 1e-8
 
     def init(params: Any) -> Any:
         v = jax.tree.map(lambda p: jnp.full_like(p, v_start), params)
@@ -101,12 +105,12 @@ def adam(alpha: Any, beta1: Any, beta2: Any, v_start: Any = 1e-8) -> optax.Gradi
     return _transformation(init, update)
 
 
-class Rule(NamedTuple):
-    """A class of the package.
+class UpdateRule(NamedTuple):
+    """An optimizer class of the package.
 
     Attributes:
       factory: takes raw values.
-      starts: the package's defaults of what it learns, as they are meant and not raw.
+      starts: the package's defaults of the hyperparameters, not raw.
     """
 
     factory: Callable[..., optax.GradientTransformation]
@@ -115,58 +119,59 @@ class Rule(NamedTuple):
 
 _BETAS = {"beta1": 0.9, "beta2": 0.999}
 RULES = {
-    "SGD": Rule(sgd, {"alpha": 0.01}),
-    "AdaGrad": Rule(adagrad, {"alpha": 0.01}),
-    "RMSProp": Rule(rmsprop, {"alpha": 0.01, "gamma": 0.99}),
-    "RMSPropAlpha": Rule(partial(rmsprop, gamma=to_raw(0.99)), {"alpha": 0.01}),
-    "Adam": Rule(adam, {"alpha": 0.001, **_BETAS}),
-    "AdamBaydin": Rule(
-        partial(adam, **{name: to_raw(beta) for name, beta in _BETAS.items()}), {"alpha": 0.001}
+    "SGD": UpdateRule(sgd, {"alpha": 0.01}),
+    "AdaGrad": UpdateRule(adagrad, {"alpha": 0.01}),
+    "RMSProp": UpdateRule(rmsprop, {"alpha": 0.01, "gamma": 0.99}),
+    "RMSPropAlpha": UpdateRule(partial(rmsprop, gamma=raw_from_beta(0.99)), {"alpha": 0.01}),
+    "Adam": UpdateRule(adam, {"alpha": 0.001, **_BETAS}),
+    "AdamBaydin": UpdateRule(
+        partial(adam, **{name: raw_from_beta(beta) for name, beta in _BETAS.items()}),
+        {"alpha": 0.001},
     ),
 }
 
 
-def raw(rule: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The rule's values in the form in which the package stores them."""
+def to_raw_values(rule: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns hyperparameters as raw values."""
 
-    def stored(name: str, value: Any) -> Any:
+    def convert(name: str, value: Any) -> Any:
         if name in ("beta1", "beta2", "gamma"):
-            return to_raw(value)
-        return np.sqrt(value) if _rooted(rule, name) else value
+            return raw_from_beta(value)
+        return np.sqrt(value) if _is_squared(rule, name) else value
 
-    return {name: stored(name, value) for name, value in values.items()}
+    return {name: convert(name, value) for name, value in values.items()}
 
 
-def natural(rule: str, stored: Mapping[str, Any]) -> dict[str, Any]:
-    """What stored values mean.
+def from_raw_values(rule: str, raw_values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns raw values as hyperparameters.
 
     Example:
-      >>> stored = raw("RMSProp", {"alpha": 0.25, "gamma": 0.5})
-      >>> {name: float(value) for name, value in natural("RMSProp", stored).items()}
+      >>> stored = to_raw_values("RMSProp", {"alpha": 0.25, "gamma": 0.5})
+      >>> {name: float(value) for name, value in from_raw_values("RMSProp", stored).items()}
       {'alpha': 0.25, 'gamma': 0.5}
     """
 
-    def meant(name: str, value: Any) -> Any:
+    def convert(name: str, value: Any) -> Any:
         if name in ("beta1", "beta2", "gamma"):
-            return from_raw(value)
-        return value**2 if _rooted(rule, name) else value
+            return beta_from_raw(value)
+        return value**2 if _is_squared(rule, name) else value
 
-    return {name: meant(name, value) for name, value in stored.items()}
+    return {name: convert(name, value) for name, value in raw_values.items()}
 
 
-def _rooted(rule: str, name: str) -> bool:
+def _is_squared(rule: str, name: str) -> bool:
     return rule.startswith("RMSProp") and name == "alpha"
 
 
 class Level(NamedTuple):
-    """A rule and where it starts; what `values` leaves out starts at the package's defaults."""
+    """An update rule with initial hyperparameters; by default they are the package's."""
 
     rule: str
     values: Mapping[str, float] = {}
 
     def starts(self) -> dict[str, Any]:
-        """All raw values."""
-        return raw(self.rule, {**RULES[self.rule].starts, **self.values})
+        """Returns all initial hyperparameters as raw values."""
+        return to_raw_values(self.rule, {**RULES[self.rule].starts, **self.values})
 
 
 def tower(
@@ -175,12 +180,14 @@ def tower(
     hypergradient: Callable[..., optax.GradientTransformation] = jd.hypergradient,
     factories: Mapping[str, Callable[..., optax.GradientTransformation]] | None = None,
 ) -> optax.GradientTransformation:
-    """The package's tower: all values of a level are learned, unconstrained, but the topmost's.
+    """Returns the package's tower: every level but the top one learns all its hyperparameters.
+
+    Hyperparameters are unconstrained.
 
     Args:
       levels: from the bottom up.
-      hypergradient: what joins two levels.
-      factories: in place of a rule's own, by its name.
+      hypergradient: joins two levels.
+      factories: replace the factories of rules, by name.
 
     Example:
       >>> print(jd.describe(tower([Level("SGD"), Level("SGD"), Level("SGD", {"alpha": 1e-4})])))
@@ -190,8 +197,8 @@ def tower(
          carries grads
       3: a transformation that is no tower
     """
-    own = {name: rule.factory for name, rule in RULES.items()}
-    given = {**own, **(factories or {})}
+    defaults = {name: rule.factory for name, rule in RULES.items()}
+    given = {**defaults, **(factories or {})}
     *tuned, top = levels
     tx = given[top.rule](**top.starts())
     for level in reversed(tuned):

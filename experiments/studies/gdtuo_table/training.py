@@ -1,7 +1,7 @@
-"""The published example's network and its training: 784-128-10, tanh after both layers.
+"""The published example's network and training: 784-128-10, tanh after both layers.
 
-As in the package's README, pixels are in [0, 1], weights start as `torch.nn.Linear`'s do,
-the order of the examples is drawn anew for each epoch, and its last batch is what is left.
+As in the package's README, pixels are in [0, 1], weights have the distribution of
+`torch.nn.Linear`, examples are shuffled in each epoch, and the last batch has the remaining ones.
 """
 
 import hashlib
@@ -15,90 +15,98 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from experiments import runner
 from experiments.data import Split
 from experiments.studies.gdtuo_table.published import Published
 
 
-class Task(NamedTuple):
-    """What is trained on.
+class ImageTask(NamedTuple):
+    """Images with labels, and the network and batches for them.
 
     Attributes:
       name: of the data set.
-      train: inputs [n, pixels] and labels i32[n].
+      train: inputs [n, pixels] and labels `i32[n]`.
       test: the same.
-      pixel: what a pixel is divided by.
+      scale: the divisor of pixels.
       hidden: units of the hidden layer.
-      batch_size: examples in a step.
-      source: where the data is from.
+      batch_size: examples per step.
+      source: of the data.
     """
 
     name: str
     train: Split
     test: Split
-    pixel: float
+    scale: float
     hidden: int
     batch_size: int
     source: str
 
     @property
     def steps(self) -> int:
-        """How many in an epoch; the last batch may be a smaller one."""
+        """The number of steps per epoch; the last batch may be smaller."""
         return -(-len(self.train.targets) // self.batch_size)
 
     def digest(self) -> str:
-        """SHA-256 of all examples."""
+        """Returns the SHA-256 of all examples."""
         digest = hashlib.sha256()
         for array in (*self.train, *self.test):
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
 
 
-class Line(NamedTuple):
-    """One line of the table.
+def _last_network(network: Any, state: Any) -> Any:
+    del state
+    return network
+
+
+class TableRow(NamedTuple):
+    """One row of the table: an optimizer, and the paper's numbers for it.
 
     Attributes:
-      name: as it is printed.
-      structure: lines of one structure differ in the numbers of their state alone, and
-        share a compiled program.
-      make: the optimizer; `value=` gives it the loss.
-      learned: from its state to the bottom rule's values.
-      published: the paper's error; None if the paper has no such line, or on other data.
-      paper_learned: what the paper's tower learned; likewise.
-      judged: from the network and the optimizer's state to the network that is tested.
+      name: in tables and logs.
+      program: rows with the same value share a compiled program; they differ only in the numbers
+        of the optimizer's initial state.
+      make_optimizer: Called as `make_optimizer()`; its update takes the loss as `value=`.
+      get_learned: Called as `get_learned(state)`; returns the bottom rule's hyperparameters.
+      learns: True if the hyperparameters are learned.
+      published: the paper's error; `None` if the paper has no such row, or on other data.
+      paper_learned: the hyperparameters that the paper's tower learned, or `None`.
+      get_tested: Called as `get_tested(network, state)`; returns the network to test.
     """
 
     name: str
-    structure: str
-    make: Callable[[], optax.GradientTransformation]
-    learned: Callable[[Any], dict[str, jax.Array]]
+    program: str
+    make_optimizer: Callable[[], optax.GradientTransformation]
+    get_learned: Callable[[Any], dict[str, jax.Array]]
+    learns: bool = False
     published: Published | None = None
     paper_learned: Mapping[str, float] | None = None
-    judged: Callable[[Any, Any], Any] = lambda network, _: network
+    get_tested: Callable[[Any, Any], Any] = _last_network
 
 
-class Outcome(NamedTuple):
-    """What a line came to; `s` seeds, `e` epochs.
+class EpochHistory(NamedTuple):
+    """The history of a row, with `e` epochs and `s` seeds.
 
     Attributes:
-      losses: f32[e, s], means over an epoch's training batches.
-      errors: f32[e, s], on the test images after each epoch, in percent.
-      learned: names to f32[e, s], the bottom rule's values after each epoch.
+      losses: `f32[e, s]`, mean training loss of each epoch.
+      errors: `f32[e, s]`, test error after each epoch in percent.
+      learned: names to `f32[e, s]`, the bottom rule's hyperparameters after each epoch.
     """
 
     losses: np.ndarray
     errors: np.ndarray
-    learned: dict[str, np.ndarray]
+    learned: Mapping[str, np.ndarray]
 
     def learned_after(self, epoch: int) -> dict[str, float]:
-        """The means over seeds after an epoch, counted from 0."""
+        """Returns the means over seeds after an epoch, counted from 0."""
         return {name: float(values[epoch].mean()) for name, values in self.learned.items()}
 
 
-Outcomes = list[tuple[Line, Outcome]]
+RowHistories = list[tuple[TableRow, EpochHistory]]
 
 
-def start(key: jax.Array, sizes: Sequence[int]) -> list[dict[str, jax.Array]]:
-    """Weights and biases as `torch.nn.Linear` draws them: uniform within 1 / sqrt(inputs)."""
+def init_params(key: jax.Array, sizes: Sequence[int]) -> list[dict[str, jax.Array]]:
+    """Draws weights and biases like `torch.nn.Linear`, uniformly within 1 / sqrt(inputs)."""
     layers = []
     for inputs, outputs in pairwise(sizes):
         key, *keys = jax.random.split(key, 3)
@@ -109,29 +117,32 @@ def start(key: jax.Array, sizes: Sequence[int]) -> list[dict[str, jax.Array]]:
 
 
 def logits(network: Any, images: jax.Array) -> jax.Array:
-    """The network of the published example: tanh after each layer, the last one too."""
+    """Returns the network's logits, which are outputs of tanh too."""
     for layer in network:
         images = jnp.tanh(images @ layer["w"] + layer["b"])
     return images
 
 
-def epoch(task: Task, line: Line, keys: jax.Array) -> Callable[..., Any]:
-    """One pass over the training images in an order of each seed's own, and what came of it.
+def make_epoch(task: ImageTask, row: TableRow, keys: jax.Array) -> Callable[..., Any]:
+    """Returns a function that trains for one epoch, with a different order for each seed.
 
     Args:
-      task: what is trained on.
-      line: with which optimizer.
-      keys: a key for each seed, for the orders.
+      task: the data.
+      row: the optimizer.
+      keys: the random key of each seed, for the orders.
 
     Returns:
-      A function from `((networks, states), number of the epoch, train, test)` to the carry and
-      `(losses, test errors in percent, learned values)`, each f32[seeds].
+      A function called as `epoch((networks, states), number, train, test)` with the number of the
+      epoch. It returns the new networks and states, and `(losses, test errors in percent,
+      hyperparameters)`, each `f32[seeds]`.
     """
     count, size, steps = len(task.train.targets), task.batch_size, task.steps
-    tx = optax.with_extra_args_support(line.make())
-    # The last batch is filled up with examples that weigh nothing.
+    tx = optax.with_extra_args_support(row.make_optimizer())
+    # The last batch is padded with examples of weight 0.
     weights = (jnp.arange(steps * size) < count).astype(jnp.float32).reshape(steps, size)
-    scaled = lambda images: images.astype(jnp.float32) / task.pixel
+
+    def scaled(images: jax.Array) -> jax.Array:
+        return images.astype(jnp.float32) / task.scale
 
     def loss(network: Any, images: jax.Array, labels: jax.Array, weight: jax.Array) -> jax.Array:
         each = optax.softmax_cross_entropy_with_integer_labels(logits(network, images), labels)
@@ -152,15 +163,80 @@ def epoch(task: Task, line: Line, keys: jax.Array) -> Callable[..., Any]:
         (network, state), losses = jax.lax.scan(
             step, (network, state), (order.reshape(steps, size), weights)
         )
-        outputs = logits(line.judged(network, state), scaled(test.inputs))
+        outputs = logits(row.get_tested(network, state), scaled(test.inputs))
         wrong = outputs.argmax(-1) != test.targets
-        return (network, state), (losses.mean(), 100 * wrong.mean(), line.learned(state))
+        return (network, state), (losses.mean(), 100 * wrong.mean(), row.get_learned(state))
 
-    def advance(carry: Any, number: jax.Array, train: Split, test: Split) -> Any:
+    def epoch(carry: Any, number: jax.Array, train: Split, test: Split) -> Any:
         orders = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, number)
         network, state = carry
         return jax.vmap(one_seed, in_axes=(0, 0, 0, None, None))(
             network, state, orders, train, test
         )
 
-    return advance
+    return epoch
+
+
+class RowTraining:
+    """Trains rows, all from the same networks.
+
+    Args:
+      run: the run of the study.
+      task: the data.
+      seeds: networks trained in parallel.
+      epochs: the number of epochs.
+      progress: counts the steps.
+    """
+
+    def __init__(
+        self,
+        run: runner.Run,
+        task: ImageTask,
+        seeds: int,
+        epochs: int,
+        progress: runner.Progress,
+    ):
+        self._run, self._task, self._epochs, self._progress = run, task, epochs, progress
+        self._keys = jax.random.split(jax.random.key(run.settings.seed), seeds)
+        sizes = (task.train.inputs.shape[1], task.hidden, 10)
+        self._networks = jax.vmap(lambda key: init_params(key, sizes))(self._keys)
+        self._data = jax.device_put((task.train, task.test))
+        self._programs: dict[str, runner.Program] = {}
+
+    def __call__(self, row: TableRow) -> EpochHistory:
+        """Trains a row."""
+        return self._run.series(
+            row.name,
+            EpochHistory,
+            partial(self._compute, row),
+            progress=self._progress,
+            steps=self._epochs * self._task.steps,
+        )
+
+    def _compute(self, row: TableRow) -> EpochHistory:
+        states = jax.vmap(row.make_optimizer().init)(self._networks)
+        carry = jax.tree.map(jnp.copy, (self._networks, states))
+        program = self._program(row, carry)
+        loop = runner.Loop(
+            self._run, row.name, program, carry, chunks=self._epochs, progress=self._progress
+        )
+        for chunk in loop:
+            losses, errors, learned = chunk.metrics
+            loop.log(loss=losses, test_error=errors, **learned)
+        history = self._run.log.read(row.name)
+
+        def column(name: str) -> np.ndarray:
+            return np.array([record[name] for record in history], np.float32)
+
+        names = row.get_learned(jax.tree.map(lambda leaf: leaf[0], loop.carry[1]))
+        return EpochHistory(
+            column("loss"), column("test_error"), {name: column(name) for name in names}
+        )
+
+    def _program(self, row: TableRow, carry: Any) -> runner.Program:
+        if row.program not in self._programs:
+            epoch = make_epoch(self._task, row, self._keys)
+            self._programs[row.program] = runner.Program(
+                epoch, carry, steps_per_chunk=self._task.steps, constants=self._data
+            )
+        return self._programs[row.program]
