@@ -1,4 +1,4 @@
-"""The quickstart runs from end to end, and its parts are what they say."""
+"""The quickstart runs, and its results are reproducible."""
 
 import json
 
@@ -22,7 +22,7 @@ def folder(tmp_path_factory):
     return folder
 
 
-def test_every_line_is_in_the_results_and_the_report(folder):
+def test_every_series_is_in_the_results_and_the_report(folder):
     results = json.loads((folder / "run.json").read_text())["results"]
     html = (folder / "report.html").read_text()
     assert len(results) == 18
@@ -34,24 +34,24 @@ def test_every_line_is_in_the_results_and_the_report(folder):
                 assert f"<td>{family} tower of height {height} x {factor}</td>" in html
 
 
-def test_metrics_hold_each_epoch_of_each_line(folder):
+def test_the_log_has_every_epoch_of_every_series(folder):
     records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert len(records) == 18 * quickstart.EPOCHS["smoke"]
     assert {len(record["loss"]) for record in records} == {2}
 
 
-def test_a_fixed_rate_stays_and_a_learned_one_moves(folder):
+def test_fixed_rates_do_not_change_and_learned_rates_do(folder):
     results = json.loads((folder / "run.json").read_text())["results"]
     for name, outcome in results.items():
         moved = not np.allclose(outcome["rate"], outcome["start"], rtol=1e-3)
         assert moved == ("tower" in name), name
 
 
-def test_the_picture_is_a_png(folder):
+def test_there_is_a_figure(folder):
     assert (folder / "quickstart.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_second_run_prints_the_same_numbers(folder, tmp_path):
+def test_a_second_run_has_the_same_numbers(folder, tmp_path):
     main(["quickstart", "--scale", "smoke", "--seeds", "2", "--runs", str(tmp_path)])
     (again,) = (tmp_path / "quickstart").iterdir()
     first, second = (json.loads((f / "run.json").read_text())["results"] for f in (folder, again))
@@ -60,6 +60,6 @@ def test_a_second_run_prints_the_same_numbers(folder, tmp_path):
         assert outcome["accuracy"] == second[name]["accuracy"]
 
 
-def test_mlp_has_the_parameters_of_its_layers():
+def test_the_network_has_the_parameters_of_its_layers():
     network = nnx.state(MLP(quickstart.SIZES, rngs=nnx.Rngs(0)))
     assert sum(leaf.size for leaf in jax.tree.leaves(network)) == 64 * 64 + 64 + 64 * 10 + 10
