@@ -111,6 +111,8 @@ def verdicts(
             for result, summary in zip(case_results, summaries, strict=True)
             if result.case.role == role
         ]
+        if not found:
+            continue
         failed = [name for name, as_expected in found if not as_expected]
         held = f"in {len(found) - len(failed)} of {len(found)} cases"
         ending = f"; not in {', '.join(failed)}." if failed else "."
