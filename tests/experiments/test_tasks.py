@@ -153,10 +153,10 @@ def test_a_text_shorter_than_the_context_raises_a_one_line_error(tmp_path):
     for context, title in ((200, "training"), (20, "validation")):
         with pytest.raises(DataError) as raised:
             tasks.load(str(path), ModelConfig("gru"), context=context)
-        said = str(raised.value)
-        assert f"its {title} part of" in said
-        assert f"expected at least {context + 1} for a context of {context}" in said
-        assert "\n" not in said
+        message = str(raised.value)
+        assert f"its {title} part of" in message
+        assert f"expected at least {context + 1} for a context of {context}" in message
+        assert "\n" not in message
 
 
 @pytest.mark.parametrize(

@@ -166,10 +166,10 @@ def test_a_resumed_run_reads_saved_results(finished, monkeypatch):
 def error_of(capsys, *flags):
     with pytest.raises(SystemExit) as stop:
         main(["landscape", *flags])
-    said = capsys.readouterr().err
+    message = capsys.readouterr().err
     assert stop.value.code == 2
-    assert said.count("\n") == 1, said
-    return said
+    assert message.count("\n") == 1, message
+    return message
 
 
 def test_folders_without_a_training_run_are_rejected(tmp_path, capsys):
@@ -177,9 +177,10 @@ def test_folders_without_a_training_run_are_rejected(tmp_path, capsys):
     assert "there is no run of train under" in error_of(capsys, *runs)
     assert "is no run's folder" in error_of(capsys, "/no/where", *runs)
     other = write_run(tmp_path / "other", [], study="quickstart")
-    said = error_of(capsys, str(other), *runs)
+    message = error_of(capsys, str(other), *runs)
     assert (
-        f"{other} is a run of quickstart, which does not save networks; name a run of train" in said
+        f"{other} is a run of quickstart, which does not save networks; name a run of train"
+        in message
     )
     assert not (tmp_path / "landscape").exists()
     assert "--points must be in [2, inf), got 1" in error_of(capsys, str(other), "--points", "1")

@@ -87,11 +87,11 @@ def test_a_tuned_optimizer_counts_every_trial_and_has_no_rank(folder):
 
 
 def test_the_table_is_sorted_by_loss_and_the_notes_list_the_defaults(folder):
-    said = description(folder)
-    shown = [row[2].split()[0] for row in said["table"]["rows"]]
+    report = description(folder)
+    shown = [row[2].split()[0] for row in report["table"]["rows"]]
     losses = [np.inf if loss == "diverged" else float(loss) for loss in shown]
     assert losses == sorted(losses)
-    assert "Mechanic over adam at 1" in "\n".join(said["notes"])
+    assert "Mechanic over adam at 1" in "\n".join(report["notes"])
     assert (folder / "league.png").read_bytes().startswith(b"\x89PNG")
 
 

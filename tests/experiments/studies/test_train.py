@@ -65,10 +65,10 @@ def error_of(capsys, *flags):
     """Returns the one-line error message of invalid flags."""
     with pytest.raises(SystemExit) as stop:
         main(["train", "--scale", "smoke", *flags])
-    said = capsys.readouterr().err
+    message = capsys.readouterr().err
     assert stop.value.code == 2
-    assert said.count("\n") == 1, said
-    return said
+    assert message.count("\n") == 1, message
+    return message
 
 
 @pytest.fixture(scope="module")
@@ -128,8 +128,8 @@ def test_an_interrupted_run_resumes_to_the_same_results(runs, stopped, monkeypat
             start(runs, *STOPPING)
     assert stop.value.code == 128 + signal.SIGINT
     (folder,) = {*runs.glob("train/*")} - before
-    said = capsys.readouterr().err
-    assert f"go on with: python -m experiments train --resume {folder}" in said
+    message = capsys.readouterr().err
+    assert f"go on with: python -m experiments train --resume {folder}" in message
     assert description(folder)["status"] == "interrupted"
     assert len(log(folder)) == at
     assert "results" not in description(folder)
@@ -214,30 +214,30 @@ def test_a_run_with_changed_data_is_not_resumed(interrupted, monkeypatch, capsys
     with pytest.raises(SystemExit) as stop:
         main(["train", "--resume", str(folder)])
     assert stop.value.code == 2
-    said = capsys.readouterr().err.splitlines()[-1]
-    assert said == f"{folder} was started with another data; bring that back to go on"
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert message == f"{folder} was started with another data; bring that back to go on"
 
 
 def test_a_warm_start_from_another_network_is_rejected(stopped, runs, capsys):
     flags = ["--width", "9", "--seeds", "2", "--runs", str(runs), "--warm-start", str(stopped)]
-    said = error_of(capsys, *flags)
+    message = error_of(capsys, *flags)
     assert re.search(
         r"belongs to another run or other settings: params\.\S+ is float32\[2,\S*8\] there "
         r"and float32\[2,\S*9\] here",
-        said,
+        message,
     )
 
 
 def test_a_warm_start_needs_a_checkpoint_of_a_training_run(tmp_path, capsys):
     other = write_run(tmp_path / "other", [], study="quickstart")
     flags = [*FLAGS, "--runs", str(tmp_path)]
-    said = error_of(capsys, *flags, "--warm-start", str(other))
-    assert f"--warm-start must be a run of train, got {other}, a run of quickstart" in said
-    said = error_of(capsys, *flags, "--warm-start", str(tmp_path / "nothing"))
-    assert "is no run's folder" in said
+    message = error_of(capsys, *flags, "--warm-start", str(other))
+    assert f"--warm-start must be a run of train, got {other}, a run of quickstart" in message
+    message = error_of(capsys, *flags, "--warm-start", str(tmp_path / "nothing"))
+    assert "is no run's folder" in message
     empty = write_run(tmp_path / "empty", [])
-    said = error_of(capsys, *flags, "--warm-start", str(empty))
-    assert "there is no checkpoint in" in said
+    message = error_of(capsys, *flags, "--warm-start", str(empty))
+    assert "there is no checkpoint in" in message
 
 
 def test_streaming_gives_the_same_numbers(runs, stopped):
@@ -389,9 +389,9 @@ def test_losses_that_are_not_finite_are_counted_and_reported(runs):
 )
 def test_settings_that_do_not_fit_the_data_are_rejected(tmp_path, text, capsys, flags, words):
     flags = [text if flag == "TEXT" else flag for flag in flags]
-    said = error_of(capsys, *flags, "--runs", str(tmp_path))
+    message = error_of(capsys, *flags, "--runs", str(tmp_path))
     for word in words:
-        assert word in said
+        assert word in message
 
 
 @pytest.mark.parametrize(
@@ -414,8 +414,8 @@ def test_settings_that_do_not_fit_the_data_are_rejected(tmp_path, text, capsys, 
     ],
 )
 def test_a_flag_out_of_range_is_rejected_before_the_folder_is_made(tmp_path, capsys, flags, words):
-    said = error_of(capsys, *flags, "--runs", str(tmp_path / "runs"))
-    assert words in said
+    message = error_of(capsys, *flags, "--runs", str(tmp_path / "runs"))
+    assert words in message
     assert not (tmp_path / "runs").exists()
 
 

@@ -33,15 +33,15 @@ def test_every_workload_divides_into_chunks():
 
 
 @pytest.mark.parametrize(
-    ("flags", "said"),
+    ("flags", "message"),
     [
         ({"seeds": 0}, r"--seeds must be in \[1, inf\), got 0"),
         ({"tasks": ()}, "--tasks must name at least one"),
         ({"optimizers": []}, "--optimizers must name at least one"),
     ],
 )
-def test_invalid_settings_are_rejected(flags, said):
-    with pytest.raises(ValueError, match=said):
+def test_invalid_settings_are_rejected(flags, message):
+    with pytest.raises(ValueError, match=message):
         workloads.Settings(**flags)
 
 
