@@ -68,6 +68,8 @@ def results(
         "percentage of the steps from there on that increased the loss; in other roles, of all "
         "steps.",
         *notes_on_scaling(case_results, summaries),
+        "GD is gradient descent; Polyak and Nesterov are its momentum methods; SAM is "
+        "sharpness-aware minimization.",
         "Polyak's ratio has a sawtooth shape: a short instability moves the sharpness far below "
         "the threshold, and it rises again slowly.",
         f"SAM's rho is {RHO:g}, momentum is 0.9, and the decay of RMSProp is 0.99 with eps outside "

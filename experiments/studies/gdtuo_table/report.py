@@ -51,7 +51,8 @@ def results(task: ImageTask, histories: RowHistories) -> runner.Results:
         "over seeds. Learned values are means over seeds.",
         "(x): the plain rule, with the hyperparameters that the tower learned"
         + (" in the paper" if on_mnist else " here")
-        + " as fixed ones.",
+        + " as fixed ones. A/B(r): rule A, whose hyperparameters are learned by rule B with "
+        "learning rate r. ^a: only the learning rate is learned; ^a,g: also the decay gamma.",
     ]
     if not on_mnist:
         notes.append("The data is not the paper's: its numbers cannot be compared with these.")
@@ -95,8 +96,8 @@ def _notes_on_the_paper(histories: RowHistories) -> list[str]:
         "errors of three runs each, chance alone puts one row in nine outside.",
         f"The paper says 30 epochs; the example in the package's README trains for "
         f"{EXAMPLE_EPOCHS}.",
-        "The number after a tower's top rule is the learning rate of that rule. Without a number "
-        "it is the package's default, 0.01, or 0.001 for Adam. The paper prints learned values "
+        "Without a number r, the top rule has the package's default learning rate, 0.01, or 0.001 "
+        "for Adam. The paper prints learned values "
         "with four decimals, and rows marked (x) use these.",
     ]
 
