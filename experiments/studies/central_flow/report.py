@@ -42,8 +42,8 @@ def results(cases: Sequence[Case], summaries: Sequence[Summary], scale: Scale) -
         *verdicts(titles, summaries),
         f"Network 64-{scale.width}-{scale.width}-10 with tanh, half the squared error on "
         f"{scale.images} digits, full batch. The optimizer and both flows start from the same "
-        "parameters; all steps are included. GD is gradient descent, Polyak is heavy-ball momentum; "
-        "the number after a name is the momentum or the decay of the second moment.",
+        "parameters; all steps are included. GD is gradient descent, Polyak is heavy-ball "
+        "momentum; the number after a name is the momentum or the decay of the second moment.",
         "Loss: the mean over all steps. Then ratios to it: of the central flow's prediction "
         "L + <Sigma, H> / 2, over all steps and over the steps after the flow reached the edge; of "
         "L on the central flow, without the oscillation; and of the stable flow's loss.",
