@@ -189,14 +189,14 @@ def test_folders_without_a_training_run_are_rejected(tmp_path, capsys):
 def test_runs_with_changed_data_or_without_checkpoints_are_rejected(trained, tmp_path, capsys):
     changed = tmp_path / "changed"
     shutil.copytree(trained, changed)
-    told = description(changed)
-    told["pins"]["data"] = "another"
-    (changed / "run.json").write_text(json.dumps(told))
+    edited = description(changed)
+    edited["pins"]["data"] = "another"
+    (changed / "run.json").write_text(json.dumps(edited))
     runs = ["--scale", "smoke", "--runs", str(tmp_path)]
     assert "was trained on other data" in error_of(capsys, str(changed), *runs)
     shutil.rmtree(changed / "checkpoints")
-    told["pins"].pop("data")
-    (changed / "run.json").write_text(json.dumps(told))
+    edited["pins"].pop("data")
+    (changed / "run.json").write_text(json.dumps(edited))
     assert "there is no checkpoint in" in error_of(capsys, str(changed), *runs)
 
 

@@ -29,7 +29,7 @@ FLAGS = [*NETWORKS, "--optimizer", "momentum", "--learning-rate", "0.2"]
 STOPPING = [*FLAGS, "--steps", "400", "--patience", "2"]
 
 
-def start(runs, *flags):
+def run_train(runs, *flags):
     """Runs the study and returns the folder of its run."""
     before = {*runs.glob("train/*")}
     main(["train", "--scale", "smoke", "--runs", str(runs), *flags])
@@ -79,7 +79,7 @@ def runs(tmp_path_factory):
 @pytest.fixture(scope="module")
 def stopped(runs):
     """Returns a run that stopped early."""
-    return start(runs, *STOPPING)
+    return run_train(runs, *STOPPING)
 
 
 def test_a_run_stops_after_its_patience(stopped):
@@ -102,9 +102,9 @@ def test_results_are_of_the_last_and_of_the_best_state(stopped):
     best = next(record for record in records if record["step"] == found["best_step"])
     assert found["loss"] == records[-1]["loss"]
     for title, record in (("last", records[-1]), ("best", best)):
-        judged = found[f"validation, {title}"]
-        np.testing.assert_allclose(judged["loss"], record["validation_loss"], rtol=1e-6)
-        np.testing.assert_allclose(judged["accuracy"], record["validation_accuracy"], rtol=1e-6)
+        scores = found[f"validation, {title}"]
+        np.testing.assert_allclose(scores["loss"], record["validation_loss"], rtol=1e-6)
+        np.testing.assert_allclose(scores["accuracy"], record["validation_accuracy"], rtol=1e-6)
     assert found["parameters"] == 64 * 8 + 8 + 8 * 10 + 10
     assert min(found["test, at the best"]["accuracy"]) > 30
     assert len({*found["test, at the best"]["loss"]}) == 2
@@ -125,7 +125,7 @@ def test_an_interrupted_run_resumes_to_the_same_results(runs, stopped, monkeypat
         patch.setattr(runner.Loop, "log", interrupting(runner.Loop.log, at))
         before = {*runs.glob("train/*")}
         with pytest.raises(SystemExit) as stop:
-            start(runs, *STOPPING)
+            run_train(runs, *STOPPING)
     assert stop.value.code == 128 + signal.SIGINT
     (folder,) = {*runs.glob("train/*")} - before
     message = capsys.readouterr().err
@@ -163,7 +163,7 @@ def test_resuming_a_finished_run_changes_nothing(stopped):
 
 def test_a_warm_start_has_the_best_parameters(runs, stopped):
     still = ["--optimizer", "sgd", "--learning-rate", "1e-30", "--steps", "1"]
-    folder = start(runs, *NETWORKS, *still, "--warm-start", str(stopped))
+    folder = run_train(runs, *NETWORKS, *still, "--warm-start", str(stopped))
     found, before = results(folder), results(stopped)
     assert before["best_step"] < before["steps"]
     assert found["validation, last"] == before["validation, best"]
@@ -177,7 +177,7 @@ def test_a_warm_start_has_the_best_parameters(runs, stopped):
 @pytest.fixture(scope="module")
 def warm(runs, stopped):
     """Returns an uninterrupted run with a warm start."""
-    return start(runs, *FLAGS, "--steps", "20", "--warm-start", str(stopped))
+    return run_train(runs, *FLAGS, "--steps", "20", "--warm-start", str(stopped))
 
 
 @pytest.fixture
@@ -188,7 +188,7 @@ def interrupted(tmp_path, stopped, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(runner.Loop, "log", interrupting(runner.Loop.log, 1))
         with pytest.raises(SystemExit):
-            start(tmp_path, *FLAGS, "--steps", "20", "--warm-start", str(source))
+            run_train(tmp_path, *FLAGS, "--steps", "20", "--warm-start", str(source))
     (folder,) = tmp_path.glob("train/*")
     return folder, source
 
@@ -241,7 +241,7 @@ def test_a_warm_start_needs_a_checkpoint_of_a_training_run(tmp_path, capsys):
 
 
 def test_streaming_gives_the_same_numbers(runs, stopped):
-    folder = start(runs, *FLAGS, "--steps", "20", "--stream")
+    folder = run_train(runs, *FLAGS, "--steps", "20", "--stream")
     assert log(folder) == log(stopped)[:2]
 
 
@@ -250,7 +250,7 @@ def narrow(runs):
     """Returns a run of a tower in bfloat16 with accumulated gradients."""
     optimizer = "--optimizer adamw --learning-rate 0.01 --b2 0.99 --weight-decay 0.1 --clip 1"
     others = "--steps 20 --precision bfloat16 --tower 2 --accumulate 2 --evaluate-on 50"
-    return start(runs, *NETWORKS, *optimizer.split(), *others.split())
+    return run_train(runs, *NETWORKS, *optimizer.split(), *others.split())
 
 
 def test_a_tower_learns_a_learning_rate_for_each_network(narrow):
@@ -291,7 +291,7 @@ def text(tmp_path_factory):
 @pytest.fixture(scope="module")
 def text_run(runs, text):
     flags = "--model gru --width 8 --depth 1 --context 8 --batch-size 16 --learning-rate 0.03"
-    return start(runs, "--data", text, *flags.split(), "--sample", "12", "--dropout", "0.1")
+    return run_train(runs, "--data", text, *flags.split(), "--sample", "12", "--dropout", "0.1")
 
 
 def test_a_text_is_learned_and_sampled(text_run):
@@ -306,7 +306,7 @@ def test_a_text_is_learned_and_sampled(text_run):
 
 def test_a_series_is_learned(runs):
     flags = "--data goog --width 4 --window 3 --batch-size 16 --steps 10 --seeds 2"
-    found = results(start(runs, *flags.split()))
+    found = results(run_train(runs, *flags.split()))
     assert len(found["validation, best"]["loss"]) == 2
     assert np.isfinite(found["test, at the best"]["loss"]).all()
 
@@ -315,7 +315,7 @@ def test_images_are_learned_by_unrolled_convolutions(runs, tmp_path):
     write(tmp_path / "pneumoniamnist.npz", archive())
     data = ["--data", "pneumoniamnist", "--data-dir", str(tmp_path), "--model", "cnn"]
     flags = "--seeds 2 --batch-size 4 --steps 4 --evaluate-every 2 --dropout 0.1"
-    folder = start(runs, *data, *flags.split())
+    folder = run_train(runs, *data, *flags.split())
     assert [record["step"] for record in log(folder)] == [2, 4]
     found = results(folder)
     assert len({*found["loss"]}) == len({*found["test, at the best"]["loss"]}) == 2
@@ -327,7 +327,7 @@ def test_images_are_learned_by_unrolled_convolutions(runs, tmp_path):
 
 def test_the_default_model_of_a_text_is_a_transformer(runs, text):
     # A context of one token leaves no room for a sample.
-    folder = start(runs, "--data", text, "--context", "1", "--batch-size", "2", "--steps", "1")
+    folder = run_train(runs, "--data", text, "--context", "1", "--batch-size", "2", "--steps", "1")
     assert results(folder)["parameters"] > 90_000
     assert results(folder)["steps"] == 1
 
@@ -349,12 +349,12 @@ def test_a_number_of_steps_without_a_suitable_divisor_is_rejected():
 
 
 def test_a_run_takes_the_given_number_of_steps(runs):
-    found = results(start(runs, *NETWORKS, "--steps", "15"))
+    found = results(run_train(runs, *NETWORKS, "--steps", "15"))
     assert found["steps"] == 15
 
 
 def test_losses_that_are_not_finite_are_counted_and_reported(runs):
-    folder = start(
+    folder = run_train(
         runs, *NETWORKS, "--optimizer", "sgd", "--learning-rate", "1e30", "--steps", "10"
     )
     (record,) = log(folder)
