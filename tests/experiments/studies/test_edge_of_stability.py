@@ -3,13 +3,11 @@
 import json
 import types
 
-import jax
 import numpy as np
 import pytest
 
 import jaxdescent as jd
 from experiments.__main__ import main
-from experiments.models import tanh_network
 from experiments.studies.edge_of_stability import training
 from experiments.studies.edge_of_stability.report import notes_on_scaling, verdicts
 from experiments.studies.edge_of_stability.settings import Case
@@ -154,18 +152,6 @@ def test_a_scaled_case_is_compared_with_the_best_fixed_rate():
     (note,) = notes_on_scaling(found, [summarize(result) for result in found])
     assert "scaled to 0.9 of the threshold: the last loss is 0.2500" in note
     assert "GD, rate 0.2, it is 0.2000" in note
-
-
-def test_the_network_has_the_published_layers():
-    params = tanh_network.init_params(jax.random.key(0), (3072, 200, 200, 10))
-    assert [layer["kernel"].shape for layer in params] == [(3072, 200), (200, 200), (200, 10)]
-    for layer in params:
-        bound = 1 / np.sqrt(len(layer["kernel"]))
-        assert np.abs(layer["kernel"]).max() == pytest.approx(bound, rel=0.01)
-        assert np.abs(layer["bias"]).max() == 0
-    x, targets = np.ones((2, 3072), np.float32), np.eye(10, dtype=np.float32)[:2]
-    zero = jax.tree.map(np.zeros_like, params)
-    assert float(tanh_network.squared_error(zero, (x, targets))) == pytest.approx(0.5)
 
 
 def test_a_batch_has_the_given_number_of_images():
