@@ -162,8 +162,8 @@ def magd(runs: Instances, budget: int, agents: int = AGENTS, rule: jd.Rule = HAL
             key=key,
             num_agents=agents,
             hyperparams=spread(agents, key),
-            gradients=budget,
-            rungs=RUNGS,
+            gradient_budget=budget,
+            num_rungs=RUNGS,
             rule=rule,
             chunk_size=32,
         )
@@ -256,7 +256,7 @@ def _lockstep(
     def one(data: Any, key: jax.Array, hyperparams: Any, lower: Any, upper: Any) -> Any:
         own = jd.Problem(problem.value_fn, lower, upper, (number[0], *data))
         drive = jd.minimize_loop(own, optimizer, num_agents=agents, rule=NEVER, chunk_size=agents)
-        state, _ = drive.advance(drive.init(key, None, hyperparams), steps)
+        state, _ = drive.step(drive.init(key, None, hyperparams), steps)
         population, inner = state.population, state.population.opt_state
         searched = jnp.sum(inner.evaluations) if isinstance(inner, Counting) else 0
         gradients, evaluations = population.gradients, population.evaluations

@@ -45,7 +45,7 @@ def traced(problem: jd.Problem, key: jax.Array) -> jax.Array:
         key=key,
         num_agents=TRACED_AGENTS,
         steps=TRACED_RUNG * TRACED_RUNGS,
-        rung=TRACED_RUNG,
+        steps_per_rung=TRACED_RUNG,
         rule=CUT,
         prune=False,
     )

@@ -396,7 +396,7 @@ def _draw_agents() -> Figure:
         key=jax.random.key(1),
         num_agents=64,
         steps=96,
-        rung=2,
+        steps_per_rung=2,
         rule=SHOWN,
         record_params=True,
     )

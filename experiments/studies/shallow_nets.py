@@ -167,7 +167,9 @@ def trained(task: shallow.Task, scale: str, seed: int, kind: str) -> dict[str, A
     }
 
 
-def _fit(task: shallow.Task, scale: str, seed: int, kind: str, **options: Any) -> jd.FitResult:
+def _fit(
+    task: shallow.Task, scale: str, seed: int, kind: str, **options: Any
+) -> jd.PopulationResult:
     key, how = jax.random.key(seed), KINDS[kind]
     starts, rates = _agents(key, task.train["x"].shape[1], task.outputs)
     steps = RUNGS[scale] * RUNG[scale]
@@ -186,7 +188,7 @@ def _fit(task: shallow.Task, scale: str, seed: int, kind: str, **options: Any) -
         },
         key=key,
         steps=steps,
-        rung=RUNG[scale],
+        steps_per_rung=RUNG[scale],
         batch_size=min(BATCH, len(task.train["y"])),
         validation_data=task.validation,
         value_fn=objective.value,

@@ -1,12 +1,9 @@
 """Trials: one optimizer on one workload, evaluated on held-out examples.
 
 Several networks are trained in parallel. An optimizer is compiled once per workload; the learning
-rate is set in its state. Every trial also keeps a weighted average of the parameters,
-
-    y <- y + (p + 1) / (n + p) (x - y)     n = 1, 2, ...
-
-with the weights of `jd.self_tuning` (O. Shamir, T. Zhang 2013, arXiv:1212.1824), which maintains
-its own average. The last parameters and the average are both evaluated.
+rate is set in its state. Every trial also keeps the average of its parameters, by
+`jd.with_average`, or by `jd.self_tuning`, which averages its parameters in the same way. The last
+and the averaged parameters are both evaluated.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,7 +18,6 @@ import optax
 import jaxdescent as jd
 from experiments import runner
 from experiments.tuning.workloads import CHUNKS, FACTORIES, PreparedWorkload
-from jaxdescent.towers.recipe import average_weight
 
 
 def _last_params(state: Any, params: Any) -> Any:
@@ -71,44 +67,13 @@ def learned_rate(state: Any) -> Any:
 
 
 def _get_fixed_rate(state: Any) -> Any:
-    return state.inner.hyperparams["learning_rate"]
+    return state.inner_state.hyperparams["learning_rate"]
 
 
 def _set_fixed_rate(state: Any, learning_rate: float) -> Any:
     full = jnp.full_like(_get_fixed_rate(state), learning_rate)
-    hyperparams = {**state.inner.hyperparams, "learning_rate": full}
-    return state._replace(inner=state.inner._replace(hyperparams=hyperparams))
-
-
-class AveragedState(NamedTuple):
-    """State of `with_average`.
-
-    Attributes:
-      inner: the state of the optimizer.
-      average: the average of the parameters before each step.
-      count: `i32[]`, the number of parameters averaged.
-    """
-
-    inner: Any
-    average: Any
-    count: jax.Array
-
-
-def with_average(tx: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
-    """Returns the same transformation with an average of the parameters in its state."""
-    tx = optax.with_extra_args_support(tx)
-
-    def init(params: Any) -> AveragedState:
-        return AveragedState(tx.init(params), params, jnp.zeros((), jnp.int32))
-
-    def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> Any:
-        updates, inner = tx.update(updates, state.inner, params, **extra)
-        count = jnp.asarray(optax.safe_increment(state.count))
-        weight = average_weight(count)
-        average = jax.tree.map(lambda y, x: y + weight * (x - y), state.average, params)
-        return updates, AveragedState(inner, average, count)
-
-    return optax.GradientTransformationExtraArgs(init, update)
+    hyperparams = {**state.inner_state.hyperparams, "learning_rate": full}
+    return state._replace(inner_state=state.inner_state._replace(hyperparams=hyperparams))
 
 
 def state_size(tx: optax.GradientTransformation, params: Any) -> float:
@@ -195,7 +160,7 @@ class Trials:
     @cached_property
     def _trainer(self) -> runner.Trainer:
         tx = self._candidate.tx
-        return self._workload.trainer(tx if self._candidate.own_average else with_average(tx))
+        return self._workload.trainer(tx if self._candidate.own_average else jd.with_average(tx))
 
     @cached_property
     def _program(self) -> runner.Program:
@@ -227,11 +192,9 @@ class Trials:
             loop.log(loss=chunk.metrics.mean(0))
         state = loop.carry
         params, opt_state = state.params, state.opt_state
-        if candidate.own_average:
-            average, inner = jd.averaged_params(opt_state, params), opt_state
-        else:
-            average, inner = opt_state.average, opt_state.inner
-        last = jax.vmap(candidate.last_params)(inner, params)
+        own_state = opt_state if candidate.own_average else opt_state.inner_state
+        last = jax.vmap(candidate.last_params)(own_state, params)
+        average = jd.averaged_params(opt_state, params)
         training = self._run.log.read(name)[-1]["loss"]
         no_rate = np.full(len(workload.keys), np.nan)
         return TrialResult(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from experiments import worst_cases
-from tests.stability.test_silver import needs_pep
+from tests.stability.step_sizes.test_silver_schedules import needs_pep
 
 
 @pytest.mark.parametrize("n", [1, 5, 50])

@@ -16,7 +16,6 @@ from experiments import runner
 from experiments.data import digits
 from experiments.models.tanh_network import Layers, squared_error
 from experiments.studies.central_flow.settings import SUBSTEPS, WINDOW, Case, Scale
-from jaxdescent.stability.gradient_flow import Flow
 
 
 class Step(NamedTuple):
@@ -69,8 +68,8 @@ class Carry(NamedTuple):
     previous: Any
     params: Any
     opt_state: Any
-    central: jd.stability.CentralFlowState
-    stable: jd.stability.GradientFlowState
+    central: jd.flows.CentralFlowState
+    stable: jd.flows.GradientFlowState
 
 
 def init_params(sizes: Sequence[int], seed: int) -> Layers:
@@ -131,8 +130,8 @@ def _run_steps(
     carry: Carry,
     batch: Any,
     tx: optax.GradientTransformation,
-    central: Flow,
-    stable: Flow,
+    central: jd.flows.Flow,
+    stable: jd.flows.Flow,
     steps: int,
 ) -> tuple[Carry, Step]:
     def step(state: Carry, _: None) -> tuple[Carry, Step]:

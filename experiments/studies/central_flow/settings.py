@@ -7,7 +7,6 @@ import optax
 
 import jaxdescent as jd
 from experiments import runner
-from jaxdescent.stability.optimizers import FlowingOptimizer
 
 LOSS_TOLERANCE, VARIANCE_TOLERANCE = 0.05, 0.15  # relative errors of accurate predictions
 WINDOW = 200  # steps per window, for the range of the variance ratio
@@ -26,7 +25,7 @@ class Case(NamedTuple):
     """
 
     title: str
-    flow_optimizer: FlowingOptimizer
+    flow_optimizer: jd.flows.FlowOptimizer
     tx: optax.GradientTransformation
     steps: int
     k: int

@@ -10,7 +10,6 @@ import optax
 
 import jaxdescent as jd
 from experiments.studies.edge_of_stability.training import PROBE_EVERY
-from jaxdescent.stability.probing import find_stability
 
 STEPS = 1_000
 
@@ -25,7 +24,7 @@ def _compiled_descent() -> Callable[[jax.Array], jd.StabilityState]:
     def quadratic(x: jax.Array, scales: jax.Array) -> jax.Array:
         return 0.5 * jnp.sum(scales * x**2)
 
-    tx = jd.monitor_stability(optax.sgd(1.0), quadratic, jd.thresholds.gd(1.0), every=PROBE_EVERY)
+    tx = jd.monitor_stability(optax.sgd(1.0), quadratic, jd.thresholds.sgd(1.0), every=PROBE_EVERY)
 
     def descend(scales: jax.Array) -> jd.StabilityState:
         def step(carry: Any, _: None) -> Any:
@@ -35,6 +34,6 @@ def _compiled_descent() -> Callable[[jax.Array], jd.StabilityState]:
 
         x = jnp.ones(20)
         (_, state), _ = jax.lax.scan(step, (x, tx.init(x)), length=STEPS)
-        return find_stability(state)
+        return jd.get_stability(state)
 
     return jax.jit(descend)

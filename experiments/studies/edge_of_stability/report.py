@@ -87,7 +87,7 @@ def results(
         for result, summary in pairs
     }
     values["quadratics"] = {
-        f"{ratio:g}": {"outcome": int(state.outcome), "left": int(state.left)}
+        f"{ratio:g}": {"outcome": int(state.outcome), "left": int(state.diverged)}
         for ratio, state in quadratics.items()
     }
     title = f"The edge of stability, {settings.seeds} seeds"

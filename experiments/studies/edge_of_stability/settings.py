@@ -38,10 +38,10 @@ _momentum = partial(optax.sgd, momentum=0.9)
 _rmsprop = partial(optax.rmsprop, decay=0.99, eps_in_sqrt=False)
 
 OPTIMIZERS = {
-    "GD": OptimizerWithThreshold(optax.sgd, jd.thresholds.gd()),
-    "Polyak": OptimizerWithThreshold(_momentum, jd.thresholds.polyak(momentum=0.9)),
+    "GD": OptimizerWithThreshold(optax.sgd, jd.thresholds.sgd()),
+    "Polyak": OptimizerWithThreshold(_momentum, jd.thresholds.sgd(momentum=0.9)),
     "Nesterov": OptimizerWithThreshold(
-        partial(_momentum, nesterov=True), jd.thresholds.nesterov(momentum=0.9)
+        partial(_momentum, nesterov=True), jd.thresholds.sgd(momentum=0.9, nesterov=True)
     ),
     "RMSProp": OptimizerWithThreshold(
         _rmsprop, jd.thresholds.rmsprop(decay=0.99, eps_in_sqrt=False)

@@ -15,7 +15,6 @@ from experiments import data, runner
 from experiments.data import DataError, Split
 from experiments.models.tanh_network import init_params, squared_error
 from experiments.studies.edge_of_stability.settings import OPTIMIZERS, Case
-from jaxdescent.stability.probing import find_stability
 
 PROBE_EVERY = 20  # steps
 WIDTH = 200
@@ -226,12 +225,12 @@ class ProbedTraining:
         for chunk in loop:
             losses = chunk.metrics
             loop.log(loss=losses.mean(), rises=np.mean(losses[1:] > losses[:-1]))
-        state = find_stability(loop.carry)
+        state = jd.get_stability(loop.carry)
         return ProbeHistory(
             **jd.stability_log(state)._asdict(),
             rises=np.array([record["rises"] for record in self._run.log.read(name)]),
             reached=np.asarray(state.reached),
-            left=np.asarray(state.left),
+            left=np.asarray(state.diverged),
             not_finite=np.asarray(state.not_finite),
             outcome=np.asarray(state.outcome),
             unconverged=np.asarray(state.unconverged),

@@ -78,7 +78,7 @@ def load(folder: Path, *, data_dir: Path | None = None) -> SavedRun:
     if description["pins"].get("data", task.digest()) != task.digest():
         raise RunError(f"{folder} was trained on other data; restore that data")
     initial = _initial_networks(settings, task)
-    newest = runner.Checkpoints(folder / "checkpoints" / SERIES).newest(initial)
+    newest = runner.Checkpoints(folder / "checkpoints" / SERIES).load_newest(initial)
     example = jax.tree.map(lambda leaf: leaf[0], initial)
     return SavedRun(
         folder,

@@ -15,7 +15,7 @@ from flax import nnx
 import jaxdescent as jd
 from experiments import data, runner, tasks
 from experiments.data.batches import Batches, data_seeds
-from experiments.runner.log import write_whole
+from experiments.runner.log import write_atomically
 from experiments.runner.run import RunError
 from experiments.studies.train.settings import OPTIMIZERS, SERIES, Settings
 
@@ -50,7 +50,7 @@ def train(settings: Settings, run: runner.Run) -> Trained:
     task = load_task(settings)
     run.pin("data", task.digest())
     if task.tokenizer:  # the checkpoints are useless without it
-        write_whole(run.folder / "tokenizer.json", json.dumps(task.tokenizer.to_dict()))
+        write_atomically(run.folder / "tokenizer.json", json.dumps(task.tokenizer.to_dict()))
     every, steps = settings.steps_per_chunk, settings.total_steps
     trainer = runner.trainer(
         task.build,
@@ -102,11 +102,11 @@ def _run_loop(
     first = _first_network(loop.carry)
     trajectory = runner.Trajectory(run.trajectory_folder(SERIES), chunks=loop.chunks, example=first)
     if not loop.chunk:
-        trajectory.keep(0, 0, first)
+        trajectory.save(0, 0, first)
     for chunk in loop:
         state = chunk.carry
-        if trajectory.wanted(loop.chunk):
-            trajectory.keep(loop.chunk, loop.step, _first_network(state))
+        if trajectory.is_due(loop.chunk):
+            trajectory.save(loop.chunk, loop.step, _first_network(state))
         scores = evaluator(task.validation, state.params, state.model_state)
         metrics = {f"validation_{name}": score for name, score in scores.items()}
         losses = chunk.metrics
@@ -116,7 +116,7 @@ def _run_loop(
             metrics["learning_rate"] = jd.get_hyperparams(state.opt_state)[0]["learning_rate"]
         loop.log(loss=losses.mean(0), **metrics)
         value = metrics.get("validation_loss", losses.mean(0))
-        loop.judge(float(np.mean(value)), keep=model_of(state))
+        loop.update_best(float(np.mean(value)), keep=model_of(state))
 
 
 @lru_cache(1)  # called by the check and by the run
@@ -213,7 +213,7 @@ def _warm_start(state: runner.TrainState, folder: Path) -> runner.TrainState:
     """Returns the state with the parameters of another run and a new optimizer state."""
     _check_warm_start(folder)
     checkpoints = runner.Checkpoints(folder / "checkpoints" / SERIES)
-    return state._replace(**jax.device_put(checkpoints.load(model_of(state))))
+    return state._replace(**jax.device_put(checkpoints.load_best(model_of(state))))
 
 
 class Evaluator:

@@ -9,6 +9,7 @@ import numpy as np
 import optax
 import pytest
 
+import jaxdescent as jd
 from experiments.__main__ import main
 from experiments.studies import league
 from experiments.studies.league import candidates
@@ -61,7 +62,7 @@ TUNING_FREE = {
 @pytest.mark.parametrize("name", TUNING_FREE)
 def test_every_optimizer_takes_a_step_of_several_networks(name):
     candidate = TUNING_FREE[name]
-    tx = candidate.tx if candidate.own_average else trials.with_average(candidate.tx)
+    tx = candidate.tx if candidate.own_average else jd.with_average(candidate.tx)
     networks, losses = {"w": jnp.ones((2, 3, 4))}, jnp.ones(2)
 
     def step(networks, losses):
@@ -158,7 +159,7 @@ def test_a_diverged_loss_is_shown_as_diverged():
 
 def test_the_schedule_peaks_at_the_learning_rate_and_ends_at_zero():
     candidate = trials.fixed(warmup_cosine(optax.sgd, 40))
-    tx = trials.with_average(candidate.tx)
+    tx = jd.with_average(candidate.tx)
     state, rates = candidate.set_rate(tx.init(jnp.zeros(())), 0.3), []
     for _ in range(41):
         update, state = tx.update(jnp.ones(()), state, jnp.zeros(()))
@@ -192,5 +193,5 @@ def test_self_tuning_starts_at_its_default():
 
 def test_towers_start_at_the_same_learning_rate():
     candidate = TUNING_FREE["sgd, tower of height 2"]
-    state = trials.with_average(candidate.tx).init(jnp.ones(2))
+    state = jd.with_average(candidate.tx).init(jnp.ones(2))
     assert float(candidate.get_rate(state)) == pytest.approx(candidates.TOWER_START)

@@ -126,9 +126,9 @@ def test_verdicts_name_the_rows_that_contradict_them():
 @pytest.mark.parametrize("height", [0, 1, 3])
 def test_the_learning_rate_is_set_at_every_level_of_a_raw_tower(height):
     candidate = raw_tower(height)
-    tx = trials.with_average(candidate.tx)
+    tx = jd.with_average(candidate.tx)
     state = candidate.set_rate(tx.init(jnp.ones(2)), 0.25)
-    top = state.inner
+    top = state.inner_state
     if height:
         levels = jd.get_hyperparams(state)
         assert [float(level["learning_rate"]) for level in levels] == [0.25] * height
@@ -139,7 +139,7 @@ def test_the_learning_rate_is_set_at_every_level_of_a_raw_tower(height):
 
 def test_a_raw_tower_of_height_1_follows_the_papers_formula():
     candidate = raw_tower(1)
-    tx = trials.with_average(candidate.tx)
+    tx = jd.with_average(candidate.tx)
     x = jnp.array([1.0, -2.0])
     state = candidate.set_rate(tx.init(x), 0.1)
     rate, previous = 0.1, jnp.zeros(2)

@@ -8,11 +8,11 @@ import signal
 
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from experiments import runner, tasks
 from experiments.__main__ import main
-from experiments.runner.archive import read
 from experiments.runner.log import Log
 from experiments.studies.train import Settings
 from experiments.studies.train.settings import SERIES
@@ -57,8 +57,17 @@ def log(folder):
 def checkpoint(folder):
     """Returns the arrays of the last checkpoint: of the state and of the best networks."""
     checkpoints = folder / "checkpoints" / SERIES
-    items, _ = read(checkpoints, max(runner.Checkpoints(checkpoints).steps()))
-    return items
+    read = ocp.args.StandardRestore()
+    with ocp.CheckpointManager(checkpoints) as manager:
+        items = manager.restore(
+            manager.latest_step(), args=ocp.args.Composite(carry=read, best=read)
+        )
+    return {name: {k: _data(a) for k, a in item.items()} for name, item in items.items()}
+
+
+def _data(array):
+    is_key = jax.dtypes.issubdtype(array.dtype, jax.dtypes.prng_key)
+    return np.asarray(jax.random.key_data(array) if is_key else array)
 
 
 def error_of(capsys, *flags):
@@ -129,7 +138,7 @@ def test_an_interrupted_run_resumes_to_the_same_results(runs, stopped, monkeypat
     assert stop.value.code == 128 + signal.SIGINT
     (folder,) = {*runs.glob("train/*")} - before
     message = capsys.readouterr().err
-    assert f"go on with: python -m experiments train --resume {folder}" in message
+    assert f"resume with: python -m experiments train --resume {folder}" in message
     assert description(folder)["status"] == "interrupted"
     assert len(log(folder)) == at
     assert "results" not in description(folder)
@@ -215,15 +224,15 @@ def test_a_run_with_changed_data_is_not_resumed(interrupted, monkeypatch, capsys
         main(["train", "--resume", str(folder)])
     assert stop.value.code == 2
     message = capsys.readouterr().err.splitlines()[-1]
-    assert message == f"{folder} was started with another data; bring that back to go on"
+    assert message == f"data must be the same as when {folder} was started; restore it to resume"
 
 
 def test_a_warm_start_from_another_network_is_rejected(stopped, runs, capsys):
     flags = ["--width", "9", "--seeds", "2", "--runs", str(runs), "--warm-start", str(stopped)]
     message = error_of(capsys, *flags)
     assert re.search(
-        r"belongs to another run or other settings: params\.\S+ is float32\[2,\S*8\] there "
-        r"and float32\[2,\S*9\] here",
+        r"belongs to another run or other settings: params\.\S+ is float32\[2,\S*8\] there, "
+        r"expected float32\[2,\S*9\]",
         message,
     )
 
@@ -234,7 +243,7 @@ def test_a_warm_start_needs_a_checkpoint_of_a_training_run(tmp_path, capsys):
     message = error_of(capsys, *flags, "--warm-start", str(other))
     assert f"--warm-start must be a run of train, got {other}, a run of quickstart" in message
     message = error_of(capsys, *flags, "--warm-start", str(tmp_path / "nothing"))
-    assert "is no run's folder" in message
+    assert "is not a run's folder" in message
     empty = write_run(tmp_path / "empty", [])
     message = error_of(capsys, *flags, "--warm-start", str(empty))
     assert "there is no checkpoint in" in message

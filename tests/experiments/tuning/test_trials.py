@@ -9,7 +9,7 @@ import pytest
 import jaxdescent as jd
 from experiments import runner
 from experiments.tuning import trials, workloads
-from jaxdescent.towers.recipe import POWER, TRIAL_STEPS
+from jaxdescent.towers.restart import TRIAL_STEPS
 
 pytestmark = pytest.mark.usefixtures("quick_to_compile")
 
@@ -94,23 +94,13 @@ def test_the_average_equals_self_tunings_after_its_trial_steps():
     tx = jd.self_tuning(optax.adam, learning_rate=0.01)
     seen, state = path(tx)
     assert int(state.restarts) == 0
-    replay = trials.with_average(optax.identity())
+    replay = jd.with_average(optax.identity())
     averaged, _ = jax.lax.scan(
         lambda state, x: (replay.update(x, state, x)[1], None),
         replay.init(seen[0]),
         seen[TRIAL_STEPS:],
     )
     np.testing.assert_allclose(averaged.average, jd.averaged_params(state, seen[0]), rtol=1e-6)
-
-
-def test_the_average_has_the_documented_weights_and_does_not_change_updates():
-    seen, state = path(trials.with_average(optax.adam(0.1)), steps=4)
-    plain, _ = path(optax.with_extra_args_support(optax.adam(0.1)), steps=4)
-    np.testing.assert_array_equal(seen, plain)
-    y = seen[0]
-    for n, x in enumerate(seen, 1):
-        y = y + (POWER + 1) / (n + POWER) * (x - y)
-    np.testing.assert_allclose(state.average, y, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -127,7 +117,7 @@ def test_the_state_size_is_in_multiples_of_the_parameters(tx, expected):
 def test_the_first_step_has_the_learning_rate_that_was_set(kind, name):
     factory = workloads.FACTORIES[name]
     candidate = kind(factory)
-    tx = candidate.tx if candidate.own_average else trials.with_average(candidate.tx)
+    tx = candidate.tx if candidate.own_average else jd.with_average(candidate.tx)
     x = jnp.array([1.0, 2.0])
     state = candidate.set_rate(tx.init(x), 0.037)
     assert float(candidate.get_rate(state)) == pytest.approx(0.037, rel=1e-6)
