@@ -24,7 +24,7 @@ import optax
 from jax.typing import ArrayLike
 
 from jaxdescent import chunking, validation
-from jaxdescent.agents.arguments import check_agents, check_floating, check_scalar
+from jaxdescent.agents.arguments import check_scalar
 from jaxdescent.agents.population import Population, has_model_state
 from jaxdescent.landscape import barrier
 from jaxdescent.numerics import at_least_float32, is_inexact
@@ -77,7 +77,7 @@ def weighted_average(params: Any, weights: ArrayLike) -> Any:
     if weights.ndim != 1:
         raise ValueError(f"weights must have one axis, of agents, got shape {weights.shape}")
     params = jax.tree.map(jnp.asarray, params)
-    check_agents("params", params, len(weights))
+    validation.check_leading_axis("params", params, len(weights), "num_agents")
 
     def mean(x: jax.Array) -> jax.Array:
         if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
@@ -217,7 +217,7 @@ def ensemble(
         return _on_agent(predict, inputs)(agent)
 
     shapes = jax.eval_shape(predict_one, jax.tree.map(lambda x: x[0], agents), inputs)
-    check_floating("predictions", shapes)
+    validation.check_floating("predictions", shapes)
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, at_least_float32(x.dtype)), shapes)
 
     def add_chunk(i: jax.Array, total: Any) -> Any:

@@ -21,8 +21,6 @@ from jax.typing import ArrayLike
 from jaxdescent import validation
 from jaxdescent.agents.arguments import (
     OptimizerFactory,
-    check_agents,
-    check_floating,
     check_scalar,
     checked_hyperparams,
     checked_length,
@@ -110,9 +108,9 @@ def loop_of(problem: Problem | Callable[[Any], jax.Array], driver: Driver) -> Po
             init_params = jax.vmap(as_problem(problem, None).sample)(keys)
         init_params = jax.tree.map(jnp.array, init_params)
         hyperparams = checked_hyperparams(hyperparams)
-        check_agents("init_params", init_params, driver.num_agents)
-        check_floating("init_params", init_params)
-        check_agents("hyperparams", hyperparams, driver.num_agents)
+        validation.check_leading_axis("init_params", init_params, driver.num_agents, "num_agents")
+        validation.check_floating("init_params", init_params)
+        validation.check_leading_axis("hyperparams", hyperparams, driver.num_agents, "num_agents")
         full_problem = problem_for_rules(init_params)
         value = jax.eval_shape(jax.vmap(full_problem.value), init_params)
         grads = jax.tree.map(jnp.zeros_like, init_params)

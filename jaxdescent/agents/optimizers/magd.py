@@ -24,7 +24,6 @@ from jax.typing import ArrayLike
 from jaxdescent import validation
 from jaxdescent.agents import pruning
 from jaxdescent.agents.arguments import (
-    check_agents,
     checked_hyperparams,
     count_agents,
     optimizer_factory,
@@ -114,8 +113,8 @@ def magd(
         params = jax.tree.map(_as_array, params)
         # `optax.tree.map_params` initializes a placeholder without leaves.
         agents = count_agents("params", params) if jax.tree.leaves(params) else 1
-        check_agents("params", params, agents)
-        check_agents("hyperparams", agent_hyperparams, agents)
+        validation.check_leading_axis("params", params, agents, "num_agents")
+        validation.check_leading_axis("hyperparams", agent_hyperparams, agents, "num_agents")
         state = MagdState(
             opt_state=initial_opt_states(factory, params, agent_hyperparams, jnp.arange(agents)),
             alive=jnp.ones(agents, bool),
@@ -138,7 +137,7 @@ def magd(
         **extra: Any,
     ) -> tuple[Any, MagdState]:
         agents = state.alive.shape
-        check_agents("updates", updates, *agents)
+        validation.check_leading_axis("updates", updates, len(state.alive), "num_agents")
         shape = None if value is None else jnp.shape(value)
         if shape != agents:
             raise ValueError(
