@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import jaxdescent as jd
-from experiments import worst_cases
+from experiments.studies.step_sizes import worst_cases
 from jaxdescent.stability import joins
 from tests.stability.test_silver import needs_pep, silver_of, steps_of
 

@@ -9,7 +9,7 @@ import optax
 import pytest
 
 import jaxdescent as jd
-from experiments import worst_cases
+from experiments.studies.step_sizes import worst_cases
 
 RHO = 1 + np.sqrt(2)
 pytestmark = pytest.mark.usefixtures("quick_to_compile")

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import convex
+from experiments.studies.step_sizes import problems as convex
 
 pytestmark = pytest.mark.usefixtures("quick_to_compile")
 

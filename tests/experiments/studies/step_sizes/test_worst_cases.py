@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from experiments import worst_cases
+from experiments.studies.step_sizes import worst_cases
 from tests.stability.test_silver import needs_pep
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from experiments.__main__ import main
-from experiments.descent import Descent
 from experiments.studies import step_sizes
+from experiments.studies.step_sizes.methods import Descent
 
 pytestmark = pytest.mark.usefixtures("quick_to_compile")
 

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 import jaxdescent as jd
-from experiments import contests, lost_winners
 from experiments.__main__ import main
 from experiments.studies import functions
+from experiments.studies.functions import methods as contests
+from experiments.studies.functions import selection_risk as lost_winners
 
 pytestmark = pytest.mark.usefixtures("quick_to_compile")
 

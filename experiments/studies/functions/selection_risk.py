@@ -12,7 +12,7 @@ import numpy as np
 import optax
 
 import jaxdescent as jd
-from experiments import contests
+from experiments.studies.functions import methods as contests
 
 
 class Dropped(NamedTuple):

@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from experiments import shallow
 from experiments.__main__ import main
 from experiments.studies import shallow_nets
 from experiments.studies.shallow_nets import Outcome
+from experiments.studies.shallow_nets import tasks as shallow
 
 pytestmark = pytest.mark.usefixtures("quick_to_compile")
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from experiments import separable
+from experiments.studies.logistic import data_sets as separable
 
 
 @pytest.mark.parametrize("angle", [0.1, 0.7, 1.5])

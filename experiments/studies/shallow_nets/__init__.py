@@ -30,7 +30,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 import jaxdescent as jd
-from experiments import runner, shallow
+from experiments import runner
+from experiments.studies.shallow_nets import tasks as shallow
 
 AGENTS = 64
 TASKS = {"smoke": ("iris", "diabetes"), "small": shallow.NAMES, "full": shallow.NAMES}

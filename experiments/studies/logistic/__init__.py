@@ -24,8 +24,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
 import jaxdescent as jd
-from experiments import runner, separable
-from experiments.separable import Separable
+from experiments import runner
+from experiments.studies.logistic import data_sets as separable
+from experiments.studies.logistic.data_sets import Separable
 
 STEPS = {"smoke": 400, "small": 16_000, "full": 64_000}
 SETS = {"smoke": 3, "small": 20, "full": 20}

@@ -7,9 +7,9 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import separable
 from experiments.__main__ import main
 from experiments.studies import logistic
+from experiments.studies.logistic import data_sets as separable
 
 pytestmark = pytest.mark.usefixtures("quick_to_compile")
 

@@ -20,7 +20,7 @@ import numpy as np
 import optax
 
 import jaxdescent as jd
-from experiments.convex import Convex
+from experiments.studies.step_sizes.problems import Convex
 
 PER_PRODUCT = 2  # gradients
 TOLERANCE = 1e-2  # of the eigenvalue's residual, which is added to it

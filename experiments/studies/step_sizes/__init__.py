@@ -20,8 +20,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 import jaxdescent as jd
-from experiments import convex, descent, runner, worst_cases
-from experiments.descent import Descent, Goal
+from experiments import runner
+from experiments.studies.step_sizes import methods as descent
+from experiments.studies.step_sizes import problems as convex
+from experiments.studies.step_sizes import worst_cases
+from experiments.studies.step_sizes.methods import Descent, Goal
 
 OURS, REFERENCE, SAME_L = "silver, measured", "1/L", "1/L, measured"
 SMALLER, TARGET = 1e-6, 5.0  # the gap, relative to the first; times fewer gradients

@@ -7,8 +7,8 @@ import optax
 import pytest
 
 import jaxdescent as jd
-from experiments import descent
-from experiments.convex import Convex
+from experiments.studies.step_sizes import methods as descent
+from experiments.studies.step_sizes.problems import Convex
 
 pytestmark = pytest.mark.usefixtures("quick_to_compile")
 

@@ -3,7 +3,7 @@
 Every method has the same budget of gradients and, except for the oracles, one setting for all
 functions. Ours was chosen on other seeds than those shown, and so were the baselines' rates.
 An agent is Adam with a falling rate that jumps away from its own best point now and then
-(`experiments.contests.agent`); agents do not communicate. The rule is successive halving.
+(`methods.agent`); agents do not communicate. The rule is successive halving.
 
 The study then asks how often pruning drops the agent that would have won, and compares it to
 what rank correlation predicts (`jaxdescent/agents/THEORY.md`).
@@ -22,9 +22,17 @@ import optax
 from matplotlib.figure import Figure
 
 import jaxdescent as jd
-from experiments import contests, lost_winners, runner
-from experiments.contests import Found, Instances
-from experiments.lost_winners import CUTS, TRACED_AGENTS, TRACED_RUNG, TRACED_RUNGS, Dropped
+from experiments import runner
+from experiments.studies.functions import methods as contests
+from experiments.studies.functions import selection_risk as lost_winners
+from experiments.studies.functions.methods import Found, Instances
+from experiments.studies.functions.selection_risk import (
+    CUTS,
+    TRACED_AGENTS,
+    TRACED_RUNG,
+    TRACED_RUNGS,
+    Dropped,
+)
 
 HARD = tuple(jd.problems.CLASSIC_SUITE)[:8]
 
