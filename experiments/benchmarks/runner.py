@@ -184,7 +184,14 @@ def _managed(case: Case) -> Callable[[int], np.ndarray]:
             began = _clocks()
             with runner.Progress(total=chunks * steps) as progress:
                 loop = runner.Loop(
-                    run, "line", program, state, chunks=chunks, batches=batches, progress=progress
+                    run,
+                    "line",
+                    program,
+                    state,
+                    chunks=chunks,
+                    batches=batches,
+                    progress=progress,
+                    save_final=True,
                 )
                 for chunk in loop:
                     loop.log(loss=chunk.metrics.mean(0))

@@ -53,6 +53,9 @@ class Loop:
         early; by default it does not.
       min_delta: how much less than the best value counts as better.
       progress: is told of each chunk that is logged.
+      save_final: whether the last state is saved, for studies whose result is a checkpoint.
+        In `Run.series` it need not be: the outcome is saved next and replaces the checkpoints,
+        and a run that is killed between the two repeats the chunks since the last checkpoint.
 
     Attributes:
       carry: the state after the last chunk.
@@ -75,11 +78,13 @@ class Loop:
         patience: int | None = None,
         min_delta: float = 0.0,
         progress: Progress | None = None,
+        save_final: bool = False,
     ):
         if patience is not None and patience < 1:
             raise ValueError(f"patience must be in [1, inf) or None, got {patience}")
         self.run, self.line, self.program = run, line, program
         self.chunks, self.patience, self.min_delta = chunks, patience, min_delta
+        self.save_final = save_final
         self.carry, self.chunk, self.seconds = carry, 0, 0.0
         self.best_value, self.best_step, self._since_best = float("inf"), 0, 0
         self._best: dict[str, np.ndarray] = {}
@@ -111,13 +116,12 @@ class Loop:
             due = time.monotonic() - self._saved_at >= self.run.settings.save_every
             if due and not self._checkpoints.busy:
                 self._save()
-        outcome_follows = self.run.computing == self.line
-        if self._saved_chunk < self.chunk and not outcome_follows:
+        if self.save_final and self._saved_chunk < self.chunk:
             self._save()
         complete = self._checkpoints.close()
         if self._feeds:
             self._feeds.close()
-        if not complete and not outcome_follows:
+        if self.save_final and not complete:
             raise OSError(f"the last state of {self.line} could not be saved")
 
     def log(self, *, loss: Any, **metrics: Any) -> None:

@@ -1,12 +1,11 @@
 """Progress of a run: a live bar in a terminal, plain lines elsewhere."""
 
-import sys
 import time
 from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 
 
@@ -34,7 +33,6 @@ class Progress:
                 TextColumn("{task.description:28s}"),
                 BarColumn(),
                 TextColumn("{task.percentage:3.0f}%  {task.fields[numbers]}"),
-                TimeRemainingColumn(),
             )
             self._bar = Bar(*columns, console=console, transient=True)
             self._task = self._bar.add_task("", total=total, numbers="")
@@ -54,21 +52,27 @@ class Progress:
             self._bar.stop()
 
     def skip(self, steps: int) -> None:
-        """Counts steps that were made before the run was resumed."""
+        """Counts steps that take no time: made before the run was resumed, or left out."""
         self.done += steps
         self._skipped += steps
-
-    def advance(self, what: str, *, steps: int, loss: float, steps_per_second: float) -> None:
-        """Counts `steps` more, made by `what`."""
-        self.done += steps
-        numbers = f"loss {loss:.3g}, {steps_per_second:,.0f} steps/s"
         if self._bar:
-            self._bar.update(self._task, completed=self.done, description=what, numbers=numbers)
-            return
+            self._bar.update(self._task, completed=self.done)
+
+    def advance(
+        self, what: str, *, steps: int, steps_per_second: float, loss: float | None = None
+    ) -> None:
+        """Counts and shows `steps` more, made by `what`."""
+        self.done += steps
         now = time.monotonic()
-        if now - self._last_line >= self.every or self.done >= self.total:
-            made = self.done - self._skipped
-            left = (now - self._began) / made * (self.total - self.done)
-            print(f"{what}: {self.done}/{self.total} steps, {numbers}, {left:.0f} s left")
-            sys.stdout.flush()
+        numbers = [] if loss is None else [f"loss {loss:.3g}"]
+        numbers.append(f"{steps_per_second:,.0f} steps/s")
+        made = self.done - self._skipped
+        if made:
+            left = (now - self._began) / made * max(0, self.total - self.done)
+            numbers.append(f"{left:.0f} s left")
+        shown = ", ".join(numbers)
+        if self._bar:
+            self._bar.update(self._task, completed=self.done, description=what, numbers=shown)
+        elif now - self._last_line >= self.every or self.done >= self.total:
+            print(f"{what}: {self.done}/{self.total} steps, {shown}", flush=True)
             self._last_line = now

@@ -22,6 +22,7 @@ import os
 import re
 import shutil
 import sys
+import time
 import typing
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -34,7 +35,8 @@ from matplotlib.figure import Figure
 from experiments.runner.environment import environment
 from experiments.runner.interruption import Interruption
 from experiments.runner.log import Log, jsonable, write_whole
-from experiments.runner.packing import pack, unpack
+from experiments.runner.outcomes import read_outcome, to_numpy, write_outcome
+from experiments.runner.progress import Progress
 from experiments.runner.spending import Spending
 from experiments.runner.tensorboard import TensorBoard
 
@@ -74,6 +76,7 @@ WHERE_AND_WHEN = ("runs", "save_every", "keep", "tensorboard")
 
 
 S = TypeVar("S", bound=Settings)
+O = TypeVar("O", bound=tuple[Any, ...])  # noqa: E741
 
 
 class Results(NamedTuple):
@@ -109,7 +112,6 @@ class Run:
       log: the metrics.
       spending: time, energy and arithmetic until now.
       interruption: whether somebody asked the run to stop.
-      computing: the line whose outcome `once` is about to save.
     """
 
     def __init__(self, folder: Path, description: dict[str, Any], settings: Settings):
@@ -120,7 +122,6 @@ class Run:
         self.log = Log(folder / "metrics.jsonl", listen=self._tensorboard)
         self.spending = Spending(folder / "footprint.json")
         self.interruption = Interruption()
-        self.computing: str | None = None
 
     @classmethod
     def start(cls, study: str, settings: Settings) -> "Run":
@@ -194,37 +195,76 @@ class Run:
         self.description["status"] = status
         self.write_description()
 
-    def once(self, name: str, compute: Callable[[], Mapping[str, Any]]) -> dict[str, np.ndarray]:
-        """What `compute` returns, computed in this run or before it was resumed.
+    def series(
+        self,
+        name: str,
+        outcome_type: type[O],
+        compute: Callable[[], O],
+        *,
+        progress: Progress | None = None,
+        steps: int = 0,
+        loss: Callable[[O], Any] | None = None,
+    ) -> O:
+        """Returns the outcome of a series: read if it was saved before, else computed and saved.
 
-        The checkpoints of the line of that name are removed when its outcome is safe.
+        The series is done when its outcome is saved; its checkpoints are removed then. A run
+        that is killed before goes on from the newest checkpoint, or begins the series again.
 
         Args:
-          name: of a line of the study.
-          compute: returns names to numbers or arrays.
+          name: of the series, unique in its study.
+          outcome_type: a NamedTuple; its fields are numbers, arrays, None, mappings of these by
+            name, or NamedTuples of these. A saved outcome with other fields is computed again.
+          compute: returns the outcome.
+          progress: counts the steps of a saved outcome as skipped and those of a computed one
+            as made in the measured time. Steps that `compute` counted itself, as a `Loop`
+            does, are not counted twice; steps that it left out are skipped.
+          steps: of the series, in the unit of the progress.
+          loss: computes from the outcome the number that the progress shows.
+
+        Returns:
+          The outcome, with NumPy arrays in place of numbers and arrays.
 
         Raises:
-          Interrupted: somebody asked the run to stop, and this is not computed yet.
+          Interrupted: the run was asked to stop, and there is no saved outcome.
         """
-        path = self.folder / "outcomes" / f"{_file_name(name)}.npz"
-        known = _read_arrays(path)
-        if known is not None:
-            return known
+        path = self._outcome_file(name)
+        saved = read_outcome(path, outcome_type)
+        if saved is not None:
+            if progress:
+                progress.skip(steps)
+            return saved
+        counted, began = progress.done if progress else 0, time.monotonic()
+        outcome = self._compute(name, compute)
+        seconds = time.monotonic() - began
+        if progress:
+            counted = progress.done - counted
+            if counted:
+                progress.skip(max(0, steps - counted))
+            elif steps:
+                progress.advance(
+                    name,
+                    steps=steps,
+                    loss=None if loss is None else float(loss(outcome)),
+                    steps_per_second=steps / max(seconds, 1e-9),
+                )
+        return outcome
+
+    def once(self, name: str, compute: Callable[[], Mapping[str, Any]]) -> dict[str, np.ndarray]:
+        """Returns what `series` does, by name; goes when every study has its outcome type."""
+        saved = read_outcome(self._outcome_file(name), dict)
+        return self._compute(name, compute) if saved is None else saved
+
+    def _compute(self, name: str, compute: Callable[[], Any]) -> Any:
+        """Computes an outcome and saves it."""
         self.interruption.check()
-        self.computing = name
-        try:
-            outcome = {key: np.asarray(value) for key, value in compute().items()}
-        finally:
-            self.computing = None
-        path.parent.mkdir(exist_ok=True)
-        table, content = pack({"outcome": outcome})
-        partial = path.with_suffix(".partial")
-        with partial.open("wb") as file:
-            np.savez(file, table=np.array(json.dumps(table)), content=content)
-        partial.replace(path)
+        outcome = to_numpy(compute())
+        write_outcome(self._outcome_file(name), outcome)
         shutil.rmtree(self.checkpoints_folder(name), ignore_errors=True)
         self.spending.save()
         return outcome
+
+    def _outcome_file(self, name: str) -> Path:
+        return self.folder / "outcomes" / f"{_file_name(name)}.npz"
 
     def checkpoints_folder(self, line: str) -> Path:
         """Where the checkpoints of a line are."""
@@ -337,18 +377,6 @@ def _file_name(name: str) -> str:
     """The name with a file system's own characters replaced, told apart by a digest."""
     plain = re.sub(r"[^\w.-]+", "_", name)
     return plain if plain == name else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
-
-
-def _read_arrays(path: Path) -> dict[str, np.ndarray] | None:
-    """The arrays of a file; None if it is not there or cannot be read."""
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return unpack(json.loads(str(arrays["table"])), arrays["content"])["outcome"]
-    except FileNotFoundError:
-        return None
-    except Exception as error:  # a damaged archive fails in many ways
-        print(f"{path} is damaged ({error}); it is made anew", file=sys.stderr)
-        return None
 
 
 def new_folder(parent: Path, name: str) -> Path:

@@ -223,6 +223,7 @@ def run(settings: Settings, run: runner.Run) -> runner.Results:
             batches=batches,
             patience=settings.patience,
             progress=progress,
+            save_final=True,
         )
         first = _first_network(loop.carry)
         path = runner.Trajectory(run.trajectory_folder(LINE), chunks=loop.chunks, example=first)

@@ -56,7 +56,14 @@ def train(run, *, chunks=CHUNKS, patience=None):
         advance, carry, feed=batches.chunk(0, STEPS), steps_per_chunk=STEPS, constants=(inputs,)
     )
     loop = runner.Loop(
-        run, "small", program, carry, chunks=chunks, batches=batches, patience=patience
+        run,
+        "small",
+        program,
+        carry,
+        chunks=chunks,
+        batches=batches,
+        patience=patience,
+        save_final=True,
     )
     for chunk in loop:
         time.sleep(0.004)  # or the run is over before it can be killed

@@ -2,6 +2,7 @@
 
 import signal
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ import pytest
 from experiments import runner
 from experiments.data.batches import Batches
 from experiments.runner import loop as module
+from experiments.runner import run as run_module
 from experiments.runner.spending import flops_per_step, spent
 
 STEPS = 10
@@ -49,7 +51,9 @@ def start():
 
 
 def make(run, program, **options):
-    return runner.Loop(run, "line", program, start(), **{"chunks": 5, **options})
+    return runner.Loop(
+        run, "line", program, start(), **{"chunks": 5, "save_final": True, **options}
+    )
 
 
 def go(loop, values=(), interrupt_at=None):
@@ -276,15 +280,49 @@ def test_only_so_many_checkpoints_are_kept(opened, program, monkeypatch):
     assert saved_steps(run) == [30, 40, 50]
 
 
-def test_a_line_whose_outcome_follows_is_not_saved_at_its_end(opened, program, saves):
+class Count(NamedTuple):
+    value: int
+
+
+def test_in_a_series_the_outcome_takes_the_place_of_the_final_checkpoint(opened, program, saves):
     run = opened()
 
     def compute():
-        go(make(run, program))
-        return {"x": 1}
+        loop = make(run, program, save_final=False)
+        go(loop)
+        return Count(loop.carry)
 
-    run.once("line", compute)
+    assert run.series("line", Count, compute) == Count(5)
     assert saves == []
+    assert saved_steps(run) == []
+
+
+def test_a_series_killed_before_its_outcome_is_saved_repeats_the_last_chunks(
+    opened, program, monkeypatch
+):
+    chunks = []
+
+    def compute(run):
+        loop = make(run, program, save_final=False)
+        for chunk in loop:
+            chunks.append(chunk.step)
+            loop.log(loss=0.0)
+            if chunk.step == 20 and len(chunks) == 2:
+                loop._save()
+        return Count(loop.carry)
+
+    def kill(*_):
+        raise KeyboardInterrupt
+
+    run = opened()
+    with monkeypatch.context() as patch:
+        patch.setattr(run_module, "write_outcome", kill)
+        with pytest.raises(KeyboardInterrupt):
+            run.series("line", Count, lambda: compute(run))
+    run = opened(run)
+    assert run.series("line", Count, lambda: compute(run)) == Count(5)
+    assert chunks == [10, 20, 30, 40, 50, 30, 40, 50]
+    assert [record["step"] for record in run.log.read("line")] == [10, 20, 30, 40, 50]
     assert saved_steps(run) == []
 
 

@@ -48,6 +48,14 @@ def test_steps_of_before_the_run_was_resumed_count_but_took_no_time(capsys, cloc
     assert capsys.readouterr().out == "line: 30/40 steps, loss 0, 1 steps/s, 10 s left\n"
 
 
+def test_without_a_measured_step_there_is_no_time_left(capsys, clock):
+    with Progress(total=40, every=0.0) as progress:
+        progress.skip(20)
+        clock.now += 10.0
+        progress.advance("line", steps=0, steps_per_second=1.0)
+    assert capsys.readouterr().out == "line: 20/40 steps, 1 steps/s\n"
+
+
 def test_lines_come_every_so_many_seconds_and_at_the_end(capsys, clock):
     with Progress(total=10, every=5.0) as progress:
         for _ in range(10):
@@ -65,5 +73,5 @@ def test_a_terminal_has_a_bar_and_no_lines(monkeypatch, capsys):
         progress.skip(1)
         progress.advance("some line", steps=2, loss=0.125, steps_per_second=1234.5)
     assert "some line" in screen.getvalue()
-    assert "75%  loss 0.125, 1,234 steps/s" in screen.getvalue()
+    assert "75%  loss 0.125, 1,234 steps/s, 0 s left" in screen.getvalue()
     assert capsys.readouterr().out == ""

@@ -4,6 +4,8 @@ import dataclasses
 import json
 import re
 import signal
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +15,7 @@ from matplotlib.figure import Figure
 
 from experiments import runner
 from experiments.runner import run as module
+from experiments.runner.outcomes import to_numpy
 from experiments.runner.run import WHERE_AND_WHEN, new_folder
 
 
@@ -185,94 +188,164 @@ def test_a_file_or_nothing_in_place_of_a_folder_is_told_in_one_line(tmp_path):
             runner.read_description(tmp_path / name)
 
 
-def kinds(outcome):
-    return {name: (value.dtype, value.tolist()) for name, value in outcome.items()}
+class Number(NamedTuple):
+    x: Any
+
+
+class Pair(NamedTuple):
+    x: np.ndarray
+    y: int
+
+
+class Nested(NamedTuple):
+    losses: np.ndarray
+    by_name: Mapping[str, np.ndarray]
+    pairs: dict[str, Pair]
+    pair: Pair
+    missing: Pair | None
+    present: Pair | None
+
+
+def described(outcome):
+    """The outcome with the dtype and the values of each array."""
+    return jax.tree.map(lambda array: (array.dtype, array.tolist()), outcome)
+
+
+def never():
+    pytest.fail("it was computed again")
 
 
 @pytest.mark.parametrize(
     "value",
-    [2, 0.5, np.float32([1, 2]), jnp.arange(3), np.zeros((0, 2)), jnp.ones(2, jnp.bfloat16)],
-    ids=["count", "number", "array", "device", "empty", "bfloat16"],
+    [2, 0.5, True, np.float32([1, 2]), jnp.arange(3), np.zeros((0, 2)), jnp.ones(2, jnp.bfloat16)],
+    ids=["count", "number", "bool", "array", "device", "empty", "bfloat16"],
 )
-def test_what_was_computed_once_is_the_same_when_it_is_read_again(run, value):
-    computed = run.once("line", lambda: {"value": value})
-    read = run.once("line", lambda: pytest.fail("it was computed again"))
-    assert kinds(read) == kinds(computed)
+def test_an_outcome_is_the_same_whether_computed_or_read(run, value):
+    computed = run.series("a", Number, lambda: Number(value))
+    read = run.series("a", Number, never)
+    assert isinstance(computed, Number)
+    assert isinstance(read, Number)
+    array = np.asarray(value)
+    assert described(read) == described(computed) == Number((array.dtype, array.tolist()))
 
 
-@pytest.mark.parametrize("name", ["file", "kwds", "arr_0", "a/b"])
-def test_an_outcome_may_have_any_name(run, name):
-    run.once("line", lambda: {name: 1.5})
-    assert run.once("line", dict)[name] == 1.5
+def test_an_outcome_may_hold_mappings_and_records(run):
+    pair = Pair(np.arange(2.0), 3)
+    outcome = Nested(np.ones(2), {}, {"a/b": pair, "": pair}, pair, None, pair)
+    computed = run.series("a", Nested, lambda: outcome)
+    read = run.series("a", Nested, never)
+    assert described(read) == described(computed)
+    assert jax.tree.structure(read) == jax.tree.structure(outcome)
+    assert read.pairs["a/b"].y == 3
 
 
-def test_a_run_that_was_asked_to_stop_begins_no_line(run):
+@pytest.mark.parametrize("value", ["word", object()])
+def test_an_outcome_holds_no_words_or_objects(run, value):
+    with pytest.raises(TypeError, match="an outcome must hold numbers and arrays, got "):
+        run.series("a", Number, lambda: Number(value))
+    assert run.series("a", Number, lambda: Number(1)).x == 1
+
+
+class Triple(NamedTuple):
+    x: np.ndarray
+    y: int
+    z: int
+
+
+class Records(NamedTuple):
+    x: Pair
+    y: int
+
+
+@pytest.mark.parametrize(
+    ("outcome", "words"),
+    [
+        (Triple(np.zeros(1), 2, 3), "does not fit Triple: z missing on one side"),
+        (Number(1), "does not fit Number: y missing on one side"),
+        (Records(Pair(np.zeros(1), 2), 3), "does not fit Records: x has another type"),
+    ],
+)
+def test_an_outcome_whose_type_has_changed_is_computed_again(run, capsys, outcome, words):
+    run.series("a", Pair, lambda: Pair(np.zeros(1), 2))
+    computed = run.series("a", type(outcome), lambda: outcome)
+    assert described(computed) == described(to_numpy(outcome))
+    said = capsys.readouterr().err
+    assert words in said
+    assert said.count("\n") == 1
+    run.series("a", type(outcome), never)
+
+
+def test_a_run_that_was_asked_to_stop_begins_no_series(run):
     with run.interruption:
-        run.once("done", lambda: {"x": 1})
+        run.series("done", Number, lambda: Number(1))
         signal.raise_signal(signal.SIGTERM)
-        assert run.once("done", lambda: pytest.fail("it was computed again"))["x"] == 1
+        assert run.series("done", Number, never).x == 1
         with pytest.raises(runner.Interrupted):
-            run.once("next", lambda: pytest.fail("it was begun"))
+            run.series("next", Number, never)
     assert len([*(run.folder / "outcomes").iterdir()]) == 1
 
 
-def test_lines_whose_names_a_file_system_would_mix_up_are_told_apart(run):
+def test_series_whose_names_a_file_system_would_mix_up_are_told_apart(run):
     names = ["a b", "a/b", "a_b", "a  b", "adam x 0.01", "adam x 0.01.partial", "../a"]
     for number, name in enumerate(names):
-        run.once(name, lambda number=number: {"number": number})
+        run.series(name, Number, lambda number=number: Number(number))
     for number, name in enumerate(names):
-        assert run.once(name, dict)["number"] == number
+        assert run.series(name, Number, never).x == number
     assert len({run.checkpoints_folder(name) for name in names}) == len(names)
     for name in names:
         assert run.checkpoints_folder(name).resolve().is_relative_to(run.folder / "checkpoints")
 
 
-def test_the_checkpoints_of_a_line_go_when_its_outcome_is_safe(run):
-    mine, other = run.checkpoints_folder("line a"), run.checkpoints_folder("line b")
+def test_the_checkpoints_of_a_series_are_removed_when_its_outcome_is_saved(run):
+    own, other = run.checkpoints_folder("series a"), run.checkpoints_folder("series b")
 
     def compute():
-        assert run.computing == "line a"
-        for folder in (mine, other):
+        for folder in (own, other):
             folder.mkdir(parents=True)
-        return {"x": 1}
+        return Number(1)
 
-    run.once("line a", compute)
-    assert run.computing is None
-    assert not mine.exists()
+    run.series("series a", Number, compute)
+    assert not own.exists()
     assert other.exists()
 
 
-def test_the_checkpoints_of_a_line_that_fails_stay(run):
-    folder = run.checkpoints_folder("line")
+def test_the_checkpoints_of_a_series_that_fails_stay(run):
+    folder = run.checkpoints_folder("a")
     folder.mkdir(parents=True)
     with pytest.raises(ZeroDivisionError):
-        run.once("line", lambda: {"x": 1 / 0})
+        run.series("a", Number, lambda: Number(1 / 0))
     assert folder.exists()
-    assert run.once("line", lambda: {"x": 1})["x"] == 1
+    assert run.series("a", Number, lambda: Number(1)).x == 1
 
 
-def test_an_outcome_with_any_bit_flipped_is_the_same_or_is_made_anew(run, capsys):
-    run.once("line", lambda: {"x": np.arange(2.0), "y": 2})
+def test_an_outcome_with_any_bit_flipped_is_the_same_or_is_computed_again(run, capsys):
+    pair = Pair(np.arange(2.0), 2)
+    run.series("a", Pair, lambda: pair)
     (path,) = (run.folder / "outcomes").iterdir()
     content = path.read_bytes()
     # Bits of the same weight in every byte, each weight in some.
     for place in range(len(content)):
         flipped = content[place] ^ (1 << place % 8)
         path.write_bytes(content[:place] + bytes([flipped]) + content[place + 1 :])
-        outcome = run.once("line", lambda: {"x": np.arange(2.0), "y": 2})
-        assert kinds(outcome) == {"x": (np.float64, [0.0, 1.0]), "y": (np.int64, 2)}, place
-    assert "it is made anew" in capsys.readouterr().err
+        outcome = run.series("a", Pair, lambda: pair)
+        assert described(outcome) == described(to_numpy(pair)), place
+    assert "it is computed again" in capsys.readouterr().err
 
 
-def test_an_outcome_that_was_cut_short_is_made_anew(run, capsys):
-    run.once("line", lambda: {"x": 1})
+def test_an_outcome_that_was_cut_short_is_computed_again(run, capsys):
+    run.series("a", Number, lambda: Number(1))
     (path,) = (run.folder / "outcomes").iterdir()
     content = path.read_bytes()
     for length in (0, 1, 30, len(content) // 2, len(content) - 1):
         path.write_bytes(content[:length])
-        assert run.once("line", lambda: {"x": 2})["x"] == 2
+        assert run.series("a", Number, lambda: Number(2)).x == 2
         assert "is damaged" in capsys.readouterr().err
-        assert run.once("line", dict)["x"] == 2
+        assert run.series("a", Number, never).x == 2
+
+
+def test_once_reads_what_it_computed(run):
+    assert run.once("a", lambda: {"x": 1, "y/z": [2.0]})["y/z"] == 2.0
+    assert run.once("a", never)["y/z"] == 2.0
 
 
 def test_a_figure_is_a_picture_in_the_folder(run):

@@ -8,7 +8,7 @@ import pytest
 
 import jaxdescent as jd
 from experiments import runner, trials, workloads
-from jaxdescent.towers.recipe import POWER, PROBATION
+from jaxdescent.towers.recipe import POWER, TRIAL_STEPS
 
 pytestmark = pytest.mark.usefixtures("quick_to_compile")
 
@@ -89,7 +89,7 @@ def test_the_average_of_a_path_is_that_of_self_tuning_after_its_trial():
     averaged, _ = jax.lax.scan(
         lambda state, x: (replay.update(x, state, x)[1], None),
         replay.init(seen[0]),
-        seen[PROBATION:],
+        seen[TRIAL_STEPS:],
     )
     np.testing.assert_allclose(averaged.average, jd.averaged_params(state, seen[0]), rtol=1e-6)
 
