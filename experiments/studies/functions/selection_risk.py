@@ -1,9 +1,11 @@
-"""How often pruning drops the agent that would have won, on runs in which all go on.
+"""Risk that pruning removes the agent that would have ended best.
 
-Each cut keeps so many agents of the best at a rung; the winner is the best at the end. The
-prediction is that of `jd.pruning.prob_best_pruned`, of the ranks' correlation.
+All agents run to the end. At each of three rungs a cut keeps the agents with the lowest values
+then; the best agent is the one with the lowest value at the end. The predicted risk is
+`jd.pruning.prob_best_pruned` of the rank correlation between the two.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -12,61 +14,72 @@ import numpy as np
 import optax
 
 import jaxdescent as jd
-from experiments.studies.functions import methods as contests
+from experiments.studies.functions.instances import Instances
+from experiments.studies.functions.settings import SOLVED
+
+NUM_AGENTS, STEPS_PER_RUNG, NUM_RUNGS = 256, 4, 128
+CUTS = {0: 64, 3: 16, 15: 4}  # from the rung to the number of agents that are kept
+RULE = jd.pruning.successive_halving()
 
 
-class Dropped(NamedTuple):
-    """What pruning at one of the shown rungs would have lost; arrays are [runs, rungs].
+class SelectionRisk(NamedTuple):
+    """Risks of pruning the best agent; arrays are [runs, cuts].
 
     Attributes:
-      correlation: of the ranks then and at the end.
-      predicted: chance to drop the winner.
-      dropped: whether it was.
-      harmed: whether also the best that was kept ended above the winner by `contests.SOLVED`.
+      correlation: f64, the rank correlation between the values at the cut and at the end.
+      predicted: f64, the predicted probability that the best agent is pruned.
+      pruned: bool, True where the best agent was pruned.
+      harmful: bool, True where also the best kept agent ended more than `SOLVED` above it.
     """
 
     correlation: np.ndarray
     predicted: np.ndarray
-    dropped: np.ndarray
-    harmed: np.ndarray
+    pruned: np.ndarray
+    harmful: np.ndarray
 
 
-TRACED_AGENTS, TRACED_RUNG, TRACED_RUNGS = 256, 4, 128
-CUTS = {0: 64, 3: 16, 15: 4}  # from rung to how many are kept
-CUT = jd.pruning.successive_halving()
+def measure_risk(instances: Instances, runs: int) -> SelectionRisk:
+    """Measures the risk of each cut in the first runs of a function."""
+    risks = [risk_of_cuts(np.asarray(record_values(*instances[run]))) for run in range(runs)]
+    return stack(risks)
+
+
+def stack(risks: Sequence[SelectionRisk]) -> SelectionRisk:
+    """Stacks the risks of runs along a leading axis."""
+    return SelectionRisk(*(np.array(x) for x in zip(*risks, strict=True)))
 
 
 @jax.jit
-def traced(problem: jd.Problem, key: jax.Array) -> jax.Array:
-    """f32[rungs, agents], the values of all: those that the rule removes go on."""
+def record_values(problem: jd.Problem, key: jax.Array) -> jax.Array:
+    """Returns all agents' values after each rung, f32[rungs, agents], without pruning."""
     result = jd.minimize(
         problem,
-        _settling,
+        _decaying_adam,
         key=key,
-        num_agents=TRACED_AGENTS,
-        steps=TRACED_RUNG * TRACED_RUNGS,
-        rung=TRACED_RUNG,
-        rule=CUT,
+        num_agents=NUM_AGENTS,
+        steps=STEPS_PER_RUNG * NUM_RUNGS,
+        rung=STEPS_PER_RUNG,
+        rule=RULE,
         prune=False,
     )
     return result.history.values
 
 
-def _settling() -> optax.GradientTransformation:
-    return optax.adam(optax.exponential_decay(0.01, TRACED_RUNG * TRACED_RUNGS, 1e-4))
+def _decaying_adam() -> optax.GradientTransformation:
+    return optax.adam(optax.exponential_decay(0.01, STEPS_PER_RUNG * NUM_RUNGS, 1e-4))
 
 
-def losses(values: np.ndarray) -> Dropped:
-    """What each cut would have lost, of f[rungs, agents]; arrays are [cuts]."""
+def risk_of_cuts(values: np.ndarray) -> SelectionRisk:
+    """Returns the risk of each cut in one run, given all agents' values f[rungs, agents]."""
     values = np.where(np.isfinite(values), values, np.inf)
-    end = values[-1]
-    winner = int(end.argmin())
-    rows = []
+    final = values[-1]
+    best = int(final.argmin())
+    cuts = []
     for rung, count in CUTS.items():
         kept = np.argsort(values[rung], kind="stable")[:count]
-        correlation = float(jd.pruning.rank_correlation(*map(jnp.asarray, (values[rung], end))))
-        predicted = jd.pruning.prob_best_pruned(correlation, len(end), count)
-        dropped = winner not in kept
-        harmed = dropped and end[kept].min() > end[winner] + contests.SOLVED
-        rows.append((correlation, predicted, dropped, harmed))
-    return Dropped(*map(np.array, zip(*rows, strict=True)))
+        correlation = float(jd.pruning.rank_correlation(*map(jnp.asarray, (values[rung], final))))
+        predicted = jd.pruning.prob_best_pruned(correlation, len(final), count)
+        pruned = best not in kept
+        harmful = pruned and final[kept].min() > final[best] + SOLVED
+        cuts.append((correlation, predicted, pruned, harmful))
+    return SelectionRisk(*map(np.array, zip(*cuts, strict=True)))

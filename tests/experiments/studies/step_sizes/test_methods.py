@@ -1,4 +1,4 @@
-"""Methods do what their authors wrote, and every gradient is counted."""
+"""Methods agree with their published forms, and every gradient is counted."""
 
 import jax
 import jax.numpy as jnp
@@ -7,8 +7,8 @@ import optax
 import pytest
 
 import jaxdescent as jd
-from experiments.studies.step_sizes import methods as descent
-from experiments.studies.step_sizes.problems import Convex
+from experiments.studies.step_sizes import methods
+from experiments.studies.step_sizes.problems import ConvexProblem
 
 pytestmark = pytest.mark.usefixtures("quick_to_compile")
 
@@ -20,23 +20,26 @@ def quadratic(x, spectrum):
     return jnp.sum(spectrum * x**2) / 2
 
 
-PROBLEM = Convex("quadratic", quadratic, SPECTRUM, START, 1.0)
-FIRST = float(np.sum(SPECTRUM * START**2) / 2)
+PROBLEM = ConvexProblem("quadratic", quadratic, SPECTRUM, START, 1.0)
+INITIAL = float(np.sum(SPECTRUM * START**2) / 2)
 
 
 def goal(gap=1e-3, budget=1000):
-    return descent.Goal(least=0.0, first=FIRST, gap=gap, budget=budget, margin=1.1)
+    return methods.Goal(methods.ReferenceValues(INITIAL, 0.0), gap, budget, margin=1.1)
 
 
 def count(points, gap=1e-3):
-    """After how many of the points the gap is met; each costs a gradient."""
-    gaps = np.sum(SPECTRUM * np.array(points) ** 2, axis=1) / 2 / FIRST
+    """Returns the number of points, a gradient each, until the gap is met."""
+    gaps = np.sum(SPECTRUM * np.array(points) ** 2, axis=1) / 2 / INITIAL
     return int(np.argmax(gaps <= gap)) + 1
 
 
 @pytest.fixture
 def run(x64):
-    return lambda method, **other: descent.descend(PROBLEM, method, goal(**other))
+    def descend(method, **options):
+        return methods.descend(method, PROBLEM, goal(**options))
+
+    return descend
 
 
 @pytest.fixture
@@ -45,72 +48,72 @@ def x64():
         yield
 
 
-def test_constant_steps_take_what_they_take(run):
+def test_constant_steps_match_the_closed_form(run):
     points = [START * (1 - SPECTRUM) ** n for n in range(1000)]
-    assert run(descent.scheduled(optax.constant_schedule(1.0))).gradients == count(points)
+    assert run(methods.scheduled(optax.constant_schedule(1.0))).gradients == count(points)
 
 
-def test_nesterov_s_method_is_as_he_wrote_it(run):
+def test_nesterovs_method_matches_its_definition(run):
     x = y = START
     t, points = 1.0, []
     for _ in range(200):
         points.append(y)
-        x_next = y - SPECTRUM * y
-        t_next = (1 + np.sqrt(1 + 4 * t * t)) / 2
-        y = x_next + (t - 1) / t_next * (x_next - x)
-        x, t = x_next, t_next
-    assert run(descent.nesterov(restart=False)).gradients == count(points)
+        next_x = y - SPECTRUM * y
+        next_t = (1 + np.sqrt(1 + 4 * t * t)) / 2
+        y = next_x + (t - 1) / next_t * (next_x - x)
+        x, t = next_x, next_t
+    assert run(methods.nesterov(restart=False)).gradients == count(points)
 
 
-def test_the_restart_is_no_slower_on_a_quadratic(run):
-    plain, restarted = (run(descent.nesterov(restart=r), gap=1e-9) for r in (False, True))
+def test_restarting_is_faster_on_a_quadratic(run):
+    plain, restarted = (run(methods.nesterov(restart=r), gap=1e-9) for r in (False, True))
     assert restarted.gradients < plain.gradients
 
 
-def test_the_optimized_gradient_method_is_as_its_authors_wrote_it(run):
-    """The next x is y + (t - 1) / t' (y - y_before) + t / t' (y - x), y = x - g / L."""
+def test_the_optimized_gradient_method_matches_its_definition(run):
+    """The next x is y + (t - 1) / t' (y - previous_y) + t / t' (y - x), y = x - g / L."""
     x = y = START
     t, points = 1.0, []
     for _ in range(200):
         points.append(x)
-        y_next = x - SPECTRUM * x
-        t_next = (1 + np.sqrt(1 + 4 * t * t)) / 2
-        x = y_next + (t - 1) / t_next * (y_next - y) + t / t_next * (y_next - x)
-        y, t = y_next, t_next
-    assert run(descent.optimized_gradient()).gradients == count(points)
+        next_y = x - SPECTRUM * x
+        next_t = (1 + np.sqrt(1 + 4 * t * t)) / 2
+        x = next_y + (t - 1) / next_t * (next_y - y) + t / next_t * (next_y - x)
+        y, t = next_y, next_t
+    assert run(methods.optimized_gradient()).gradients == count(points)
 
 
-def test_products_count_as_two_and_their_smoothness_is_used(run):
-    done = run(descent.measured(jd.step_sizes.silver(1.0)))
+def test_products_count_as_two_gradients_and_the_measured_l_is_used(run):
+    result = run(methods.measured(jd.step_sizes.silver(1.0)))
     steps = np.asarray(jax.vmap(jd.step_sizes.silver(1.1))(jnp.arange(63)))
     points = [START * np.prod(1 - steps[:n, None] * SPECTRUM, axis=0) for n in range(63)]
-    assert done.products > 0
-    assert done.refuted == 0
-    assert done.gradients == count(points) + 2 * done.products
+    assert result.products > 0
+    assert result.refuted == 0
+    assert result.gradients == count(points) + 2 * result.products
 
 
-def test_it_is_measured_again_when_due(run):
-    once = run(descent.measured(optax.constant_schedule(1.0)), budget=60)
-    again = run(descent.measured(optax.constant_schedule(1.0)), gap=1e-2)
-    assert np.isinf(once.gradients)
+def test_l_is_measured_again_when_due(run):
+    one = run(methods.measured(optax.constant_schedule(1.0)), budget=60)
+    repeated = run(methods.measured(optax.constant_schedule(1.0)), gap=1e-2)
+    assert np.isinf(one.gradients)
     points = [START * (1 - SPECTRUM / 1.1) ** n for n in range(127)]
     assert 63 < count(points, gap=1e-2) < 127
-    assert again.gradients == count(points, gap=1e-2) + 2 * again.products
-    assert again.products > once.products
+    assert repeated.gradients == count(points, gap=1e-2) + 2 * repeated.products
+    assert repeated.products > one.products
 
 
-def test_what_is_not_met_is_infinite_and_the_curve_ends_at_the_budget(run):
-    done = run(descent.scheduled(optax.constant_schedule(1.0)), budget=20)
-    assert np.isinf(done.gradients)
-    gaps = [np.sum(SPECTRUM * (START * (1 - SPECTRUM) ** n) ** 2) / 2 / FIRST for n in range(20)]
-    best = np.fmin.accumulate(done.curve)
+def test_a_missed_target_is_infinite_and_the_curve_ends_at_the_budget(run):
+    result = run(methods.scheduled(optax.constant_schedule(1.0)), budget=20)
+    assert np.isinf(result.gradients)
+    gaps = [np.sum(SPECTRUM * (START * (1 - SPECTRUM) ** n) ** 2) / 2 / INITIAL for n in range(20)]
+    best = np.fmin.accumulate(result.curve)
     np.testing.assert_allclose(best[-1], gaps[-1], rtol=1e-9)
     assert best[0] == pytest.approx(1.0)
 
 
-def test_l_bfgs_counts_evaluations(x64):
-    done = descent.lbfgs(PROBLEM, goal())
-    assert 2 <= done.gradients <= 30
-    assert done.curve[-1] <= 1e-3
-    short = descent.lbfgs(PROBLEM, goal(budget=2))
+def test_lbfgs_counts_evaluations(x64):
+    result = methods.lbfgs(PROBLEM, goal())
+    assert 2 <= result.gradients <= 30
+    assert result.curve[-1] <= 1e-3
+    short = methods.lbfgs(PROBLEM, goal(budget=2))
     assert np.isinf(short.gradients)

@@ -1,4 +1,4 @@
-"""Worst cases that are known in closed form."""
+"""Worst cases agree with closed forms."""
 
 import sys
 
@@ -6,29 +6,30 @@ import numpy as np
 import pytest
 
 from experiments.studies.step_sizes import worst_cases
-from tests.stability.test_silver import needs_pep
+
+needs_pep = pytest.mark.skipif(not worst_cases.installed(), reason="needs the extra pep")
 
 
 @pytest.mark.parametrize("n", [1, 5, 50])
-def test_from_below_constant_steps_leave_what_is_known(n):
-    """The bound of Y. Drori and M. Teboulle, which a Huber function attains."""
+def test_lower_bound_of_constant_steps_is_attained_by_a_huber_function(n):
+    """Y. Drori and M. Teboulle prove that the bound is exact."""
     assert worst_cases.gap_from_below(np.ones(n)) == pytest.approx(1 / (4 * n + 2), rel=1e-12)
 
 
 @pytest.mark.parametrize("h", [1.6, 1.9])
-def test_from_below_a_step_that_is_too_long_leaves_a_quadratic(h):
+def test_lower_bound_of_a_long_step_is_attained_by_a_quadratic(h):
     assert worst_cases.gap_from_below([h]) == pytest.approx((1 - h) ** 2 / 2, rel=1e-12)
 
 
-def test_from_below_curvatures_between_are_tried():
-    """The greatest of a (1 - 4 a)^2 (1 - a)^2 is where 20 a^2 - 15 a + 1 = 0."""
+def test_lower_bound_searches_intermediate_curvatures():
+    """The maximum of a (1 - 4 a)^2 (1 - a)^2 is at 20 a^2 - 15 a + 1 = 0."""
     a = (15 + np.sqrt(145)) / 40
-    most = a * (1 - 4 * a) ** 2 * (1 - a) ** 2 / 2
-    assert worst_cases.gap_from_below([4.0, 1.0]) == pytest.approx(most, rel=1e-5)
+    largest = a * (1 - 4 * a) ** 2 * (1 - a) ** 2 / 2
+    assert worst_cases.gap_from_below([4.0, 1.0]) == pytest.approx(largest, rel=1e-5)
 
 
 @needs_pep
-def test_exactly_constant_steps_leave_what_is_known():
+def test_exact_worst_cases_of_constant_steps_have_closed_forms():
     assert worst_cases.gap(np.ones(3)) == pytest.approx(1 / 14, abs=1e-7)
     mu = 0.25
     best = 2 / (1 + mu)
@@ -36,7 +37,7 @@ def test_exactly_constant_steps_leave_what_is_known():
     assert distance == pytest.approx(((1 - mu) / (1 + mu)) ** 4, abs=1e-7)
 
 
-def test_without_pepit_it_says_how_to_install_it(monkeypatch):
+def test_missing_pepit_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "PEPit", None)
     with pytest.raises(ImportError, match=r"pip install 'jaxdescent\[pep\]'"):
         worst_cases.gap([1.0])
