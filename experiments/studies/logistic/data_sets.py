@@ -1,11 +1,11 @@
-"""Data that a hyperplane through the origin separates, and by how much.
+"""Data sets that a hyperplane through the origin separates, with certified margins.
 
     margin = max_w min_i <x_i, w> / |w| = min_a |sum_i a_i x_i|    a_i >= 0, sum_i a_i = 1
 
-with x_i the examples times their labels, the longest of length 1. The second problem, the
-shortest vector of a polytope, is one of least squares with coefficients that are not negative.
-Its solution is a direction w as well: what w attains is a lower bound on the margin, the
-vector's length an upper one, and together they are a certificate.
+The x_i are the examples times their labels, with a largest norm of 1. The second problem, the
+shortest vector of a polytope, is a non-negative least-squares problem. Its solution is also a
+direction w: the margin of w is a lower bound, and the length of the vector is an upper bound.
+Together they certify the margin.
 """
 
 from collections.abc import Sequence
@@ -16,30 +16,33 @@ import numpy as np
 from experiments import data
 
 
-class Separable(NamedTuple):
+class SeparableData(NamedTuple):
     """A separable data set.
 
     Attributes:
-      name: what is printed.
-      examples: f64[n, features], times their labels, the longest of length 1.
-      margin: a lower bound on the margin, attained.
-      above: an upper bound on it.
+      name: the name in tables.
+      examples: f64[n, features], examples times their labels, with a largest norm of 1.
+      margin: a lower bound on the margin, which a known direction attains.
+      upper_bound: an upper bound on the margin.
     """
 
     name: str
     examples: np.ndarray
     margin: float
-    above: float
+    upper_bound: float
 
 
-def margin_of(examples: np.ndarray) -> tuple[float, float]:
-    """A lower and an upper bound on the margin; the lower is 0 or less if nothing separates.
+def margin_bounds(examples: np.ndarray) -> tuple[float, float]:
+    """Computes a lower and an upper bound on the margin.
 
     Args:
-      examples: f64[n, features], times their labels.
+      examples: f64[n, features], examples times their labels.
+
+    Returns:
+      Both bounds. The lower one is at most 0 if the examples are not separable.
 
     Example:
-      >>> low, high = margin_of(np.array([[0.6, 0.8], [0.6, -0.8], [0.9, 0.0]]))
+      >>> low, high = margin_bounds(np.array([[0.6, 0.8], [0.6, -0.8], [0.9, 0.0]]))
       >>> round(low, 9), round(high, 9)
       (0.6, 0.6)
     """
@@ -52,21 +55,24 @@ def margin_of(examples: np.ndarray) -> tuple[float, float]:
     return float(np.min(examples @ shortest)) / max(length, 1e-300), length
 
 
-def drawn(n: int, features: int, planted: float, rng: np.random.Generator) -> np.ndarray:
-    """Examples in the unit ball on one side of a random hyperplane, f64[n, features].
+def draw_examples(n: int, features: int, margin: float, rng: np.random.Generator) -> np.ndarray:
+    """Draws examples in the unit ball on one side of a random hyperplane, f64[n, features].
 
-    They are at least `planted` from it before the longest is scaled to length 1, which leaves
-    the nearest at about that.
+    Their distance from the hyperplane is at least `margin` before the largest norm is scaled to
+    1, which changes the smallest distance little.
     """
     normal, *_ = np.linalg.qr(rng.normal(size=(features, features)))
-    across = rng.normal(size=(n, features - 1))
-    away = planted + np.abs(rng.normal(scale=planted, size=n))
-    rows = np.column_stack([away, across / np.linalg.norm(across, axis=1).max()])
+    parallel = rng.normal(size=(n, features - 1))
+    distance = margin + np.abs(rng.normal(scale=margin, size=n))
+    rows = np.column_stack([distance, parallel / np.linalg.norm(parallel, axis=1).max()])
     return (rows / np.linalg.norm(rows, axis=1).max()) @ normal
 
 
-def pair(name: str, first: int, second: int) -> np.ndarray:
-    """Two classes of a bundled data set, standardized, with a constant feature; f64[n, d]."""
+def load_pair(name: str, first: int, second: int) -> np.ndarray:
+    """Loads two classes of a bundled data set, f64[n, features].
+
+    Features are standardized, and a constant feature is added.
+    """
     loaded: Any = data.load(name)
     inputs = np.concatenate([part.inputs for part in (loaded.train, loaded.validation)])
     labels = np.concatenate([part.targets for part in (loaded.train, loaded.validation)])
@@ -77,7 +83,7 @@ def pair(name: str, first: int, second: int) -> np.ndarray:
     return rows / np.linalg.norm(rows, axis=1).max()
 
 
-PLANTED = [
+DRAWN = [  # examples, features, margin
     (40, 2, 0.2),
     (50, 5, 0.05),
     (100, 10, 0.1),
@@ -91,20 +97,20 @@ PLANTED = [
 ]
 PAIRS = [
     *(("digits", *digits) for digits in ((0, 1), (3, 8), (1, 7), (4, 9), (2, 6), (5, 9), (8, 9))),
-    *(("wine", *growers) for growers in ((0, 1), (0, 2), (1, 2))),
+    *(("wine", *classes) for classes in ((0, 1), (0, 2), (1, 2))),
 ]
 
 
-def data_sets(count: int, seed: int) -> Sequence[Separable]:
-    """So many separable data sets, generated and real ones in turn.
+def load_data_sets(count: int, seed: int) -> Sequence[SeparableData]:
+    """Returns separable data sets, alternating between generated and real ones.
 
     Args:
-      count: how many, in [1, 20].
-      seed: of the generator.
+      count: the number of data sets, in [1, 20].
+      seed: the seed of the generated data.
     """
     rng = np.random.default_rng(seed)
     found = []
-    for (n, features, planted), (name, first, second) in zip(PLANTED, PAIRS, strict=True):
-        found.append((f"drawn {n} x {features}", drawn(n, features, planted, rng)))
-        found.append((f"{name} {first} {second}", pair(name, first, second)))
-    return [Separable(name, x, *margin_of(x)) for name, x in found[:count]]
+    for (n, features, margin), (name, first, second) in zip(DRAWN, PAIRS, strict=True):
+        found.append((f"drawn {n} x {features}", draw_examples(n, features, margin, rng)))
+        found.append((f"{name} {first} {second}", load_pair(name, first, second)))
+    return [SeparableData(name, x, *margin_bounds(x)) for name, x in found[:count]]
