@@ -1,14 +1,15 @@
-"""What a plane costs: 51 x 51 points of an MLP of a million parameters on 1,000 examples.
+"""Time and memory of a plane: 51 x 51 points, an MLP of a million parameters, 1,000 examples.
 
     python -m experiments.benchmarks.landscape
 
-`jd.landscape.plane` one point at a time, its default on a CPU, and several side by side; beside it
-a Python loop over a compiled loss, and one vmap over a row of points (over all of them it would
-need the memory that is printed). A whole plane is timed, the rest is the best of three times of a
-few of its points; bytes are XLA's temporaries, which do not contain arguments. That another center,
-other directions and data compile nothing is asserted.
+Compares `jd.landscape.plane` one point at a time, the default on a CPU, and in batches of points
+with a Python loop over a compiled loss and with one `jax.vmap` over all timed points. One plane is
+timed as a whole. The other rows are the best of three runs over a subset of its points. Memory is
+XLA's temporary allocation, which excludes arguments. The benchmark asserts that another center,
+other directions and other data do not recompile.
 """
 
+import functools
 import os
 import time
 from collections.abc import Callable
@@ -24,13 +25,13 @@ from experiments.runner.report import table
 from jaxdescent.landscape import points
 
 SIZES = (784, 640, 640, 128, 10)
-EXAMPLES, SIDE, SOME = 1_000, 51, 96
+EXAMPLES, SIDE, SUBSET = 1_000, 51, 96
 TARGET = 60.0  # seconds, on two cores
-BUDGETS = (2, 4, 16)  # points side by side
+BUDGETS = (2, 4, 16)  # points in a batch
 
 
 def loss(params: Any, batch: Any) -> jax.Array:
-    """The mean cross entropy."""
+    """Returns the mean cross entropy."""
     x, labels = batch
     *hidden, last = params
     for layer in hidden:
@@ -40,7 +41,7 @@ def loss(params: Any, batch: Any) -> jax.Array:
 
 
 def network(seed: int) -> Any:
-    """Parameters of one million numbers."""
+    """Returns the parameters of an MLP, about one million numbers."""
     draw = np.random.default_rng(seed)
     return [
         {
@@ -52,26 +53,26 @@ def network(seed: int) -> Any:
 
 
 def data(seed: int) -> Any:
-    """Examples with labels."""
+    """Returns random examples with labels."""
     draw = np.random.default_rng(seed)
     inputs = jnp.asarray(draw.normal(size=(EXAMPLES, SIZES[0])), jnp.float32)
     return inputs, jnp.asarray(draw.integers(0, SIZES[-1], EXAMPLES), jnp.int32)
 
 
 def seconds(call: Callable[[], Any]) -> float:
-    """How long a call takes until its numbers are there."""
+    """Returns the seconds that a call takes until its results are ready."""
     began = time.perf_counter()
     jax.block_until_ready(call())
     return time.perf_counter() - began
 
 
-def set_aside(lowered: Any) -> int:
-    """The bytes of a program's temporaries."""
+def temporary_bytes(lowered: Any) -> int:
+    """Returns the bytes of a program's temporary buffers."""
     return lowered.compile().memory_analysis().temp_size_in_bytes
 
 
 def in_python(params: Any, directions: Any, batch: Any, weights: np.ndarray) -> list[jax.Array]:
-    """The losses by a loop over a compiled loss."""
+    """Computes the losses in a Python loop over a compiled loss."""
     return [_one(params, directions, batch, w) for w in weights]
 
 
@@ -82,12 +83,12 @@ def _one(params: Any, directions: Any, batch: Any, weights: jax.Array) -> jax.Ar
 
 @jax.jit
 def at_once(params: Any, directions: Any, batch: Any, weights: jax.Array) -> jax.Array:
-    """The losses by one vmap."""
+    """Computes the losses with one vmap."""
     return jax.vmap(_one, (None, None, None, 0))(params, directions, batch, weights)
 
 
 def main() -> None:
-    """Prints a row for each way."""
+    """Prints one row per method."""
     params, batch = network(0), data(1)
     count = sum(leaf.size for leaf in jax.tree.leaves(params))
     print(
@@ -110,7 +111,7 @@ def main() -> None:
     whole = seconds(lambda: jd.landscape.plane(loss, *moved, x=x).values)
     busy = time.process_time() - busy
     if len(compiled) > before:
-        raise AssertionError(f"another center was compiled anew: {compiled[before:]}")
+        raise AssertionError(f"another center was recompiled: {compiled[before:]}")
     verdict = "met" if whole <= TARGET else "MISSED"
     load = ", ".join(f"{each:.1f}" for each in os.getloadavg())
     print(
@@ -121,28 +122,27 @@ def main() -> None:
     side = np.linspace(-1, 1, SIDE)
     grid = [axis.ravel() for axis in np.meshgrid(side, side)]
     weights = np.stack([np.ones(SIDE**2), *grid], axis=1).astype(np.float32)
-    some = weights[:: SIDE**2 // SOME][:SOME]
-    wanted = np.asarray(in_python(*arguments, some))
-    size = points.bytes_of_a_call(loss, params, batch)
-    ways: list[tuple[str, Callable[[], Any], Any]] = []
+    subset = weights[:: SIDE**2 // SUBSET][:SUBSET]
+    wanted = np.asarray(in_python(*arguments, subset))
+    size = points.peak_bytes(loss, params, batch)
+    methods: list[tuple[str, Callable[[], Any], Any]] = []
     for many in (1, *BUDGETS):
-        chosen = points.chunk_size(loss, params, batch, SOME, many * size)
-        call = lambda chosen=chosen: points._losses_of_sums(
-            loss, chosen, (params, *directions), jnp.asarray(some), batch
-        )
-        program = points._losses_of_sums.lower(
-            loss, chosen, (params, *directions), jnp.asarray(some), batch
-        )
-        ways.append((f"plane, {chosen} side by side", call, program))
-    ways.append(
-        ("Python loop", lambda: in_python(*arguments, some), _one.lower(*arguments, some[0]))
+        chosen = points.chunk_size(loss, params, batch, SUBSET, many * size)
+        given = loss, chosen, (params, *directions), jnp.asarray(subset), batch
+        call = functools.partial(points._losses_of_sums, *given)
+        program = points._losses_of_sums.lower(*given)
+        methods.append((f"plane, {chosen} in a batch", call, program))
+    methods.append(
+        ("Python loop", lambda: in_python(*arguments, subset), _one.lower(*arguments, subset[0]))
     )
-    ways.append(("one vmap", lambda: at_once(*arguments, some), at_once.lower(*arguments, some)))
+    methods.append(
+        ("one vmap", lambda: at_once(*arguments, subset), at_once.lower(*arguments, subset))
+    )
     rows = []
-    for name, call, program in ways:
+    for name, call, program in methods:
         differs = np.max(np.abs(np.asarray(call()) - wanted))
-        took = min(seconds(call) for _ in range(3)) / SOME
-        temporary = set_aside(program) / 2**20
+        took = min(seconds(call) for _ in range(3)) / SUBSET
+        temporary = temporary_bytes(program) / 2**20
         rows.append(
             (
                 name,
@@ -152,10 +152,12 @@ def main() -> None:
                 f"{differs:.0e}",
             )
         )
-    print(table(("way", "ms a point", "s a plane", "MiB", "differs by"), rows))
-    everything = set_aside(at_once.lower(*arguments, weights))
-    print(f"One vmap over all {SIDE**2:,} points would set aside {everything / 2**30:.1f} GiB.")
-    print(f"A point is told to take {size / 2**20:.1f} MiB of a budget, before any fusion.")
+    print(table(("method", "ms per point", "s per plane", "MiB", "difference"), rows))
+    everything = temporary_bytes(at_once.lower(*arguments, weights))
+    print(f"One vmap over all {SIDE**2:,} points would allocate {everything / 2**30:.1f} GiB.")
+    print(
+        f"A point counts as {size / 2**20:.1f} MiB of a memory budget, an estimate before fusion."
+    )
 
 
 if __name__ == "__main__":

@@ -1,16 +1,18 @@
-"""What lies between two points: the loss on the line that joins them, and its barrier.
+"""The loss on the line between two points, and its barrier.
 
     barrier       max over a in [0, 1] of  L((1 - a) w0 + a w1) - ((1 - a) L(w0) + a L(w1))
     instability   max over a in [0, 1] of  L((1 - a) w0 + a w1) - (L(w0) + L(w1)) / 2
 
-Two networks are linearly mode connected if there is no barrier. The barrier is that of Entezari
-et al., the instability that of Frankle et al., who call two networks connected if it is below
-2 % of error. They are the same where both ends have the same loss, else the barrier is the fairer:
-the instability of a fall is half of it. Both are of the points that were looked at, so that a
-narrow ridge between two of them is missed.
+Two networks are linearly mode connected if the barrier is zero. Entezari et al. define the barrier,
+Frankle et al. the instability; they call two networks connected if the instability of the error is
+below 2%. Both numbers are equal if both ends have the same loss. Otherwise the barrier is more
+meaningful: on a line along which the loss only decreases, the barrier of a straight decrease is 0,
+and its instability is half of the decrease. Both are computed at a finite number of points, so that
+a narrow ridge between two of them is missed.
 
-A network with batch normalization has statistics that fit its own weights and no mixture: let
-the loss recompute them from its batch, or the barrier is theirs (Jordan et al.).
+Batch normalization statistics fit the weights that they were computed with, and do not fit a
+mixture. The loss should recompute them from its batch; otherwise the barrier measures the mismatch
+(Jordan et al.).
 
 Sources: J. Frankle et al. 2020, arXiv:1912.05671; R. Entezari et al. 2022, arXiv:2110.06296;
 K. Jordan et al. 2023, arXiv:2211.08403.
@@ -24,25 +26,26 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from jaxdescent import validation
-from jaxdescent.landscape import inputs
+from jaxdescent.landscape import arguments
 from jaxdescent.landscape.planes import not_finite
 from jaxdescent.landscape.points import LossFn, losses_of_sums
+from jaxdescent.numerics import at_least_float32
 
 
 class Connectivity(NamedTuple):
-    """The line between two points.
+    """The loss on the line through two points.
 
     Attributes:
       x: f[n], 0 at the first point and 1 at the second.
-      values: f[n], the losses, not finite where the loss is not.
-      ends: f[2], the losses of the two points.
-      barrier: f[], the most that the loss is above the straight line between those of the
-        ends, for x in [0, 1]; NaN if a loss there is.
-      instability: f[], the most that it is above their mean.
-      metrics: f[n], the metric; None without one.
-      metric_barrier: f[], the most that the metric is below the straight line between those of
-        the ends, which is how much accuracy is lost; None without one.
-      not_finite: i32[], how many losses are not finite.
+      values: f[n], losses; non-finite losses are kept.
+      ends: f[2], losses of the two points.
+      barrier: f[], largest difference between the loss and the linear interpolation of the
+        two end losses, for x in [0, 1]; NaN if a loss there is NaN.
+      instability: f[], largest difference between the loss and the mean of the end losses.
+      metrics: f[n], the metric; None without `metric_fn`.
+      metric_barrier: f[], largest difference between the linear interpolation of the two end
+        metrics and the metric, such as the accuracy that is lost; None without `metric_fn`.
+      not_finite: i32[], number of non-finite losses.
     """
 
     x: jax.Array
@@ -66,57 +69,59 @@ def connectivity(
     metric_fn: LossFn | None = None,
     memory: int | None = None,
 ) -> Connectivity:
-    """The loss on the line through two points, and the barrier between them.
+    """Computes the loss on the line through two points, and the barrier between them.
 
     Args:
-      loss_fn: from (params, batch) to a scalar.
+      loss_fn: called as `loss_fn(params, batch)`; returns a scalar.
       first: pytree of real arrays, the point at 0.
-      second: pytree like it, the point at 1.
-      batch: pytree of arrays, handed on.
-      x: f[n]; by default 51 from 0 to 1. Points outside of [0, 1] are shown and do not count
-        for the barrier.
-      metric_fn: from (params, batch) to a scalar of which more is better, such as an accuracy.
+      second: pytree like `first`, the point at 1.
+      batch: pytree of arrays, passed to `loss_fn`.
+      x: f[n]; by default 51 from 0 to 1. Points outside of [0, 1] are evaluated but do not
+        count for the barrier.
+      metric_fn: called as `metric_fn(params, batch)`; returns a scalar for which larger is
+        better, such as the accuracy.
       memory: as for `plane`.
 
     Returns:
-      A `Connectivity`. The ends count as points wherever `x` is.
+      A `Connectivity`. Both ends are always evaluated and count for the barrier.
 
     Raises:
-      ValueError: the points are not alike, or the same; or as `line` does.
+      ValueError: the points differ in structure or are equal, or as for `line`.
 
     Example:
       >>> import jax.numpy as jnp
-      >>> two_wells = lambda w, _: jnp.sum((w**2 - 1) ** 2)
+      >>> def two_wells(w, _):
+      ...     return jnp.sum((w**2 - 1) ** 2)
       >>> found = connectivity(two_wells, -jnp.ones(3), jnp.ones(3))
       >>> float(found.barrier), found.ends.tolist()
       (3.0, [0.0, 0.0])
     """
-    xs = np.linspace(0.0, 1.0, 51) if x is None else inputs.coordinates("x", x)
-    inputs.parameters("first", first)
+    xs = np.linspace(0.0, 1.0, 51) if x is None else arguments.as_coordinates("x", x)
+    arguments.check_params("first", first)
     validation.shaped_like("second", second, first, "first")
-    inputs.parameters("second", second)
-    inputs.scalar_loss("loss_fn", loss_fn, first, batch)
+    arguments.check_params("second", second)
+    arguments.check_scalar_loss("loss_fn", loss_fn, first, batch)
     if _same(first, second):
-        raise ValueError("second must differ from first, got the same numbers")
+        raise ValueError("second must differ from first, got equal parameters")
     at = np.concatenate([xs, [0.0, 1.0]])
     weights = np.stack([1.0 - at, at], axis=1)
     losses = losses_of_sums(loss_fn, [first, second], weights, batch, memory)
     inside = jnp.asarray((at >= 0) & (at <= 1))
     metrics = metric_barrier = None
     if metric_fn is not None:
-        inputs.scalar_loss("metric_fn", metric_fn, first, batch)
+        arguments.check_scalar_loss("metric_fn", metric_fn, first, batch)
         measured = losses_of_sums(metric_fn, [first, second], weights, batch, memory)
         metrics, metric_barrier = (
             measured[:-2],
-            _barrier(-measured.astype(inputs.wide(measured.dtype)), at, inside),
+            _barrier(-measured.astype(at_least_float32(measured.dtype)), at, inside),
         )
-    wide = losses.astype(inputs.wide(losses.dtype))
+    wide = losses.astype(at_least_float32(losses.dtype))
     return Connectivity(
         x=jnp.asarray(xs, wide.dtype),
         values=losses[:-2],
         ends=losses[-2:],
         barrier=_barrier(wide, at, inside),
-        instability=_most(wide - jnp.mean(wide[-2:]), inside),
+        instability=_largest(wide - jnp.mean(wide[-2:]), inside),
         metrics=metrics,
         metric_barrier=metric_barrier,
         not_finite=not_finite(losses[:-2]),
@@ -126,10 +131,10 @@ def connectivity(
 def _barrier(values: jax.Array, at: np.ndarray, inside: jax.Array) -> jax.Array:
     along = jnp.asarray(at, values.dtype)
     straight = (1 - along) * values[-2] + along * values[-1]
-    return _most(values - straight, inside)
+    return _largest(values - straight, inside)
 
 
-def _most(excess: jax.Array, inside: jax.Array) -> jax.Array:
+def _largest(excess: jax.Array, inside: jax.Array) -> jax.Array:
     return jnp.max(jnp.where(inside, excess, -jnp.inf))
 
 

@@ -1,16 +1,16 @@
-"""Random directions, normalized by filters.
+"""Random directions with filter normalization.
 
-A network with ReLUs computes the same if a layer's weights are multiplied by a and the next
-layer's divided by it, but a random direction of one length looks steep beside small weights and
-flat beside large ones. So each filter of a random direction d is given the norm that this filter
-has in the weights w,
+A ReLU network computes the same function if the weights of a layer are multiplied by a constant
+and the weights of the next layer are divided by it. A random direction of fixed length, however,
+looks steep for small weights and flat for large ones. Each filter of a random direction d is
+therefore rescaled to the norm of the same filter of the weights w,
 
     d_f <- d_f ||w_f|| / ||d_f||
 
-and a picture in the plane of such directions is the same for all rescaled copies. A filter is
-what makes one output: of a convolution's kernel [h, w, in, out] all but the last index, of a
-dense kernel [in, out] a column. Leaves with one axis or none, biases and the scales of norms,
-stay as they are.
+and a plane along such directions is the same for all rescaled copies. A filter holds the weights of
+one output: all but the last axis of a convolution kernel [h, w, in, out], or a column of a dense
+kernel [in, out]. Leaves with at most one axis, such as biases and the scales of normalization
+layers, are held fixed by default.
 
 Source: H. Li, Z. Xu, G. Taylor, C. Studer, T. Goldstein 2018, arXiv:1712.09913.
 """
@@ -24,7 +24,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdescent import validation
-from jaxdescent.landscape import inputs
+from jaxdescent.landscape import arguments
+from jaxdescent.numerics import at_least_float32, widest_float
 
 FilterAxes = int | Sequence[int] | Callable[[str], int | Sequence[int]]
 Biases = Literal["zero", "scaled"]
@@ -38,24 +39,23 @@ def random_directions(
     filter_axes: FilterAxes = -1,
     biases: Biases = "zero",
 ) -> tuple[Any, ...]:
-    """Gaussian directions, normalized by filters.
+    """Draws Gaussian directions with filter normalization.
 
     Args:
-      key: from which they are drawn.
+      key: random key.
       params: pytree of real arrays, whose filters give the norms.
-      count: how many.
-      filter_axes: the axis, or axes, whose indices tell filters apart, -1 in Flax; where
-        leaves differ, a function from a leaf's path, such as "['dense']['kernel']", to it.
-      biases: what becomes of leaves with one axis or none: "zero", as Li et al. do, or
-        "scaled", to the norm that the whole leaf has.
+      count: number of directions.
+      filter_axes: the axis, or axes, that index the filters, -1 in Flax. If leaves differ, a
+        function of the path of a leaf, such as "['dense']['kernel']", that returns the axes.
+      biases: direction of leaves with at most one axis: "zero", as in Li et al., or
+        "scaled" to the norm of the whole leaf.
 
     Returns:
-      So many pytrees like the parameters, of float32 at least.
+      A tuple of `count` pytrees like the parameters, in float32 or wider.
 
     Raises:
-      ValueError: a leaf is not of floating point or has no such axis, an argument is out of its
-        range, or all leaves have one axis
-        and `biases` is "zero".
+      ValueError: a leaf is not floating point or lacks such an axis, an argument is out of range,
+        or all leaves have at most one axis and `biases` is "zero".
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -72,19 +72,19 @@ def random_directions(
 def filter_normalized(
     direction: Any, params: Any, *, filter_axes: FilterAxes = -1, biases: Biases = "zero"
 ) -> Any:
-    """A direction whose filters have the norms that they have in the parameters.
+    """Rescales the filters of a direction to the norms of the filters of the parameters.
 
     Args:
-      direction: pytree like the parameters. A filter of it that is zero stays so.
+      direction: pytree like the parameters. Filters that are zero stay zero.
       params: pytree of real arrays.
       filter_axes: as for `random_directions`.
       biases: as for `random_directions`.
 
     Returns:
-      A pytree like the parameters, of float32 at least.
+      A pytree like the parameters, in float32 or wider.
 
     Raises:
-      ValueError: as for `random_directions`; also if the direction is not like the parameters.
+      ValueError: as for `random_directions`, or the direction does not match the parameters.
     """
     plan = _plan(params, filter_axes, biases)
     validation.shaped_like("direction", direction, params)
@@ -92,14 +92,14 @@ def filter_normalized(
 
 
 def _plan(params: Any, filter_axes: FilterAxes, biases: Biases) -> tuple[Any, ...]:
-    """For each leaf the axes within a filter; None where the leaf stays.
+    """Returns, for each leaf, the axes within a filter; None if the leaf is held fixed.
 
     Raises:
       ValueError: as for `random_directions`.
     """
     if biases not in ("zero", "scaled"):
         raise ValueError(f"biases must be 'zero' or 'scaled', got {biases!r}")
-    inputs.parameters("params", params)
+    arguments.check_params("params", params)
     plan: list[tuple[int, ...] | None] = []
     for path, weights in jax.tree_util.tree_leaves_with_path(params):
         ndim = jnp.ndim(weights)
@@ -109,15 +109,15 @@ def _plan(params: Any, filter_axes: FilterAxes, biases: Biases) -> tuple[Any, ..
             plan.append(_axes_within(filter_axes, jax.tree_util.keystr(path), ndim))
     if all(within is None for within in plan):
         raise ValueError(
-            "biases must be 'scaled' for params of which all leaves have one axis, got 'zero'"
+            "biases must be 'scaled' if all leaves of params have at most one axis, got 'zero'"
         )
     return tuple(plan)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _random(plan: tuple[Any, ...], count: int, key: jax.Array, params: Any) -> tuple[Any, ...]:
-    one = lambda each: _normalized(plan, _gaussian(each, params), params)
-    drawn = jax.vmap(one)(jax.random.split(key, count))
+    keys = jax.random.split(key, count)
+    drawn = jax.vmap(lambda key: _normalized(plan, _gaussian(key, params), params))(keys)
     return tuple(jax.tree.map(lambda leaf, i=i: leaf[i], drawn) for i in range(count))
 
 
@@ -132,10 +132,10 @@ def _normalized(plan: tuple[Any, ...], direction: Any, params: Any) -> Any:
 
 
 def _gaussian(key: jax.Array, params: Any) -> Any:
-    """All numbers in one draw, which compiles faster than one for each leaf."""
+    """Draws all leaves at once, which compiles faster than one draw per leaf."""
     leaves, structure = jax.tree.flatten(params)
     size = sum(leaf.size for leaf in leaves)
-    drawn = jax.random.normal(key, (size,), inputs.widest(params))
+    drawn = jax.random.normal(key, (size,), widest_float(params))
     parts = jnp.split(drawn, np.cumsum([leaf.size for leaf in leaves])[:-1])
     return structure.unflatten(
         part.reshape(leaf.shape) for part, leaf in zip(parts, leaves, strict=True)
@@ -143,8 +143,8 @@ def _gaussian(key: jax.Array, params: Any) -> Any:
 
 
 def _to_norms(part: jax.Array, weights: jax.Array, axes: tuple[int, ...] | None) -> jax.Array:
-    """The part scaled so that its norms over the axes are those of the weights."""
-    dtype = inputs.wide(weights.dtype)
+    """Rescales a leaf of a direction to the norms of the weights over the axes."""
+    dtype = at_least_float32(weights.dtype)
     part = part.astype(dtype)
     if axes is None:
         return jnp.zeros_like(part)
@@ -153,14 +153,14 @@ def _to_norms(part: jax.Array, weights: jax.Array, axes: tuple[int, ...] | None)
 
 
 def _norm(x: jax.Array, axes: tuple[int, ...]) -> jax.Array:
-    """The Euclidean norm, of numbers whose squares may overflow or vanish too."""
+    """Computes the Euclidean norm without overflow or underflow of squares."""
     size = jnp.max(jnp.abs(x), axis=axes, keepdims=True)
     unit = jnp.where((size > 0) & jnp.isfinite(size), size, jnp.ones_like(size))
     return unit * jnp.sqrt(jnp.sum((x / unit) ** 2, axis=axes, keepdims=True))
 
 
 def _axes_within(filter_axes: FilterAxes, path: str, ndim: int) -> tuple[int, ...]:
-    """The axes that belong to one filter."""
+    """Returns the axes within one filter."""
     chosen = filter_axes(path) if callable(filter_axes) else filter_axes
     apart = [chosen] if isinstance(chosen, int) else [*chosen]
     for axis in apart:

@@ -1,6 +1,6 @@
-"""A surface that can be turned in a browser: HTML that needs no network.
+"""An interactive surface as HTML that works offline.
 
-It is plotly's, whose script (some 5 MB) is part of the page: once for all surfaces on it.
+It is drawn by plotly. The page includes plotly's script (about 5 MB), once for all its surfaces.
 """
 
 from typing import Any
@@ -9,7 +9,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from jaxdescent.extras import require
-from jaxdescent.landscape.coloring import levels
+from jaxdescent.landscape.color_levels import levels
 from jaxdescent.landscape.planes import Plane
 
 
@@ -23,31 +23,33 @@ def surface_html(
     labels: tuple[str, str] = ("first direction", "second direction"),
     script: bool = True,
 ) -> str:
-    """A surface over a plane, as an HTML fragment to be turned and zoomed.
+    """Draws the loss on a plane as an interactive surface, an HTML fragment.
 
     Args:
       plane: the losses.
       path: f[n, 2], coordinates of points on the plane, drawn as a line.
-      path_losses: f[n], at which height; needed with a path. Give the true losses and the line
-        leaves the surface where the plane misleads.
-      ceiling: the highest loss; by default chosen so that nine tenths of the plane show, and
-        all of the path.
-      title: above.
-      labels: of the axes.
-      script: whether the fragment brings plotly's script; a page needs it once.
+      path_losses: f[n], heights of the path; required with a path. With the true losses, the
+        line leaves the surface where the loss on the plane differs from the loss on the path.
+      ceiling: highest loss shown; by default the ninth decile on the plane, or higher to show
+        the whole path.
+      title: title of the figure.
+      labels: labels of the axes.
+      script: True to include plotly's script; a page needs it once.
 
     Returns:
-      A `<div>`, for the body of a page.
+      A `<div>` element for the body of a page.
 
     Raises:
-      ValueError: no loss is finite, or the path and its losses do not fit.
+      ValueError: no loss is finite, or the path and its losses differ in length.
       ImportError: plotly is not installed.
     """
     graphs = require("plotly.graph_objects", "landscape")
     shown = levels(plane.values, _ceiling(plane, path_losses, ceiling))
-    height = lambda values: (
-        np.log10(shown.clip(values)) if shown.logarithmic else shown.clip(values)
-    )
+
+    def height(values: ArrayLike) -> np.ndarray:
+        clipped = shown.clip(values)
+        return np.log10(clipped) if shown.logarithmic else clipped
+
     name = "log10 loss" if shown.logarithmic else "loss"
     hover = f"%{{x:.3g}}, %{{y:.3g}}: {name} %{{z:.4g}}<extra></extra>"
     drawn: list[Any] = [
@@ -56,7 +58,7 @@ def surface_html(
             y=np.asarray(plane.y),
             z=height(plane.values),
             colorscale="Viridis",
-            opacity=1.0 if path is None else 0.85,  # the path may be below
+            opacity=1.0 if path is None else 0.85,  # the path may lie below the surface
             colorbar={"title": name, "thickness": 14, "len": 0.7},
             contours={"z": {"show": True, "usecolormap": True, "project": {"z": True}}},
             hovertemplate=hover,
@@ -82,7 +84,7 @@ def surface_html(
         )
     figure = graphs.Figure(drawn)
     figure.update_layout(
-        title={"text": title, "subtitle": {"text": shown.words.removesuffix(", hatched")}},
+        title={"text": title, "subtitle": {"text": shown.caption.removesuffix(", hatched")}},
         height=620,
         template="none",
         margin={"l": 0, "r": 0, "t": 40, "b": 0},
@@ -92,7 +94,7 @@ def surface_html(
             "yaxis": {"title": {"text": labels[1]}},
             "zaxis": {"title": {"text": name}},
             "aspectmode": "cube",
-            # From where a path ends: one that starts high up does not hide itself.
+            # Seen from the end of a path, so that a high start does not hide the rest.
             "camera": {"eye": {"x": -1.5, "y": -1.5, "z": 1.1}},
         },
     )
@@ -102,7 +104,7 @@ def surface_html(
 
 
 def _ceiling(plane: Plane, path_losses: ArrayLike | None, ceiling: float | None) -> float | None:
-    """High enough for a path that would else be cut off."""
+    """Returns a ceiling that is high enough to show the whole path."""
     if ceiling is not None or path_losses is None:
         return ceiling
     losses = np.asarray(path_losses, np.float64)

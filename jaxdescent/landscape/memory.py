@@ -1,8 +1,8 @@
-"""How much memory a function takes for itself, told from its program before it is compiled.
+"""An estimate of the memory that a call needs, from its jaxpr, before it is compiled.
 
-Counted is the first argument and of what a call makes what depends on it, for as long as something
-still reads it: the most bytes that are alive at once. The compiler fuses operations and so
-needs less; it may also choose a layout that needs more.
+The estimate is the peak number of live bytes of the first argument and of all intermediate values
+that depend on it. XLA fuses operations, which needs less; it may also choose a layout that needs
+more.
 """
 
 import math
@@ -13,29 +13,30 @@ import jax
 from jax.extend import core
 
 
-def bytes_of_a_call(fn: Callable[[Any, Any], Any], varied: Any, shared: Any) -> int:
-    """The bytes of `varied` and of all that `fn(varied, shared)` makes of it at once.
+def peak_bytes(fn: Callable[[Any, Any], Any], varied: Any, shared: Any) -> int:
+    """Returns the peak live bytes of `varied` and of values computed from it.
 
     Example:
       >>> import jax.numpy as jnp
-      >>> product = lambda w, x: jnp.sum(x @ w)  # 4 numbers, 20 products and their sum
-      >>> bytes_of_a_call(product, jnp.ones(4), jnp.ones((20, 4)))
+      >>> def product(w, x):  # 4 numbers, 20 products and their sum
+      ...     return jnp.sum(x @ w)
+      >>> peak_bytes(product, jnp.ones(4), jnp.ones((20, 4)))
       100
     """
     program = jax.make_jaxpr(fn)(varied, shared).jaxpr
-    return _most_alive(program, program.invars[: len(jax.tree.leaves(varied))])
+    return _peak_live_bytes(program, program.invars[: len(jax.tree.leaves(varied))])
 
 
-def _most_alive(program: Any, inputs: Sequence[Any]) -> int:
-    """The most bytes at once of the inputs and of what is made of them."""
-    last_read = {var: i for i, made in enumerate(program.eqns) for var in _variables(made.invars)}
+def _peak_live_bytes(program: Any, inputs: Sequence[Any]) -> int:
+    """Returns the peak live bytes of the inputs and of values computed from them."""
+    last_read = {var: i for i, eqn in enumerate(program.eqns) for var in _variables(eqn.invars)}
     last_read |= dict.fromkeys(_variables([*program.outvars, *inputs]), len(program.eqns))
     varied, alive = {*inputs}, {*inputs}
     most = _bytes(alive)
     for i, equation in enumerate(program.eqns):
         if varied.isdisjoint(_variables(equation.invars)):
             continue
-        inner = [_beyond_its_inputs(sub) for sub in core.jaxprs_in_params(equation.params)]
+        inner = [_bytes_beyond_inputs(sub) for sub in core.jaxprs_in_params(equation.params)]
         before = _bytes(alive)
         varied.update(equation.outvars)
         alive.update(equation.outvars)
@@ -44,8 +45,8 @@ def _most_alive(program: Any, inputs: Sequence[Any]) -> int:
     return most
 
 
-def _beyond_its_inputs(program: Any) -> int:
-    return _most_alive(program, program.invars) - _bytes({*program.invars})
+def _bytes_beyond_inputs(program: Any) -> int:
+    return _peak_live_bytes(program, program.invars) - _bytes({*program.invars})
 
 
 def _variables(atoms: Iterable[Any]) -> list[Any]:

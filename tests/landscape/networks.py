@@ -1,4 +1,4 @@
-"""A small network of ReLUs, its data, and its copies that compute the same."""
+"""A small ReLU network, its data, and rescaled copies that compute the same function."""
 
 from itertools import pairwise
 
@@ -38,7 +38,7 @@ def loss(params, batch):
 
 
 def rescaled(params, factor):
-    """The first layer times a factor, the second divided by it: the same function."""
+    """Multiplies the first layer by a factor and divides the second by it: the same function."""
     first, second, third = params
     return [
         jax.tree.map(lambda leaf: factor * leaf, first),

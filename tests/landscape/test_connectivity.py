@@ -1,4 +1,4 @@
-"""Barriers are those of the definitions."""
+"""Barriers match their definitions."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +11,7 @@ pytestmark = pytest.mark.usefixtures("quick_to_compile")
 
 
 def wells(w, tilt):
-    """Two wells, at -1 and 1, of different depths if it is tilted."""
+    """Two wells at -1 and 1, of different depths if `tilt` is not zero."""
     return jnp.mean((w**2 - 1) ** 2 + tilt * w)
 
 
@@ -22,27 +22,29 @@ def test_the_barrier_is_above_the_line_and_the_instability_above_the_mean():
     found = jd.landscape.connectivity(wells, -jnp.ones(4), jnp.ones(4), tilt, x=a)
     np.testing.assert_allclose(found.values, loss, atol=1e-6)
     np.testing.assert_allclose(found.ends, [-0.5, 0.5], atol=1e-6)
-    assert float(found.barrier) == pytest.approx(1, abs=1e-6)  # at 0, whatever the tilt
+    assert float(found.barrier) == pytest.approx(1, abs=1e-6)  # at 0, for any tilt
     assert float(found.instability) == pytest.approx(loss.max(), abs=1e-6)
     assert float(found.instability) > 1.02
     assert found.metrics is None
     assert found.metric_barrier is None
 
 
-def test_without_a_barrier_it_is_zero_and_the_instability_half_of_the_fall():
-    bowl = lambda w, _: jnp.sum(w**2)
+def test_a_monotone_loss_has_barrier_zero_and_instability_half_of_its_decrease():
+    def bowl(w, _):
+        return jnp.sum(w**2)
+
     found = jd.landscape.connectivity(bowl, jnp.zeros(1), jnp.full(1, 2.0))
     assert float(found.barrier) == 0
     assert float(found.instability) == 2
 
 
-def test_what_is_beyond_the_ends_is_shown_and_does_not_count():
+def test_points_beyond_the_ends_are_evaluated_but_do_not_count():
     found = jd.landscape.connectivity(wells, -jnp.ones(2), jnp.ones(2), 0.0, x=[-1.0, 0.25, 2.0])
     assert found.values[0] == found.values[2] == 64
     assert float(found.barrier) == pytest.approx((0.25 - 1) ** 2)
 
 
-def test_the_ends_are_their_own_losses_to_the_bit():
+def test_the_end_losses_equal_direct_evaluation_to_the_bit():
     first, second, batch = networks.params(0), networks.params(1), networks.batch()
     found = jd.landscape.connectivity(networks.loss, first, second, batch, x=[0.0, 1.0])
     path = [
@@ -69,8 +71,10 @@ def test_a_network_and_its_permuted_copy_compute_the_same_and_have_a_barrier():
     assert float(jnp.max(jnp.abs(found.values - found.ends[0]))) > 0.01
 
 
-def test_the_barrier_of_a_metric_is_what_is_lost_of_it():
-    accuracy = lambda w, _: 100 * jnp.mean(w**2)
+def test_the_barrier_of_a_metric_is_its_largest_loss():
+    def accuracy(w, _):
+        return 100 * jnp.mean(w**2)
+
     found = jd.landscape.connectivity(
         wells, -jnp.ones(2), jnp.full(2, 0.5), 0.0, metric_fn=accuracy, x=np.linspace(0, 1, 101)
     )
@@ -80,8 +84,10 @@ def test_the_barrier_of_a_metric_is_what_is_lost_of_it():
     assert float(found.metric_barrier) == pytest.approx(np.max(straight - 100 * w**2), abs=1e-4)
 
 
-def test_a_loss_that_is_not_a_number_leaves_no_barrier_to_tell():
-    hole = lambda w, _: jnp.where(jnp.abs(w[0]) < 0.5, jnp.nan, w[0] ** 2)
+def test_a_nan_loss_gives_a_nan_barrier():
+    def hole(w, _):
+        return jnp.where(jnp.abs(w[0]) < 0.5, jnp.nan, w[0] ** 2)
+
     found = jd.landscape.connectivity(hole, -jnp.ones(1), jnp.ones(1), x=[0.0, 0.5, 1.0])
     assert np.isnan(found.barrier)
     assert int(found.not_finite) == 1
@@ -103,15 +109,18 @@ def test_bad_arguments_are_named(second, options, words):
         jd.landscape.connectivity(wells, np.ones(3), second, 0.0, **options)
 
 
-def test_losses_of_few_bits_have_a_line_of_many():
+def test_bfloat16_losses_are_interpolated_in_float32():
     first, second = jnp.zeros(3), jnp.full(3, 100.0)
-    narrow = lambda w, _: jnp.sum(w).astype(jnp.bfloat16)
+
+    def narrow(w, _):
+        return jnp.sum(w).astype(jnp.bfloat16)
+
     found = jd.landscape.connectivity(narrow, first, second, x=np.array([0.25, 0.5]))
     assert found.x.dtype == jnp.float32
     assert found.barrier == 0  # 75 and 150 are exact, and so is the line between 0 and 300
 
 
-def test_an_end_that_is_not_finite_leaves_the_other_alone():
+def test_a_non_finite_end_does_not_change_the_other_end():
     second = jnp.array([1.0, jnp.nan, 1.0])
     found = jd.landscape.connectivity(lambda w, _: jnp.sum(w), jnp.ones(3), second)
     assert found.ends[0] == 3

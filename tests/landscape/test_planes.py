@@ -1,4 +1,4 @@
-"""Slices are what the loss is there: to rounding, in any chunks, in one program."""
+"""Slices equal direct evaluation, in chunks of any size and in one program."""
 
 from itertools import pairwise
 
@@ -21,13 +21,16 @@ def quadratic(params, data):
     return 0.5 * w @ matrix @ w + slope @ w
 
 
-def of_quadratic(dtype):
-    """Parameters, two directions and data, with the vectors behind them."""
+def quadratic_case(dtype):
+    """Returns parameters, two directions and data, and the underlying vectors."""
     draw = np.random.default_rng(0)
     matrix = draw.normal(size=(9, 9))
     data = matrix + matrix.T, draw.normal(size=9)
     vectors = draw.normal(size=(3, 9))
-    tree = lambda w: {"a": jnp.asarray(w[:6].reshape(2, 3), dtype), "b": jnp.asarray(w[6:], dtype)}
+
+    def tree(w):
+        return {"a": jnp.asarray(w[:6].reshape(2, 3), dtype), "b": jnp.asarray(w[6:], dtype)}
+
     return [tree(w) for w in vectors], jax.tree.map(lambda x: jnp.asarray(x, dtype), data), vectors
 
 
@@ -37,8 +40,8 @@ def expected(vectors, data, a, b=0.0):
     return 0.5 * w @ matrix @ w + slope @ w
 
 
-def test_a_quadratic_is_reproduced_exactly(x64):
-    (params, *directions), data, vectors = of_quadratic(jnp.float64)
+def test_a_quadratic_is_exact_in_float64(x64):
+    (params, *directions), data, vectors = quadratic_case(jnp.float64)
     found = jd.landscape.plane(quadratic, params, directions, data, x=X, y=Y)
     wanted = [[expected(vectors, data, a, b) for a in X] for b in Y]
     assert found.values.dtype == jnp.float64
@@ -51,33 +54,36 @@ def test_a_quadratic_is_reproduced_exactly(x64):
 
 @pytest.fixture(scope="module")
 def single():
-    return of_quadratic(jnp.float32)
+    return quadratic_case(jnp.float32)
 
 
-def test_in_single_precision_it_is_reproduced_to_its_rounding(single):
+def test_a_quadratic_is_exact_to_rounding_in_float32(single):
     (params, *directions), data, vectors = single
     found = jd.landscape.plane(quadratic, params, directions, data, x=X, y=Y)
     wanted = np.array([[expected(vectors, data, a, b) for a in X] for b in Y])
     np.testing.assert_allclose(found.values, wanted, rtol=0, atol=2e-6 * np.abs(wanted).max())
 
 
-def test_any_points_of_the_plane_and_of_a_path_have_their_losses(single):
+def test_losses_at_points_and_on_a_path_equal_the_plane(single):
     (params, *directions), data, _ = single
     found = jd.landscape.plane(quadratic, params, directions, data, x=X, y=Y)
     at = [(X[2], Y[0]), (X[0], Y[1])]
     scattered = jd.landscape.losses_at(quadratic, params, directions, at, data)
     np.testing.assert_array_equal(scattered, [found.values[0, 2], found.values[1, 0]])
-    move = lambda w, u, v: jnp.stack([w + X[2] * u + Y[0] * v, w + X[0] * u + Y[1] * v])
+
+    def move(w, u, v):
+        return jnp.stack([w + X[2] * u + Y[0] * v, w + X[0] * u + Y[1] * v])
+
     path = jax.tree.map(move, params, *directions)
     along = jd.landscape.path_losses(quadratic, path, data)
     np.testing.assert_allclose(along, scattered, rtol=1e-5)
 
 
 @pytest.mark.parametrize("points_at_once", [1, 2, 4, 6, 100])
-def test_chunks_of_any_size_give_the_same(single, points_at_once):
+def test_chunks_of_any_size_give_the_same_losses(single, points_at_once):
     (params, *directions), data, _ = single
     alone = jd.landscape.plane(quadratic, params, directions, data, x=X, y=Y)
-    memory = points_at_once * points.bytes_of_a_call(quadratic, params, data)
+    memory = points_at_once * points.peak_bytes(quadratic, params, data)
     chunk = points.chunk_size(quadratic, params, data, 6, memory)
     assert chunk == {1: 1, 2: 2, 4: 3, 6: 6, 100: 6}[points_at_once]
     found = jd.landscape.plane(quadratic, params, directions, data, x=X, y=Y, memory=memory)
@@ -89,7 +95,7 @@ def test_chunks_of_any_size_give_the_same(single, points_at_once):
     np.testing.assert_allclose(together, one_by_one, rtol=1e-5)
 
 
-def test_another_centre_data_and_range_use_the_same_program(single):
+def test_another_center_data_and_range_use_the_same_program(single):
     (params, *directions), data, _ = single
     jd.landscape.plane(quadratic, params, directions, data, x=X, y=Y)
     before = points._losses_of_sums._cache_size()
@@ -99,8 +105,10 @@ def test_another_centre_data_and_range_use_the_same_program(single):
     assert np.isfinite(found.values).all()
 
 
-def test_values_that_are_not_finite_are_kept_and_counted():
-    wall = lambda w, _: jnp.log(w[0]) + 0 * w[1] / w[1]
+def test_non_finite_losses_are_kept_and_counted():
+    def wall(w, _):
+        return jnp.log(w[0]) + 0 * w[1] / w[1]
+
     axes = jnp.array([1.0, 0.0]), jnp.array([0.0, 1.0])
     found = jd.landscape.plane(wall, jnp.zeros(2), axes, x=[-1.0, 0.0, 1.0], y=[0.0, 1.0])
     assert np.isnan(found.values[1, 0])
@@ -109,18 +117,24 @@ def test_values_that_are_not_finite_are_kept_and_counted():
     assert int(jd.landscape.line(wall, jnp.ones(2), axes[0], x=[-1.0, 0.0]).not_finite) == 1
 
 
-def test_narrow_points_are_made_in_single_precision_and_rounded_once():
+def test_bfloat16_points_are_computed_in_float32_and_rounded_once():
     start, step = jnp.array([256.0, 1.0], jnp.bfloat16), jnp.array([0.75, 0.0])
-    loss = lambda w, _: jnp.sum(w.astype(jnp.float32))
+
+    def loss(w, _):
+        return jnp.sum(w.astype(jnp.float32))
+
     with jax.numpy_dtype_promotion("strict"):
         found = jd.landscape.line(loss, start, step, x=[1.0, 2.0, 3.0])
-    # bfloat16 has steps of 2 there: 256.75, 257.5 and 258.25 are rounded once.
+    # Above 256, bfloat16 has steps of 2: 256.75, 257.5 and 258.25 are rounded once.
     assert found.values.tolist() == [257.0, 259.0, 259.0]
 
 
-def test_it_is_traced_vmapped_and_differentiated_like_any_function(single):
+def test_a_plane_can_be_traced_vmapped_and_differentiated(single):
     (params, *directions), data, _ = single
-    plane = lambda params: jd.landscape.plane(quadratic, params, directions, data, x=X).values
+
+    def plane(params):
+        return jd.landscape.plane(quadratic, params, directions, data, x=X).values
+
     both = jax.tree.map(lambda leaf: jnp.stack([leaf, 2 * leaf]), params)
     together = jax.jit(jax.vmap(plane))(both)
     np.testing.assert_allclose(together[0], plane(params), rtol=1e-5)
@@ -129,34 +143,37 @@ def test_it_is_traced_vmapped_and_differentiated_like_any_function(single):
 
 
 AXES = {"w": np.array([1.0, 0, 0])}, {"w": np.array([0, 1.0, 0])}
-CENTRE = {"w": np.zeros(3)}
-LOSS = lambda params, _: jnp.sum(params["w"])
+ORIGIN = {"w": np.zeros(3)}
+
+
+def total(params, _):
+    return jnp.sum(params["w"])
 
 
 @pytest.mark.parametrize(
     ("loss", "params", "directions", "options", "words"),
     [
-        (LOSS, CENTRE, (AXES[0], {"w": np.ones(1)}), {}, r"got \(1,\) for \(3,\)"),
-        (LOSS, CENTRE, (AXES[0], {"v": np.ones(3)}), {}, r"directions\[1\] must be a tree like"),
-        (LOSS, CENTRE, (AXES[0], {"w": np.arange(3)}), {}, r"directions\[1\] must have leaves of"),
-        (LOSS, CENTRE, (AXES[0], {"w": np.array([-2.0, 0, 0])}), {}, "linearly independent"),
-        (LOSS, CENTRE, (AXES[0], {"w": np.array([1.0, 1e-6, 0])}), {}, "1e-06 radians"),
-        (LOSS, CENTRE, (AXES[0], {"w": np.zeros(3)}), {}, r"directions\[1\] must have a norm in"),
-        (LOSS, CENTRE, (AXES[0], {"w": np.full(3, np.nan)}), {}, "norm in .* got nan"),
-        (LOSS, CENTRE, AXES[:1], {}, "directions must be a pair of trees like params, got 1"),
-        (LOSS, CENTRE, AXES[0], {}, "directions must be a pair of trees like params, got dict"),
-        (LOSS, {"w": np.arange(3)}, AXES, {}, r"floating point, got int\d+ at params\['w'\]"),
+        (total, ORIGIN, (AXES[0], {"w": np.ones(1)}), {}, r"got \(1,\) for \(3,\)"),
+        (total, ORIGIN, (AXES[0], {"v": np.ones(3)}), {}, r"directions\[1\] must be a tree like"),
+        (total, ORIGIN, (AXES[0], {"w": np.arange(3)}), {}, r"directions\[1\] must have leaves of"),
+        (total, ORIGIN, (AXES[0], {"w": np.array([-2.0, 0, 0])}), {}, "linearly independent"),
+        (total, ORIGIN, (AXES[0], {"w": np.array([1.0, 1e-6, 0])}), {}, "1e-06 radians"),
+        (total, ORIGIN, (AXES[0], {"w": np.zeros(3)}), {}, r"directions\[1\] must have a norm in"),
+        (total, ORIGIN, (AXES[0], {"w": np.full(3, np.nan)}), {}, "norm in .* got nan"),
+        (total, ORIGIN, AXES[:1], {}, "directions must be a pair of trees like params, got 1"),
+        (total, ORIGIN, AXES[0], {}, "directions must be a pair of trees like params, got dict"),
+        (total, {"w": np.arange(3)}, AXES, {}, r"floating point, got int\d+ at params\['w'\]"),
         (
             lambda p, _: p["w"],
-            CENTRE,
+            ORIGIN,
             AXES,
             {},
             r"loss_fn must return a real scalar, got .*\[3\]|3,",
         ),
-        (LOSS, CENTRE, AXES, {"x": []}, "x must hold at least one number"),
-        (LOSS, CENTRE, AXES, {"y": [0.0, np.nan]}, "y must be finite"),
-        (LOSS, CENTRE, AXES, {"x": [[0.0]]}, r"x must have one axis, got shape \(1, 1\)"),
-        (LOSS, CENTRE, AXES, {"memory": 0}, "memory must be an integer at least 1, got 0"),
+        (total, ORIGIN, AXES, {"x": []}, "x must hold at least one number"),
+        (total, ORIGIN, AXES, {"y": [0.0, np.nan]}, "y must be finite"),
+        (total, ORIGIN, AXES, {"x": [[0.0]]}, r"x must have one axis, got shape \(1, 1\)"),
+        (total, ORIGIN, AXES, {"memory": 0}, "memory must be an integer at least 1, got 0"),
     ],
 )
 def test_bad_arguments_are_named(loss, params, directions, options, words):
@@ -164,18 +181,18 @@ def test_bad_arguments_are_named(loss, params, directions, options, words):
         jd.landscape.plane(loss, params, directions, **options)
 
 
-def test_a_path_of_differing_lengths_is_refused():
+def test_a_path_with_leaves_of_different_lengths_raises():
     with pytest.raises(ValueError, match="one leading axis of points, got lengths 2, 3"):
-        jd.landscape.path_losses(LOSS, {"w": np.ones((2, 3)), "v": np.ones((3, 3))})
+        jd.landscape.path_losses(total, {"w": np.ones((2, 3)), "v": np.ones((3, 3))})
 
 
-def test_coordinates_of_another_number_of_directions_are_refused():
+def test_coordinates_for_another_number_of_directions_raise():
     with pytest.raises(ValueError, match=r"shape \(points, 2\), got \(4, 3\)"):
-        jd.landscape.losses_at(LOSS, CENTRE, AXES, np.ones((4, 3)))
+        jd.landscape.losses_at(total, ORIGIN, AXES, np.ones((4, 3)))
 
 
-def test_what_a_point_takes_is_about_what_the_compiler_sets_aside_for_it():
-    """Of a network of layers of 256 on 500 examples; layers are alive two at a time."""
+def test_the_memory_estimate_is_close_to_the_compiler_allocation():
+    """In this network, two layers are alive at a time."""
     widths = (64, 256, 256, 10)
     shapes = [jax.ShapeDtypeStruct((m, n), jnp.float32) for m, n in pairwise(widths)]
 
@@ -185,10 +202,10 @@ def test_what_a_point_takes_is_about_what_the_compiler_sets_aside_for_it():
         return jnp.mean(x)
 
     x = jax.ShapeDtypeStruct((500, 64), jnp.float32)
-    told = points.bytes_of_a_call(loss, shapes, x)
+    estimate = points.peak_bytes(loss, shapes, x)
     parameters = 4 * (64 * 256 + 256 * 256 + 256 * 10)
-    assert told == parameters + 4 * 500 * (256 + 256)
+    assert estimate == parameters + 4 * 500 * (256 + 256)
     many = [jax.ShapeDtypeStruct((8, *shape.shape), jnp.float32) for shape in shapes]
     compiled = jax.jit(jax.vmap(loss, in_axes=(0, None))).lower(many, x).compile()
-    set_aside = compiled.memory_analysis().temp_size_in_bytes / 8
-    assert 0.4 < set_aside / (told - parameters) < 1.2
+    allocated = compiled.memory_analysis().temp_size_in_bytes / 8
+    assert 0.4 < allocated / (estimate - parameters) < 1.2

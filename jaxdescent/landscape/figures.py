@@ -1,8 +1,8 @@
-"""Pictures of planes by matplotlib: contours, a surface, a path with its losses, agents.
+"""Figures of planes by matplotlib: contours, surfaces, a path with its losses, agents.
 
-A path on a plane is drawn where it is projected, and the loss that the plane has there need not be
-the path's: `path_figure` shows both, how much of the path's variance the plane explains and how
-far the path is from it. Each function returns a `matplotlib.figure.Figure`, with no window and no
+A path is drawn at its projection onto the plane, where the loss can differ from the loss on the
+path. `path_figure` shows both losses, the variance that the plane explains, and the distance of the
+path from the plane. Each function returns a `matplotlib.figure.Figure` and uses no window and no
 global state.
 """
 
@@ -13,7 +13,7 @@ from jax.typing import ArrayLike
 
 from jaxdescent import validation
 from jaxdescent.extras import require
-from jaxdescent.landscape.coloring import Levels, levels
+from jaxdescent.landscape.color_levels import Levels, levels
 from jaxdescent.landscape.planes import Plane
 
 if TYPE_CHECKING:
@@ -31,16 +31,16 @@ def contour_figure(
     title: str = "",
     labels: tuple[str, str] = ("first direction", "second direction"),
 ) -> "Figure":
-    """Contours of a plane, with a star at its origin.
+    """Draws filled contours of a plane, with a star at its origin.
 
     Args:
       plane: the losses.
-      ceiling: the highest level; by default chosen so that nine tenths of the plane show.
-      title: above.
-      labels: of the axes.
+      ceiling: highest level; by default the ninth decile of the losses.
+      title: title of the figure.
+      labels: labels of the axes.
 
     Raises:
-      ValueError: no loss is finite, or the ceiling is not above the least.
+      ValueError: no loss is finite, or the ceiling is not above the smallest loss.
       ImportError: matplotlib is not installed.
     """
     figure = _figure((6.2, 5.2))
@@ -58,7 +58,7 @@ def surface_figure(
     title: str = "",
     labels: tuple[str, str] = ("first direction", "second direction"),
 ) -> "Figure":
-    """A plane as a surface over it; arguments and errors as of `contour_figure`."""
+    """Draws a plane as a surface; arguments and errors as for `contour_figure`."""
     shown = levels(plane.values, ceiling)
     figure = _figure((6.6, 5.4))
     axes: Any = figure.add_subplot(projection="3d")
@@ -71,8 +71,8 @@ def surface_figure(
     name = "log10 of the loss" if shown.logarithmic else "loss"
     axes.set(title=title, xlabel=labels[0], ylabel=labels[1], zlabel=name)
     axes.view_init(elev=35, azim=-60)
-    if shown.words:
-        figure.supxlabel(shown.words, fontsize=8)
+    if shown.caption:
+        figure.supxlabel(shown.caption, fontsize=8)
     return figure
 
 
@@ -88,22 +88,22 @@ def path_figure(
     ceiling: float | None = None,
     title: str = "",
 ) -> "Figure":
-    """A path on a plane; beside it the true losses, the plane's, and the distances between.
+    """Draws a path on a plane, with its true losses, its losses on the plane and distances.
 
     Args:
-      plane: the losses, such as those of a `principal_plane`.
-      coordinates: f[n, 2], of the path on it.
-      true_losses: f[n], at the path's points, by `path_losses`.
-      plane_losses: f[n], at their projections, by `losses_at`.
-      distances: f[n], of the points from the plane.
-      explained: f[2 or more], the shares of the path's variance in its principal directions.
-      steps: f[n], when the points were; by default their numbers.
-      ceiling: the highest level; by default chosen so that nine tenths of the plane and all of
-        the path show.
-      title: above.
+      plane: the losses, such as on a `principal_plane`.
+      coordinates: f[n, 2], coordinates of the path on the plane.
+      true_losses: f[n], losses at the points of the path, from `path_losses`.
+      plane_losses: f[n], losses at their projections, from `losses_at`.
+      distances: f[n], distances of the points from the plane.
+      explained: f[2 or more], fractions of the variance of the path in its principal directions.
+      steps: f[n], training steps of the points; by default 0, 1, 2, ...
+      ceiling: highest level; by default the ninth decile of the losses, or higher to show the
+        whole path.
+      title: title of the figure.
 
     Raises:
-      ValueError: the lengths differ, or as `contour_figure` does.
+      ValueError: the lengths differ, or as for `contour_figure`.
       ImportError: matplotlib is not installed.
     """
     path = _path("coordinates", coordinates, 2)
@@ -136,15 +136,15 @@ def path_figure(
     )
     axes.set_aspect("equal")
     axes.legend(loc="best", fontsize=8)
-    losses, off = right.subplots(2, 1, sharex=True, height_ratios=(2, 1))
+    losses, gaps = right.subplots(2, 1, sharex=True, height_ratios=(2, 1))
     losses.plot(when, columns["true_losses"], "o-", markersize=3, label="on the path")
     losses.plot(when, columns["plane_losses"], "s--", markersize=3, label="its projection")
-    both = np.concatenate([columns["true_losses"], columns["plane_losses"]])
-    losses.set(ylabel="loss", yscale="log" if np.all(both[np.isfinite(both)] > 0) else "linear")
+    drawn = np.concatenate([columns["true_losses"], columns["plane_losses"]])
+    losses.set(ylabel="loss", yscale="log" if np.all(drawn[np.isfinite(drawn)] > 0) else "linear")
     losses.legend(fontsize=8)
-    off.plot(when, columns["distances"], "o-", markersize=3, color="tab:gray")
-    off.set(ylabel="distance\nfrom the plane", xlabel="point" if steps is None else "step")
-    for panel in (losses, off):
+    gaps.plot(when, columns["distances"], "o-", markersize=3, color="tab:gray")
+    gaps.set(ylabel="distance\nfrom the plane", xlabel="point" if steps is None else "step")
+    for panel in (losses, gaps):
         panel.grid(alpha=0.25)
     return figure
 
@@ -159,22 +159,22 @@ def agents_figure(
     title: str = "",
     labels: tuple[str, str] = ("first direction", "second direction"),
 ) -> "Figure":
-    """The paths of many agents on one plane; those that were pruned fade out where they stop.
+    """Draws the paths of many agents on one plane; the paths of pruned agents fade out.
 
     Args:
-      plane: the losses, of a function of two variables, or in the plane of the winners.
-      paths: f[agents, time, 2], coordinates on it, by `project`. What comes after an agent was
-        pruned is not looked at.
-      pruned: i[agents], the last time that an agent moved at; the length of time, or more, for
-        those that were not pruned. By default none was.
-      winner: the number of the agent that is drawn in red.
-      ceiling: the highest level; by default chosen so that nine tenths of the plane show.
-      title: above.
-      labels: of the axes.
+      plane: the losses, such as of a function of two variables.
+      paths: f[agents, time, 2], coordinates on the plane, from `project`. Points after an agent
+        was pruned are ignored.
+      pruned: i[agents], the last time index at which an agent moved; `time` or more if the
+        agent was not pruned. By default all agents survive.
+      winner: index of the agent that is drawn in red.
+      ceiling: highest level; by default the ninth decile of the losses.
+      title: title of the figure.
+      labels: labels of the axes.
 
     Raises:
-      ValueError: the shapes do not fit, `pruned` has a negative number, the winner is no agent,
-        or as `contour_figure` does.
+      ValueError: the shapes differ, `pruned` has a negative number, `winner` is not the index of an
+        agent, or as for `contour_figure`.
       ImportError: matplotlib is not installed.
     """
     tracks = _path("paths", paths, 3)
@@ -182,7 +182,7 @@ def agents_figure(
     last = np.full(agents, time) if pruned is None else np.asarray(pruned)
     if last.shape != (agents,) or not np.issubdtype(last.dtype, np.integer) or last.min() < 0:
         raise ValueError(
-            f"pruned must hold {agents} integers, one for each agent, of at least 0, got {pruned!r}"
+            f"pruned must hold {agents} integers in [0, inf), one per agent, got {pruned!r}"
         )
     if winner is not None:
         validation.integer_in("winner", winner, 0, agents - 1)
@@ -210,7 +210,7 @@ def _figure(size: tuple[float, float]) -> "Figure":
 
 
 def _contours(figure: Any, axes: "Axes", plane: Plane, shown: Levels) -> None:
-    """Filled contours with thin lines, a bar of colors and a word on what is not shown."""
+    """Draws filled contours with thin lines, a color bar, and a caption on clipped points."""
     colors = require("matplotlib.colors", "landscape")
     values = shown.clip(plane.values)
     x, y = np.asarray(plane.x), np.asarray(plane.y)
@@ -218,15 +218,15 @@ def _contours(figure: Any, axes: "Axes", plane: Plane, shown: Levels) -> None:
     norm = colors.BoundaryNorm(shown.levels, 256)
     filled = axes.contourf(x, y, values, levels=shown.levels, cmap=_COLORS, norm=norm)
     axes.contour(x, y, values, levels=shown.levels, colors="white", linewidths=0.4, alpha=0.6)
-    beside = axes.inset_axes((1.03, 0, 0.045, 1))  # as high as the plane, whatever its aspect
-    bar = figure.colorbar(filled, cax=beside, format="%.3g", ticks=shown.levels[::2])
+    bar_axes = axes.inset_axes((1.03, 0, 0.045, 1))  # as high as the plane, for any aspect ratio
+    bar = figure.colorbar(filled, cax=bar_axes, format="%.3g", ticks=shown.levels[::2])
     bar.set_label("loss, on a logarithmic scale" if shown.logarithmic else "loss")
-    if shown.words:
-        figure.supxlabel(shown.words, fontsize=8)
+    if shown.caption:
+        figure.supxlabel(shown.caption, fontsize=8)
 
 
 def _draw_agent(axes: Any, track: np.ndarray, *, survives: bool, wins: bool) -> None:
-    """A line that fades to its end if the agent does not survive, and a mark there."""
+    """Draws the path of an agent with a marker at its end; a pruned agent's path fades out."""
     collections = require("matplotlib.collections", "landscape")
     color = (0.9, 0.1, 0.1) if wins else (1.0, 1.0, 1.0)
     opacity = np.ones(len(track)) if survives else np.linspace(0.75, 0.15, len(track))

@@ -1,4 +1,4 @@
-"""What the functions of this folder are given, and what is wrong with it."""
+"""Checks of the arguments that several functions of this package share."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,25 +10,26 @@ from jax.typing import ArrayLike
 
 from jaxdescent import validation
 
-# sin^2 of the least angle to the span of the directions before: what float32 rounds to none.
+# Smallest sin^2 of the angle between a direction and the span of the previous directions.
+# Below it, float32 rounding makes the directions dependent.
 _DEPENDENT = 1e-10
 
 
-def parameters(name: str, params: Any) -> None:
-    """Raises ValueError unless all leaves are real floating point, and there are some."""
+def check_params(name: str, params: Any) -> None:
+    """Raises ValueError unless there are leaves and all are real floating point."""
     leaves = jax.tree_util.tree_leaves_with_path(params)
     for path, leaf in leaves:
         dtype = jnp.result_type(leaf)
         if not jnp.issubdtype(dtype, jnp.floating):
             raise ValueError(
                 f"{name} must have leaves of real floating point, got {dtype} at "
-                f"{name}{jax.tree_util.keystr(path)}; close over what is not trained"
+                f"{name}{jax.tree_util.keystr(path)}; close over other leaves"
             )
     if not sum(np.size(leaf) for _, leaf in leaves):
-        raise ValueError(f"{name} must hold at least one number, got none")
+        raise ValueError(f"{name} must hold at least one number, got an empty tree")
 
 
-def scalar_loss(name: str, loss_fn: Any, params: Any, batch: Any) -> None:
+def check_scalar_loss(name: str, loss_fn: Any, params: Any, batch: Any) -> None:
     """Raises ValueError unless the function returns one real number."""
     out = jax.eval_shape(loss_fn, params, batch)
     is_array = isinstance(out, jax.ShapeDtypeStruct)
@@ -36,8 +37,8 @@ def scalar_loss(name: str, loss_fn: Any, params: Any, batch: Any) -> None:
         raise ValueError(f"{name} must return a real scalar, got {out}")
 
 
-def coordinates(name: str, values: ArrayLike | None) -> np.ndarray:
-    """Numbers along an axis, f64[n]; -1 to 1 in 51 steps where there are none."""
+def as_coordinates(name: str, values: ArrayLike | None) -> np.ndarray:
+    """Returns coordinates along an axis, f64[n]; 51 from -1 to 1 if `values` is None."""
     if values is None:
         return np.linspace(-1.0, 1.0, 51)
     array = validation.finite_array(name, values)
@@ -46,14 +47,14 @@ def coordinates(name: str, values: ArrayLike | None) -> np.ndarray:
     return array
 
 
-def independent(names: Sequence[str], directions: Sequence[Any], params: Any) -> None:
-    """Raises ValueError unless the directions are like the parameters and span something each.
+def check_independent(names: Sequence[str], directions: Sequence[Any], params: Any) -> None:
+    """Raises ValueError unless directions match the parameters and are linearly independent.
 
-    What is traced has no value yet; of that only the shapes are looked at.
+    Traced directions have no values yet, so that only their shapes are checked.
     """
     for name, direction in zip(names, directions, strict=True):
         validation.shaped_like(name, direction, params)
-        parameters(name, direction)
+        check_params(name, direction)
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(directions)):
         return
     gram = gram_matrix(directions)
@@ -67,26 +68,15 @@ def independent(names: Sequence[str], directions: Sequence[Any], params: Any) ->
         sine = 1.0 - across @ np.linalg.solve(cosines[:i, :i], across)
         if sine < _DEPENDENT:
             raise ValueError(
-                f"{name} must be linearly independent of {' and '.join(names[:i])}, got one "
-                f"within {np.sqrt(max(sine, 0.0)):.1g} radians of what they span"
+                f"{name} must be linearly independent of {' and '.join(names[:i])}, got a "
+                f"direction within {np.sqrt(max(sine, 0.0)):.1g} radians of their span"
             )
 
 
 def gram_matrix(trees: Sequence[Any]) -> np.ndarray:
-    """The inner products of trees with each other, f64[n, n]."""
+    """Returns the inner products of n trees with each other, f64[n, n]."""
     total = np.zeros((len(trees), len(trees)))
     for leaves in zip(*map(jax.tree.leaves, trees), strict=True):
         rows = np.stack([np.ravel(leaf).astype(np.float64) for leaf in leaves])
         total += rows @ rows.T
     return total
-
-
-def wide(dtype: Any) -> Any:
-    """The dtype in which points are made: float32 at least."""
-    return jnp.float64 if jnp.finfo(dtype).bits > 32 else jnp.float32
-
-
-def widest(params: Any) -> Any:
-    """The dtype in which the widest leaf's points are made."""
-    dtypes = [wide(jnp.result_type(leaf)) for leaf in jax.tree.leaves(params)]
-    return jnp.float64 if jnp.float64 in dtypes else jnp.float32

@@ -1,4 +1,4 @@
-"""Planes through a path, through three points and along the curvature."""
+"""Planes of paths, through three points and of Hessian eigenvectors."""
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ pytestmark = pytest.mark.usefixtures("quick_to_compile")
 
 
 def path(points=7, seed=0):
-    """A path of a tree, and its points as rows f64[points, 10]."""
+    """Returns a path of trees and its points as rows f64[points, 10]."""
     rows = np.random.default_rng(seed).normal(size=(points, 10)).cumsum(0)
     return tree(rows, jnp.float32), rows
 
@@ -26,7 +26,7 @@ def vector(params):
 
 
 @pytest.mark.parametrize("origin", ["last", "mean"])
-def test_the_principal_plane_is_that_of_the_singular_value_decomposition(origin):
+def test_the_principal_plane_equals_the_singular_value_decomposition(origin):
     params, rows = path()
     found = jd.landscape.principal_plane(params, origin=origin)
     centered = rows - rows.mean(0)
@@ -41,14 +41,14 @@ def test_the_principal_plane_is_that_of_the_singular_value_decomposition(origin)
     np.testing.assert_allclose(found.distances, np.linalg.norm(off, axis=1), atol=1e-4)
 
 
-def test_the_path_begins_on_the_positive_side():
+def test_the_first_point_has_no_negative_coordinate():
     for seed in range(6):
         found = jd.landscape.principal_plane(path(seed=seed)[0])
         assert np.all(found.coordinates[0] >= 0)
         np.testing.assert_array_equal(found.coordinates[-1], np.zeros(2))
 
 
-def test_a_path_in_a_plane_is_explained_and_never_far_from_it():
+def test_a_path_in_a_plane_is_fully_explained():
     draw = np.random.default_rng(1)
     rows = draw.normal(size=(5, 2)) @ draw.normal(size=(2, 10)) + 3
     found = jd.landscape.principal_plane(tree(rows, jnp.float32))
@@ -56,15 +56,15 @@ def test_a_path_in_a_plane_is_explained_and_never_far_from_it():
     assert float(found.distances.max()) < 1e-5
 
 
-def test_a_random_walk_is_explained_as_the_theory_has_it():
-    """6 / pi^2 and a quarter of that: what a high explained variance is worth."""
+def test_the_explained_variance_of_a_random_walk_matches_theory():
+    """Theory: 6 / pi^2 and a quarter of it."""
     steps = np.random.default_rng(0).normal(size=(100, 20_000))
     found = jd.landscape.principal_plane(jnp.asarray(steps.cumsum(0), jnp.float32))
     np.testing.assert_allclose(found.explained[:2], [0.608, 0.152], atol=0.02)
 
 
-def test_small_wanderings_about_a_far_point_keep_their_directions():
-    """The matrix of inner products is of differences, so that nothing cancels."""
+def test_small_movements_around_a_distant_point_keep_their_directions():
+    """Inner products are of differences from the mean, which avoids cancellation."""
     draw = np.random.default_rng(2)
     rows = jnp.asarray(1e4 + draw.normal(size=(6, 10)), jnp.float32)
     found = jd.landscape.principal_plane(rows)
@@ -86,12 +86,12 @@ def test_small_wanderings_about_a_far_point_keep_their_directions():
         (np.eye(4), {"origin": "first"}, "origin must be 'last' or 'mean', got 'first'"),
     ],
 )
-def test_a_path_that_spans_no_plane_is_refused(given, options, words):
+def test_a_path_that_spans_no_plane_raises(given, options, words):
     with pytest.raises(ValueError, match=words):
         jd.landscape.principal_plane(given, **options)
 
 
-def test_the_plane_through_three_points_has_them_where_they_are():
+def test_the_plane_through_three_points_preserves_distances_and_losses():
     rows = np.random.default_rng(3).normal(size=(3, 10))
     points = [tree(row, jnp.float32) for row in rows]
     found = jd.landscape.plane_through(*points)
@@ -109,22 +109,25 @@ def test_the_plane_through_three_points_has_them_where_they_are():
     np.testing.assert_allclose(losses, np.sum(rows**2, axis=1), rtol=1e-5)
 
 
-def test_three_points_on_a_line_are_refused():
+def test_three_points_on_a_line_raise():
     row = np.arange(10.0)
-    with pytest.raises(ValueError, match="from first to third must be linearly independent"):
+    with pytest.raises(ValueError, match="third - first must be linearly independent"):
         jd.landscape.plane_through(row, row + 1, row + 3)
-    with pytest.raises(ValueError, match="from first to second must have a norm"):
+    with pytest.raises(ValueError, match="second - first must have a norm"):
         jd.landscape.plane_through(row, row, row + 3)
     with pytest.raises(ValueError, match=r"second must have the shapes of first, got \(1,\)"):
         jd.landscape.plane_through(row, np.ones(1), row + 3)
 
 
-def test_the_most_curved_plane_has_the_eigenvalues_as_its_curvatures():
+def test_the_hessian_plane_has_the_eigenvalues_as_curvatures():
     draw = np.random.default_rng(4)
     scales = np.array([7.0, -2.0, 1.0, 0.5, 3.0, 0.0])
     turned = np.linalg.qr(draw.normal(size=(6, 6)))[0]
     matrix = jnp.asarray(turned * scales @ turned.T, jnp.float32)
-    loss = lambda w, matrix: 0.5 * w @ matrix @ w
+
+    def loss(w, matrix):
+        return 0.5 * w @ matrix @ w
+
     found = jd.landscape.hessian_plane(loss, jnp.zeros(6), matrix)
     assert found.sharpness.converged.all()
     x = np.linspace(-1, 1, 3)
@@ -132,7 +135,7 @@ def test_the_most_curved_plane_has_the_eigenvalues_as_its_curvatures():
     np.testing.assert_allclose(plane.values, 0.5 * (7 * x**2 + 3 * x[:, None] ** 2), atol=1e-4)
 
 
-def test_points_of_any_leading_axes_are_projected_on_oblique_directions():
+def test_points_with_any_leading_axes_are_projected_onto_oblique_directions():
     draw = np.random.default_rng(5)
     rows, origin = draw.normal(size=(2, 3, 10)), draw.normal(size=10)
     directions = draw.normal(size=(2, 10))
@@ -146,7 +149,7 @@ def test_points_of_any_leading_axes_are_projected_on_oblique_directions():
 
 
 @pytest.mark.parametrize("shape", [(3, 2, 1), (2, 3), (5, 4)])
-def test_points_that_would_broadcast_are_refused(shape):
+def test_points_that_would_broadcast_raise(shape):
     points = {"a": np.ones((4, 2, 3)), "b": np.ones(shape)}
     origin = {"a": np.zeros((2, 3)), "b": np.zeros(4)}
     directions = [{"a": np.ones((2, 3)), "b": np.ones(4)}]
@@ -154,13 +157,15 @@ def test_points_that_would_broadcast_are_refused(shape):
         jd.landscape.project(points, origin, directions)
 
 
-def test_the_first_point_has_no_negative_coordinate_about_the_mean_either():
+def test_the_first_point_has_no_negative_coordinate_around_the_mean():
     path = jnp.array([[-1.0, 0.0, 0.0], [3.0, 1.0, 0.0], [-2.0, 0.0, 0.0]])
     found = jd.landscape.principal_plane(path, origin="mean")
     assert np.all(found.coordinates[0] >= 0)
 
 
-def test_a_hessian_plane_is_of_the_parameters_own_space():
-    bowl = lambda w, _: jnp.sum(w**2)
-    with pytest.raises(ValueError, match="preconditioner must be left out"):
+def test_a_hessian_plane_rejects_a_preconditioner():
+    def bowl(w, _):
+        return jnp.sum(w**2)
+
+    with pytest.raises(ValueError, match="preconditioner must be None"):
         jd.landscape.hessian_plane(bowl, jnp.ones(3), preconditioner=jnp.ones(3))

@@ -1,4 +1,4 @@
-"""Pictures show what they are given, and say what they leave out."""
+"""Figures show their inputs and report clipped points."""
 
 import re
 
@@ -8,7 +8,7 @@ import pytest
 from matplotlib.collections import LineCollection
 
 import jaxdescent as jd
-from jaxdescent.landscape import coloring, pictures
+from jaxdescent.landscape import color_levels, figures
 
 X, Y = np.linspace(-2, 2, 9), np.linspace(-1, 1, 5)
 
@@ -23,7 +23,7 @@ BOWL = plane(1 + X**2 + Y[:, None] ** 2)
 
 
 def drawn(figure):
-    """The figure after a draw, which is where matplotlib finds mistakes."""
+    """Renders a figure, which is when matplotlib reports mistakes."""
     figure.canvas.draw()
     return figure
 
@@ -32,39 +32,39 @@ def caption(figure):
     return figure.get_supxlabel()
 
 
-def test_levels_of_a_bowl_are_even_in_its_radius_and_start_and_end_at_the_values():
-    shown = coloring.levels(BOWL.values)
+def test_levels_of_a_quadratic_are_even_in_its_radius():
+    shown = color_levels.levels(BOWL.values)
     assert not shown.logarithmic
     assert (shown.levels[0], shown.levels[-1]) == (1, 6)
     np.testing.assert_allclose(np.sqrt(shown.levels - 1), np.linspace(0, 5**0.5, 17), atol=1e-12)
-    assert shown.words == ""
+    assert shown.caption == ""
 
 
-def test_levels_of_many_decades_are_logarithmic_and_of_few_or_negative_ones_not():
-    decades = coloring.levels(10.0 ** np.arange(-3, 3))
+def test_levels_are_logarithmic_only_for_positive_values_over_many_decades():
+    decades = color_levels.levels(10.0 ** np.arange(-3, 3))
     assert decades.logarithmic
     np.testing.assert_allclose(np.diff(np.log10(decades.levels)), 5 / 16)
-    assert not coloring.levels([1.0, 99.0, 50.0]).logarithmic
-    assert not coloring.levels([-1.0, 1e5, 1e5]).logarithmic
+    assert not color_levels.levels([1.0, 99.0, 50.0]).logarithmic
+    assert not color_levels.levels([-1.0, 1e5, 1e5]).logarithmic
 
 
-def test_what_is_far_above_the_rest_is_clipped_and_counted():
+def test_outliers_are_clipped_and_counted():
     values = np.array([*np.linspace(0, 1, 91), *[1e9] * 8, np.inf, np.nan])
-    shown = coloring.levels(values)
+    shown = color_levels.levels(values)
     assert shown.levels[-1] <= 1
     assert (shown.clipped, shown.not_finite) == (
         np.sum(np.isfinite(values) & (values > shown.levels[-1])),
         2,
     )
-    assert f"{shown.clipped} points above" in shown.words
-    assert "2 not finite, hatched" in shown.words
+    assert f"{shown.clipped} points above" in shown.caption
+    assert "2 not finite, hatched" in shown.caption
     clipped = shown.clip(values)
     assert np.nanmax(clipped) == shown.levels[-1]
     assert np.isnan(clipped[-2:]).all()
 
 
-def test_a_plain_is_drawn_as_one():
-    shown = coloring.levels(np.full((3, 3), 5.0))
+def test_a_constant_loss_is_drawn():
+    shown = color_levels.levels(np.full((3, 3), 5.0))
     assert shown.levels[0] == 5
     assert np.all(np.diff(shown.levels) > 0)
     drawn(jd.landscape.contour_figure(plane(5.0)))
@@ -73,17 +73,17 @@ def test_a_plain_is_drawn_as_one():
 @pytest.mark.parametrize(
     ("values", "ceiling", "words"),
     [
-        ([np.nan, np.inf], None, "values must hold a finite number, got none among 2"),
+        ([np.nan, np.inf], None, "values must hold a finite number, got 2 non-finite values"),
         ([1.0, 2.0], 1.0, r"ceiling must be a number in \(1, inf\), got 1.0"),
         ([1.0, 2.0], np.nan, "ceiling must be a number"),
     ],
 )
-def test_what_has_no_levels_is_refused(values, ceiling, words):
+def test_values_without_levels_raise(values, ceiling, words):
     with pytest.raises(ValueError, match=words):
-        coloring.levels(values, ceiling)
+        color_levels.levels(values, ceiling)
 
 
-def test_contours_and_surface_have_their_words_and_say_what_they_clip():
+def test_contours_and_surface_have_labels_and_report_clipped_points():
     holes = plane(np.where(X < -1, np.nan, 1 + X**2))
     words = {"title": "A title", "labels": ("east", "north"), "ceiling": 3.0}
     for figure in (
@@ -108,7 +108,7 @@ def path_figure(**changes):
     return drawn(jd.landscape.path_figure(BOWL, **path, title="A path"))
 
 
-def test_a_path_has_its_true_losses_beside_those_of_the_plane_and_what_is_explained():
+def test_a_path_figure_shows_true_losses_plane_losses_and_explained_variance():
     figure = path_figure(steps=[0, 10, 20])
     axes, losses, distances = (part for part in figure.axes if part.get_label() != "<colorbar>")
     assert "75.0% of the variance" in axes.get_xlabel()
@@ -137,7 +137,7 @@ def test_a_path_is_not_clipped():
         ({"coordinates": np.ones((3, 3))}, r"coordinates must have the shape \(time, 2\)"),
     ],
 )
-def test_a_path_whose_parts_differ_in_length_is_refused(changes, words):
+def test_a_path_with_parts_of_different_lengths_raises(changes, words):
     with pytest.raises(ValueError, match=words):
         path_figure(**changes)
 
@@ -145,9 +145,9 @@ def test_a_path_whose_parts_differ_in_length_is_refused(changes, words):
 PATHS = np.stack([np.linspace([2, 1], [0, 0], 5), np.linspace([-2, 1], [0, 0], 5)])
 
 
-def test_agents_that_were_pruned_stop_and_fade_there():
+def test_paths_of_pruned_agents_end_and_fade_out():
     broken = PATHS.copy()
-    broken[1, 3:] = np.nan  # nobody looks there
+    broken[1, 3:] = np.nan  # points after pruning are ignored
     figure = drawn(jd.landscape.agents_figure(BOWL, broken, [5, 2], winner=0))
     lines = [part for part in figure.axes[0].collections if isinstance(part, LineCollection)]
     pruned, winner = lines  # survivors are drawn last
@@ -161,7 +161,7 @@ def test_agents_that_were_pruned_stop_and_fade_there():
     assert legend == ["alive at the end: 1", "pruned: 1"]
 
 
-def test_agents_all_survive_unless_it_is_told_otherwise():
+def test_all_agents_survive_by_default():
     figure = drawn(jd.landscape.agents_figure(BOWL, PATHS))
     texts = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
     assert texts == ["alive at the end: 2", "pruned: 0"]
@@ -172,20 +172,20 @@ def test_agents_all_survive_unless_it_is_told_otherwise():
     [
         (PATHS[0], None, None, r"paths must have the shape \(agents, time, 2\), got \(5, 2\)"),
         (PATHS, [5], None, "pruned must hold 2 integers"),
-        (PATHS, [5, -1], None, "of at least 0"),
+        (PATHS, [5, -1], None, r"\[0, inf\)"),
         (PATHS, [5.0, 2.0], None, "pruned must hold 2 integers"),
         (PATHS, None, 2, r"winner must be an integer in \[0, 1\], got 2"),
     ],
 )
-def test_agents_that_do_not_fit_are_refused(paths, pruned, winner, words):
+def test_invalid_agents_raise(paths, pruned, winner, words):
     with pytest.raises(ValueError, match=words):
         jd.landscape.agents_figure(BOWL, paths, pruned, winner=winner)
 
 
-def test_a_missing_library_says_how_to_get_it(monkeypatch):
+def test_a_missing_library_says_how_to_install_it(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
     with pytest.raises(ImportError, match=r"matplotlib.*jaxdescent\[landscape\]"):
-        pictures.contour_figure(BOWL)
+        figures.contour_figure(BOWL)
 
 
 @pytest.fixture(scope="module")
@@ -195,8 +195,8 @@ def surface():
     )
 
 
-def test_a_surface_to_be_turned_needs_no_network(surface):
-    assert len(surface) > 1_000_000  # plotly's script is in it
+def test_an_interactive_surface_works_offline(surface):
+    assert len(surface) > 1_000_000  # it contains plotly's script
     tags = re.findall(r"<(?:script|link|img|iframe)\b[^>]*>", _without_script_bodies(surface))
     assert tags
     assert not any("src" in tag or "href" in tag for tag in tags)
@@ -208,14 +208,14 @@ def _without_script_bodies(html):
     return re.sub(r"(<script\b[^>]*>).*?(</script>)", r"\1\2", html, flags=re.DOTALL)
 
 
-def test_the_script_can_be_left_to_another_surface_of_the_page():
+def test_a_page_can_include_the_script_once():
     alone = jd.landscape.surface_html(BOWL, script=False)
     assert len(alone) < 50_000
     assert '"type":"surface"' in alone
     assert "scatter3d" not in alone
 
 
-def test_the_path_of_a_surface_is_at_the_heights_that_it_was_given():
+def test_the_path_on_a_surface_has_the_given_heights():
     html = jd.landscape.surface_html(
         BOWL, path=PATHS[0], path_losses=[5.0, 4.0, 3.0, 2.0, 1.0], script=False
     )
@@ -224,7 +224,7 @@ def test_the_path_of_a_surface_is_at_the_heights_that_it_was_given():
         jd.landscape.surface_html(BOWL, path=PATHS[0], path_losses=[1.0, 2.0, 3.0])
 
 
-def test_a_surface_of_small_losses_keeps_them_and_shows_a_path_above_it():
+def test_a_surface_shows_small_losses_and_a_higher_path():
     small = BOWL._replace(values=BOWL.values * 1e-7)
     pytest.importorskip("plotly")
     from jaxdescent.landscape import interactive

@@ -1,10 +1,10 @@
-"""Planes through what a run has found: a path's principal plane, three points, curvature.
+"""Planes for slices: the principal plane of a path, a plane through three points, a Hessian plane.
 
 The principal plane of a path is spanned by the two leading eigenvectors of the covariance of its
-points, found from the t x t matrix of inner products of t points. What it explains of the
-variance flatters: the path of a random walk in many dimensions has 6 / pi^2 = 61 % of its
-variance in the first direction and 15 % in the second. So `distances` say how far the path is
-from the plane, and `path_losses` what the loss is there.
+points, computed from the t x t matrix of inner products of t points. The explained variance alone
+is misleading: a random walk in many dimensions has 6 / pi^2 = 61% of its variance in the first
+direction and 15% in the second. `distances` therefore reports the distance of the path from the
+plane, and `path_losses` the loss on the path.
 
 Sources: H. Li et al. 2018, arXiv:1712.09913 (principal planes); J. Antognini, J. Sohl-Dickstein
 2018, arXiv:1806.08805 (random walks); T. Garipov et al. 2018, arXiv:1802.10026 (three points).
@@ -19,21 +19,22 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdescent import validation
-from jaxdescent.landscape import inputs
+from jaxdescent.landscape import arguments
 from jaxdescent.landscape.planes import path_length
 from jaxdescent.landscape.points import LossFn
+from jaxdescent.numerics import at_least_float32
 from jaxdescent.stability import Sharpness, sharpness
 
-# Of the variance in the first direction: what float32 leaves of a straight path in the second.
+# Relative variance in the second direction that float32 rounding gives a straight path.
 _STRAIGHT = 1e-10
 
 
 class Projection(NamedTuple):
-    """Points as a plane sees them.
+    """Orthogonal projections of points onto a line or a plane.
 
     Attributes:
-      coordinates: f[..., k], of the nearest points of the plane, in units of its directions.
-      distances: f[...], from them.
+      coordinates: f[..., k], coordinates of the projections, in units of the directions.
+      distances: f[...], distances of the points from their projections.
     """
 
     coordinates: jax.Array
@@ -41,15 +42,15 @@ class Projection(NamedTuple):
 
 
 class PrincipalPlane(NamedTuple):
-    """The plane of the most variance of a path.
+    """The plane of largest variance of a path.
 
     Attributes:
       origin: pytree, the path's last point, or its mean.
       directions: two orthonormal pytrees; the path's first point has no negative coordinate.
-      coordinates: f[points, 2], of the path.
-      distances: f[points], of the path from the plane.
-      explained: f[points], the share of the variance in each principal direction, not only the
-        two of the plane, greatest first.
+      coordinates: f[points, 2], coordinates of the path.
+      distances: f[points], distances of the path from the plane.
+      explained: f[points], fraction of the variance in every principal direction, the largest
+        first; the plane has the first two.
     """
 
     origin: Any
@@ -65,7 +66,7 @@ class PlaneThrough(NamedTuple):
     Attributes:
       origin: the first point.
       directions: two orthonormal pytrees, the first toward the second point.
-      coordinates: f[3, 2], of the points.
+      coordinates: f[3, 2], coordinates of the three points.
     """
 
     origin: Any
@@ -74,12 +75,12 @@ class PlaneThrough(NamedTuple):
 
 
 class HessianPlane(NamedTuple):
-    """The plane of the two greatest eigenvalues.
+    """The plane of the eigenvectors of the two largest Hessian eigenvalues.
 
     Attributes:
       origin: the parameters.
       directions: two orthonormal pytrees, the eigenvectors.
-      sharpness: with the eigenvalues and their residuals.
+      sharpness: the eigenvalues and their residuals.
     """
 
     origin: Any
@@ -88,19 +89,19 @@ class HessianPlane(NamedTuple):
 
 
 def principal_plane(path: Any, *, origin: Literal["last", "mean"] = "last") -> PrincipalPlane:
-    """The plane in which a path varies most.
+    """Computes the plane in which a path varies most.
 
     Args:
       path: pytree like the parameters with a leading axis of points, 3 or more. Not traced.
-      origin: the point at (0, 0): the path's "last", so that the plane holds what it came to,
-        or the "mean", for the plane that is nearest to all points.
+      origin: the point at (0, 0): "last" for the last point of the path, which then lies in the
+        plane, or "mean" for the plane nearest to all points.
 
     Returns:
-      A `PrincipalPlane`, float32 at least.
+      A `PrincipalPlane`, in float32 or wider.
 
     Raises:
-      ValueError: there are fewer than three points, they lie on a straight line, or one is not
-        finite.
+      ValueError: there are fewer than three points, they lie on a straight line, or a point is
+        not finite.
 
     Example:
       >>> import jax.numpy as jnp
@@ -118,7 +119,7 @@ def principal_plane(path: Any, *, origin: Literal["last", "mean"] = "last") -> P
         rows = _centered(leaf)
         gram += rows @ rows.T
     if not np.isfinite(gram).all():
-        raise ValueError("path must be finite, got points that are not")
+        raise ValueError("path must be finite, got non-finite points")
     ascending, vectors = np.linalg.eigh(gram)
     variances, vectors = np.maximum(ascending[::-1], 0.0), vectors[:, ::-1]
     if not variances[1] > _STRAIGHT * variances[0]:
@@ -144,18 +145,18 @@ def principal_plane(path: Any, *, origin: Literal["last", "mean"] = "last") -> P
 
 
 def plane_through(first: Any, second: Any, third: Any) -> PlaneThrough:
-    """The plane through three points, such as what three runs came to.
+    """Computes the plane through three points, such as the results of three runs.
 
     Args:
       first: pytree of real arrays, the point at (0, 0).
-      second: pytree like it, the end of the first axis.
-      third: pytree like it.
+      second: pytree like `first`, the end of the first axis.
+      third: pytree like `first`.
 
     Returns:
-      A `PlaneThrough`, float32 at least, with Euclidean distances.
+      A `PlaneThrough`, in float32 or wider, with orthonormal directions.
 
     Raises:
-      ValueError: they are not alike, not of floating point, or lie on a straight line.
+      ValueError: the points differ in structure, are not floating point, or lie on a line.
 
     Example:
       >>> import jax.numpy as jnp
@@ -163,17 +164,17 @@ def plane_through(first: Any, second: Any, third: Any) -> PlaneThrough:
       >>> plane_through(*corners).coordinates.tolist()
       [[0.0, 0.0], [2.0, 0.0], [1.0, 5.0]]
     """
-    inputs.parameters("first", first)
+    arguments.check_params("first", first)
     edges = []
     for name, point in {"second": second, "third": third}.items():
         validation.shaped_like(name, point, first, "first")
         edges.append(jax.tree.map(_difference, point, first))
-    names = ["the way from first to second", "the way from first to third"]
-    inputs.independent(names, edges, first)
-    gram = inputs.gram_matrix(edges)
+    names = ["second - first", "third - first"]
+    arguments.check_independent(names, edges, first)
+    gram = arguments.gram_matrix(edges)
     length, along = np.sqrt(gram[0, 0]), gram[0, 1] / gram[0, 0]
     across = jax.tree.map(lambda u, v: v - along * u, *edges)
-    height = np.sqrt(inputs.gram_matrix([across])[0, 0])
+    height = np.sqrt(arguments.gram_matrix([across])[0, 0])
     directions = (_divided(edges[0], length), _divided(across, height))
     points = jax.tree.map(lambda *leaves: jnp.stack(leaves), first, second, third)
     return PlaneThrough(first, directions, project(points, first, directions).coordinates)
@@ -182,44 +183,46 @@ def plane_through(first: Any, second: Any, third: Any) -> PlaneThrough:
 def hessian_plane(
     loss_fn: LossFn, params: Any, batch: Any = None, /, **options: Any
 ) -> HessianPlane:
-    """The plane of the eigenvectors of the Hessian's two greatest eigenvalues.
+    """Computes the plane of the eigenvectors of the two largest Hessian eigenvalues.
 
     Args:
-      loss_fn: from (params, batch) to a scalar.
+      loss_fn: called as `loss_fn(params, batch)`; returns a scalar.
       params: pytree of real arrays.
-      batch: pytree of arrays, handed on.
-      **options: of `jd.sharpness`, but `k` and `preconditioner`, whose vectors are of another
-        space.
+      batch: pytree of arrays, passed to `loss_fn`.
+      **options: options of `jd.sharpness`, except `k` and `preconditioner`. The eigenvectors
+        of a preconditioned Hessian are not directions of the parameters.
 
     Returns:
-      A `HessianPlane`. Near the origin the loss in it is that at the origin, a slope, and
-      (values[0] x^2 + values[1] y^2) / 2.
+      A `HessianPlane`. Near the origin, the loss on it is the loss at the origin plus a linear
+      term plus (values[0] x^2 + values[1] y^2) / 2.
 
     Raises:
-      ValueError: as `jd.sharpness` does; or a preconditioner is given.
+      ValueError: as for `jd.sharpness`, or a preconditioner is given.
       ImportError: matfree is not installed.
     """
     if options.get("preconditioner") is not None:
-        raise ValueError("preconditioner must be left out: its vectors are of another space")
+        raise ValueError(
+            "preconditioner must be None: its eigenvectors are not directions of the parameters"
+        )
     top = sharpness(loss_fn, params, batch, 2, **options)
     directions = tuple(jax.tree.map(lambda leaf, i=i: leaf[i], top.vectors) for i in range(2))
     return HessianPlane(params, directions, top)
 
 
 def project(points: Any, origin: Any, directions: Sequence[Any]) -> Projection:
-    """Where points lie on a line or a plane, and how far off it.
+    """Projects points onto a line or a plane.
 
     Args:
       points: pytree like the origin with any leading axes: one point, a path
-        `[points, ...]`, or agents' paths `[agents, points, ...]`.
-      origin: pytree, at the coordinates 0.
+        `[points, ...]`, or the paths of agents `[agents, points, ...]`.
+      origin: pytree, the point with coordinates 0.
       directions: k pytrees like the origin, linearly independent, orthogonal or not.
 
     Returns:
       A `Projection`: coordinates f[..., k] and distances f[...].
 
     Raises:
-      ValueError: the points are not like the origin, or the directions are linearly dependent.
+      ValueError: the points do not match the origin, or the directions are linearly dependent.
 
     Example:
       >>> import jax.numpy as jnp
@@ -228,11 +231,11 @@ def project(points: Any, origin: Any, directions: Sequence[Any]) -> Projection:
       >>> found.coordinates.tolist(), found.distances.tolist()
       ([3.0, 2.0], 5.0)
     """
-    inputs.parameters("origin", origin)
+    arguments.check_params("origin", origin)
     names = [f"directions[{i}]" for i in range(len(directions))]
-    inputs.independent(names, directions, origin)
+    arguments.check_independent(names, directions, origin)
     leading = _leading_axes(points, origin)
-    inverse = np.linalg.inv(inputs.gram_matrix(directions))
+    inverse = np.linalg.inv(arguments.gram_matrix(directions))
     offsets = jax.tree.map(_difference, points, origin)
     with jax.default_matmul_precision("highest"):
         products = jnp.stack([_inner(offsets, direction) for direction in directions], -1)
@@ -249,31 +252,34 @@ def project(points: Any, origin: Any, directions: Sequence[Any]) -> Projection:
 
 
 def _inner(offsets: Any, direction: Any) -> jax.Array:
-    """The inner products f[...] of points with a direction."""
-    of_leaf = lambda x, d: jnp.tensordot(x, d.astype(x.dtype), jnp.ndim(d))
-    return functools.reduce(jnp.add, jax.tree.leaves(jax.tree.map(of_leaf, offsets, direction)))
+    """Returns the inner products f[...] of points with a direction."""
+
+    def product(x: jax.Array, d: jax.Array) -> jax.Array:
+        return jnp.tensordot(x, d.astype(x.dtype), jnp.ndim(d))
+
+    return functools.reduce(jnp.add, jax.tree.leaves(jax.tree.map(product, offsets, direction)))
 
 
 def _leading_axes(points: Any, origin: Any) -> int:
-    """How many axes the points' leaves have before those of the origin's."""
+    """Returns the number of leading axes that points have and the origin does not."""
     leaves, structure = jax.tree.flatten(origin)
     found = structure.flatten_up_to(points)
     shapes = [
         (jnp.shape(point), jnp.shape(leaf)) for point, leaf in zip(found, leaves, strict=True)
     ]
-    leads = {there[: len(there) - len(here)] for there, here in shapes}
-    alike = all(there[len(there) - len(here) :] == here for there, here in shapes)
-    if len(leads) != 1 or not alike:
+    leading = {point[: len(point) - len(leaf)] for point, leaf in shapes}
+    matches = all(point[len(point) - len(leaf) :] == leaf for point, leaf in shapes)
+    if len(leading) != 1 or not matches:
         raise ValueError(
             "points must have the shapes of origin after the same leading axes, got "
-            + ", ".join(f"{there} for {here}" for there, here in shapes)
+            + ", ".join(f"{point} for {leaf}" for point, leaf in shapes)
         )
-    return len(leads.pop())
+    return len(leading.pop())
 
 
 def _difference(point: jax.Array, origin: jax.Array) -> jax.Array:
-    """The difference in float32 at least."""
-    dtype = inputs.wide(jnp.result_type(origin))
+    """Returns the difference in float32 or wider."""
+    dtype = at_least_float32(jnp.result_type(origin))
     return jnp.asarray(point).astype(dtype) - jnp.asarray(origin).astype(dtype)
 
 
@@ -282,7 +288,7 @@ def _divided(tree: Any, length: float) -> Any:
 
 
 def _centered(leaf: Any) -> np.ndarray:
-    """The points as rows f64[points, n] about their mean."""
+    """Returns the points as rows f64[points, n], with their mean subtracted."""
     rows = np.asarray(leaf, np.float64).reshape(len(leaf), -1)
     return rows - rows.mean(0)
 
@@ -292,5 +298,5 @@ def _mean(leaf: Any) -> jax.Array:
 
 
 def _shaped(row: np.ndarray, leaf: Any) -> jax.Array:
-    """Numbers in the shape of a point of the path."""
-    return jnp.asarray(row.reshape(jnp.shape(leaf)[1:]), inputs.wide(jnp.result_type(leaf)))
+    """Reshapes a row to a point of the path."""
+    return jnp.asarray(row.reshape(jnp.shape(leaf)[1:]), at_least_float32(jnp.result_type(leaf)))

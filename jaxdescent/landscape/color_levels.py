@@ -1,10 +1,9 @@
-"""Levels of a loss for pictures: where contours lie, what is clipped, and on what scale.
+"""Contour levels of a loss: their positions, their scale, and the values that are clipped.
 
-Half of a plane is often far above what matters in it, and some of it may not be finite. So a
-picture has a ceiling, by default the value that nine tenths of the finite ones stay below, and
-says how much it clipped. A loss that is positive and spans more than two decades is drawn on a
-logarithmic scale; on the other one levels lie closer the lower they are, as the square of even
-steps, so that the contours of a bowl are evenly apart.
+The loss on a plane is often large or non-finite far from the origin. A figure therefore has a
+ceiling, by default the ninth decile of the finite values, and reports how many points it clips. A
+positive loss that spans more than two decades has a logarithmic scale. Otherwise the levels are
+squares of even steps, so that the contours of a quadratic are evenly spaced.
 """
 
 from typing import Any, NamedTuple
@@ -17,13 +16,13 @@ _DECADES = 2.0
 
 
 class Levels(NamedTuple):
-    """How a loss is drawn.
+    """Contour levels of a loss.
 
     Attributes:
       levels: f64[17], ascending.
-      logarithmic: whether the scale is.
-      clipped: how many values are above the last level.
-      not_finite: how many are not finite.
+      logarithmic: True if the scale is logarithmic.
+      clipped: number of values above the last level.
+      not_finite: number of non-finite values.
     """
 
     levels: np.ndarray
@@ -32,36 +31,36 @@ class Levels(NamedTuple):
     not_finite: int
 
     def clip(self, values: Any) -> np.ndarray:
-        """Values no higher than the last level; NaN where they are not finite."""
+        """Returns the values, at most the last level; NaN where they are not finite."""
         array = np.asarray(values, np.float64)
         return np.where(np.isfinite(array), np.minimum(array, self.levels[-1]), np.nan)
 
     @property
-    def words(self) -> str:
-        """What a picture does not show, for its caption; empty if there is nothing."""
-        said = []
+    def caption(self) -> str:
+        """Caption that lists clipped and non-finite points; empty if there are none."""
+        parts = []
         if self.clipped:
-            said.append(f"{self.clipped} points above {self.levels[-1]:.3g} clipped")
+            parts.append(f"{self.clipped} points above {self.levels[-1]:.3g} clipped")
         if self.not_finite:
-            said.append(f"{self.not_finite} not finite, hatched")
-        return ", ".join(said)
+            parts.append(f"{self.not_finite} not finite, hatched")
+        return ", ".join(parts)
 
 
 def levels(values: ArrayLike, ceiling: float | None = None) -> Levels:
-    """The levels for values of any shape.
+    """Returns the levels for losses of any shape.
 
     Args:
       values: losses.
       ceiling: the last level; by default the ninth decile of the finite values, or their
-        maximum where that is no more than twice as far above the minimum.
+        maximum if that is at most twice as far above the minimum.
 
     Raises:
-      ValueError: no value is finite, or the ceiling is no number above the least.
+      ValueError: no value is finite, or the ceiling is not a number above the smallest value.
     """
     array = np.asarray(values, np.float64)
     finite = array[np.isfinite(array)]
     if not finite.size:
-        raise ValueError(f"values must hold a finite number, got none among {array.size}")
+        raise ValueError(f"values must hold a finite number, got {array.size} non-finite values")
     low, high = float(finite.min()), float(finite.max())
     if ceiling is not None:
         if not (np.isfinite(ceiling) and (ceiling > low or high == low)):
@@ -70,7 +69,7 @@ def levels(values: ArrayLike, ceiling: float | None = None) -> Levels:
     else:
         decile = float(np.quantile(finite, 0.9))
         top = high if high - low <= 2 * (decile - low) else decile
-    if not top - low > 1e-12 * abs(low):  # a plain
+    if not top - low > 1e-12 * abs(low):  # a constant loss
         top = low + max(abs(low), 1.0) * 1e-6
     logarithmic = low > 0 and np.log10(top / low) > _DECADES
     even = np.linspace(0.0, 1.0, _LEVELS)
