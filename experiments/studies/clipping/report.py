@@ -166,12 +166,12 @@ def _notes(result: StudyResult, summaries: Sequence[SeriesSummary]) -> list[str]
     biased_loss = DIMENSIONS * clipping_bias(skewed, THRESHOLD) ** 2 / 2
     measured = np.median(result.losses_of(skewed, COORDINATE)[-1])
     unclipped = np.median(result.losses_of(skewed, NO_CLIPPING)[-1])
-    ratios = [
-        f"{result.losses_of(noise, GROWING_NORM)[-1].mean() / growing_norm_loss(noise.p, grid)[-1]:.2f} "
-        f"at p = {noise.p:g}"
-        for noise in result.losses
-        if noise.p > 1 and not noise.skewed
-    ]
+    ratios = []
+    for noise in result.losses:
+        if noise.p > 1 and not noise.skewed:
+            mean = result.losses_of(noise, GROWING_NORM)[-1].mean()
+            predicted = growing_norm_loss(noise.p, grid)[-1]
+            ratios.append(f"{mean / predicted:.2f} at p = {noise.p:g}")
     counts = ", ".join(
         f"{each.constant:,} against {each.clipped:,} from {each.start:g}" for each in result.cosh
     )
