@@ -48,7 +48,7 @@ class Kind(enum.StrEnum):
     """Kinds of methods."""
 
     MAGD = "MAGD"
-    MAGD_ADAPTIVE = "MAGD with the adaptive rule"
+    MAGD_ADAPTIVE = "MAGD, adaptive rule"
     UNPRUNED = "unpruned"
     MULTISTART = "multistart"
     ADAM = "Adam"

@@ -88,7 +88,7 @@ class Column(NamedTuple):
 
 def label(method: Method) -> str:
     """Returns a name that tells a method from all others."""
-    agents = f" with {method.agents} agents" if method.agents > 1 else ""
+    agents = f", {method.agents} agents" if method.agents > 1 else ""
     rate = f", learning rate {method.learning_rate:g}" if method.learning_rate else ""
     return f"{method.kind}{agents}{rate}, {method.budget} gradients"
 
@@ -139,7 +139,7 @@ def columns(result: StudyResult) -> list[Column]:
     for kind, method, is_high in baselines:
         found.append(column(f"{kind} {method.learning_rate:g}", method, is_high=is_high))
         found.append(oracle_column(f"{kind}, oracle", kind))
-    found.append(column(Kind.BACKTRACKING, chosen.backtracking))
+    found.append(column(str(Kind.BACKTRACKING), chosen.backtracking))
     return found
 
 

@@ -234,7 +234,9 @@ def _draw_performance_profile(panel: Axes, results: Sequence[ProblemResult]) -> 
         panel.step([*met], [*solved], where="post", label=name, **_line_style(name))
     panel.set(xscale="log", ylim=(0, 1.02))
     panel.set_xlabel("gradients; a Hessian-vector product counts as two")
-    panel.set_ylabel(f"fraction of {len(results)} problems with a gap below {TARGET_GAP:g}")
+    panel.set_ylabel(
+        f"fraction of {len(results)} problems with a relative gap below {TARGET_GAP:g}"
+    )
     panel.set_title('"measured": the method estimates L; L-BFGS does not use L; others are given L')
     panel.title.set_fontsize(10)
     panel.grid(alpha=0.25)

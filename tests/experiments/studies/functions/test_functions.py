@@ -23,7 +23,7 @@ def test_every_method_keeps_to_its_budget_and_the_figure_is_a_png_file(folder):
     description = json.loads((folder / "run.json").read_text())
     results = description["results"]
     planar = results["2-D"]
-    assert "MAGD with 32 agents, 640 gradients" in planar
+    assert "MAGD, 32 agents, 640 gradients" in planar
     for name, by_function in planar.items():
         result = by_function["rastrigin"]
         assert 560 <= min(result["gradients"]) <= max(result["gradients"]) <= 640, name
