@@ -87,6 +87,8 @@ def _notes(result: StudyResult) -> list[str]:
         [curves.warmup_starts * curves.sharpnesses[:, 0] for curves in result.warmup.values()]
     )
     return [
+        '"rate x sharpness" is the learning rate, or the final learning rate of the warmup, times '
+        "the initial sharpness. "
         f"Linear networks of width {result.width:,} are trained for {result.steps:,} steps. A run "
         f"converges if its final loss is below {CONVERGED:g} of the initial loss. The slowest "
         f"converging run with a constant rate needs {slowest:,.0f} steps: a catapult can end "

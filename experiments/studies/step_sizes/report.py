@@ -91,7 +91,9 @@ def make_results(
         *worst_case_notes(worst),
         f"The table shows the number of gradients until f(x) - f* is {TARGET_GAP:g} of its initial "
         "value; the loss is checked at the points where gradients are evaluated. The last three "
-        f'columns describe "{SILVER_MEASURED}".',
+        f'columns describe "{SILVER_MEASURED}": its Hessian-vector products, its estimates of L '
+        f"that gradients contradicted, and how many times fewer gradients it needs than "
+        f'"{CONSTANT}".',
         "A method with a measured L counts two gradients for each Hessian-vector product. It "
         "measures L at the start and after 63, 127, 255, ... steps, as the top eigenvalue of the "
         f"Hessian plus its residual, times {settings.margin:g} (--margin). The other gradient "
