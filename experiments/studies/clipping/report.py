@@ -176,8 +176,8 @@ def _notes(result: StudyResult, summaries: Sequence[SeriesSummary]) -> list[str]
         f"{each.constant:,} against {each.clipped:,} from {each.start:g}" for each in result.cosh
     )
     return [
-        f'The clipping functions are optax\'s; "{GROWING_NORM}" clips the gradient norm at t^(1/p) in '
-        f"step t. Losses are taken after T = {grid[-1]:,} steps, for {seeds:,} seeds in "
+        f'The clipping functions are optax\'s; "{GROWING_NORM}" clips the gradient norm at '
+        f"t^(1/p) in step t. Losses are taken after T = {grid[-1]:,} steps, for {seeds:,} seeds in "
         f"{DIMENSIONS} dimensions. Exponents of T are fitted from {grid[0]:,} to {grid[-1]:,} "
         "steps, with intervals by resampling seeds. Without clipping the mean loss is infinite; "
         "the table shows the sample mean. The parameters are a single vector, for which "

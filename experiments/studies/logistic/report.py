@@ -89,12 +89,12 @@ def make_results(result: StudyResult) -> runner.Results:
     }
     certified = max(each.upper_bound - each.margin for each in result.sets)
     notes = [
-        f"Cells show log10 of the loss after T = {result.steps:,} steps. The margin is the distance "
-        "of the closest example to the best separating hyperplane through the origin, relative to "
-        f'the largest norm of an example; it is certified to {certified:.0e}. "step x" is the '
-        'constant step size x, and "c / loss" is c divided by the current loss. The growing step '
-        "sizes follow a proven or an asymptotic bound on the loss; with the proven bound the loss "
-        "never increases.",
+        f"Cells show log10 of the loss after T = {result.steps:,} steps. The margin is the "
+        "distance of the closest example to the best separating hyperplane through the origin, "
+        f"relative to the largest norm of an example; it is certified to {certified:.0e}. "
+        '"step x" is the constant step size x, and "c / loss" is c divided by the current loss. '
+        "The growing step sizes follow a proven or an asymptotic bound on the loss; with the "
+        "proven bound the loss never increases.",
         _gain_note(result, gains),
         _stability_note(result),
         *(
