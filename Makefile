@@ -8,10 +8,10 @@ INSTALLED := $(VENV)/.installed
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-# Constraints hold for the build's own requirements too, hence the variable.
+# The variable applies the constraints to build requirements, too.
 $(INSTALLED): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; say make PYTHON=...") if sys.version_info < (3, 11) else None'
-	@echo 'making $(VENV), once: about a minute'
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; use make PYTHON=...") if sys.version_info < (3, 11) else None'
+	@echo 'creating $(VENV) once, which takes about a minute'
 	@$(PYTHON) -m venv $(VENV)
 	@PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 \
 		$(BIN)/python -m pip install --quiet --editable '.[experiments,stability,landscape,text,tensorboard,pep,bbob,dev]'
@@ -29,16 +29,16 @@ lint: $(INSTALLED)  ## check style
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-format: $(INSTALLED)  ## mend style
+format: $(INSTALLED)  ## fix style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 types: $(INSTALLED)  ## check types
 	$(BIN)/pyrefly check
 
-bench: $(INSTALLED)  ## measure what parts cost, and how far BBOB is from COCO's
+bench: $(INSTALLED)  ## measure speed and memory, and compare BBOB with COCO
 	$(BIN)/python -m experiments.benchmarks.towers
-	$(BIN)/python -m experiments.benchmarks.head
+	$(BIN)/python -m experiments.benchmarks.linear_head
 	$(BIN)/python -m experiments.benchmarks.sharpness
 	$(BIN)/python -m experiments.benchmarks.runner
 	$(BIN)/python -m experiments.benchmarks.stability
@@ -47,7 +47,7 @@ bench: $(INSTALLED)  ## measure what parts cost, and how far BBOB is from COCO's
 	XLA_FLAGS=--xla_force_host_platform_device_count=2 \
 		$(BIN)/python -m experiments.benchmarks.agents
 
-picture: $(INSTALLED)  ## make the README's picture anew
+picture: $(INSTALLED)  ## redraw the figure of the README
 	$(BIN)/python -m experiments quickstart --picture docs/quickstart.png
 
 clean:  ## remove the environment and caches; runs/ stays

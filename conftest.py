@@ -1,4 +1,4 @@
-"""What the doctests of the packages and the tests share."""
+"""Hooks for the tests and the doctests of the packages."""
 
 import gc
 from pathlib import Path
@@ -6,16 +6,16 @@ from pathlib import Path
 import jax
 import pytest
 
-MAPS = Path("/proc/self/maps")
-MANY = 30_000
-"""Of the 65,530 regions of memory that Linux gives a process: each program takes a few."""
+MEMORY_MAPS = Path("/proc/self/maps")
+MAX_MEMORY_MAPS = 30_000
+"""Linux allows 65,530 memory maps per process. Each compiled program takes a few."""
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown(item, nextitem):
-    """Forgets the programs of a file's tests before they are too many to compile another."""
+    """Clears compiled programs after a test file if the process has many memory maps."""
     if nextitem is not None and nextitem.path == item.path:
         return
-    if MAPS.exists() and MAPS.read_bytes().count(b"\n") > MANY:
+    if MEMORY_MAPS.exists() and MEMORY_MAPS.read_bytes().count(b"\n") > MAX_MEMORY_MAPS:
         jax.clear_caches()
         gc.collect()

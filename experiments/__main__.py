@@ -34,24 +34,25 @@ usage: python -m experiments STUDY [--flags]
        python -m experiments report RUN
        python -m experiments compare RUN RUN ... [--flags]
 
-RUN is a run's folder, or "last" for the study's newest one under runs/.
+RUN is the folder of a run, or "last" for the newest run of the study in runs/.
 
 studies:"""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs a study, or lists them."""
+    """Runs a study or another command, or lists the studies."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_USAGE)
+        width = max(map(len, studies.NAMES))
         for name in studies.NAMES:
-            print(f"  {name:12s} {studies.summary(name)}")
-        print("\npython -m experiments STUDY --help lists a study's flags.")
+            print(f"  {name:{width}s}  {studies.summary(name)}")
+        print("\npython -m experiments STUDY --help lists the flags of a study.")
         return
     name, *flags = arguments
-    known = (*studies.NAMES, "report", "compare")
-    if name not in known:
-        _stop(f"unknown study {name!r}", name, known, "python -m experiments lists them")
+    names = (*studies.NAMES, "report", "compare")
+    if name not in names:
+        _exit(f"unknown study {name!r}", name, names, "python -m experiments lists the studies")
     try:
         if name == "compare":
             _compare(flags)
@@ -62,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         else:
             _start(name, flags)
     except (RunError, CheckpointError, TrajectoryError, DataError) as error:
-        _stop(str(error))
+        _exit(str(error))
 
 
 def _start(name: str, flags: Sequence[str]) -> None:
@@ -72,23 +73,25 @@ def _start(name: str, flags: Sequence[str]) -> None:
     try:
         run = Run.start(name, settings)
     except OSError as error:
-        _stop(f"cannot write the run's folder: {_reason(error)}; choose --runs PATH")
+        _exit(f"cannot write the folder of the run: {_reason(error)}; choose --runs PATH")
     print(f"{name} at scale {settings.scale}, results in {run.folder}")
-    _carry_out(study, run)
+    _run(study, run)
 
 
 def _resume(name: str, flags: Sequence[str]) -> None:
-    """Goes on with a run; flags beside `--resume` may change where and when it saves."""
-    at = next(i for i, flag in enumerate(flags) if flag.split("=")[0] == "--resume")
-    given, rest = flags[at].partition("=")[2], [*flags[:at], *flags[at + 1 :]]
-    if not given and at < len(rest):
-        given = rest.pop(at)
-    if not given:
-        _stop("--resume takes a run's folder, or last for the newest under runs/")
-    folder = _run_folder(given, name)
+    """Resumes a run; other flags may change only settings that no result depends on."""
+    index = next(i for i, flag in enumerate(flags) if flag.split("=")[0] == "--resume")
+    argument, rest = flags[index].partition("=")[2], [*flags[:index], *flags[index + 1 :]]
+    if not argument and index < len(rest):
+        argument = rest.pop(index)
+    if not argument:
+        _exit(
+            "--resume must be followed by the folder of a run, or by last for the newest in runs/"
+        )
+    folder = _run_folder(argument, name)
     description = read_description(folder)
     if description["study"] != name:
-        _stop(f"{folder} is a run of {description['study']}, not of {name}")
+        _exit(f"{folder} is a run of {description['study']}, not of {name}")
     study = studies.load(name)
     settings = _parse(name, study.Settings, rest, saved_settings(study.Settings, description))
     if description["status"] == "finished":
@@ -97,22 +100,23 @@ def _resume(name: str, flags: Sequence[str]) -> None:
     try:
         run = Run.resume(folder, settings)
     except OSError as error:
-        _stop(f"cannot write {_reason(error)}")
+        _exit(f"cannot write {_reason(error)}")
     print(f"{name} at scale {settings.scale}, resumed in {run.folder}")
-    _carry_out(study, run)
+    _run(study, run)
 
 
 def _check(study: Any, settings: Any) -> None:
-    """Lets a study say what is wrong with its settings before there is a folder."""
+    """Calls the study's own check of its settings, before the folder is created."""
     try:
         getattr(study, "check", lambda _: None)(settings)
     except (ValueError, ImportError) as error:
-        _stop(str(error))
+        _exit(str(error))
 
 
-def _carry_out(study: Any, run: Run) -> None:
-    """Runs the study to its end, or says how to go on."""
-    advice = f"go on with: python -m experiments {run.description['study']} --resume {run.folder}"
+def _run(study: Any, run: Run) -> None:
+    """Runs the study and writes its report; if it stops early, says how to resume it."""
+    study_name = run.description["study"]
+    advice = f"resume with: python -m experiments {study_name} --resume {run.folder}"
     try:
         with run.interruption:
             results = study.run(run.settings, run)
@@ -137,35 +141,34 @@ def _carry_out(study: Any, run: Run) -> None:
 
 def _report(flags: Sequence[str]) -> None:
     if len(flags) != 1 or flags[0].startswith("-"):
-        _stop("usage: python -m experiments report RUN")
+        _exit("usage: python -m experiments report RUN")
     try:
         print(f"report: {rewrite_report(_run_folder(flags[0]))}")
     except OSError as error:
-        _stop(f"cannot write {_reason(error)}")
+        _exit(f"cannot write {_reason(error)}")
 
 
 def _compare(flags: Sequence[str]) -> None:
-    runs = [_run_folder(flag) for flag in itertools.takewhile(_is_no_flag, flags)]
+    runs = [
+        _run_folder(flag)
+        for flag in itertools.takewhile(lambda word: not word.startswith("-"), flags)
+    ]
     if not runs:
-        _stop("usage: python -m experiments compare RUN RUN ... [--metric NAME] [--target VALUE]")
+        _exit("usage: python -m experiments compare RUN RUN ... [--metric NAME] [--target VALUE]")
     rest = ["--runs", *map(str, runs), *flags[len(runs) :]]
     try:
         print(f"report: {compare(_parse('compare', Comparison, rest))}")
     except OSError as error:
-        _stop(f"cannot write {_reason(error)}; choose --output PATH")
+        _exit(f"cannot write {_reason(error)}; choose --output PATH")
 
 
-def _is_no_flag(word: str) -> bool:
-    return not word.startswith("-")
-
-
-def _run_folder(given: str, study: str = "*") -> Path:
-    """The folder; for "last", the newest run under runs/ that can be told."""
-    if given != "last":
-        return Path(given)
+def _run_folder(argument: str, study: str = "*") -> Path:
+    """Returns the folder; for "last", the newest run in runs/."""
+    if argument != "last":
+        return Path(argument)
     runs = [path.parent for path in Path("runs").glob(f"{study}/*/run.json")]
     if not runs:
-        _stop(f"there is no run under {Path('runs').absolute()}; name a run's folder")
+        _exit(f"{Path('runs').absolute()} has no runs; give the folder of a run")
     return max(runs, key=lambda folder: read_description(folder)["began"])
 
 
@@ -176,12 +179,12 @@ def _parse(
     default: Any = None,
     description: str | None = None,
 ) -> Any:
-    """The study's settings from the flags; every mistake is one line."""
+    """Returns the settings given by the flags; a wrong flag is reported in one line."""
     advice = f"python -m experiments {name} --help lists the flags"
-    said = io.StringIO()
+    messages = io.StringIO()
     help_wanted = "-h" in flags or "--help" in flags
     try:
-        with contextlib.nullcontext() if help_wanted else contextlib.redirect_stderr(said):
+        with contextlib.nullcontext() if help_wanted else contextlib.redirect_stderr(messages):
             settings, unknown = tyro.cli(
                 settings_type,
                 args=flags,
@@ -191,33 +194,34 @@ def _parse(
                 **({} if default is None else {"default": default}),
             )
     except ValueError as error:
-        _stop(str(error))
+        _exit(str(error))
     except SystemExit as stop:
         if not stop.code:
             raise
-        _stop(_plain(said.getvalue()), advice=advice)
+        _exit(_without_box(messages.getvalue()), advice=advice)
     if unknown:
         known = ["--" + field.replace("_", "-") for field in settings_type.__dataclass_fields__]
-        _stop(f"unknown flag {unknown[0]!r}", unknown[0], known, advice)
+        _exit(f"unknown flag {unknown[0]!r}", unknown[0], known, advice)
     return settings
 
 
 def _reason(error: OSError) -> str:
-    """The file, if it is known, and what is wrong with it."""
+    """Returns the error's text, with the file if it is known."""
     if error.filename is None:
         return str(error.strerror or error)
     return f"{error.filename}: {error.strerror}"
 
 
-def _plain(boxed: str) -> str:
-    """The words of a message that was drawn in a box."""
-    words = " ".join(boxed.translate(dict.fromkeys(map(ord, "╭╮╰╯─│┌┐└┘"), " ")).split())
-    words = words.split(" For full helptext")[0]
-    return re.sub(r"^Value error Error parsing \w+: ", "", words)
+def _without_box(message: str) -> str:
+    """Returns the text of a message of tyro, which draws a box around it."""
+    text = " ".join(message.translate(dict.fromkeys(map(ord, "╭╮╰╯─│┌┐└┘"), " ")).split())
+    text = text.split(" For full helptext")[0]
+    return re.sub(r"^Value error Error parsing \w+: ", "", text)
 
 
-def _stop(problem: str, given: str = "", known: Sequence[str] = (), advice: str = "") -> NoReturn:
-    near = difflib.get_close_matches(given, known, n=1)
+def _exit(problem: str, word: str = "", known: Sequence[str] = (), advice: str = "") -> NoReturn:
+    """Prints the problem in one line and exits; suggests the known word that is most similar."""
+    near = difflib.get_close_matches(word, known, n=1)
     hint = f"did you mean {near[0]}?" if near else ""
     print("; ".join(part for part in (problem, hint, advice) if part), file=sys.stderr)
     sys.exit(2)

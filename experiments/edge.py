@@ -18,7 +18,6 @@ import optax
 import jaxdescent as jd
 from experiments import data, runner
 from experiments.data import Split
-from jaxdescent.stability.probing import find_stability
 
 EVERY = 20  # steps between probes
 WIDTH = 200
@@ -50,9 +49,11 @@ _momentum = partial(optax.sgd, momentum=0.9)
 _rmsprop = partial(optax.rmsprop, decay=0.99, eps_in_sqrt=False)
 
 RULES = {
-    "GD": Rule(optax.sgd, jd.thresholds.gd()),
-    "Polyak": Rule(_momentum, jd.thresholds.polyak(momentum=0.9)),
-    "Nesterov": Rule(partial(_momentum, nesterov=True), jd.thresholds.nesterov(momentum=0.9)),
+    "GD": Rule(optax.sgd, jd.thresholds.sgd()),
+    "Polyak": Rule(_momentum, jd.thresholds.sgd(momentum=0.9)),
+    "Nesterov": Rule(
+        partial(_momentum, nesterov=True), jd.thresholds.sgd(momentum=0.9, nesterov=True)
+    ),
     "RMSProp": Rule(_rmsprop, jd.thresholds.rmsprop(decay=0.99, eps_in_sqrt=False)),
     "Adam": Rule(optax.adam, jd.thresholds.adam()),
     "SAM": Rule(_sam, jd.thresholds.sam(rho=RHO), takes_grad_fn=True),
@@ -269,12 +270,12 @@ class Runs:
         for chunk in loop:
             losses = chunk.metrics
             loop.log(loss=losses.mean(), rises=np.mean(losses[1:] > losses[:-1]))
-        state = find_stability(loop.carry)
+        state = jd.get_stability(loop.carry)
         return {
             **jd.stability_log(state)._asdict(),
             "rises": np.array([record["rises"] for record in self._run.log.read(name)]),
             "reached": state.reached,
-            "left": state.left,
+            "left": state.diverged,
             "not_finite": state.not_finite,
             "outcome": state.outcome,
             "unconverged": state.unconverged,
@@ -294,7 +295,7 @@ def _descent() -> Callable[[jax.Array], jd.StabilityState]:
     def bowl(x: jax.Array, scales: jax.Array) -> jax.Array:
         return 0.5 * jnp.sum(scales * x**2)
 
-    tx = jd.monitor_stability(optax.sgd(1.0), bowl, jd.thresholds.gd(1.0), every=EVERY)
+    tx = jd.monitor_stability(optax.sgd(1.0), bowl, jd.thresholds.sgd(1.0), every=EVERY)
 
     def descend(scales: jax.Array) -> jd.StabilityState:
         def step(carry: Any, _: None) -> Any:
@@ -304,6 +305,6 @@ def _descent() -> Callable[[jax.Array], jd.StabilityState]:
 
         x = jnp.ones(20)
         (_, state), _ = jax.lax.scan(step, (x, tx.init(x)), length=QUADRATIC_STEPS)
-        return find_stability(state)
+        return jd.get_stability(state)
 
     return jax.jit(descend)

@@ -77,7 +77,7 @@ def load(folder: Path, *, data_dir: Path | None = None) -> SavedRun:
     if description["pins"].get("data", task.digest()) != task.digest():
         raise RunError(f"{folder} was trained on other data; bring those back")
     drawn = _drawn(settings, task)
-    newest = runner.Checkpoints(folder / "checkpoints" / train.LINE).newest(drawn)
+    newest = runner.Checkpoints(folder / "checkpoints" / train.LINE).load_newest(drawn)
     example = jax.tree.map(lambda leaf: leaf[0], drawn)
     return SavedRun(
         folder,

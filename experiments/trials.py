@@ -21,7 +21,7 @@ import optax
 import jaxdescent as jd
 from experiments import runner
 from experiments.workloads import CHUNKS, FACTORIES, Arena
-from jaxdescent.towers.recipe import average_weight
+from jaxdescent.towers.averaging import average_weight
 
 
 class Contestant(NamedTuple):

@@ -1,133 +1,231 @@
-"""jaxdescent: a toolkit for the study of gradient descent in JAX.
+"""jaxdescent: a toolkit for research on gradient descent in JAX.
 
     import jax, optax
     import jaxdescent as jd
 
-A *transformation* changes gradients into updates; all of ours are optax's. A *tower* is
-a transformation whose hyperparameters are themselves trained by a transformation, which
-may be a tower again:
+A *transformation* changes gradients into updates; all of ours are optax transformations. A
+*tower* is a transformation whose hyperparameters are trained by another transformation, which
+may itself be a tower:
 
-    self_tuning            an optimizer without a learning rate to choose
-    averaged_params        the average of its path, to evaluate a model at
+    self_tuning            an optimizer that needs no choice of learning rate
+    restart_on_divergence  restarts a tower whose learning rate is too high
+    with_average, averaged_params
+                           an average of the path, at which to evaluate a model
     hypergradient          an optimizer that learns its own hyperparameters
     positive, unit_interval, unconstrained, per_leaf
                            the spaces in which it learns them
-    one_step, trace        how the loss reaches them
-    hyperparameters, set_hyperparams
-                           read and write the values in use
-    inner_state, freeze    go back to the plain optimizer
-    describe               what a tower is made of
+    one_step, eligibility_trace
+                           the effect of the hyperparameters on the loss that it uses
+    scale_by_sign_agreement
+                           the scale-invariant hyper-optimizer of `self_tuning`
+    get_hyperparams, set_hyperparams
+                           read and write the hyperparameters in use
+    inner_state, freeze_hyperparams
+                           return to the plain optimizer
+    describe               summarize a tower, one line per level
 
-A *footprint* is what a computation costs: its FLOPs, its energy and its carbon, each number
-with how it came about:
+A *population* is many agents that descend independently. A *rule* acts on it between stretches
+of descent, for example by pruning agents with high loss:
 
-    footprint.flops        counts a function's FLOPs without running it
-    footprint.meter        tells time and energy of a stretch of a program
-    footprint.carbon       turns energy into grams of CO2e on a grid that you name
+    minimize, minimize_loop
+                           minimize a deterministic function
+    fit, fit_loop          train a model on data, in batches
+    magd                   the same method as an optax transformation for your own loop
+    pruning                pruning rules: help(jd.pruning) lists them
+    basin_hopping          an optimizer that jumps away from its best point at intervals
+    select_optimizer       different optimizers in one population
+    copy_agents, place_agents
+                           the two functions by which a rule moves agents
+    uniform_soup, greedy_soup, weighted_average, ensemble
+                           averages and ensembles of the survivors
 
-*Stability* is about large steps:
+A `Problem` is a function to minimize, with the box from which initial points are drawn.
+`help(jd.problems)` lists test functions with known minima.
 
-    sharpness              top eigenvalues of a loss's Hessian, certified by residuals
-    block_sharpness        a layer's, with the others held
-    spectral_density       all eigenvalues at once, as a density
-    monitor_stability      an optimizer that records its sharpness against what it can bear
-    thresholds             what that is, for gradient descent, momentum, Adam and others
-    scale_by_sharpness          a learning rate held at a fraction of it
-    stability_probe, stability_log
-                           the same by hand, and the records in order
-    step_sizes             schedules and transformations that step further than classical
-                           theory allows: help(jd.step_sizes) lists them
+*Stability* measures curvature and takes large steps:
+
+    sharpness              largest eigenvalues of the Hessian, with certified residuals
+    block_sharpness        sharpness of each layer, with the other layers held fixed
+    spectral_density       density of all eigenvalues
+    monitor_stability      an optimizer that records its sharpness and stability threshold
+    thresholds             stability thresholds of gradient descent, momentum, Adam and others
+    scale_by_sharpness     a learning rate at a fraction of the largest stable one
+    stability_probe, stability_log, get_stability
+                           the measurement as a function, and its records
+    step_sizes             step sizes beyond the classical 2/L: help(jd.step_sizes) lists them
     central_flow           the average path of an optimizer at the edge of stability
-    gradient_flow          the path of one that does not oscillate
+    gradient_flow          the path of an optimizer that does not oscillate
     flows                  the optimizers whose flows are known
 
-A *population* is many agents, which descend side by side while a *rule* removes those that fall
-behind, and their work with them:
+Losses, landscapes and cost:
 
-    minimize, minimizer    a deterministic function
-    fit, fitter            a model on data, in batches
-    magd                   the same as a transformation for a loop of one's own
-    pruning                the rules: help(jd.pruning) lists them
-    basin_hopping          an agent that jumps away from its best point now and then
-    one_of                 different optimizers in one population
-    copy_agents, place_agents
-                           how a rule moves agents
-    uniform_soup, greedy_soup, weighted_average, ensemble
-                           what to make of the survivors, beside the best ever
-
-A `Problem` is a function to minimize, with the box that starts are drawn from; those of
-`problems` have known minima: `help(jd.problems)` lists them.
-
-A *loss* of `losses` is one that PyTorch or Keras has and `optax.losses` has not:
-`help(jd.losses)` lists them.
-
-A *landscape* is a loss around parameters and between them: random, curved and principal planes,
-what lies between two networks, pictures: `help(jd.landscape)` lists what there is.
+    losses                 losses that optax.losses lacks: help(jd.losses) lists them
+    landscape              slices of a loss, connectivity, figures: help(jd.landscape)
+    footprint.flops        count the FLOPs of a function without running it
+    footprint.meter        measure the time and energy of a part of a program
+    footprint.carbon       convert energy to grams of CO2e for a given grid
 """
 
-from jaxdescent import footprint as footprint
-from jaxdescent import landscape as landscape
-from jaxdescent import losses as losses
-from jaxdescent import problems as problems
-from jaxdescent.agents import BasinHoppingState as BasinHoppingState
-from jaxdescent.agents import Descent as Descent
-from jaxdescent.agents import DescentState as DescentState
-from jaxdescent.agents import FitResult as FitResult
-from jaxdescent.agents import MagdState as MagdState
-from jaxdescent.agents import MinimizeResult as MinimizeResult
-from jaxdescent.agents import Population as Population
-from jaxdescent.agents import Rule as Rule
-from jaxdescent.agents import Soup as Soup
-from jaxdescent.agents import basin_hopping as basin_hopping
-from jaxdescent.agents import copy_agents as copy_agents
-from jaxdescent.agents import ensemble as ensemble
-from jaxdescent.agents import fit as fit
-from jaxdescent.agents import fit_loop as fit_loop
-from jaxdescent.agents import greedy_soup as greedy_soup
-from jaxdescent.agents import magd as magd
-from jaxdescent.agents import minimize as minimize
-from jaxdescent.agents import minimize_loop as minimize_loop
-from jaxdescent.agents import place_agents as place_agents
-from jaxdescent.agents import pruning as pruning
-from jaxdescent.agents import select_optimizer as select_optimizer
-from jaxdescent.agents import uniform_soup as uniform_soup
-from jaxdescent.agents import weighted_average as weighted_average
-from jaxdescent.problem import Problem as Problem
-from jaxdescent.stability import MonitorState as MonitorState
-from jaxdescent.stability import ScaleBySharpnessState as ScaleBySharpnessState
-from jaxdescent.stability import Sharpness as Sharpness
-from jaxdescent.stability import SpectralDensity as SpectralDensity
-from jaxdescent.stability import StabilityOutcome as StabilityOutcome
-from jaxdescent.stability import StabilityProbe as StabilityProbe
-from jaxdescent.stability import StabilityRecord as StabilityRecord
-from jaxdescent.stability import StabilityState as StabilityState
-from jaxdescent.stability import block_sharpness as block_sharpness
-from jaxdescent.stability import central_flow as central_flow
-from jaxdescent.stability import flows as flows
-from jaxdescent.stability import gradient_flow as gradient_flow
-from jaxdescent.stability import monitor_stability as monitor_stability
-from jaxdescent.stability import scale_by_sharpness as scale_by_sharpness
-from jaxdescent.stability import sharpness as sharpness
-from jaxdescent.stability import spectral_density as spectral_density
-from jaxdescent.stability import stability_log as stability_log
-from jaxdescent.stability import stability_probe as stability_probe
-from jaxdescent.stability import step_sizes as step_sizes
-from jaxdescent.stability import thresholds as thresholds
-from jaxdescent.towers import HypergradientState as HypergradientState
-from jaxdescent.towers import SelfTuningState as SelfTuningState
-from jaxdescent.towers import averaged_params as averaged_params
-from jaxdescent.towers import describe as describe
-from jaxdescent.towers import eligibility_trace as eligibility_trace
-from jaxdescent.towers import freeze_hyperparams as freeze_hyperparams
-from jaxdescent.towers import get_hyperparams as get_hyperparams
-from jaxdescent.towers import hypergradient as hypergradient
-from jaxdescent.towers import inner_state as inner_state
-from jaxdescent.towers import one_step as one_step
-from jaxdescent.towers import per_leaf as per_leaf
-from jaxdescent.towers import positive as positive
-from jaxdescent.towers import self_tuning as self_tuning
-from jaxdescent.towers import set_hyperparams as set_hyperparams
-from jaxdescent.towers import unconstrained as unconstrained
-from jaxdescent.towers import unit_interval as unit_interval
+from jaxdescent import footprint, landscape, losses, problems
+from jaxdescent.agents import (
+    BasinHoppingState,
+    MagdState,
+    Population,
+    PopulationLoop,
+    PopulationLoopState,
+    PopulationResult,
+    Rule,
+    RungInfo,
+    Soup,
+    basin_hopping,
+    copy_agents,
+    ensemble,
+    fit,
+    fit_loop,
+    greedy_soup,
+    magd,
+    minimize,
+    minimize_loop,
+    place_agents,
+    pruning,
+    select_optimizer,
+    uniform_soup,
+    weighted_average,
+)
+from jaxdescent.problem import Problem
+from jaxdescent.stability import flows, step_sizes, thresholds
+from jaxdescent.stability.flows import central_flow, gradient_flow
+from jaxdescent.stability.sharpness import (
+    MonitorState,
+    ScaleBySharpnessState,
+    Sharpness,
+    SpectralDensity,
+    StabilityOutcome,
+    StabilityProbe,
+    StabilityRecord,
+    StabilityState,
+    block_sharpness,
+    get_stability,
+    monitor_stability,
+    scale_by_sharpness,
+    sharpness,
+    spectral_density,
+    stability_log,
+    stability_probe,
+)
+from jaxdescent.towers import (
+    AverageState,
+    EligibilityTrace,
+    HypergradientState,
+    OneStep,
+    PerLeaf,
+    Positive,
+    RestartState,
+    SignAgreementState,
+    Space,
+    Tower,
+    Unconstrained,
+    UnitInterval,
+    UpdateRecord,
+    averaged_params,
+    describe,
+    eligibility_trace,
+    freeze_hyperparams,
+    get_hyperparams,
+    hypergradient,
+    inner_state,
+    one_step,
+    per_leaf,
+    positive,
+    restart_on_divergence,
+    scale_by_sign_agreement,
+    self_tuning,
+    set_hyperparams,
+    unconstrained,
+    unit_interval,
+    with_average,
+)
+
+__all__ = [
+    "AverageState",
+    "BasinHoppingState",
+    "EligibilityTrace",
+    "HypergradientState",
+    "MagdState",
+    "MonitorState",
+    "OneStep",
+    "PerLeaf",
+    "Population",
+    "PopulationLoop",
+    "PopulationLoopState",
+    "PopulationResult",
+    "Positive",
+    "Problem",
+    "RestartState",
+    "Rule",
+    "RungInfo",
+    "ScaleBySharpnessState",
+    "Sharpness",
+    "SignAgreementState",
+    "Soup",
+    "Space",
+    "SpectralDensity",
+    "StabilityOutcome",
+    "StabilityProbe",
+    "StabilityRecord",
+    "StabilityState",
+    "Tower",
+    "Unconstrained",
+    "UnitInterval",
+    "UpdateRecord",
+    "averaged_params",
+    "basin_hopping",
+    "block_sharpness",
+    "central_flow",
+    "copy_agents",
+    "describe",
+    "eligibility_trace",
+    "ensemble",
+    "fit",
+    "fit_loop",
+    "flows",
+    "footprint",
+    "freeze_hyperparams",
+    "get_hyperparams",
+    "get_stability",
+    "gradient_flow",
+    "greedy_soup",
+    "hypergradient",
+    "inner_state",
+    "landscape",
+    "losses",
+    "magd",
+    "minimize",
+    "minimize_loop",
+    "monitor_stability",
+    "one_step",
+    "per_leaf",
+    "place_agents",
+    "positive",
+    "problems",
+    "pruning",
+    "restart_on_divergence",
+    "scale_by_sharpness",
+    "scale_by_sign_agreement",
+    "select_optimizer",
+    "self_tuning",
+    "set_hyperparams",
+    "sharpness",
+    "spectral_density",
+    "stability_log",
+    "stability_probe",
+    "step_sizes",
+    "thresholds",
+    "unconstrained",
+    "uniform_soup",
+    "unit_interval",
+    "weighted_average",
+    "with_average",
+]
 
 __version__ = "0.1.0"

@@ -1,21 +1,25 @@
-"""Packages that are optional, and what to say when they are missing."""
+"""Imports of optional packages."""
 
 import importlib
 from typing import Any
 
 
 def require(module: str, extra: str) -> Any:
-    """Imports a module that an extra of this package brings.
+    """Imports a module that one of this package's extras installs.
+
+    Args:
+      module: the module's name, such as "zeus.monitor".
+      extra: the extra that installs it, such as "energy".
 
     Raises:
-      ImportError: it is not installed; the message says how to install it.
+      ImportError: the module's package is not installed; the message says how to install it.
     """
     package = module.split(".")[0]
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] != package:
-            raise  # it is there and lacks something of its own
+            raise  # the package is installed, but a dependency of it is missing
         raise ImportError(
-            f"{package} is not installed; install it by pip install 'jaxdescent[{extra}]'"
+            f"{package} is not installed; install it with: pip install 'jaxdescent[{extra}]'"
         ) from error

@@ -1,10 +1,10 @@
-"""A problem: what is minimized, where its answers may lie, and what they are known to be.
+"""A problem: a function to minimize, its box, its data and its known optima.
 
-    minimize value_fn(x, *data)    for x in the box [lower, upper]
+    minimize value_fn(x, *data)    with starts from the box [lower, upper]
 
-The arrays (data such as shifts and rotations, the box, the known minima) are a pytree's leaves
-and the functions are static: a compiled program takes another instance of the same problem as
-an argument.
+A problem is a pytree. Its arrays (the box, data such as shifts and rotations, the optima) are
+leaves and its functions are static, so that a compiled program takes other instances of the same
+problem as an argument.
 """
 
 import dataclasses
@@ -27,26 +27,28 @@ class Problem:
     """A function to minimize, with its box.
 
     Attributes:
-      value_fn: from (x, *data) to a scalar; x is a tree like `lower`. Two problems share
-        compiled programs if they share this function, `sample_fn` and `name`, and their
-        arrays' shapes and types.
-      lower, upper: the box that starts are drawn from, trees of arrays of x's shapes. Descent
+      value_fn: Called as `value_fn(x, *data)`, x a tree like `lower`; returns a scalar. Two
+        problems share compiled programs if they share this function, `sample_fn`, `name` and
+        `optimizer`, and the shapes and dtypes of their arrays.
+      lower, upper: the box that starts are drawn from, trees of arrays of the shapes of x. Descent
         may leave it.
       data: tuple of further arguments of `value_fn`, trees of arrays.
       optima: the known global optima, like x with a leading axis; or None.
-      minimum: f[], the value there; or None.
-      name: for tables and pictures.
-      sample_fn: from (key, problem) to a start, a tree like x; by default uniform in the box.
-      optimizer: from an agent's hyperparameters, as keywords, to the transformation that
-        descends; a driver sets it for its rules.
+      minimum: f[], the value at the optima; or None.
+      name: name in tables and figures.
+      sample_fn: Called as `sample_fn(key, problem)`; returns a start, a tree like x. By default
+        starts are uniform in the box.
+      optimizer: Called with an agent's hyperparameters as keywords; returns its optimizer.
+        `minimize` and `fit` set it in the problem that they give to rules.
 
     Raises:
-      ValueError: the box is empty, not finite, or its sides disagree in shape.
-      TypeError: a function is none, or `data` no tuple.
+      ValueError: the box is empty or not finite, or its sides disagree in shape.
+      TypeError: a function is not callable, or `data` is not a tuple.
 
     Example:
       >>> import jax, jax.numpy as jnp, jaxdescent as jd
-      >>> sphere = lambda x, shift: jnp.sum((x - shift) ** 2)
+      >>> def sphere(x, shift):
+      ...     return jnp.sum((x - shift) ** 2)
       >>> box = jnp.full(3, 5.0)
       >>> problem = jd.Problem(sphere, -box, box, data=(jnp.ones(3),), minimum=0.0)
       >>> float(problem.value(jnp.zeros(3))), problem.sample(jax.random.key(0)).shape
@@ -67,7 +69,7 @@ class Problem:
         if not callable(self.value_fn):
             raise TypeError(f"value_fn must be callable, got {self.value_fn!r}")
         if not isinstance(self.data, tuple):
-            raise TypeError(f"data must be a tuple of value_fn's arguments, got {self.data!r}")
+            raise TypeError(f"data must be a tuple of arguments of value_fn, got {self.data!r}")
         for name in ("sample_fn", "optimizer"):
             value = getattr(self, name)
             if value is not None and not callable(value):
@@ -84,16 +86,16 @@ class Problem:
                 raise ValueError(f"lower must be below upper everywhere, got {low} and {high}")
 
     def value(self, x: Any) -> jax.Array:
-        """The value at x, a scalar.
+        """Returns the value at x, a scalar. Use `jax.vmap` for many points.
 
         Raises:
-          ValueError: x does not have the box's shapes; many points are for `jax.vmap`.
+          ValueError: x does not have the box's shapes.
         """
         validation.shaped_like("x", x, self.lower, "the problem's box")
         return self.value_fn(x, *self.data)
 
     def value_and_grad(self, x: Any) -> tuple[jax.Array, Any]:
-        """The value at x and its gradient, a tree like x.
+        """Returns the value at x and its gradient, a tree like x.
 
         Raises:
           ValueError: x does not have the box's shapes.
@@ -102,7 +104,7 @@ class Problem:
         return jax.value_and_grad(self.value_fn)(x, *self.data)
 
     def sample(self, key: jax.Array) -> Any:
-        """A start for one agent."""
+        """Draws a start for one agent."""
         if self.sample_fn is not None:
             return self.sample_fn(key, self)
         lower, structure = jax.tree.flatten(self.lower)
@@ -115,9 +117,9 @@ class Problem:
         return structure.unflatten(drawn)
 
     def in_unit_box(self) -> "Problem":
-        """The same problem with each coordinate of the box scaled to [0, 1].
+        """Returns the same problem with each coordinate of the box scaled to [0, 1].
 
-        One learning rate then means the same in a box of 2 and in one of 1,000.
+        A learning rate then does not depend on the size of the box.
 
         Example:
           >>> import jax.numpy as jnp, jaxdescent as jd
@@ -128,41 +130,40 @@ class Problem:
           >>> scaled.from_unit_box(scaled.optima[0])
           Array([1., 3.], dtype=float32)
         """
-        scaled = lambda x: _scaled(x, self.lower, self.upper)
         return Problem(
             InUnitBox(self.value_fn),
             jax.tree.map(jnp.zeros_like, self.lower),
             jax.tree.map(jnp.ones_like, self.upper),
             (self.lower, self.upper, *self.data),
-            None if self.optima is None else scaled(self.optima),
+            None if self.optima is None else _to_unit_box(self.optima, self.lower, self.upper),
             self.minimum,
             self.name,
             None if self.sample_fn is None else SampleInUnitBox(self.value_fn, self.sample_fn),
         )
 
     def from_unit_box(self, x: Any) -> Any:
-        """The point that x is, of a problem made by `in_unit_box`, in the original box.
+        """Maps a point of a problem made by `in_unit_box` to the original box.
 
         Raises:
-          ValueError: this problem was not made by it.
+          ValueError: this problem was not made by `in_unit_box`.
         """
         if not isinstance(self.value_fn, InUnitBox):
-            raise ValueError("problem must come from in_unit_box, got one that does not")
-        return _placed(x, *self.data[:2])
+            raise ValueError("problem must be made by in_unit_box, got another problem")
+        return _from_unit_box(x, *self.data[:2])
 
     @property
     def dimension(self) -> int:
-        """How many numbers x has."""
+        """Number of coordinates of x."""
         return sum(int(np.prod(jnp.shape(x))) for x in jax.tree.leaves(self.lower))
 
     def tree_flatten(self) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-        """Arrays and the rest."""
+        """Returns the arrays and the static fields."""
         arrays = tuple(getattr(self, name) for name in _DATA)
         return arrays, (self.value_fn, self.name, self.sample_fn, self.optimizer)
 
     @classmethod
     def tree_unflatten(cls, static: tuple[Any, ...], arrays: tuple[Any, ...]) -> Self:
-        """A problem of these leaves, whatever they are: a tree's need not be arrays."""
+        """Returns a problem of these leaves without checks: JAX also passes placeholders."""
         problem = object.__new__(cls)
         names = ("value_fn", "name", "sample_fn", "optimizer")
         for name, value in zip((*_DATA, *names), (*arrays, *static), strict=True):
@@ -172,28 +173,34 @@ class Problem:
 
 @dataclasses.dataclass(frozen=True)
 class InUnitBox:
-    """A function of coordinates in [0, 1]; two of the same function are equal, as jit needs."""
+    """A problem's function in coordinates in [0, 1].
+
+    Two of the same function are equal, so that they share compiled programs.
+    """
 
     value_fn: Callable[..., jax.Array]
 
     def __call__(self, x: Any, lower: Any, upper: Any, *data: Any) -> jax.Array:
-        """The value at the point of the box."""
-        return self.value_fn(_placed(x, lower, upper), *data)
+        """Returns the value at the point of the box."""
+        return self.value_fn(_from_unit_box(x, lower, upper), *data)
 
 
 @dataclasses.dataclass(frozen=True)
 class SampleInUnitBox:
-    """Starts of a problem in coordinates in [0, 1], equal like its functions."""
+    """A problem's `sample_fn` in coordinates in [0, 1].
+
+    Two of the same functions are equal, so that they share compiled programs.
+    """
 
     value_fn: Callable[..., jax.Array]
     sample_fn: Callable[[jax.Array, Problem], Any]
 
     def __call__(self, key: jax.Array, problem: Problem) -> Any:
-        """A start, of a problem that `in_unit_box` made."""
+        """Draws a start of a problem that `in_unit_box` made."""
         lower, upper, *data = problem.data
         optima = problem.optima
         if optima is not None:
-            optima = _placed(optima, lower, upper)
+            optima = _from_unit_box(optima, lower, upper)
         original = dataclasses.replace(
             problem,
             value_fn=self.value_fn,
@@ -203,12 +210,12 @@ class SampleInUnitBox:
             optima=optima,
             sample_fn=self.sample_fn,
         )
-        return _scaled(self.sample_fn(key, original), lower, upper)
+        return _to_unit_box(self.sample_fn(key, original), lower, upper)
 
 
-def _scaled(z: Any, lower: Any, upper: Any) -> Any:
+def _to_unit_box(z: Any, lower: Any, upper: Any) -> Any:
     return jax.tree.map(lambda z, low, high: (z - low) / (high - low), z, lower, upper)
 
 
-def _placed(x: Any, lower: Any, upper: Any) -> Any:
+def _from_unit_box(x: Any, lower: Any, upper: Any) -> Any:
     return jax.tree.map(lambda u, low, high: low + u * (high - low), x, lower, upper)

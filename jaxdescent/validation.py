@@ -1,6 +1,7 @@
-"""Checks of arguments, so that every bad one reads the same.
+"""Argument checks with one wording: `name must be <range or type>, got <value>`.
 
-Each error names the argument, the value that came and the range that is allowed.
+A function that returns the checked value is named for that value, such as `integer_in`. A
+function that only raises is named `check_...`.
 """
 
 import math
@@ -14,15 +15,15 @@ import optax
 
 
 def finite_array(name: str, value: Any) -> np.ndarray:
-    """Returns a number or an array of numbers as float64, or raises.
+    """Returns a finite number or array of numbers as float64.
 
     Args:
-      name: what the caller calls the argument.
-      value: anything `numpy.asarray` takes, but a NamedTuple.
+      name: the argument's name, for the error message.
+      value: anything that `numpy.asarray` accepts, except a NamedTuple.
 
     Raises:
       TypeError: the value is not numeric.
-      ValueError: the value is not finite, or has no numbers in it.
+      ValueError: the value is not finite, or it is empty.
     """
     array = real_array(name, value)
     if not np.all(np.isfinite(array)):
@@ -31,7 +32,7 @@ def finite_array(name: str, value: Any) -> np.ndarray:
 
 
 def real_array(name: str, value: Any) -> np.ndarray:
-    """Like `finite_array`, but for numbers that may be infinite or NaN."""
+    """Returns a number or array of numbers as float64; infinities and NaN are allowed."""
     try:
         if hasattr(value, "_fields"):
             raise TypeError
@@ -48,7 +49,7 @@ def real_array(name: str, value: Any) -> np.ndarray:
 
 
 def open_interval(name: str, value: Any, low: float, high: float, hint: str = "") -> np.ndarray:
-    """Returns `value` as float64 if every number lies in `(low, high)`, or raises."""
+    """Returns an array as float64; every entry must be in the open interval `(low, high)`."""
     array = finite_array(name, value)
     if not np.all((array > low) & (array < high)):
         interval = f"({_bound(low)}, {_bound(high)})"
@@ -56,8 +57,21 @@ def open_interval(name: str, value: Any, low: float, high: float, hint: str = ""
     return array
 
 
+def half_open_interval(name: str, value: Any, low: float, high: float) -> Any:
+    """Returns `value` if every number in it lies in `[low, high)`, or raises.
+
+    A traced value is returned unchecked.
+    """
+    if isinstance(value, jax.core.Tracer):
+        return value
+    array = finite_array(name, value)
+    if not np.all((array >= low) & (array < high)):
+        raise ValueError(f"{name} must be in [{low:g}, {high:g}), got {value!r}")
+    return array
+
+
 def number_in(name: str, value: Any, low: float, high: float) -> float:
-    """Returns a number of the closed interval `[low, high]` as a float, or raises."""
+    """Returns a float that must be in the closed interval `[low, high]`."""
     array = finite_array(name, value)
     if array.ndim or not low <= array <= high:
         raise ValueError(f"{name} must be a number in [{low:g}, {high:g}], got {value!r}")
@@ -65,7 +79,7 @@ def number_in(name: str, value: Any, low: float, high: float) -> float:
 
 
 def number_between(name: str, value: Any, low: float, high: float) -> float:
-    """Returns a number of the open interval `(low, high)` as a float, or raises."""
+    """Returns a float that must be in the open interval `(low, high)`."""
     array = open_interval(name, value, low, high)
     if array.ndim:
         raise ValueError(
@@ -75,23 +89,23 @@ def number_between(name: str, value: Any, low: float, high: float) -> float:
 
 
 def boolean(name: str, value: Any) -> Any:
-    """Returns `value` if it is a bool or an array of them, traced or not, or raises."""
+    """Returns a bool or a boolean array, which may be traced."""
     if isinstance(value, bool) or getattr(value, "dtype", None) == np.dtype("bool"):
         return value
     raise ValueError(f"{name} must be True or False, got {value!r}")
 
 
 def random_key(name: str, value: Any) -> jax.Array:
-    """Returns `value` if it is one random key, typed or raw, or raises."""
+    """Returns a single random key, typed or raw."""
     if isinstance(value, (jax.Array, np.ndarray)):
         typed = jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
         if value.ndim == (0 if typed else 1) and (typed or value.dtype == np.uint32):
             return jnp.asarray(value)
-    raise TypeError(f"{name} must be one random key, as of jax.random.key(0), got {value!r}")
+    raise TypeError(f"{name} must be one random key, such as jax.random.key(0), got {value!r}")
 
 
 def integer_in(name: str, value: Any, low: int, high: int | None = None) -> int:
-    """Returns an integer of `[low, high]`, or of `low` and above, or raises."""
+    """Returns an int in `[low, high]`, or of at least `low` without `high`."""
     integer = isinstance(value, (int, np.integer)) and not isinstance(value, (bool, np.bool_))
     if not integer or value < low or (high is not None and value > high):
         allowed = f"at least {low}" if high is None else f"in [{low}, {high}]"
@@ -104,7 +118,7 @@ def _bound(value: float) -> str:
 
 
 def mapping(name: str, value: Any, contents: str) -> Mapping[str, Any]:
-    """Returns `value` if it is a mapping with string keys and at least one entry, or raises."""
+    """Returns a mapping with string keys and at least one entry."""
     if not isinstance(value, Mapping):
         raise TypeError(f"{name} must be a mapping of {contents}, got {value!r}")
     if not value:
@@ -116,11 +130,7 @@ def mapping(name: str, value: Any, contents: str) -> Mapping[str, Any]:
 
 
 def shaped_like(name: str, tree: Any, reference: Any, what: str = "the parameters") -> None:
-    """Raises if two trees differ in structure or in the shape of a leaf.
-
-    Raises:
-      ValueError: they do.
-    """
+    """Raises ValueError unless a tree has the structure and the leaf shapes of `reference`."""
     references, structure = jax.tree.flatten(reference)
     try:
         leaves = structure.flatten_up_to(tree)
@@ -135,10 +145,7 @@ def shaped_like(name: str, tree: Any, reference: Any, what: str = "the parameter
 
 
 def transformation(name: str, value: Any) -> optax.GradientTransformationExtraArgs:
-    """Returns `value` as a transformation that takes extra arguments, or raises.
-
-    `optax.MultiSteps`, a class of its own, is taken too.
-    """
+    """Returns an optax transformation, or `optax.MultiSteps`, that accepts extra arguments."""
     if isinstance(value, optax.MultiSteps):
         value = _multi_steps(value)
     if isinstance(value, optax.GradientTransformation):
@@ -154,7 +161,7 @@ def transformation(name: str, value: Any) -> optax.GradientTransformationExtraAr
 
 
 def _multi_steps(steps: optax.MultiSteps) -> optax.GradientTransformationExtraArgs:
-    """As `gradient_transformation()`, of which nobody can tell that it takes extra arguments."""
+    """Converts like `MultiSteps.gradient_transformation()`, and keeps extra arguments."""
 
     def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
         return steps.update(updates, state, params, **extra)
@@ -163,7 +170,7 @@ def _multi_steps(steps: optax.MultiSteps) -> optax.GradientTransformationExtraAr
 
 
 def factory(name: str, value: Any) -> Callable[..., optax.GradientTransformation]:
-    """Returns `value` if it is callable, or raises with the usual mistake in mind."""
+    """Returns a callable that creates a transformation, such as `optax.adam`."""
     if isinstance(value, (optax.GradientTransformation, optax.MultiSteps)):
         raise TypeError(
             f"{name} must be a callable that returns a transformation, got a transformation; "
@@ -175,9 +182,9 @@ def factory(name: str, value: Any) -> Callable[..., optax.GradientTransformation
 
 
 def positive(name: str, value: Any, hint: str = "") -> Any:
-    """Returns `value` if every number in it lies in `(0, inf)`, or raises.
+    """Returns an array as float64; every entry must be in `(0, inf)`.
 
-    What is traced has no value yet and comes back unchecked.
+    A traced array is returned unchecked, as its values are not known yet.
     """
     if isinstance(value, jax.core.Tracer):
         return value
@@ -185,9 +192,9 @@ def positive(name: str, value: Any, hint: str = "") -> Any:
 
 
 def positive_number(name: str, value: Any, *, infinite: bool = False) -> Any:
-    """Returns `value` if it is one number of `(0, inf)`, of `(0, inf]` if `infinite`, or raises.
+    """Returns a scalar that must be in `(0, inf)`, or in `(0, inf]` if `infinite`.
 
-    What is traced has no value yet, only a shape that can be wrong.
+    Of a traced scalar only the shape is checked, as its value is not known yet.
     """
     traced = isinstance(value, jax.core.Tracer)
     array = value if traced else real_array(name, value)
@@ -199,10 +206,67 @@ def positive_number(name: str, value: Any, *, infinite: bool = False) -> Any:
 
 
 def positive_up_to(name: str, value: Any, high: float) -> Any:
-    """Like `positive`, with every number in `(0, high]`."""
+    """Returns an array as float64; every entry must be in `(0, high]`. See `positive`."""
     if isinstance(value, jax.core.Tracer):
         return value
     array = finite_array(name, value)
     if not np.all((array > 0) & (array <= high)):
         raise ValueError(f"{name} must be in (0, {high:g}], got {value!r}")
     return array
+
+
+def is_concrete(value: Any) -> bool:
+    """True if the values of an array can be read: it is not traced, and not on another host."""
+    return not isinstance(value, jax.core.Tracer) and getattr(value, "is_fully_addressable", True)
+
+
+def check_non_negative(name: str, value: Any) -> None:
+    """Raises unless a value is one number in `[0, inf)`. A traced value is not checked."""
+    if is_concrete(value):
+        array = finite_array(name, value)
+        if array.ndim or array < 0:
+            raise ValueError(f"{name} must be a number in [0, inf), got {value!r}")
+
+
+def check_floating(name: str, tree: Any, hint: str = "") -> None:
+    """Raises ValueError unless every leaf of a tree is real and floating point.
+
+    Args:
+      name: the argument's name, for the error message.
+      tree: arrays, numbers or `jax.ShapeDtypeStruct`s.
+      hint: added to the message, such as "close over integer leaves".
+    """
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        dtype = jnp.result_type(leaf)
+        if not jnp.issubdtype(dtype, jnp.floating):
+            place = f" at {name}{jax.tree_util.keystr(path)}" if path else ""
+            raise ValueError(
+                f"{name} must have real floating-point leaves, got {dtype}{place}"
+                + (hint and "; " + hint)
+            )
+
+
+def check_scalar_output(name: str, fn: Callable[..., Any], *args: Any) -> None:
+    """Raises ValueError unless `fn(*args)` is a real floating-point scalar. Traces `fn`."""
+    out = jax.eval_shape(fn, *args)
+    is_array = isinstance(out, jax.ShapeDtypeStruct)
+    if not is_array or out.shape or not jnp.issubdtype(out.dtype, jnp.floating):
+        raise ValueError(f"{name} must return a real scalar, got {out}")
+
+
+def check_leading_axis(name: str, tree: Any, size: int, meaning: str) -> None:
+    """Raises ValueError unless every leaf has a leading axis of a size.
+
+    Args:
+      name: the argument's name, for the error message.
+      tree: arrays.
+      size: the length of the axis.
+      meaning: the axis' name, for the error message, such as "num_agents".
+    """
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        if np.shape(leaf)[:1] != (size,):
+            place = f" at {name}{jax.tree_util.keystr(path)}" if path else ""
+            raise ValueError(
+                f"{name} must have a leading axis of {meaning} = {size} in every leaf, got shape "
+                f"{np.shape(leaf)}{place}"
+            )

@@ -1,8 +1,8 @@
-"""Programs as users get them, for tests that look at what XLA makes of one."""
+"""Compilation with the default settings of users, for tests of compiled programs."""
 
 import jax
 
-AS_USERS_COMPILE = {
+DEFAULT_OPTIONS = {
     "xla_cpu_use_fusion_emitters": True,
     "xla_backend_optimization_level": 3,
     "xla_llvm_disable_expensive_passes": False,
@@ -10,5 +10,5 @@ AS_USERS_COMPILE = {
 
 
 def compiled(function, *args, **options):
-    """The program of a function at arguments, whatever tests do to compile quickly."""
-    return jax.jit(function, **options).lower(*args).compile(compiler_options=AS_USERS_COMPILE)
+    """Compiles a function for its arguments without the tests' settings for fast compilation."""
+    return jax.jit(function, **options).lower(*args).compile(compiler_options=DEFAULT_OPTIONS)

@@ -1,10 +1,10 @@
-"""Settings that must be in place before jax is imported, and what test files can ask for."""
+"""Settings that must precede the import of JAX, and shared fixtures."""
 
 import os
 
 os.environ["JAX_PLATFORMS"] = "cpu"
-# Compiling is most of what the tests do: without its fusion emitters XLA compiles the same
-# program in a third of the time. What the environment says comes after it, and wins.
+# Most of the tests' time is compilation. Without fusion emitters, XLA compiles a program in a third
+# of the time. Flags of the environment come later and take precedence.
 os.environ["XLA_FLAGS"] = " ".join(
     (
         "--xla_cpu_use_fusion_emitters=false",
@@ -19,7 +19,7 @@ import pytest
 
 @pytest.fixture(scope="module")
 def quick_to_compile():
-    """Programs that are compiled in little time and slow: for tiny ones compiling is all."""
+    """Disables most optimizations of XLA: small programs compile faster and run slower."""
     before = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", True)
     yield

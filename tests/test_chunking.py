@@ -1,4 +1,4 @@
-"""Tests of loops over the first rows of an order."""
+"""Tests of loops over selected rows in chunks."""
 
 import chex
 import jax
@@ -16,12 +16,14 @@ CHOSEN_FIRST = jax.jit(chunking.chosen_first)
 
 @pytest.fixture(scope="module")
 def tenfold():
-    """Rows of an order times ten plus a constant of their own: one program for each chunk size."""
+    """A function that replaces rows by 10 x + constant, compiled once for each chunk size."""
 
     def run(size, tree, order, count):
-        function = lambda rows, own: {"x": rows["x"] * 10 + own, "n": rows["n"] + 1}
-        own = jnp.arange(ROWS, dtype=jnp.float32)
-        return chunking.in_chunks(function, tree, order, count, size=size, constants=own)
+        def function(rows, constants):
+            return {"x": rows["x"] * 10 + constants, "n": rows["n"] + 1}
+
+        constants = jnp.arange(ROWS, dtype=jnp.float32)
+        return chunking.in_chunks(function, tree, order, count, size=size, constants=constants)
 
     return jax.jit(run, static_argnums=0)
 
@@ -44,7 +46,7 @@ def test_exactly_the_first_rows_of_the_order_are_replaced(tenfold, size, order, 
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.booleans(), min_size=9, max_size=9))
-def test_the_chosen_come_first_and_keep_their_order(chosen):
+def test_selected_rows_come_first_and_keep_their_order(chosen):
     order, count = CHOSEN_FIRST(jnp.array(chosen))
     assert count == sum(chosen)
     first = [i for i, is_chosen in enumerate(chosen) if is_chosen]
@@ -53,7 +55,7 @@ def test_the_chosen_come_first_and_keep_their_order(chosen):
 
 
 @pytest.mark.parametrize(
-    ("rows", "size", "together"),
+    ("rows", "size", "chunk"),
     [
         (1, 64, 1),
         (2, 64, 2),
@@ -65,7 +67,7 @@ def test_the_chosen_come_first_and_keep_their_order(chosen):
         (20, 5, 8),
     ],
 )
-def test_chunks_are_filled_up_to_whole_blocks(rows, size, together):
+def test_chunks_are_filled_up_to_full_blocks(rows, size, chunk):
     seen = []
 
     def function(x, _):
@@ -75,10 +77,10 @@ def test_chunks_are_filled_up_to_whole_blocks(rows, size, together):
     x = jnp.arange(float(rows))
     after = chunking.in_chunks(function, x, jnp.arange(rows), rows, size=size)
     np.testing.assert_array_equal(after, x + 1)
-    assert {*seen} == {together}
+    assert {*seen} == {chunk}
 
 
-def test_another_count_is_no_other_program():
+def test_one_program_serves_all_counts():
     looped = jax.jit(
         chex.assert_max_traces(
             lambda x, count: chunking.in_chunks(
@@ -90,7 +92,7 @@ def test_another_count_is_no_other_program():
     assert [int(looped(jnp.zeros(8), count).sum()) for count in (0, 3, 8)] == [0, 3, 8]
 
 
-def test_random_keys_are_rows_like_any_other():
+def test_rows_can_be_random_keys():
     keys = jax.random.split(jax.random.key(0), 3)
     folded = chunking.in_chunks(
         lambda rows, _: jax.vmap(lambda k: jax.random.fold_in(k, 1))(rows),

@@ -1,4 +1,4 @@
-"""What every transformation of the package must do, wherever it is put."""
+"""Properties of every transformation of the package, alone and inside wrappers."""
 
 import functools
 import re
@@ -45,14 +45,17 @@ def step(tx, params, state, batch):
 
 
 def train(tx, params, batches):
-    """Parameters and state after a step on each batch, in one scan."""
-    body = lambda carry, batch: (step(tx, *carry, batch), None)
+    """Returns the parameters and state after one step per batch, in one scan."""
+
+    def body(carry, batch):
+        return (step(tx, *carry, batch), None)
+
     return jax.lax.scan(body, (params, tx.init(params)), batches)[0]
 
 
 @functools.cache
-def training(name):
-    """One program for every law: from 20 batches, parameters and state after each step."""
+def compiled_training(name):
+    """Returns a compiled function of 20 batches to parameters and states after each step."""
 
     @jax.jit
     def trained(params, batches):
@@ -67,12 +70,12 @@ def training(name):
     return trained
 
 
-def trained_alone(name, params=None, batches=None):
-    """What a transformation comes to by itself, which others are compared with."""
+def reference(name, params=None, batches=None):
+    """Returns the parameters and state of a transformation without wrappers, as the reference."""
     batches = inputs() if batches is None else batches
     missing = len(inputs()) - len(batches)
     filled = jnp.pad(batches, ((0, missing), (0, 0), (0, 0)))
-    steps = training(name)(parameters() if params is None else params, filled)
+    steps = compiled_training(name)(parameters() if params is None else params, filled)
     return jax.tree.map(lambda x: x[len(batches) - 1], steps)
 
 
@@ -80,8 +83,8 @@ def assert_close(tree, other, tolerance=1e-5):
     chex.assert_trees_all_close(tree, other, rtol=tolerance, atol=tolerance)
 
 
-# optax's own tests of its contributions. Left out: acceptance of a schedule as the
-# learning rate (ours take starting points).
+# optax's tests of its contributed optimizers, except for schedules as learning rates: here,
+# learning rates are initial values.
 BODIES = [
     ("accepts extra args, compiles once", "test_optimizers_accept_extra_args", {"wrap": False}),
     *[
@@ -99,8 +102,8 @@ BODIES = [
     ],
     ("inject_hyperparams", "test_optimizers_can_be_wrapped_in_inject_hyperparams", {}),
     *[
-        (f"{what} {dtype}", body, {"dtype": dtype})
-        for what, body in (
+        (f"{verb} {dtype}", body, {"dtype": dtype})
+        for verb, body in (
             ("preserves", "test_preserve_dtype"),
             ("accumulates", "test_gradient_accumulation"),
         )
@@ -121,7 +124,7 @@ def test_passes_optax_contrib_body(name, body, kwargs, monkeypatch):
     method = next(f for n, f in generated.items() if re.fullmatch(body + r"\d+", n)).__wrapped__
     method(
         contrib_tests.ContribTest(),
-        opt_name="momo",  # whose updates are given the value
+        opt_name="momo",  # optax passes the value to its updates
         opt_kwargs=TRANSFORMATIONS[name][1],
         wrapper_name=None,
         wrapper_kwargs=None,
@@ -130,16 +133,16 @@ def test_passes_optax_contrib_body(name, body, kwargs, monkeypatch):
 
 
 @every_transformation
-def test_jit_and_scan_do_what_eager_steps_do(name):
+def test_jit_and_scan_equal_eager_steps(name):
     tx = make(name)
     params, state = parameters(), tx.init(parameters())
     for batch in inputs(4):
         params, state = step(tx, params, state, batch)
-    assert_close((params, state), trained_alone(name, batches=inputs(4)))
+    assert_close((params, state), reference(name, batches=inputs(4)))
 
 
 @every_transformation
-def test_compiles_once_also_when_the_state_moves(name):
+def test_compiles_once_for_all_states(name):
     tx = make(name)
     chex.clear_trace_counter()
 
@@ -154,13 +157,13 @@ def test_compiles_once_also_when_the_state_moves(name):
 
 
 @every_transformation
-def test_vmap_trains_each_agent_as_if_alone(name):
+def test_vmap_over_agents_equals_separate_training(name):
     tx = make(name)
     agents = jax.tree.map(lambda x: jnp.stack([x, 2 * x, -x]), parameters())
     together = jax.jit(jax.vmap(functools.partial(train, tx), in_axes=(0, None)))(agents, inputs())
     for i in range(3):
         one = functools.partial(jax.tree.map, lambda x, i=i: x[i])
-        assert_close(trained_alone(name, one(agents)), one(together))
+        assert_close(reference(name, one(agents)), one(together))
 
 
 @every_transformation
@@ -170,11 +173,11 @@ def test_state_can_be_donated(name):
     params, state = parameters(), tx.init(parameters())
     for batch in inputs(3):
         params, state = donating(params, state, batch)
-    assert_close((params, state), trained_alone(name, batches=inputs(3)))
+    assert_close((params, state), reference(name, batches=inputs(3)))
 
 
 @every_transformation
-def test_shard_map_over_the_batch_gives_the_same(name):
+def test_shard_map_over_the_batch_equals_training_on_one_device(name):
     tx = make(name)
     mesh = jax.make_mesh((2,), ("batch",), axis_types=(jax.sharding.AxisType.Auto,))
 
@@ -183,32 +186,34 @@ def test_shard_map_over_the_batch_gives_the_same(name):
         jax.shard_map, mesh=mesh, in_specs=(P(), P(), P("batch")), out_specs=(P(), P())
     )
     def sharded_step(params, state, batch):
-        of_all = lambda p, x: jax.lax.pmean(loss(p, x), "batch")
-        value, grads = jax.value_and_grad(of_all)(params, batch)
+        def global_loss(p, x):
+            return jax.lax.pmean(loss(p, x), "batch")
+
+        value, grads = jax.value_and_grad(global_loss)(params, batch)
         updates, state = tx.update(grads, state, params, value=value)
         return optax.apply_updates(params, updates), state
 
     params, state = parameters(), tx.init(parameters())
     for batch in inputs(5):
         params, state = sharded_step(params, state, batch)
-    assert_close((params, state), trained_alone(name, batches=inputs(5)))
+    assert_close((params, state), reference(name, batches=inputs(5)))
 
 
 @every_transformation
-def test_sharded_parameters_keep_their_sharding_and_give_the_same(name):
+def test_sharded_parameters_keep_their_sharding_and_equal_training_on_one_device(name):
     tx = make(name)
     mesh = jax.make_mesh((2,), ("model",), axis_types=(jax.sharding.AxisType.Auto,))
     sharding = {"w": NamedSharding(mesh, P("model")), "b": NamedSharding(mesh, P())}
     params = jax.device_put(parameters(), sharding)
     trained, state = jax.jit(functools.partial(train, tx))(params, inputs())
     assert trained["w"].sharding.is_equivalent_to(sharding["w"], 2)
-    assert_close((trained, state), trained_alone(name))
+    assert_close((trained, state), reference(name))
 
 
 @every_transformation
 def test_works_inside_chain_masked_and_partition(name):
     tx = make(name)
-    alone = trained_alone(name)[0]
+    alone = reference(name)[0]
     chained = optax.chain(optax.identity(), tx)
     assert_close(train(chained, parameters(), inputs())[0], alone)
 
@@ -216,7 +221,7 @@ def test_works_inside_chain_masked_and_partition(name):
     assert_close(train(masked, parameters(), inputs())[0], alone)
 
     grouped = optax.partition(
-        {"moves": tx, "rests": optax.set_to_zero()}, {"w": "moves", "b": "rests"}
+        {"trained": tx, "frozen": optax.set_to_zero()}, {"w": "trained", "b": "frozen"}
     )
     trained = train(grouped, parameters(), inputs())[0]
     np.testing.assert_array_equal(trained["b"], parameters()["b"])
@@ -224,26 +229,24 @@ def test_works_inside_chain_masked_and_partition(name):
 
 
 @every_transformation
-def test_multi_steps_around_it_steps_on_the_mean_gradient(name):
+def test_multi_steps_takes_steps_on_the_mean_gradient(name):
     tx = make(name)
     doubled = jnp.repeat(inputs(10), 2, axis=0)
-    around = optax.MultiSteps(tx, every_k_schedule=2)
-    assert_close(
-        train(around, parameters(), doubled)[0], trained_alone(name, batches=inputs(10))[0]
-    )
+    wrapped = optax.MultiSteps(tx, every_k_schedule=2)
+    assert_close(train(wrapped, parameters(), doubled)[0], reference(name, batches=inputs(10))[0])
 
 
 @every_transformation
-def test_apply_if_finite_around_it_undoes_a_bad_step(name):
+def test_apply_if_finite_skips_a_non_finite_step(name):
     tx = make(name)
     bad = inputs(5).at[2].set(jnp.nan)
     good = jnp.delete(inputs(5), 2, axis=0)
-    around = optax.apply_if_finite(tx, max_consecutive_errors=3)
-    params, state = train(around, parameters(), bad)
-    assert int(state.total_notfinite) in (0, 1)  # some contain the bad batch themselves
+    wrapped = optax.apply_if_finite(tx, max_consecutive_errors=3)
+    params, state = train(wrapped, parameters(), bad)
+    assert int(state.total_notfinite) in (0, 1)  # some transformations skip the batch themselves
     assert all(bool(jnp.all(jnp.isfinite(x))) for x in jax.tree.leaves(params))
     if int(state.total_notfinite):
-        assert_close(params, trained_alone(name, batches=good)[0])
+        assert_close(params, reference(name, batches=good)[0])
 
 
 @every_transformation
@@ -251,7 +254,10 @@ def test_trains_a_model_through_nnx_optimizer(name):
     tx = make(name)
     model = nnx.Linear(4, 3, rngs=nnx.Rngs(0))
     optimizer = nnx.Optimizer(model, tx, wrt=nnx.Param)
-    as_params = lambda module: {"w": module.kernel[...], "b": module.bias[...]}
+
+    def as_params(module):
+        return {"w": module.kernel[...], "b": module.bias[...]}
+
     start = as_params(model)
 
     @nnx.jit
@@ -261,11 +267,11 @@ def test_trains_a_model_through_nnx_optimizer(name):
 
     for batch in inputs():
         nnx_step(model, optimizer, batch)
-    assert_close(as_params(model), trained_alone(name, start)[0])
+    assert_close(as_params(model), reference(name, start)[0])
 
 
 @every_transformation
-def test_shapes_are_enough_for_init(name):
+def test_init_accepts_shape_dtype_structs(name):
     tx = make(name)
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), parameters())
     chex.assert_trees_all_equal_shapes_and_dtypes(tx.init(shapes), tx.init(parameters()))
@@ -273,17 +279,17 @@ def test_shapes_are_enough_for_init(name):
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float32])
 @every_transformation
-def test_narrow_parameters_train_and_keep_their_dtype(name, dtype):
+def test_half_precision_parameters_train_and_keep_their_dtype(name, dtype):
     tx = make(name)
     params, state = jax.jit(functools.partial(train, tx))(parameters(dtype), inputs(20, dtype))
     chex.assert_trees_all_equal_dtypes(params, parameters(dtype))
     chex.assert_trees_all_equal_shapes_and_dtypes(state, tx.init(parameters(dtype)))
-    assert_close(jax.tree.map(jnp.float32, params), trained_alone(name)[0], 0.05)
+    assert_close(jax.tree.map(jnp.float32, params), reference(name)[0], 0.05)
 
 
 @every_transformation
-def test_double_precision_agrees_with_single(name):
-    single = trained_alone(name)[0]
+def test_float64_agrees_with_float32(name):
+    single = reference(name)[0]
     with jax.enable_x64(True):
         double, state = train(make(name), parameters(jnp.float64), inputs(20, jnp.float64))
         floats = {x.dtype for x in jax.tree.leaves(state) if jnp.issubdtype(x.dtype, jnp.inexact)}
@@ -293,7 +299,7 @@ def test_double_precision_agrees_with_single(name):
 
 
 @every_transformation
-def test_map_params_finds_the_leaves_that_belong_to_parameters(name):
+def test_map_params_finds_the_leaves_shaped_like_parameters(name):
     tx = make(name)
     state = tx.init(parameters())
     marked = optax.tree.map_params(tx, jnp.ones_like, state)
@@ -305,8 +311,8 @@ def test_map_params_finds_the_leaves_that_belong_to_parameters(name):
 
 
 @every_transformation
-def test_state_goes_through_a_checkpoint_unchanged(name, tmp_path):
-    _, state = trained_alone(name, batches=inputs(3))
+def test_a_checkpoint_preserves_the_state(name, tmp_path):
+    _, state = reference(name, batches=inputs(3))
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(tmp_path / "state", state)
         checkpointer.wait_until_finished()

@@ -1,4 +1,4 @@
-"""Tests of what every problem is: a tree of arrays around static functions."""
+"""Tests of `Problem`, a pytree of arrays with static functions."""
 
 import dataclasses
 
@@ -24,12 +24,12 @@ def problem(shift=1.0):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"data": np.ones(3)}, "data must be a tuple of value_fn's arguments"),
+        ({"data": np.ones(3)}, "data must be a tuple of arguments of value_fn"),
         ({"sample_fn": 3}, "sample_fn must be callable or None, got 3"),
         ({"optimizer": 3}, "optimizer must be callable or None, got 3"),
     ],
 )
-def test_what_is_no_function_or_tuple_is_refused(options, message):
+def test_arguments_of_the_wrong_type_are_named(options, message):
     with pytest.raises(TypeError, match=message):
         jd.Problem(np.sum, -1.0, 1.0, **options)
 
@@ -43,7 +43,7 @@ def test_starts_fill_the_box():
         np.testing.assert_array_less(0.9 * (high - low), leaf.max(0) - leaf.min(0))
 
 
-def test_the_value_and_its_gradient_know_the_data():
+def test_the_value_and_its_gradient_use_the_data():
     x = {"a": jnp.array([0.0, 3.0]), "b": jnp.array(2.0)}
     value, grads = problem().value_and_grad(x)
     assert value == problem().value(x) == 1 + 4 + 4
@@ -51,15 +51,17 @@ def test_the_value_and_its_gradient_know_the_data():
     assert problem().dimension == 3
 
 
-def test_another_instance_needs_no_other_program():
+def test_one_program_serves_all_instances():
     evaluated = jax.jit(chex.assert_max_traces(lambda problem, x: problem.value(x), 1))
     x = {"a": jnp.zeros(2), "b": jnp.zeros(())}
     assert evaluated(problem(1.0), x) == 2
     assert evaluated(problem(2.0), x) == 8
 
 
-def test_a_start_of_ones_own():
-    ones = lambda key, problem: jax.tree.map(jnp.ones_like, problem.lower)
+def test_starts_can_be_drawn_by_a_custom_function():
+    def ones(key, problem):
+        return jax.tree.map(jnp.ones_like, problem.lower)
+
     start = jd.Problem(bowl, problem().lower, problem().upper, sample_fn=ones).sample
     chex.assert_trees_all_equal(start(jax.random.key(0)), ones(None, problem()))
 
@@ -73,37 +75,37 @@ def test_a_start_of_ones_own():
         ({"y": jnp.zeros(2)}, {"x": jnp.ones(2)}, "upper must be a tree like lower"),
     ],
 )
-def test_a_box_that_is_none_is_refused(lower, upper, message):
+def test_an_invalid_box_is_refused(lower, upper, message):
     with pytest.raises(ValueError, match=message):
         jd.Problem(bowl, lower, upper)
 
 
-def test_a_value_that_is_no_function_is_refused():
+def test_the_value_function_must_be_callable():
     with pytest.raises(TypeError, match="value_fn must be callable"):
         jd.Problem(3.0, jnp.zeros(1), jnp.ones(1))
 
 
-def test_in_the_unit_box_it_is_the_same_problem():
+def test_the_problem_in_the_unit_box_has_the_same_values():
     scaled = problem().in_unit_box()
     chex.assert_trees_all_equal(scaled.lower, {"a": jnp.zeros(2), "b": jnp.array(0.0)})
     chex.assert_trees_all_equal(scaled.upper, {"a": jnp.ones(2), "b": jnp.array(1.0)})
     x = {"a": jnp.array([0.75, 0.2]), "b": jnp.array(0.5)}
-    there = scaled.from_unit_box(x)
-    chex.assert_trees_all_close(there, {"a": jnp.array([0.5, 1.0]), "b": jnp.array(2.5)})
+    original_x = scaled.from_unit_box(x)
+    chex.assert_trees_all_close(original_x, {"a": jnp.array([0.5, 1.0]), "b": jnp.array(2.5)})
     value, grads = scaled.value_and_grad(x)
-    expected, slopes = problem().value_and_grad(there)
+    expected, slopes = problem().value_and_grad(original_x)
     np.testing.assert_allclose(value, expected)
     widths = {"a": jnp.array([2.0, 5.0]), "b": jnp.array(1.0)}
     chex.assert_trees_all_close(grads, jax.tree.map(jnp.multiply, slopes, widths))
     assert scaled.minimum == problem().minimum
 
 
-def test_the_unit_box_keeps_minimisers_samplers_and_programs():
+def test_the_unit_box_keeps_optima_samplers_and_programs():
     given = jd.problems.booth()
     scaled = given.in_unit_box()
     np.testing.assert_allclose(scaled.value(scaled.optima[0]), given.minimum, atol=1e-6)
-    chosen = dataclasses.replace(given, sample_fn=lambda key, p: p.upper).in_unit_box()
-    np.testing.assert_allclose(chosen.sample(jax.random.key(0)), 1.0)
+    at_upper = dataclasses.replace(given, sample_fn=lambda key, p: p.upper).in_unit_box()
+    np.testing.assert_allclose(at_upper.sample(jax.random.key(0)), 1.0)
     assert jd.problems.booth().in_unit_box().value_fn == scaled.value_fn
     nearby = dataclasses.replace(given, sample_fn=lambda key, p: p.optima[0])
     assert nearby.in_unit_box().sample_fn == nearby.in_unit_box().sample_fn
@@ -111,6 +113,6 @@ def test_the_unit_box_keeps_minimisers_samplers_and_programs():
     np.testing.assert_allclose(near, scaled.optima[0], rtol=1e-6)
 
 
-def test_only_a_problem_of_the_unit_box_goes_back():
-    with pytest.raises(ValueError, match="must come from in_unit_box"):
+def test_only_problems_in_the_unit_box_map_back():
+    with pytest.raises(ValueError, match="must be made by in_unit_box"):
         problem().from_unit_box({"a": jnp.zeros(2), "b": jnp.array(0.0)})

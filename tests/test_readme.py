@@ -1,4 +1,4 @@
-"""Every block of the README runs as it stands."""
+"""Every code block of the README runs."""
 
 import re
 from pathlib import Path
@@ -10,7 +10,7 @@ README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, flags=re.DOTALL)
 
 
-def test_every_block_says_what_it_is():
+def test_every_block_names_its_language():
     assert {language for language, _ in BLOCKS} == {"bash", "python"}
 
 
@@ -26,6 +26,6 @@ def test_make_targets_exist(block):
         assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
 
 
-def test_files_that_it_names_exist():
+def test_mentioned_files_exist():
     for path in re.findall(r"`((?:\w+/)+\w+\.\w+)`", README) + re.findall(r"\]\((\S+?)\)", README):
         assert (ROOT / path).exists(), path

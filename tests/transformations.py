@@ -41,6 +41,14 @@ def self_tuning_adam(learning_rate):
     return jd.self_tuning(optax.adam, learning_rate=learning_rate)
 
 
+def averaged_adam(learning_rate):
+    return jd.with_average(optax.adam(learning_rate))
+
+
+def restarted_momentum(learning_rate, hyper_rate):
+    return jd.restart_on_divergence(tower_of_momentum(learning_rate, hyper_rate))
+
+
 def step_over_loss(learning_rate, max_learning_rate):
     return jd.step_sizes.step_over_loss(
         learning_rate, loss="exponential", max_learning_rate=max_learning_rate
@@ -60,7 +68,7 @@ def guarded_silver(smoothness):
 def magd_of_one_agent(learning_rate):
     """All of the parameters as one agent, so that any loop can drive it."""
     momentum = optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(learning_rate, momentum=0.9))
-    tx = jd.magd(momentum, jd.pruning.successive_halving(), rung=10)
+    tx = jd.magd(momentum, jd.pruning.successive_halving(), steps_per_rung=10)
 
     def wide(leaf):
         if isinstance(leaf, jax.ShapeDtypeStruct):
@@ -82,7 +90,7 @@ def monitored_momentum(learning_rate):
     """What it watches is a bowl, whatever the loss: updates are the optimizer's own."""
     momentum = optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(learning_rate, momentum=0.9))
     bowl = lambda params, batch: optax.tree.norm(params, squared=True)
-    threshold = jd.thresholds.polyak(learning_rate, 0.9)
+    threshold = jd.thresholds.sgd(learning_rate, 0.9)
     return jd.monitor_stability(
         momentum, bowl, threshold, every=100, log_size=2, num_steps=1, max_restarts=0
     )
@@ -96,6 +104,12 @@ TRANSFORMATIONS = {
         {"learning_rate": 1e-2, "hyper_rate": 1e-4},
     ),
     "self-tuning adam": (self_tuning_adam, {"learning_rate": 1e-3}),
+    "averaged adam": (averaged_adam, {"learning_rate": 1e-2}),
+    "restarted tower of momentum": (
+        restarted_momentum,
+        {"learning_rate": 1e-4, "hyper_rate": 1e-3},
+    ),
+    "sign agreement": (jd.scale_by_sign_agreement, {}),
     "step over loss": (step_over_loss, {"learning_rate": 1e-2, "max_learning_rate": 1e-3}),
     "catapult warm-up of momentum": (
         catapult_warmup_of_momentum,

@@ -1,13 +1,15 @@
-"""What the runner costs beside a bare jitted loop on the same network.
+"""The cost of the runner relative to a bare jitted loop on the same network.
 
     python -m experiments.benchmarks.runner
 
-Three ways through the same steps of the same network, data and optimizer: a Python loop
-over a jitted step and a Python loop over a jitted scan, both written out here with batches
-drawn beforehand, and `runner.Loop` with batches through grain, metrics, progress, spending
-and a checkpoint every 5 seconds. They take turns in one process, each for as many steps as
-fill 20 seconds, and what is printed are medians of the ratios within a turn: of the time
-on the wall, and of the processors' time, which what else runs on the machine disturbs less.
+Four programs take the same steps with the same network, data and optimizer: a Python loop over
+a jitted step and a Python loop over a jitted scan, both written out here with batches drawn
+beforehand, and twice `runner.Loop`, with batches through grain, metrics, progress, footprint
+and checkpoints at the default interval and every 5 seconds. They take turns in one process,
+each for the number of steps that takes the bare loop 20 seconds. The table has the medians over
+the turns of the ratios within a turn, of wall time and of CPU time; other processes on the
+machine disturb CPU time less. A turn ends with a checkpoint, so that "default" has one every
+20 seconds rather than every 60.
 """
 
 import statistics
@@ -27,7 +29,8 @@ from experiments.data.batches import Batches
 from experiments.data.dataset import Dataset, Split
 from experiments.runner.report import table
 
-TURNS, SECONDS, SAVE_EVERY = 4, 20.0, 5.0
+TURNS, SECONDS = 4, 20.0
+INTERVALS = {"default": runner.Settings.save_every, "every 5 s": 5.0}
 TX = optax.adam(1e-3)
 
 
@@ -44,32 +47,42 @@ def main() -> None:
     """Prints the table."""
     rows = []
     for case in _cases():
-        stepwise, chunked, managed = _bare_steps(case), _bare_scan(case), _managed(case)
-        chunks = _chunks(stepwise)
-        ratios = []
-        seconds = []
+        bare_steps, bare_scan = _bare_steps(case), _bare_scan(case)
+        managed = {name: _managed(case, interval) for name, interval in INTERVALS.items()}
+        chunks = _count_chunks(bare_steps)
+        seconds: list[float] = []
+        ratios: list[list[float]] = []
         for turn in range(TURNS):
-            # Each is first in every other turn: what runs second finds another machine.
-            pair = (stepwise, managed) if turn % 2 else (managed, stepwise)
-            taken = {way: way(chunks) for way in pair}
-            bare_step, ours = taken[stepwise], taken[managed]
-            # A scan of convolutions takes many times as long on a CPU; a few of them will do.
-            some = max(1, chunks // 10) if case.task.convolutional else chunks
-            bare_scan = chunked(some) * chunks / some
-            ratios.append([*(ours / bare_step), *(ours / bare_scan)])
-            seconds.append(ours[0])
-        rows.append(
-            [
-                case.name,
-                f"{chunks * case.steps_per_chunk:,}",
-                f"{min(seconds):.1f}",
-                *(_median(each) for each in zip(*ratios, strict=True)),
-            ]
-        )
-    columns = ("network", "steps", "seconds", "wall / steps", "CPU / steps", "wall / scan")
-    columns += ("CPU / scan",)
-    print(table(columns, rows))
-    print(f"Medians of {TURNS} turns (least to most); checkpoints every {SAVE_EVERY:g} s.")
+            programs = {"steps": bare_steps, **managed}
+            # The order alternates: the first program finds another machine than the second.
+            order = [*programs] if turn % 2 else [*reversed(programs)]
+            times = {name: programs[name](chunks) for name in order}
+            # A scan of convolutions takes many times as long on a CPU; a tenth is enough.
+            fewer = max(1, chunks // 10) if case.task.convolutional else chunks
+            times["scan"] = bare_scan(fewer) * chunks / fewer
+            seconds.append(times["steps"][0])
+            ratios.append(
+                [
+                    ratio
+                    for name in INTERVALS
+                    for bare in ("steps", "scan")
+                    for ratio in times[name] / times[bare]
+                ]
+            )
+        for number, name in enumerate(INTERVALS):
+            columns = [*zip(*ratios, strict=True)][4 * number : 4 * number + 4]
+            rows.append(
+                [
+                    case.name,
+                    name,
+                    f"{chunks * case.steps_per_chunk:,}",
+                    f"{min(seconds):.1f}",
+                    *(_median(column) for column in columns),
+                ]
+            )
+    head = ("network", "checkpoints", "steps", "seconds", "wall / steps", "CPU / steps")
+    print(table((*head, "wall / scan", "CPU / scan"), rows))
+    print(f"Medians of {TURNS} turns (least to most).")
 
 
 def _cases() -> list[Case]:
@@ -89,8 +102,8 @@ def _cases() -> list[Case]:
     ]
 
 
-def _chunks(bare: Callable[[int], np.ndarray]) -> int:
-    """As many chunks as fill the seconds."""
+def _count_chunks(bare: Callable[[int], np.ndarray]) -> int:
+    """Returns the number of chunks that take `SECONDS`."""
     bare(1)
     chunks = 4
     while (seconds := bare(chunks)[0]) < 2.0:
@@ -99,7 +112,7 @@ def _chunks(bare: Callable[[int], np.ndarray]) -> int:
 
 
 def _step(case: Case) -> tuple[Any, Callable[..., Any]]:
-    """The state, and the step that anybody would write."""
+    """Returns the initial state and a plain training step."""
     graph, params = nnx.split(case.task.build(nnx.Rngs(0)))
 
     def loss_of(params: Any, batch: Any) -> jax.Array:
@@ -114,7 +127,7 @@ def _step(case: Case) -> tuple[Any, Callable[..., Any]]:
     return (params, TX.init(params)), step
 
 
-def _drawn(case: Case, chunks: int) -> np.ndarray:
+def _draw_batches(case: Case, chunks: int) -> np.ndarray:
     shape = chunks, case.steps_per_chunk, case.batch_size
     return np.random.default_rng(0).integers(0, case.task.train.examples, shape, np.int32)
 
@@ -123,17 +136,17 @@ def _bare_steps(case: Case) -> Callable[[int], np.ndarray]:
     start, step = _step(case)
     jitted = jax.jit(step, donate_argnums=0)
     arrays = jax.device_put(case.task.train.arrays)
-    jitted(jax.tree.map(jax.numpy.copy, start), _drawn(case, 1)[0, 0], arrays)
+    jitted(jax.tree.map(jax.numpy.copy, start), _draw_batches(case, 1)[0, 0], arrays)
 
     def run(chunks: int) -> np.ndarray:
         carry = jax.tree.map(jax.numpy.copy, start)
-        batches = _drawn(case, chunks).reshape(-1, case.batch_size)
-        began = _clocks()
+        batches = _draw_batches(case, chunks).reshape(-1, case.batch_size)
+        began = _clock()
         loss = None
         for batch in batches:
             carry, loss = jitted(carry, batch, arrays)
         jax.block_until_ready((carry, loss))
-        return _clocks() - began
+        return _clock() - began
 
     return run
 
@@ -146,22 +159,22 @@ def _bare_scan(case: Case) -> Callable[[int], np.ndarray]:
 
     jitted = jax.jit(chunk, donate_argnums=0)
     arrays = jax.device_put(case.task.train.arrays)
-    jitted(jax.tree.map(jax.numpy.copy, start), _drawn(case, 1)[0], arrays)
+    jitted(jax.tree.map(jax.numpy.copy, start), _draw_batches(case, 1)[0], arrays)
 
     def run(chunks: int) -> np.ndarray:
         carry = jax.tree.map(jax.numpy.copy, start)
-        batches = _drawn(case, chunks)
-        began = _clocks()
+        batches = _draw_batches(case, chunks)
+        began = _clock()
         losses = None
         for batch in batches:
             carry, losses = jitted(carry, batch, arrays)
         jax.block_until_ready((carry, losses))
-        return _clocks() - began
+        return _clock() - began
 
     return run
 
 
-def _managed(case: Case) -> Callable[[int], np.ndarray]:
+def _managed(case: Case, save_every: float) -> Callable[[int], np.ndarray]:
     task, steps = case.task, case.steps_per_chunk
     train = runner.trainer(task.build, task.batch_of, task.scores, TX)
     batches = Batches(task.train.examples, case.batch_size, seeds=[0], replacement=task.replacement)
@@ -178,10 +191,10 @@ def _managed(case: Case) -> Callable[[int], np.ndarray]:
 
     def run(chunks: int) -> np.ndarray:
         with tempfile.TemporaryDirectory() as runs:
-            settings = runner.Settings(runs=Path(runs), save_every=SAVE_EVERY)
+            settings = runner.Settings(runs=Path(runs), save_every=save_every)
             run = runner.Run.start("benchmark", settings)
             state = train.start(keys)
-            began = _clocks()
+            began = _clock()
             with runner.Progress(total=chunks * steps) as progress:
                 loop = runner.Loop(
                     run,
@@ -195,15 +208,15 @@ def _managed(case: Case) -> Callable[[int], np.ndarray]:
                 )
                 for chunk in loop:
                     loop.log(loss=chunk.metrics.mean(0))
-            seconds = _clocks() - began
+            seconds = _clock() - began
             run.close()
         return seconds
 
     return run
 
 
-def _clocks() -> np.ndarray:
-    """The wall's and the processors' seconds."""
+def _clock() -> np.ndarray:
+    """Returns wall time and CPU time in seconds."""
     return np.array([time.perf_counter(), time.process_time()])
 
 

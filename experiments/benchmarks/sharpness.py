@@ -1,14 +1,14 @@
-"""What a certified eigenvalue costs: jd.sharpness beside scipy's eigsh.
+"""Cost of a certified eigenvalue: jd.sharpness against SciPy's eigsh.
 
     python -m experiments.benchmarks.sharpness
 
-The Hessians of two networks: a tanh network's cross entropy on 1,000 digits, before and after
-some training; and the published network of the studies at the edge, on 1,000 random inputs
-of the size of CIFAR-10's. Both solvers stop at the same tolerance for the residual, and both
-multiply by a Hessian that was linearized once, which is part of the time. eigsh makes 20 products
-before it looks at a residual. Programs take turns; times are medians, ratios medians over the
-turns of the time on the clock and of the processor's, residuals relative to the greatest
-eigenvalue. The last column says which part of our time the products take that are made.
+The Hessians of two networks: a tanh network with cross-entropy on 1,000 digits, before and after
+some training; and the published network of the edge-of-stability studies, on 1,000 random inputs
+of the size of CIFAR-10's. Both solvers stop at the same residual tolerance, and both use a Hessian
+that is linearized once, which is part of the time. eigsh makes 20 products before it evaluates a
+residual. Programs alternate. Times are medians; ratios are medians over turns, of wall-clock and
+of processor time; residuals are relative to the largest eigenvalue. The last column is the share
+of our time that the products take.
 """
 
 import itertools
@@ -35,12 +35,12 @@ TOLERANCE = 1e-4
 
 
 class Case(NamedTuple):
-    """A Hessian.
+    """A loss and the point of its Hessian.
 
     Attributes:
-      title: what is printed.
-      loss: from (params, batch) to a scalar.
-      params, batch: where it is taken.
+      title: label in the table.
+      loss: called as `loss(params, batch)`; returns a scalar.
+      params, batch: arguments of the loss.
     """
 
     title: str
@@ -50,20 +50,20 @@ class Case(NamedTuple):
 
 
 def network(params: list[Any], inputs: jax.Array) -> jax.Array:
-    """Logits f[n, 10]."""
+    """Returns logits f[n, 10]."""
     for kernel, bias in params[:-1]:
         inputs = jnp.tanh(inputs @ kernel + bias)
     return inputs @ params[-1][0] + params[-1][1]
 
 
 def loss(params: list[Any], batch: tuple[jax.Array, jax.Array]) -> jax.Array:
-    """The mean cross entropy."""
+    """Returns the mean cross-entropy."""
     logits = network(params, batch[0])
     return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, batch[1]))
 
 
 def networks(batch: tuple[jax.Array, jax.Array]) -> dict[str, list[Any]]:
-    """Parameters before and after 100 steps of descent."""
+    """Returns parameters before and after 100 steps of gradient descent."""
     keys = jax.random.split(jax.random.key(0), len(SIZES) - 1)
     params = [
         (jax.random.normal(key, (i, o)) / np.sqrt(i), jnp.zeros(o))
@@ -81,7 +81,7 @@ def networks(batch: tuple[jax.Array, jax.Array]) -> dict[str, list[Any]]:
 
 
 class Counted(LinearOperator):
-    """A product over f[n] as scipy wants it, with a count."""
+    """A product over f[n] as a SciPy operator that counts its calls."""
 
     def __init__(self, product: Callable[[jax.Array], jax.Array], size: int):
         super().__init__(np.dtype(np.float32), (size, size))
@@ -93,14 +93,14 @@ class Counted(LinearOperator):
 
 
 def by_scipy(product: Callable[..., jax.Array], size: int, k: int, tolerance: float) -> Any:
-    """Eigenvalues, vectors in columns, and the number of products."""
+    """Returns eigenvalues, eigenvectors in columns, and the number of products."""
     operator = Counted(product, size)
     values, vectors = eigsh(operator, k=k, which="LA", tol=tolerance)
     return values[::-1], vectors[:, ::-1], operator.count
 
 
 def cases() -> list[Case]:
-    """The Hessians."""
+    """Returns the Hessians to measure."""
     digits: Any = load_digits()
     batch = jnp.asarray(digits.data[:1000] / 16, jnp.float32), jnp.asarray(digits.target[:1000])
     found = [Case(f"digits, {at}", loss, params, batch) for at, params in networks(batch).items()]
@@ -115,15 +115,18 @@ def cases() -> list[Case]:
 
 @partial(jax.jit, static_argnames="loss")
 def linearized(loss: Any, params: Any, batch: Any) -> Any:
-    """The product with the Hessian over f[n], as a function that can be handed to a program."""
+    """Returns the product with the Hessian over f[n], which can be passed to a jitted function."""
     flat, unflatten = ravel_pytree(params)
-    gradient = lambda flat: jax.grad(lambda x: loss(unflatten(x), batch))(flat)
+
+    def gradient(flat: jax.Array) -> jax.Array:
+        return jax.grad(lambda x: loss(unflatten(x), batch))(flat)
+
     return jax.linearize(gradient, flat)[1]
 
 
 @jax.jit
 def product(linear: Any, vector: jax.Array) -> jax.Array:
-    """A product."""
+    """Evaluates a linearized product."""
     return linear(vector)
 
 
@@ -139,9 +142,12 @@ def main() -> None:
 
 
 def row(case: Case, k: int) -> tuple[str, ...]:
-    """The cells of a Hessian."""
+    """Returns the table row of a Hessian."""
     size = sum(leaf.size for leaf in jax.tree.leaves(case.params))
-    matvec = lambda: partial(product, linearized(case.loss, case.params, case.batch))
+
+    def matvec() -> Callable[[jax.Array], jax.Array]:
+        return partial(product, linearized(case.loss, case.params, case.batch))
+
     runs = (
         lambda: jax.block_until_ready(
             jd.sharpness(case.loss, case.params, case.batch, k, tolerance=TOLERANCE)
@@ -149,7 +155,7 @@ def row(case: Case, k: int) -> tuple[str, ...]:
         lambda: by_scipy(matvec(), size, k, TOLERANCE),
     )
     top, scipys = (run() for run in runs)
-    times = np.empty((TURNS, len(runs), 2))  # on the clock, of the processor
+    times = np.empty((TURNS, len(runs), 2))  # wall-clock, processor
     for turn in range(TURNS):
         for i in (0, 1) if turn % 2 else (1, 0):
             began = np.array([time.perf_counter(), time.process_time()])
@@ -177,7 +183,7 @@ def row(case: Case, k: int) -> tuple[str, ...]:
 
 
 def residual(product: Callable[..., jax.Array], values: np.ndarray, vectors: np.ndarray) -> float:
-    """The greatest residual, relative to the greatest eigenvalue."""
+    """Returns the largest residual relative to the largest eigenvalue."""
     left = [
         np.linalg.norm(np.asarray(product(jnp.asarray(vector))) - value * vector)
         for value, vector in zip(values, vectors.T, strict=True)

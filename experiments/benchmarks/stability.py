@@ -1,10 +1,10 @@
-"""What watching stability costs: a monitored optimizer beside the plain one.
+"""Cost of monitoring stability: a monitored optimizer against the plain one.
 
     python -m experiments.benchmarks.stability
 
-Both run the same chunks of 200 steps, one probe in each of the monitored ones, on a quarter of the
-batch and from the last eigenvector. They take turns, in alternating order; the cost is the median
-over the turns of the ratio of times within a turn.
+Both run the same chunks of 200 steps. Each monitored chunk has one probe, on a quarter of the
+batch and from the last eigenvector. The two alternate, in alternating order; the cost is the
+median over turns of the ratio of their times.
 """
 
 import time
@@ -35,20 +35,20 @@ class Case(NamedTuple):
 
 
 CASES = (
-    Case((64, 200, 200, 10), 1_024, "GD", optax.sgd(0.1), jd.thresholds.gd(0.1)),
+    Case((64, 200, 200, 10), 1_024, "GD", optax.sgd(0.1), jd.thresholds.sgd(0.1)),
     Case((64, 200, 200, 10), 1_024, "Adam", optax.adam(1e-4), jd.thresholds.adam(1e-4)),
-    Case((3072, 200, 200, 10), 512, "GD", optax.sgd(0.01), jd.thresholds.gd(0.01)),
-    Case((3072, 200, 200, 10), 128, "GD", optax.sgd(0.01), jd.thresholds.gd(0.01)),
+    Case((3072, 200, 200, 10), 512, "GD", optax.sgd(0.01), jd.thresholds.sgd(0.01)),
+    Case((3072, 200, 200, 10), 128, "GD", optax.sgd(0.01), jd.thresholds.sgd(0.01)),
 )
 
 
-def chunk(tx: optax.GradientTransformation, monitored: bool) -> Callable[..., Any]:
-    """A compiled function that takes parameters, state and batch through 200 steps."""
+def chunk(tx: optax.GradientTransformation, probes: bool) -> Callable[..., Any]:
+    """Returns a compiled function that runs 200 steps."""
     tx = optax.with_extra_args_support(tx)
 
     def run(params: Any, state: Any, batch: Any) -> Any:
         quarter = jax.tree.map(lambda x: x[: len(x) // 4], batch)
-        extra = {"batch": quarter} if monitored else {}
+        extra = {"batch": quarter} if probes else {}
 
         def step(carry: Any, _: None) -> Any:
             params, state = carry
@@ -61,22 +61,22 @@ def chunk(tx: optax.GradientTransformation, monitored: bool) -> Callable[..., An
     return jax.jit(run)
 
 
-def monitoring(case: Case) -> tuple[str, ...]:
-    """A row: seconds of the plain chunk, and what monitoring adds, in percent."""
-    watched = jd.monitor_stability(case.optimizer, loss, case.threshold, every=EVERY)
+def measure(case: Case) -> tuple[str, ...]:
+    """Returns a table row: seconds of the plain chunk, and the overhead of monitoring."""
+    monitored = jd.monitor_stability(case.optimizer, loss, case.threshold, every=EVERY)
     inputs = jax.random.normal(jax.random.key(0), (case.examples, case.sizes[0]))
     labels = jax.random.randint(jax.random.key(1), (case.examples,), 0, case.sizes[-1])
     batch = inputs, jax.nn.one_hot(labels, case.sizes[-1])
     params = network(jax.random.key(2), case.sizes)
-    programs = [chunk(case.optimizer, False), chunk(watched, True)]
-    carries = [(params, case.optimizer.init(params)), (params, watched.init(params))]
+    programs = [chunk(case.optimizer, False), chunk(monitored, True)]
+    carries = [(params, case.optimizer.init(params)), (params, monitored.init(params))]
     times = np.empty((TURNS + 1, 2))
     for turn in range(TURNS + 1):
         for i in (0, 1) if turn % 2 else (1, 0):
             began = time.perf_counter()
             carries[i] = jax.block_until_ready(programs[i](*carries[i], batch))
             times[turn, i] = time.perf_counter() - began
-    times = times[1:]  # without the compilation, and the one probe that starts cold
+    times = times[1:]  # without the compilation and the cold first probe
     same = jax.tree.map(jnp.array_equal, carries[0][0], carries[1][0])
     log = jd.stability_log(carries[1][1])
     return (
@@ -91,10 +91,18 @@ def monitoring(case: Case) -> tuple[str, ...]:
 
 
 def main() -> None:
-    """Prints the tables."""
+    """Prints the table."""
     print(f"{jax.devices()[0].device_kind}; a probe every {EVERY} steps")
-    columns = ("network", "examples", "optimizer", "plain s", "adds %", "converged", "same bits")
-    print(table(columns, [monitoring(case) for case in CASES]))
+    columns = (
+        "network",
+        "examples",
+        "optimizer",
+        "plain s",
+        "overhead %",
+        "converged",
+        "same bits",
+    )
+    print(table(columns, [measure(case) for case in CASES]))
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
-"""What a tower's step costs beside the plain optimizer's: time, bytes, operations, compile time.
+"""The cost of a tower's step relative to the plain optimizer: time, memory, compile time.
 
     python -m experiments.benchmarks.towers
 
-All programs of a model are compiled first, a few times, and then take turns, in alternating
-order, so that a busy moment of the machine falls on all of them. The figures are medians: of
-the seconds of compiling, and over the turns of the ratio to optax's own optimizer in the same
-turn, of the time on the clock and of the processor time, which other programs disturb less.
-Bytes are over those of the parameters; an operation counts if it makes a buffer as large as
-the largest parameter.
+All programs of a model are compiled first, several times, and then run in turns of alternating
+order, so that other load on the machine affects all of them. The figures are medians: of the
+compile times, and over the turns of the ratio to optax's own optimizer in the same turn. Ratios
+are of wall-clock time and of processor time, which other programs disturb less. Bytes are
+relative to the parameters; an operation counts as large if it makes a buffer as large as the
+largest parameter.
 """
 
 import re
@@ -35,15 +35,15 @@ momentum = partial(optax.sgd, momentum=0.9)
 
 
 def tower(factory: Callable[..., Any], tune: dict[str, Any], height: int, method: str) -> Any:
-    """A tower in which each level but the last learns the rate of the one below."""
+    """Returns a tower in which each level but the last learns the rate of the level below."""
     above: Any = optax.sgd(1e-5)
     for _ in range(height - 1):
         above = jd.hypergradient(optax.sgd, above, tune={"learning_rate": 1e-5})
     return jd.hypergradient(factory, above, tune=tune, method=method)
 
 
-# name: (what it is compared with, how it is made)
-CONTESTANTS: dict[str, tuple[str, Callable[[], Any]]] = {
+# name: (the optimizer that it is compared with, a function that makes it)
+OPTIMIZERS: dict[str, tuple[str, Callable[[], Any]]] = {
     "adam": ("adam", lambda: optax.adam(1e-3)),
     "... rate": ("adam", lambda: tower(optax.adam, RATE, 1, "auto")),
     "... rate and betas": ("adam", lambda: tower(optax.adam, RATE | BETAS, 1, "auto")),
@@ -56,14 +56,14 @@ CONTESTANTS: dict[str, tuple[str, Callable[[], Any]]] = {
 
 
 class Model(NamedTuple):
-    """Parameters, and a loss of them."""
+    """Parameters, and a loss of the parameters."""
 
     params: Any
     loss: Callable[[Any], jax.Array]
 
 
 def perceptron(sizes: tuple[int, ...], batch_size: int) -> Model:
-    """A network of tanh units on random inputs."""
+    """Returns a network of tanh units on random inputs."""
     keys = jax.random.split(jax.random.key(0), len(sizes))
     params = [
         {"w": jax.random.normal(key, (m, n)) / np.sqrt(m), "b": jnp.zeros(n)}
@@ -83,7 +83,7 @@ def perceptron(sizes: tuple[int, ...], batch_size: int) -> Model:
 
 
 def transformer(size: str, batch_size: int) -> Model:
-    """A transformer on random tokens."""
+    """Returns a transformer on random tokens."""
     config = TransformerConfig.of_size(size, vocabulary=65)
     graph, params, rest = nnx.split(Transformer(config, rngs=nnx.Rngs(0)), nnx.Param, ...)
     shape = (batch_size, config.context + 1)
@@ -105,15 +105,15 @@ MODELS: dict[str, Callable[[], Model]] = {
 
 
 class Compiled(NamedTuple):
-    """A training step, ready to be timed.
+    """A compiled training step.
 
     Attributes:
-      step: from `(params, state)` to the same.
-      carry: where it starts.
-      compile_seconds: tracing and compiling.
-      state: bytes of the optimizer's state over those of the parameters.
-      temporaries: XLA's temporary bytes over those of the parameters.
-      operations: instructions that make a buffer as large as the largest parameter.
+      step: called as `step(params, state)`; returns the next parameters and state.
+      carry: the initial parameters and state.
+      compile_seconds: time of tracing and compiling.
+      state: bytes of the optimizer's state, relative to the parameters.
+      temporaries: XLA's temporary bytes, relative to the parameters.
+      operations: number of instructions that make a buffer as large as the largest parameter.
     """
 
     step: Callable[..., Any]
@@ -149,13 +149,16 @@ def compiled_step(tx: Any, model: Model) -> Compiled:
     )
 
 
-def compiled_in_turn(model: Model) -> dict[str, Compiled]:
-    """Every contestant's training step; of its compile times the median."""
+def compile_steps(model: Model) -> dict[str, Compiled]:
+    """Returns the training step of each optimizer, with its median compile time."""
     every = [
-        {name: compiled_step(new(), model) for name, (_, new) in CONTESTANTS.items()}
+        {name: compiled_step(new(), model) for name, (_, new) in OPTIMIZERS.items()}
         for _ in range(COMPILES)
     ]
-    median = lambda name: float(np.median([each[name].compile_seconds for each in every]))
+
+    def median(name: str) -> float:
+        return float(np.median([each[name].compile_seconds for each in every]))
+
     return {n: each._replace(compile_seconds=median(n)) for n, each in every[-1].items()}
 
 
@@ -164,24 +167,24 @@ def _bytes(tree: Any) -> int:
 
 
 def large_operations(hlo: str, size: int) -> int:
-    """How many instructions of a program's entry make a float array of at least `size`."""
+    """Counts the instructions of a program's entry that make a float array of at least `size`."""
     entry = hlo[hlo.index("\nENTRY") :]
     made = re.findall(r"= f32\[([\d,]+)\]\S* (?!parameter|bitcast|get-tuple)\w", entry)
     return sum(int(np.prod([int(n) for n in shape.split(",")])) >= size for shape in made)
 
 
-def measured(contestants: dict[str, Compiled]) -> dict[str, np.ndarray]:
-    """Seconds on the clock and of the processor for a step, f64[turns, 2] by name."""
-    carries = {name: each.carry for name, each in contestants.items()}
+def measure(programs: dict[str, Compiled]) -> dict[str, np.ndarray]:
+    """Measures wall-clock and processor seconds of a step, f64[turns, 2] by name."""
+    carries = {name: each.carry for name, each in programs.items()}
 
     def run(name: str, steps: int) -> tuple[float, float]:
         began, worked = time.perf_counter(), time.process_time()
         for _ in range(steps):
-            carries[name] = contestants[name].step(*carries[name])
+            carries[name] = programs[name].step(*carries[name])
         jax.block_until_ready(carries[name])
         return (time.perf_counter() - began) / steps, (time.process_time() - worked) / steps
 
-    names = list(contestants)
+    names = list(programs)
     for name in names:
         run(name, 2)
     steps = max(1, round(SECONDS_A_TURN / run(names[0], 3)[0]))
@@ -193,7 +196,7 @@ def measured(contestants: dict[str, Compiled]) -> dict[str, np.ndarray]:
 
 
 def memory_floor(params: Any, seconds: float, buffers: int) -> str:
-    """How a step's extra seconds compare with the bytes that it must move, on a GPU."""
+    """Compares the extra seconds of a step with the time to move its bytes, on a GPU."""
     x = jnp.zeros(2**27)
     copy = jax.jit(lambda x: x + 1)
     jax.block_until_ready(copy(x))
@@ -212,11 +215,11 @@ def main() -> None:
     print(f"{kind}; medians of the ratios within {TURNS} turns")
     for label, make in MODELS.items():
         model = make()
-        contestants = compiled_in_turn(model)
-        seconds = measured(contestants)
+        programs = compile_steps(model)
+        seconds = measure(programs)
         rows = []
-        for name, each in contestants.items():
-            base = CONTESTANTS[name][0]
+        for name, each in programs.items():
+            base = OPTIMIZERS[name][0]
             ratio = np.median(seconds[name] / seconds[base], axis=0)
             rows.append(
                 (
@@ -236,7 +239,7 @@ def main() -> None:
             extra = {
                 n: float(np.median(s[:, 0] - seconds["adam"][:, 0])) for n, s in seconds.items()
             }
-            # Read the gradient, the last one and both moments; store the gradient.
+            # Read the gradient, the last gradient and both moments; store the gradient.
             print(memory_floor(model.params, extra["... rate and betas"], 6))
 
 

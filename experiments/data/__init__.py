@@ -4,9 +4,9 @@
     digits = data.load("digits")
     mnist = data.load("mnist", data_dir="data")
 
-`data.NAMES` lists them, `data.entry(name)` tells a data set's kind. What is not bundled is
-read from a folder: `data_dir`, or the environment variable `JAXDESCENT_DATA`. Whatever is
-wrong with a file is a `DataError` of one line that says what to do.
+`data.NAMES` lists the data sets; `data.entry(name)` describes one. Data sets that are not bundled
+are read from a folder: `data_dir`, or the environment variable `JAXDESCENT_DATA`. Problems with a
+file raise a `DataError`, whose message is one line that says what to do.
 """
 
 from experiments.data.corpus import Corpus as Corpus

@@ -1,13 +1,12 @@
 """Batches of examples in shuffled order, epoch after epoch, prefetched by grain.
 
-A stream of chunks of indices: the arrays stay where they are, on the device, and the
-compiled step gathers from them; or the stream gathers on the host, in grain's thread,
-while the device is at the chunk before. The order is a function of the seed and of the
-position alone, so an iterator that is set to a saved state goes on with the very next
-example, whatever the size of the chunks.
+A stream yields chunks of indices. Either the arrays are on the device and the compiled step gathers
+from them, or the stream gathers on the host, in grain's thread, while the device processes the
+previous chunk. The order depends only on the seed and the position, so an iterator that is restored
+from a saved state continues with the next example, for any chunk size.
 
-The shuffling is done here, a whole epoch at a time: grain's own goes example by example in
-Python, which for a batch of hundreds takes longer than a small network's step.
+This module shuffles a whole epoch at a time. Grain shuffles one example at a time in Python, which
+for a batch of hundreds takes longer than the step of a small network.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,16 +18,16 @@ import numpy as np
 
 
 class Batches:
-    """An endless stream of batches for several seeds, each in an order of its own.
+    """An endless stream of batches for several seeds, each with its own order.
 
     Args:
-      examples: how many there are.
-      batch_size: examples in a batch. What is left of an epoch when no whole batch can be
-        had is left out; it comes in another epoch, since every epoch has another order.
-      seeds: for the orders, one for each network trained side by side.
-      replacement: draw every batch at random instead, for data sets too long to shuffle,
-        such as all the windows of a text.
-      gather: from i64[steps, seeds, batch_size] to what a chunk is fed instead of it.
+      examples: the number of examples.
+      batch_size: examples per batch. An incomplete batch at the end of an epoch is dropped; as
+        every epoch has a new order, its examples appear in other epochs.
+      seeds: seeds of the orders, one per network.
+      replacement: whether to sample every batch with replacement, for data sets that are too long
+        to shuffle, such as all windows of a text.
+      gather: called with indices, i64[steps, seeds, batch_size]; returns the chunk to yield.
 
     Raises:
       ValueError: a batch is larger than an epoch, or there are no seeds.
@@ -62,7 +61,7 @@ class Batches:
         self.examples, self.batch_size = examples, batch_size
         self.per_epoch = examples // batch_size
         self._seeds, self._replacement, self._gather = list(seeds), replacement, gather
-        # An epoch's order is asked for by every batch of it.
+        # Every batch of an epoch needs the epoch's order.
         self._order = lru_cache(maxsize=2 * len(self._seeds))(self._shuffled)
 
     def chunks(self, steps: int) -> grain.DatasetIterator:
@@ -74,7 +73,7 @@ class Batches:
         return iter(grain.MapDataset.source(_Chunks(self, steps)).to_iter_dataset(reading))
 
     def chunk(self, number: int, steps: int) -> Any:
-        """The chunk of that number, from 0."""
+        """Returns a chunk by its number, from 0."""
         positions = range(number * steps, (number + 1) * steps)
         indices = np.stack(
             [[self._batch(seed, position) for seed in self._seeds] for position in positions]
@@ -92,25 +91,25 @@ class Batches:
 
 
 def data_seeds(seed: int, networks: int) -> list[int]:
-    """A seed of the data order for each network, that no other run's network shares."""
+    """Returns a seed of the data order for each network, distinct across runs."""
     sequence = np.random.SeedSequence([seed, 0])
     return [int(each) for each in sequence.generate_state(networks, np.uint64)]
 
 
 def _random(seed: int, position: int) -> np.random.Generator:
-    # As an array: numpy reads a list of large numbers as floats.
+    # NumPy would convert a list of large integers to floats.
     key = np.array([seed, position], np.uint64)
     return np.random.Generator(np.random.Philox(key=key))
 
 
 class _Chunks:
-    """A source of chunks, as grain wants them."""
+    """A data source of chunks for grain."""
 
     def __init__(self, batches: Batches, steps: int):
         self._batches, self._steps = batches, steps
 
     def __len__(self) -> int:
-        return 2**48  # without end; positions stay in int64
+        return 2**48  # practically endless; positions fit into int64
 
     def __getitem__(self, index: int) -> Any:
         return self._batches.chunk(int(index), self._steps)

@@ -1,8 +1,8 @@
 """CIFAR-10: 50,000 + 10,000 color images of 32 x 32 pixels in ten classes.
 
 Read from the official Python batches, or from an npz archive with `train_images`,
-`train_labels`, `test_images` and `test_labels`. The batches are pickles, and a pickle can
-run any code: here nothing is built but NumPy arrays and Python's own containers.
+`train_labels`, `test_images` and `test_labels`. The batches are pickles, which can run any code.
+This unpickler creates only NumPy arrays and built-in containers.
 
 Source: A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009.
 """
@@ -24,19 +24,19 @@ _SHAPE = (32, 32, 3)
 
 
 def load(data_dir: str | os.PathLike[str] | None = None) -> Dataset:
-    """CIFAR-10, with the last tenth of each class's training images as validation.
+    """Loads CIFAR-10, with the last tenth of each class's training images as validation.
 
     Images are uint8[n, 32, 32, 3] from 0 to 255 (red, green, blue), labels i32[n] from 0 to
     9; 45,000, 5,000 and 10,000 of them. The files are `data_batch_1` to `data_batch_5` and
-    `test_batch`, in the folder or in its folder `cifar-10-batches-py` (what
-    `cifar-10-python.tar.gz` unpacks to), or else `cifar10.npz`.
+    `test_batch`, in the folder or in its subfolder `cifar-10-batches-py` (as unpacked from
+    `cifar-10-python.tar.gz`), or else `cifar10.npz`.
 
     Args:
       data_dir: the folder; None for the environment's `JAXDESCENT_DATA`.
 
     Raises:
-      DataError: a file is missing or is not what it should be; a batch asks for anything
-        but arrays and containers.
+      DataError: a file is missing or invalid, or a batch contains other objects than arrays and
+        containers.
     """
     base = files.folder(data_dir, _FOLDER, SOURCE)
     if not any((place / "data_batch_1").exists() for place in (base / _FOLDER, base)):
@@ -52,13 +52,13 @@ def load(data_dir: str | os.PathLike[str] | None = None) -> Dataset:
 
 
 def load_subset(data_dir: str | os.PathLike[str] | None = None) -> Dataset:
-    """A part of CIFAR-10 from `cifar10_subset.npz`, divided as `load` does.
+    """Loads a subset of CIFAR-10 from `cifar10_subset.npz`, divided like `load`.
 
     Args:
       data_dir: the folder; None for the environment's `JAXDESCENT_DATA`.
 
     Raises:
-      DataError: the file is missing or is not what it should be.
+      DataError: the file is missing or invalid.
     """
     return _from_npz(data_dir, "cifar10_subset")
 
@@ -85,15 +85,15 @@ def _divided(name: str, file: File, train: Split, test: Split) -> Dataset:
     held_out = images.last_of_each_class(train.targets, 10)
     if not held_out.any():
         raise file.error("must hold at least 10 training images of some class")
-    parts = images.taken(train, ~held_out), images.taken(train, held_out), test
+    parts = images.select(train, ~held_out), images.select(train, held_out), test
     return Dataset.from_parts(name, parts, 10, SOURCE)
 
 
 class _NumpyOnly(pickle.Unpickler):
-    """Builds arrays and containers, and refuses whatever else a pickle asks for.
+    """Unpickles arrays and built-in containers, and refuses all other objects.
 
-    What it gives out cannot be altered for others, as a pickle could try: two are built into
-    NumPy, and the third is made anew.
+    A pickle could try to modify the returned callables. Two of them are immutable built-ins of
+    NumPy, and the third is created for each call.
     """
 
     def find_class(self, module_name: str, global_name: str) -> Any:
@@ -103,18 +103,18 @@ class _NumpyOnly(pickle.Unpickler):
             case "numpy.core.multiarray" | "numpy._core.multiarray", "_reconstruct":
                 return np.zeros(1).__reduce__()[0]
             case "numpy", "dtype":
-                # The official pickles have numbers for flags, of which some versions of NumPy warn.
+                # The official pickles have integer flags; some versions of NumPy warn about them.
                 return lambda name, *flags: np.dtype(name, *map(bool, flags))
-        refused = f"it asks for {module_name}.{global_name}, which is not allowed"
-        raise pickle.UnpicklingError(refused)
+        message = f"it asks for {module_name}.{global_name}, which is not allowed"
+        raise pickle.UnpicklingError(message)
 
 
 def _batch(file: File) -> Split:
-    """A batch: bytes [n, 3072], a channel's rows one after another, and a list of labels."""
+    """Reads a batch: bytes [n, 3072], one channel after another, and a list of labels."""
     raw = file.contents()
     try:
         batch = _NumpyOnly(io.BytesIO(raw), encoding="bytes").load()
-    # Bytes that are no pickle can make the unpickler raise nearly anything.
+    # For invalid bytes, the unpickler can raise almost any exception.
     except Exception as error:
         raise file.error(
             f"must be a CIFAR-10 batch, a pickle of arrays and containers, but "

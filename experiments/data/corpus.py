@@ -1,8 +1,8 @@
-"""Text as tokens, in three parts that follow one another.
+"""Text as tokens, in three consecutive parts.
 
-The text is divided by characters before it is encoded, so that every tokenizer sees the same
-three texts. A tokenizer by characters knows those of the whole text, as published character
-models do; byte pairs are trained on the training part alone.
+The text is divided by characters before it is encoded, so that all tokenizers get the same three
+texts. The vocabulary of a character tokenizer has all characters of the whole text, as in published
+character models. Byte pairs are trained on the training part only.
 """
 
 import os
@@ -28,11 +28,12 @@ class Corpus(NamedTuple):
     """A text as tokens.
 
     Attributes:
-      name: what the text is called.
-      train: uint16[n], or i32[n] for more than 65,536 tokens; the start of the text.
-      validation: what follows.
-      test: the end of the text.
-      tokenizer: what made the tokens and reads them.
+      name: the corpus's name.
+      train: tokens of the beginning of the text, uint16[n], or i32[n] for vocabularies of more
+        than 65,536 tokens.
+      validation: tokens of the middle part.
+      test: tokens of the end.
+      tokenizer: the tokenizer that encoded the text.
       source: a citation and a license, in one line.
     """
 
@@ -45,7 +46,7 @@ class Corpus(NamedTuple):
 
 
 class Options(TypedDict, total=False):
-    """How a text is divided and encoded; `from_text` says more and has the defaults."""
+    """Options for dividing and encoding a text. See `from_text` for details and defaults."""
 
     tokenizer: str | Tokenizer
     vocabulary_size: int
@@ -54,16 +55,16 @@ class Options(TypedDict, total=False):
 
 
 def python_topics(**options: Unpack[Options]) -> Corpus:
-    """Python's own help topics: about 460,000 characters of technical English.
+    """Loads Python's help topics: about 460,000 characters of technical English.
 
-    The text is that of the running Python, so it changes a little from one version to the
-    next; `source` tells the version.
+    The text belongs to the running Python and differs slightly between versions; `source` names the
+    version.
 
     Args:
-      **options: how the text is divided and encoded, see `from_text`.
+      **options: how to divide and encode the text, see `from_text`.
 
     Raises:
-      DataError: this Python comes without the topics.
+      DataError: this Python does not include the topics.
       ValueError: an option is out of range.
 
     Source: the Python documentation (PSF license), as bundled in `pydoc_data.topics`.
@@ -86,14 +87,14 @@ def python_topics(**options: Unpack[Options]) -> Corpus:
 def tinyshakespeare(
     data_dir: str | os.PathLike[str] | None = None, **options: Unpack[Options]
 ) -> Corpus:
-    """40,000 lines of Shakespeare's plays, from `tinyshakespeare.txt` or `.txt.gz`.
+    """Loads 40,000 lines of Shakespeare's plays, from `tinyshakespeare.txt` or `.txt.gz`.
 
-    1,115,394 characters, 65 of them different. nanoGPT divides them 90 to 10, which is
-    `validation=0.1, test=0.0` here.
+    The text has 1,115,394 characters, 65 of them distinct. nanoGPT's division of 90 to 10 is
+    `validation=0.1, test=0.0`.
 
     Args:
       data_dir: the folder; None for the environment's `JAXDESCENT_DATA`.
-      **options: how the text is divided and encoded, see `from_text`.
+      **options: how to divide and encode the text, see `from_text`.
 
     Raises:
       DataError: the file is missing or is not text.
@@ -106,11 +107,11 @@ def tinyshakespeare(
 def war_and_peace(
     data_dir: str | os.PathLike[str] | None = None, **options: Unpack[Options]
 ) -> Corpus:
-    """War and Peace in English, from `war_and_peace.txt` or `.txt.gz`.
+    """Loads War and Peace in English, from `war_and_peace.txt` or `.txt.gz`.
 
     Args:
       data_dir: the folder; None for the environment's `JAXDESCENT_DATA`.
-      **options: how the text is divided and encoded, see `from_text`.
+      **options: how to divide and encode the text, see `from_text`.
 
     Raises:
       DataError: the file is missing or is not text.
@@ -121,11 +122,11 @@ def war_and_peace(
 
 
 def from_file(path: str | os.PathLike[str], **options: Unpack[Options]) -> Corpus:
-    """Any text file in UTF-8, gzipped or not.
+    """Loads a UTF-8 text file, gzipped or not.
 
     Args:
       path: the file; the corpus is named after it.
-      **options: how the text is divided and encoded, see `from_text`.
+      **options: how to divide and encode the text, see `from_text`.
 
     Raises:
       DataError: the file is missing or is not text.
@@ -138,20 +139,20 @@ def from_file(path: str | os.PathLike[str], **options: Unpack[Options]) -> Corpu
 
 
 def from_text(name: str, text: str, source: str, **options: Unpack[Options]) -> Corpus:
-    """A text in three parts, encoded.
+    """Divides a text into three parts and encodes them.
 
     Args:
-      name: what it is called.
-      text: what is divided.
+      name: the corpus's name.
+      text: the text.
       source: a citation and a license, in one line.
-      **options: `tokenizer`, a kind ("character", the default, "byte" or "byte_pair") or a
-        tokenizer; `vocabulary_size`, for "byte_pair" alone, 1,024 if left out;
-        `validation` and `test`, shares of the characters in [0, 1), 0.05 if left out.
+      **options: `tokenizer`, a tokenizer or its kind ("character", the default, "byte" or
+        "byte_pair"); `vocabulary_size`, for "byte_pair" only, 1,024 by default; `validation` and
+        `test`, shares of the characters in [0, 1), 0.05 by default.
 
     Raises:
-      DataError: the text is empty, or so short that a part would be, or the tokenizer
-        cannot express it.
-      ImportError: byte pairs are wanted, and the package `tokenizers` is missing.
+      DataError: the text is empty, or too short for three parts, or the tokenizer cannot
+        encode it.
+      ImportError: byte pairs are requested, and the package `tokenizers` is missing.
       ValueError: an option is out of range.
 
     Example:
@@ -179,12 +180,12 @@ def _encoded(
     shares = (1, validation, test)
     if any(share and not part for share, part in zip(shares, parts, strict=True)):
         raise file.error(f"must hold enough text for three parts, got {len(text)} characters")
-    known = _tokenizer(tokenizer, vocabulary_size, text, parts[0])
+    encoder = _tokenizer(tokenizer, vocabulary_size, text, parts[0])
     try:
-        train, middle, last = (known.encode(part) for part in parts)
+        train, middle, last = (encoder.encode(part) for part in parts)
     except ValueError as error:
         raise file.error(f"must be text that the tokenizer can express, but {error}") from error
-    return Corpus(name, train, middle, last, known, file.source)
+    return Corpus(name, train, middle, last, encoder, file.source)
 
 
 def _tokenizer(

@@ -1,9 +1,9 @@
-"""A data set: inputs with targets in three parts, and the scale that models see them in.
+"""A data set: inputs and targets in three parts, and their normalization.
 
-A model gets `(inputs - mean) / std` in float32, with the mean and the standard deviation of
-the training part alone: what is held out tells a model nothing, not even its scale. Arrays
-stay on the host as they were stored (images in bytes), so that a batch costs a quarter of
-the memory traffic and is scaled where it is used.
+A model gets `(inputs - mean) / std` in float32. Mean and standard deviation are computed on the
+training part only, so that validation and test data do not affect the model. Arrays stay on the
+host as stored (images as bytes) and are normalized on the device, which needs a quarter of the
+memory traffic.
 """
 
 import math
@@ -26,18 +26,19 @@ class Split(NamedTuple):
 
 
 class Dataset(NamedTuple):
-    """Three parts that share no example, the same on every machine and for every seed.
+    """A data set in three disjoint parts, which are the same on every machine and for every seed.
 
     Attributes:
-      name: what the data set is called.
-      train: what is trained on.
-      validation: what choices are made by.
-      test: what is reported.
-      classes: how many labels there are; 0 for regression.
-      mean: f32[features or channels], of the training inputs.
-      std: the same for the standard deviation; 1 where a feature is constant.
-      target_mean: f32[values], of the training targets; 0 for labels.
-      target_std: the same for the standard deviation; 1 for labels.
+      name: the data set's name.
+      train: the training part.
+      validation: the validation part, for choosing hyperparameters.
+      test: the test part, for reported results.
+      classes: the number of classes; 0 for regression.
+      mean: f32[features or channels], mean of the training inputs.
+      std: f32[features or channels], standard deviation of the training inputs; 1 for a constant
+        feature.
+      target_mean: f32[values], mean of the training targets; 0 for labels.
+      target_std: f32[values], standard deviation of the training targets; 1 for labels.
       source: a citation and a license, in one line.
     """
 
@@ -62,14 +63,14 @@ class Dataset(NamedTuple):
         *,
         per_feature: bool = True,
     ) -> Self:
-        """A data set from its training, validation and test part.
+        """Creates a data set from its training, validation and test part.
 
         Args:
-          name: what it is called.
-          parts: training, validation and test.
-          classes: how many labels; 0 for regression.
+          name: the data set's name.
+          parts: the training, validation and test part.
+          classes: the number of classes; 0 for regression.
           source: a citation and a license, in one line.
-          per_feature: a mean for each entry of the inputs' last axis, rather than one.
+          per_feature: whether to normalize each entry of the inputs' last axis separately.
         """
         train = parts[0]
         inputs = train.inputs if per_feature else train.inputs[..., None]
@@ -80,9 +81,9 @@ class Dataset(NamedTuple):
         return cls(name, *parts, classes, mean, std, target_mean, target_std, source)
 
     def normalized(self, split: Split) -> Split:
-        """What a model gets: inputs, and targets that are no labels, at mean 0 and spread 1.
+        """Normalizes inputs and regression targets to mean 0 and standard deviation 1.
 
-        It takes NumPy or JAX arrays, a whole part or a batch, and works under `jax.jit`.
+        Accepts NumPy or JAX arrays of a whole part or a batch, and can be compiled by `jax.jit`.
 
         Example:
           >>> from experiments.data import tables
@@ -97,22 +98,22 @@ class Dataset(NamedTuple):
         return Split(inputs, (split.targets - self.target_mean) / self.target_std)
 
     def whole(self) -> Split:
-        """Training, validation and test part one after another, as one.
+        """Concatenates the training, validation and test part.
 
-        For parts that follow each other in time, this is the stream.
+        For consecutive parts of a stream, this is the stream.
         """
         parts = (self.train, self.validation, self.test)
         return Split(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
 
 def moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation over all axes but the last.
+    """Computes mean and standard deviation over all axes except the last.
 
     Returns:
-      f32[k] and f32[k] for [..., k]. A feature whose spread is lost in float32 beside its
-      mean counts as constant, and has a standard deviation of 1.
+      f32[k] and f32[k] for [..., k]. A feature is constant, with standard deviation 1, if its
+      spread is below the float32 resolution of its mean.
     """
-    # In blocks: images in bytes would grow eightfold as float64.
+    # Works in blocks, as bytes need eight times the memory in float64.
     axes = tuple(range(values.ndim - 1))
     count = math.prod(values.shape[:-1])
     blocks = [slice(start, start + 1024) for start in range(0, len(values), 1024)]
@@ -125,15 +126,15 @@ def moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def parts_in_order(count: int, validation: float, test: float) -> tuple[slice, slice, slice]:
-    """Training, validation and test part of `count` examples, one after another.
+    """Returns the slices of consecutive training, validation and test parts.
 
     Args:
-      count: how many examples.
+      count: the number of examples.
       validation: the share of the second part, in [0, 1).
       test: the share of the last part, in [0, 1).
 
     Raises:
-      ValueError: a share is out of range, or they leave nothing to train on.
+      ValueError: a share is out of range, or no training examples would remain.
 
     Example:
       >>> parts_in_order(10, 0.2, 0.2)
@@ -146,7 +147,7 @@ def parts_in_order(count: int, validation: float, test: float) -> tuple[slice, s
         raise ValueError(
             f"validation and test must leave something to train on, got {validation!r} and {test!r}"
         )
-    # A whole number of examples must stay whole when the shares' sum is rounded.
+    # The offset corrects rounding errors of the shares, if a product is an integer.
     first = math.floor(count * (1 - validation - test) + 1e-6)
     second = math.floor(count * (1 - test) + 1e-6)
     return slice(0, first), slice(first, second), slice(second, count)

@@ -19,10 +19,10 @@ SOURCE = (
 
 
 def load() -> Dataset:
-    """The digits in three parts, drawn once and for all, each class in proportion.
+    """Loads the digits in three fixed random parts, stratified by class.
 
-    Inputs are f32[n, 64] from 0 to 1, a row of pixels after another; targets i32[n] from 0
-    to 9. All pixels share one mean and one standard deviation, since some are always 0.
+    Inputs are f32[n, 64] from 0 to 1, row by row; targets i32[n] from 0 to 9. All pixels share one
+    mean and one standard deviation, since some are always 0.
 
     Example:
       >>> data = load()

@@ -1,7 +1,6 @@
 """Elec2: an electricity market by half-hours, and whether the price went up or down.
 
-A stream for online learning: demand and prices drift, and today's label is a good guess of
-the next one.
+A stream for online learning: demand and prices drift, and consecutive labels are often equal.
 
 Source: M. Harries, "SPLICE-2 Comparative Evaluation: Electricity Pricing", University of New
 South Wales, 1999; the New South Wales market from May 1996 to December 1998.
@@ -32,21 +31,20 @@ SOURCE = (
 
 
 def load(data_dir: str | os.PathLike[str] | None = None) -> Dataset:
-    """Elec2 in the order of time, from `elec2.csv` or `elec2.csv.gz`.
+    """Loads Elec2 in chronological order, from `elec2.csv` or `elec2.csv.gz`.
 
     Inputs f32[n, 8]: date, day of the week from 1 to 7, half-hour of the day, price and
-    demand in New South Wales and in Victoria, and the transfer between them, all but the day
-    scaled to [0, 1] by the source. Targets i32[n]: 1 if the price is above its mean over the
+    demand in New South Wales and in Victoria, and the transfer between them. The source scaled all
+    inputs except the day to [0, 1]. Targets i32[n]: 1 if the price is above its mean over the
     last day (UP), 0 if not (DOWN). The source's date steps back five times; day and half-hour
-    tell the order. The parts are the first three fifths, the next and the
-    last one; `whole()` is the stream of 45,312.
+    determine the order. The parts are the first three fifths, the fourth and the last fifth;
+    `whole()` is the stream of 45,312 examples.
 
     Args:
       data_dir: the folder; None for the environment's `JAXDESCENT_DATA`.
 
     Raises:
-      DataError: the file is missing or is not what it should be; a bad row is told by its
-        line.
+      DataError: the file is missing or invalid; the message names the line of an invalid row.
     """
     file = files.find(data_dir, "elec2.csv", SOURCE)
     inputs, labels = [], []

@@ -1,7 +1,7 @@
-"""Finding and reading data files; every failure is one line that says what to do.
+"""Finding and reading data files, with error messages of one line.
 
-Such a line names the file, says what was expected of it, and where the data set is to be
-had. A file may be gzipped or not whatever its name says: browsers unpack some on the way.
+A message names the file, what was expected, and where to get the data set. Files may be gzipped
+regardless of their name, because some browsers unpack downloads.
 """
 
 import csv
@@ -21,7 +21,7 @@ VARIABLE = "JAXDESCENT_DATA"
 
 
 class DataError(ValueError):
-    """Data that is missing or not what it should be, told in one line."""
+    """Data is missing or invalid. The message is one line."""
 
     def __init__(self, message: str) -> None:
         super().__init__(" ".join(message.splitlines()))
@@ -31,22 +31,22 @@ class File(NamedTuple):
     """A file of a data set, on disk or bundled with a package.
 
     Attributes:
-      path: where it is, or what it is called.
-      source: where the data set comes from: a citation and a license.
+      path: the file's path, or its name.
+      source: the data set's source: a citation and a license.
     """
 
     path: Path
     source: str
 
     def error(self, problem: str) -> DataError:
-        """The error that says what is wrong with this file."""
+        """Creates an error that describes a problem with this file."""
         return DataError(f"{self.path}: {problem}; get it from {self.source}")
 
     def contents(self) -> bytes:
-        """The bytes, gunzipped if they were gzipped.
+        """Returns the bytes, decompressed if they are gzipped.
 
         Raises:
-          DataError: the file cannot be read, or is a gzip that ends early or is damaged.
+          DataError: the file cannot be read, or is a truncated or damaged gzip file.
         """
         try:
             raw = self.path.read_bytes()
@@ -64,9 +64,7 @@ class File(NamedTuple):
             ) from error
 
     def text(self) -> str:
-        r"""The text, as Python's `open` reads it: any line end becomes `\n`.
-
-        A byte order mark at the start is no part of the text.
+        r"""Returns the text with line ends `\n`, without a byte order mark at the start.
 
         Raises:
           DataError: as for `contents`, or the bytes are not UTF-8.
@@ -82,7 +80,7 @@ class File(NamedTuple):
         return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
 
     def rows(self) -> Iterator[tuple[int, list[str]]]:
-        """The rows of a CSV file that are not blank, each with its line number, from 1.
+        """Yields the non-blank rows of a CSV file with their line numbers, from 1.
 
         Raises:
           DataError: as for `text`, or the file is not CSV.
@@ -96,10 +94,10 @@ class File(NamedTuple):
             raise self.error(f"line {reader.line_num} must be CSV, but {reason(error)}") from error
 
     def number(self, line: int, text: str) -> float:
-        """The finite number that a field of a line holds.
+        """Converts a field of a line to a finite number.
 
         Raises:
-          DataError: it holds none.
+          DataError: the field is not a finite number.
         """
         try:
             value = float(text)
@@ -110,20 +108,20 @@ class File(NamedTuple):
         return value
 
     def arrays(self, keys: Sequence[str]) -> dict[str, np.ndarray]:
-        """The named arrays of an npz archive; no pickled objects are ever loaded.
+        """Returns named arrays of an npz archive, without unpickling objects.
 
         Raises:
           DataError: the file cannot be read, is not an npz archive, or lacks a key.
         """
         raw = self.contents()
-        # The directory of a zip file is its end.
+        # The directory of a zip file is at its end.
         if not zipfile.is_zipfile(io.BytesIO(raw)):
             raise self.error("must be an npz archive; it is not one, or it ends early")
         try:
             with np.load(io.BytesIO(raw), allow_pickle=False) as archive:
                 held = archive.files
                 arrays = {key: archive[key] for key in keys if key in held}
-        # A damaged archive fails in zipfile, zlib or NumPy's own header, each in its own way.
+        # A damaged archive can raise exceptions of zipfile, zlib or NumPy.
         except Exception as error:
             raise self.error(
                 f"must be a whole npz archive of arrays, but {reason(error)}"
@@ -136,20 +134,20 @@ class File(NamedTuple):
 
 
 def reason(error: Exception) -> str:
-    """What an exception says, or its name if it says nothing."""
+    """Returns an exception's message, or its type's name if there is no message."""
     return str(error) or type(error).__name__
 
 
 def folder(data_dir: str | os.PathLike[str] | None, wanted: str, source: str) -> Path:
-    """The folder of data files: the one given, or the environment's `JAXDESCENT_DATA`.
+    """Returns the folder of data files: `data_dir`, or the environment's `JAXDESCENT_DATA`.
 
     Args:
       data_dir: a folder, or None for the environment's.
-      wanted: what will be looked for, for the message.
-      source: where that is to be had, for the message.
+      wanted: the name of the data, for error messages.
+      source: the source of the data, for error messages.
 
     Raises:
-      DataError: neither is given, or it is no folder.
+      DataError: neither is given, or the path is not a folder.
     """
     given = data_dir if data_dir is not None else os.environ.get(VARIABLE)
     if not given:
@@ -169,13 +167,13 @@ def folder(data_dir: str | os.PathLike[str] | None, wanted: str, source: str) ->
 def find(
     data_dir: str | os.PathLike[str] | None, name: str, source: str, *, subfolder: str = ""
 ) -> File:
-    """The named file, or the same with `.gz`, in the folder or in its subfolder.
+    """Finds a file, or the same with `.gz`, in a folder or in its subfolder.
 
     Args:
       data_dir: a folder, or None for the environment's `JAXDESCENT_DATA`.
       name: the file's usual name.
-      source: where it is to be had: a citation and a license.
-      subfolder: where it may be instead; looked into first.
+      source: the file's source: a citation and a license.
+      subfolder: a subfolder that is searched first.
 
     Raises:
       DataError: there is no such folder or file.

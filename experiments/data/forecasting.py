@@ -1,8 +1,8 @@
-"""Forecasting: from a window of the past to the values that follow it.
+"""Forecasting data: windows of a series, and the values that follow each window.
 
-The series is divided in time *before* windows are taken, so that no window reaches from one
-part into another, and the scale is that of the training rows. Windows are views into the
-series: an array of them takes no memory of its own until it is changed or indexed.
+The series is divided in time *before* windows are taken, so that no window crosses the border of a
+part. The normalization uses the training rows only. Windows are views into the series, which need
+no memory until they are indexed.
 """
 
 from numbers import Integral
@@ -24,22 +24,22 @@ def windows(
     validation: float = 0.15,
     test: float = 0.15,
 ) -> Dataset:
-    """Every window of a series with what follows it.
+    """Creates a data set of all windows of a series, with the values that follow them.
 
-    Input i of a part is its rows i to i + window - 1, all columns; the target is the target
-    column at the `horizon` rows after that. The last parts are the latest ones.
+    Input i of a part is its rows i to i + window - 1, all columns. The target is the target
+    column at the next `horizon` rows. The parts are in chronological order.
 
     Args:
-      series: what to forecast.
-      window: rows seen, 1 or more.
-      horizon: rows forecast, 1 or more.
+      series: the series to forecast.
+      window: rows per input, 1 or more.
+      horizon: rows per target, 1 or more.
       target: the column to forecast.
-      validation: the share of the rows that choices are made by, in [0, 1).
-      test: the share of the rows, the last ones, that is reported, in [0, 1).
+      validation: the share of the validation rows, in [0, 1).
+      test: the share of the test rows, in [0, 1).
 
     Returns:
-      Inputs f32[n, window, columns] and targets f32[n, horizon], in the units of the series;
-      read-only views. `n` is the part's rows - window - horizon + 1, or 0 for a share of 0.
+      Inputs f32[n, window, columns] and targets f32[n, horizon], as read-only views in the units of
+      the series. `n` is the part's rows - window - horizon + 1, or 0 for a share of 0.
 
     Raises:
       DataError: a part is too short for one window and its horizon.
@@ -53,7 +53,7 @@ def windows(
     """
     for name, value in (("window", window), ("horizon", horizon)):
         if not isinstance(value, Integral) or value < 1:
-            raise ValueError(f"{name} must be a whole number in [1, inf), got {value!r}")
+            raise ValueError(f"{name} must be an integer in [1, inf), got {value!r}")
     if target not in series.columns:
         raise ValueError(f"target must be one of {', '.join(series.columns)}, got {target!r}")
     column = series.columns.index(target)

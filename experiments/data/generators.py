@@ -1,8 +1,7 @@
-"""Problems drawn at random by scikit-learn's generators: as many examples as wanted.
+"""Random data sets of scikit-learn's generators, of any size.
 
-Each takes the number of examples `n`, a `noise` and a `seed`, and is divided in the order
-drawn: three fifths to train on, a fifth for validation and a fifth for test. The file is long
-by its docstrings: one short function a generator.
+Each function takes the number of examples `n`, a `noise` and a `seed`. The parts are in the order
+of generation: three fifths for training, a fifth for validation and a fifth for test.
 """
 
 import math
@@ -16,14 +15,14 @@ from experiments.data.dataset import Dataset, Split, parts_in_order
 
 
 def moons(n: int = 1000, *, noise: float = 0.1, seed: int = 0) -> Dataset:
-    """Two half circles that reach into each other.
+    """Generates two interleaving half circles.
 
     Inputs f32[n, 2], targets i32[n], 0 or 1.
 
     Args:
-      n: how many examples, 10 or more.
-      noise: standard deviation of what is added to each coordinate.
-      seed: of the generator, in [0, 2**32 - 1].
+      n: the number of examples, 10 or more.
+      noise: standard deviation of the noise of each coordinate.
+      seed: the generator's seed, in [0, 2**32 - 1].
 
     Raises:
       ValueError: an argument is out of range.
@@ -39,15 +38,15 @@ def moons(n: int = 1000, *, noise: float = 0.1, seed: int = 0) -> Dataset:
 
 
 def circles(n: int = 1000, *, noise: float = 0.05, factor: float = 0.5, seed: int = 0) -> Dataset:
-    """A circle in a circle.
+    """Generates a circle inside a circle.
 
     Inputs f32[n, 2], targets i32[n]: 0 outside, 1 inside.
 
     Args:
-      n: how many examples, 10 or more.
-      noise: standard deviation of what is added to each coordinate.
+      n: the number of examples, 10 or more.
+      noise: standard deviation of the noise of each coordinate.
       factor: the inner circle's radius over the outer one's, in [0, 1).
-      seed: of the generator, in [0, 2**32 - 1].
+      seed: the generator's seed, in [0, 2**32 - 1].
 
     Raises:
       ValueError: an argument is out of range.
@@ -66,16 +65,16 @@ def circles(n: int = 1000, *, noise: float = 0.05, factor: float = 0.5, seed: in
 def blobs(
     n: int = 1000, *, noise: float = 1.0, features: int = 2, classes: int = 3, seed: int = 0
 ) -> Dataset:
-    """Gaussian clouds around centers drawn from a box of [-10, 10].
+    """Generates Gaussian clouds around random centers in [-10, 10].
 
     Inputs f32[n, features], targets i32[n].
 
     Args:
-      n: how many examples, 10 or more.
+      n: the number of examples, 10 or more.
       noise: standard deviation of each cloud.
       features: dimensions, 1 or more.
       classes: clouds, 2 or more.
-      seed: of the generator, in [0, 2**32 - 1].
+      seed: the generator's seed, in [0, 2**32 - 1].
 
     Raises:
       ValueError: an argument is out of range.
@@ -96,16 +95,16 @@ def blobs(
 def gaussian_quantiles(
     n: int = 1000, *, noise: float = 1.0, features: int = 2, classes: int = 3, seed: int = 0
 ) -> Dataset:
-    """One Gaussian cloud cut into nested spheres with as many examples each.
+    """Generates a Gaussian cloud, divided into nested shells with equally many examples.
 
-    Inputs f32[n, features], targets i32[n], from the innermost outwards.
+    Inputs f32[n, features], targets i32[n], from the inside out.
 
     Args:
-      n: how many examples, 10 or more.
+      n: the number of examples, 10 or more.
       noise: standard deviation of the cloud.
       features: dimensions, 1 or more.
       classes: shells, in [2, n].
-      seed: of the generator, in [0, 2**32 - 1].
+      seed: the generator's seed, in [0, 2**32 - 1].
 
     Raises:
       ValueError: an argument is out of range.
@@ -128,20 +127,20 @@ def gaussian_quantiles(
 def classification(
     n: int = 1000, *, noise: float = 0.01, features: int = 20, classes: int = 2, seed: int = 0
 ) -> Dataset:
-    """Clouds at the corners of a hypercube, in a few of many dimensions, some mislabeled.
+    """Generates clouds at corners of a hypercube, with noise features and noisy labels.
 
-    Inputs f32[n, features], targets i32[n]. As many features as the classes need, and a
-    tenth of all at least, are informative; the others are noise.
+    Inputs f32[n, features], targets i32[n]. At least a tenth of the features are informative, and
+    enough for one corner per class; the other features are noise.
 
     Source: I. Guyon, "Design of experiments for the NIPS 2003 variable selection benchmark",
     2003.
 
     Args:
-      n: how many examples, 10 or more.
-      noise: the share of labels drawn anew, in [0, 1].
+      n: the number of examples, 10 or more.
+      noise: the share of labels that are replaced by random labels, in [0, 1].
       features: dimensions, enough for 2**features corners, one for each class.
       classes: 2 or more.
-      seed: of the generator, in [0, 2**32 - 1].
+      seed: the generator's seed, in [0, 2**32 - 1].
 
     Raises:
       ValueError: an argument is out of range.
@@ -170,7 +169,7 @@ def classification(
 
 
 def friedman1(n: int = 1000, *, noise: float = 1.0, features: int = 10, seed: int = 0) -> Dataset:
-    """10 sin(pi x1 x2) + 20 (x3 - 1/2)^2 + 10 x4 + 5 x5, and features that do nothing.
+    """Generates 10 sin(pi x1 x2) + 20 (x3 - 1/2)^2 + 10 x4 + 5 x5, with irrelevant features.
 
     Inputs f32[n, features], uniform on [0, 1]; targets f32[n, 1].
 
@@ -178,10 +177,10 @@ def friedman1(n: int = 1000, *, noise: float = 1.0, features: int = 10, seed: in
     19(1), 1991.
 
     Args:
-      n: how many examples, 10 or more.
-      noise: standard deviation of what is added to the targets.
+      n: the number of examples, 10 or more.
+      noise: standard deviation of the noise of the targets.
       features: 5 or more.
-      seed: of the generator, in [0, 2**32 - 1].
+      seed: the generator's seed, in [0, 2**32 - 1].
 
     Raises:
       ValueError: an argument is out of range.
@@ -197,18 +196,18 @@ def friedman1(n: int = 1000, *, noise: float = 1.0, features: int = 10, seed: in
 
 
 def friedman2(n: int = 1000, *, noise: float = 1.0, seed: int = 0) -> Dataset:
-    """The impedance of a circuit, sqrt(x1^2 + (x2 x3 - 1 / (x2 x4))^2).
+    """Generates the impedance of a circuit, sqrt(x1^2 + (x2 x3 - 1 / (x2 x4))^2).
 
-    Inputs f32[n, 4] (resistance in ohm, frequency in radians a second, inductance in henry,
+    Inputs f32[n, 4] (resistance in ohm, frequency in radians per second, inductance in henry,
     capacitance in farad), targets f32[n, 1] in ohm.
 
     Source: J. H. Friedman, "Multivariate Adaptive Regression Splines", Annals of Statistics
     19(1), 1991.
 
     Args:
-      n: how many examples, 10 or more.
-      noise: standard deviation of what is added to the targets.
-      seed: of the generator, in [0, 2**32 - 1].
+      n: the number of examples, 10 or more.
+      noise: standard deviation of the noise of the targets.
+      seed: the generator's seed, in [0, 2**32 - 1].
 
     Raises:
       ValueError: an argument is out of range.
@@ -222,7 +221,7 @@ def friedman2(n: int = 1000, *, noise: float = 1.0, seed: int = 0) -> Dataset:
 
 
 def friedman3(n: int = 1000, *, noise: float = 0.1, seed: int = 0) -> Dataset:
-    """The phase of a circuit, arctan((x2 x3 - 1 / (x2 x4)) / x1).
+    """Generates the phase of a circuit, arctan((x2 x3 - 1 / (x2 x4)) / x1).
 
     Inputs f32[n, 4] as for `friedman2`, targets f32[n, 1] in radians.
 
@@ -230,9 +229,9 @@ def friedman3(n: int = 1000, *, noise: float = 0.1, seed: int = 0) -> Dataset:
     19(1), 1991.
 
     Args:
-      n: how many examples, 10 or more.
-      noise: standard deviation of what is added to the targets.
-      seed: of the generator, in [0, 2**32 - 1].
+      n: the number of examples, 10 or more.
+      noise: standard deviation of the noise of the targets.
+      seed: the generator's seed, in [0, 2**32 - 1].
 
     Raises:
       ValueError: an argument is out of range.
@@ -253,16 +252,16 @@ def regression(
     informative: int = 10,
     seed: int = 0,
 ) -> Dataset:
-    """A linear function of some of the features.
+    """Generates a linear function of some of the features.
 
     Inputs f32[n, features], standard normal; targets f32[n, 1].
 
     Args:
-      n: how many examples, 10 or more.
-      noise: standard deviation of what is added to the targets.
+      n: the number of examples, 10 or more.
+      noise: standard deviation of the noise of the targets.
       features: 1 or more.
-      informative: how many features matter, in [1, features].
-      seed: of the generator, in [0, 2**32 - 1].
+      informative: the number of features with an effect, in [1, features].
+      seed: the generator's seed, in [0, 2**32 - 1].
 
     Raises:
       ValueError: an argument is out of range.
@@ -293,7 +292,7 @@ def _check(n: int, noise: float, seed: int) -> None:
 
 def _at_least(name: str, value: int, low: int) -> None:
     if isinstance(value, bool) or not isinstance(value, Integral) or value < low:
-        raise ValueError(f"{name} must be a whole number in [{low}, inf), got {value!r}")
+        raise ValueError(f"{name} must be an integer in [{low}, inf), got {value!r}")
 
 
 def _dataset(name: str, drawn: tuple[np.ndarray, np.ndarray], classes: int) -> Dataset:

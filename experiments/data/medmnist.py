@@ -1,7 +1,7 @@
 """MedMNIST: small medical images with labels, in published training, validation and test parts.
 
-One npz archive for each set, with `train_images`, `train_labels` and the same for `val_` and
-`test_`. Read here are the flat sets with one label an image; ChestMNIST has fourteen.
+Each data set is an npz archive with `train_images`, `train_labels` and the same for `val_` and
+`test_`. Supported are the 2D data sets with one label per image; ChestMNIST has fourteen.
 
 Source: J. Yang et al., "MedMNIST v2 - A large-scale lightweight benchmark for 2D and 3D
 biomedical image classification", Scientific Data 10, 2023.
@@ -29,7 +29,7 @@ SIZES = (28, 64, 128, 224)
 
 
 def load(name: str, data_dir: str | os.PathLike[str] | None = None, *, size: int = 28) -> Dataset:
-    """One of the sets from its archive: `NAME.npz`, or `NAME_SIZE.npz` for the larger images.
+    """Loads a data set from its archive: `NAME.npz`, or `NAME_SIZE.npz` for larger images.
 
     Images are uint8[n, size, size, 1] or uint8[n, size, size, 3] from 0 to 255, labels
     i32[n] from 0. The parts are the published ones.
@@ -37,11 +37,11 @@ def load(name: str, data_dir: str | os.PathLike[str] | None = None, *, size: int
     Args:
       name: one of `CLASSES`, such as "pneumoniamnist".
       data_dir: the folder; None for the environment's `JAXDESCENT_DATA`.
-      size: pixels a side, 28, 64, 128 or 224.
+      size: pixels per side, 28, 64, 128 or 224.
 
     Raises:
-      DataError: the file is missing or is not what it should be.
-      ValueError: there is no such name or size.
+      DataError: the file is missing or invalid.
+      ValueError: the name or the size is unknown.
     """
     if name not in CLASSES:
         raise ValueError(f"name must be one of {', '.join(CLASSES)}, got {name!r}")

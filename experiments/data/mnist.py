@@ -21,17 +21,17 @@ _IMAGES_MAGIC, _LABELS_MAGIC = 0x803, 0x801
 
 
 def load(data_dir: str | os.PathLike[str] | None = None) -> Dataset:
-    """MNIST, with the last sixth of the training images (10,000 of 60,000) as validation.
+    """Loads MNIST, with the last sixth of the training images (10,000 of 60,000) as validation.
 
     Images are uint8[n, 28, 28, 1] from 0 to 255, labels i32[n] from 0 to 9. The files are
     `train-images-idx3-ubyte`, `train-labels-idx1-ubyte`, `t10k-images-idx3-ubyte` and
-    `t10k-labels-idx1-ubyte`, gzipped or not, in the folder or in its folder `mnist`.
+    `t10k-labels-idx1-ubyte`, gzipped or not, in the folder or in its subfolder `mnist`.
 
     Args:
       data_dir: the folder; None for the environment's `JAXDESCENT_DATA`.
 
     Raises:
-      DataError: a file is missing or is not what it should be.
+      DataError: a file is missing or invalid.
     """
     train, test = (_part(data_dir, part) for part in ("train", "t10k"))
     held_out = len(train.targets) // 6
@@ -39,8 +39,8 @@ def load(data_dir: str | os.PathLike[str] | None = None) -> Dataset:
         file = files.find(data_dir, "train-images-idx3-ubyte", SOURCE, subfolder="mnist")
         raise file.error(f"must hold at least 6 images, got {len(train.targets)}")
     parts = (
-        images.taken(train, slice(None, -held_out)),
-        images.taken(train, slice(-held_out, None)),
+        images.select(train, slice(None, -held_out)),
+        images.select(train, slice(-held_out, None)),
         test,
     )
     return Dataset.from_parts("mnist", parts, 10, SOURCE)
@@ -62,7 +62,7 @@ def _part(data_dir: str | os.PathLike[str] | None, part: str) -> Split:
 
 
 def _idx(file: File, magic: int, axes: int) -> np.ndarray:
-    """The bytes of an IDX file in the shape that its header tells."""
+    """Reads the bytes of an IDX file in the shape of its header."""
     raw = file.contents()
     if raw[:4] != magic.to_bytes(4, "big"):
         raise file.error(

@@ -1,6 +1,6 @@
-"""Series of prices in time: bundled, and from CSV files as market data sites export them.
+"""Price series: bundled, and from CSV files in the format of market data sites.
 
-A row is a day: the opening, highest, lowest and closing price and the volume traded (OHLCV).
+A row is a day: the opening, highest, lowest and closing price and the traded volume (OHLCV).
 """
 
 import os
@@ -19,7 +19,7 @@ COLUMNS = ("Open", "High", "Low", "Close", "Volume")
 
 
 def goog() -> Series:
-    """Google's shares, daily, from 19 August 2004 to 14 October 2008.
+    """Loads daily prices of Google's shares, from 19 August 2004 to 14 October 2008.
 
     Values f32[1047, 5]: prices in US dollars and the number of shares traded.
 
@@ -27,7 +27,7 @@ def goog() -> Series:
     license, PSF-like).
 
     Raises:
-      DataError: this matplotlib comes without its sample data.
+      DataError: this matplotlib does not include its sample data.
 
     Example:
       >>> series = goog()
@@ -42,7 +42,7 @@ def goog() -> Series:
 
 
 def sp500(data_dir: str | os.PathLike[str] | None = None) -> Series:
-    """The S&P 500 index, daily, from `sp500_daily.csv` or `.csv.gz`.
+    """Loads daily values of the S&P 500 index, from `sp500_daily.csv` or `.csv.gz`.
 
     Values f32[t, 5]: points of the index and the number of shares traded; 4,697 days from
     3 January 2000 to 31 August 2018.
@@ -51,7 +51,7 @@ def sp500(data_dir: str | os.PathLike[str] | None = None) -> Series:
       data_dir: the folder; None for the environment's `JAXDESCENT_DATA`.
 
     Raises:
-      DataError: the file is missing or is not what it should be.
+      DataError: the file is missing or invalid.
     """
     source = (
         "any market data site (the S&P 500 index, daily, symbol ^GSPC), as CSV with the columns "
@@ -61,11 +61,11 @@ def sp500(data_dir: str | os.PathLike[str] | None = None) -> Series:
 
 
 def from_csv(path: str | os.PathLike[str]) -> Series:
-    """Any OHLCV file: CSV in UTF-8, gzipped or not, with a header, the oldest day first.
+    """Loads an OHLCV file: UTF-8 CSV, gzipped or not, with a header, the oldest day first.
 
-    The columns Date, Open, High, Low, Close and Volume are found by name in any order and
-    case; others are passed over. Dates are ISO (`2000-01-03`) or `dd-mm-yy` (`03-01-00`;
-    69 to 99 are of the 20th century).
+    The columns Date, Open, High, Low, Close and Volume are found by name in any order and case;
+    other columns are ignored. Dates are ISO (`2000-01-03`) or `dd-mm-yy` (`03-01-00`; 69 to 99 mean
+    1969 to 1999).
 
     Args:
       path: the file; the series is named after it.
@@ -74,8 +74,7 @@ def from_csv(path: str | os.PathLike[str]) -> Series:
       Values f32[t, 5] in the units of the file.
 
     Raises:
-      DataError: the file is missing or is not what it should be; a bad row is told by its
-        line.
+      DataError: the file is missing or invalid; the message names the line of an invalid row.
     """
     path = Path(path).expanduser()
     source = f"any market data site, as CSV with the columns Date, {', '.join(COLUMNS)}"

@@ -1,7 +1,7 @@
-"""The data sets by name.
+"""Data sets by name.
 
-A loader's module is imported when its data is asked for: scikit-learn alone takes a second,
-and a list of names should take none.
+The module of a loader is imported when its data is loaded, so that listing names is fast:
+importing scikit-learn takes a second.
 """
 
 import difflib
@@ -22,12 +22,12 @@ class Entry(NamedTuple):
     """A data set of the registry.
 
     Attributes:
-      kind: "classification", "regression" or "stream" (a `Dataset`, for a stream one in the
-        order of time), "text" (a `Corpus`) or "series" (a `Series`).
-      loader: the module in this folder and the function there.
-      options: the keywords that `load` passes on.
-      needs_files: whether it is read from the data folder.
-      arguments: what else the function is given.
+      kind: "classification", "regression" or "stream" (a `Dataset`, in chronological order for a
+        stream), "text" (a `Corpus`) or "series" (a `Series`).
+      loader: the module in this folder and its function.
+      options: the keywords that `load` accepts and passes on.
+      needs_files: whether the data set is read from the data folder.
+      arguments: further keyword arguments of the function.
     """
 
     kind: str
@@ -38,24 +38,24 @@ class Entry(NamedTuple):
 
 
 _TEXT = ("tokenizer", "vocabulary_size", "validation", "test")
-_DRAWN = ("n", "noise", "seed")
+_GENERATED = ("n", "noise", "seed")
 
 ENTRIES: dict[str, Entry] = {
     "digits": Entry("classification", "digits.load"),
     "breast_cancer": Entry("classification", "tables.breast_cancer"),
     "wine": Entry("classification", "tables.wine"),
     "diabetes": Entry("regression", "tables.diabetes"),
-    "moons": Entry("classification", "generators.moons", _DRAWN),
-    "circles": Entry("classification", "generators.circles", (*_DRAWN, "factor")),
+    "moons": Entry("classification", "generators.moons", _GENERATED),
+    "circles": Entry("classification", "generators.circles", (*_GENERATED, "factor")),
     **{
-        name: Entry("classification", f"generators.{name}", (*_DRAWN, "features", "classes"))
+        name: Entry("classification", f"generators.{name}", (*_GENERATED, "features", "classes"))
         for name in ("blobs", "gaussian_quantiles", "classification")
     },
-    "friedman1": Entry("regression", "generators.friedman1", (*_DRAWN, "features")),
-    "friedman2": Entry("regression", "generators.friedman2", _DRAWN),
-    "friedman3": Entry("regression", "generators.friedman3", _DRAWN),
+    "friedman1": Entry("regression", "generators.friedman1", (*_GENERATED, "features")),
+    "friedman2": Entry("regression", "generators.friedman2", _GENERATED),
+    "friedman3": Entry("regression", "generators.friedman3", _GENERATED),
     "regression": Entry(
-        "regression", "generators.regression", (*_DRAWN, "features", "informative")
+        "regression", "generators.regression", (*_GENERATED, "features", "informative")
     ),
     "mnist": Entry("classification", "mnist.load", needs_files=True),
     "cifar10": Entry("classification", "cifar10.load", needs_files=True),
@@ -77,10 +77,10 @@ KINDS = ("classification", "regression", "stream", "text", "series")
 
 
 def entry(name: str) -> Entry:
-    """What is known of a data set without loading it.
+    """Returns the description of a data set without loading it.
 
     Raises:
-      ValueError: there is none of that name.
+      ValueError: the name is unknown.
 
     Example:
       >>> entry("mnist").kind, entry("mnist").needs_files
@@ -96,17 +96,17 @@ def entry(name: str) -> Entry:
 def load(
     name: str, data_dir: str | Path | None = None, **options: Any
 ) -> "Dataset | Corpus | Series":
-    """A data set by name.
+    """Loads a data set by name.
 
     Args:
       name: one of `NAMES`.
-      data_dir: the folder of data files; None for the environment's `JAXDESCENT_DATA`.
-        Bundled data needs none.
-      **options: the loader's own, those of `entry(name).options`.
+      data_dir: the folder of data files; None for the environment's `JAXDESCENT_DATA`. Bundled data
+        sets do not need it.
+      **options: options of the loader, listed in `entry(name).options`.
 
     Raises:
-      DataError: the data is missing or is not what it should be.
-      ValueError: there is no such name or option, or an option is out of range.
+      DataError: the data is missing or invalid.
+      ValueError: the name or an option is unknown, or an option is out of range.
 
     Example:
       >>> load("moons", n=100).train.inputs.shape

@@ -1,4 +1,4 @@
-"""A series: values that follow one another in time."""
+"""A time series."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -7,14 +7,14 @@ import numpy as np
 
 
 class Series(NamedTuple):
-    """Values that follow one another in time.
+    """A time series.
 
     Attributes:
-      name: what the series is called.
+      name: the series's name.
       values: f32[t, columns].
-      columns: the name of each column.
-      times: datetime64[D][t], ever later.
-      file: the file that the values are from, for messages.
+      columns: the names of the columns.
+      times: datetime64[D][t], increasing.
+      file: the file of the values, for error messages.
       source: a citation and a license, in one line.
     """
 

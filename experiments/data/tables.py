@@ -1,6 +1,6 @@
-"""Tables that scikit-learn bundles: breast cancer and wine to classify, diabetes to regress.
+"""Tables bundled with scikit-learn: breast cancer and wine (classification), diabetes (regression).
 
-Each is divided once and for all, a fifth for validation and a fifth for test.
+The division of each table is fixed, with a fifth for validation and a fifth for test.
 """
 
 from typing import Any
@@ -13,7 +13,7 @@ from experiments.data.dataset import Dataset, Split
 
 
 def breast_cancer() -> Dataset:
-    """Breast masses from 30 measurements of their cells: 0 malignant, 1 benign.
+    """Loads breast masses with 30 measurements of their cells: 0 malignant, 1 benign.
 
     Inputs f32[n, 30] in the units of the measurements, targets i32[n]; 569 examples.
 
@@ -33,7 +33,7 @@ def breast_cancer() -> Dataset:
 
 
 def wine() -> Dataset:
-    """Three growers' wines from 13 chemical measurements.
+    """Loads wines of three growers with 13 chemical measurements.
 
     Inputs f32[n, 13] in the units of the measurements, targets i32[n]; 178 examples.
 
@@ -53,7 +53,7 @@ def wine() -> Dataset:
 
 
 def diabetes() -> Dataset:
-    """How far diabetes has progressed after a year, from ten measurements at its start.
+    """Loads the progression of diabetes after a year, with ten measurements at baseline.
 
     Inputs f32[n, 10] (age in years, sex, body mass index in kg/m2, mean blood pressure and
     six serum measurements), targets f32[n, 1] from 25 to 346; 442 examples.
@@ -81,13 +81,13 @@ def _divided(name: str, bundled: Any, classes: int, source: str) -> Dataset:
 def parts_at_random(
     everything: Split, validation: int, test: int, *, stratified: bool = True
 ) -> tuple[Split, Split, Split]:
-    """Training, validation and test part, drawn at random but always the same.
+    """Divides examples into fixed random training, validation and test parts.
 
     Args:
       everything: the examples to divide.
-      validation: how many for validation.
-      test: how many for test.
-      stratified: whether each part gets each class in proportion.
+      validation: the number of validation examples.
+      test: the number of test examples.
+      stratified: whether to keep the proportions of the classes in each part.
     """
 
     def divide(part: Split, held_out: int) -> tuple[Split, Split]:

@@ -1,14 +1,14 @@
-"""Tokenizers: from text to whole numbers and back, by characters, bytes or byte pairs.
+"""Tokenizers for characters, bytes and byte pairs.
 
-`decode(encode(text)) == text` for each of them: by characters if all are known, by bytes and
-byte pairs for any text. Byte pairs start from the 256 bytes and join, over and over, the
-pair that is the most frequent in the text trained on.
+`decode(encode(text)) == text` for every tokenizer: for characters if the vocabulary has all of
+them, for bytes and byte pairs always. Byte pairs start with the 256 bytes and repeatedly merge the
+most frequent pair of the training text.
 
 Source: R. Sennrich, B. Haddow, A. Birch, "Neural Machine Translation of Rare Words with
 Subword Units", ACL 2016; over bytes: A. Radford et al., "Language Models are Unsupervised
 Multitask Learners", 2019.
 
-One file for the three, since they are one protocol and are saved and made again together.
+All three are in one file because they share a protocol and `from_dict`.
 """
 
 import dataclasses
@@ -21,23 +21,23 @@ import numpy as np
 
 
 class Tokenizer(Protocol):
-    """What every tokenizer does."""
+    """Protocol of tokenizers."""
 
     @property
     def vocabulary_size(self) -> int:
-        """How many tokens there are; they are numbered from 0."""
+        """The number of tokens; they are numbered from 0."""
         ...
 
     def encode(self, text: str) -> np.ndarray:
-        """The tokens of a text: uint16[n], or i32[n] for more than 65,536 of them.
+        """Encodes a text: uint16[n], or i32[n] for vocabularies of more than 65,536 tokens.
 
         Raises:
-          ValueError: the text has a character that the tokenizer cannot express.
+          ValueError: the text has a character that the tokenizer cannot encode.
         """
         ...
 
     def decode(self, tokens: Any) -> str:
-        """The text of tokens, integers [n].
+        """Decodes tokens, integers [n].
 
         Raises:
           ValueError: a token is out of range.
@@ -45,13 +45,13 @@ class Tokenizer(Protocol):
         ...
 
     def to_dict(self) -> dict[str, Any]:
-        """What `from_dict` makes the same tokenizer from; JSON can hold it."""
+        """Returns a JSON-compatible description, the argument of `from_dict`."""
         ...
 
 
 @dataclasses.dataclass(frozen=True)
 class Characters:
-    """A token for each known character (Unicode code point), in their order.
+    """A tokenizer with one token per character (Unicode code point), in order.
 
     Example:
       >>> tokenizer = Characters.of("hello")
@@ -62,18 +62,18 @@ class Characters:
     """
 
     characters: str
-    """The known characters, each once, sorted by code point."""
+    """The characters of the vocabulary, each once, sorted by code point."""
 
     def __post_init__(self) -> None:
         if not self.characters or list(self.characters) != sorted(set(self.characters)):
             raise ValueError(
-                "characters must be one or more, sorted and each once, "
+                "characters must be one or more, sorted and unique, "
                 f"got {_shortened(self.characters)}"
             )
 
     @classmethod
     def of(cls, text: str) -> "Characters":
-        """A tokenizer that knows the characters of a text.
+        """Creates a tokenizer for the characters of a text.
 
         Raises:
           ValueError: the text is empty.
@@ -82,7 +82,7 @@ class Characters:
 
     @property
     def vocabulary_size(self) -> int:
-        """How many characters are known."""
+        """The number of characters in the vocabulary."""
         return len(self.characters)
 
     @cached_property
@@ -90,10 +90,10 @@ class Characters:
         return _code_points(self.characters)
 
     def encode(self, text: str) -> np.ndarray:
-        """The tokens of a text of known characters.
+        """Encodes a text of known characters.
 
         Raises:
-          ValueError: a character is unknown; it is named with its position.
+          ValueError: a character is unknown; the message names it and its position.
         """
         points = _code_points(text)
         tokens = np.searchsorted(self._known, points).clip(max=self.vocabulary_size - 1)
@@ -107,7 +107,7 @@ class Characters:
         return tokens.astype(_dtype(self.vocabulary_size))
 
     def decode(self, tokens: Any) -> str:
-        """The text of tokens.
+        """Decodes tokens.
 
         Raises:
           ValueError: a token is out of range.
@@ -116,15 +116,15 @@ class Characters:
         return points.tobytes().decode("utf-32-le", "surrogatepass")
 
     def to_dict(self) -> dict[str, Any]:
-        """What `from_dict` makes the same tokenizer from."""
+        """Returns the argument of `from_dict`."""
         return {"kind": "character", "characters": self.characters}
 
 
 @dataclasses.dataclass(frozen=True)
 class Bytes:
-    """A token for each byte of the UTF-8 text.
+    """A tokenizer with one token per byte of the UTF-8 text.
 
-    Decoding takes any bytes: what is not UTF-8, as a model may say, becomes U+FFFD.
+    Any bytes can be decoded: invalid UTF-8, which a model may generate, becomes U+FFFD.
 
     Example:
       >>> Bytes().encode("né").tolist(), Bytes().decode([110, 195, 169])
@@ -133,11 +133,11 @@ class Bytes:
 
     @property
     def vocabulary_size(self) -> int:
-        """256."""
+        """The number of bytes, 256."""
         return 256
 
     def encode(self, text: str) -> np.ndarray:
-        """The bytes of a text.
+        """Encodes a text as its bytes.
 
         Raises:
           ValueError: the text has a lone surrogate, which UTF-8 cannot express.
@@ -145,7 +145,7 @@ class Bytes:
         return np.frombuffer(text.encode("utf-8"), np.uint8).astype(np.uint16)
 
     def decode(self, tokens: Any) -> str:
-        """The text of bytes.
+        """Decodes bytes.
 
         Raises:
           ValueError: a token is out of range.
@@ -154,17 +154,17 @@ class Bytes:
         return tokens.tobytes().decode("utf-8", "replace")
 
     def to_dict(self) -> dict[str, Any]:
-        """What `from_dict` makes the same tokenizer from."""
+        """Returns the argument of `from_dict`."""
         return {"kind": "byte"}
 
 
 @dataclasses.dataclass(frozen=True)
 class BytePairs:
-    """A token for each byte, and for each of the pairs that training joined.
+    """A tokenizer with one token per byte, and one per pair that training merged.
 
-    Needs the package `tokenizers`: `pip install 'jaxdescent[text]'`. Joins stay within what
-    GPT-2's pattern takes for a word, a number, punctuation or white space. Decoding takes
-    any tokens: what is not UTF-8 becomes U+FFFD.
+    Needs the package `tokenizers`: `pip install 'jaxdescent[text]'`. Merges do not cross the
+    borders of GPT-2's pattern for words, numbers, punctuation and white space. Any tokens can be
+    decoded: invalid UTF-8 becomes U+FFFD.
 
     Example:
       >>> tokenizer = BytePairs.trained_on("abab", vocabulary_size=258)
@@ -178,16 +178,16 @@ class BytePairs:
     """The tokenizer in the JSON of the package `tokenizers`."""
 
     def __post_init__(self) -> None:
-        # A definition that cannot be read is refused now, not at the first text.
+        # An invalid definition raises now rather than at the first use.
         _ = self._tokenizer
 
     @classmethod
     def trained_on(cls, text: str, vocabulary_size: int) -> "BytePairs":
-        """A tokenizer that joins the pairs of a text.
+        """Trains a tokenizer on a text.
 
         Args:
-          text: what to count pairs in.
-          vocabulary_size: tokens wanted, 256 or more; a short text has fewer pairs to join.
+          text: the text to count pairs in.
+          vocabulary_size: the largest number of tokens, 256 or more; a short text gives fewer.
 
         Raises:
           ImportError: the package `tokenizers` is missing.
@@ -215,7 +215,7 @@ class BytePairs:
     @cached_property
     def _tokenizer(self) -> Any:
         package = _package()
-        # The package raises bare Exception for a definition that it cannot read.
+        # The package raises a bare Exception for an invalid definition.
         try:
             return package.Tokenizer.from_str(self.definition)
         except Exception as error:
@@ -226,11 +226,11 @@ class BytePairs:
 
     @cached_property
     def vocabulary_size(self) -> int:
-        """256, and one more for each pair joined."""
+        """256 plus the number of merged pairs."""
         return self._tokenizer.get_vocab_size()
 
     def encode(self, text: str) -> np.ndarray:
-        """The tokens of a text.
+        """Encodes a text.
 
         Raises:
           ValueError: the text has a lone surrogate, which UTF-8 cannot express.
@@ -239,7 +239,7 @@ class BytePairs:
         return np.array(self._tokenizer.encode(text).ids, _dtype(self.vocabulary_size))
 
     def decode(self, tokens: Any) -> str:
-        """The text of tokens.
+        """Decodes tokens.
 
         Raises:
           ValueError: a token is out of range.
@@ -248,7 +248,7 @@ class BytePairs:
         return self._tokenizer.decode(tokens.tolist(), skip_special_tokens=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """What `from_dict` makes the same tokenizer from."""
+        """Returns the argument of `from_dict`."""
         return {"kind": "byte_pair", "definition": json.loads(self.definition)}
 
 
@@ -256,11 +256,11 @@ KINDS = ("character", "byte", "byte_pair")
 
 
 def from_dict(saved: Mapping[str, Any]) -> Tokenizer:
-    """The tokenizer that `to_dict` described.
+    """Creates a tokenizer from the result of its `to_dict`.
 
     Raises:
-      ImportError: it is of byte pairs, and the package `tokenizers` is missing.
-      ValueError: it describes none.
+      ImportError: the tokenizer is of byte pairs, and the package `tokenizers` is missing.
+      ValueError: `saved` does not describe a tokenizer.
 
     Example:
       >>> from_dict(Characters.of("abc").to_dict())
@@ -274,13 +274,13 @@ def from_dict(saved: Mapping[str, Any]) -> Tokenizer:
         case {"kind": "byte_pair", "definition": dict(definition)}:
             return BytePairs(json.dumps(definition))
     raise ValueError(
-        f"saved must be what to_dict of a tokenizer returned, of kind {', '.join(KINDS)}, "
+        f"saved must be a result of a tokenizer's to_dict, of kind {', '.join(KINDS)}, "
         f"got {_shortened(saved)}"
     )
 
 
 def _package() -> Any:
-    """Hugging Face's `tokenizers`, imported where it is needed since it is an extra."""
+    """Imports Hugging Face's `tokenizers`, an optional package."""
     try:
         import tokenizers
         from tokenizers import decoders, models, pre_tokenizers, trainers  # noqa: F401
@@ -300,7 +300,7 @@ def _dtype(vocabulary_size: int) -> type[np.integer]:
 
 
 def _checked(tokens: Any, vocabulary_size: int) -> np.ndarray:
-    """Tokens as an array; a negative one must not count from the end."""
+    """Converts tokens to an array and checks their range; negative tokens are refused."""
     array = np.asarray(tokens)
     if not array.size:
         return np.zeros(0, np.int32)
@@ -318,5 +318,5 @@ def _checked(tokens: Any, vocabulary_size: int) -> np.ndarray:
 
 
 def _shortened(value: Any) -> str:
-    shown = repr(value)
-    return shown if len(shown) <= 60 else shown[:57] + "..."
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -188,7 +188,7 @@ def tower(
          carries grads
       2: sgd, alpha=0.01 (unconstrained); one_step; fused;
          carries grads
-      3: a transformation that is no tower
+      3: a transformation that is not a tower
     """
     own = {name: rule.factory for name, rule in RULES.items()}
     given = {**own, **(factories or {})}

@@ -1,7 +1,7 @@
-"""`python -m experiments compare RUN RUN ...`: a table and curves of several runs.
+"""Comparison of several runs, a table and curves: `python -m experiments compare RUN RUN ...`.
 
-Runs that took different numbers of steps, or whose steps cost differently, are compared by
-what it took to reach one value of a metric: steps, arithmetic and seconds.
+Runs with different numbers of steps, or steps of different cost, are compared by what they
+need to reach one value of a metric: steps, FLOPs and seconds.
 """
 
 import dataclasses
@@ -15,29 +15,30 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.runner.curves import Curve, curve, draw, lines_of
-from experiments.runner.log import Log, jsonable, write_whole
+from experiments.runner.curves import Curve, by_series, curve, draw
+from experiments.runner.footprint_log import flops_per_step
+from experiments.runner.log import Log, jsonable, write_atomically
 from experiments.runner.report import page, picture, table
-from experiments.runner.run import WHERE_AND_WHEN, RunError, new_folder, read_description
-from experiments.runner.spending import flops_per_step
+from experiments.runner.run import RunError, new_folder, read_description
+from experiments.runner.settings import NOT_IN_RESULTS
 
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """What to compare, and by what."""
+    """Settings of a comparison."""
 
     runs: Sequence[Path]
     """Folders of runs."""
     metric: str | None = None
-    """An accuracy should grow, all else shrink. By default validation_loss or loss."""
+    """Higher is better for an accuracy, lower for all else. Default: validation_loss, or loss."""
     target: float | None = None
-    """The value to reach; by default the worst line's best, which every line reaches."""
+    """The value to reach. Default: the worst series' best value, which every series reaches."""
     output: Path = Path("runs")
-    """Folder under which `compare/TIMESTAMP` is made."""
+    """Folder in which `compare/TIMESTAMP` is created."""
 
 
-class _Line(NamedTuple):
-    """A line of a run: where it is from, how it was set and how it went."""
+class _Series(NamedTuple):
+    """A series of a run: its origin, settings and curve."""
 
     run: str
     name: str
@@ -55,42 +56,42 @@ def compare(comparison: Comparison) -> Path:
     """Prints the table and writes it with curves as `compare.html`; returns its path.
 
     Raises:
-      RunError: a folder is no run's, has no metrics, or lacks the metric.
+      RunError: a folder is not a run's folder, has no metrics, or lacks the metric.
     """
     if not comparison.runs:
         raise RunError("compare needs the folders of one or more runs")
     if comparison.target is not None and not math.isfinite(comparison.target):
         raise RunError(f"--target must be a finite number, got {comparison.target}")
     names = _names(comparison.runs)
-    logs = {folder: lines_of(Log(folder / "metrics.jsonl").read()) for folder in names}
+    logs = {folder: by_series(Log(folder / "metrics.jsonl").read()) for folder in names}
     for folder, log in logs.items():
         if not log:
             raise RunError(f"{folder} has no metrics yet")
     metric = comparison.metric or _common_metric(logs)
-    lines = [
-        line for folder in names for line in _read(names[folder], folder, logs[folder], metric)
+    series = [
+        each for folder in names for each in _read(names[folder], folder, logs[folder], metric)
     ]
-    target = comparison.target if comparison.target is not None else _worst(lines)
-    columns, rows, values = _rows(lines, metric, target)
-    relation = ">=" if lines[0].curve.more_is_better else "<="
+    target = comparison.target if comparison.target is not None else _worst_best(series)
+    columns, rows, values = _table(series, metric, target)
+    relation = ">=" if series[0].curve.higher_is_better else "<="
     notes = [
-        f"To the target: the first record with {metric} {relation} {target:.4g}"
-        + (", the worst line's best." if comparison.target is None else "."),
-        "Values are means over seeds, seconds the time in steps; FLOPs (of one network, "
-        "its optimizer's included, evaluations not) are counted from the program.",
+        f"The target is reached at the first record with {metric} {relation} {target:.4g}"
+        + (", the worst series' best value." if comparison.target is None else "."),
+        "Values are means over seeds; seconds are time in steps. FLOPs are counted from the "
+        "program, for one network with its optimizer, without evaluations.",
     ]
     began = datetime.datetime.now().astimezone()
     folder = new_folder(comparison.output / "compare", began.strftime("%Y-%m-%dT%H-%M-%S"))
-    differing = _differing([line.settings for line in lines])
-    series = {
-        _legend(line, differing): [
-            (line.curve.steps, line.curve.values),
-            (line.flops, line.curve.values),
-            (line.curve.seconds, line.curve.values),
+    differing = _differing([each.settings for each in series])
+    curves = {
+        _legend(each, differing): [
+            (each.curve.steps, each.curve.values),
+            (each.flops, each.curve.values),
+            (each.curve.seconds, each.curve.values),
         ]
-        for line in lines
+        for each in series
     }
-    figure = draw(series, ("steps", "FLOPs", "seconds"), metric)
+    figure = draw(curves, ("steps", "FLOPs", "seconds"), metric)
     figure.savefig(folder / "compare.png", dpi=130)
     html = page(
         title=f"{len(comparison.runs)} runs by {metric}",
@@ -99,10 +100,10 @@ def compare(comparison: Comparison) -> Path:
         rows=rows,
         notes=notes,
         pictures=[picture(folder / "compare.png")],
-        sections=[("Runs", {line.run: line.command for line in lines})],
+        sections=[("Runs", {each.run: each.command for each in series})],
     )
-    write_whole(folder / "compare.html", html)
-    write_whole(folder / "compare.json", json.dumps(jsonable(values), indent=2) + "\n")
+    write_atomically(folder / "compare.html", html)
+    write_atomically(folder / "compare.json", json.dumps(jsonable(values), indent=2) + "\n")
     print(table(columns, rows))
     for note in notes:
         print(note)
@@ -110,89 +111,91 @@ def compare(comparison: Comparison) -> Path:
 
 
 def _common_metric(logs: Mapping[Path, Mapping[str, Any]]) -> str:
-    """The validation loss if every line has one, else the loss."""
-    lines = [records for log in logs.values() for records in log.values()]
-    validated = all(curve(records, "validation_loss") for records in lines)
+    """Returns the validation loss if every series has one, else the loss."""
+    validated = all(
+        curve(records, "validation_loss") for log in logs.values() for records in log.values()
+    )
     return "validation_loss" if validated else "loss"
 
 
 def _names(folders: Sequence[Path]) -> dict[Path, str]:
-    """A name for each folder: study and time, or the whole path where those are not enough.
+    """Returns a name for each folder: study and time, or the path where that is ambiguous.
 
     Raises:
-      RunError: a folder is no run's.
+      RunError: a folder is not a run's folder.
     """
     names = {
         folder: f"{read_description(folder)['study']}/{folder.resolve().name}"
         for folder in dict.fromkeys(folders)
     }
-    often = Counter(names.values())
-    return {folder: name if often[name] == 1 else str(folder) for folder, name in names.items()}
+    counts = Counter(names.values())
+    return {folder: name if counts[name] == 1 else str(folder) for folder, name in names.items()}
 
 
-def _read(name: str, folder: Path, log: Mapping[str, Any], metric: str) -> list[_Line]:
+def _read(run: str, folder: Path, log: Mapping[str, Any], metric: str) -> list[_Series]:
     description = read_description(folder)
     per_step = flops_per_step(folder)
-    networks = description["settings"].get("seeds", 1)
-    lines = []
-    for line, records in log.items():
-        values = curve(records, metric)
-        if values is None:
-            known = sorted({key for record in records for key in record} - {"line", "step"})
-            raise RunError(f"{folder} has no metric {metric!r}; {line} has {', '.join(known)}")
-        flops = values.steps * per_step.get(line, math.nan) / networks
-        lines.append(
-            _Line(name, line, description["command"], description["settings"], values, flops)
-        )
-    return lines
+    settings = description["settings"]
+    series = []
+    for name, records in log.items():
+        found = curve(records, metric)
+        if found is None:
+            known = sorted({key for record in records for key in record} - {"series", "step"})
+            raise RunError(f"{folder} has no metric {metric!r}; {name} has {', '.join(known)}")
+        flops = found.steps * per_step.get(name, math.nan) / settings.get("seeds", 1)
+        series.append(_Series(run, name, description["command"], settings, found, flops))
+    return series
 
 
-def _worst(lines: Sequence[_Line]) -> float:
-    """The best value of the line whose best is the worst."""
-    finite = [line.curve.best for line in lines if math.isfinite(line.curve.best)]
-    return (min if lines[0].curve.more_is_better else max)(finite, default=math.nan)
+def _worst_best(series: Sequence[_Series]) -> float:
+    """Returns the best value of the series whose best value is the worst."""
+    finite = [each.curve.best for each in series if math.isfinite(each.curve.best)]
+    return (min if series[0].curve.higher_is_better else max)(finite, default=math.nan)
 
 
-def _rows(lines: Sequence[_Line], metric: str, target: float) -> tuple[list[str], Any, Any]:
-    """The table's head and cells, and the numbers behind them."""
-    differing = _differing([line.settings for line in lines])
+def _table(
+    series: Sequence[_Series], metric: str, target: float
+) -> tuple[list[str], list[list[str]], list[dict[str, Any]]]:
+    """Returns the headings of the table, its cells, and the numbers behind them."""
+    differing = _differing([each.settings for each in series])
     to = f"to {target:.4g}"
-    columns = ["line", *differing, "steps", f"last {metric}", f"best {metric}", "seconds", "FLOPs"]
-    columns += [f"steps {to}", f"FLOPs {to}", f"seconds {to}"]
+    columns = ["series", *differing, "steps", f"last {metric}", f"best {metric}"]
+    columns += ["seconds", "FLOPs", f"steps {to}", f"FLOPs {to}", f"seconds {to}"]
     rows, values = [], []
-    for line in lines:
-        at = line.curve.reaches(target)
+    for each in series:
+        index = each.curve.reaches(target)
         reached = [
-            float(numbers[at]) if at is not None else math.nan
-            for numbers in (line.curve.steps, line.flops, line.curve.seconds)
+            float(numbers[index]) if index is not None else math.nan
+            for numbers in (each.curve.steps, each.flops, each.curve.seconds)
         ]
         numbers = {
-            "steps": float(line.curve.steps[-1]),
-            f"last {metric}": line.curve.last,
-            f"best {metric}": line.curve.best,
-            "seconds": float(line.curve.seconds[-1]),
-            "FLOPs": float(line.flops[-1]),
+            "steps": float(each.curve.steps[-1]),
+            f"last {metric}": each.curve.last,
+            f"best {metric}": each.curve.best,
+            "seconds": float(each.curve.seconds[-1]),
+            "FLOPs": float(each.flops[-1]),
             **dict(zip(columns[-3:], reached, strict=True)),
         }
-        settings = {name: line.settings.get(name) for name in differing}
-        rows.append([line.label, *map(str, settings.values()), *map(_cell, numbers.values())])
-        values.append({"line": line.label, **settings, **numbers, "target": target})
+        settings = {name: each.settings.get(name) for name in differing}
+        rows.append([each.label, *map(str, settings.values()), *map(_cell, numbers.values())])
+        values.append({"series": each.label, **settings, **numbers, "target": target})
     return columns, rows, values
 
 
 def _differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The names of the settings that are not the same everywhere."""
+    """Returns the names of the settings that differ between runs and affect results."""
     names = dict.fromkeys(name for each in settings for name in each)
-    for name in WHERE_AND_WHEN:
-        names.pop(name, None)
     return [
-        name for name in names if any(each.get(name) != settings[0].get(name) for each in settings)
+        name
+        for name in names
+        if name not in NOT_IN_RESULTS
+        and any(each.get(name) != settings[0].get(name) for each in settings)
     ]
 
 
-def _legend(line: _Line, differing: Sequence[str]) -> str:
-    settings = ", ".join(f"{name} {line.settings.get(name)}" for name in differing)
-    return f"{line.label} ({settings})" if settings else line.label
+def _legend(series: _Series, differing: Sequence[str]) -> str:
+    settings = ", ".join(f"{name} {series.settings.get(name)}" for name in differing)
+    return f"{series.label} ({settings})" if settings else series.label
 
 
 def _cell(value: float) -> str:

@@ -1,4 +1,4 @@
-"""Curves of a metric over a run, read from its log, and their picture."""
+"""Curves of a metric over a run, read from its log, and their figure."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -8,25 +8,25 @@ from matplotlib.figure import Figure
 
 
 class Curve(NamedTuple):
-    """A metric of one line of a run, means over seeds.
+    """A metric of one series of a run, averaged over seeds.
 
     Attributes:
-      steps, seconds, values: f64[records]; what was not finite is nan.
-      more_is_better: whether it is an accuracy.
+      steps, seconds, values: f64[records]; non-finite values are nan.
+      higher_is_better: True for an accuracy.
     """
 
     steps: np.ndarray
     seconds: np.ndarray
     values: np.ndarray
-    more_is_better: bool = False
+    higher_is_better: bool = False
 
     @property
     def best(self) -> float:
-        """The least value, of an accuracy the greatest; nan if there is none."""
+        """The smallest finite value, or the greatest one of an accuracy; nan without any."""
         finite = self.values[np.isfinite(self.values)]
         if not len(finite):
             return float("nan")
-        return float(finite.max() if self.more_is_better else finite.min())
+        return float(finite.max() if self.higher_is_better else finite.min())
 
     @property
     def last(self) -> float:
@@ -34,14 +34,14 @@ class Curve(NamedTuple):
         return float(self.values[-1])
 
     def reaches(self, target: float) -> int | None:
-        """The first record with the target or better; None if there is none."""
-        better = self.values >= target if self.more_is_better else self.values <= target
+        """Returns the index of the first record that is at the target or better, or None."""
+        better = self.values >= target if self.higher_is_better else self.values <= target
         (reached,) = np.nonzero(better)
         return int(reached[0]) if len(reached) else None
 
 
 def curve(records: Sequence[Mapping[str, Any]], metric: str) -> Curve | None:
-    """The curve of a metric through the records that have it; None if none has."""
+    """Returns the curve through the records that have the metric, or None without any."""
     having = [record for record in records if metric in record and "step" in record]
     if not having:
         return None
@@ -49,36 +49,36 @@ def curve(records: Sequence[Mapping[str, Any]], metric: str) -> Curve | None:
     def column(name: str) -> np.ndarray:
         return np.array([_mean(record.get(name)) for record in having])
 
-    more_is_better = metric.endswith("accuracy")
-    return Curve(column("step"), column("seconds"), column(metric), more_is_better)
+    higher_is_better = metric.endswith("accuracy")
+    return Curve(column("step"), column("seconds"), column(metric), higher_is_better)
 
 
-def lines_of(records: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
-    """The records of each line, in the order in which the lines came."""
-    lines: dict[str, list[Mapping[str, Any]]] = {}
+def by_series(records: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+    """Returns the records of each series, in the order in which the series began."""
+    found: dict[str, list[Mapping[str, Any]]] = {}
     for record in records:
-        if "line" in record:
-            lines.setdefault(str(record["line"]), []).append(record)
-    return lines
+        if "series" in record:
+            found.setdefault(str(record["series"]), []).append(record)
+    return found
 
 
 def draw(
     curves: Mapping[str, Sequence[tuple[np.ndarray, np.ndarray]]], axes: Sequence[str], metric: str
 ) -> Figure:
-    """A panel for each axis; a curve for each label in every panel.
+    """Draws a panel for each axis, with a curve for each label in every panel.
 
     Args:
-      curves: label to `(x, y)` for each axis.
-      axes: the names of the axes.
-      metric: the name of y.
+      curves: for each label, `(x, y)` for each axis.
+      axes: names of the x axes.
+      metric: name of the y axis.
     """
     figure = Figure(figsize=(5 * len(axes), 4.2), layout="constrained")
     panels = figure.subplots(1, len(axes), sharey=True, squeeze=False)[0]
-    for label, series in curves.items():
-        for panel, (x, y) in zip(panels, series, strict=True):
+    for label, points in curves.items():
+        for panel, (x, y) in zip(panels, points, strict=True):
             marker = "." if len(x) == 1 else ""
             panel.plot(x, y, label=label, marker=marker, linewidth=1.4)
-    positive = all((y[np.isfinite(y)] > 0).all() for series in curves.values() for _, y in series)
+    positive = all((y[np.isfinite(y)] > 0).all() for points in curves.values() for _, y in points)
     for panel, name in zip(panels, axes, strict=True):
         panel.set(xlabel=name, yscale="log" if positive else "linear")
         panel.grid(alpha=0.25)

@@ -1,4 +1,4 @@
-"""What a run was made with: versions, device and commit."""
+"""The environment of a run: versions, device and commit."""
 
 import importlib.metadata
 import platform
@@ -12,7 +12,7 @@ _PACKAGES = ("jaxdescent", "jax", "jaxlib", "optax", "flax", "numpy", "scikit-le
 
 
 def environment() -> dict[str, Any]:
-    """Versions, device and commit: what somebody needs to run the same again."""
+    """Returns versions, device and commit, which are needed to reproduce the run."""
     device = jax.devices()[0]
     return {
         "python": platform.python_version(),
@@ -25,11 +25,11 @@ def environment() -> dict[str, Any]:
 
 
 def _git_commit() -> str:
-    """The commit of the code, with a word if the files differ from it."""
-    here = Path(__file__).parent
-    ask = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    """Returns the commit of the code, with "-dirty" if the files differ from it."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    folder = Path(__file__).parent
     try:
-        answer = subprocess.run(ask, cwd=here, capture_output=True, text=True, timeout=10)  # noqa: S603
+        answer = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=10)  # noqa: S603
     except (OSError, subprocess.TimeoutExpired):
         return "unknown: git does not answer"
     return answer.stdout.strip() if answer.returncode == 0 else "unknown: not in a git checkout"

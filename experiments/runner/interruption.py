@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a wish, granted between two chunks, when everything can be saved."""
+"""Graceful stop on Ctrl-C or SIGTERM: between two chunks, when the state can be saved."""
 
 import os
 import signal
@@ -9,11 +9,11 @@ from typing import Self
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-class Interrupted(Exception):  # noqa: N818  it is no error
-    """The run was asked to stop, and has saved what it had.
+class Interrupted(Exception):  # noqa: N818  a request, not an error
+    """The run stopped because of a signal, after it saved its state.
 
     Attributes:
-      signal: the number of the signal that asked.
+      signal: number of the signal.
     """
 
     def __init__(self, number: int):
@@ -22,32 +22,34 @@ class Interrupted(Exception):  # noqa: N818  it is no error
 
 
 class Interruption:
-    """While it is entered, the first signal is noted, and the second stops at once.
+    """Context in which the first signal is recorded and the second one stops at once.
 
-    In a thread other than the main one, where Python takes no signals, it does nothing.
+    It does nothing outside the main thread, because Python handles signals only there.
 
     Example:
       >>> with Interruption() as interruption:
-      ...     interruption.check()  # raises `Interrupted` once a signal has come
+      ...     interruption.check()  # raises `Interrupted` after a signal
     """
 
     def __init__(self) -> None:
-        self._came: int | None = None
-        self._before: dict[int, object] = {}
+        self._received: int | None = None
+        self._previous_handlers: dict[int, object] = {}
 
     @property
-    def wanted(self) -> bool:
-        """Whether a signal has come."""
-        return self._came is not None
+    def requested(self) -> bool:
+        """True after a signal."""
+        return self._received is not None
 
     def check(self) -> None:
-        """Raises `Interrupted` if a signal has come."""
-        if self._came is not None:
-            raise Interrupted(self._came)
+        """Raises `Interrupted` after a signal."""
+        if self._received is not None:
+            raise Interrupted(self._received)
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            self._before = {each: signal.signal(each, self._note) for each in _SIGNALS}
+            self._previous_handlers = {
+                number: signal.signal(number, self._receive) for number in _SIGNALS
+            }
         return self
 
     def __exit__(
@@ -56,14 +58,14 @@ class Interruption:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        for number, handler in self._before.items():
+        for number, handler in self._previous_handlers.items():
             signal.signal(number, handler)  # pyrefly: ignore[bad-argument-type]
-        self._before = {}
+        self._previous_handlers = {}
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    def _receive(self, number: int, frame: FrameType | None) -> None:
         del frame
-        if self._came is not None:
+        if self._received is not None:
             raise KeyboardInterrupt
-        self._came = number
+        self._received = number
         # A handler may not print: it may have interrupted a print.
-        os.write(2, b"\nstopping after this chunk; once more to stop at once\n")
+        os.write(2, b"\nstopping after this chunk; interrupt again to stop at once\n")

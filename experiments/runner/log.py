@@ -1,8 +1,8 @@
-"""The metrics of a run: one JSON object a line, readable by any tool.
+"""The metrics of a run as JSON Lines, which any tool can read.
 
-A record names the line of the study that it belongs to and its step. A run that goes on
-from a checkpoint drops what that line logged after it, since it is about to be logged
-again, and a last record that was cut short.
+Each record has its series and its step. A run that resumes a series from a checkpoint drops
+the records that the series logged after the checkpoint, because these steps are repeated, and
+a last record that was cut short.
 """
 
 import json
@@ -16,51 +16,51 @@ import numpy as np
 
 
 class Log:
-    """Records in a file, in the order in which they came.
+    """Records in a file, in the order in which they were added.
 
     Args:
-      path: of the file; it is made by the first record.
-      listen: is given each record that is added.
+      path: the file, created by the first record.
+      listen: called with each record that is added.
 
     Example:
       >>> import tempfile
       >>> log = Log(Path(tempfile.mkdtemp()) / "metrics.jsonl")
-      >>> log.append(line="adam", step=1, loss=0.5)
-      >>> log.append(line="adam", step=2, loss=float("nan"))
+      >>> log.append(series="adam", step=1, loss=0.5)
+      >>> log.append(series="adam", step=2, loss=float("nan"))
       >>> log.read()
-      [{'line': 'adam', 'step': 1, 'loss': 0.5}, {'line': 'adam', 'step': 2, 'loss': None}]
+      [{'series': 'adam', 'step': 1, 'loss': 0.5}, {'series': 'adam', 'step': 2, 'loss': None}]
     """
 
     def __init__(self, path: Path, *, listen: Callable[[dict[str, Any]], None] | None = None):
         self.path, self._listen = path, listen
 
     def append(self, **record: Any) -> None:
-        """Adds a record; numbers that are not finite become null."""
+        """Adds a record; non-finite numbers become null."""
         record = jsonable(record)
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record, allow_nan=False) + "\n")
         if self._listen:
             self._listen(record)
 
-    def read(self, line: str | None = None) -> list[dict[str, Any]]:
-        """All records, or those of one line."""
-        records = [record for _, record in self._whole()]
-        return [record for record in records if line is None or record.get("line") == line]
+    def read(self, series: str | None = None) -> list[dict[str, Any]]:
+        """Returns all records, or the records of one series."""
+        records = [record for _, record in self._complete()]
+        return [record for record in records if series is None or record.get("series") == series]
 
-    def rewind(self, line: str, step: int) -> None:
-        """Drops what `line` logged after `step`, and a record that was cut short."""
+    def rewind(self, series: str, step: int) -> None:
+        """Drops the records of `series` after `step`, and a record that was cut short."""
         if not self.path.exists():
             return
 
-        def later(record: Mapping[str, Any]) -> bool:
-            return record.get("line") == line and record.get("step", 0) > step
+        def is_later(record: Mapping[str, Any]) -> bool:
+            return record.get("series") == series and record.get("step", 0) > step
 
-        kept = "".join(text for text, record in self._whole() if not later(record))
+        kept = "".join(text for text, record in self._complete() if not is_later(record))
         if kept != self.path.read_text(encoding="utf-8", errors="replace"):
-            write_whole(self.path, kept)
+            write_atomically(self.path, kept)
 
-    def _whole(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Each record that is complete, with its text."""
+    def _complete(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yields the text and the content of each complete record."""
         if not self.path.exists():
             return
         with self.path.open(encoding="utf-8", errors="replace") as file:
@@ -73,15 +73,15 @@ class Log:
                     yield text, record
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Writes a file whole or not at all."""
+def write_atomically(path: Path, text: str) -> None:
+    """Writes the file completely or not at all."""
     partial = path.with_name(path.name + ".partial")
     partial.write_text(text, encoding="utf-8")
     partial.replace(path)
 
 
 def jsonable(value: Any) -> Any:
-    """The value in JSON's own types; numbers that are not finite become None."""
+    """Returns the value in JSON's own types; non-finite numbers become None."""
     if isinstance(value, Mapping):
         return {str(k): jsonable(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):

@@ -1,9 +1,8 @@
-"""A training loop that can be killed at any moment and resumed to the bit.
+"""A training loop that can be killed at any moment and resumed bit for bit.
 
-One chunk of compiled steps after another; between two of them the host looks at the
-metrics, logs them, keeps the best evaluation, and every so many seconds saves all that the
-next chunk needs. When the run is resumed, the loop begins where the last good checkpoint
-was taken.
+The loop runs one chunk of compiled steps after another. Between two chunks the host reads the
+metrics, logs them, keeps the best evaluation, and at regular intervals saves everything that
+the next chunk needs. A resumed run starts from the newest usable checkpoint.
 """
 
 import time
@@ -15,21 +14,21 @@ import numpy as np
 
 from experiments.data.batches import Batches
 from experiments.runner.checkpoints import Checkpoints
-from experiments.runner.packing import flatten, unflatten
+from experiments.runner.named_arrays import copy_to_host, rebuild
 from experiments.runner.progress import Progress
 from experiments.runner.run import Run
 from experiments.runner.stepping import Program
 
 
 class Chunk(NamedTuple):
-    """What came out of a chunk.
+    """Results of a chunk.
 
     Attributes:
-      carry: the state after it; given back to the next chunk, it must not be kept.
-      metrics: numpy arrays, as the study's function returned them.
-      step: the number of steps up to here.
-      seconds: spent in steps up to here, host work between chunks not counted.
-      steps_per_second: of this chunk.
+      carry: the state after the chunk. The next chunk donates it: copy what you keep.
+      metrics: NumPy arrays, as returned by the study's function.
+      step: number of steps up to now.
+      seconds: time spent in steps up to now, without host work between chunks.
+      steps_per_second: speed of this chunk.
     """
 
     carry: Any
@@ -40,28 +39,28 @@ class Chunk(NamedTuple):
 
 
 class Loop:
-    """The chunks of one line of a study, from wherever they were left.
+    """Iterates over the chunks of one series, from the newest checkpoint on.
 
     Args:
-      run: the run that it belongs to.
-      line: its name in the log.
+      run: the run that the loop belongs to.
+      series: name in the log and of the checkpoints.
       program: the compiled chunk.
-      carry: the state to start from; it is given up.
-      chunks: how many in all.
-      batches: what the chunks are fed; by default their number.
-      patience: evaluations in a row that may bring no better value before the loop ends
-        early; by default it does not.
-      min_delta: how much less than the best value counts as better.
-      progress: is told of each chunk that is logged.
-      save_final: whether the last state is saved, for studies whose result is a checkpoint.
-        In `Run.series` it need not be: the outcome is saved next and replaces the checkpoints,
-        and a run that is killed between the two repeats the chunks since the last checkpoint.
+      carry: the initial state, which is donated.
+      chunks: total number of chunks.
+      batches: source of the chunks' feeds; by default a chunk is fed its number.
+      patience: number of successive evaluations without improvement after which the loop
+        stops; by default it does not stop early.
+      min_delta: smallest decrease of the best value that counts as an improvement.
+      progress: advanced by each logged chunk.
+      save_final: whether to save the state after the last chunk, for studies whose result is a
+        checkpoint. In `Run.series` this is not needed: the outcome replaces the checkpoints,
+        and a run that is killed before it is saved repeats the chunks since the last one.
 
     Attributes:
       carry: the state after the last chunk.
-      chunk: how many chunks are done.
-      best_value: the least value that was judged, inf if there is none.
-      best_step: its step.
+      chunk: number of chunks done.
+      best_value: lowest value given to `update_best`, initially inf.
+      best_step: number of steps at the best value.
 
     Example: `experiments/studies/quickstart.py`.
     """
@@ -69,7 +68,7 @@ class Loop:
     def __init__(
         self,
         run: Run,
-        line: str,
+        series: str,
         program: Program,
         carry: Any,
         *,
@@ -82,7 +81,7 @@ class Loop:
     ):
         if patience is not None and patience < 1:
             raise ValueError(f"patience must be in [1, inf) or None, got {patience}")
-        self.run, self.line, self.program = run, line, program
+        self.run, self.series, self.program = run, series, program
         self.chunks, self.patience, self.min_delta = chunks, patience, min_delta
         self.save_final = save_final
         self.carry, self.chunk, self.seconds = carry, 0, 0.0
@@ -91,25 +90,25 @@ class Loop:
         self._steps_per_second = 0.0
         self._progress = progress
         self._feeds = batches.chunks(program.steps_per_chunk) if batches else None
-        folder = run.checkpoints_folder(line)
+        folder = run.checkpoints_folder(series)
         self._checkpoints = Checkpoints(folder, keep=run.settings.keep, owner=run.identity)
         self._restore()
         self._saved_chunk, self._saved_at = self.chunk, time.monotonic()
 
     @property
     def step(self) -> int:
-        """How many steps are done."""
+        """Number of steps done."""
         return self.chunk * self.program.steps_per_chunk
 
     @property
     def stalled(self) -> bool:
-        """Whether the patience is at its end."""
+        """True if as many evaluations as `patience` brought no improvement."""
         return self.patience is not None and self._since_best >= self.patience
 
     def __iter__(self) -> Iterator[Chunk]:
         while self.chunk < self.chunks and not self.stalled:
             yield self._advance()
-            if self.run.interruption.wanted:
+            if self.run.interruption.requested:
                 self._save()
                 self._checkpoints.wait()
                 self.run.interruption.check()
@@ -122,12 +121,12 @@ class Loop:
         if self._feeds:
             self._feeds.close()
         if self.save_final and not complete:
-            raise OSError(f"the last state of {self.line} could not be saved")
+            raise OSError(f"could not save the last state of {self.series}")
 
     def log(self, *, loss: Any, **metrics: Any) -> None:
-        """Logs the last chunk's metrics with line, step, seconds and speed; shows the progress."""
+        """Logs the metrics of the last chunk with its step and speed; advances the progress."""
         self.run.log.append(
-            line=self.line,
+            series=self.series,
             step=self.step,
             loss=loss,
             **metrics,
@@ -136,36 +135,36 @@ class Loop:
         )
         if self._progress:
             self._progress.advance(
-                self.line,
+                self.series,
                 steps=self.program.steps_per_chunk,
                 loss=float(np.mean(loss)),
                 steps_per_second=self._steps_per_second,
             )
 
-    def judge(self, value: float, keep: Any) -> bool:
-        """Compares an evaluation with the best until now; whether it is better.
+    def update_best(self, value: float, keep: Any) -> bool:
+        """Keeps the tree if the value is the best up to now; returns True if it is.
 
         Args:
-          value: less is better; what is not finite is never better.
-          keep: a tree that is kept as `best` if it is.
+          value: lower is better; a non-finite value is never better.
+          keep: the tree to keep, which `best` returns.
         """
         better = bool(np.isfinite(value)) and value < self.best_value - self.min_delta
         self._since_best = 0 if better else self._since_best + 1
         if better:
             self.best_value, self.best_step = float(value), self.step
-            self._best = flatten(keep)
+            self._best = copy_to_host(keep)
         return better
 
     def best(self, example: Any) -> Any:
-        """What was kept with the best value, a tree like the example; None if nothing was."""
-        return unflatten(self._best, example, f"the best of {self.line}") if self._best else None
+        """Returns the tree kept with the best value, structured as the example, or None."""
+        return rebuild(self._best, example, f"the best of {self.series}") if self._best else None
 
     def _advance(self) -> Chunk:
         feed = self.chunk if self._feeds is None else next(self._feeds)
         self.carry, metrics, seconds = self.program(self.carry, feed)
         self.chunk += 1
         self.seconds += seconds
-        self.run.spending.count(self.line, self.program)
+        self.run.footprint.count(self.series, self.program)
         self._steps_per_second = self.program.steps_per_chunk / seconds
         return Chunk(self.carry, metrics, self.step, self.seconds, self._steps_per_second)
 
@@ -179,11 +178,11 @@ class Loop:
             "feeds": self._feeds.get_state() if self._feeds else None,
         }
         self._checkpoints.save(self.step, self.carry, best=self._best, facts=facts)
-        self.run.spending.save()
+        self.run.footprint.save()
         self._saved_chunk, self._saved_at = self.chunk, time.monotonic()
 
     def _restore(self) -> None:
-        """Takes up the last good checkpoint, if there is one."""
+        """Restores the newest usable checkpoint, if there is one."""
         saved = self._checkpoints.restore(self.carry)
         if saved:
             facts = saved.facts
@@ -196,4 +195,4 @@ class Loop:
                 self._feeds.set_state(facts["feeds"])
             if self._progress:
                 self._progress.skip(self.step)
-        self.run.log.rewind(self.line, self.step)
+        self.run.log.rewind(self.series, self.step)

@@ -1,8 +1,8 @@
-"""Files of the outcomes of a study's series: one `.npz` each, which NumPy alone can read.
+"""Files of outcomes: one `.npz` per series, which NumPy alone can read.
 
-An outcome is a NamedTuple whose fields are numbers, arrays, None, mappings of these by name, or
-NamedTuples of these. The file has the arrays under `arr_0`, `arr_1`, ..., and under
-`structure` the JSON of the fields, in which a number stands for the array of that place.
+An outcome is a NamedTuple. Its fields are numbers, arrays, None, mappings of these by name, or
+NamedTuples of these. The file has the arrays as `arr_0`, `arr_1`, ..., and as `structure` the
+fields in JSON, where the number i refers to `arr_i`.
 """
 
 import json
@@ -17,36 +17,31 @@ import numpy as np
 
 
 def to_numpy(value: Any) -> Any:
-    """Returns the outcome with every number and array as a NumPy array.
+    """Returns the outcome with NumPy arrays in place of numbers and arrays.
 
     Raises:
-      TypeError: it holds something else.
+      TypeError: a value is not a number or an array.
     """
     if value is None:
         return None
-    if _is_record(type(value)):
+    if _is_named_tuple(type(value)):
         return type(value)(*map(to_numpy, value))
     if isinstance(value, Mapping):
         return {name: to_numpy(each) for name, each in value.items()}
     array = np.asarray(value)
     if array.dtype.kind in "OSU":
-        raise TypeError(f"an outcome must hold numbers and arrays, got {value!r}")
+        raise TypeError(f"fields of an outcome must be numbers or arrays, got {value!r}")
     return array
 
 
 def write_outcome(path: Path, outcome: Any) -> None:
-    """Writes the outcome's file completely or not at all.
-
-    Args:
-      path: the file.
-      outcome: as `to_numpy` returns it.
-    """
+    """Writes the result of `to_numpy` to the file, completely or not at all."""
     arrays: list[np.ndarray] = []
 
     def structure(value: Any) -> Any:
         if value is None:
             return None
-        if _is_record(type(value)):
+        if _is_named_tuple(type(value)):
             value = value._asdict()
         if isinstance(value, Mapping):
             return {name: structure(each) for name, each in value.items()}
@@ -63,14 +58,14 @@ def write_outcome(path: Path, outcome: Any) -> None:
 
 
 def read_outcome(path: Path, outcome_type: Any) -> Any:
-    """Returns the outcome in the file, or None if it is missing or unusable.
+    """Returns the outcome in the file, or None if the file is missing or unusable.
 
-    An unusable file, one that is damaged or has other fields than the type, is reported on
-    standard error.
+    A file is unusable if it is damaged or its fields differ from the type's fields. The reason
+    is printed to standard error.
 
     Args:
-      path: the file.
-      outcome_type: the NamedTuple of the outcome.
+      path: path of the file.
+      outcome_type: NamedTuple type of the outcome.
 
     Example:
       >>> import tempfile
@@ -85,9 +80,9 @@ def read_outcome(path: Path, outcome_type: Any) -> Any:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
             dtypes = json.loads(str(content["dtypes"]))
-            # NumPy reads a dtype that it does not know, such as bfloat16, as plain bytes.
+            # NumPy loads dtypes that it does not have, such as bfloat16, as bytes.
             arrays = [content[f"arr_{i}"].view(dtype) for i, dtype in enumerate(dtypes)]
-            return _typed(json.loads(str(content["structure"])), outcome_type, arrays)
+            return _build(json.loads(str(content["structure"])), outcome_type, arrays)
     except FileNotFoundError:
         return None
     except _MismatchError as mismatch:
@@ -99,30 +94,30 @@ def read_outcome(path: Path, outcome_type: Any) -> Any:
 
 
 class _MismatchError(Exception):
-    """The file's fields differ from those of the type; the message says how."""
+    """The fields in the file differ from the type's fields; the message says how."""
 
 
-def _typed(structure: Any, hint: Any, arrays: list[np.ndarray], name: str = "it") -> Any:
-    """Returns the value of the structure, whose type is `hint`."""
+def _build(structure: Any, hint: Any, arrays: list[np.ndarray], name: str = "outcome") -> Any:
+    """Returns the value of type `hint` that the structure describes."""
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         if structure is None:
             return None
         hint = next((part for part in typing.get_args(hint) if part is not type(None)), Any)
-    is_record, is_mapping = _is_record(hint), _is_mapping(hint)
-    if isinstance(structure, dict) != (is_record or is_mapping):
-        raise _MismatchError(f"{name} has another type")
-    if is_record:
+    is_tuple, is_mapping = _is_named_tuple(hint), _is_mapping(hint)
+    if isinstance(structure, dict) != (is_tuple or is_mapping):
+        raise _MismatchError(f"the type of {name} differs")
+    if is_tuple:
         hints = typing.get_type_hints(hint)
         if differing := sorted({*hints} ^ {*structure}):
-            raise _MismatchError(f"{', '.join(differing)} missing on one side")
-        return hint(**{key: _typed(structure[key], hints[key], arrays, key) for key in hints})
+            raise _MismatchError(f"one of them lacks {', '.join(differing)}")
+        return hint(**{key: _build(structure[key], hints[key], arrays, key) for key in hints})
     if is_mapping:
         each = (*typing.get_args(hint), Any, Any)[1]
-        return {key: _typed(value, each, arrays, key) for key, value in structure.items()}
+        return {key: _build(value, each, arrays, key) for key, value in structure.items()}
     return None if structure is None else arrays[structure]
 
 
-def _is_record(kind: Any) -> bool:
+def _is_named_tuple(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, tuple) and hasattr(kind, "_fields")
 
 

@@ -10,11 +10,14 @@ from rich.progress import Progress as Bar
 
 
 class Progress:
-    """Shows how far a run is, with its loss, steps per second and the time left.
+    """Shows how many steps of a run are done, its loss, steps per second and the time left.
 
     Args:
-      total: steps of the whole run.
-      every: seconds between lines where the output is no terminal.
+      total: number of steps of the whole run.
+      every: seconds between lines where the output is not a terminal.
+
+    Attributes:
+      done: number of steps that were advanced or skipped.
 
     Example:
       >>> with Progress(total=2, every=0.0) as progress:
@@ -52,27 +55,27 @@ class Progress:
             self._bar.stop()
 
     def skip(self, steps: int) -> None:
-        """Counts steps that take no time: made before the run was resumed, or left out."""
+        """Counts steps that take no time: done before the run was resumed, or never needed."""
         self.done += steps
         self._skipped += steps
         if self._bar:
             self._bar.update(self._task, completed=self.done)
 
     def advance(
-        self, what: str, *, steps: int, steps_per_second: float, loss: float | None = None
+        self, series: str, *, steps: int, steps_per_second: float, loss: float | None = None
     ) -> None:
-        """Counts and shows `steps` more, made by `what`."""
+        """Counts steps that were computed, and shows the numbers."""
         self.done += steps
         now = time.monotonic()
         numbers = [] if loss is None else [f"loss {loss:.3g}"]
         numbers.append(f"{steps_per_second:,.0f} steps/s")
-        made = self.done - self._skipped
-        if made:
-            left = (now - self._began) / made * max(0, self.total - self.done)
+        computed = self.done - self._skipped
+        if computed:  # else there is no measurement of the time per step
+            left = (now - self._began) / computed * max(0, self.total - self.done)
             numbers.append(f"{left:.0f} s left")
         shown = ", ".join(numbers)
         if self._bar:
-            self._bar.update(self._task, completed=self.done, description=what, numbers=shown)
+            self._bar.update(self._task, completed=self.done, description=series, numbers=shown)
         elif now - self._last_line >= self.every or self.done >= self.total:
-            print(f"{what}: {self.done}/{self.total} steps, {shown}", flush=True)
+            print(f"{series}: {self.done}/{self.total} steps, {shown}", flush=True)
             self._last_line = now

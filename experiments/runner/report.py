@@ -1,17 +1,36 @@
-"""The report of a run: one HTML file that needs nothing else, not even a network."""
+"""The report of a run: one HTML file that needs no other file and no network."""
 
 import base64
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jinja2
 
-from experiments.runner.curves import curve, draw, lines_of
-from experiments.runner.log import Log, jsonable, write_whole
-from experiments.runner.run import Results, Run, read_description
-from experiments.runner.spending import spent
+from experiments.runner.curves import by_series, curve, draw
+from experiments.runner.footprint_log import read_footprint
+from experiments.runner.log import Log, jsonable, write_atomically
+from experiments.runner.run import Run, read_description
+
+
+class Results(NamedTuple):
+    """Results of a study.
+
+    Attributes:
+      title: title of the report.
+      columns: headings of the table.
+      rows: cells of the table, as printed.
+      notes: sentences below the table.
+      values: the numbers behind the table, for `run.json`.
+    """
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    notes: Sequence[str]
+    values: Mapping[str, Any]
+
 
 _PAGE = """\
 <!DOCTYPE html>
@@ -59,7 +78,7 @@ _PAGE = """\
 
 def write_report(run: Run, results: Results) -> None:
     """Writes `report.html`, adds the results to `run.json` and prints the table."""
-    run.spending.save()
+    run.footprint.save()
     run.description["title"] = results.title
     run.description["table"] = {"columns": [*results.columns], "rows": jsonable(results.rows)}
     run.description["notes"] = [*results.notes]
@@ -69,19 +88,19 @@ def write_report(run: Run, results: Results) -> None:
     print(table(results.columns, results.rows))
     for note in results.notes:
         print(note)
-    print("spent: " + "; ".join(spent(run.folder, constants=False).values()))
+    print("footprint: " + "; ".join(read_footprint(run.folder, constants=False).values()))
 
 
 def rewrite_report(folder: Path) -> Path:
-    """Writes `report.html` from what the folder holds, be the run finished or not.
+    """Writes `report.html` from the run's files, whether the run is finished or not.
 
     Raises:
-      RunError: the folder is no run's.
+      RunError: the folder is not a run's folder.
     """
     description = read_description(folder)
-    lines = lines_of(Log(folder / "metrics.jsonl").read())
+    series = by_series(Log(folder / "metrics.jsonl").read())
     if "table" not in description:
-        description = {**description, **_until_now(folder, description, lines)}
+        description = {**description, **_unfinished(folder, description, series)}
     pictures = [picture(path) for path in sorted(folder.glob("*.png"))]
     html = page(
         title=description["title"],
@@ -89,37 +108,37 @@ def rewrite_report(folder: Path) -> Path:
         f"{description['began']}, {description['status']}",
         **description["table"],
         notes=description["notes"],
-        pictures=pictures or _curves(lines),
+        pictures=pictures or _loss_curves(series),
         fragments=[path.read_text() for path in sorted(folder.glob("*.fragment.html"))],
         sections=[
             ("Settings", {**description["settings"], "command": description["command"]}),
             ("Environment", description["environment"]),
-            ("Footprint", spent(folder)),
+            ("Footprint", read_footprint(folder)),
         ],
     )
-    write_whole(folder / "report.html", html)
+    write_atomically(folder / "report.html", html)
     return folder / "report.html"
 
 
 def page(**contents: Any) -> str:
-    """The HTML of title, subtitle, table (columns, rows), notes, pictures and sections.
+    """Returns the HTML of title, subtitle, columns, rows, notes, pictures and sections.
 
-    `fragments` are HTML themselves, as of a picture that can be turned; by default there is none.
+    `fragments` are included as HTML, for example interactive figures.
     """
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     return environment.from_string(_PAGE).render(**{"fragments": (), **contents})
 
 
 def picture(path: Path) -> tuple[str, str]:
-    """The picture's name and its bytes in base64."""
+    """Returns the name of a PNG file and its bytes in base64."""
     return path.stem, base64.b64encode(path.read_bytes()).decode()
 
 
-def _until_now(
-    folder: Path, description: Mapping[str, Any], lines: Mapping[str, Any]
+def _unfinished(
+    folder: Path, description: Mapping[str, Any], series: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Title, table and notes of a run that has no results yet."""
-    curves = {name: curve(records, "loss") for name, records in lines.items()}
+    """Returns title, table and notes of a run without results."""
+    curves = {name: curve(records, "loss") for name, records in series.items()}
     rows = [
         [name, f"{c.steps[-1]:,.0f}", f"{c.last:.4g}", f"{c.best:.4g}", f"{c.seconds[-1]:.4g}"]
         for name, c in curves.items()
@@ -129,33 +148,33 @@ def _until_now(
     return {
         "title": f"{description['study']}, not finished",
         "table": {
-            "columns": ["line", "steps", "last loss", "best loss", "seconds"],
+            "columns": ["series", "steps", "last loss", "best loss", "seconds"],
             "rows": rows,
         },
-        "notes": [f"This run has no results yet; go on with: {resume}"],
+        "notes": [f"This run has no results yet; resume it with: {resume}"],
     }
 
 
-def _curves(lines: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """A picture of the losses, if any were logged."""
-    curves = {name: curve(records, "loss") for name, records in lines.items()}
-    series = {name: [(c.steps, c.values)] for name, c in curves.items() if c}
-    if not series:
+def _loss_curves(series: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Returns a figure of the losses, if any were logged."""
+    curves = {name: curve(records, "loss") for name, records in series.items()}
+    points = {name: [(c.steps, c.values)] for name, c in curves.items() if c}
+    if not points:
         return []
     drawn = io.BytesIO()
-    draw(series, ("steps",), "loss").savefig(drawn, dpi=130)
+    draw(points, ("steps",), "loss").savefig(drawn, dpi=130)
     return [("loss", base64.b64encode(drawn.getvalue()).decode())]
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """A table in plain text, the first column to the left and the others to the right.
+    """Returns a table in plain text; the first column is left-aligned, the others right-aligned.
 
     Example:
-      >>> print(table(["line", "loss"], [["sgd", "0.5"], ["adam", "0.25"]]))
-      line  loss
-      ----------
-      sgd    0.5
-      adam  0.25
+      >>> print(table(["series", "loss"], [["sgd", "0.5"], ["adam", "0.25"]]))
+      series  loss
+      ------------
+      sgd      0.5
+      adam    0.25
     """
     cells = [[str(cell) for cell in row] for row in [columns, *rows]]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]

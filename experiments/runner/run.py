@@ -1,117 +1,67 @@
-"""A run: a folder with all there is of one study.
+"""A run: the folder with all files of one execution of a study.
 
 runs/STUDY/TIMESTAMP/
-run.json        settings, versions, device, git commit, status, results
-metrics.jsonl   one JSON object a line
-checkpoints/    the newest states of the line that is running, and its best
-trajectory/     parameters at a few steps, where a study keeps them
-outcomes/       what lines came to that are done
-footprint.json  what the run has spent until now
-*.png           pictures
-*.fragment.html  pictures that can be turned
-report.html     all of it in one file
+run.json         settings, versions, device, git commit, status, results
+metrics.jsonl    one JSON object per line
+checkpoints/     the newest states and the best evaluation of the series in progress
+trajectory/      parameters at a few steps, if the study saves them
+outcomes/        outcomes of the finished series
+footprint.json   time, energy and FLOPs up to now
+*.png            figures
+*.fragment.html  interactive figures
+report.html      all of this in one file
 """
 
-import dataclasses
 import datetime
 import fcntl
 import hashlib
-import importlib.util
 import json
 import os
 import re
 import shutil
 import sys
 import time
-import typing
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.runner.environment import environment
+from experiments.runner.footprint_log import FootprintLog
 from experiments.runner.interruption import Interruption
-from experiments.runner.log import Log, jsonable, write_whole
+from experiments.runner.log import Log, write_atomically
 from experiments.runner.outcomes import read_outcome, to_numpy, write_outcome
 from experiments.runner.progress import Progress
-from experiments.runner.spending import Spending
+from experiments.runner.settings import (
+    NOT_IN_RESULTS,
+    S,
+    Settings,
+    settings_from_json,
+    settings_to_json,
+)
 from experiments.runner.tensorboard import TensorBoard
 
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """What every study can be told."""
-
-    scale: Literal["smoke", "small", "full"] = "small"
-    """smoke: seconds; small: up to minutes on two cores; full: as published, or longer."""
-    seed: int = 0
-    """From which all random numbers are drawn."""
-    runs: Path = Path("runs")
-    """Folder under which the run's own folder is made."""
-    save_every: float = 60.0
-    """Seconds between checkpoints."""
-    keep: int = 2
-    """Checkpoints that are kept, besides the best evaluation in each."""
-    tensorboard: bool = False
-    """Write the metrics for TensorBoard, too, under the run's folder."""
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.seed < 2**32:
-            raise ValueError(f"--seed must be in [0, 4294967296), got {self.seed}")
-        if not self.save_every >= 0:
-            raise ValueError(f"--save-every must be in [0, inf), got {self.save_every}")
-        if self.tensorboard and importlib.util.find_spec("tensorboardX") is None:
-            raise ValueError(
-                "--tensorboard needs tensorboardX; pip install 'jaxdescent[tensorboard]'"
-            )
-        if self.keep < 1:
-            raise ValueError(f"--keep must be in [1, inf), got {self.keep}")
-
-
-# Settings that no number depends on: a run may be moved, and go on with others.
-WHERE_AND_WHEN = ("runs", "save_every", "keep", "tensorboard")
-
-
-S = TypeVar("S", bound=Settings)
 O = TypeVar("O", bound=tuple[Any, ...])  # noqa: E741
 
 
-class Results(NamedTuple):
-    """What a study found.
-
-    Attributes:
-      title: of the report.
-      columns: the table's head.
-      rows: the table's cells, as they are printed.
-      notes: sentences that belong with the table.
-      values: the numbers behind the table, for `run.json`.
-    """
-
-    title: str
-    columns: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    notes: Sequence[str]
-    values: Mapping[str, Any]
-
-
 class RunError(Exception):
-    """A run's folder that cannot be used; the message is one line that says what to do."""
+    """A run's folder cannot be used; the message is one line that says what to do."""
 
 
 class Run:
-    """An open run. Made by `start` or `resume`; one process at a time has it.
+    """An open run, which only one process at a time can have. Use `start` or `resume`.
 
     Attributes:
-      folder: where its files are.
-      description: the content of `run.json`.
-      identity: of this run alone, for its checkpoints.
-      settings: the study's.
+      folder: folder of the run's files.
+      description: content of `run.json`.
+      identity: unique name of the run, which its checkpoints carry.
+      settings: settings of the study.
       log: the metrics.
-      spending: time, energy and arithmetic until now.
-      interruption: whether somebody asked the run to stop.
+      footprint: time, energy and FLOPs up to now.
+      interruption: tells whether a signal asked the run to stop.
     """
 
     def __init__(self, folder: Path, description: dict[str, Any], settings: Settings):
@@ -120,12 +70,12 @@ class Run:
         self._lock = _lock(folder)
         self._tensorboard = TensorBoard(folder / "tensorboard") if settings.tensorboard else None
         self.log = Log(folder / "metrics.jsonl", listen=self._tensorboard)
-        self.spending = Spending(folder / "footprint.json")
+        self.footprint = FootprintLog(folder / "footprint.json")
         self.interruption = Interruption()
 
     @classmethod
     def start(cls, study: str, settings: Settings) -> "Run":
-        """Makes the folder and writes what is known before the run.
+        """Creates the folder and its `run.json`.
 
         Raises:
           OSError: the folder cannot be written.
@@ -138,7 +88,7 @@ class Run:
             "status": "running",
             "began": began.isoformat(timespec="seconds"),
             "command": " ".join(["python -m experiments", *sys.argv[1:]]),
-            "settings": _jsonable_settings(settings),
+            "settings": settings_to_json(settings),
             "environment": environment(),
             "pins": {},
             "resumed": [],
@@ -152,46 +102,46 @@ class Run:
         """Opens a run that was started with the same settings.
 
         Raises:
-          RunError: there is no such run, or its settings were others.
+          RunError: the folder is not a run's folder, or the settings differ.
           OSError: the folder cannot be written.
         """
         description = read_description(folder)
-        now, then = _jsonable_settings(settings), description["settings"]
-        for name in now:
-            if name in then and now[name] != then[name] and name not in WHERE_AND_WHEN:
+        current, saved = settings_to_json(settings), description["settings"]
+        for name in current:
+            if name in saved and current[name] != saved[name] and name not in NOT_IN_RESULTS:
                 raise RunError(
-                    f"{folder} was started with {name} = {then.get(name)}, which is now "
-                    f"{now.get(name)}; a run goes on with its own settings"
+                    f"{name} must be {saved[name]}, as when {folder} was started, "
+                    f"got {current[name]}; start a new run to change it"
                 )
         run = cls(folder, description, settings)
-        here, there = environment(), description["environment"]
-        changed = [f"{k} was {there.get(k)}, is {here[k]}" for k in here if here[k] != there.get(k)]
+        now, then = environment(), description["environment"]
+        changed = [f"{k} was {then.get(k)}, is {now[k]}" for k in now if now[k] != then.get(k)]
         if changed:
             print(f"the last digits may differ: {'; '.join(changed)}", file=sys.stderr)
-        description["resumed"].append({"at": _now().isoformat(timespec="seconds"), **here})
+        description["resumed"].append({"at": _now().isoformat(timespec="seconds"), **now})
         description["status"] = "running"
         run.write_description()
         return run
 
     def write_description(self) -> None:
-        """Writes `run.json`, whole or not at all."""
-        write_whole(self.folder / "run.json", json.dumps(self.description, indent=2) + "\n")
+        """Writes `run.json`."""
+        write_atomically(self.folder / "run.json", json.dumps(self.description, indent=2) + "\n")
 
     def pin(self, name: str, value: str) -> None:
-        """Notes what must be the same when the run is resumed, the digest of its data say.
+        """Requires the value, for example the digest of the data, to stay the same on resume.
 
         Raises:
-          RunError: it was another.
+          RunError: the run was started with another value.
         """
-        known = self.description["pins"].setdefault(name, value)
-        if known != value:
+        pinned = self.description["pins"].setdefault(name, value)
+        if pinned != value:
             raise RunError(
-                f"{self.folder} was started with another {name}; bring that back to go on"
+                f"{name} must be the same as when {self.folder} was started; restore it to resume"
             )
         self.write_description()
 
     def mark(self, status: Literal["finished", "interrupted", "failed"]) -> None:
-        """Says in `run.json` how the run ended."""
+        """Writes to `run.json` how the run ended."""
         self.description["status"] = status
         self.write_description()
 
@@ -207,50 +157,51 @@ class Run:
     ) -> O:
         """Returns the outcome of a series: read if it was saved before, else computed and saved.
 
-        The series is done when its outcome is saved; its checkpoints are removed then. A run
-        that is killed before goes on from the newest checkpoint, or begins the series again.
+        A series is finished when its outcome is saved; then its checkpoints are removed. A run
+        that is killed earlier continues the series from its newest checkpoint, or starts it
+        again.
 
         Args:
-          name: of the series, unique in its study.
-          outcome_type: a NamedTuple; its fields are numbers, arrays, None, mappings of these by
-            name, or NamedTuples of these. A saved outcome with other fields is computed again.
-          compute: returns the outcome.
-          progress: counts the steps of a saved outcome as skipped and those of a computed one
-            as made in the measured time. Steps that `compute` counted itself, as a `Loop`
-            does, are not counted twice; steps that it left out are skipped.
-          steps: of the series, in the unit of the progress.
-          loss: computes from the outcome the number that the progress shows.
+          name: name of the series, unique in the study.
+          outcome_type: NamedTuple type of the outcome. Its fields are numbers, arrays, None,
+            mappings of these by name, or NamedTuples of these. A saved outcome with other
+            fields is computed again.
+          compute: called without arguments; returns the outcome.
+          progress: skips the steps of a saved outcome, and is advanced by the steps of a
+            computed one with the measured time. If `compute` advances it, as a `Loop` does,
+            only the steps that `compute` left out are added, as skipped.
+          steps: number of steps of the series.
+          loss: called with the outcome; returns the loss that the progress shows.
 
         Returns:
-          The outcome, with NumPy arrays in place of numbers and arrays.
+          The outcome; its numbers and arrays are NumPy arrays.
 
         Raises:
-          Interrupted: the run was asked to stop, and there is no saved outcome.
+          Interrupted: there is no saved outcome, and a signal asked the run to stop.
         """
-        path = self._outcome_file(name)
-        saved = read_outcome(path, outcome_type)
+        saved = read_outcome(self._outcome_file(name), outcome_type)
         if saved is not None:
             if progress:
                 progress.skip(steps)
             return saved
-        counted, began = progress.done if progress else 0, time.monotonic()
+        done, began = progress.done if progress else 0, time.monotonic()
         outcome = self._compute(name, compute)
         seconds = time.monotonic() - began
-        if progress:
-            counted = progress.done - counted
-            if counted:
-                progress.skip(max(0, steps - counted))
-            elif steps:
-                progress.advance(
-                    name,
-                    steps=steps,
-                    loss=None if loss is None else float(loss(outcome)),
-                    steps_per_second=steps / max(seconds, 1e-9),
-                )
+        if progress is None or not steps:
+            return outcome
+        if progress.done > done:
+            progress.skip(max(0, steps - (progress.done - done)))
+        else:
+            progress.advance(
+                name,
+                steps=steps,
+                loss=None if loss is None else float(loss(outcome)),
+                steps_per_second=steps / max(seconds, 1e-9),
+            )
         return outcome
 
     def once(self, name: str, compute: Callable[[], Mapping[str, Any]]) -> dict[str, np.ndarray]:
-        """Returns what `series` does, by name; goes when every study has its outcome type."""
+        """Returns the outcome of a series as arrays by name; `series` replaces this method."""
         saved = read_outcome(self._outcome_file(name), dict)
         return self._compute(name, compute) if saved is None else saved
 
@@ -260,19 +211,19 @@ class Run:
         outcome = to_numpy(compute())
         write_outcome(self._outcome_file(name), outcome)
         shutil.rmtree(self.checkpoints_folder(name), ignore_errors=True)
-        self.spending.save()
+        self.footprint.save()
         return outcome
 
     def _outcome_file(self, name: str) -> Path:
         return self.folder / "outcomes" / f"{_file_name(name)}.npz"
 
-    def checkpoints_folder(self, line: str) -> Path:
-        """Where the checkpoints of a line are."""
-        return self.folder / "checkpoints" / _file_name(line)
+    def checkpoints_folder(self, series: str) -> Path:
+        """Returns the folder of the checkpoints of a series."""
+        return self.folder / "checkpoints" / _file_name(series)
 
-    def trajectory_folder(self, line: str) -> Path:
-        """Where the path of a line is."""
-        return trajectory_folder(self.folder, line)
+    def trajectory_folder(self, series: str) -> Path:
+        """Returns the folder of the trajectory of a series."""
+        return trajectory_folder(self.folder, series)
 
     def save_figure(self, name: str, figure: Figure) -> Path:
         """Saves a figure as `name.png`."""
@@ -281,24 +232,24 @@ class Run:
         return path
 
     def save_fragment(self, name: str, html: str) -> Path:
-        """Saves a piece of HTML that the report shows, as `name.fragment.html`."""
+        """Saves HTML that the report includes, as `name.fragment.html`."""
         path = self.folder / f"{name}.fragment.html"
-        write_whole(path, html)
+        write_atomically(path, html)
         return path
 
     def close(self) -> None:
-        """Gives the folder free for another process."""
+        """Releases the folder for other processes."""
         if self._tensorboard:
             self._tensorboard.close()
         os.close(self._lock)
 
 
-def trajectory_folder(folder: Path, line: str) -> Path:
-    """Where the path of a line is, of any run."""
-    return folder / "trajectory" / _file_name(line)
+def trajectory_folder(folder: Path, series: str) -> Path:
+    """Returns the folder of the trajectory of a series, for any run's folder."""
+    return folder / "trajectory" / _file_name(series)
 
 
-_CONTENT: dict[str, type] = {
+_FIELDS: dict[str, type] = {
     "study": str,
     "identity": str,
     "status": str,
@@ -312,75 +263,62 @@ _CONTENT: dict[str, type] = {
 
 
 def read_description(folder: Path) -> dict[str, Any]:
-    """The content of a run's `run.json`.
+    """Returns the content of a run's `run.json`.
 
     Raises:
-      RunError: the folder is no run's.
+      RunError: the folder is not a run's folder.
     """
     path = folder / "run.json"
     try:
-        description = json.loads(path.read_bytes())
+        content = json.loads(path.read_bytes())
     except OSError as error:
-        raise RunError(f"{folder} is no run's folder: {path.name}: {error.strerror}") from error
+        raise RunError(f"{folder} is not a run's folder: {path.name}: {error.strerror}") from error
     except ValueError as error:
         raise RunError(f"{path} is damaged: {error}; it cannot be used") from error
-    said = description if isinstance(description, dict) else {}
-    missing = [name for name, kind in _CONTENT.items() if not isinstance(said.get(name), kind)]
+    description = content if isinstance(content, dict) else {}
+    missing = [
+        name for name, kind in _FIELDS.items() if not isinstance(description.get(name), kind)
+    ]
     if missing:
-        raise RunError(f"{path} is no run's: it does not say {', '.join(missing)}")
-    return said
+        raise RunError(f"{path} is not a run's description: it lacks {', '.join(missing)}")
+    return description
 
 
 def saved_settings(settings_type: type[S], description: Mapping[str, Any]) -> S:
-    """The settings that a run was started with; what is new since then has its default.
+    """Returns the settings of a run; a setting that was added later has its default.
 
     Raises:
       RunError: the settings are no longer allowed.
     """
-    hints = typing.get_type_hints(settings_type)
-    fields = {field.name for field in dataclasses.fields(settings_type)}
-    values: dict[str, Any] = {
-        name: Path(value) if value is not None and "Path" in str(hints[name]) else value
-        for name, value in description["settings"].items()
-        if name in fields
-    }
     try:
-        return settings_type(**values)
+        return settings_from_json(settings_type, description["settings"])
     except (TypeError, ValueError) as error:
-        raise RunError(f"the run's settings are not allowed any more: {error}") from error
+        raise RunError(f"the run's settings are no longer allowed: {error}") from error
 
 
 def _now() -> datetime.datetime:
     return datetime.datetime.now().astimezone()
 
 
-def _jsonable_settings(settings: Settings) -> dict[str, Any]:
-    """The settings in JSON's types, paths so that they hold from any folder."""
-    return {
-        name: str(value.absolute()) if isinstance(value, Path) else jsonable(value)
-        for name, value in dataclasses.asdict(settings).items()
-    }
-
-
 def _lock(folder: Path) -> int:
-    """A file that the system unlocks when the process ends, however it does."""
+    """Locks a file in the folder, which the system unlocks when the process ends."""
     lock = os.open(folder / "lock", os.O_CREAT | os.O_RDWR)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         os.close(lock)
-        raise RunError(f"{folder} is in use by another process; end that one first") from error
+        raise RunError(f"{folder} is in use by another process; end that process first") from error
     return lock
 
 
 def _file_name(name: str) -> str:
-    """The name with a file system's own characters replaced, told apart by a digest."""
+    """Returns a valid file name, with a digest of the name if characters are replaced."""
     plain = re.sub(r"[^\w.-]+", "_", name)
     return plain if plain == name else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def new_folder(parent: Path, name: str) -> Path:
-    """Makes a folder that was not there before, whoever else starts at the same second."""
+    """Creates a new folder, with a suffix if several processes start in the same second."""
     parent.mkdir(parents=True, exist_ok=True)
     for attempt in range(1000):
         folder = parent / (name if attempt == 0 else f"{name}_{attempt}")

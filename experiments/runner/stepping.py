@@ -1,8 +1,8 @@
-"""Stepping in compiled chunks: many steps a call, data on the device, one compile.
+"""Compiled chunks of steps: many steps per call, data on the device, one compilation.
 
-A study gives one function that takes the carried state through a whole chunk (a
-`lax.scan`, an epoch, say). It is compiled before the clock starts, its carry is donated,
-and metrics come to the host once a chunk.
+A study provides one function that advances the carried state by a chunk of steps, for example
+a `lax.scan` over an epoch. It is compiled before the clock starts, its carry is donated, and
+metrics are copied to the host once per chunk.
 """
 
 import time
@@ -17,18 +17,18 @@ import jaxdescent as jd
 
 
 class Program:
-    """A chunk's function, compiled once and run from any number of starts.
+    """A function that computes a chunk of steps, compiled once.
 
     Args:
-      advance: from `(carry, feed, *constants)` to `(carry, metrics)`.
-      carry: an example of the carry, arrays or shapes.
-      steps_per_chunk: how many steps a chunk has.
-      feed: an example of what each chunk is given; by default the chunk's number.
-      constants: arrays that every chunk is given, a data set for example. Arrays that
-        `advance` closes over instead are folded into the program, which takes long.
-      calls: in how many calls of `advance` a chunk is made, each with its share of the feed
-        along the first axis; the metrics are put together along theirs. On a CPU, XLA runs
-        convolutions several times slower within a loop, so a call for each step is better
+      advance: called as `advance(carry, feed, *constants)`; returns `(carry, metrics)`.
+      carry: example of the carry, as arrays or shapes.
+      steps_per_chunk: number of steps in a chunk.
+      feed: example of the input of a chunk; by default the chunk's number.
+      constants: arrays passed to every chunk, for example a data set. Arrays that `advance`
+        closes over are constants of the compiled program instead, which compiles slowly.
+      calls: number of calls of `advance` per chunk, each with an equal part of the feed along
+        the first axis; the metrics are concatenated along theirs. On a CPU, XLA runs
+        convolutions several times slower inside a loop, so one call per step is faster
         (`experiments.benchmarks.runner`, "scan").
 
     Example:
@@ -49,21 +49,24 @@ class Program:
         calls: int = 1,
     ):
         if calls < 1 or steps_per_chunk % calls:
-            raise ValueError(f"calls must divide the {steps_per_chunk} steps, got {calls}")
+            raise ValueError(
+                f"calls must be a positive divisor of steps_per_chunk ({steps_per_chunk}), "
+                f"got {calls}"
+            )
         self.steps_per_chunk, self._calls = steps_per_chunk, calls
         self._constants = jax.device_put(constants)
         self._jitted = jax.jit(advance, donate_argnums=0)
         if calls > 1:
-            feed = self._share(feed, 0)
+            feed = self._part(feed, 0)
         self._shapes = jax.eval_shape(lambda *arguments: arguments, carry, feed, *constants)
         began = time.perf_counter()
         self._compiled = self._jitted.lower(carry, feed, *self._constants).compile()
         self.compile_seconds = time.perf_counter() - began
 
     def __call__(self, carry: Any, feed: Any) -> tuple[Any, Any, float]:
-        """The carry after a chunk, its metrics as numpy arrays, and the seconds it took.
+        """Returns the carry after a chunk, its metrics as NumPy arrays, and its seconds.
 
-        The carry that was given is given up.
+        The given carry is donated.
         """
         began = time.perf_counter()
         if self._calls == 1:
@@ -72,23 +75,23 @@ class Program:
         else:
             parts = []
             for call in range(self._calls):
-                share = self._share(feed, call)
-                carry, part = self._compiled(carry, share, *self._constants)
-                parts.append(part)
+                part = self._part(feed, call)
+                carry, metrics = self._compiled(carry, part, *self._constants)
+                parts.append(metrics)
             parts = jax.device_get(parts)
             metrics = jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
         return carry, metrics, time.perf_counter() - began
 
     @cached_property
     def flops(self) -> jd.footprint.Flops:
-        """Floating-point operations of a call of `advance`."""
+        """FLOPs of a call of `advance`."""
         return jd.footprint.flops(self._jitted, *self._shapes)
 
     @property
     def steps_per_call(self) -> int:
-        """How many steps `advance` takes in a call."""
+        """Number of steps per call of `advance`."""
         return self.steps_per_chunk // self._calls
 
-    def _share(self, feed: Any, call: int) -> Any:
+    def _part(self, feed: Any, call: int) -> Any:
         size = self.steps_per_call
         return jax.tree.map(lambda leaf: leaf[call * size : (call + 1) * size], feed)

@@ -1,6 +1,6 @@
-"""The metrics for TensorBoard, by tensorboardX, which needs no TensorFlow.
+"""Metrics for TensorBoard, written by tensorboardX, which does not need TensorFlow.
 
-What a resumed run logs again is there twice, with the same values at the same steps.
+Steps that a resumed run repeats appear twice, with the same values.
 """
 
 from pathlib import Path
@@ -10,12 +10,12 @@ import numpy as np
 
 
 class TensorBoard:
-    """Writes each record's numbers as scalars named `line/metric`, at its step.
+    """Writes the numbers of each record as scalars named `series/metric`, at its step.
 
     A metric of several seeds is written as its mean.
 
     Args:
-      folder: for the event files.
+      folder: of the event files.
 
     Raises:
       ValueError: tensorboardX is missing.
@@ -32,13 +32,13 @@ class TensorBoard:
 
     def __call__(self, record: dict[str, Any]) -> None:
         """Writes one record."""
-        line, step = record.get("line", ""), record.get("step", 0)
+        series, step = record.get("series", ""), record.get("step", 0)
         for name, value in record.items():
-            if name in ("line", "step") or isinstance(value, (str, dict)) or value is None:
+            if name in ("series", "step") or isinstance(value, (str, dict)) or value is None:
                 continue
-            numbers = np.asarray(value, float)  # null, which stands for not finite, becomes nan
-            self._writer.add_scalar(f"{line}/{name}", numbers.mean(), step)
+            numbers = np.asarray(value, float)  # null, which stands for non-finite, becomes nan
+            self._writer.add_scalar(f"{series}/{name}", numbers.mean(), step)
 
     def close(self) -> None:
-        """Writes what is left."""
+        """Writes the remaining scalars and closes the file."""
         self._writer.close()

@@ -1,37 +1,42 @@
-"""The path of a run: the parameters at a few evenly spaced steps.
+"""The trajectory of a run: snapshots of the parameters at a few evenly spaced steps.
 
-trajectory/LINE/STEP.npz   one snapshot, whole or not there
+trajectory/SERIES/STEP.npz   one snapshot, which NumPy alone can read
 
-Checkpoints are for going on and only the newest stay; these are for looking back, at 32 steps or
-fewer, and are never read by the run itself. A resumed run writes again what it computes again,
-to the same bytes. A disk without room costs the rest of the path and not the run.
+Checkpoints are for resuming, and only the newest are kept. Snapshots are for analysis, at most 32
+of them, and the run itself never reads one. A resumed run writes the snapshots that it computes
+again, to the same bytes. If the disk is full, the trajectory ends early and the run continues.
+
+The file has the arrays under `arr_0`, `arr_1`, ..., and under `dtypes` JSON: the dtype of each
+by name, in that order.
 """
 
 import contextlib
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from experiments.runner.packing import PackingError, leaves, pack, unflatten, unpack
+from experiments.runner.named_arrays import MismatchError, copy_to_host, rebuild
 
-_SNAPSHOTS = 32
-_BYTES = 2**28
+_MAX_SNAPSHOTS = 32
+_MAX_BYTES = 2**28
 
 
 class TrajectoryError(Exception):
-    """A path that cannot be used; the message is one line that says why."""
+    """A trajectory that cannot be used; the message is one line that says why."""
 
 
 class Snapshots(NamedTuple):
-    """A path that was kept.
+    """A trajectory that was saved.
 
     Attributes:
       steps: i64[n], ascending.
-      trees: the parameters at each of them, numpy arrays.
+      trees: the parameters at each step, as NumPy arrays.
     """
 
     steps: np.ndarray
@@ -39,22 +44,22 @@ class Snapshots(NamedTuple):
 
 
 class Trajectory:
-    """Keeps snapshots of a line that goes on in chunks.
+    """Saves snapshots of a series that is computed in chunks.
 
     Args:
-      folder: made at the first snapshot.
-      chunks: of the whole line.
-      example: of what is kept, arrays or shapes.
-      most: how many snapshots at most, the start among them.
-      most_bytes: how many bytes they may have together; with room for fewer than three, none
-        is kept.
+      folder: created by the first snapshot.
+      chunks: the number of chunks of the series.
+      example: a tree like the snapshots, of arrays or shapes.
+      max_snapshots: the largest number of snapshots, including the one at the start.
+      max_bytes: the largest size of all snapshots together. If fewer than three snapshots
+        have room, none is saved.
 
     Example:
       >>> import tempfile
       >>> folder = Path(tempfile.mkdtemp())
-      >>> kept = Trajectory(folder, chunks=100, example=np.zeros(2), most=6)
+      >>> trajectory = Trajectory(folder, chunks=100, example=np.zeros(2), max_snapshots=6)
       >>> for chunk in range(101):
-      ...     kept.keep(chunk, 10 * chunk, np.full(2, float(chunk)))
+      ...     trajectory.save(chunk, 10 * chunk, np.full(2, float(chunk)))
       >>> read_trajectory(folder, np.zeros(2)).steps.tolist()
       [0, 200, 400, 600, 800, 1000]
     """
@@ -65,47 +70,40 @@ class Trajectory:
         *,
         chunks: int,
         example: Any,
-        most: int = _SNAPSHOTS,
-        most_bytes: int = _BYTES,
+        max_snapshots: int = _MAX_SNAPSHOTS,
+        max_bytes: int = _MAX_BYTES,
     ):
         size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(example))
-        number = min(most, most_bytes // max(size, 1))
+        number = min(max_snapshots, max_bytes // max(size, 1))
         self.folder, self.chunks = folder, chunks
         self.every = -(-chunks // (number - 1)) if number >= 3 else None
 
-    def wanted(self, chunk: int) -> bool:
-        """Whether there is to be a snapshot after so many chunks."""
+    def is_due(self, chunk: int) -> bool:
+        """True if there is a snapshot after this number of chunks."""
         return self.every is not None and (chunk % self.every == 0 or chunk == self.chunks)
 
-    def keep(self, chunk: int, step: int, tree: Any) -> None:
-        """Writes a snapshot, if one is wanted after this chunk."""
-        if not self.wanted(chunk):
+    def save(self, chunk: int, step: int, tree: Any) -> None:
+        """Saves a snapshot if one is due after this number of chunks."""
+        if not self.is_due(chunk):
             return
-        table, content = pack({"snapshot": leaves(tree)})
         path = self.folder / f"{step}.npz"
-        partial = path.with_suffix(".partial")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with partial.open("wb") as file:
-                np.savez(file, table=np.array(json.dumps(table)), content=content)
-            partial.replace(path)
+            _write(path, copy_to_host(tree))
         except OSError as error:
-            with contextlib.suppress(OSError):
-                partial.unlink(missing_ok=True)
-            print(f"the path of this run ends before step {step}: {error}", file=sys.stderr)
+            print(f"the trajectory ends before step {step}: {error}", file=sys.stderr)
             self.every = None
 
 
 def read_trajectory(folder: Path, example: Any, *, until: int | None = None) -> Snapshots:
-    """The snapshots of a line, as trees like the example.
+    """Returns the snapshots of a series, as trees like the example.
 
     Args:
-      folder: of the snapshots.
-      example: a tree of arrays, or of shapes, like each of them.
-      until: the last step that is read; by default all.
+      folder: the folder of the snapshots.
+      example: a tree of arrays like each snapshot.
+      until: the last step to read; all by default.
 
     Raises:
-      TrajectoryError: one is damaged or does not fit.
+      TrajectoryError: a snapshot is damaged or does not match the example.
     """
     steps = sorted(int(path.stem) for path in folder.glob("*.npz") if path.stem.isdecimal())
     steps = [step for step in steps if until is None or step <= until]
@@ -114,14 +112,36 @@ def read_trajectory(folder: Path, example: Any, *, until: int | None = None) -> 
     )
 
 
+def _write(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes a snapshot completely or not at all."""
+    dtypes = json.dumps({name: array.dtype.name for name, array in arrays.items()})
+    partial = path.with_suffix(".partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            np.savez(file, *arrays.values(), dtypes=np.array(dtypes))
+        partial.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise
+
+
 def _read(path: Path, example: Any) -> Any:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
-            table = json.loads(str(content["table"]))
-            arrays = unpack(table, content["content"])["snapshot"]
-    except Exception as error:  # a damaged archive fails in many ways
-        raise TrajectoryError(f"snapshot {path} is damaged: {error}") from error
-    try:
-        return unflatten(arrays, example, f"snapshot {path}")
-    except PackingError as error:
+            if "dtypes" not in content:
+                raise TrajectoryError(f"snapshot {path} was saved by an earlier version")
+            dtypes = json.loads(str(content["dtypes"]))
+            # NumPy reads a dtype that it does not know, such as bfloat16, as plain bytes.
+            arrays = {
+                name: content[f"arr_{number}"].view(jnp.dtype(dtype))
+                for number, (name, dtype) in enumerate(dtypes.items())
+            }
+        return rebuild(arrays, example, f"snapshot {path}")
+    except TrajectoryError:
+        raise
+    except MismatchError as error:
         raise TrajectoryError(str(error)) from error
+    except Exception as error:  # the type depends on what is damaged
+        raise TrajectoryError(f"snapshot {path} is damaged: {error}") from error

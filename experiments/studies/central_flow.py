@@ -27,8 +27,6 @@ from matplotlib.ticker import NullFormatter
 import jaxdescent as jd
 from experiments import runner
 from experiments.data import digits
-from jaxdescent.stability.gradient_flow import Flow
-from jaxdescent.stability.optimizers import FlowingOptimizer
 
 LOSS, VARIANCE = 0.05, 0.15  # how far a prediction may be off, relative to what is measured
 WINDOW = 200  # steps, of the swings that are reported
@@ -46,7 +44,7 @@ class Case(NamedTuple):
     """
 
     title: str
-    flowing: FlowingOptimizer
+    flowing: jd.flows.FlowOptimizer
     tx: optax.GradientTransformation
     steps: int
     k: int
@@ -136,8 +134,8 @@ class Carry(NamedTuple):
     before: Any
     params: Any
     opt_state: Any
-    central: jd.stability.CentralFlowState
-    stable: jd.stability.GradientFlowState
+    central: jd.flows.CentralFlowState
+    stable: jd.flows.GradientFlowState
 
 
 def _trace(
@@ -185,8 +183,8 @@ def _chunk(
     carry: Carry,
     batch: Any,
     tx: optax.GradientTransformation,
-    central: Flow,
-    stable: Flow,
+    central: jd.flows.Flow,
+    stable: jd.flows.Flow,
     steps: int,
 ) -> tuple[Carry, dict[str, jax.Array]]:
     def step(at: Carry, _: None) -> tuple[Carry, dict[str, jax.Array]]:

@@ -280,7 +280,7 @@ def _results(
         for line, each in zip(lines, summaries, strict=True)
     }
     values["quadratics"] = {
-        f"{ratio:g}": {"outcome": int(state.outcome), "left": int(state.left)}
+        f"{ratio:g}": {"outcome": int(state.outcome), "left": int(state.diverged)}
         for ratio, state in quadratics.items()
     }
     title = f"The edge of stability, {settings.seeds} seeds"

@@ -27,7 +27,7 @@ from experiments.models.counting import parameter_count
 from experiments.models.sampling import sample
 from experiments.models.transformer import SIZES
 from experiments.runner.curves import curve, draw
-from experiments.runner.log import write_whole
+from experiments.runner.log import write_atomically
 from experiments.runner.run import RunError
 
 OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
@@ -188,7 +188,7 @@ def run(settings: Settings, run: runner.Run) -> runner.Results:
     task = task_of(settings)
     run.pin("data", task.digest())
     if task.tokenizer:  # the checkpoints are of no use without it
-        write_whole(run.folder / "tokenizer.json", json.dumps(task.tokenizer.to_dict()))
+        write_atomically(run.folder / "tokenizer.json", json.dumps(task.tokenizer.to_dict()))
     every, steps = settings.steps_per_chunk, settings.steps_in_all
     train = runner.trainer(
         task.build,
@@ -228,11 +228,11 @@ def run(settings: Settings, run: runner.Run) -> runner.Results:
         first = _first_network(loop.carry)
         path = runner.Trajectory(run.trajectory_folder(LINE), chunks=loop.chunks, example=first)
         if not loop.chunk:
-            path.keep(0, 0, first)
+            path.save(0, 0, first)
         for chunk in loop:
             state = chunk.carry
-            if path.wanted(loop.chunk):
-                path.keep(loop.chunk, loop.step, _first_network(state))
+            if path.is_due(loop.chunk):
+                path.save(loop.chunk, loop.step, _first_network(state))
             scores = judge(task.validation, state.params, state.model_state)
             validation = {f"validation_{name}": score for name, score in scores.items()}
             losses = chunk.metrics
@@ -245,7 +245,7 @@ def run(settings: Settings, run: runner.Run) -> runner.Results:
             loop.log(loss=losses.mean(0), **validation)
             value = validation.get("validation_loss", losses.mean(0))
             kept = {"params": state.params, "model_state": state.model_state}
-            loop.judge(float(np.mean(value)), keep=kept)
+            loop.update_best(float(np.mean(value)), keep=kept)
     return _results(settings, run, task, judge, loop)
 
 
@@ -335,7 +335,7 @@ def _warm(state: runner.TrainState, folder: Path) -> runner.TrainState:
     _warm_folder(folder)
     example = {"params": state.params, "model_state": state.model_state}
     checkpoints = runner.Checkpoints(folder / "checkpoints" / LINE)
-    return state._replace(**jax.device_put(checkpoints.load(example)))
+    return state._replace(**jax.device_put(checkpoints.load_best(example)))
 
 
 class _Judge:

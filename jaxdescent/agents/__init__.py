@@ -1,28 +1,61 @@
-"""Populations: many agents that descend side by side, and rules that remove those behind.
+"""Populations: many agents that descend independently, and rules that act on them between rungs.
 
-How often that drops the eventual winner is in THEORY.md.
+    loops/           `minimize` and `fit`, in rungs
+    pruning/         rules that prune agents: `jd.pruning`
+    optimizers/      `magd`, `basin_hopping` and `select_optimizer`
+    population.py    the agents, and the two functions by which rules move them
+    rule.py          the protocol of rules
+    model_soups.py   averages and ensembles of the survivors
+
+THEORY.md derives how often pruning removes the agent that would have been best.
 """
 
-from jaxdescent.agents.basin_hopping import BasinHoppingState as BasinHoppingState
-from jaxdescent.agents.basin_hopping import basin_hopping as basin_hopping
-from jaxdescent.agents.driver import Descent as Descent
-from jaxdescent.agents.driver import DescentState as DescentState
-from jaxdescent.agents.driver import Rung as Rung
-from jaxdescent.agents.endings import Soup as Soup
-from jaxdescent.agents.endings import ensemble as ensemble
-from jaxdescent.agents.endings import greedy_soup as greedy_soup
-from jaxdescent.agents.endings import uniform_soup as uniform_soup
-from jaxdescent.agents.endings import weighted_average as weighted_average
-from jaxdescent.agents.fit import FitResult as FitResult
-from jaxdescent.agents.fit import fit as fit
-from jaxdescent.agents.fit_loop import fit_loop as fit_loop
-from jaxdescent.agents.magd import MagdState as MagdState
-from jaxdescent.agents.magd import magd as magd
-from jaxdescent.agents.minimize import MinimizeResult as MinimizeResult
-from jaxdescent.agents.minimize import minimize as minimize
-from jaxdescent.agents.minimize_loop import minimize_loop as minimize_loop
-from jaxdescent.agents.population import Population as Population
-from jaxdescent.agents.population import copy_agents as copy_agents
-from jaxdescent.agents.population import place_agents as place_agents
-from jaxdescent.agents.rules import Rule as Rule
-from jaxdescent.agents.select_optimizer import select_optimizer as select_optimizer
+from jaxdescent.agents import pruning
+from jaxdescent.agents.loops.fit import fit
+from jaxdescent.agents.loops.fit_loop import fit_loop
+from jaxdescent.agents.loops.minimize import minimize
+from jaxdescent.agents.loops.minimize_loop import minimize_loop
+from jaxdescent.agents.loops.population_loop import (
+    PopulationLoop,
+    PopulationLoopState,
+    PopulationResult,
+    RungInfo,
+)
+from jaxdescent.agents.model_soups import (
+    Soup,
+    ensemble,
+    greedy_soup,
+    uniform_soup,
+    weighted_average,
+)
+from jaxdescent.agents.optimizers.basin_hopping import BasinHoppingState, basin_hopping
+from jaxdescent.agents.optimizers.magd import MagdState, magd
+from jaxdescent.agents.optimizers.select_optimizer import select_optimizer
+from jaxdescent.agents.population import Population, copy_agents, place_agents
+from jaxdescent.agents.rule import Rule
+
+__all__ = [
+    "BasinHoppingState",
+    "MagdState",
+    "Population",
+    "PopulationLoop",
+    "PopulationLoopState",
+    "PopulationResult",
+    "Rule",
+    "RungInfo",
+    "Soup",
+    "basin_hopping",
+    "copy_agents",
+    "ensemble",
+    "fit",
+    "fit_loop",
+    "greedy_soup",
+    "magd",
+    "minimize",
+    "minimize_loop",
+    "place_agents",
+    "pruning",
+    "select_optimizer",
+    "uniform_soup",
+    "weighted_average",
+]

@@ -1,48 +1,64 @@
-"""What is asked of the arguments that several drivers share, and what is made of them."""
+"""Checks and conversions of the arguments that loops, `magd` and model soups share."""
 
-from collections.abc import Callable, Mapping
+import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.typing import ArrayLike
 
 from jaxdescent import validation
 
+DEFAULT_NUM_RUNGS = 10
+_INT32_MAX = 2**31 - 1
+
 
 def check_agents(name: str, tree: Any, num_agents: int) -> None:
-    """Raises unless every leaf has the agents along its leading axis.
-
-    Raises:
-      ValueError: one has not.
-    """
+    """Raises ValueError unless every leaf has a leading axis of `num_agents`."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         if not leaf.ndim or len(leaf) != num_agents:
             raise ValueError(
                 f"{name} must have a leading axis of num_agents = {num_agents} in every leaf, got "
-                f"shape {leaf.shape} at {jax.tree_util.keystr(path) or 'its only one'}"
+                f"shape {leaf.shape} at {name}{jax.tree_util.keystr(path)}"
             )
 
 
 def check_floating(name: str, tree: Any) -> None:
-    """Raises ValueError unless every leaf is of real floating numbers."""
+    """Raises ValueError unless every leaf has a real floating dtype."""
     for leaf in jax.tree.leaves(tree):
         if not jnp.issubdtype(leaf.dtype, jnp.floating):
             raise ValueError(f"{name} must be real floating numbers, got {leaf.dtype}")
 
 
 def check_scalar(name: str, value: Any) -> None:
-    """Raises ValueError unless this is (the shape of) one real floating number."""
+    """Raises ValueError unless `value` is (the shape of) one real floating number."""
     if getattr(value, "shape", None) != () or not jnp.issubdtype(value.dtype, jnp.floating):
         raise ValueError(f"{name} must return one real floating number, got {value}")
 
 
-def checked_hyperparams(hyperparams: Any) -> dict[str, jax.Array]:
-    """Hyperparameters as arrays, of None or of a mapping from keyword to numbers.
+def count_agents(name: str, tree: Any) -> int:
+    """Returns the length of the leading axis of a tree's first leaf.
 
     Raises:
-      TypeError: they are neither.
+      ValueError: the tree has no leaves, or its first leaf has no agents.
+    """
+    leaves = jax.tree.leaves(tree)
+    if not leaves:
+        raise ValueError(f"{name} must hold at least one array, got {tree!r}")
+    shape = np.shape(leaves[0])
+    if not shape or not shape[0]:
+        raise ValueError(f"{name} must have a leading axis of agents, got shape {shape}")
+    return shape[0]
+
+
+def checked_hyperparams(hyperparams: Any) -> dict[str, jax.Array]:
+    """Returns a mapping from keywords to numbers, or None, as a dictionary of arrays.
+
+    Raises:
+      TypeError: `hyperparams` is not a mapping.
     """
     if hyperparams is None or (isinstance(hyperparams, Mapping) and not hyperparams):
         return {}
@@ -51,32 +67,83 @@ def checked_hyperparams(hyperparams: Any) -> dict[str, jax.Array]:
 
 
 def checked_length(length: ArrayLike) -> jax.Array:
-    """The length of a rung, i32[], of an integer that is not negative.
+    """Returns the length of a rung as i32[].
 
     Raises:
-      ValueError: it is none; of an array only shape and type are looked at.
+      ValueError: the length is not an integer of at least 0. Of an array, only shape and dtype
+        are checked.
     """
     if not isinstance(length, jax.Array):
-        return jnp.asarray(validation.integer_in("length", length, 0, 2**31 - 1), jnp.int32)
+        return jnp.asarray(validation.integer_in("length", length, 0, _INT32_MAX), jnp.int32)
     if length.ndim or not jnp.issubdtype(length.dtype, jnp.integer):
         raise ValueError(f"length must be one integer, got {length!r}")
     return length.astype(jnp.int32)
 
 
-def factory(optimizer: Any) -> Callable[..., optax.GradientTransformationExtraArgs]:
-    """From an agent's hyperparameters, as keywords, to a transformation."""
-    if callable(optimizer):
-        return lambda **hyperparams: validation.transformation(
-            "what the factory optimizer returns", optimizer(**hyperparams)
-        )
-    shared = validation.transformation("optimizer", optimizer)
+def rung_lengths(
+    steps: int, *, steps_per_rung: int | None = None, num_rungs: int | None = None
+) -> np.ndarray:
+    """Returns i32[rungs], the number of steps of each rung, of `steps` in all.
 
-    def transformation(**hyperparams: Any) -> optax.GradientTransformationExtraArgs:
+    With `steps_per_rung` the last rung may be shorter. Otherwise there are `num_rungs` rungs, 10 by
+    default, whose lengths differ by at most one, the longer first; where there are fewer steps,
+    each is a rung. No steps are one rung of length 0.
+
+    Raises:
+      ValueError: an argument is out of its range, or both options are given.
+    """
+    steps = validation.integer_in("steps", steps, 0, _INT32_MAX)
+    if steps_per_rung is not None and num_rungs is not None:
+        raise ValueError(
+            "steps_per_rung and num_rungs must not both be given with steps, got "
+            f"{steps_per_rung!r} and {num_rungs!r}"
+        )
+    if steps_per_rung is not None:
+        each = validation.integer_in("steps_per_rung", steps_per_rung, 1, _INT32_MAX)
+        full, rest = divmod(steps, each)
+        lengths = [each] * full + ([rest] if rest or not full else [])
+    else:
+        count = min(checked_num_rungs(num_rungs), max(steps, 1))
+        each, longer = divmod(steps, count)
+        lengths = [each + 1] * longer + [each] * (count - longer)
+    return np.array(lengths, np.int32)
+
+
+def checked_num_rungs(num_rungs: int | None) -> int:
+    """Returns the number of rungs, 10 by default; raises ValueError if it is below 1."""
+    return validation.integer_in(
+        "num_rungs", DEFAULT_NUM_RUNGS if num_rungs is None else num_rungs, 1
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerFactory:
+    """Function of an agent's hyperparameters, as keywords, that returns its optimizer.
+
+    Two are equal if they were made from the same argument, so that they share compiled programs.
+
+    Attributes:
+      optimizer: a transformation that all agents share, or a factory such as `optax.adam`.
+    """
+
+    optimizer: Any
+
+    def __call__(self, **hyperparams: Any) -> optax.GradientTransformationExtraArgs:
+        """Returns the optimizer of an agent with these hyperparameters."""
+        if callable(self.optimizer):
+            return validation.transformation(
+                "the return value of the factory optimizer", self.optimizer(**hyperparams)
+            )
         if hyperparams:
             raise ValueError(
-                "hyperparams need a factory as optimizer, such as optax.adam, got a "
-                f"transformation and {sorted(hyperparams)}"
+                "hyperparams need a factory as optimizer, such as optax.adam; got a "
+                f"transformation and hyperparams for {sorted(hyperparams)}"
             )
-        return shared
+        return validation.transformation("optimizer", self.optimizer)
 
-    return transformation
+
+def optimizer_factory(optimizer: Any) -> OptimizerFactory:
+    """Returns `optimizer` as a factory; raises TypeError if it is not one nor a transformation."""
+    if not callable(optimizer):
+        validation.transformation("optimizer", optimizer)
+    return OptimizerFactory(optimizer)

@@ -1,7 +1,7 @@
 """A population: many agents, each a row of every array.
 
-Rules move agents with two helpers and never field by field: `copy_agents` takes everything along
-that belongs to an agent, `place_agents` puts it somewhere else and has it start afresh.
+Rules move agents only with two functions. `copy_agents` copies everything that belongs to an agent;
+`place_agents` restarts an agent at new parameters.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,23 +20,24 @@ class Population(NamedTuple):
     """Agents, along the leading axis of every leaf.
 
     Attributes:
-      params: where they are.
-      hyperparams: each one's own hyperparameters; {} if they share one optimizer.
-      opt_state: of each one's optimizer.
-      model_state: such as running averages of a BatchNorm; () if there is none.
-      values: f[agents], the loss there.
-      grads: the gradients there, like `params`; () if a driver takes them batch by batch.
-      evaluated: bool[agents], whether values and gradients belong to the present `params`.
-      alive: bool[agents], whether they still descend.
-      ids: i32[agents], an agent's own number, from which its random numbers are drawn.
-      ancestors: i32[agents], the id of the agent whose start it descends from.
-      age: i32[agents], steps since that start.
-      best_params: where each had its least value.
-      best_model_state: its model state there.
+      params: parameters.
+      hyperparams: each agent's own hyperparameters; {} if agents share one optimizer.
+      opt_state: optimizer states.
+      model_state: model states, such as running averages of a BatchNorm; () without them.
+      values: f[agents], the values at `params`.
+      grads: the gradients at `params`, a tree like it; () in `fit`, which computes them batch by
+        batch.
+      evaluated: bool[agents], True where `values` and `grads` belong to the present `params`.
+      alive: bool[agents], True where the agent is not pruned.
+      ids: i32[agents], the agent's number, from which its random numbers are drawn.
+      ancestors: i32[agents], the id of the agent from whose start it descends.
+      age: i32[agents], number of steps since that start.
+      best_params: the parameters of each agent's least value.
+      best_model_state: the model state there.
       best_values: f[agents], that value; inf before the first finite one.
-      evaluations: i32[agents], values computed, those that came with a gradient included; not
-        those that an optimizer asks for within a step, such as a line search.
-      gradients: i32[agents], gradients computed; likewise.
+      evaluations: i32[agents], number of values computed, with or without a gradient. Values that
+        an optimizer computes within a step, for a line search, are not counted.
+      gradients: i32[agents], number of gradients computed, counted likewise.
     """
 
     params: Any
@@ -58,35 +59,36 @@ class Population(NamedTuple):
 
     @property
     def scores(self) -> jax.Array:
-        """f[agents], the present values; inf for the dead, for what is stale or not finite."""
+        """f[agents], the present values; inf if pruned, not evaluated or not finite."""
         known = self.alive & self.evaluated & jnp.isfinite(self.values)
         return jnp.where(known, self.values, jnp.inf)
 
     @property
     def best_scores(self) -> jax.Array:
-        """f[agents], the least value that each has had, with inf where `scores` has it."""
+        """f[agents], the least value of each agent so far; inf where `scores` is."""
         return jnp.where(jnp.isfinite(self.scores), self.best_values, jnp.inf)
 
 
 def copy_agents(population: Population, source: jax.Array) -> Population:
-    """The population with agent i replaced by a copy of agent `source[i]`.
+    """Returns the population with agent i replaced by a copy of agent `source[i]`.
 
-    A copy keeps its own id and the counters of the work that was done in its place; everything
-    else comes along, optimizer state included. Random keys in that, of the typed kind, become
-    its own by its id, so that it goes another way than its source.
+    A copy has its own id and its own counts of gradients and evaluations. Everything else is
+    copied, optimizer state included. The copy's id is folded into typed random keys in that state,
+    so that it draws other numbers than its source.
 
     Args:
-      population: of N agents.
+      population: N agents.
       source: i32[N].
 
     Raises:
-      ValueError: the source is not that.
+      ValueError: `source` is not N integers.
 
     Example:
       >>> import jax, jax.numpy as jnp, optax, jaxdescent as jd
-      >>> square = lambda x: jnp.sum(x**2)
-      >>> descent = jd.minimize_loop(square, optax.sgd(0.1), num_agents=2)
-      >>> agents = descent.init(jax.random.key(0), jnp.array([[1.0], [2.0]])).population
+      >>> def square(x):
+      ...     return jnp.sum(x**2)
+      >>> loop = jd.minimize_loop(square, optax.sgd(0.1), num_agents=2)
+      >>> agents = loop.init(jax.random.key(0), jnp.array([[1.0], [2.0]])).population
       >>> jd.copy_agents(agents, jnp.array([1, 1])).params.tolist()
       [[2.0], [2.0]]
     """
@@ -95,11 +97,14 @@ def copy_agents(population: Population, source: jax.Array) -> Population:
             f"source must be {len(population.ids)} integers, one for each agent, got {source!r}"
         )
     copied = chunking.take(population, source)
-    here = source == jnp.arange(len(source), dtype=source.dtype)
-    own_keys = _renewed(copied.opt_state, population.ids)
-    pick = lambda own, old: chunking.where_rows(here, old, own) if is_key(old) else old
+    is_itself = source == jnp.arange(len(source), dtype=source.dtype)
+    own_keys = _fold_into_keys(copied.opt_state, population.ids)
+
+    def select(own: Any, old: Any) -> Any:
+        return chunking.where_rows(is_itself, old, own) if is_key(old) else old
+
     return copied._replace(
-        opt_state=jax.tree.map(pick, own_keys, copied.opt_state),
+        opt_state=jax.tree.map(select, own_keys, copied.opt_state),
         ids=population.ids,
         evaluations=population.evaluations,
         gradients=population.gradients,
@@ -109,23 +114,21 @@ def copy_agents(population: Population, source: jax.Array) -> Population:
 def place_agents(
     population: Population, mask: jax.Array, params: Any, problem: Problem
 ) -> Population:
-    """The population with some agents at new places, alive, their optimizer state afresh.
+    """Returns the population with some agents restarted at new parameters.
 
-    Random keys in it, of the typed kind, are others than those of the start: an agent that is
-    placed again and again draws other numbers each time.
-
-    What they had found belongs to the agents that they replace and goes; a driver keeps the best
-    point ever apart.
+    Restarted agents are alive, not yet evaluated, and have a new optimizer state. Typed random keys
+    in it differ from restart to restart, so that an agent draws other numbers each time. An agent's
+    best point is forgotten; the loop's state keeps the best point of all.
 
     Args:
-      population: of N agents.
-      mask: bool[N], which ones.
-      params: where to, like `population.params`.
-      problem: as a driver gives it to a rule, with its optimizer.
+      population: N agents.
+      mask: bool[N], True for agents to restart.
+      params: new parameters, a tree like `population.params`.
+      problem: the problem that the rule is given, with its optimizer.
 
     Raises:
-      ValueError: the problem has no optimizer, the mask is not that, or the shapes of `params`
-        differ.
+      ValueError: the problem has no optimizer, the mask is not N booleans, or the shapes of
+        `params` differ.
     """
     if mask.shape != population.alive.shape or mask.dtype != population.alive.dtype:
         raise ValueError(
@@ -133,10 +136,10 @@ def place_agents(
         )
     validation.shaped_like("params", params, population.params, "population.params")
     params = jax.tree.map(lambda new, old: new.astype(old.dtype), params, population.params)
-    afresh = _fresh_state(problem, params, population.hyperparams, population.ids)
+    opt_state = _initial_opt_state(problem, params, population.hyperparams, population.ids)
     placed = population._replace(
         params=params,
-        opt_state=_renewed(afresh, population.gradients),
+        opt_state=_fold_into_keys(opt_state, population.gradients),
         evaluated=jnp.zeros_like(population.evaluated),
         alive=jnp.ones_like(population.alive),
         ancestors=population.ids,
@@ -148,7 +151,7 @@ def place_agents(
     return jax.tree.map(lambda new, old: chunking.where_rows(mask, new, old), placed, population)
 
 
-def started(
+def initial_population(
     problem: Problem,
     init_params: Any,
     hyperparams: Mapping[str, Any],
@@ -156,19 +159,19 @@ def started(
     grads: Any = (),
     model_state: Any = (),
 ) -> Population:
-    """Agents at their starts, with nothing evaluated yet."""
+    """Returns agents at their starts, not yet evaluated."""
     count = len(jax.tree.leaves(init_params)[0])
     ids = jnp.arange(count, dtype=jnp.int32)
     zeros = jnp.zeros(count, jnp.int32)
     return Population(
         params=init_params,
         hyperparams=dict(hyperparams),
-        opt_state=_fresh_state(problem, init_params, dict(hyperparams), ids),
+        opt_state=_initial_opt_state(problem, init_params, dict(hyperparams), ids),
         model_state=model_state,
         values=jnp.full(count, jnp.nan, value_dtype),
         grads=grads,
         evaluated=jnp.zeros(count, bool),
-        # Of a constant the compiler would work out the order of the living, for seconds.
+        # From a constant, the compiler would compute the order of alive agents, for seconds.
         alive=jax.lax.optimization_barrier(jnp.ones(count, bool)),
         ids=ids,
         ancestors=ids,
@@ -181,28 +184,31 @@ def started(
     )
 
 
-def own_state(
+def initial_opt_states(
     optimizer: Callable[..., optax.GradientTransformation],
     params: Any,
     hyperparams: Any,
     ids: jax.Array,
 ) -> Any:
-    """Each agent's state; a random key in it (of the typed kind) becomes the agent's own."""
+    """Returns each agent's initial optimizer state, its id folded into typed random keys."""
 
-    def state(x: Any, hyperparams: Any, number: jax.Array) -> Any:
-        return jax.tree.map(partial(_own, number=number), optimizer(**hyperparams).init(x))
+    def init(x: Any, hyperparams: Any, number: jax.Array) -> Any:
+        state = optimizer(**hyperparams).init(x)
+        return jax.tree.map(partial(_fold_into_key, number=number), state)
 
-    return jax.vmap(state)(params, hyperparams, ids)
-
-
-def _renewed(state: Any, numbers: jax.Array) -> Any:
-    """Agents' optimizer states, with random keys that depend on the numbers i32[agents] too."""
-    renewed = lambda state, number: jax.tree.map(partial(_own, number=number), state)
-    return jax.vmap(renewed)(state, numbers)
+    return jax.vmap(init)(params, hyperparams, ids)
 
 
-def _own(leaf: jax.Array, number: jax.Array) -> jax.Array:
-    """The leaf; one of random keys made the agent's of this number."""
+def _fold_into_keys(states: Any, numbers: jax.Array) -> Any:
+    """Folds numbers, i32[agents], into the typed random keys of agents' states."""
+
+    def fold(state: Any, number: jax.Array) -> Any:
+        return jax.tree.map(partial(_fold_into_key, number=number), state)
+
+    return jax.vmap(fold)(states, numbers)
+
+
+def _fold_into_key(leaf: jax.Array, number: jax.Array) -> jax.Array:
     if not is_key(leaf):
         return leaf
     fold = jax.vmap(jax.random.fold_in, in_axes=(0, None))
@@ -210,11 +216,18 @@ def _own(leaf: jax.Array, number: jax.Array) -> jax.Array:
 
 
 def is_key(value: Any) -> bool:
-    """Whether this is an array of random keys, of the typed kind."""
+    """True if `value` is an array of typed random keys."""
     return isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
 
 
-def _fresh_state(problem: Problem, params: Any, hyperparams: Any, ids: jax.Array) -> Any:
+def has_model_state(model_state: Any) -> bool:
+    """True unless `model_state` is (), which stands for agents without one."""
+    return not (isinstance(model_state, tuple) and not model_state)
+
+
+def _initial_opt_state(problem: Problem, params: Any, hyperparams: Any, ids: jax.Array) -> Any:
     if problem.optimizer is None:
-        raise ValueError("problem must have an optimizer, got None; take the one a rule is given")
-    return own_state(problem.optimizer, params, hyperparams, ids)
+        raise ValueError(
+            "problem must have an optimizer, got None; use the problem given to the rule"
+        )
+    return initial_opt_states(problem.optimizer, params, hyperparams, ids)

@@ -1,37 +1,36 @@
-"""From FLOPs to joules and from joules to grams of CO2e, never without the factor used.
+"""Conversions from FLOPs to joules and from joules to grams of CO2e.
 
     energy = FLOPs x J/FLOP        carbon = energy x g CO2e/kWh
 
-Neither factor has a default. Joules per FLOP spread over orders of magnitude with hardware,
-precision and utilization, and grids from 30 to 1000 g CO2e/kWh (yearly means, Norway and the
-dearest of codecarbon 3.3.2); a default would
-print a guess as if it were a fact. Both are in the result, with their interval.
+Neither factor has a default, because a default would present a guess as a fact. Joules per FLOP
+vary by orders of magnitude with hardware, precision and utilization; grids range from 30 to 1000
+g CO2e/kWh (yearly means in codecarbon 3.3.2). The result records the factor and its interval.
 
-What energy leaves out, carbon leaves out: power supplies, cooling (multiply the energy by the
-building's PUE) and the making of the machine.
+The results exclude power supplies, cooling (multiply the energy by the building's PUE) and the
+manufacturing of the machine.
 """
 
 from typing import Any
 
-from jaxdescent.footprint.counting import Flops
+from jaxdescent.footprint.flop_counting.counting import Flops
 from jaxdescent.footprint.quantities import Interval, Quantity, interval
 
 _JOULES_PER_KWH = 3.6e6
 
 
 def carbon(energy: Quantity, *, grid_intensity: Any) -> Quantity:
-    """The carbon dioxide equivalent of an energy, on a grid that the caller names.
+    """Computes the carbon dioxide equivalent of an energy on a given grid.
 
     Args:
       energy: in joules, such as `Footprint.energy`.
-      grid_intensity: g CO2e/kWh: a number, `(low, high)`, `(low, value, high)`, or the
-        quantity that `jd.footprint.grid_intensity` returns. There is no default.
+      grid_intensity: in g CO2e/kWh: a number, `(low, high)`, `(low, value, high)`, or the
+        quantity that `jd.footprint.grid_intensity` returns.
 
     Returns:
-      A quantity in g CO2e that names the intensity and how the energy came about.
+      A quantity in g CO2e that records the intensity and the origin of the energy.
 
     Raises:
-      TypeError: `energy` is no quantity in joules, or `grid_intensity` no number.
+      TypeError: `energy` is not a quantity in joules, or `grid_intensity` is not a number.
       ValueError: `grid_intensity` is negative, not finite, or not ascending.
 
     Example:
@@ -48,23 +47,23 @@ def carbon(energy: Quantity, *, grid_intensity: Any) -> Quantity:
         [number / _JOULES_PER_KWH for number in factor],
         *constants,
         unit="g CO2e",
-        how=f"estimated: {_shown(factor)} g CO2e/kWh x energy ({_inner(energy)})",
+        how=f"estimated: {_format(factor)} g CO2e/kWh x energy ({_nested_origin(energy)})",
     )
 
 
 def energy_from_flops(flops: Any, *, joules_per_flop: Any) -> Quantity:
-    """An energy from a count of FLOPs, at a price that the caller names.
+    """Computes an energy from a count of FLOPs and a given energy per FLOP.
 
     Args:
-      flops: what `jd.footprint.flops` returned (its total), a quantity in FLOP, or a number.
-      joules_per_flop: J/FLOP: a number, `(low, high)` or `(low, value, high)`, of this
-        hardware at this precision and utilization. There is no default.
+      flops: a result of `jd.footprint.flops` (its total is used), a quantity in FLOP, or a number.
+      joules_per_flop: in J/FLOP: a number, `(low, high)` or `(low, value, high)`, for the
+        hardware, precision and utilization in question.
 
     Returns:
-      A quantity in joules that names the price and how the FLOPs came about.
+      A quantity in joules that records the energy per FLOP and the origin of the FLOPs.
 
     Raises:
-      TypeError: `flops` is none of these, or `joules_per_flop` no number.
+      TypeError: `flops` has another type, or `joules_per_flop` is not a number.
       ValueError: `joules_per_flop` or `flops` is negative, not finite, or not ascending.
 
     Example:
@@ -83,27 +82,27 @@ def energy_from_flops(flops: Any, *, joules_per_flop: Any) -> Quantity:
         factor,
         *constants,
         unit="J",
-        how=f"estimated: {_shown(factor)} J/FLOP x FLOPs ({_inner(flops)})",
+        how=f"estimated: {_format(factor)} J/FLOP x FLOPs ({_nested_origin(flops)})",
     )
 
 
 def _factor(name: str, given: Any, unit: str) -> tuple[Interval, tuple[str, ...]]:
-    """The interval of a factor, and what to say about it."""
+    """Returns the interval of a factor, and the constants to record for it."""
     if not isinstance(given, Quantity):
         factor = interval(name, given)
-        return factor, (f"{name} = {_shown(factor)} {unit} (given)",)
+        return factor, (f"{name} = {_format(factor)} {unit} (given)",)
     if given.unit != unit:
         raise TypeError(f"{name} must be in {unit}, got {given!r}")
     factor = interval(name, (given.low, given.value, given.high))
-    return factor, (f"{name} = {_shown(factor)} {unit} ({given.how})", *given.constants)
+    return factor, (f"{name} = {_format(factor)} {unit} ({given.how})", *given.constants)
 
 
-def _inner(quantity: Quantity) -> str:
-    """How a quantity came about, for use in another's: a plus joins origins of a sum only."""
+def _nested_origin(quantity: Quantity) -> str:
+    """Returns a quantity's origin without pluses, which separate the origins of a sum."""
     return quantity.how.replace(" + ", ", ")
 
 
-def _shown(factor: Interval) -> str:
+def _format(factor: Interval) -> str:
     if factor.low == factor.high:
         return f"{factor.value:g}"
     return f"{factor.value:g} ({factor.low:g} to {factor.high:g})"

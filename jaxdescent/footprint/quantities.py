@@ -1,14 +1,15 @@
-"""A number that says how it came about.
+"""Numbers with an interval and an origin.
 
-A figure for energy or carbon is worth as much as its label: of one machine's two threads one
-tool said 8 W and another 60 W. So a quantity holds, beside its value,
+Energy and carbon estimates need both: for two threads of one machine, one tool reports 8 W and
+another 60 W. A quantity therefore holds
 
-    low <= value <= high   what it may be,
-    how                    measured, counted or estimated, and by what,
-    constants              what went in that was not measured here, with its source.
+    low <= value <= high   the interval,
+    how                    its origin: measured, counted or estimated, and by what,
+    constants              inputs that were not measured here, with their sources.
 
-Sums add the ends of the intervals and products multiply them: the widest interval, as if all
-errors went the same way, because they often do (one wrong constant in every part of a run).
+Sums add the ends of the intervals and products multiply them. This is the widest interval, as if
+all errors had the same sign, which is often the case: one wrong constant affects every part of a
+run.
 """
 
 import dataclasses
@@ -19,7 +20,7 @@ from typing import Any, NamedTuple, Self
 ORIGINS = ("measured: ", "counted: ", "estimated: ")
 
 _PREFIXES = {-9: "n", -6: "u", -3: "m", 0: "", 3: "k", 6: "M", 9: "G", 12: "T", 15: "P", 18: "E"}
-# Units that take a prefix, with the range of powers that anybody writes.
+# Units that take a prefix, with the range of its powers of ten.
 _POWERS = {
     "J": (-9, 18),
     "W": (-9, 18),
@@ -38,15 +39,15 @@ class Interval(NamedTuple):
 
 
 def interval(name: str, value: Any) -> Interval:
-    """Reads a number, `(low, high)` or `(low, value, high)`, all at least zero.
+    """Converts a number, `(low, high)` or `(low, value, high)` to an interval.
 
     Args:
-      name: what the caller calls the argument.
-      value: the numbers, finite and in ascending order. Of two, the guess is the middle.
+      name: the argument's name, for error messages.
+      value: finite numbers in ascending order, at least 0. Of two, the midpoint is the value.
 
     Raises:
-      TypeError: they are no numbers.
-      ValueError: they are negative, not finite, not ascending, or not one to three.
+      TypeError: an entry is not a number.
+      ValueError: the numbers are negative, not finite, not ascending, or not one to three.
 
     Example:
       >>> interval("watts", (2, 6))
@@ -73,18 +74,18 @@ def interval(name: str, value: Any) -> Interval:
 
 @dataclasses.dataclass(frozen=True)
 class Quantity:
-    """A number with its unit, its interval, and how it came about.
+    """A number with a unit, an interval and an origin.
 
     Attributes:
       value: the best guess; finite, at least 0.
-      low: the least that it may be.
-      high: the most; infinite where something is left out that nobody can bound.
-      unit: "J", "s", "FLOP", "g CO2e", or another.
-      how: begins with "measured: ", "counted: " or "estimated: ".
-      constants: what went in that was not measured here, with its source.
+      low: the lower bound.
+      high: the upper bound; infinite if a part is missing and has no known bound.
+      unit: "J", "s", "FLOP", "g CO2e", or another unit.
+      how: the origin; begins with "measured: ", "counted: " or "estimated: ".
+      constants: inputs that were not measured here, with their sources.
 
     Raises:
-      ValueError: the numbers do not ascend from 0, or `how` begins otherwise.
+      ValueError: the numbers do not ascend from 0, or `how` does not begin with an origin.
 
     Example:
       >>> print(Quantity(1200.0, 800.0, 2000.0, "J", "estimated: CPU time x 4 W a core"))
@@ -99,7 +100,7 @@ class Quantity:
     constants: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("value", "low", "high"):  # NumPy's and JAX's numbers would not go into JSON
+        for name in ("value", "low", "high"):  # JSON does not accept NumPy and JAX scalars
             object.__setattr__(self, name, float(getattr(self, name)))
         if not (0 <= self.low <= self.value <= self.high and math.isfinite(self.value)):
             raise ValueError(
@@ -113,7 +114,7 @@ class Quantity:
 
     @classmethod
     def exact(cls, value: float, unit: str, how: str, constants: Iterable[str] = ()) -> Self:
-        """A quantity whose interval is its value.
+        """Creates a quantity whose interval is its value.
 
         Example:
           >>> print(Quantity.exact(6e6, "FLOP", "counted: jaxpr"))
@@ -122,16 +123,16 @@ class Quantity:
         return cls(value, value, value, unit, how, tuple(constants))
 
     def __add__(self, other: "Quantity") -> "Quantity":
-        """The sum; an end of its interval is the sum of those ends.
+        """Returns the sum; the ends of the intervals are added.
 
         Raises:
-          ValueError: the units differ, or are rates such as g CO2e/kWh, which do not add up.
+          ValueError: the units differ, or are rates such as g CO2e/kWh.
         """
         if not isinstance(other, Quantity):
             return NotImplemented
         if self.unit != other.unit or "/" in self.unit:
             raise ValueError(
-                f"quantities that add up must have one unit, and no rate, got {self.unit!r} and "
+                f"quantities in a sum must have one unit that is not a rate, got {self.unit!r} and "
                 f"{other.unit!r}"
             )
         return Quantity(
@@ -144,24 +145,24 @@ class Quantity:
         )
 
     def __radd__(self, other: Any) -> "Quantity":
-        """Lets `sum` start at 0."""
+        """Supports `sum`, which starts at 0."""
         return self if other == 0 and not isinstance(other, Quantity) else NotImplemented
 
     def times(
         self, factor: Any, *constants: str, unit: str | None = None, how: str | None = None
     ) -> "Quantity":
-        """The product with a number or an interval.
+        """Returns the product with a number or an interval.
 
         Args:
           factor: a number, `(low, high)` or `(low, value, high)`; at least 0.
-          *constants: what the factor is and where it comes from.
-          unit: of the product, if it is another.
-          how: of the product, if it is another.
+          *constants: descriptions of the factor and its source; at least one.
+          unit: the product's unit; the same by default.
+          how: the product's origin; the same by default.
 
         Raises:
-          TypeError: the factor is no number.
-          ValueError: the factor is negative, not finite, or not ascending, or nothing is
-            said about it.
+          TypeError: the factor is not a number.
+          ValueError: the factor is negative, not finite, or not ascending, or `constants` is
+            empty.
 
         Example:
           >>> meter = Quantity.exact(50.0, "J", "measured: rapl")
@@ -170,8 +171,8 @@ class Quantity:
         """
         by = interval("factor", factor)
         if not constants:
-            raise ValueError("constants must say what the factor is, got nothing")
-        high = 0.0 if by.high == 0 else self.high * by.high  # infinity times zero is no number
+            raise ValueError("constants must describe the factor, got no description")
+        high = 0.0 if by.high == 0 else self.high * by.high  # infinity times 0 would be NaN
         return Quantity(
             self.value * by.value,
             self.low * by.low,
@@ -181,33 +182,33 @@ class Quantity:
             _unique([*self.constants, *constants]),
         )
 
-    def shown(self) -> str:
-        """The numbers and the unit, without how they came about.
+    def formatted(self) -> str:
+        """Formats the numbers and the unit, without the origin.
 
         Example:
-          >>> Quantity.exact(6e6, "FLOP", "counted: jaxpr").shown()
+          >>> Quantity.exact(6e6, "FLOP", "counted: jaxpr").formatted()
           '6 MFLOP'
         """
         power = _power(self.value or min(self.high, 1.0), self.unit)
-        shown = f"{_digits(self.value, power)} {_PREFIXES[power]}{self.unit}"
+        text = f"{_digits(self.value, power)} {_PREFIXES[power]}{self.unit}"
         if self.low == self.high:
-            return shown
-        most = "or more" if math.isinf(self.high) else f"to {_digits(self.high, power)}"
-        return f"{shown} ({_digits(self.low, power)} {most})"
+            return text
+        end = "or more" if math.isinf(self.high) else f"to {_digits(self.high, power)}"
+        return f"{text} ({_digits(self.low, power)} {end})"
 
     def __str__(self) -> str:
-        shown = self.shown()
-        if shown.endswith(")"):
-            return f"{shown[:-1]}; {self.how})"
-        return f"{shown} ({self.how})"
+        text = self.formatted()
+        if text.endswith(")"):
+            return f"{text[:-1]}; {self.how})"
+        return f"{text} ({self.how})"
 
 
 def _power(value: float, unit: str) -> int:
-    """The power of ten of the prefix with which a value reads best."""
+    """Returns the power of ten of the unit's prefix."""
     least, most = _POWERS.get(unit, (0, 0))
     if value == 0 or math.isinf(value):
         return 0
-    exponent = int(f"{value:.2e}".split("e")[1])  # rounded: 999.9 reads 1000, the next prefix
+    exponent = int(f"{value:.2e}".split("e")[1])  # rounded: 999.9 prints as 1000
     return min(max(exponent // 3 * 3, least), most)
 
 

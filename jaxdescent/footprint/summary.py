@@ -1,7 +1,7 @@
-"""What a run cost: named quantities, each with how it came about.
+"""The footprint of a run: named quantities, each with its origin.
 
-Footprints add up, so that a run that was stopped and resumed has the sum of its parts, and
-they go through JSON, so that a checkpoint can carry the first part.
+Footprints can be added, so that a resumed run reports the sum of its parts, and converted to JSON,
+so that a checkpoint can store the first part.
 """
 
 import dataclasses
@@ -11,13 +11,20 @@ from typing import Any, NamedTuple, Self
 
 from jaxdescent.footprint.quantities import Quantity
 
-# The rows that make up the machine's energy; others in joules (an estimate from FLOPs) are
-# another view of the same joules and must not be added to them.
+# The rows that add up to the machine's energy. Other rows in joules, such as an estimate from
+# FLOPs, describe the same energy and must not be added.
 ENERGIES = ("CPU energy", "memory energy", "GPU energy")
 
 
-class Row(NamedTuple):
-    """A line of a report, in words."""
+class FootprintRow(NamedTuple):
+    """A row of a report, as text.
+
+    Attributes:
+      name: the quantity's name.
+      value: the number, its interval and its unit.
+      how: the quantity's origin.
+      constants: inputs that were not measured, with their sources.
+    """
 
     name: str
     value: str
@@ -27,14 +34,14 @@ class Row(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Footprint:
-    """Named quantities, and notes on what they leave out.
+    """Named quantities, and notes on what they exclude.
 
     Attributes:
-      quantities: by name, in the order of the report.
-      notes: what could not be measured, and what was counted in part.
+      quantities: the quantities by name, in the order of the report.
+      notes: descriptions of parts that were not measured or only partly counted.
 
     Raises:
-      TypeError: something in `quantities` is no `Quantity`.
+      TypeError: a value of `quantities` is not a `Quantity`.
 
     Example:
       >>> first = Footprint({"wall time": Quantity.exact(90.0, "s", "measured: clock")})
@@ -54,14 +61,14 @@ class Footprint:
                 )
 
     def __getitem__(self, name: str) -> Quantity:
-        """The quantity of that name."""
+        """Returns a quantity by its name."""
         return self.quantities[name]
 
     def __contains__(self, name: object) -> bool:
         return name in self.quantities
 
     def adding(self, name: str, quantity: Quantity) -> "Footprint":
-        """A footprint with one more row; a row of that name is replaced.
+        """Returns a footprint with one more row, which replaces a row of the same name.
 
         Example:
           >>> step = Quantity.exact(6e6, "FLOP", "counted: jaxpr")
@@ -72,15 +79,15 @@ class Footprint:
 
     @property
     def energy(self) -> Quantity | None:
-        """The sum of the metered energies in joules, or None where there is none."""
+        """The sum of the metered energies in joules, or None without such rows."""
         parts = [self.quantities[name] for name in ENERGIES if name in self.quantities]
         return sum(parts[1:], start=parts[0]) if parts else None
 
     def __add__(self, other: "Footprint") -> "Footprint":
-        """The sum, row by row. A row that only one of the two has stays, with a note.
+        """Returns the sum, row by row. A row of only one of the two is kept, with a note.
 
         Raises:
-          ValueError: rows of one name that do not add up.
+          ValueError: two rows of one name have different units.
         """
         if not isinstance(other, Footprint):
             return NotImplemented
@@ -90,29 +97,29 @@ class Footprint:
         notes = [*self.notes, *other.notes]
         if self.quantities and other.quantities:
             missing = [n for n in total if (n in self.quantities) != (n in other.quantities)]
-            notes += [f"{name}: of a part of the run only" for name in missing]
+            notes += [f"{name}: covers only a part of the run" for name in missing]
         return Footprint(total, tuple(dict.fromkeys(notes)))
 
     def __radd__(self, other: Any) -> "Footprint":
-        """Lets `sum` start at 0."""
+        """Supports `sum`, which starts at 0."""
         return self if other == 0 and not isinstance(other, Footprint) else NotImplemented
 
-    def rows(self) -> list[Row]:
-        """A row for each quantity, for a table.
+    def rows(self) -> list[FootprintRow]:
+        """Returns one row of text per quantity.
 
         Example:
           >>> Footprint({"wall time": Quantity.exact(90.0, "s", "measured: clock")}).rows()
-          [Row(name='wall time', value='90 s', how='measured: clock', constants='')]
+          [FootprintRow(name='wall time', value='90 s', how='measured: clock', constants='')]
         """
         return [
-            Row(name, quantity.shown(), quantity.how, "; ".join(quantity.constants))
+            FootprintRow(name, quantity.formatted(), quantity.how, "; ".join(quantity.constants))
             for name, quantity in self.quantities.items()
         ]
 
     def as_dict(self) -> dict[str, Any]:
-        """A tree of dicts, lists, strings and numbers that JSON takes.
+        """Returns a tree of dicts, lists, strings and numbers for JSON.
 
-        A bound that is infinite is None there. `Footprint.from_dict` reads it back.
+        Infinite bounds become None. `Footprint.from_dict` is the inverse.
         """
         described = {}
         for name, quantity in self.quantities.items():
@@ -123,14 +130,14 @@ class Footprint:
 
     @classmethod
     def from_dict(cls, described: Mapping[str, Any]) -> Self:
-        """What `as_dict` described.
+        """Creates a footprint from the result of `as_dict`.
 
         Raises:
-          ValueError: it did not.
+          ValueError: `described` has another structure.
 
         Example:
-          >>> whole = Footprint({"wall time": Quantity.exact(90.0, "s", "measured: clock")})
-          >>> Footprint.from_dict(whole.as_dict()) == whole
+          >>> footprint = Footprint({"wall time": Quantity.exact(90.0, "s", "measured: clock")})
+          >>> Footprint.from_dict(footprint.as_dict()) == footprint
           True
         """
         try:
@@ -140,7 +147,7 @@ class Footprint:
             return cls(quantities, tuple(described["notes"]))
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(
-                f"described must be what Footprint.as_dict returned, got {described!r}"
+                f"described must be a result of Footprint.as_dict, got {described!r}"
             ) from error
 
     def __str__(self) -> str:

@@ -18,13 +18,14 @@ losses are kept and counted. Figures need matplotlib, and interactive surfaces n
     plane_through          plane through three points
     project                projections of points onto a line or a plane
     connectivity           the loss between two points, and its barrier
+    barrier                the barrier of values on a line
     epsilon_sharpness      largest increase of the loss in a small box
     contour_figure, surface_figure, path_figure, agents_figure
                            figures by matplotlib
     surface_html           an interactive surface that works offline
 """
 
-from jaxdescent.landscape.connectivity import Connectivity, connectivity
+from jaxdescent.landscape.connectivity import Connectivity, barrier, connectivity
 from jaxdescent.landscape.directions import filter_normalized, random_directions
 from jaxdescent.landscape.epsilon import EpsilonSharpness, epsilon_sharpness
 from jaxdescent.landscape.figures import (
@@ -56,6 +57,7 @@ __all__ = [
     "PrincipalPlane",
     "Projection",
     "agents_figure",
+    "barrier",
     "connectivity",
     "contour_figure",
     "epsilon_sharpness",

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
@@ -17,24 +16,9 @@ _DEPENDENT = 1e-10
 
 def check_params(name: str, params: Any) -> None:
     """Raises ValueError unless there are leaves and all are real floating point."""
-    leaves = jax.tree_util.tree_leaves_with_path(params)
-    for path, leaf in leaves:
-        dtype = jnp.result_type(leaf)
-        if not jnp.issubdtype(dtype, jnp.floating):
-            raise ValueError(
-                f"{name} must have leaves of real floating point, got {dtype} at "
-                f"{name}{jax.tree_util.keystr(path)}; close over other leaves"
-            )
-    if not sum(np.size(leaf) for _, leaf in leaves):
+    validation.check_floating(name, params, "close over other leaves")
+    if not sum(np.size(leaf) for leaf in jax.tree.leaves(params)):
         raise ValueError(f"{name} must hold at least one number, got an empty tree")
-
-
-def check_scalar_loss(name: str, loss_fn: Any, params: Any, batch: Any) -> None:
-    """Raises ValueError unless the function returns one real number."""
-    out = jax.eval_shape(loss_fn, params, batch)
-    is_array = isinstance(out, jax.ShapeDtypeStruct)
-    if not is_array or out.shape or not jnp.issubdtype(out.dtype, jnp.floating):
-        raise ValueError(f"{name} must return a real scalar, got {out}")
 
 
 def as_coordinates(name: str, values: ArrayLike | None) -> np.ndarray:

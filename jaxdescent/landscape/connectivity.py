@@ -100,7 +100,7 @@ def connectivity(
     arguments.check_params("first", first)
     validation.shaped_like("second", second, first, "first")
     arguments.check_params("second", second)
-    arguments.check_scalar_loss("loss_fn", loss_fn, first, batch)
+    validation.check_scalar_output("loss_fn", loss_fn, first, batch)
     if _same(first, second):
         raise ValueError("second must differ from first, got equal parameters")
     at = np.concatenate([xs, [0.0, 1.0]])
@@ -109,18 +109,18 @@ def connectivity(
     inside = jnp.asarray((at >= 0) & (at <= 1))
     metrics = metric_barrier = None
     if metric_fn is not None:
-        arguments.check_scalar_loss("metric_fn", metric_fn, first, batch)
+        validation.check_scalar_output("metric_fn", metric_fn, first, batch)
         measured = losses_of_sums(metric_fn, [first, second], weights, batch, memory)
         metrics, metric_barrier = (
             measured[:-2],
-            _barrier(-measured.astype(at_least_float32(measured.dtype)), at, inside),
+            _barrier(-measured.astype(at_least_float32(measured.dtype)), at),
         )
     wide = losses.astype(at_least_float32(losses.dtype))
     return Connectivity(
         x=jnp.asarray(xs, wide.dtype),
         values=losses[:-2],
         ends=losses[-2:],
-        barrier=_barrier(wide, at, inside),
+        barrier=_barrier(wide, at),
         instability=_largest(wide - jnp.mean(wide[-2:]), inside),
         metrics=metrics,
         metric_barrier=metric_barrier,
@@ -128,10 +128,26 @@ def connectivity(
     )
 
 
-def _barrier(values: jax.Array, at: np.ndarray, inside: jax.Array) -> jax.Array:
-    along = jnp.asarray(at, values.dtype)
-    straight = (1 - along) * values[-2] + along * values[-1]
-    return _largest(values - straight, inside)
+def barrier(x: jax.Array | np.ndarray, values: jax.Array, ends: jax.Array) -> jax.Array:
+    """Returns f[], the largest excess of values on a line over the chord between its ends.
+
+    Args:
+      x: f[n], coordinates, 0 at the first end and 1 at the second; others are ignored.
+      values: f[n], the values at `x`.
+      ends: f[2], the values at the ends.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> float(barrier(jnp.array([0.25, 0.5]), jnp.array([2.0, 2.0]), jnp.array([0.0, 2.0])))
+      1.5
+    """
+    along = jnp.asarray(x, values.dtype)
+    chord = (1 - along) * ends[0] + along * ends[1]
+    return _largest(values - chord, jnp.asarray((x >= 0) & (x <= 1)))
+
+
+def _barrier(values: jax.Array, at: np.ndarray) -> jax.Array:
+    return barrier(at, values, values[-2:])
 
 
 def _largest(excess: jax.Array, inside: jax.Array) -> jax.Array:

@@ -90,7 +90,7 @@ def epsilon_sharpness(
       50.0
     """
     arguments.check_params("params", params)
-    arguments.check_scalar_loss("loss_fn", loss_fn, params, batch)
+    validation.check_scalar_output("loss_fn", loss_fn, params, batch)
     validation.positive_number("epsilon", epsilon)
     validation.integer_in("num_steps", num_steps, 1)
     validation.integer_in("num_starts", num_starts, 1)

@@ -23,7 +23,7 @@ from jaxdescent.landscape import arguments
 from jaxdescent.landscape.planes import path_length
 from jaxdescent.landscape.points import LossFn
 from jaxdescent.numerics import at_least_float32
-from jaxdescent.stability import Sharpness, sharpness
+from jaxdescent.stability.sharpness import Sharpness, sharpness
 
 # Relative variance in the second direction that float32 rounding gives a straight path.
 _STRAIGHT = 1e-10

@@ -226,7 +226,7 @@ def path_losses(
     """
     points = path_length(path)
     first = jax.tree.map(lambda leaf: leaf[0], path)
-    arguments.check_scalar_loss("loss_fn", loss_fn, first, batch)
+    validation.check_scalar_output("loss_fn", loss_fn, first, batch)
     chunk = chunk_size(loss_fn, first, batch, points, memory)
     return _path_losses(loss_fn, chunk, path, batch)
 
@@ -268,4 +268,4 @@ def _check(
     arguments.check_params("params", params)
     names = names or [f"directions[{i}]" for i in range(len(directions))]
     arguments.check_independent(names, directions, params)
-    arguments.check_scalar_loss("loss_fn", loss_fn, params, batch)
+    validation.check_scalar_output("loss_fn", loss_fn, params, batch)

@@ -1,8 +1,8 @@
-"""Checks of what losses are given: shapes always, contents where they are known.
+"""Argument checks for losses: shapes always, values where they are concrete.
 
-Shapes must be equal, not merely broadcast: `f32[8]` against `f32[8, 1]` would be 64 losses.
-Contents, such as labels, are looked at when they are concrete; those of a traced array
-cannot be, and what a bad one then gives is said by each loss.
+Shapes must be equal, not merely broadcastable: `f32[8]` with `f32[8, 1]` would give 64 losses.
+Values, such as labels, are checked if the array is concrete. Each loss documents the result
+for invalid values in a traced array.
 """
 
 from collections.abc import Callable
@@ -12,41 +12,40 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdescent import validation
+from jaxdescent import numerics, validation
 
 
-def floats(**arrays: Any) -> tuple[jax.Array, ...]:
-    """The arguments as arrays of one shape and one dtype, of at least 32 bits.
+def as_floats(**arrays: Any) -> tuple[jax.Array, ...]:
+    """Converts the arguments to arrays of one shape and one dtype, of at least 32 bits.
 
     Raises:
       TypeError: an argument is not real.
-      ValueError: an argument's shape is not the first one's.
+      ValueError: the shapes differ.
     """
     values = {name: jnp.asarray(array) for name, array in arrays.items()}
     reference, first = next(iter(values.items()))
     for name, value in values.items():
         if jnp.issubdtype(value.dtype, jnp.complexfloating):
             raise TypeError(f"{name} must be real, got dtype {value.dtype}")
-        same_shape(name, value, reference, first.shape)
-    double = any(value.dtype == jnp.float64 for value in values.values())
-    dtype = jnp.float64 if double else jnp.float32
+        check_shape(name, value, reference, first.shape)
+    dtype = numerics.widest_float(values)
     return tuple(value.astype(dtype) for value in values.values())
 
 
-def same_shape(name: str, value: Any, reference: str, shape: tuple[int, ...]) -> None:
-    """Raises if an argument does not have the shape of another one."""
+def check_shape(name: str, value: Any, reference: str, shape: tuple[int, ...]) -> None:
+    """Raises ValueError unless an argument has the shape of the argument `reference`."""
     if np.shape(value) != shape:
         raise ValueError(
             f"{name} must have the shape of {reference}, {shape}, got {np.shape(value)}"
         )
 
 
-def mask(where: Any, *shapes: tuple[int, ...]) -> jax.Array:
-    """Returns `where` if it is boolean and of one of the shapes, or raises.
+def as_mask(where: Any, *shapes: tuple[int, ...]) -> jax.Array:
+    """Converts `where` to a boolean array of one of the shapes.
 
     Raises:
-      TypeError: it is not boolean.
-      ValueError: it has another shape.
+      TypeError: `where` is not boolean.
+      ValueError: `where` has another shape.
     """
     dtype = where.dtype if hasattr(where, "dtype") else np.asarray(where).dtype
     if dtype != np.bool_:
@@ -57,89 +56,79 @@ def mask(where: Any, *shapes: tuple[int, ...]) -> jax.Array:
     return jnp.asarray(where)
 
 
-def last_axis(name: str, value: jax.Array, axes: int = 1) -> int:
-    """The length of the last axis, or an error if there is none or it is empty."""
-    if value.ndim < axes or not value.shape[-1]:
+def last_axis_size(name: str, value: jax.Array) -> int:
+    """Returns the size of the last axis, which must be at least 1."""
+    if not value.ndim or not value.shape[-1]:
         raise ValueError(
             f"{name} must have a last axis of length 1 or more, got shape {value.shape}"
         )
     return value.shape[-1]
 
 
-def contents(
-    name: str, value: Any, allowed: str, test: Callable[[np.ndarray], Any], where: Any = None
+def check_entries(
+    name: str,
+    value: Any,
+    allowed: str,
+    is_valid: Callable[[np.ndarray], Any],
+    where: Any = None,
 ) -> None:
-    """Raises if an entry that is known, and not masked, fails a test.
+    """Raises ValueError if a concrete, unmasked entry is not valid.
 
     Args:
-      name: what the caller calls the argument.
-      value: its array.
-      allowed: what an entry must be, in words.
-      test: from the entries to booleans.
-      where: the entries to look at, of the shape of `value` or without its last axis.
-
-    Raises:
-      ValueError: one does.
+      name: the argument's name, for the error message.
+      value: the argument.
+      allowed: a description of valid entries, for the error message.
+      is_valid: called with the entries; returns booleans of the same shape.
+      where: the entries to check, of the shape of `value` or of `value` without its last axis.
     """
     if where is not None:
-        mask(where, np.shape(value), np.shape(value)[:-1])
-    if not (_known(value) and (where is None or _known(where))):
+        as_mask(where, np.shape(value), np.shape(value)[:-1])
+    if not (validation.is_concrete(value) and (where is None or validation.is_concrete(where))):
         return
     array = np.asarray(value)
-    bad = ~test(array)
+    invalid = ~is_valid(array)
     if where is not None:
-        left = np.asarray(where)
-        bad &= left.reshape(left.shape + (1,) * (array.ndim - left.ndim))
-    if np.any(bad):
-        raise ValueError(f"{name} must be {allowed}, got {array[bad][0]}")
+        included = np.asarray(where)
+        invalid &= included.reshape(included.shape + (1,) * (array.ndim - included.ndim))
+    if np.any(invalid):
+        raise ValueError(f"{name} must be {allowed}, got {array[invalid][0]}")
 
 
-def _known(value: Any) -> bool:
-    return not isinstance(value, jax.core.Tracer) and getattr(value, "is_fully_addressable", True)
+def check_signs(name: str, value: Any, where: Any = None) -> None:
+    """Raises ValueError if a concrete, unmasked entry is neither -1 nor 1."""
+    check_entries(name, value, "-1 or 1", lambda x: (x == 1) | (x == -1), where)
 
 
-def signs(name: str, value: Any, where: Any = None) -> None:
-    """Raises if an entry is known and neither -1 nor 1."""
-    contents(name, value, "-1 or 1", lambda x: (x == 1) | (x == -1), where)
+def check_probabilities(name: str, value: Any, where: Any = None) -> None:
+    """Raises ValueError if a concrete, unmasked entry is outside [0, 1]."""
+    check_entries(name, value, "in [0, 1]", lambda x: (x >= 0) & (x <= 1), where)
 
 
-def probabilities(name: str, value: Any, where: Any = None) -> None:
-    """Raises if an entry is known and not in [0, 1]."""
-    contents(name, value, "in [0, 1]", lambda x: (x >= 0) & (x <= 1), where)
-
-
-def non_negative(name: str, value: Any) -> None:
-    """Raises if a setting is known and not a number in [0, inf)."""
-    if _known(value):
-        array = validation.finite_array(name, value)
-        if array.ndim or array < 0:
-            raise ValueError(f"{name} must be a number in [0, inf), got {value!r}")
-
-
-def number_in(name: str, value: Any, low: float, high: float) -> None:
-    """Raises if a setting is known and not a number in [low, high]."""
-    if _known(value):
+def check_number_in(name: str, value: Any, low: float, high: float) -> None:
+    """Raises ValueError unless a value is a number in [low, high], or not concrete."""
+    if validation.is_concrete(value):
         validation.number_in(name, value, low, high)
 
 
-def weights(name: str, value: Any, like: jax.Array, *, scalar: bool = False) -> jax.Array:
-    """A weight for each class, `[classes]`, in the dtype of `like`, `[..., classes]`.
+def as_weights(name: str, value: Any, scores: jax.Array, *, scalar: bool = False) -> jax.Array:
+    """Converts class weights, `[classes]`, to the dtype of the scores, `[..., classes]`.
 
     Args:
-      name: what the caller calls the argument.
+      name: the argument's name, for the error message.
       value: the weights, at least 0.
-      like: the scores.
-      scalar: whether one number for all classes will do.
+      scores: the scores.
+      scalar: whether one number for all classes is allowed.
 
     Raises:
-      TypeError: they are not real numbers.
-      ValueError: there are more or fewer than classes, or one is negative or not finite.
+      TypeError: the weights are not real numbers.
+      ValueError: the number of weights is not the number of classes, or a weight is negative
+        or not finite.
     """
     shape = np.shape(value)
-    if not (shape == like.shape[-1:] and shape) and not (scalar and not shape):
-        allowed = f"shape {like.shape[-1:]}, one for each entry of the last axis"
+    if not (shape == scores.shape[-1:] and shape) and not (scalar and not shape):
+        allowed = f"shape {scores.shape[-1:]}, one for each entry of the last axis"
         raise ValueError(f"{name} must {'be a number or ' * scalar}have {allowed}, got {shape}")
-    if _known(value):
+    if validation.is_concrete(value):
         validation.finite_array(name, value)
-        contents(name, value, "in [0, inf)", lambda x: x >= 0)
-    return jnp.asarray(value, like.dtype)
+        check_entries(name, value, "in [0, inf)", lambda x: x >= 0)
+    return jnp.asarray(value, scores.dtype)

@@ -1,4 +1,4 @@
-"""Classification by margins: the right class must lead by 1, or by as much as is asked.
+"""Margin losses for classification: the correct class should lead by a margin.
 
 With scores x, label y and C classes:
 
@@ -9,74 +9,77 @@ With scores x, label y and C classes:
     multilabel soft       mean_c w_c (cross entropy of x_c)
 
 Sources: J. Weston, C. Watkins, "Support vector machines for multi-class pattern recognition",
-1999; K. Crammer, Y. Singer, JMLR 2001; the formulas are those of PyTorch and Keras.
+1999; K. Crammer, Y. Singer, JMLR 2001. The formulas follow PyTorch and Keras.
 """
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from jaxdescent import validation
 from jaxdescent.losses import arguments, masking
 from jaxdescent.losses.classification import binary_cross_entropy_with_logits
-from jaxdescent.losses.labels import labeled
+from jaxdescent.losses.labels import check_labeled_scores
 
 
 def squared_hinge_loss(
     predictions: ArrayLike, targets: ArrayLike, *, where: ArrayLike | None = None
 ) -> jax.Array:
-    """The squared hinge loss, max(0, 1 - t p)^2: `optax.losses.hinge_loss`, smooth.
+    """Computes the squared hinge loss, max(0, 1 - t p)^2: `optax.losses.hinge_loss` squared.
 
     Args:
       predictions: `f32[...]`.
-      targets: `f32[...]` of the same shape, -1 or 1; of 0 or 1, take `2 * targets - 1`.
-      where: `bool[...]` of the same shape, what to include; the rest is 0.
+      targets: `f32[...]` of the same shape, -1 or 1; convert 0 or 1 by `2 * targets - 1`.
+      where: `bool[...]` of the same shape, the elements to include; the other losses are 0.
 
     Returns:
       The losses, `f32[...]`. `SquaredHinge` in Keras.
 
     Raises:
-      TypeError: an argument is not real, or `where` not boolean.
-      ValueError: shapes differ, or a target that is known is neither -1 nor 1.
+      TypeError: an argument is not real, or `where` is not boolean.
+      ValueError: shapes differ, or a concrete target is not -1 or 1.
 
     Example:
       >>> squared_hinge_loss(jnp.array([0.5, 2.0]), jnp.array([-1, 1])).tolist()
       [2.25, 0.0]
     """
-    scores, signs = arguments.floats(predictions=predictions, targets=targets)
-    arguments.signs("targets", targets, where)
-    loss = lambda p, t: jax.nn.relu(1 - t * p) ** 2
+    scores, signs = arguments.as_floats(predictions=predictions, targets=targets)
+    arguments.check_signs("targets", targets, where)
+
+    def loss(p: jax.Array, t: jax.Array) -> jax.Array:
+        return jax.nn.relu(1 - t * p) ** 2
+
     return masking.elementwise(loss, where, scores, signs)
 
 
 def categorical_hinge_loss(
     scores: ArrayLike, labels: ArrayLike, *, where: ArrayLike | None = None
 ) -> jax.Array:
-    """How far the label's score is from leading the others, and 0, by 1.
+    """Computes the hinge loss of the label's score against the largest other score and 0.
 
-    That 0 counts among the others is Keras's; `optax.losses.multiclass_hinge_loss` is the
-    loss without it.
+    The comparison with 0 follows Keras; `optax.losses.multiclass_hinge_loss` omits it.
 
     Args:
       scores: `f32[..., classes]`.
       labels: `int[...]` in [0, classes).
-      where: `bool[...]`, the examples to include, or `bool[..., classes]`, the classes.
+      where: `bool[...]`, the examples to include, or `bool[..., classes]`, the classes to include.
 
     Returns:
-      The losses, `f32[...]`; 0 where left out. `CategoricalHinge` in Keras, which takes
+      The losses, `f32[...]`; 0 where excluded. `CategoricalHinge` in Keras, which takes
       one-hot labels.
 
     Raises:
       TypeError: labels are not integers, or `where` is not boolean.
-      ValueError: a shape, or a label that is known, is not as it must be. In compiled code a
-        label out of range, or of a class left out, makes its loss NaN.
+      ValueError: a shape is wrong, or a concrete label is out of range or excluded. In compiled
+        code, the loss of such a label is NaN.
 
     Example:
       >>> categorical_hinge_loss(jnp.array([[2.0, 1.5, -1.0]]), jnp.array([0])).tolist()
       [0.5]
     """
-    rows = labeled("scores", scores, labels, where)
+    rows = check_labeled_scores("scores", scores, labels, where)
     runner_up = jnp.max(masking.keep(rows.others, rows.scores), axis=-1)  # 0 at the label
-    return rows.losses(jax.nn.relu(1 - rows.of_label(rows.scores) + runner_up))
+    return rows.mask_losses(jax.nn.relu(1 - rows.at_label(rows.scores) + runner_up))
 
 
 def multiclass_margin_loss(
@@ -88,24 +91,24 @@ def multiclass_margin_loss(
     class_weights: ArrayLike | None = None,
     where: ArrayLike | None = None,
 ) -> jax.Array:
-    """What every other class lacks to being a margin behind the label's, on average.
+    """Computes the mean hinge loss of the label's score against every other class.
 
     Args:
       scores: `f32[..., classes]`.
       labels: `int[...]` in [0, classes).
-      p: the power of each shortfall, 1 or 2.
-      margin: by how much the label's score should lead, at least 0, in units of the scores.
-      class_weights: `f32[classes]`, what an example of each class counts for, at least 0.
-      where: `bool[...]`, the examples to include, or `bool[..., classes]`, the classes.
+      p: the power of each hinge, 1 or 2.
+      margin: the required lead of the label's score, at least 0, in units of the scores.
+      class_weights: `f32[classes]`, the weight of each class, at least 0.
+      where: `bool[...]`, the examples to include, or `bool[..., classes]`, the classes to include.
 
     Returns:
-      The losses, `f32[...]`, sums over the other classes divided by the number of all; 0
-      where left out. `MultiMarginLoss` in PyTorch.
+      The losses, `f32[...]`: the sum over the other classes divided by the number of all
+      classes; 0 where excluded. `MultiMarginLoss` in PyTorch.
 
     Raises:
       TypeError: labels are not integers, or `where` is not boolean.
-      ValueError: a shape, or a label that is known, or a number is not as it must be. In
-        compiled code a label out of range, or of a class left out, makes its loss NaN.
+      ValueError: a shape is wrong, a number is out of range, or a concrete label is out of range
+        or excluded. In compiled code, the loss of such a label is NaN.
 
     Example:
       >>> multiclass_margin_loss(jnp.array([[2.0, 1.5, -1.0, 1.5]]), jnp.array([0])).tolist()
@@ -113,51 +116,50 @@ def multiclass_margin_loss(
     """
     if isinstance(p, bool) or p not in (1, 2):
         raise ValueError(f"p must be 1 or 2, got {p!r}")
-    arguments.non_negative("margin", margin)
-    rows = labeled("scores", scores, labels, where)
-    lead = rows.of_label(rows.scores)[..., None] - rows.scores
-    losses = rows.left.mean(masking.keep(rows.others, jax.nn.relu(margin - lead) ** p))
+    validation.check_non_negative("margin", margin)
+    rows = check_labeled_scores("scores", scores, labels, where)
+    lead = rows.at_label(rows.scores)[..., None] - rows.scores
+    losses = rows.mask.mean(masking.keep(rows.others, jax.nn.relu(margin - lead) ** p))
     if class_weights is not None:
-        weights = arguments.weights("class_weights", class_weights, rows.scores)
+        weights = arguments.as_weights("class_weights", class_weights, rows.scores)
         losses = weights[rows.labels] * losses
-    return rows.losses(losses)
+    return rows.mask_losses(losses)
 
 
 def multilabel_margin_loss(
     scores: ArrayLike, labels: ArrayLike, *, margin: float = 1.0, where: ArrayLike | None = None
 ) -> jax.Array:
-    """What each class that is absent lacks to being a margin behind each that is present.
+    """Computes the hinge loss of each present class against each absent class.
 
     Args:
-      scores: `f32[..., classes]`. Memory goes with the square of classes.
-      labels: `bool[..., classes]`, or 0 and 1: which classes are present. (PyTorch takes
+      scores: `f32[..., classes]`. Memory grows with the square of the number of classes.
+      labels: `bool[..., classes]`, or 0 and 1: the classes that are present. (PyTorch takes
         their indices.)
-      margin: by how much present should lead, at least 0, in units of the scores.
-      where: `bool[...]`, the examples to include, or `bool[..., classes]`, the classes.
+      margin: the required lead of present classes, at least 0, in units of the scores.
+      where: `bool[...]`, the examples to include, or `bool[..., classes]`, the classes to include.
 
     Returns:
-      The losses, `f32[...]`, sums over pairs divided by the number of classes; 0 where left
-      out. `MultiLabelMarginLoss` in PyTorch.
+      The losses, `f32[...]`: the sum over pairs divided by the number of classes; 0 where
+      excluded. `MultiLabelMarginLoss` in PyTorch.
 
     Raises:
       TypeError: an argument is not real, or `where` is not boolean.
-      ValueError: shapes differ, a label that is known is neither 0 nor 1, or the margin is
-        negative.
+      ValueError: shapes differ, a concrete label is not 0 or 1, or the margin is negative.
 
     Example:
       >>> multilabel_margin_loss(jnp.array([[2.0, 1.5]]), jnp.array([[True, False]])).tolist()
       [0.25]
     """
-    arguments.non_negative("margin", margin)
-    values, present = arguments.floats(scores=scores, labels=labels)
-    arguments.last_axis("scores", values)
-    left = masking.Rows.of(where, values.shape)
-    arguments.contents("labels", labels, "0 or 1", lambda y: (y == 0) | (y == 1), where)
-    values, present = left.fill(values), left.fill(present)
-    absent = left.fill(1 - present)
+    validation.check_non_negative("margin", margin)
+    values, present = arguments.as_floats(scores=scores, labels=labels)
+    arguments.last_axis_size("scores", values)
+    mask = masking.RowMask.from_where(where, values.shape)
+    arguments.check_entries("labels", labels, "0 or 1", lambda y: (y == 0) | (y == 1), where)
+    values, present = mask.fill(values), mask.fill(present)
+    absent = mask.fill(1 - present)
     shortfall = jax.nn.relu(margin - (values[..., :, None] - values[..., None, :]))
     pairs = present[..., :, None] * absent[..., None, :]
-    return jnp.sum(pairs * shortfall, axis=(-2, -1)) / left.sizes(values)
+    return jnp.sum(pairs * shortfall, axis=(-2, -1)) / mask.counts(values)
 
 
 def multilabel_soft_margin_loss(
@@ -167,31 +169,31 @@ def multilabel_soft_margin_loss(
     class_weights: ArrayLike | None = None,
     where: ArrayLike | None = None,
 ) -> jax.Array:
-    """The binary cross entropy of each class, on average over the classes.
+    """Computes the binary cross entropy of each class, averaged over the classes.
 
     Args:
       logits: `f32[..., classes]`.
       labels: `f32[..., classes]`, the probability in [0, 1] that each class is present.
-      class_weights: `f32[classes]`, what each class counts for, at least 0.
-      where: `bool[...]`, the examples to include, or `bool[..., classes]`, the classes.
+      class_weights: `f32[classes]`, the weight of each class, at least 0.
+      where: `bool[...]`, the examples to include, or `bool[..., classes]`, the classes to include.
 
     Returns:
-      The losses, `f32[...]`, in nats; 0 where left out. `MultiLabelSoftMarginLoss` in PyTorch.
+      The losses, `f32[...]`, in nats; 0 where excluded. `MultiLabelSoftMarginLoss` in PyTorch.
 
     Raises:
       TypeError: an argument is not real, or `where` is not boolean.
-      ValueError: shapes differ, or a label that is known or a weight is out of range.
+      ValueError: shapes differ, or a concrete label or a weight is out of range.
 
     Example:
       >>> losses = multilabel_soft_margin_loss(jnp.zeros((1, 2)), jnp.array([[0, 1]]))
       >>> [round(float(loss), 4) for loss in losses]
       [0.6931]
     """
-    values, present = arguments.floats(logits=logits, labels=labels)
-    arguments.last_axis("logits", values)
-    left = masking.Rows.of(where, values.shape)
-    arguments.probabilities("labels", labels, where)
-    losses = binary_cross_entropy_with_logits(left.fill(values), left.fill(present))
+    values, present = arguments.as_floats(logits=logits, labels=labels)
+    arguments.last_axis_size("logits", values)
+    mask = masking.RowMask.from_where(where, values.shape)
+    arguments.check_probabilities("labels", labels, where)
+    losses = binary_cross_entropy_with_logits(mask.fill(values), mask.fill(present))
     if class_weights is not None:
-        losses = arguments.weights("class_weights", class_weights, values) * losses
-    return left.mean(losses)
+        losses = arguments.as_weights("class_weights", class_weights, values) * losses
+    return mask.mean(losses)

@@ -1,9 +1,9 @@
-"""Losses of real predictions, element by element.
+"""Losses for regression, element by element.
 
 With prediction p, target t and e = t - p:
 
     absolute                |e|
-    quantile                max(q e, (q - 1) e)             least at the q-quantile of t
+    quantile                max(q e, (q - 1) e)             minimized by the q-quantile of t
     absolute percentage     100 |e| / max(|t|, eps)
     squared log             (log(1 + p) - log(1 + t))^2
     Poisson                 exp(p) - t p                    -log likelihood of a count t
@@ -27,26 +27,26 @@ from jaxdescent.losses import arguments, masking
 def absolute_error(
     predictions: ArrayLike, targets: ArrayLike, *, where: ArrayLike | None = None
 ) -> jax.Array:
-    """The absolute error, |targets - predictions|.
+    """Computes the absolute error, |targets - predictions|.
 
     Args:
       predictions: `f32[...]`.
       targets: `f32[...]` of the same shape.
-      where: `bool[...]` of the same shape, what to include; the rest is 0.
+      where: `bool[...]` of the same shape, the elements to include; the other losses are 0.
 
     Returns:
       The losses, `f32[...]`, in the units of the targets. `L1Loss` in PyTorch,
       `MeanAbsoluteError` in Keras; the gradient at an error of 0 is 0.
 
     Raises:
-      TypeError: an argument is not real, or `where` not boolean.
+      TypeError: an argument is not real, or `where` is not boolean.
       ValueError: shapes differ.
 
     Example:
       >>> absolute_error(jnp.array([1.0, -2.0]), jnp.array([0.5, 0.0])).tolist()
       [0.5, 2.0]
     """
-    predictions, targets = arguments.floats(predictions=predictions, targets=targets)
+    predictions, targets = arguments.as_floats(predictions=predictions, targets=targets)
     return masking.elementwise(lambda p, t: jnp.abs(t - p), where, predictions, targets)
 
 
@@ -57,28 +57,28 @@ def quantile_loss(
     *,
     where: ArrayLike | None = None,
 ) -> jax.Array:
-    """The quantile (pinball) loss: an error costs q above the prediction and 1 - q below.
+    """Computes the quantile (pinball) loss: errors above p are weighted by q, below by 1 - q.
 
-    Its mean is least where predictions are the q-quantile of the targets.
+    Its mean is minimized by the q-quantile of the targets.
 
     Args:
       predictions: `f32[...]`.
       targets: `f32[...]` of the same shape.
       quantile: q in (0, 1), or `f32[n]`, one for each entry of the last axis.
-      where: `bool[...]` of the same shape, what to include; the rest is 0.
+      where: `bool[...]` of the same shape, the elements to include; the other losses are 0.
 
     Returns:
       The losses, `f32[...]`, in the units of the targets.
 
     Raises:
-      TypeError: an argument is not real, or `where` not boolean.
+      TypeError: an argument is not real, or `where` is not boolean.
       ValueError: shapes differ, or `quantile` is out of range.
 
     Example:
       >>> quantile_loss(jnp.zeros(2), jnp.array([1.0, -1.0]), 0.75).tolist()
       [0.75, 0.25]
     """
-    predictions, targets = arguments.floats(predictions=predictions, targets=targets)
+    predictions, targets = arguments.as_floats(predictions=predictions, targets=targets)
     if not isinstance(quantile, jax.core.Tracer):
         validation.open_interval("quantile", quantile, 0.0, 1.0)
     if np.shape(quantile) not in ((), predictions.shape[-1:]):
@@ -97,26 +97,26 @@ def quantile_loss(
 def absolute_percentage_error(
     predictions: ArrayLike, targets: ArrayLike, *, eps: float = 1e-7, where: ArrayLike | None = None
 ) -> jax.Array:
-    """The absolute error in percent of the target, 100 |t - p| / max(|t|, eps).
+    """Computes the absolute error in percent of the target, 100 |t - p| / max(|t|, eps).
 
     Args:
       predictions: `f32[...]`.
       targets: `f32[...]` of the same shape.
-      eps: what a smaller target counts as, above 0, in the units of the targets.
-      where: `bool[...]` of the same shape, what to include; the rest is 0.
+      eps: lower bound of |t| in the denominator, above 0, in the units of the targets.
+      where: `bool[...]` of the same shape, the elements to include; the other losses are 0.
 
     Returns:
       The losses, `f32[...]`, in percent. `MeanAbsolutePercentageError` in Keras.
 
     Raises:
-      TypeError: an argument is not real, or `where` not boolean.
+      TypeError: an argument is not real, or `where` is not boolean.
       ValueError: shapes differ, or `eps` is out of range.
 
     Example:
       >>> absolute_percentage_error(jnp.array([3.0]), jnp.array([4.0])).tolist()
       [25.0]
     """
-    predictions, targets = arguments.floats(predictions=predictions, targets=targets)
+    predictions, targets = arguments.as_floats(predictions=predictions, targets=targets)
     validation.open_interval("eps", eps, 0.0, math.inf)
 
     def loss(p: jax.Array, t: jax.Array) -> jax.Array:
@@ -128,25 +128,25 @@ def absolute_percentage_error(
 def squared_log_error(
     predictions: ArrayLike, targets: ArrayLike, *, where: ArrayLike | None = None
 ) -> jax.Array:
-    """The squared error of logarithms, (log(1 + p) - log(1 + t))^2.
+    """Computes the squared error of logarithms, (log(1 + p) - log(1 + t))^2.
 
     Args:
-      predictions: `f32[...]`; what is below 0 counts as 0, and has no gradient.
-      targets: `f32[...]` of the same shape; likewise.
-      where: `bool[...]` of the same shape, what to include; the rest is 0.
+      predictions: `f32[...]`; negative values are clipped to 0, with gradient 0.
+      targets: `f32[...]` of the same shape, clipped in the same way.
+      where: `bool[...]` of the same shape, the elements to include; the other losses are 0.
 
     Returns:
-      The losses, `f32[...]`, without units. `MeanSquaredLogarithmicError` in Keras.
+      The losses, `f32[...]`, dimensionless. `MeanSquaredLogarithmicError` in Keras.
 
     Raises:
-      TypeError: an argument is not real, or `where` not boolean.
+      TypeError: an argument is not real, or `where` is not boolean.
       ValueError: shapes differ.
 
     Example:
       >>> squared_log_error(jnp.array([0.0, 3.0]), jnp.array([0.0, 3.0])).tolist()
       [0.0, 0.0]
     """
-    predictions, targets = arguments.floats(predictions=predictions, targets=targets)
+    predictions, targets = arguments.as_floats(predictions=predictions, targets=targets)
 
     def loss(p: jax.Array, t: jax.Array) -> jax.Array:
         return (jnp.log1p(jax.nn.relu(p)) - jnp.log1p(jax.nn.relu(t))) ** 2
@@ -163,42 +163,48 @@ def poisson_nll_loss(
     eps: float = 1e-8,
     where: ArrayLike | None = None,
 ) -> jax.Array:
-    """The negative log likelihood of counts under Poisson distributions.
+    """Computes the negative log likelihood of counts under Poisson distributions.
 
     Args:
-      predictions: `f32[...]`, the logarithms of the rates, or the rates, at least 0. From
-        59 on (473 in float64) the exponential goes on as its tangent, and stays finite.
+      predictions: `f32[...]`, the logarithms of the rates, or the rates, at least 0. Above 59
+        (473 in float64) the exponential continues as its tangent, which stays finite.
       targets: `f32[...]` of the same shape, the counts, at least 0.
-      log_input: whether predictions are logarithms: exp(p) - t p, else p - t log(p + eps).
-      full: whether to add Stirling's t log t - t + log(2 pi t) / 2 where t > 1, for log(t!).
-      eps: what keeps the logarithm of a rate of 0 finite, above 0.
-      where: `bool[...]` of the same shape, what to include; the rest is 0.
+      log_input: if True, predictions are logarithms and the loss is exp(p) - t p; if False, it
+        is p - t log(p + eps).
+      full: whether to add Stirling's approximation of log(t!), t log t - t + log(2 pi t) / 2,
+        where t > 1.
+      eps: added to a rate before its logarithm is taken, above 0.
+      where: `bool[...]` of the same shape, the elements to include; the other losses are 0.
 
     Returns:
       The losses, `f32[...]`, in nats. `PoissonNLLLoss` in PyTorch; `Poisson` in Keras is
       `log_input=False, eps=1e-7`.
 
     Raises:
-      TypeError: an argument is not real, or `where` not boolean.
-      ValueError: shapes differ, a rate or target that is known is negative, or `eps` is out
-        of range.
+      TypeError: an argument is not real, or `where` is not boolean.
+      ValueError: shapes differ, a concrete rate or target is negative, or `eps` is out of range.
 
     Example:
       >>> poisson_nll_loss(jnp.array([0.0]), jnp.array([3.0])).tolist()
       [1.0]
     """
-    at_least_0 = lambda x: x >= 0
-    checked, counts = arguments.floats(predictions=predictions, targets=targets)
-    arguments.contents("targets", targets, "at least 0", at_least_0, where)
+
+    def is_non_negative(x: np.ndarray) -> np.ndarray:
+        return x >= 0
+
+    rates, counts = arguments.as_floats(predictions=predictions, targets=targets)
+    arguments.check_entries("targets", targets, "at least 0", is_non_negative, where)
     if not log_input:
-        arguments.contents("predictions", predictions, "rates, at least 0", at_least_0, where)
+        arguments.check_entries(
+            "predictions", predictions, "rates, at least 0", is_non_negative, where
+        )
     validation.open_interval("eps", eps, 0.0, math.inf)
 
     def loss(p: jax.Array, t: jax.Array) -> jax.Array:
         losses = _finite_exp(p) - t * p if log_input else p - t * jnp.log(p + eps)
         return losses + _stirling(t) if full else losses
 
-    return masking.elementwise(loss, where, checked, counts)
+    return masking.elementwise(loss, where, rates, counts)
 
 
 def _finite_exp(x: jax.Array) -> jax.Array:
@@ -221,32 +227,32 @@ def gaussian_nll_loss(
     eps: float = 1e-6,
     where: ArrayLike | None = None,
 ) -> jax.Array:
-    """The negative log likelihood of targets under normal distributions.
+    """Computes the negative log likelihood of targets under normal distributions.
 
     Args:
       predictions: `f32[...]`, the means.
       targets: `f32[...]` of the same shape.
-      variances: `f32[...]` of the same shape, at least 0. One below `eps` counts as `eps`;
-        its gradient is the one there, so that it can leave 0.
+      variances: `f32[...]` of the same shape, at least 0. A variance below `eps` is replaced by
+        `eps`, and has the gradient at `eps`, so that it can grow.
       full: whether to add log(2 pi) / 2.
-      eps: the least variance, above 0, in the squared units of the targets.
-      where: `bool[...]` of the same shape, what to include; the rest is 0.
+      eps: the smallest variance, above 0, in the squared units of the targets.
+      where: `bool[...]` of the same shape, the elements to include; the other losses are 0.
 
     Returns:
       The losses, `f32[...]`, in nats. `GaussianNLLLoss` in PyTorch.
 
     Raises:
-      TypeError: an argument is not real, or `where` not boolean.
-      ValueError: shapes differ, a variance that is known is negative, or `eps` is out of range.
+      TypeError: an argument is not real, or `where` is not boolean.
+      ValueError: shapes differ, a concrete variance is negative, or `eps` is out of range.
 
     Example:
       >>> gaussian_nll_loss(jnp.array([1.0]), jnp.array([3.0]), jnp.array([1.0])).tolist()
       [2.0]
     """
-    means, targets, checked = arguments.floats(
+    means, targets, checked = arguments.as_floats(
         predictions=predictions, targets=targets, variances=variances
     )
-    arguments.contents("variances", variances, "at least 0", lambda x: x >= 0, where)
+    arguments.check_entries("variances", variances, "at least 0", lambda x: x >= 0, where)
     validation.open_interval("eps", eps, 0.0, math.inf)
 
     def loss(p: jax.Array, t: jax.Array, v: jax.Array) -> jax.Array:

@@ -1,12 +1,12 @@
 """Functions with many local minima, in any dimension.
 
-They are written so that nothing cancels near the minimum: 1 - cos t is 2 sin^2(t/2), and
-1 - exp(-t) is -expm1(-t). In float32 a value within 1e-7 of the minimum can then be told from
-it where the minimum is 0. Styblinski-Tang and Michalewicz have the textbook's minimum, which
-is proportional to the dimension, and its rounding: a float32 of -783 has steps of 6e-5.
+The formulas avoid cancellation near the minimum: 1 - cos t is 2 sin^2(t/2), and 1 - exp(-t) is
+-expm1(-t). If the minimum is 0, float32 can then represent values down to 1e-7 above it. The
+minima of Styblinski-Tang and Michalewicz are proportional to the dimension, as in the textbook,
+and are rounded accordingly: float32 numbers near -783 are 6e-5 apart.
 
-Schwefel and Michalewicz go below their minimum outside the box. There a quadratic is added
-that prevents it, and has zero value and derivative at the border.
+Outside the box, Schwefel's and Michalewicz's functions fall below their minimum. A quadratic
+penalty, with zero value and derivative at the border, prevents this.
 
 Sources: S. Surjanovic and D. Bingham, Virtual Library of Simulation Experiments, 2013;
 M. Jamil and X.-S. Yang, 2013, arXiv:1308.4008.
@@ -21,7 +21,7 @@ import numpy as np
 
 from jaxdescent import validation
 from jaxdescent.problem import Problem
-from jaxdescent.problems.placement import beyond, cube, placed, rotated_in_place
+from jaxdescent.problems.placement import cube, distance_outside, make_problem, make_rotated_problem
 
 
 def _indices(x: jax.Array) -> jax.Array:
@@ -30,29 +30,29 @@ def _indices(x: jax.Array) -> jax.Array:
 
 def _ackley(x: jax.Array) -> jax.Array:
     square = jnp.mean(x**2)
-    # The derivative of the root at 0 is infinite; the function has a cone there, and 0 is in
-    # its subdifferential.
+    # The derivative of the root is infinite at 0. The function has a cone there, and 0 is one of
+    # its subgradients.
     radius = jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), 0)
     bowl = -20 * jnp.expm1(-0.2 * radius)
     return bowl - math.e * jnp.expm1(-2 * jnp.mean(jnp.sin(jnp.pi * x) ** 2))
 
 
 def ackley(dimension: int = 2, *, key: jax.Array | None = None, rotated: bool = False) -> Problem:
-    """Ackley's function: a funnel with many dents, minimum 0 at 0, in [-32.768, 32.768]^n.
+    """Ackley's function: a funnel with many local minima, minimum 0 at 0, in [-32.768, 32.768]^n.
 
         f(x) = 20 (1 - exp(-0.2 sqrt(mean x^2))) + e - exp(mean cos(2 pi x))
 
     Args:
       dimension: n, at least 1.
-      key: what a shift is drawn from; None leaves the minimizer where the textbook has it.
-        The shifted one is uniform over the middle of the box, 0.8 of each side.
-      rotated: whether the key also gives a rotation, about the minimizer.
+      key: random key of a shift, or None for the textbook's minimizer. The shifted minimizer is
+        uniform over the middle of the box, 0.8 of each side.
+      rotated: whether to rotate the function about its minimizer too; needs a key.
 
     Returns:
-      The problem. At the minimum, a cone, its gradient is 0.
+      The problem. At the minimum, which is the tip of a cone, the gradient is 0.
 
     Raises:
-      ValueError: the dimension is too small, or there is no key to draw a rotation from.
+      ValueError: the dimension is too small, or `rotated` is True without a key.
 
     Example:
       >>> problem = ackley(3, key=jax.random.key(0))
@@ -60,7 +60,9 @@ def ackley(dimension: int = 2, *, key: jax.Array | None = None, rotated: bool = 
       0.0
     """
     n = validation.integer_in("dimension", dimension, 1)
-    return placed(_ackley, cube(n, -32.768, 32.768), np.zeros((1, n)), 0, "Ackley", key, rotated)
+    return make_problem(
+        _ackley, cube(n, -32.768, 32.768), np.zeros((1, n)), 0, "Ackley", key, rotated
+    )
 
 
 def _rastrigin(x: jax.Array) -> jax.Array:
@@ -74,23 +76,25 @@ def rastrigin(
 
         f(x) = sum x^2 + 10 (1 - cos(2 pi x))
 
-    Arguments and errors are those of `ackley`.
+    See `ackley` for the arguments and errors.
 
     Example:
       >>> float(rastrigin().value(jnp.array([1.0, 0.0]))).__round__(5)
       1.0
     """
     n = validation.integer_in("dimension", dimension, 1)
-    return placed(_rastrigin, cube(n, -5.12, 5.12), np.zeros((1, n)), 0, "Rastrigin", key, rotated)
+    return make_problem(
+        _rastrigin, cube(n, -5.12, 5.12), np.zeros((1, n)), 0, "Rastrigin", key, rotated
+    )
 
 
 def rotated_rastrigin(dimension: int = 2, *, key: jax.Array | None = None) -> Problem:
-    """Rastrigin's function, rotated, so that its coordinates cannot be searched one by one.
+    """Rastrigin's function, rotated, so that it is not separable.
 
     Args:
       dimension: n, at least 2.
-      key: what the rotation and a shift are drawn from. Without one there is no shift, and the
-        rotation is that of `jax.random.key(0)`.
+      key: random key of the rotation and a shift. If it is missing, the function is not shifted,
+        and rotated with `jax.random.key(0)`.
 
     Returns:
       The problem; minimum 0, box [-5.12, 5.12]^n.
@@ -105,13 +109,13 @@ def rotated_rastrigin(dimension: int = 2, *, key: jax.Array | None = None) -> Pr
     n = validation.integer_in("dimension", dimension, 2)
     name, box, best = "rotated Rastrigin", cube(n, -5.12, 5.12), np.zeros((1, n))
     if key is None:
-        return rotated_in_place(_rastrigin, box, best[0], 0, name, jax.random.key(0))
-    return placed(_rastrigin, box, best, 0, name, key, rotated=True)
+        return make_rotated_problem(_rastrigin, box, best[0], 0, name, jax.random.key(0))
+    return make_problem(_rastrigin, box, best, 0, name, key, rotated=True)
 
 
 def _griewank(x: jax.Array) -> jax.Array:
     below = 2 * jnp.sin(x / jnp.sqrt(_indices(x)) / 2) ** 2
-    # 1 - (1 - a) (1 - b) = a + b - a b, where a and b may be as small as they like.
+    # 1 - (1 - a) (1 - b) = a + b - a b, which is accurate for small a and b.
     ripples = jax.lax.associative_scan(lambda a, b: a + b - a * b, below)
     return jnp.sum(x**2) / 4000 + ripples[-1]
 
@@ -121,20 +125,22 @@ def griewank(dimension: int = 2, *, key: jax.Array | None = None, rotated: bool 
 
         f(x) = sum x^2 / 4000 + 1 - prod cos(x_i / sqrt(i))
 
-    Arguments and errors are those of `ackley`.
+    See `ackley` for the arguments and errors.
 
     Example:
       >>> float(griewank(4).value(jnp.zeros(4)))
       0.0
     """
     n = validation.integer_in("dimension", dimension, 1)
-    return placed(_griewank, cube(n, -600, 600), np.zeros((1, n)), 0, "Griewank", key, rotated)
+    return make_problem(
+        _griewank, cube(n, -600, 600), np.zeros((1, n)), 0, "Griewank", key, rotated
+    )
 
 
 def _levy(x: jax.Array) -> jax.Array:
     w = 1 + (x - 1) / 4
     inner, last = w[:-1], w[-1]
-    # sin(pi w + 1) belongs to the definition: the 1 is a phase, not part of w.
+    # The definition has sin(pi w + 1): the 1 is a phase.
     steps = jnp.sum((inner - 1) ** 2 * (1 + 10 * jnp.sin(jnp.pi * inner + 1) ** 2))
     ends = jnp.sin(jnp.pi * w[0]) ** 2 + (last - 1) ** 2 * (1 + jnp.sin(2 * jnp.pi * last) ** 2)
     return steps + ends
@@ -148,17 +154,17 @@ def levy(dimension: int = 2, *, key: jax.Array | None = None, rotated: bool = Fa
         f(x) = sin^2(pi w_1) + sum_{i<n} (w_i - 1)^2 (1 + 10 sin^2(pi w_i + 1))
                + (w_n - 1)^2 (1 + sin^2(2 pi w_n))
 
-    Arguments and errors are those of `ackley`.
+    See `ackley` for the arguments and errors.
 
     Example:
       >>> round(float(levy(3).value(jnp.ones(3))), 6)
       0.0
     """
     n = validation.integer_in("dimension", dimension, 1)
-    return placed(_levy, cube(n, -10, 10), np.ones((1, n)), 0, "Levy", key, rotated)
+    return make_problem(_levy, cube(n, -10, 10), np.ones((1, n)), 0, "Levy", key, rotated)
 
 
-_STYBLINSKI = -2.903534027771177  # the least root of 4 x^3 - 32 x + 5
+_STYBLINSKI = -2.903534027771177  # the smallest root of 4 x^3 - 32 x + 5
 _STYBLINSKI_MINIMUM = -39.16616570377142
 
 
@@ -169,12 +175,12 @@ def _styblinski_tang(x: jax.Array) -> jax.Array:
 def styblinski_tang(
     dimension: int = 2, *, key: jax.Array | None = None, rotated: bool = False
 ) -> Problem:
-    """The function of Styblinski and Tang: 2^n minima, one of them the best, in [-5, 5]^n.
+    """The Styblinski-Tang function: 2^n local minima, one of them global, in [-5, 5]^n.
 
         f(x) = sum(x^4 - 16 x^2 + 5 x) / 2
 
     The minimum is -39.166166 n, at -2.903534 in every coordinate.
-    Arguments and errors are those of `ackley`.
+    See `ackley` for the arguments and errors.
 
     Example:
       >>> problem = styblinski_tang()
@@ -184,20 +190,20 @@ def styblinski_tang(
     n = validation.integer_in("dimension", dimension, 1)
     best = np.full((1, n), _STYBLINSKI)
     name = "Styblinski-Tang"
-    return placed(
+    return make_problem(
         _styblinski_tang, cube(n, -5, 5), best, n * _STYBLINSKI_MINIMUM, name, key, rotated
     )
 
 
 _SCHWEFEL = 420.96874635998205  # s^2 for the root of tan(s) = -s / 2 near 20.5
-_SCHWEFEL_DEPTH = 418.9828872724339  # x sin(sqrt(x)) there
+_SCHWEFEL_DEPTH = 418.9828872724339  # x sin(sqrt(x)) at this x
 
 
 def schwefel_terms(x: jax.Array) -> jax.Array:
-    """By how much x sin(sqrt|x|) is below its best value in [-500, 500], for each coordinate."""
+    """Computes the largest x sin(sqrt|x|) in [-500, 500] minus its value at each coordinate."""
     # With a = sqrt(x*), b = sqrt(x) and d = x* - x, for x > 0:
     # x* sin a - x sin b = d sin a + 2 x cos((a + b) / 2) sin(d / (2 (a + b))),
-    # small where d is: the difference of the two products is not.
+    # which is accurate for small d. The difference of the two products is not.
     a = math.sqrt(_SCHWEFEL)
     positive = x > 0
     right = jnp.where(positive, x, 1)
@@ -209,18 +215,18 @@ def schwefel_terms(x: jax.Array) -> jax.Array:
 
 
 def _schwefel(x: jax.Array) -> jax.Array:
-    return jnp.sum(schwefel_terms(x) + 0.1 * beyond(x, -500, 500) ** 2)
+    return jnp.sum(schwefel_terms(x) + 0.1 * distance_outside(x, -500, 500) ** 2)
 
 
 def schwefel(dimension: int = 2, *, key: jax.Array | None = None, rotated: bool = False) -> Problem:
-    """Schwefel's function: the best minimum is far from the next best, in [-500, 500]^n.
+    """Schwefel's function: the two best minima are far apart, in [-500, 500]^n.
 
         f(x) = 418.98288727 n - sum x sin(sqrt|x|) + 0.1 sum max(|x| - 500, 0)^2
 
-    The minimum is 0, at 420.968746 in every coordinate. The last sum is not the textbook's; it
-    is 0 in the box. Without it the function has no minimum. Its weight is enough to keep it
-    above 0 everywhere.
-    Arguments and errors are those of `ackley`.
+    The minimum is 0, at 420.968746 in every coordinate. The last sum is added to the textbook
+    function. It is 0 in the box, and keeps the function above 0 outside, where it would otherwise
+    be unbounded below.
+    See `ackley` for the arguments and errors.
 
     Example:
       >>> problem = schwefel(key=jax.random.key(0))
@@ -229,12 +235,12 @@ def schwefel(dimension: int = 2, *, key: jax.Array | None = None, rotated: bool 
     """
     n = validation.integer_in("dimension", dimension, 1)
     best = np.full((1, n), _SCHWEFEL)
-    return placed(_schwefel, cube(n, -500, 500), best, 0, "Schwefel", key, rotated)
+    return make_problem(_schwefel, cube(n, -500, 500), best, 0, "Schwefel", key, rotated)
 
 
 def _michalewicz(x: jax.Array) -> jax.Array:
     waves = jnp.sin(x) * jnp.sin(_indices(x) * x**2 / jnp.pi) ** 20
-    return jnp.sum(beyond(x, 0, math.pi) ** 2 - waves)
+    return jnp.sum(distance_outside(x, 0, math.pi) ** 2 - waves)
 
 
 def michalewicz(
@@ -247,7 +253,7 @@ def michalewicz(
     The minimum is -1.8013 for n = 2 and -9.6602 for n = 10; it is found coordinate by
     coordinate. The last sum is not the textbook's; it is 0 in the box and keeps the function
     above its minimum outside.
-    Arguments and errors are those of `ackley`.
+    See `ackley` for the arguments and errors.
 
     Example:
       >>> round(float(michalewicz(10).minimum), 4)
@@ -255,21 +261,21 @@ def michalewicz(
     """
     n = validation.integer_in("dimension", dimension, 1)
     best, minimum = _michalewicz_minimum(n)
-    return placed(
+    return make_problem(
         _michalewicz, cube(n, 0, math.pi), best[None], minimum, "Michalewicz", key, rotated
     )
 
 
 @functools.lru_cache(maxsize=64)
 def _michalewicz_minimum(dimension: int) -> tuple[np.ndarray, float]:
-    """Where the peaks of each coordinate's waves are, and minus the sum of the highest."""
+    """Returns the position of the highest wave of each coordinate, and the minimum."""
     index = np.arange(1, dimension + 1)[:, None]
-    # The k-th wave is highest near sin(i x^2 / pi) = +-1; Newton does the rest.
+    # The k-th wave is highest near sin(i x^2 / pi) = +-1. Newton's method refines its position.
     x = np.sqrt(np.pi**2 * (np.arange(dimension) + 0.5) / index)
     x = np.where(x < np.pi, x, np.pi / 2)
     for _ in range(50):
         phase, slope = index * x**2 / np.pi, 2 * index * x / np.pi
-        # The logarithm's derivative, and its derivative.
+        # First and second derivative of the wave's logarithm.
         first = 1 / np.tan(x) + 20 * slope / np.tan(phase)
         second = -1 / np.sin(x) ** 2 + 20 * (
             2 * index / np.pi / np.tan(phase) - slope**2 / np.sin(phase) ** 2

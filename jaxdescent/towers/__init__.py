@@ -3,19 +3,61 @@
 What one-step hypergradients provably do is in THEORY.md.
 """
 
-from jaxdescent.towers.inspection import describe as describe
-from jaxdescent.towers.inspection import freeze_hyperparams as freeze_hyperparams
-from jaxdescent.towers.inspection import get_hyperparams as get_hyperparams
-from jaxdescent.towers.inspection import inner_state as inner_state
-from jaxdescent.towers.inspection import set_hyperparams as set_hyperparams
-from jaxdescent.towers.recipe import SelfTuningState as SelfTuningState
-from jaxdescent.towers.recipe import averaged_params as averaged_params
-from jaxdescent.towers.recipe import self_tuning as self_tuning
-from jaxdescent.towers.signals import eligibility_trace as eligibility_trace
-from jaxdescent.towers.signals import one_step as one_step
-from jaxdescent.towers.spaces import per_leaf as per_leaf
-from jaxdescent.towers.spaces import positive as positive
-from jaxdescent.towers.spaces import unconstrained as unconstrained
-from jaxdescent.towers.spaces import unit_interval as unit_interval
-from jaxdescent.towers.tower import HypergradientState as HypergradientState
-from jaxdescent.towers.tower import hypergradient as hypergradient
+from jaxdescent.towers.averaging import AverageState, averaged_params, with_average
+from jaxdescent.towers.inspection import (
+    describe,
+    freeze_hyperparams,
+    get_hyperparams,
+    inner_state,
+    set_hyperparams,
+)
+from jaxdescent.towers.replay.tracing import UpdateRecord
+from jaxdescent.towers.restart import RestartState, restart_on_divergence
+from jaxdescent.towers.self_tuning import self_tuning
+from jaxdescent.towers.sign_agreement import SignAgreementState, scale_by_sign_agreement
+from jaxdescent.towers.signals import EligibilityTrace, OneStep, eligibility_trace, one_step
+from jaxdescent.towers.spaces import (
+    PerLeaf,
+    Positive,
+    Space,
+    Unconstrained,
+    UnitInterval,
+    per_leaf,
+    positive,
+    unconstrained,
+    unit_interval,
+)
+from jaxdescent.towers.tower import HypergradientState, Tower, hypergradient
+
+__all__ = [
+    "AverageState",
+    "EligibilityTrace",
+    "HypergradientState",
+    "OneStep",
+    "PerLeaf",
+    "Positive",
+    "RestartState",
+    "SignAgreementState",
+    "Space",
+    "Tower",
+    "Unconstrained",
+    "UnitInterval",
+    "UpdateRecord",
+    "averaged_params",
+    "describe",
+    "eligibility_trace",
+    "freeze_hyperparams",
+    "get_hyperparams",
+    "hypergradient",
+    "inner_state",
+    "one_step",
+    "per_leaf",
+    "positive",
+    "restart_on_divergence",
+    "scale_by_sign_agreement",
+    "self_tuning",
+    "set_hyperparams",
+    "unconstrained",
+    "unit_interval",
+    "with_average",
+]

@@ -1,4 +1,4 @@
-"""Looking into a tower: its hyperparameters, its inner state, what it is made of."""
+"""Reads and sets the hyperparameters of a tower, reads its inner state, and describes it."""
 
 import re
 from collections.abc import Mapping
@@ -9,26 +9,28 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxdescent.towers import building, method, spaces
-from jaxdescent.towers.contraction import goes_forward
-from jaxdescent.towers.inputs import Outcome, Update
+from jaxdescent.numerics import find_states
+from jaxdescent.towers import spaces
+from jaxdescent.towers.factory import label
+from jaxdescent.towers.replay.contraction import goes_forward
+from jaxdescent.towers.replay.tracing import run_update
 from jaxdescent.towers.signals import EligibilityTrace
 from jaxdescent.towers.tower import HypergradientState, Tower
 
 
 def get_hyperparams(state: Any, /) -> list[dict[str, Any]]:
-    """The hyperparameters in use, in natural units, from the bottom of the tower up.
+    """Returns the hyperparameters in use, in natural units, from the bottom of the tower up.
 
     Args:
-      state: a tower's state, or any tree that holds one (a chain's state, an
-        `nnx.Optimizer`'s `opt_state`, a population's).
+      state: a tower's state, or any tree that holds one (the state of a chain or a population,
+        the `opt_state` of an `nnx.Optimizer`).
 
     Returns:
-      A dict for each level. Values have the shape of their start (or that of a
-      population in front); a name learned per leaf has a tree like the parameters.
+      A dict for each level. Values have the shape of their start, after the axes of a
+      population; a name that is learned per leaf has a tree like the parameters.
 
     Raises:
-      ValueError: there is no tower in `state`, or more than one.
+      ValueError: `state` does not hold exactly one tower's state.
 
     Example:
       >>> import jax.numpy as jnp, optax, jaxdescent as jd
@@ -44,9 +46,9 @@ def get_hyperparams(state: Any, /) -> list[dict[str, Any]]:
 
 
 def _levels(state: Any) -> list[HypergradientState]:
-    """The towers' states from the bottom up."""
+    """Returns the states of a tower's levels from the bottom up."""
     found = [_the_tower_in(state)]
-    while above := _towers_in(found[-1].hyper_state):
+    while above := find_states(found[-1].hyper_state, HypergradientState):
         found.append(_only(above))
     return found
 
@@ -55,12 +57,8 @@ def _is_state(node: Any) -> bool:
     return isinstance(node, HypergradientState)
 
 
-def _towers_in(tree: Any) -> list[HypergradientState]:
-    return [node for node in jax.tree.leaves(tree, is_leaf=_is_state) if _is_state(node)]
-
-
 def _the_tower_in(state: Any) -> HypergradientState:
-    if not (found := _towers_in(state)):
+    if not (found := find_states(state, HypergradientState)):
         raise ValueError(f"state must hold a tower's state, got {type(state).__name__} without one")
     return _only(found)
 
@@ -75,21 +73,21 @@ def _only(found: list[HypergradientState]) -> HypergradientState:
 
 
 def set_hyperparams(state: Any, /, *levels: Mapping[str, Any]) -> Any:
-    """A state with other hyperparameters, from the next update on.
+    """Returns a state with other hyperparameters, which the next update uses.
 
     Args:
       state: a tower's state, or any tree that holds one.
-      *levels: new values in natural units, a mapping for each level from the bottom up;
-        names that are left out stay as they are. Values broadcast to the present shape.
+      *levels: new values in natural units, a mapping for each level from the bottom up; omitted
+        names do not change. Values broadcast to the present shape.
 
     Returns:
-      A state like `state`; nothing is recompiled. What the last update did is not
-      changed by it: its hyperparameters are kept for the replay.
+      A state like `state`; nothing is recompiled. The record of the last update keeps the
+      hyperparameters that the update used.
 
     Raises:
-      ValueError: an unknown name, a value out of the range of its space, more levels
-        than the tower has, or no single tower in `state`. Values traced under `jit`
-        cannot be checked: they are clamped into the space, and NaN changes nothing.
+      ValueError: a name is unknown, a value is out of range, there are more levels than the
+        tower has, or `state` does not hold exactly one tower's state. Values traced under `jit`
+        are not checked: they are clamped into the space, and NaN changes nothing.
 
     Example:
       >>> import jax.numpy as jnp, optax, jaxdescent as jd
@@ -119,7 +117,7 @@ def _set_levels(state: Any, levels: tuple[Mapping[str, Any], ...]) -> Any:
             return node
         if unknown := set(levels[0]) - set(node.hyperparams):
             raise ValueError(
-                f"hyperparameter {sorted(unknown)[0]!r} is not tuned here; "
+                f"levels must name tuned hyperparameters, got {sorted(unknown)[0]!r}; "
                 f"tuned are {', '.join(node.hyperparams)}"
             )
         changed = {
@@ -149,7 +147,7 @@ def _moved_to(name: str, present: Any, value: Any) -> Any:
 
 
 def _number_at(name: str, kind: Any, present: Any, value: Any) -> Any:
-    """The coordinate's number at a natural value, in the form of the present one."""
+    """Returns the coordinate of a natural value, with the dtype and shape of the present one."""
     (leaf,), structure = jax.tree.flatten(present)  # flax wraps the array in a Variable
     number = jnp.asarray(kind.at(name, value)[0], leaf.dtype)
     if np.broadcast_shapes(number.shape, leaf.shape) != leaf.shape:
@@ -159,18 +157,18 @@ def _number_at(name: str, kind: Any, present: Any, value: Any) -> Any:
 
 
 def inner_state(tx: Tower, state: Any, /) -> Any:
-    """The bottom optimizer's state, up to date.
+    """Returns the present state of the bottom optimizer.
 
-    A tower holds that state one step behind and rebuilds it in the next update; this
-    rebuilds it now.
+    With the general method a tower holds the state before the last update and recomputes the
+    state after it in the next update; this function recomputes it now.
 
     Args:
       tx: the tower that `jd.hypergradient` returned.
-      state: its state, or a tree that holds it.
+      state: the tower's state, or a tree that holds it.
 
     Raises:
-      TypeError: `tx` is no tower.
-      ValueError: there is no single tower in `state`, or it is a population's.
+      TypeError: `tx` is not a tower.
+      ValueError: `state` does not hold exactly one tower's state, or holds a population's.
 
     Example:
       >>> import jax.numpy as jnp, optax, jaxdescent as jd
@@ -187,30 +185,30 @@ def inner_state(tx: Tower, state: Any, /) -> Any:
             f"{jnp.shape(tower.has_previous)}; use jax.vmap"
         )
     inputs = tower.previous
-    if isinstance(inputs, Outcome):
-        return inputs.state
-    if inputs.params is None:  # not read, but some optimizers ask for them all the same
+    if inputs.new_state is not None:
+        return inputs.new_state
+    if inputs.params is None:  # not read, but some optimizers require them
         inputs = inputs._replace(params=inputs.grads)
-    _, replayed = Update(tx.factory, inputs, {}).run(inputs.hyperparams)
-    return jax.tree.map(lambda a, b: jnp.where(tower.has_previous, a, b), replayed, inputs.state)
+    _, replayed = run_update(tx.spec.factory, inputs.hyperparams, inputs, {})
+    return optax.tree.where(tower.has_previous, replayed, inputs.state)
 
 
 def freeze_hyperparams(
     tx: Tower, state: Any, /
 ) -> tuple[optax.GradientTransformationExtraArgs, Any]:
-    """The plain optimizer at the learned hyperparameters, and its state.
+    """Returns the plain optimizer at the learned hyperparameters, and its state.
 
     Args:
       tx: the tower that `jd.hypergradient` returned.
-      state: its state, or a tree that holds it.
+      state: the tower's state, or a tree that holds it.
 
     Returns:
-      A transformation that no longer learns its hyperparameters, and the state with
-      which it goes on where the tower stopped.
+      A transformation with fixed hyperparameters, and the state with which it continues where
+      the tower stopped.
 
     Raises:
-      TypeError: `tx` is no tower.
-      ValueError: there is no single tower in `state`, or it is a population's.
+      TypeError: `tx` is not a tower.
+      ValueError: `state` does not hold exactly one tower's state, or holds a population's.
 
     Example:
       >>> import jax.numpy as jnp, optax, jaxdescent as jd
@@ -221,32 +219,32 @@ def freeze_hyperparams(
     """
     _check_tower(tx)
     learned = _the_tower_in(state).hyperparams
-    return building.build(tx.factory, learned), inner_state(tx, state)
+    return tx.spec.build(learned), inner_state(tx, state)
 
 
 def _check_tower(tx: Any) -> None:
     if not isinstance(tx, Tower):
         raise TypeError(
             "tx must be a transformation that jd.hypergradient returned, got "
-            f"{type(tx).__name__}; out of a chain, pass the tower itself"
+            f"{type(tx).__name__}; if it is part of a chain, pass the tower itself"
         )
 
 
 def describe(tx: Tower, /, params: Any = None) -> str:
-    """What a tower is made of, a line for each level from the bottom up.
+    """Describes the levels of a tower, from the bottom up.
 
     Args:
       tx: the tower that `jd.hypergradient` returned.
-      params: the parameters, arrays or shapes; needed only if the factory is written
-        for a particular tree of them.
+      params: the parameters, arrays or shapes; needed only if the factory is written for
+        particular parameters.
 
     Returns:
-      For each level the factory, the tuned names with their starts and spaces, the
-      signal, the method and mode of differentiation, and which inputs of the last
-      update are carried beside the inner state.
+      For each level the factory, the tuned names with their starts and spaces, the signal, the
+      method and mode of differentiation, and the inputs of the last update that the state holds
+      beside the inner state.
 
     Raises:
-      TypeError: `tx` is no tower.
+      TypeError: `tx` is not a tower.
 
     Example:
       >>> import optax, jaxdescent as jd
@@ -254,35 +252,34 @@ def describe(tx: Tower, /, params: Any = None) -> str:
       >>> print(jd.describe(tx))
       1: adam, learning_rate=0.5 (positive), b1=0.9 (unit_interval); one_step; fused;
          carries grads
-      2: a transformation that is no tower
+      2: a transformation that is not a tower
     """
     _check_tower(tx)
     lines = []
     level: Any = tx
     while isinstance(level, Tower):
-        inputs, mode, how = method.summary(
-            level.factory, level.starts, params, level.extra_args, level.method
-        )
-        forward = goes_forward(mode, inputs.hyperparams, params)
-        kept = [name for name in ("grads", "params") if getattr(inputs, name) is not None]
-        traces = ["traces"] if isinstance(level.signal, EligibilityTrace) else []
-        held = [*kept, *inputs.extra_args, *traces]
-        starts = ", ".join(f"{name}={_show(start)}" for name, start in level.starts.items())
+        spec = level.spec
+        record, mode, method = spec.analyze(params)
+        forward = goes_forward(mode, record.hyperparams, params)
+        kept = [name for name in ("grads", "params") if getattr(record, name) is not None]
+        traces = ["traces"] if isinstance(spec.signal, EligibilityTrace) else []
+        held = [*kept, *record.extra_args, *traces]
+        starts = ", ".join(f"{name}={_show(start)}" for name, start in spec.starts.items())
         lines.append(
-            f"{len(lines) + 1}: {building.label(level.factory)}, {starts}; "
-            f"{_show_signal(level.signal)}; {_show_method(level, how, forward)};\n"
+            f"{len(lines) + 1}: {label(spec.factory)}, {starts}; "
+            f"{_show_signal(spec.signal)}; {_show_method(spec.signal, method, forward)};\n"
             f"   carries {', '.join(held) or 'nothing'}"
         )
-        level, params = level.hyper_optimizer, inputs.hyperparams
-    return "\n".join([*lines, f"{len(lines) + 1}: a transformation that is no tower"])
+        level, params = level.hyper_optimizer, record.hyperparams
+    return "\n".join([*lines, f"{len(lines) + 1}: a transformation that is not a tower"])
 
 
-def _show_method(level: Tower, how: str, forward: bool) -> str:
-    """The method; the general one says its mode, the fused one and traces go forward."""
-    if how == "fused":
-        return how
-    forward = forward or isinstance(level.signal, EligibilityTrace)
-    return f"{how}, {'forward' if forward else 'reverse'} mode"
+def _show_method(signal: Any, method: str, forward: bool) -> str:
+    """Returns the method, and for the general method its mode; traces use forward mode."""
+    if method == "fused":
+        return method
+    forward = forward or isinstance(signal, EligibilityTrace)
+    return f"{method}, {'forward' if forward else 'reverse'} mode"
 
 
 def _show_signal(signal: Any) -> str:

@@ -1,13 +1,13 @@
 """Signals: how the loss reaches the hyperparameters.
 
 `one_step` is the published method: G = (dU/dh)^T g, the effect that the last update's
-hyperparameters had on the loss right after it. What it did to later steps, through the
+hyperparameters had on the loss right after it. The effect on later steps, through the
 optimizer's memory, is not counted.
 
-`trace` counts the effect of all past updates on today's loss, the older the less. A rate
-that is judged by one step alone is small where batches are noisy (short-horizon bias); one
-that is judged by the whole way is not, and may be too large for an optimizer that brings
-its own normalization. Neither is safe for every optimizer.
+`eligibility_trace` counts the effect of all past updates on the present loss, with less weight
+for older ones. One step alone makes the learning rate too small where batches are noisy
+(short-horizon bias). A trace avoids that, but can make the learning rate too large for an
+optimizer that normalizes its updates. Neither is safe for every optimizer.
 
 Source: K. Chandra, A. Xie, J. Ragan-Kelley, E. Meijer, "Gradient Descent: The Ultimate
 Optimizer", NeurIPS 2022, arXiv:1909.13371; for one rate, A. G. Baydin et al., "Online
@@ -22,21 +22,21 @@ from jaxdescent import validation
 
 
 class OneStep(NamedTuple):
-    """The signal of one step; it has no settings."""
+    """The signal `one_step`."""
 
 
 class EligibilityTrace(NamedTuple):
-    """The signal of all past steps.
+    """The signal `eligibility_trace`.
 
     Attributes:
-      decay: how much of a step's effect is left a step later.
+      decay: the weight of a step's effect is multiplied by it in each later step.
     """
 
     decay: float
 
 
 def one_step() -> OneStep:
-    """The effect of the previous update's hyperparameters on the present loss.
+    """Returns the signal that counts the effect of the last update on the present loss.
 
     Example:
       >>> import optax, jaxdescent as jd
@@ -48,13 +48,13 @@ def one_step() -> OneStep:
 
 
 def eligibility_trace(decay: Any, /) -> EligibilityTrace:
-    """The effect of all past updates' hyperparameters on the present loss, discounted.
+    """Returns the signal that counts the discounted effect of all past updates on the loss.
 
-    The state holds a buffer like the parameters for every tuned name, beside those of the
-    general method, which it needs. Tuned values must be numbers, or numbers per leaf.
+    It needs the general method. Beside that method's buffers, the state holds one buffer of the
+    parameters' size for each tuned name. Tuned values must be numbers, or numbers per leaf.
 
     Args:
-      decay: in [0, 1]; 0 is `one_step`, 1 forgets nothing.
+      decay: in [0, 1]; 0 is `one_step`, 1 does not discount.
 
     Raises:
       ValueError: `decay` is out of range.

@@ -4,11 +4,11 @@ A hyperparameter h is carried as a coordinate x and used as h(x):
 
     positive        h = exp(x)      steps multiply; h stays above zero
     unit_interval   h = sigmoid(x)  h stays in (0, 1)
-    unconstrained   h = x           as it is
+    unconstrained   h = x           h is any real number
 
-The coordinate is a NamedTuple whose type is the space, so that an optimizer's state
-says by itself what its numbers mean, in memory and in a checkpoint. Anything with the
-three members of `Space` will do for another one.
+The coordinate is a NamedTuple whose type is the space. So the state of an optimizer tells by
+itself in which space each number is, in memory and in a checkpoint. Any NamedTuple with the
+three methods of `Space` is a space.
 """
 
 import math
@@ -24,59 +24,72 @@ from jaxdescent import validation
 
 @runtime_checkable
 class Space(Protocol):
-    """A coordinate and its map to the natural value: a NamedTuple of one array, with these."""
+    """Protocol of a coordinate and its map to the natural value: a NamedTuple of one array."""
 
     def natural(self) -> jax.Array:
-        """The value that the optimizer uses."""
+        """Returns the value that the optimizer uses."""
         ...
 
     @classmethod
     def at(cls, name: str, natural: Any) -> Self:
-        """The coordinate of a natural value: a concrete one is checked, in float64."""
+        """Returns the coordinate of a natural value; concrete values are checked, in float64.
+
+        Args:
+          name: the argument's name in error messages.
+          natural: the natural value.
+        """
         ...
 
     def clamp(self) -> Self:
-        """The nearest coordinate whose natural value the dtype can hold."""
+        """Returns the nearest coordinate whose natural value the dtype can hold."""
         ...
 
 
 class Positive(NamedTuple):
-    """A value in (0, inf), learned in its logarithm."""
+    """A value in (0, inf), learned as its logarithm.
+
+    Attributes:
+      log: the coordinate.
+    """
 
     log: Any
 
     def natural(self) -> jax.Array:
-        """The value, `exp(log)`."""
+        """Returns `exp(log)`."""
         return jnp.exp(self.log)
 
     @classmethod
     def at(cls, name: str, natural: Any) -> "Positive":
-        """The coordinate of `natural`."""
+        """Returns the coordinate of `natural`."""
         if isinstance(natural, jax.core.Tracer):
             return cls(jnp.log(jnp.maximum(natural, 0)))
         hint = "to start at or below zero, wrap it in jd.unconstrained"
         return cls(np.log(validation.open_interval(name, natural, 0.0, np.inf, hint)))
 
     def clamp(self) -> "Positive":
-        """Keeps `exp(log)` a normal number of its dtype: never 0, never infinite."""
+        """Clamps so that `exp(log)` is a normal number of its dtype, neither 0 nor infinite."""
         info = jnp.finfo(self.log.dtype)
-        # A binary place inside the range, for the rounding of exp.
+        # A factor of 2 inside the range, for the rounding of exp.
         low, high = math.log(2 * float(info.tiny)), math.log(float(info.max) / 2)
         return Positive(jnp.clip(self.log, low, high))
 
 
 class UnitInterval(NamedTuple):
-    """A value in (0, 1), learned in its logit."""
+    """A value in (0, 1), learned as its logit.
+
+    Attributes:
+      logit: the coordinate.
+    """
 
     logit: Any
 
     def natural(self) -> jax.Array:
-        """The value, `1 / (1 + exp(-logit))`."""
+        """Returns `1 / (1 + exp(-logit))`."""
         return jax.nn.sigmoid(self.logit)
 
     @classmethod
     def at(cls, name: str, natural: Any) -> "UnitInterval":
-        """The coordinate of `natural`."""
+        """Returns the coordinate of `natural`."""
         if isinstance(natural, jax.core.Tracer):
             inside = jnp.clip(natural, 0, 1)
             return cls(jnp.log(inside) - jnp.log1p(-inside))
@@ -85,30 +98,34 @@ class UnitInterval(NamedTuple):
         return cls(np.log(value) - np.log1p(-value))
 
     def clamp(self) -> "UnitInterval":
-        """Keeps the value off 0 and off 1, where a bias correction would divide by zero."""
+        """Clamps so that the value is neither 0 nor 1, where bias correction divides by zero."""
         info = jnp.finfo(self.logit.dtype)
         low, high = math.log(2 * float(info.tiny)), -math.log(float(info.eps))
         return UnitInterval(jnp.clip(self.logit, low, high))
 
 
 class Unconstrained(NamedTuple):
-    """Any real value, learned as it is."""
+    """Any real value, learned directly.
+
+    Attributes:
+      value: the coordinate.
+    """
 
     value: Any
 
     def natural(self) -> jax.Array:
-        """The value itself."""
+        """Returns the value."""
         return jnp.asarray(self.value)
 
     @classmethod
     def at(cls, name: str, natural: Any) -> "Unconstrained":
-        """The coordinate of `natural`."""
+        """Returns the coordinate of `natural`."""
         if isinstance(natural, jax.core.Tracer):
             return cls(natural)
         return cls(validation.finite_array(name, natural))
 
     def clamp(self) -> "Unconstrained":
-        """Keeps it from being infinite."""
+        """Clamps so that the value is finite."""
         largest = float(jnp.finfo(self.value.dtype).max)
         return Unconstrained(jnp.clip(self.value, -largest, largest))
 
@@ -117,18 +134,18 @@ class PerLeaf(NamedTuple):
     """A coordinate for each leaf of the parameters.
 
     Attributes:
-      space: a coordinate whose number is a tree like the parameters; as a start, one
-        coordinate, or bare number, for all leaves.
+      space: a coordinate that holds a tree like the parameters; as a start, one coordinate or
+        bare number for all leaves.
     """
 
     space: Any
 
 
 def positive(start: chex.Numeric, /) -> Positive:
-    """A hyperparameter in (0, inf), learned in log space.
+    """Returns the start of a hyperparameter in (0, inf), learned in log space.
 
     Args:
-      start: where it starts, in natural units; a number or an array.
+      start: the initial value, in natural units; a number or an array.
 
     Raises:
       ValueError: `start` is not in (0, inf).
@@ -142,10 +159,10 @@ def positive(start: chex.Numeric, /) -> Positive:
 
 
 def unit_interval(start: chex.Numeric, /) -> UnitInterval:
-    """A hyperparameter in (0, 1), learned in logit space.
+    """Returns the start of a hyperparameter in (0, 1), learned in logit space.
 
     Args:
-      start: where it starts, in natural units; a number or an array.
+      start: the initial value, in natural units; a number or an array.
 
     Raises:
       ValueError: `start` is not in (0, 1).
@@ -159,12 +176,12 @@ def unit_interval(start: chex.Numeric, /) -> UnitInterval:
 
 
 def unconstrained(start: chex.Numeric, /) -> Unconstrained:
-    """A hyperparameter that may take any real value, learned as it is.
+    """Returns the start of a hyperparameter that may take any real value, learned directly.
 
-    The published code's choice for rates; a rate may then turn negative.
+    The published code learns learning rates like this; they may become negative.
 
     Args:
-      start: where it starts; a number or an array.
+      start: the initial value; a number or an array.
 
     Raises:
       ValueError: `start` is not finite.
@@ -178,14 +195,14 @@ def unconstrained(start: chex.Numeric, /) -> Unconstrained:
 
 
 def per_leaf(start: Space | float, /) -> PerLeaf:
-    """Gives each leaf of the parameters a hyperparameter of its own.
+    """Returns the start of a hyperparameter that each leaf of the parameters learns separately.
 
-    The factory is called once per leaf and its transformation sees that leaf alone,
-    so a global norm inside it becomes the leaf's norm.
+    The factory is called once per leaf, and its transformation sees only that leaf: a global norm
+    inside it becomes the norm of the leaf.
 
     Args:
-      start: a space such as `jd.positive(1e-3)`, or a bare number, which takes the
-        space that its name calls for.
+      start: a coordinate such as `jd.positive(1e-3)`, or a bare number, which takes the space of
+        its name.
 
     Raises:
       TypeError: `start` is neither.
@@ -213,13 +230,13 @@ _UNIT_INTERVAL = ("b1", "b2", "b3", "decay", "decay_rate", "momentum")
 
 
 def start_of(name: str, start: Any) -> Space | PerLeaf:
-    """The space in which the hyperparameter `name` starts at `start`.
+    """Returns the coordinate at which the hyperparameter `name` starts.
 
     A bare number takes the space of its optax name: `positive` for the learning rate,
     weight decay and epsilons, `unit_interval` for decay rates and momentum.
 
     Raises:
-      ValueError: a number out of range, or a name without a space of its own.
+      ValueError: the number is out of range, or no space is known for the name.
     """
     if isinstance(start, PerLeaf):
         return PerLeaf(_shared_start(name, start.space))
@@ -237,19 +254,19 @@ def _shared_start(name: str, start: Any) -> Space:
     if name in _UNIT_INTERVAL:
         return UnitInterval.at(label, start)
     raise ValueError(
-        f"{label} is the bare number {start!r}, and no space is known for that name; wrap it "
-        "in jd.positive, jd.unit_interval or jd.unconstrained "
+        f"{label} must be a coordinate, since no space is known for that name, got the number "
+        f"{start!r}; wrap it in jd.positive, jd.unit_interval or jd.unconstrained "
         f"(known names: {', '.join(_POSITIVE + _UNIT_INTERVAL)})"
     )
 
 
 def is_space(node: Any) -> bool:
-    """Whether a node of a tree is a coordinate."""
-    return isinstance(node, tuple) and isinstance(node, Space)  # a flax Variable is no tuple
+    """True if a node of a tree is a coordinate."""
+    return isinstance(node, tuple) and isinstance(node, Space)  # a flax Variable is not a tuple
 
 
 def natural(node: Any) -> Any:
-    """The natural value of a coordinate, or the tree of them."""
+    """Returns the natural value of a coordinate, or a tree of them for `PerLeaf`."""
     if not isinstance(node, PerLeaf):
         return node.natural()
     kind = type(node.space)
@@ -257,7 +274,7 @@ def natural(node: Any) -> Any:
 
 
 def clamp(node: Any) -> Any:
-    """Clamps a coordinate, or every one of them."""
+    """Clamps a coordinate, or all coordinates of `PerLeaf`."""
     if not isinstance(node, PerLeaf):
         return node.clamp()
     kind = type(node.space)

@@ -1,23 +1,25 @@
-"""Hypergradient descent: an optimizer whose hyperparameters are themselves trained.
+"""Hypergradient descent: an optimizer whose hyperparameters are trained by an optimizer.
 
 Write U(g, s, x; h) for an optimizer's update from gradient g, state s and parameters x
 with hyperparameters h, and V for the optimizer that trains h. At step t, with g = g_t:
 
     G   = (dU/dh)^T g           U at the inputs of step t-1, held constant
-    h   <- V(G, ...; h)         V may be such a tower itself: its own rates move first
+    h   <- V(G, ...; h)         V may be a tower itself: its own hyperparameters move first
     x   <- x + U(g, s_t, x; h)
 
-So hyperparameters move from the top of the tower down and there is no second pass
-through the model. In the first step G = 0, and V steps all the same.
+So hyperparameters move from the top of the tower down, and there is no second pass through the
+model. In the first step G = 0, and V steps as well.
 
-What is carried for dU/dh, beside h and V's state, does not grow with the number of
-hyperparameters or the height. Fused, where U moves each coordinate on its own: the present
-s_t, and of the last inputs only what cannot be had from it, at most the gradient and, if U
-reads them, the parameters; nothing at all for the rate of Adam. General, for any other U: a
-replay. The state lags by one step, it holds all *inputs* of the last update, and one
-evaluation of U at those gives both dU/dh and the present s_t. `has_previous` says whether there
-is a last update: it is off at the start and after a batch that was skipped because its
-gradient was not finite, and then the held state is the present one.
+Beside h and the state of V, the state holds what dU/dh needs. Its size does not grow with the
+number of hyperparameters or the height:
+
+- Fused, where U moves each coordinate on its own: the present s_t, and at most the last gradient
+  and parameters. For the learning rate of Adam it is s_t alone.
+- General, for any other U: all *inputs* of the last update, with the state before it. One
+  evaluation of U at those inputs gives both dU/dh and the present s_t.
+
+`has_previous` is True if there is a last update. It is False at the start and after a batch that
+was skipped because its gradient was not finite; then the state that is held is the present one.
 
 Source: K. Chandra, A. Xie, J. Ragan-Kelley, E. Meijer, "Gradient Descent: The Ultimate
 Optimizer", NeurIPS 2022, arXiv:1909.13371.
@@ -25,6 +27,7 @@ Optimizer", NeurIPS 2022, arXiv:1909.13371.
 
 import warnings
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -32,37 +35,41 @@ import jax.numpy as jnp
 import optax
 
 from jaxdescent import validation
-from jaxdescent.numerics import all_finite
-from jaxdescent.towers import building, replay, spaces, traces, tracing
-from jaxdescent.towers.conditional import on_cpu
-from jaxdescent.towers.finite import stayed_finite
-from jaxdescent.towers.inputs import Inputs, Outcome
-from jaxdescent.towers.method import METHODS, resolve
-from jaxdescent.towers.replay import where
+from jaxdescent.numerics import all_finite, all_true, is_inexact
+from jaxdescent.towers import spaces
+from jaxdescent.towers.factory import Factory, cast_like, strong
+from jaxdescent.towers.replay.conditional import on_cpu
+from jaxdescent.towers.replay.contraction import empty_traces
+from jaxdescent.towers.replay.tracing import UpdateRecord
 from jaxdescent.towers.signals import EligibilityTrace, OneStep, one_step
+from jaxdescent.towers.spec import Spec, check_hyper_optimizer, make_spec
 
 
 class HypergradientState(NamedTuple):
-    """What a tower carries from step to step.
+    """State of a tower.
 
     Attributes:
       hyperparams: the hyperparameters, as coordinates in their spaces;
         `jd.get_hyperparams` reads them (`optax.tree.get` finds each name twice).
       hyper_state: the state of the optimizer that trains them.
-      previous: the last update, by its inputs or by the state after it.
-      has_previous: bool[]; whether `previous` holds a full set of inputs. Where it does not,
-        only its inner state counts, and that is the present one.
-      skipped: int32[]; batches skipped because a number in them was not finite.
-      masked: int32[]; steps whose hypergradient had terms that were not finite, left out.
-      rejected: int32[]; moves of the hyperparameters that were undone because a
-        hyperparameter or the hyper-optimizer's state would have ceased to be finite.
-      traces: for each name a tree like the parameters if the signal is
+      hypergradient: the hypergradient that moved them in the last step; zero where they did not
+        move.
+      previous: the record of the last update, from which it is differentiated.
+      has_previous: bool[], True if the last batch was used. False at the start and after a
+        skipped batch; then only the inner state in `previous` counts, which is the present one.
+      skipped: i32[], number of batches that were skipped.
+      masked: i32[], number of steps whose hypergradient had non-finite terms, which were left
+        out.
+      rejected: i32[], number of hyperparameter updates that were undone because a
+        hyperparameter or the hyper-optimizer's state became non-finite.
+      traces: a tree like the parameters for each name if the signal is
         `jd.eligibility_trace`; else ().
     """
 
     hyperparams: dict[str, Any]
     hyper_state: Any
-    previous: Inputs | Outcome
+    hypergradient: dict[str, Any]
+    previous: UpdateRecord
     has_previous: jax.Array
     skipped: jax.Array
     masked: jax.Array
@@ -71,18 +78,19 @@ class HypergradientState(NamedTuple):
 
 
 class Tower(optax.GradientTransformationExtraArgs):
-    """The transformation that `hypergradient` returns; it remembers how it was made."""
+    """The transformation that `hypergradient` returns.
 
-    factory: building.Factory
+    Attributes:
+      spec: the analyzed arguments of `hypergradient`.
+      hyper_optimizer: the transformation that trains the hyperparameters.
+    """
+
+    spec: Spec
     hyper_optimizer: optax.GradientTransformationExtraArgs
-    starts: dict[str, Any]
-    signal: OneStep | EligibilityTrace
-    extra_args: Mapping[str, Any] | None
-    method: str
 
 
 def hypergradient(
-    factory: building.Factory,
+    factory: Factory,
     hyper_optimizer: optax.GradientTransformation,
     /,
     *,
@@ -91,50 +99,50 @@ def hypergradient(
     extra_args: Mapping[str, Any] | None = None,
     method: str = "auto",
 ) -> Tower:
-    """An optimizer that learns its own hyperparameters while it trains.
+    """Returns an optimizer that learns its own hyperparameters during training.
 
     Args:
       factory: a callable that takes the tuned names as keywords and returns an optax
-        transformation: an alias, a `functools.partial` of one, or a function that builds
-        a whole chain. Clipping, decay and schedules belong inside, so that the
-        hypergradient sees the update that is applied.
-      hyper_optimizer: any transformation; it is given the hyperparameters' coordinates
-        as its parameters. A tower here makes a higher tower.
-      tune: from the names to their starts: `jd.positive`, `jd.unit_interval`,
-        `jd.unconstrained`, `jd.per_leaf` of one, or a bare number, which takes the space
-        of its optax name (`learning_rate`, `weight_decay`, `eps` and kin: positive;
-        `b1`, `b2`, `decay`, `momentum` and kin: unit interval).
+        transformation: an alias, a `functools.partial` of an alias, or a function that builds a
+        chain. Clipping, decay and schedules belong inside, so that the hypergradient sees the
+        update that is applied.
+      hyper_optimizer: any transformation; its parameters are the coordinates of the
+        hyperparameters. If it is a tower, the result is a higher tower.
+      tune: the starts of the tuned hyperparameters by name: `jd.positive`, `jd.unit_interval`,
+        `jd.unconstrained`, `jd.per_leaf` of these, or a bare number, which takes the space of
+        its optax name (positive for `learning_rate`, `weight_decay`, `eps` and the like, unit
+        interval for `b1`, `b2`, `decay`, `momentum` and the like).
       signal: how the loss reaches the hyperparameters: `jd.one_step()`, the default, or
         `jd.eligibility_trace(decay)`.
-      extra_args: examples (arrays or `jax.ShapeDtypeStruct`) of the array keywords that
-        the factory's update may read, beside `value`, a scalar. Those it does read are
-        carried from step to step and must be passed to every `update`; `{"value": None}`
-        says that `value` never will be.
-      method: how the update is differentiated, and so what is carried from step to step.
-        "general" runs any update once more, at the gradient and state that it had. "fused"
-        takes updates that move each coordinate on its own, sums the hypergradient in one
-        pass over the buffers, and carries no more than it needs: nothing for the rate of
-        adam or momentum. "auto" is "fused" where that applies, else "general".
+      extra_args: examples (arrays or `jax.ShapeDtypeStruct`) of the array keywords that the
+        factory's update may read, beside `value`, a scalar. Those that it reads are kept from
+        step to step and must be passed to every `update`. `{"value": None}` declares that
+        `value` is never passed.
+      method: how the update is differentiated, and therefore what the state holds. "general"
+        runs any update once more, at the gradient and state that it had. "fused" is for updates
+        that move each coordinate on its own: it sums the hypergradient in one pass over the
+        buffers, and holds no more than it needs, nothing for the learning rate of adam or
+        momentum. "auto" is "fused" where possible, else "general".
 
     Returns:
-      A transformation. Its `update(grads, state, params, *, outer_grads=None, **extra)`
-      uses `outer_grads`, such as a validation batch's gradient, instead of `grads` to
-      train the hyperparameters. `value` is passed on to the hyper-optimizer as well.
-      Gradients are kept in the parameters' dtypes; hyperparameters are float32, or float64
-      where a parameter is, and bf16 or fp16 numbers are computed with in float32. Call it
-      inside `jax.jit`: it is traced anew each time it is called outside.
+      A transformation. Its `update(grads, state, params, *, outer_grads=None, skip=None,
+      **extra)` trains the hyperparameters on `outer_grads`, such as the gradient of a validation
+      batch, in place of `grads`. Where `skip` is True the batch is skipped like a batch with a
+      non-finite gradient. `value` is passed to the hyper-optimizer as well. Gradients are kept
+      in the parameters' dtypes. Hyperparameters are float32, or float64 where a parameter is;
+      bf16 and fp16 numbers are computed with in float32. Call `update` inside `jax.jit`:
+      outside, every call traces it anew.
 
     Raises:
-      TypeError: an argument is of the wrong kind.
-      ValueError: a start out of range; an unknown name, or one that a partial has fixed;
-        a factory that rejects its keywords, branches in Python on a tuned value, or
-        calls the model itself (line searches do), which a replay cannot repeat; a
-        hyper-optimizer that does; an unknown method, or "fused" for an update that
-        mixes coordinates.
+      TypeError: an argument is of the wrong type.
+      ValueError: a start is out of range; a name is unknown, or fixed in a partial; the factory
+        rejects its keywords, branches in Python on a tuned value, or calls the model (as line
+        searches do), which a replay cannot repeat; the hyper-optimizer calls a loss; the method
+        is unknown, or "fused" for an update that mixes coordinates.
 
     Warns:
-      UserWarning: a hyperparameter has no effect on the update that it takes part in
-        (lion's `b2`, for one), so that one step cannot teach it anything.
+      UserWarning: a hyperparameter has no effect on the update of the same step (such as `b2`
+        of lion), so that it cannot be learned from one step.
 
     Example:
       >>> import jax, jax.numpy as jnp, optax, jaxdescent as jd
@@ -151,37 +159,37 @@ def hypergradient(
     """
     factory = validation.factory("factory", factory)
     hyper_optimizer = validation.transformation("hyper_optimizer", hyper_optimizer)
-    tune = validation.mapping("tune", tune, "names and starting values")
-    building.check_keywords(factory, tune)
-    starts = {name: spaces.start_of(name, start) for name, start in tune.items()}
     signal = one_step() if signal is None else signal
-    if method not in METHODS:
-        raise ValueError(f"method must be one of {', '.join(map(repr, METHODS))}, got {method!r}")
-    method = _check_signal(signal, starts, method)
-    if not isinstance(hyper_optimizer, Tower):  # a tower has been checked
-        tracing.check_hyper_optimizer(hyper_optimizer, starts)
-    for name in tracing.check(factory, starts, extra_args):
+    spec = make_spec(factory, tune, signal, extra_args, method)
+    if not isinstance(hyper_optimizer, Tower):  # towers were checked when they were made
+        check_hyper_optimizer(hyper_optimizer, spec.starts)
+    for name in spec.without_effect:
         warnings.warn(
-            f"tune[{name!r}] has no effect on the update that it takes part in: one step "
-            "cannot teach it anything, and it will stay where it starts",
+            f"tune[{name!r}] has no effect on the update of the same step: it cannot be learned "
+            "from one step, and it will keep its initial value",
             stacklevel=2,
         )
 
-    resolved = resolve(factory, starts, extra_args, method)
-
     def init(params: Any) -> HypergradientState:
-        previous = replay.empty_inputs(factory, starts, params, extra_args, resolved)
-        copied = lambda: jax.tree.map(jnp.copy, previous.hyperparams)
-        zero = lambda dtype: jnp.zeros((), dtype)
+        previous = spec.first_record(params)
+
+        def copy_hyperparams() -> Any:
+            return jax.tree.map(jnp.copy, previous.hyperparams)
+
+        def zero(dtype: Any) -> jax.Array:
+            return jnp.zeros((), dtype)
+
+        traced = isinstance(spec.signal, EligibilityTrace)
         return HypergradientState(  # No two leaves share a buffer, so that it can be donated.
-            hyperparams=copied(),
-            hyper_state=jax.tree.map(building.strong, hyper_optimizer.init(copied())),
+            hyperparams=copy_hyperparams(),
+            hyper_state=jax.tree.map(strong, hyper_optimizer.init(copy_hyperparams())),
+            hypergradient=jax.tree.map(jnp.zeros_like, previous.hyperparams),
             previous=previous,
             has_previous=zero(bool),
             skipped=zero(jnp.int32),
             masked=zero(jnp.int32),
             rejected=zero(jnp.int32),
-            traces=traces.empty(copied(), params) if isinstance(signal, EligibilityTrace) else (),
+            traces=empty_traces(copy_hyperparams(), params) if traced else (),
         )
 
     def update(
@@ -190,88 +198,76 @@ def hypergradient(
         params: Any = None,
         *,
         outer_grads: Any = None,
+        skip: Any = None,
         **extra_args: Any,
     ) -> tuple[Any, HypergradientState]:
         previous, has_previous = state.previous, state.has_previous
-        today = replay.present_inputs(previous, updates, params, extra_args)
+        present, last = spec.present_and_last(previous, updates, params, extra_args)
         if outer_grads is not None:
-            validation.shaped_like("outer_grads", outer_grads, today.grads)
-            outer_grads = building.cast_like(outer_grads, today.grads)
-        last = replay.last_update(factory, previous, today, extra_args, resolved)
-        judge = today.grads if outer_grads is None else outer_grads
-        if isinstance(signal, EligibilityTrace):
-            made: Any = last
-            found, longer = made.contract_traces(state.traces, signal.decay, judge, has_previous)
-            finite = all_finite(today.grads)
+            validation.shaped_like("outer_grads", outer_grads, present.grads)
+            outer_grads = cast_like(outer_grads, present.grads)
+        judge = present.grads if outer_grads is None else outer_grads
+        if isinstance(spec.signal, EligibilityTrace):
+            replayed: Any = last
+            found, traces = replayed.contract_traces(
+                state.traces, spec.signal.decay, judge, has_previous
+            )
+            finite = all_finite(present.grads)
         else:
-            (found, finite), longer = last.contract(judge, has_previous), ()
+            (found, finite), traces = last.contract(judge, has_previous), ()
         if outer_grads is not None:
-            finite = all_finite(today.grads)
-        usable = finite & all_finite(today.extra_args)
+            finite = all_finite(present.grads)
+        usable = finite & all_finite(present.extra_args)
+        if skip is not None:
+            usable &= ~jnp.asarray(skip)
 
-        move = lambda: _move_hyperparams(hyper_optimizer, found.hypergradient, state, extra_args)
-        stay = lambda: (state.hyperparams, state.hyper_state, jnp.zeros((), bool))
-        hyperparams, hyper_state, rejected = _if_it_counts(usable, move, stay)
-        # The hypergradient is finite always. But XLA copies a donated buffer that a loop reads,
-        # unless what overwrites the buffer needs what the loop has found.
-        tx = building.build(factory, hyperparams)
+        def move() -> Any:
+            return _move_hyperparams(hyper_optimizer, found.hypergradient, state, extra_args)
+
+        def stay() -> Any:
+            return state.hyperparams, state.hyper_state, jnp.zeros((), bool)
+
+        hyperparams, hyper_state, rejected = _if_usable(usable, move, stay)
+        # The hypergradient is always finite. But XLA copies a donated buffer that a loop reads,
+        # unless the value that overwrites the buffer depends on the result of the loop.
+        tx = spec.build(hyperparams)
         ready = has_previous & all_finite(found.hypergradient)
-        today = today._replace(hyperparams=hyperparams)
-        step = last.step(tx, today, extra_args, ready, usable)
+        present = present._replace(hyperparams=hyperparams)
+        step = last.step(tx, present, extra_args, ready=ready, usable=usable)
 
+        zeros = jax.tree.map(jnp.zeros_like, found.hypergradient)
         moved = HypergradientState(
             hyperparams=hyperparams,
             hyper_state=hyper_state,
-            previous=step.previous,
+            hypergradient=optax.tree.where(rejected, zeros, found.hypergradient),
+            previous=step.record,
             has_previous=jnp.ones((), bool),
             skipped=state.skipped,
             masked=jnp.where(found.masked, _increment(state.masked), state.masked),
             rejected=jnp.where(rejected, _increment(state.rejected), state.rejected),
-            traces=longer,
+            traces=traces,
         )
         skipped = state._replace(
-            previous=step.skipped,
-            traces=longer,
+            hypergradient=zeros,
+            previous=step.skipped_record,
+            traces=traces,
             has_previous=jnp.zeros((), bool),
             skipped=_increment(state.skipped),
         )
         still = jax.tree.map(jnp.zeros_like, step.updates)
-        return where(usable, step.updates, still), where(usable, moved, skipped)
+        select = partial(optax.tree.where, usable)
+        return select(step.updates, still), select(moved, skipped)
 
     tower = Tower(init, update)
-    tower.factory, tower.hyper_optimizer, tower.starts = factory, hyper_optimizer, starts
-    tower.method = resolved
-    tower.signal, tower.extra_args = signal, extra_args
+    tower.spec, tower.hyper_optimizer = spec, hyper_optimizer
     return tower
 
 
-def _check_signal(signal: Any, starts: Mapping[str, Any], method: str) -> str:
-    """The method that a signal allows, or raises."""
-    if not isinstance(signal, (OneStep, EligibilityTrace)):
-        raise TypeError(
-            f"signal must be jd.one_step() or jd.eligibility_trace(decay), got {signal!r}"
-        )
-    if isinstance(signal, OneStep):
-        return method
-    if method == "fused":
-        raise ValueError(
-            "method must be 'auto' or 'general' with jd.eligibility_trace, got 'fused'"
-        )
-    for name, start in starts.items():
-        number = start.space[0] if isinstance(start, spaces.PerLeaf) else start[0]
-        if jnp.ndim(number):
-            raise ValueError(
-                f"tune[{name!r}] must be a number, or one per leaf, with jd.eligibility_trace, got "
-                f"an array of shape {jnp.shape(number)}"
-            )
-    return "general"
+def _if_usable(usable: jax.Array, move: Callable[[], Any], stay: Callable[[], Any]) -> Any:
+    """Returns the result of `move`, or of `stay` where the batch will not be used.
 
-
-def _if_it_counts(usable: jax.Array, move: Callable[[], Any], stay: Callable[[], Any]) -> Any:
-    """What `move` returns; where that will not be used, maybe what `stay` does.
-
-    On a CPU XLA compiles what is not a program of its own again into each of its many uses.
-    Under `shard_map` the devices may disagree, and `move` may need all of them.
+    The conditional is for speed: on a CPU XLA otherwise duplicates the computation in each of its
+    many uses. Under `shard_map` the devices may disagree, and `move` may need all of them.
     """
     if jax.sharding.get_abstract_mesh().manual_axes:
         return move()
@@ -284,17 +280,28 @@ def _move_hyperparams(
     state: HypergradientState,
     extra_args: Mapping[str, Any],
 ) -> tuple[dict[str, Any], Any, jax.Array]:
-    """One step of the hyper-optimizer, undone where it would leave the finite numbers."""
+    """Makes a step of the hyper-optimizer, undone where its result is not finite."""
     passed_on = {name: extra_args[name] for name in ("value",) if name in extra_args}
     changes, hyper_state = hyper_optimizer.update(
         hypergradient, state.hyper_state, state.hyperparams, **passed_on
     )
-    hyper_state = building.cast_like(hyper_state, state.hyper_state)
+    hyper_state = cast_like(hyper_state, state.hyper_state)
     hyperparams: Any = optax.apply_updates(state.hyperparams, changes)
-    spoiled = ~all_finite(hyperparams) | ~stayed_finite(state.hyper_state, hyper_state)
+    spoiled = ~all_finite(hyperparams) | ~_stayed_finite(state.hyper_state, hyper_state)
     hyperparams = {name: spaces.clamp(node) for name, node in hyperparams.items()}
-    hyperparams = where(spoiled, state.hyperparams, hyperparams)
-    return hyperparams, where(spoiled, state.hyper_state, hyper_state), spoiled
+    hyperparams = optax.tree.where(spoiled, state.hyperparams, hyperparams)
+    return hyperparams, optax.tree.where(spoiled, state.hyper_state, hyper_state), spoiled
+
+
+def _stayed_finite(before: Any, after: Any) -> jax.Array:
+    """Returns bool[], True if no finite number became infinite or NaN.
+
+    Some states hold infinities by design, which do not count.
+    """
+    pairs = zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True)
+    return all_true(
+        [jnp.all(jnp.isfinite(new) | ~jnp.isfinite(old)) for old, new in pairs if is_inexact(old)]
+    )
 
 
 def _increment(count: jax.Array) -> jax.Array:

@@ -1,4 +1,4 @@
-"""A small network and its data, for populations that are fitted."""
+"""A small network and its data, for tests of `fit`."""
 
 import jax
 import jax.numpy as jnp
@@ -10,14 +10,14 @@ DATA = {
     "x": RNG.normal(size=(EXAMPLES, 3)).astype(np.float32),
     "y": RNG.normal(size=EXAMPLES).astype(np.float32),
 }
-HELD_OUT = {
+VALIDATION = {
     "x": RNG.normal(size=(7, 3)).astype(np.float32),
     "y": RNG.normal(size=7).astype(np.float32),
 }
 
 
 def starts(agents, seed=0, dtype=np.float32):
-    """Parameters of that many networks of 3, 5 and 1 units."""
+    """Returns parameters of networks of 3, 5 and 1 units, with a leading axis of agents."""
     draw = np.random.default_rng(seed).normal
     return {
         "a": draw(size=(agents, 3, 5)).astype(dtype),
@@ -26,17 +26,17 @@ def starts(agents, seed=0, dtype=np.float32):
 
 
 def predictions(params, x):
-    """f[examples]."""
+    """Returns the predictions, f[examples]."""
     return jnp.tanh(x @ params["a"]) @ params["b"]
 
 
 def loss(params, batch):
-    """The mean squared error."""
+    """Returns the mean squared error."""
     return jnp.mean((predictions(params, batch["x"]) - batch["y"]) ** 2)
 
 
 def noisy(params, batch, key=None):
-    """The same with dropout of the inputs; without a key, the same as `loss`."""
+    """Returns `loss` with dropout of the inputs; without a key, exactly `loss`."""
     if key is None:
         return loss(params, batch), {}
     kept = jax.random.bernoulli(key, 0.8, batch["x"].shape)

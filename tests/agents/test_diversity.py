@@ -1,4 +1,4 @@
-"""Tests of how far agents are from one another."""
+"""Diversity is the root mean square distance of selected agents from their mean."""
 
 from functools import partial
 
@@ -7,28 +7,28 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdescent.agents.diversity import diversity
+from jaxdescent.agents.loops.diversity import diversity
 
 AGENTS = 12
 
 
 def params(spread, at):
-    """A tree of agents, those of odd number not finite."""
+    """Returns a tree of agents; agents of odd index are not finite."""
     rng = np.random.default_rng(0)
     tree = {"a": rng.normal(size=(AGENTS, 3, 2)), "b": rng.normal(size=(AGENTS,))}
     tree = jax.tree.map(lambda x: (at + spread * x).astype(np.float32), tree)
-    return jax.tree.map(lambda x: np.where(chosen(x), x, np.nan).astype(np.float32), tree)
+    return jax.tree.map(lambda x: np.where(selected(x), x, np.nan).astype(np.float32), tree)
 
 
-def chosen(like):
-    """Agents of even number."""
+def selected(like):
+    """Returns True for agents of even index, with as many axes as `like`."""
     return (np.arange(AGENTS) % 2 == 0).reshape(-1, *[1] * (like.ndim - 1))
 
 
 @pytest.mark.parametrize("size", [1, 5, 64])
 @pytest.mark.parametrize("devices", [None, 4])
 @pytest.mark.parametrize(("spread", "at"), [(1.0, 0.0), (1e-4, 1.0)])
-def test_it_is_the_deviation_of_the_chosen_whatever_the_chunks_and_devices(
+def test_it_is_the_standard_deviation_for_any_chunk_size_and_number_of_devices(
     size, devices, spread, at
 ):
     mesh = jax.make_mesh((devices,), ("a",), (jax.sharding.AxisType.Auto,)) if devices else None
@@ -38,6 +38,6 @@ def test_it_is_the_deviation_of_the_chosen_whatever_the_chunks_and_devices(
     np.testing.assert_allclose(found, np.sqrt(np.mean((flat - flat.mean(0)) ** 2)), rtol=1e-5)
 
 
-def test_nobody_is_no_distance_apart():
+def test_it_is_zero_without_agents_and_for_equal_agents():
     assert diversity({"a": jnp.ones((3, 2))}, jnp.zeros(3, bool), size=2) == 0
     assert diversity({"a": jnp.ones((3, 2))}, jnp.ones(3, bool), size=2) == 0

@@ -1,4 +1,4 @@
-"""Fitting many agents: what each sees, what it is valued by, and that no one else matters."""
+"""Tests of `fit` and `fit_loop`."""
 
 import chex
 import jax
@@ -9,7 +9,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 import jaxdescent as jd
-from tests.agents.networks import DATA, HELD_OUT, loss, noisy, starts
+from tests.agents.networks import DATA, VALIDATION, loss, noisy, starts
 
 pytestmark = pytest.mark.usefixtures("quick_to_compile")
 
@@ -17,17 +17,24 @@ AGENTS = 12
 KEY = jax.random.key(7)
 ADAM = optax.adam(0.03)
 HALVING = jd.pruning.successive_halving()
-OPTIONS = {"steps": 20, "rung": 4, "batch_size": 5, "rule": HALVING, "key": KEY, "chunk_size": 4}
+OPTIONS = {
+    "steps": 20,
+    "steps_per_rung": 4,
+    "batch_size": 5,
+    "rule": HALVING,
+    "key": KEY,
+    "chunk_size": 4,
+}
 
 
 def fitted(prune=True, **changes):
-    """A pruned run with all that draws random numbers; one program for every key and start."""
+    """Returns the result of a run that uses every source of random numbers."""
     options = {"init_params": starts(AGENTS), **OPTIONS, **changes}
     return jd.fit(
         noisy,
         ADAM,
         DATA,
-        validation_data=HELD_OUT,
+        validation_data=VALIDATION,
         prune=prune,
         data_order="per_agent",
         needs_rng=True,
@@ -46,42 +53,51 @@ def unpruned(result):
     return fitted(prune=False)
 
 
-class Driven:
-    """A descent whose rule has a state, compiled."""
+class CompiledLoop:
+    """Loop whose rule has a state, with a compiled step."""
 
     def __init__(self, data_order):
-        slowly = jd.pruning.successive_halving(1.2), jd.pruning.adaptive(0.1, max_eta=1.2)
-        descent = jd.fit_loop(
+        rules = jd.pruning.successive_halving(1.2), jd.pruning.adaptive(0.1, max_eta=1.2)
+        loop = jd.fit_loop(
             noisy,
             ADAM,
             num_agents=AGENTS,
             batch_size=5,
-            rule=jd.pruning.chain(*slowly),
+            rule=jd.pruning.chain(*rules),
             data_order=data_order,
             needs_rng=True,
             has_aux=True,
             chunk_size=4,
         )
-        self.first = jax.jit(descent.init)(jax.random.PRNGKey(3), starts(AGENTS))
-        self._advance = jax.jit(descent.advance)
+        self.first = jax.jit(loop.init)(jax.random.PRNGKey(3), starts(AGENTS))
+        self._step = jax.jit(loop.step)
 
-    def advance(self, state, length=3):
-        return self._advance(state, DATA, HELD_OUT, length)
+    def step(self, state, length=3):
+        return self._step(state, DATA, VALIDATION, length)
 
 
 @pytest.fixture(scope="module", params=["shared", "per_agent"])
-def driven(request, quick_to_compile):
-    return Driven(request.param)
+def loop(request, quick_to_compile):
+    return CompiledLoop(request.param)
 
 
-def test_visits_are_counted_one_by_one():
-    """With this loss and a rate of 1 a parameter is minus how often its example was seen."""
+def test_every_example_is_visited_once_per_epoch():
+    """With this loss and a learning rate of 1, a parameter is minus its example's visits."""
     examples = 10
-    visits = lambda params, batch: jnp.sum(params[batch])
-    options = {"steps": 7, "rung": 3, "batch_size": 4, "key": KEY, "rule": jd.pruning.no_pruning()}
+
+    def loss_of_visits(params, batch):
+        return jnp.sum(params[batch])
+
+    options = {
+        "steps": 7,
+        "steps_per_rung": 3,
+        "batch_size": 4,
+        "key": KEY,
+        "rule": jd.pruning.no_pruning(),
+    }
     for data_order in ("shared", "per_agent"):
         found = jd.fit(
-            visits,
+            loss_of_visits,
             optax.sgd(1.0),
             jnp.arange(examples),
             init_params=jnp.zeros((3, examples)),
@@ -89,11 +105,11 @@ def test_visits_are_counted_one_by_one():
             record_params=True,
             **options,
         )
-        counts = -np.asarray(found.history.params)  # after 3, 6 and 7 steps; 2 are an epoch
+        counts = -np.asarray(found.history.params)  # after 3, 6 and 7 steps; an epoch is 2 steps
         assert counts.sum(-1).tolist() == [[12.0] * 3, [24.0] * 3, [28.0] * 3]
         assert counts.max(-1).tolist()[1] == [3.0] * 3  # once in each of three epochs
-        alike = np.ptp(counts, axis=1).max() == 0
-        assert alike == (data_order == "shared")
+        equal = np.ptp(counts, axis=1).max() == 0
+        assert equal == (data_order == "shared")
         assert found.gradients == found.evaluations == 21
 
 
@@ -101,7 +117,7 @@ def test_full_batches_are_gradient_descent():
     first = starts(2)
     options = {
         "steps": 5,
-        "rung": 2,
+        "steps_per_rung": 2,
         "batch_size": None,
         "key": KEY,
         "rule": jd.pruning.no_pruning(),
@@ -119,26 +135,26 @@ def test_full_batches_are_gradient_descent():
     assert found.history.steps.tolist() == [2, 4, 5]
 
 
-def test_values_and_the_best_point_are_of_held_out_examples(result):
-    value = loss(result.params, HELD_OUT)
+def test_values_and_the_best_point_refer_to_validation_data(result):
+    value = loss(result.params, VALIDATION)
     np.testing.assert_allclose(result.value, value, rtol=1e-6)
     values = np.asarray(result.history.values)
     assert result.value == np.nanmin(values)
     assert result.id == np.nanargmin(np.nanmin(values, 0))
     agents = result.population
-    seen = jax.vmap(loss, (0, None))(agents.best_params, HELD_OUT)
+    seen = jax.vmap(loss, (0, None))(agents.best_params, VALIDATION)
     np.testing.assert_allclose(agents.best_values, seen, rtol=1e-6)
     np.testing.assert_array_equal(agents.best_values, np.nanmin(values, 0))
 
 
-def test_what_is_counted(result):
+def test_gradients_and_evaluations_are_counted(result):
     assert result.history.survivors.tolist() == [6, 3, 2, 1, 1]
     assert result.history.descended.tolist() == [12, 6, 3, 2, 1]
     assert result.gradients == 4 * (12 + 6 + 3 + 2 + 1)
     assert result.evaluations == result.gradients + (12 + 6 + 3 + 2 + 1)
 
 
-def test_reports_are_means_of_the_rung_and_nan_for_those_pruned(result):
+def test_reports_are_means_over_the_rung_and_nan_for_pruned_agents(result):
     drawn = np.asarray(result.history.aux["drawn"])
     assert drawn.shape == result.history.aux["loss"].shape == (5, AGENTS)
     descended = np.isfinite(drawn).sum(-1)
@@ -147,37 +163,37 @@ def test_reports_are_means_of_the_rung_and_nan_for_those_pruned(result):
     assert np.nanmax(drawn) < 1
 
 
-def test_each_agent_and_each_step_draws_its_own_numbers(unpruned):
+def test_random_numbers_differ_between_agents_and_steps(unpruned):
     drawn = np.asarray(unpruned.history.aux["drawn"])
     assert len({*drawn.ravel().tolist()}) == 5 * AGENTS
 
 
-def test_survivors_cannot_tell_whether_others_are_pruned(result, unpruned):
+def test_pruning_other_agents_does_not_change_a_bit_of_the_survivors(result, unpruned):
     np.testing.assert_array_equal(result.history.alive, unpruned.history.alive)
     (alive,) = np.nonzero(np.asarray(result.population.alive))
     for name in ("params", "opt_state", "values", "best_params", "best_values"):
-        rows = lambda found, name=name: jax.tree.map(
-            lambda x: x[alive], getattr(found.population, name)
+        chex.assert_trees_all_equal(
+            jax.tree.map(lambda x: x[alive], getattr(result.population, name)),
+            jax.tree.map(lambda x: x[alive], getattr(unpruned.population, name)),
         )
-        chex.assert_trees_all_equal(rows(result), rows(unpruned))
     assert unpruned.gradients == AGENTS * 20
 
 
-def test_agents_come_to_the_same_in_any_order(driven):
-    state, moved = driven.first, np.random.default_rng(1).permutation(AGENTS)
-    shuffled = state._replace(population=jax.tree.map(lambda x: x[moved], state.population))
+def test_results_do_not_depend_on_the_order_of_agents(loop):
+    state, order = loop.first, np.random.default_rng(1).permutation(AGENTS)
+    shuffled = state._replace(population=jax.tree.map(lambda x: x[order], state.population))
     for _ in range(3):
-        state, _ = driven.advance(state)
-        shuffled, _ = driven.advance(shuffled)
-    there = jax.tree.map(lambda x: x[moved], state.population)
-    chex.assert_trees_all_equal(there, shuffled.population)
+        state, _ = loop.step(state)
+        shuffled, _ = loop.step(shuffled)
+    reordered = jax.tree.map(lambda x: x[order], state.population)
+    chex.assert_trees_all_equal(reordered, shuffled.population)
     chex.assert_trees_all_equal(state.best_params, shuffled.best_params)
 
 
-def test_a_checkpoint_in_the_middle_of_a_pruned_run_goes_on_to_the_bit(driven, tmp_path):
-    state = driven.first
+def test_a_run_resumed_from_a_checkpoint_is_equal_to_the_bit(loop, tmp_path):
+    state = loop.first
     for _ in range(2):
-        state, _ = driven.advance(state)
+        state, _ = loop.step(state)
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(tmp_path / "state", state)
         checkpointer.wait_until_finished()
@@ -186,14 +202,14 @@ def test_a_checkpoint_in_the_middle_of_a_pruned_run_goes_on_to_the_bit(driven, t
     assert jax.tree.structure(restored) == jax.tree.structure(state)
     survivors = [int(state.population.alive.sum())]
     for _ in range(4):
-        state, rung = driven.advance(state)
-        restored, same = driven.advance(restored)
-        survivors.append(int(rung.survivors))
-        chex.assert_trees_all_equal((state, rung), (restored, same))
+        state, info = loop.step(state)
+        restored, restored_info = loop.step(restored)
+        survivors.append(int(info.survivors))
+        chex.assert_trees_all_equal((state, info), (restored, restored_info))
     assert AGENTS > survivors[0] > survivors[-1] > 1
 
 
-def test_another_key_other_starts_and_other_data_take_no_other_program():
+def test_one_program_serves_all_keys_starts_and_data():
     traced = []
 
     def counted(params, batch):
@@ -213,41 +229,44 @@ def test_another_key_other_starts_and_other_data_take_no_other_program():
     assert len({float(found.value) for found in (first, *others)}) == 4
 
 
-def test_a_rung_of_no_steps_changes_nothing(driven):
-    for state in (driven.first, driven.advance(driven.first)[0]):
-        same, rung = driven.advance(state, 0)
+def test_a_rung_without_steps_changes_nothing(loop):
+    for state in (loop.first, loop.step(loop.first)[0]):
+        same, info = loop.step(state, 0)
         chex.assert_trees_all_equal(same, state)
-        assert rung.survivors == state.population.alive.sum()
+        assert info.survivors == state.population.alive.sum()
 
 
-def test_without_any_step_there_is_no_value():
+def test_without_steps_there_is_no_value():
     nothing = jd.fit(loss, ADAM, DATA, **{**OPTIONS, "steps": 0}, init_params=starts(4))
     assert (nothing.value, nothing.id, nothing.gradients) == (np.inf, -1, 0)
     assert nothing.history.survivors == 4
 
 
-def test_the_way_it_is_cut_into_rungs_does_not_change_what_is_learned(unpruned):
-    """Rungs of 4 steps, which are epochs, and of 5, which begin in the middle of one."""
-    in_fives = fitted(prune=False, rung=5)
+def test_the_length_of_rungs_does_not_change_the_parameters(unpruned):
+    """Rungs of 4 steps are whole epochs; rungs of 5 steps begin within one."""
+    rungs_of_5 = fitted(prune=False, steps_per_rung=5)
     for name in ("params", "opt_state"):
         chex.assert_trees_all_equal(
-            getattr(unpruned.population, name), getattr(in_fives.population, name)
+            getattr(unpruned.population, name), getattr(rungs_of_5.population, name)
         )
 
 
-def test_an_agent_that_is_not_finite_is_removed_first_and_harms_nobody(unpruned):
+def test_an_agent_that_is_not_finite_is_removed_without_changing_others(unpruned):
     broken = starts(AGENTS)
-    lost = int(np.argmin(unpruned.history.values[0]))  # the first rung's best
-    broken["b"][lost] = np.nan
+    agent = int(np.argmin(unpruned.history.values[0]))  # the best of the first rung
+    broken["b"][agent] = np.nan
     found = fitted(init_params=broken, prune=False)
     assert found.history.not_finite.tolist() == [1] * 5
-    assert not np.any(found.history.alive[:, lost])
-    rest = np.arange(AGENTS) != lost
-    rows = lambda found: jax.tree.map(lambda x: x[rest], found.population._replace(alive=()))
+    assert not np.any(found.history.alive[:, agent])
+    rest = np.arange(AGENTS) != agent
+
+    def rows(result):
+        return jax.tree.map(lambda x: x[rest], result.population._replace(alive=()))
+
     chex.assert_trees_all_equal(rows(found), rows(unpruned))
 
 
-def test_if_all_are_not_finite_the_result_says_so():
+def test_without_any_finite_value_the_result_is_a_start():
     broken = starts(AGENTS)
     broken["a"][:] = np.inf
     found = fitted(init_params=broken)
@@ -257,22 +276,35 @@ def test_if_all_are_not_finite_the_result_says_so():
     chex.assert_trees_all_equal(found.params, jax.tree.map(lambda x: x[0], broken))
 
 
-def test_the_best_finite_point_is_kept_when_all_diverge():
+def test_the_best_finite_point_is_kept_if_all_agents_diverge():
     found = jd.fit(
-        loss, optax.sgd(60.0), DATA, validation_data=HELD_OUT, init_params=starts(4), key=KEY,
-        steps=200, rung=1, batch_size=None, rule=jd.pruning.no_pruning(),
-    )  # fmt: skip
+        loss,
+        optax.sgd(60.0),
+        DATA,
+        validation_data=VALIDATION,
+        init_params=starts(4),
+        key=KEY,
+        steps=200,
+        steps_per_rung=1,
+        batch_size=None,
+        rule=jd.pruning.no_pruning(),
+    )
     assert found.history.survivors[-1] == 0
     assert np.isfinite(found.value)
-    np.testing.assert_allclose(loss(found.params, HELD_OUT), found.value, rtol=1e-6)
+    np.testing.assert_allclose(loss(found.params, VALIDATION), found.value, rtol=1e-6)
 
 
-def test_each_agent_has_its_own_rate():
-    rates = jnp.array([0.0, 1e-3, 1e-1])
+def test_each_agent_has_its_own_learning_rate():
+    learning_rates = jnp.array([0.0, 1e-3, 1e-1])
     same = jax.tree.map(lambda x: np.repeat(x, 3, 0), starts(1))
     options = {**OPTIONS, "rule": jd.pruning.no_pruning(), "batch_size": None}
     found = jd.fit(
-        loss, optax.sgd, DATA, init_params=same, hyperparams={"learning_rate": rates}, **options
+        loss,
+        optax.sgd,
+        DATA,
+        init_params=same,
+        hyperparams={"learning_rate": learning_rates},
+        **options,
     )
     chex.assert_trees_all_equal(
         *(jax.tree.map(lambda x: x[0], tree) for tree in (found.population.params, same))
@@ -282,19 +314,19 @@ def test_each_agent_has_its_own_rate():
 
 
 @pytest.mark.parametrize("agents", [1, 5])
-def test_any_number_of_agents(agents):
+def test_there_can_be_any_number_of_agents(agents):
     found = jd.fit(loss, ADAM, DATA, init_params=starts(agents), **OPTIONS)
     assert found.history.survivors[-1] == 1
     assert found.value < found.history.values[0].max() or agents == 1
 
 
-def test_the_value_of_whom_an_agent_replaced_is_never_its_best():
-    nobody = jd.pruning.no_pruning()
-    descent = jd.fit_loop(loss, ADAM, num_agents=3, batch_size=5, rule=nobody)
-    advance = jax.jit(descent.advance)
-    state, _ = advance(descent.init(KEY, starts(3)), DATA, HELD_OUT, 2)
+def test_a_placed_agent_does_not_inherit_a_best_value():
+    rule = jd.pruning.no_pruning()
+    loop = jd.fit_loop(loss, ADAM, num_agents=3, batch_size=5, rule=rule)
+    step = jax.jit(loop.step)
+    state, _ = step(loop.init(KEY, starts(3)), DATA, VALIDATION, 2)
     problem = jd.Problem(jnp.sum, np.zeros(1), np.ones(1), optimizer=lambda: ADAM)
     mask = jnp.array([False, True, False])
     placed = jd.place_agents(state.population, mask, starts(3), problem)
-    after, _ = advance(state._replace(population=placed), DATA, HELD_OUT, 0)
+    after, _ = step(state._replace(population=placed), DATA, VALIDATION, 0)
     assert jnp.isfinite(after.population.best_values).tolist() == [True, False, True]

@@ -1,4 +1,4 @@
-"""Tests of many agents as one transformation."""
+"""Tests of `magd`, a population as one transformation."""
 
 import chex
 import jax
@@ -8,7 +8,6 @@ import optax
 import pytest
 
 import jaxdescent as jd
-from jaxdescent.agents.rules import Rule
 
 HALVING = jd.pruning.successive_halving()
 STARTS = {"x": jnp.linspace(-2.0, 2.0, 8)[:, None], "y": jnp.linspace(1.0, 0.0, 8)}
@@ -18,14 +17,14 @@ def loss(agent):
     return jnp.sum(agent["x"] ** 4 - 3 * agent["x"] ** 2 + agent["x"]) + agent["y"] ** 2
 
 
-def trained(tx, steps, spoil=lambda i, values: values):
+def train(tx, steps, change_values=lambda i, values: values):
     agents, state = STARTS, tx.init(STARTS)
     path = []
 
     @jax.jit
     def step(agents, state, i):
         values, grads = jax.vmap(jax.value_and_grad(loss))(agents)
-        updates, state = tx.update(grads, state, agents, value=spoil(i, values))
+        updates, state = tx.update(grads, state, agents, value=change_values(i, values))
         return optax.apply_updates(agents, updates), state
 
     for i in range(steps):
@@ -40,10 +39,10 @@ def row(tree, agent):
 
 @pytest.fixture(scope="module")
 def halved():
-    return trained(jd.magd(optax.adam(0.05), HALVING, rung=3), 10)
+    return train(jd.magd(optax.adam(0.05), HALVING, steps_per_rung=3), 10)
 
 
-def test_the_living_descend_as_they_would_alone(halved):
+def test_alive_agents_descend_as_if_alone(halved):
     path, state = halved
     best = int(jnp.flatnonzero(state.alive)[0])
     adam = optax.adam(0.05)
@@ -56,35 +55,44 @@ def test_the_living_descend_as_they_would_alone(halved):
     chex.assert_trees_all_close(row(state.opt_state, best), inner, rtol=1e-5)
 
 
-def test_the_rule_acts_every_rung_and_the_pruned_stay_where_they_are(halved):
+def test_the_rule_acts_after_every_rung_and_pruned_agents_do_not_move(halved):
     path, state = halved
-    # Updates 3, 6 and 9 (from 0) are the first without those that were removed.
+    # The rule acts before updates 3, 6 and 9, counted from 0.
     assert sorted(state.age.tolist()) == [3, 3, 3, 3, 6, 6, 9, 10]
     for agent, age in enumerate(state.age.tolist()):
         chex.assert_trees_all_equal(row(path[age - 1], agent), row(path[-1], agent))
     assert state.alive.sum() == 1
 
 
-def test_it_is_what_minimize_does(halved):
+def test_it_agrees_with_minimize(halved):
     path, state = halved
     result = jd.minimize(
-        loss, optax.adam(0.05), init_params=STARTS, steps=10, rung=3, rule=HALVING, chunk_size=8
+        loss,
+        optax.adam(0.05),
+        init_params=STARTS,
+        steps=10,
+        steps_per_rung=3,
+        rule=HALVING,
+        chunk_size=8,
     )
     np.testing.assert_array_equal(state.alive, result.population.alive)
     alive = state.alive
-    of = lambda tree: jax.tree.map(lambda x: x[alive], tree)
-    chex.assert_trees_all_close(of(path[-1]), of(result.population.params), rtol=1e-5)
+    chex.assert_trees_all_close(
+        row(path[-1], alive), row(result.population.params, alive), rtol=1e-5
+    )
 
 
-def test_what_is_not_finite_is_removed_at_once_and_counted():
-    nan_at_2 = lambda i, values: values.at[5].set(jnp.where(i == 2, jnp.nan, values[5]))
-    path, state = trained(jd.magd(optax.sgd(0.01), jd.pruning.no_pruning()), 4, nan_at_2)
+def test_an_agent_that_is_not_finite_is_pruned_at_once_and_counted():
+    def nan_at_2(i, values):
+        return values.at[5].set(jnp.where(i == 2, jnp.nan, values[5]))
+
+    path, state = train(jd.magd(optax.sgd(0.01), jd.pruning.no_pruning()), 4, nan_at_2)
     assert state.not_finite == 1
     assert state.age.tolist() == [4, 4, 4, 4, 4, 2, 4, 4]
     assert np.isfinite(path[-1]["x"]).all()
 
 
-def test_a_broken_gradient_moves_nobody():
+def test_a_gradient_that_is_not_finite_moves_no_agent_to_nan():
     tx = jd.magd(optax.sgd(0.1), jd.pruning.no_pruning())
     grads = {"x": jnp.ones((8, 1)).at[3].set(jnp.inf), "y": jnp.ones(8)}
     updates, state = tx.update(grads, tx.init(STARTS), STARTS, value=jnp.ones(8))
@@ -93,14 +101,14 @@ def test_a_broken_gradient_moves_nobody():
     assert (state.not_finite, state.alive.sum()) == (1, 7)
 
 
-def test_agents_have_hyperparameters_of_their_own():
+def test_each_agent_has_its_own_hyperparameters():
     tx = jd.magd(optax.sgd, jd.pruning.no_pruning(), hyperparams={"learning_rate": jnp.arange(8.0)})
     ones = jax.tree.map(jnp.ones_like, STARTS)
     updates, _ = tx.update(ones, tx.init(STARTS), STARTS, value=jnp.ones(8))
     np.testing.assert_array_equal(updates["y"], -np.arange(8.0))
 
 
-def test_a_line_search_sees_an_agents_own_gradient():
+def test_a_line_search_gets_the_gradient_of_its_agent():
     alone = optax.chain(optax.sgd(1.0), optax.scale_by_backtracking_linesearch(5))
     tx = jd.magd(alone, jd.pruning.no_pruning())
     value, grads = jax.vmap(jax.value_and_grad(loss))(STARTS)
@@ -113,7 +121,7 @@ def test_a_line_search_sees_an_agents_own_gradient():
 
 
 def test_it_runs_under_strict_promotion_in_double_precision():
-    tx = jd.magd(optax.sgd(0.1), jd.pruning.chain(jd.pruning.adaptive(), HALVING), rung=1)
+    tx = jd.magd(optax.sgd(0.1), jd.pruning.chain(jd.pruning.adaptive(), HALVING), steps_per_rung=1)
     with jax.enable_x64(True), jax.numpy_dtype_promotion("strict"):
         agents = jnp.arange(4.0)
         state = tx.init(agents)
@@ -122,7 +130,7 @@ def test_it_runs_under_strict_promotion_in_double_precision():
     assert state.alive.tolist() == [True, False, False, False]
 
 
-def test_the_state_keeps_its_types():
+def test_the_state_keeps_its_shapes_and_dtypes():
     tx = jd.magd(optax.adam(0.05))
     state = tx.init(STARTS)
     _, after = tx.update(STARTS, state, STARTS, value=jnp.ones(8))
@@ -130,14 +138,14 @@ def test_the_state_keeps_its_types():
 
 
 @pytest.mark.parametrize("value", [None, 1.0, jnp.ones(7), jnp.ones((8, 1))])
-def test_values_are_one_for_each_agent(value):
+def test_there_must_be_one_value_for_each_agent(value):
     tx = jd.magd(optax.sgd(0.1))
     with pytest.raises(ValueError, match=r"value must be the losses of the agents, of shape \(8,"):
         tx.update(STARTS, tx.init(STARTS), STARTS, value=value)
 
 
-def test_a_rule_that_moves_agents_needs_a_driver():
-    swap = Rule(
+def test_a_rule_that_moves_agents_is_refused():
+    swap = jd.Rule(
         lambda *_: None,
         lambda key, population, problem, state: (
             jd.copy_agents(population, jnp.zeros(8, jnp.int32)),
@@ -146,14 +154,17 @@ def test_a_rule_that_moves_agents_needs_a_driver():
         ),
     )
     tx = jd.magd(optax.sgd(0.1), swap)
-    with pytest.raises(ValueError, match="rule must only prune inside of magd"):
+    with pytest.raises(ValueError, match="rule must only prune agents in"):
         tx.update(STARTS, tx.init(STARTS), STARTS, value=jnp.ones(8))
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: jd.magd(optax.sgd(0.1), rung=0), "rung must be an integer at least 1, got 0"),
+        (
+            lambda: jd.magd(optax.sgd(0.1), steps_per_rung=0),
+            "steps_per_rung must be an integer at least 1, got 0",
+        ),
         (lambda: jd.magd(optax.sgd(0.1), seed=-1), "seed must be an integer at least 0"),
         (
             lambda: (tx := jd.magd(optax.sgd(0.1))).update(

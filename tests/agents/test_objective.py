@@ -1,4 +1,4 @@
-"""Model state, reports, kinds of parameters, and loss functions that are wrong."""
+"""Tests of loss functions in `fit`: model state, reports, dtypes and errors."""
 
 import chex
 import jax
@@ -9,17 +9,23 @@ import pytest
 from flax import nnx
 
 import jaxdescent as jd
-from tests.agents.networks import DATA, HELD_OUT, loss, predictions, starts
+from tests.agents.networks import DATA, VALIDATION, loss, predictions, starts
 
 pytestmark = pytest.mark.usefixtures("quick_to_compile")
 
 KEY = jax.random.key(0)
 SGD = optax.sgd(0.1)
-OPTIONS = {"key": KEY, "steps": 3, "rung": 1, "batch_size": None, "rule": jd.pruning.no_pruning()}
+OPTIONS = {
+    "key": KEY,
+    "steps": 3,
+    "steps_per_rung": 1,
+    "batch_size": None,
+    "rule": jd.pruning.no_pruning(),
+}
 
 
 def averaging(params, batch, *, model_state):
-    """A loss whose state counts steps and keeps a running mean of the predictions."""
+    """Returns the loss; the model state counts steps and averages the predictions."""
     predicted = predictions(params, batch["x"])
     new = {
         "count": model_state["count"] + 1,
@@ -28,18 +34,21 @@ def averaging(params, batch, *, model_state):
     return jnp.mean((predicted - batch["y"]) ** 2), {"model_state": new, "bias": new["mean"]}
 
 
-def test_the_model_state_is_carried_reported_and_kept_with_the_best_parameters():
+def test_the_model_state_is_updated_reported_and_kept_with_the_best_parameters():
     first = starts(3)
     state = {"count": np.zeros(3, np.int32), "mean": np.arange(3, dtype=np.float32)}
-    at_second = lambda params, validation_data, *, model_state: jnp.abs(model_state["count"] - 2.0)
+
+    def least_at_step_2(params, validation_data, *, model_state):
+        return jnp.abs(model_state["count"] - 2.0)
+
     found = jd.fit(
         averaging,
         SGD,
         DATA,
         init_params=first,
         model_state=state,
-        validation_data=HELD_OUT,
-        value_fn=at_second,
+        validation_data=VALIDATION,
+        value_fn=least_at_step_2,
         record_params=True,
         **OPTIONS,
     )
@@ -53,7 +62,7 @@ def test_the_model_state_is_carried_reported_and_kept_with_the_best_parameters()
     np.testing.assert_allclose(found.history.aux["bias"], means, rtol=1e-5)
     assert sorted(found.history.aux) == ["bias", "loss"]
     assert found.population.model_state["count"].tolist() == [3] * 3
-    # The least value is that of the second rung, of all agents alike: the first is taken.
+    # All agents have their least value in the second rung; the first agent is returned.
     assert (found.value, found.id) == (0, 0)
     assert found.model_state["count"] == 2
     np.testing.assert_allclose(found.model_state["mean"], means[1][0], rtol=1e-5)
@@ -61,7 +70,7 @@ def test_the_model_state_is_carried_reported_and_kept_with_the_best_parameters()
 
 
 class Network(nnx.Module):
-    """With a BatchNorm and dropout."""
+    """Network with a BatchNorm and dropout."""
 
     def __init__(self, rngs):
         self.inner = nnx.Linear(3, 5, rngs=rngs)
@@ -78,7 +87,7 @@ class Network(nnx.Module):
         return self.outer(nnx.relu(x))[..., 0]
 
 
-def test_networks_of_flax_with_batch_norm_and_dropout():
+def test_flax_networks_with_batch_norm_and_dropout_can_be_fitted():
     graph = nnx.graphdef(Network(nnx.Rngs(0)))
 
     @jax.vmap
@@ -97,28 +106,28 @@ def test_networks_of_flax_with_batch_norm_and_dropout():
         DATA,
         init_params=params,
         model_state=state,
-        validation_data=HELD_OUT,
+        validation_data=VALIDATION,
         needs_rng=True,
         **OPTIONS,
     )
     assert jax.tree.structure(found.population.model_state) == jax.tree.structure(state)
     means = np.asarray(found.population.model_state["norm"]["mean"][...])
-    # The inner layer moves little; a momentum of 0.5 leaves an eighth of zero in the mean.
+    # The inner layer changes little; three updates with momentum 0.5 reach 7/8 of the mean.
     inner = params["inner"]
     first = jnp.mean(DATA["x"] @ inner["kernel"][...] + inner["bias"][...][:, None], 1)
     assert np.corrcoef(means.ravel(), first.ravel())[0, 1] > 0.95
-    value, _ = network_loss(found.params, HELD_OUT, model_state=found.model_state)
+    value, _ = network_loss(found.params, VALIDATION, model_state=found.model_state)
     np.testing.assert_allclose(found.value, value, rtol=1e-5)
 
 
-def test_narrow_parameters_are_valued_in_float32():
+def test_losses_of_bfloat16_parameters_are_averaged_in_float32():
     found = jd.fit(loss, SGD, DATA, init_params=starts(3, dtype=jnp.bfloat16), **OPTIONS)
     assert {leaf.dtype for leaf in jax.tree.leaves(found.params)} == {jnp.bfloat16.dtype}
     assert found.value.dtype == found.history.aux["loss"].dtype == jnp.float32
     assert np.isfinite(found.value)
 
 
-def test_wide_parameters_are_wide_throughout_and_under_strict_promotion():
+def test_float64_parameters_give_float64_results_under_strict_promotion():
     data = jax.tree.map(np.float64, DATA)
     with jax.enable_x64(True), jax.numpy_dtype_promotion("strict"):
         options = {**OPTIONS, "key": jax.random.key(0), "batch_size": 4}
@@ -135,18 +144,18 @@ def test_wide_parameters_are_wide_throughout_and_under_strict_promotion():
         assert found.population.ids.dtype == found.state.steps.dtype == jnp.int32
 
 
-def test_a_rule_may_ask_for_held_out_values_of_parameters_alone():
+def test_a_rule_can_compute_validation_losses():
     def update(_key, population, problem, _state):
         return population, (), jax.vmap(problem.value)(population.params)
 
-    asking = jd.Rule(lambda _key, _population, _problem: (), update)
-    options = {**OPTIONS, "rule": asking}
-    found = jd.fit(loss, SGD, DATA, init_params=starts(3), validation_data=HELD_OUT, **options)
-    np.testing.assert_allclose(found.history.info, found.history.values, rtol=1e-6)
-    with pytest.raises(ValueError, match="no value of parameters alone: it takes validation_data"):
+    evaluating = jd.Rule(lambda _key, _population, _problem: (), update)
+    options = {**OPTIONS, "rule": evaluating}
+    found = jd.fit(loss, SGD, DATA, init_params=starts(3), validation_data=VALIDATION, **options)
+    np.testing.assert_allclose(found.history.rule_info, found.history.values, rtol=1e-6)
+    with pytest.raises(ValueError, match="evaluates new parameters, for which"):
         jd.fit(loss, SGD, DATA, init_params=starts(3), **options)
-    sampling = asking._replace(update=lambda key, *rest: rest[1].sample(key))
-    with pytest.raises(ValueError, match="cannot draw starts"):
+    sampling = evaluating._replace(update=lambda key, *rest: rest[1].sample(key))
+    with pytest.raises(ValueError, match="draws new starts, which"):
         jd.fit(loss, SGD, DATA, init_params=starts(3), **{**options, "rule": sampling})
 
 
@@ -161,7 +170,11 @@ def test_a_rule_may_ask_for_held_out_values_of_parameters_alone():
             "validation_data must be given where value_fn is, got None",
         ),
         ({"steps": -1}, ValueError, r"steps must be an integer in \[0, 2147483647\], got -1"),
-        ({"rung": 0}, ValueError, r"rung must be an integer in \[1, 2147483647\], got 0"),
+        (
+            {"steps_per_rung": 0},
+            ValueError,
+            r"steps_per_rung must be an integer in \[1, 2147483647\], got 0",
+        ),
         ({"batch_size": 23}, ValueError, r"batch_size must be an integer in \[1, 22\], got 23"),
         ({"data_order": "own"}, ValueError, "data_order must be 'shared' or 'per_agent'"),
         ({"chunk_size": 0}, ValueError, "chunk_size must be an integer at least 1, got 0"),
@@ -185,7 +198,10 @@ def test_a_rule_may_ask_for_held_out_values_of_parameters_alone():
             "loss_fn must return one real floating number",
         ),
         (
-            {"validation_data": HELD_OUT, "value_fn": lambda params, validation_data: params["b"]},
+            {
+                "validation_data": VALIDATION,
+                "value_fn": lambda params, validation_data: params["b"],
+            },
             ValueError,
             "value_fn must return one real floating number",
         ),
@@ -193,7 +209,7 @@ def test_a_rule_may_ask_for_held_out_values_of_parameters_alone():
         (
             {"model_state": np.zeros(3), "loss_fn": lambda *a, **k: (loss(*a), {"a": 1.0})},
             ValueError,
-            r"must return the new state as aux\['model_state'\], got only \['a'\]",
+            r"must return the new model state as aux\['model_state'\], got only \['a'\]",
         ),
         (
             {
@@ -229,9 +245,9 @@ def test_a_rule_may_ask_for_held_out_values_of_parameters_alone():
                 "loss_fn": lambda *a, **k: (loss(*a), {"model_state": 0.5}),
             },
             ValueError,
-            "must have model_state's kinds of numbers, got float32 for int32",
+            "must have the kinds of dtypes of model_state, got float32 for int32",
         ),
-        ({"key": 0}, TypeError, "key must be one random key, as of jax.random.key"),
+        ({"key": 0}, TypeError, "key must be one random key, such as jax.random.key"),
         ({"prune": "no"}, ValueError, "prune must be True or False, got 'no'"),
         ({"needs_rng": "no"}, ValueError, "needs_rng must be True or False, got 'no'"),
         ({"has_aux": 1}, ValueError, "has_aux must be True or False, got 1"),
@@ -243,17 +259,21 @@ def test_a_rule_may_ask_for_held_out_values_of_parameters_alone():
             r"validation_data must have at least one example .* shapes \[\]",
         ),
         (
-            {"validation_data": {**HELD_OUT, "y": np.zeros(0)}},
+            {"validation_data": {**VALIDATION, "y": np.zeros(0)}},
             ValueError,
             r"validation_data must have at least one example .*, got shapes \[.*\(0,\)\]",
         ),
     ],
 )
-def test_bad_arguments(changes, error, match):
+def test_bad_arguments_are_named(changes, error, match):
     arguments = {
-        "loss_fn": loss, "optimizer": SGD, "data": DATA, "init_params": starts(3),
-        **OPTIONS, **changes,
-    }  # fmt: skip
+        "loss_fn": loss,
+        "optimizer": SGD,
+        "data": DATA,
+        "init_params": starts(3),
+        **OPTIONS,
+        **changes,
+    }
     positional = [arguments.pop(name) for name in ("loss_fn", "optimizer", "data")]
     with pytest.raises(error, match=match):
         jd.fit(*positional, **arguments)

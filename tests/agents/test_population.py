@@ -1,4 +1,4 @@
-"""Tests of what rules do to agents."""
+"""Tests of `copy_agents` and `place_agents`, by which rules move agents."""
 
 import chex
 import jax
@@ -8,14 +8,14 @@ import optax
 import pytest
 
 import jaxdescent as jd
-from jaxdescent.agents.population import own_state, started
+from jaxdescent.agents.population import initial_opt_states, initial_population
 from tests.agents.populations import a_problem, with_values
 
 COUNTERS = ("ids", "evaluations", "gradients")
 
 
-def aged():
-    """Four agents with a past."""
+def trained_agents():
+    """Returns four agents whose ages, counts and optimizer states differ."""
     population = with_values([3.0, 1.0, 2.0, 0.0], [True, False, True, True])
     return population._replace(
         opt_state=jax.tree.map(
@@ -29,8 +29,8 @@ def aged():
     )
 
 
-def test_a_copy_takes_everything_along_but_its_number_and_its_bill():
-    population, source = aged(), jnp.array([3, 3, 2, 0])
+def test_a_copy_keeps_its_own_id_and_counts_only():
+    population, source = trained_agents(), jnp.array([3, 3, 2, 0])
     copied = jd.copy_agents(population, source)
     for name in population._fields:
         expected = getattr(population, name)
@@ -43,8 +43,11 @@ def test_a_copy_takes_everything_along_but_its_number_and_its_bill():
 def test_a_copy_draws_other_random_numbers_than_its_source():
     noisy = optax.with_extra_args_support(optax.add_noise(1.0, 0.5, key=0))
     problem = jd.Problem(jnp.sum, -jnp.ones(1), jnp.ones(1), optimizer=lambda: noisy)
-    population = started(problem, jnp.zeros((3, 1)), {}, jnp.float32)
-    keys = lambda population: jax.random.key_data(population.opt_state.rng_key)[:, 0]
+    population = initial_population(problem, jnp.zeros((3, 1)), {}, jnp.float32)
+
+    def keys(population):
+        return jax.random.key_data(population.opt_state.rng_key)[:, 0]
+
     copied = jd.copy_agents(population, jnp.array([1, 1, 1]))
     assert keys(copied)[1] == keys(population)[1]
     assert len(np.unique(np.concatenate([keys(copied), keys(population)]))) == 5
@@ -54,7 +57,7 @@ def test_a_copy_draws_other_random_numbers_than_its_source():
 def test_a_placed_agent_draws_other_random_numbers_than_before():
     noisy = optax.with_extra_args_support(optax.add_noise(1.0, 0.5, key=0))
     problem = jd.Problem(jnp.sum, -jnp.ones(1), jnp.ones(1), optimizer=lambda: noisy)
-    agents = started(problem, jnp.zeros((2, 1)), {}, jnp.float32)
+    agents = initial_population(problem, jnp.zeros((2, 1)), {}, jnp.float32)
     drawn = []
     for spent in (3, 5):
         agents = agents._replace(gradients=jnp.full(2, spent))
@@ -63,36 +66,38 @@ def test_a_placed_agent_draws_other_random_numbers_than_before():
     assert len(np.unique(np.concatenate(drawn))) == 4
 
 
-def test_several_keys_of_an_optimizer_are_the_agents_own():
+def test_several_keys_of_an_optimizer_differ_between_agents():
     several = optax.GradientTransformation(
         lambda _: jax.random.split(jax.random.key(0), 2), lambda updates, keys, _: (updates, keys)
     )
-    keys = jax.random.key_data(own_state(lambda: several, jnp.zeros(3), {}, jnp.arange(3)))
+    keys = jax.random.key_data(initial_opt_states(lambda: several, jnp.zeros(3), {}, jnp.arange(3)))
     assert keys.shape[:2] == (3, 2)
     assert len(np.unique(keys[..., 0])) == 6
 
 
-def test_places_have_the_precision_of_the_population():
-    population = aged()._replace(params=aged().params.astype(jnp.bfloat16))
+def test_placed_parameters_are_cast_to_the_dtype_of_the_population():
+    population = trained_agents()._replace(params=trained_agents().params.astype(jnp.bfloat16))
     placed = jd.place_agents(population, jnp.ones(4, bool), jnp.ones((4, 1)), a_problem())
     assert placed.params.dtype == jnp.bfloat16
 
 
-def test_a_placed_agent_starts_afresh_and_the_others_do_not_notice():
-    population, mask = aged(), jnp.array([False, True, False, True])
+def test_a_placed_agent_restarts_and_the_others_do_not_change():
+    population, mask = trained_agents(), jnp.array([False, True, False, True])
     params = population.params + 100
     placed = jd.place_agents(population, mask, params, a_problem())
     for name in population._fields:
         for new, old in zip(
-            jax.tree.leaves(getattr(placed, name)), jax.tree.leaves(getattr(population, name)),
+            jax.tree.leaves(getattr(placed, name)),
+            jax.tree.leaves(getattr(population, name)),
             strict=True,
-        ):  # fmt: skip
+        ):
             np.testing.assert_array_equal(new[~mask], old[~mask])
-    at = lambda tree: jax.tree.map(lambda x: x[mask], tree)
-    evaluated = a_problem().optimizer().init(jnp.zeros(1))
-    for leaf, expected in zip(
-        *map(jax.tree.leaves, (at(placed.opt_state), evaluated)), strict=True
-    ):
+
+    def at(tree):
+        return jax.tree.map(lambda x: x[mask], tree)
+
+    initial = a_problem().optimizer().init(jnp.zeros(1))
+    for leaf, expected in zip(*map(jax.tree.leaves, (at(placed.opt_state), initial)), strict=True):
         np.testing.assert_array_equal(leaf, np.broadcast_to(expected, leaf.shape))
     np.testing.assert_array_equal(at(placed.params), at(params))
     assert at(placed.alive).all()
@@ -104,8 +109,8 @@ def test_a_placed_agent_starts_afresh_and_the_others_do_not_notice():
 
 
 def test_a_placed_agent_is_evaluated_before_it_descends():
-    """A driver computes what is stale, once, and counts it."""
-    move_one = jd.Rule(
+    """It is evaluated once before its next step, and that is counted."""
+    place_agent_1_once = jd.Rule(
         lambda *_: jnp.zeros((), jnp.int32),
         lambda key, population, problem, seen: (
             jd.place_agents(
@@ -116,21 +121,25 @@ def test_a_placed_agent_is_evaluated_before_it_descends():
         ),
     )
     result = jd.minimize(
-        lambda x: jnp.sum(x**2), optax.sgd(0.1), init_params=jnp.ones((2, 1)), steps=3, rung=1,
-        rule=move_one,
-    )  # fmt: skip
+        lambda x: jnp.sum(x**2),
+        optax.sgd(0.1),
+        init_params=jnp.ones((2, 1)),
+        steps=3,
+        steps_per_rung=1,
+        rule=place_agent_1_once,
+    )
     np.testing.assert_allclose(result.population.params, [[0.8**3], [5 * 0.8**2]], rtol=1e-6)
     assert result.population.gradients.tolist() == [4, 5]
     assert result.population.age.tolist() == [3, 2]
 
 
-def test_sources_and_masks_are_one_for_each_agent():
+def test_sources_and_masks_must_have_one_entry_for_each_agent():
     for source in (jnp.zeros(3, int), jnp.zeros(4)):
         with pytest.raises(ValueError, match="source must be 4 integers, one for each agent"):
-            jd.copy_agents(aged(), source)
+            jd.copy_agents(trained_agents(), source)
     for mask in (jnp.ones(3, bool), jnp.ones(4, int)):
         with pytest.raises(ValueError, match="mask must be 4 booleans, one for each agent"):
-            jd.place_agents(aged(), mask, aged().params, a_problem())
+            jd.place_agents(trained_agents(), mask, trained_agents().params, a_problem())
 
 
 @pytest.mark.parametrize(
@@ -144,19 +153,19 @@ def test_sources_and_masks_are_one_for_each_agent():
         (lambda p, s: (p._replace(model_state=s), s, 0), "population of the structure"),
         (
             lambda p, s: (p, s + 1.0, 0),
-            r"rule_state of the shapes .* got float32\(\) for int32\(\)",
+            r"rule_state of the shapes and dtypes .* got float32\(\) for int32\(\)",
         ),
     ],
 )
-def test_a_rule_that_no_run_can_go_on_with_is_refused(update, message):
+def test_a_rule_must_keep_structure_shapes_and_dtypes(update, message):
     rule = jd.Rule(lambda *_: jnp.zeros((), jnp.int32), lambda key, p, problem, s: update(p, s))
     with pytest.raises(ValueError, match=message):
-        jd.minimize(a_problem(), optax.sgd(0.1), num_agents=4, steps=2, rung=1, rule=rule)
+        jd.minimize(a_problem(), optax.sgd(0.1), num_agents=4, steps=2, steps_per_rung=1, rule=rule)
 
 
-def test_places_need_an_optimizer_and_the_right_shapes():
-    bare = jd.Problem(jnp.sum, -jnp.ones(1), jnp.ones(1))
+def test_placing_agents_needs_an_optimizer_and_equal_shapes():
+    problem = jd.Problem(jnp.sum, -jnp.ones(1), jnp.ones(1))
     with pytest.raises(ValueError, match="problem must have an optimizer"):
-        jd.place_agents(aged(), jnp.ones(4, bool), aged().params, bare)
+        jd.place_agents(trained_agents(), jnp.ones(4, bool), trained_agents().params, problem)
     with pytest.raises(ValueError, match="params must have the shapes of population"):
-        jd.place_agents(aged(), jnp.ones(4, bool), jnp.ones((4, 2)), a_problem())
+        jd.place_agents(trained_agents(), jnp.ones(4, bool), jnp.ones((4, 2)), a_problem())

@@ -1,4 +1,4 @@
-"""Tests of which agents are removed."""
+"""Tests of the rules in `jd.pruning`."""
 
 from functools import partial
 
@@ -21,14 +21,14 @@ RULES = {
     "stalled": jd.pruning.stalled(1),
     "predicted": jd.pruning.predicted_to_lose(9),
     "adaptive": jd.pruning.adaptive(),
-    "never": jd.pruning.no_pruning(),
+    "no pruning": jd.pruning.no_pruning(),
     "chain": jd.pruning.chain(jd.pruning.no_pruning(), jd.pruning.successive_halving()),
-    "after": jd.pruning.delay(1, jd.pruning.successive_halving()),
+    "delay": jd.pruning.delay(1, jd.pruning.successive_halving()),
 }
 
 
 def survivors(rule, *rungs):
-    """Who is left after rungs with these values; what is not finite is cleared by a driver."""
+    """Returns the agents alive after each rung with these values, cleared as in a loop."""
     population = with_values(rungs[0])
     key = jax.random.key(0)
     state, left = rule.init(key, population, None), []
@@ -44,7 +44,7 @@ def survivors(rule, *rungs):
 
 
 @pytest.mark.parametrize("name", RULES)
-def test_a_rule_only_prunes_and_says_how_many(name):
+def test_a_rule_only_prunes_and_reports_how_many(name):
     values = [3.0, 1.0, 2.0, 5.0, 4.0]
     population = with_values(values, [True, True, True, True, False])
     state = RULES[name].init(jax.random.key(0), population, None)
@@ -53,12 +53,12 @@ def test_a_rule_only_prunes_and_says_how_many(name):
     unmoved = jax.tree.leaves(after._replace(alive=population.alive))
     assert all(a is b for a, b in zip(unmoved, jax.tree.leaves(population), strict=True))
     removed = sum(x.pruned for x in jax.tree.leaves(info, is_leaf=lambda x: hasattr(x, "pruned")))
-    if name != "after":
+    if name != "delay":
         assert removed == np.sum(population.alive) - np.sum(after.alive)
 
 
 @pytest.mark.parametrize("name", RULES)
-def test_the_best_of_the_living_is_never_removed(name):
+def test_the_best_alive_agent_is_never_pruned(name):
     rng = np.random.default_rng(0)
     rungs = rng.normal(size=(6, 12)) ** 3
     population, key = with_values(rungs[0]), jax.random.key(0)
@@ -71,12 +71,12 @@ def test_the_best_of_the_living_is_never_removed(name):
 
 
 @pytest.mark.parametrize("name", RULES)
-def test_nobody_left_is_no_trouble(name):
+def test_rules_accept_a_population_without_survivors(name):
     assert survivors(RULES[name], [NAN, NAN], [NAN, NAN])[-1] == []
 
 
 @pytest.mark.parametrize("name", RULES)
-def test_one_agent_stays(name):
+def test_a_single_agent_is_kept(name):
     assert survivors(RULES[name], *[[x] for x in (3.0, 2.0, 2.0, 2.5)])[-1] == [0]
 
 
@@ -86,50 +86,50 @@ def test_halving_keeps_the_better_half_rounded_up():
     assert survivors(third, np.arange(10)[::-1], np.arange(10)) == [[6, 7, 8, 9], [6, 7]]
 
 
-def test_ranks_may_be_those_of_the_best_values_so_far():
+def test_agents_can_be_ranked_by_their_best_values_so_far():
     population = with_values([1.0, 2.0, 3.0, 4.0], [True, True, True, True])
     population = population._replace(best_values=jnp.array([0.9, 0.8, 0.7, 0.6]))
     for make in (jd.pruning.successive_halving, partial(jd.pruning.adaptive, max_eta=2.0)):
         for by, expected in (("value", [0, 1]), ("best", [2, 3])):
             rule, key = make(by=by), jax.random.key(0)
             first = rule.init(key, population, None)
-            _, seen, _ = rule.update(key, population, None, first)  # adaptive prunes from then on
+            _, seen, _ = rule.update(key, population, None, first)  # adaptive prunes from here on
             after, _, _ = rule.update(key, population, None, seen)
             assert np.flatnonzero(after.alive).tolist() == expected
     with pytest.raises(ValueError, match="by must be 'value' or 'best', got 'last'"):
         jd.pruning.successive_halving(by="last")
 
 
-def test_the_best_so_far_of_an_agent_that_broke_does_not_count():
+def test_the_best_value_of_an_agent_that_is_not_finite_does_not_count():
     population = with_values([1.0, NAN, 3.0])._replace(best_values=jnp.array([0.9, 0.1, 0.7]))
     np.testing.assert_array_equal(population.best_scores, np.float32([0.9, np.inf, 0.7]))
 
 
-def test_equals_are_kept_by_their_place():
+def test_ties_are_kept_by_index():
     assert survivors(RULES["halving"], [1, 1, 1, 1]) == [[0, 1]]
 
 
 @pytest.mark.parametrize("name", RULES)
-def test_nobody_is_judged_by_the_value_of_another_place(name):
-    """A rule of a chain has just placed agents 0 and 1, where the best and a broken one were."""
+def test_an_agent_just_placed_is_kept_until_it_is_evaluated(name):
+    """Another rule has just placed agents 0 and 1, which were the best and one not finite."""
     population, key = with_values([0.0, NAN, 2.0, 1.0, 3.0, 4.0]), jax.random.key(0)
     population = population._replace(evaluated=jnp.arange(6) > 1)
     state, update = RULES[name].init(key, population, None), jax.jit(RULES[name].update)
     for _ in range(5):
         population, state, _ = update(key, population, None, state)
         assert population.alive[:2].all()
-        assert population.alive[3]  # the best of those that have a value
-    assert population.alive.all() == (name == "never")
+        assert population.alive[3]  # the best of the evaluated agents
+    assert population.alive.all() == (name == "no pruning")
 
 
-def test_a_curve_starts_where_its_agent_was_placed():
+def test_a_loss_curve_starts_where_its_agent_was_placed():
     falling = 5.0 - np.log(np.arange(1, 9))  # at rung 20: 2.0
     rule, key = jd.pruning.predicted_to_lose(20, burn_in=3, deviations=0.0), jax.random.key(0)
     population, left = with_values([1.0, 0.0]), []
     state, update = rule.init(key, population, None), jax.jit(rule.update)
     for rung, value in enumerate(falling):
-        spoilt = NAN if rung < 4 else value
-        values = jnp.array([3.0, spoilt], jnp.float32)
+        early_value = NAN if rung < 4 else value
+        values = jnp.array([3.0, early_value], jnp.float32)
         evaluated = jnp.array([True, rung != 3])
         population = population._replace(values=values, evaluated=evaluated)
         population, state, _ = update(key, population, None, state)
@@ -141,40 +141,40 @@ def test_a_curve_starts_where_its_agent_was_placed():
     assert left[4:] == [True] * 4
 
 
-def test_what_is_not_finite_counts_as_gone_before_the_half_is_taken():
+def test_halving_counts_only_finite_agents():
     assert survivors(RULES["halving"], [NAN, 2, 1, NAN, 3, 4]) == [[1, 2]]
 
 
-def test_the_gap_is_measured_in_the_first_spread():
-    # Best 0, median 2: the spread is 2, and stays so when the values have shrunk.
+def test_the_gap_is_measured_in_units_of_the_first_spread():
+    # Best 0 and median 2 give a spread of 2, which remains when the values shrink.
     rungs = [[0, 1, 2, 3, 4], [0, 0.1, 2.1, 1.9, 0]]
     assert survivors(jd.pruning.gap_to_best(1.0), *rungs) == [[0, 1, 2], [0, 1]]
 
 
-def test_the_gap_of_agents_that_share_the_best_value_is_that_to_the_others():
+def test_the_spread_of_agents_that_share_the_best_value_is_the_distance_to_the_others():
     assert survivors(jd.pruning.gap_to_best(1.0), [0, 0, 0, 0, 1, 3, 5])[-1] == [0, 1, 2, 3, 4, 5]
 
 
-def test_the_gap_waits_for_a_spread():
+def test_the_spread_is_measured_when_values_first_differ():
     rungs = [[1, 1, 1, 1], [1, 2, 3, 4]]
     assert survivors(jd.pruning.gap_to_best(1.0), *rungs) == [[0, 1, 2, 3], [0, 1]]
 
 
-def test_stalled_is_who_would_take_too_long_to_catch_up():
+def test_stalled_agents_would_take_too_long_to_reach_the_best():
     # Speeds over two rungs: 0, 0.5, 0.05; distances to the best at the end: 0, 4, 4.
     rungs = [[0, 5, 4.1], [0, 4.5, 4.05], [0, 4, 4]]
     assert survivors(jd.pruning.stalled(2, horizon=10), *rungs) == [[0, 1, 2], [0, 1, 2], [0, 1]]
     assert survivors(jd.pruning.stalled(2, horizon=100), *rungs)[-1] == [0, 1, 2]
 
 
-def test_curves_are_drawn_out_as_a_line_in_log_time_would_be():
-    # Lines 5 - b log(rung), exactly: at rung 20 they stand at 1.4 and 2.3.
+def test_curves_are_extrapolated_as_lines_in_log_time():
+    # The lines 5 - b log(rung) reach 1.4 and 2.3 at rung 20.
     curves = np.stack([np.full(5, 2.0), *(5 - b * np.log(np.arange(1, 6)) for b in (1.2, 0.9))], 1)
     rule = jd.pruning.predicted_to_lose(20, burn_in=4, deviations=0.0)
     assert survivors(rule, *curves) == [[0, 1, 2]] * 3 + [[0, 1]] * 2
 
 
-def test_the_deviations_are_those_of_a_least_squares_prediction():
+def test_the_margin_is_the_standard_deviation_of_a_least_squares_prediction():
     rng = np.random.default_rng(1)
     x = np.log(np.arange(1, 8))
     y = 3 - 0.4 * x + 0.3 * rng.normal(size=7)
@@ -182,26 +182,26 @@ def test_the_deviations_are_those_of_a_least_squares_prediction():
     ahead = np.log(30)
     residual = np.sum((y - fit.intercept - fit.slope * x) ** 2) / 5
     spread = np.sqrt(residual * (1 + 1 / 7 + (ahead - x.mean()) ** 2 / np.sum((x - x.mean()) ** 2)))
-    hoped = fit.intercept + fit.slope * ahead - 1.5 * spread
+    predicted = fit.intercept + fit.slope * ahead - 1.5 * spread
     rule = jd.pruning.predicted_to_lose(30, burn_in=7, deviations=1.5)
-    for best, kept in ((hoped + 1e-3, [0, 1]), (hoped - 1e-3, [0])):
+    for best, kept in ((predicted + 1e-3, [0, 1]), (predicted - 1e-3, [0])):
         assert survivors(rule, *np.stack([np.full(7, best), y], 1))[-1] == kept
 
 
-def test_that_equals_hold_their_places_is_no_reason_to_prune():
+def test_ties_that_keep_their_order_do_not_count_as_correlation():
     left = survivors(jd.pruning.adaptive(0.05), np.zeros(64), np.zeros(64))
-    # At r = 0.5, while nothing is known, and then at r = 0: 95% of those.
+    # First at the default r = 0.5, then at the measured r = 0, which keeps 95%.
     assert [*map(len, left)] == [39, 38]
 
 
-def test_a_curve_whose_squares_are_too_large_is_not_said_to_lose():
+def test_a_curve_whose_squares_overflow_is_kept():
     rungs = [[1.0, 1e25], [1.0, 1e10], [1.0, 1.1], [1.0, 1.01]]
     rule = jd.pruning.predicted_to_lose(20, deviations=50.0)
     assert survivors(rule, *rungs)[-1] == [0, 1]
 
 
 @pytest.mark.parametrize("name", ["adaptive", "predicted"])
-def test_values_of_half_precision_are_pruned_as_in_single(name):
+def test_values_in_half_precision_are_pruned_as_in_single(name):
     walks = np.cumsum(np.random.default_rng(6).normal(size=(5, 300)), axis=0)
     half = jnp.asarray(walks, jnp.bfloat16)
     left, update, key = [], jax.jit(RULES[name].update), jax.random.key(0)
@@ -215,36 +215,36 @@ def test_values_of_half_precision_are_pruned_as_in_single(name):
     assert 0 < left[0].sum() < 300
 
 
-def test_ranks_that_churn_keep_most_and_ranks_that_hold_prune():
+def test_changing_ranks_keep_most_agents_and_stable_ranks_prune():
     up, rng = np.arange(64.0), np.random.default_rng(2)
     rule = jd.pruning.adaptive(0.05, max_eta=np.inf)
-    first, churned = map(len, survivors(rule, up, rng.permutation(up)))
-    # While nothing is known r is 0.5; Phi^-1 of 0.625 / 64.25 is -2.336, that of 0.95 1.645.
+    first, second = map(len, survivors(rule, up, rng.permutation(up)))
+    # First r = 0.5. Phi^-1(0.625 / 64.25) = -2.336 and Phi^-1(0.95) = 1.645.
     assert first == np.ceil(64 * stats.norm.cdf(0.5 * -2.336 + np.sqrt(0.75) * 1.645))
-    assert churned > 0.8 * first
+    assert second > 0.8 * first
     assert survivors(rule, up, up)[1] == [0]
     bounded = jd.pruning.adaptive(0.05, max_eta=4.0)
     assert survivors(bounded, up, up) == [list(range(first)), list(range(int(np.ceil(first / 4))))]
 
 
-def test_ranks_are_compared_with_the_latest_kept_that_are_at_most_half_as_old():
+def test_ranks_are_compared_with_stored_ranks_of_at_most_half_the_age():
     rng, rule = np.random.default_rng(4), jd.pruning.adaptive(0.05, max_eta=np.inf)
     up, a, b = np.arange(64.0), rng.permutation(64), rng.permutation(64)
     population, key = with_values(up), jax.random.key(0)
     state, kept = rule.init(key, population, None), {}
-    # Kept are those at 1, 2 and 4 steps, and the last two of them.
+    # Ranks are stored at ages 1, 2, 4 and 8, the last two at a time.
     for age, values in ((1, a), (2, up), (3, a), (4, up), (5, b), (6, b), (7, up), (8, b), (9, up)):
         seen = population._replace(
             values=jnp.asarray(values, jnp.float32), age=jnp.full(64, age, jnp.int32)
         )
         after, state, _ = rule.update(key, seen, None, state)
         kept[age] = int(after.alive.sum())
-    hold = [age for age, count in kept.items() if count == 1]
-    churn = [age for age, count in kept.items() if count > 48]
-    assert (hold, churn) == ([3, 4, 7, 9], [2, 5, 6, 8])
+    stable = [age for age, count in kept.items() if count == 1]
+    changing = [age for age, count in kept.items() if count > 48]
+    assert (stable, changing) == ([3, 4, 7, 9], [2, 5, 6, 8])
 
 
-def test_narrow_values_are_pruned_as_wide_ones():
+def test_bfloat16_values_are_pruned_as_float32_ones():
     rule, key = jd.pruning.adaptive(), jax.random.key(0)
     found = []
     for dtype in (jnp.bfloat16, jnp.float32):
@@ -254,7 +254,9 @@ def test_narrow_values_are_pruned_as_wide_ones():
         for _ in range(2):
             population, state, _ = rule.update(key, population, None, state)
         found.append(int(population.alive.sum()))
-    assert found[0] == found[1] == np.ceil(np.ceil(64 * 0.4767) / 4)  # at r = 0.5, then at most 3/4
+    assert (
+        found[0] == found[1] == np.ceil(np.ceil(64 * 0.4767) / 4)
+    )  # at r = 0.5, then at most 3 in 4 are pruned
 
 
 @pytest.mark.parametrize(
@@ -270,7 +272,7 @@ def test_narrow_values_are_pruned_as_wide_ones():
         (lambda: jd.pruning.predicted_to_lose(9, burn_in=2), "burn_in must be an integer at"),
         (lambda: jd.pruning.adaptive(0.5), r"risk must be in \(0, 0.5\), got 0.5"),
         (lambda: jd.pruning.adaptive(max_eta=1.0), r"max_eta must be in \(1, inf\], got 1"),
-        (lambda: jd.pruning.chain(), "rules must be at least one rule"),
+        (lambda: jd.pruning.chain(), "rules must be at least one Rule"),
         (
             lambda: jd.pruning.delay(-1, jd.pruning.no_pruning()),
             "rungs must be an integer at least 0",
@@ -282,18 +284,25 @@ def test_bad_arguments_are_named(make, message):
         make()
 
 
-def test_a_maker_of_rules_is_no_rule():
+def test_a_rule_that_was_not_called_is_refused():
     with pytest.raises(TypeError, match="call it first"):
         jd.pruning.chain(jd.pruning.no_pruning)
 
 
-def test_all_stop_once_one_has_reached_the_target():
-    square = lambda x: jnp.sum(x**2)
+def test_all_agents_stop_once_one_has_reached_the_target():
     starts = jnp.array([[1.0], [2.0], [jnp.inf]])
-    run = lambda target: jd.minimize(
-        square, optax.sgd(0.25), init_params=starts, steps=6, rung=1, rule=jd.pruning.until(target)
-    )
-    values = 4.0 ** -np.arange(1, 7)  # of the first agent, after each step
+
+    def run(target):
+        return jd.minimize(
+            lambda x: jnp.sum(x**2),
+            optax.sgd(0.25),
+            init_params=starts,
+            steps=6,
+            steps_per_rung=1,
+            rule=jd.pruning.until(target),
+        )
+
+    values = 4.0 ** -np.arange(1, 7)  # of agent 0, after each step
     reached = run(values[2])
     assert reached.history.survivors.tolist() == [2, 2, 0, 0, 0, 0]
     assert (reached.value, reached.gradients) == (values[2], 2 * 4 + 2)

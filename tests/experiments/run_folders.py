@@ -1,4 +1,4 @@
-"""Folders of runs written by hand, so that what is made of them can be worked out by hand."""
+"""Run folders written by hand, so that tests can compute expected results by hand."""
 
 import json
 
@@ -18,14 +18,14 @@ FOOTPRINT = {
 
 
 def write_run(folder, records, *, study="train", flops_per_step=None, **settings):
-    """A run that somebody left.
+    """Writes an unfinished run.
 
     Args:
-      folder: to make.
-      records: of its log.
-      study: its name.
-      flops_per_step: by line; without it there is no bill.
-      **settings: of the run, beside the scale.
+      folder: the folder, which is created.
+      records: records of the log.
+      study: name of the study.
+      flops_per_step: by series; without it there is no footprint.
+      **settings: settings besides the scale.
     """
     folder.mkdir(parents=True)
     description = {
@@ -33,7 +33,7 @@ def write_run(folder, records, *, study="train", flops_per_step=None, **settings
         "status": "running",
         "began": "2030-01-02T03:04:05+00:00",
         "command": f"python -m experiments {study}",
-        "identity": "somebody's",
+        "identity": "written by hand",
         "pins": {},
         "settings": {"scale": "smoke", **settings},
         "environment": {"jax": "1.2.3"},
@@ -44,14 +44,14 @@ def write_run(folder, records, *, study="train", flops_per_step=None, **settings
     if lines:
         (folder / "metrics.jsonl").write_text("".join(lines))
     if flops_per_step is not None:
-        bill = {"parts": [FOOTPRINT], "flops_per_step": flops_per_step}
-        (folder / "footprint.json").write_text(json.dumps(bill))
+        footprint = {"parts": [FOOTPRINT], "flops_per_step": flops_per_step}
+        (folder / "footprint.json").write_text(json.dumps(footprint))
     return folder
 
 
-def records(losses, *, line="train", every=10, seconds=2.0, metric="validation_loss"):
-    """A record every so many steps, a loss each."""
+def records(losses, *, series="train", every=10, seconds=2.0, metric="validation_loss"):
+    """Returns a record with each loss, `every` steps and `seconds` apart."""
     return [
-        {"line": line, "step": every * i, "loss": 9.0, metric: loss, "seconds": seconds * i}
+        {"series": series, "step": every * i, "loss": 9.0, metric: loss, "seconds": seconds * i}
         for i, loss in enumerate(losses, start=1)
     ]

@@ -169,7 +169,7 @@ def one_line(capsys, *flags):
 def test_what_cannot_be_looked_at_is_one_line(tmp_path, capsys):
     runs = ["--runs", str(tmp_path)]
     assert "there is no run of train under" in one_line(capsys, *runs)
-    assert "is no run's folder" in one_line(capsys, "/no/where", *runs)
+    assert "is not a run's folder" in one_line(capsys, "/no/where", *runs)
     other = write_run(tmp_path / "other", [], study="quickstart")
     said = one_line(capsys, str(other), *runs)
     assert f"{other} is a run of quickstart, which keeps no networks; name a run of train" in said

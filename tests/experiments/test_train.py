@@ -8,11 +8,11 @@ import signal
 
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from experiments import runner, tasks
 from experiments.__main__ import main
-from experiments.runner.archive import read
 from experiments.runner.log import Log
 from experiments.studies import train
 from tests.experiments.data.disk import write
@@ -55,8 +55,17 @@ def log(folder):
 def checkpoint(folder):
     """The arrays of the last checkpoint: of the state and of the best."""
     checkpoints = folder / "checkpoints" / train.LINE
-    items, _ = read(checkpoints, max(runner.Checkpoints(checkpoints).steps()))
-    return items
+    read = ocp.args.StandardRestore()
+    with ocp.CheckpointManager(checkpoints) as manager:
+        items = manager.restore(
+            manager.latest_step(), args=ocp.args.Composite(carry=read, best=read)
+        )
+    return {name: {k: _data(a) for k, a in item.items()} for name, item in items.items()}
+
+
+def _data(array):
+    is_key = jax.dtypes.issubdtype(array.dtype, jax.dtypes.prng_key)
+    return np.asarray(jax.random.key_data(array) if is_key else array)
 
 
 def stopped_in_a_line(capsys, *flags):
@@ -125,7 +134,7 @@ def test_an_interrupted_run_goes_on_to_the_same_results(runs, stopped, monkeypat
     assert stop.value.code == 128 + signal.SIGINT
     (folder,) = {*runs.glob("train/*")} - before
     said = capsys.readouterr().err
-    assert f"go on with: python -m experiments train --resume {folder}" in said
+    assert f"resume with: python -m experiments train --resume {folder}" in said
     assert description(folder)["status"] == "interrupted"
     assert len(log(folder)) == at
     assert "results" not in description(folder)
@@ -211,15 +220,15 @@ def test_a_run_whose_data_has_changed_does_not_go_on(interrupted, monkeypatch, c
         main(["train", "--resume", str(folder)])
     assert stop.value.code == 2
     said = capsys.readouterr().err.splitlines()[-1]
-    assert said == f"{folder} was started with another data; bring that back to go on"
+    assert said == f"data must be the same as when {folder} was started; restore it to resume"
 
 
 def test_a_warm_start_of_another_network_is_one_line(stopped, runs, capsys):
     flags = ["--width", "9", "--seeds", "2", "--runs", str(runs), "--warm-start", str(stopped)]
     said = stopped_in_a_line(capsys, *flags)
     assert re.search(
-        r"belongs to another run or other settings: params\.\S+ is float32\[2,\S*8\] there "
-        r"and float32\[2,\S*9\] here",
+        r"belongs to another run or other settings: params\.\S+ is float32\[2,\S*8\] there, "
+        r"expected float32\[2,\S*9\]",
         said,
     )
 
@@ -230,7 +239,7 @@ def test_a_warm_start_from_what_is_no_run_of_it_is_one_line(tmp_path, capsys):
     said = stopped_in_a_line(capsys, *flags, "--warm-start", str(other))
     assert f"--warm-start takes a run of train, got {other} of quickstart" in said
     said = stopped_in_a_line(capsys, *flags, "--warm-start", str(tmp_path / "nothing"))
-    assert "is no run's folder" in said
+    assert "is not a run's folder" in said
     empty = write_run(tmp_path / "empty", [])
     said = stopped_in_a_line(capsys, *flags, "--warm-start", str(empty))
     assert "there is no checkpoint in" in said

@@ -8,7 +8,8 @@ import pytest
 
 import jaxdescent as jd
 from experiments import runner, trials, workloads
-from jaxdescent.towers.recipe import POWER, TRIAL_STEPS
+from jaxdescent.towers.averaging import POWER
+from jaxdescent.towers.restart import TRIAL_STEPS
 
 pytestmark = pytest.mark.usefixtures("quick_to_compile")
 

@@ -1,4 +1,4 @@
-"""codecarbon behind the meter: a play of its interface, and the package itself where it is."""
+"""The codecarbon backend, with a fake of its interface, and with the package if installed."""
 
 import importlib.util
 import sys
@@ -7,13 +7,14 @@ import types
 
 import pytest
 
-from jaxdescent.footprint import carbon, codecarbon, grid_intensity, meter
+from jaxdescent.footprint import carbon, grid_intensity, meter
+from jaxdescent.footprint.energy import codecarbon
 
 JOULE = 1 / 3.6e6  # in kWh
 
 
 class FakeTracker:
-    """Tasks with what `energies` says next, in kWh; checks the order of the calls."""
+    """Returns the next entry of `energies` for each task; checks the order of the calls."""
 
     def __init__(self, **settings):
         assert settings["tracking_mode"] == "process"
@@ -58,36 +59,37 @@ def trackers(monkeypatch):
     return made
 
 
-def test_windows_add_up_and_the_interval_is_as_wide_as_tools_are_apart(trackers):
+def test_windows_are_added_and_the_interval_spans_the_spread_of_tools(trackers):
     spent = meter(backend="codecarbon").start()
     trackers[0].energies = [(4.0, 10.0, 0.0), (8.0, 20.0, 0.0)]
     assert spent.read()["CPU energy"].value == pytest.approx(4)
-    told = spent.stop()
-    energy = told["CPU energy"]
+    footprint = spent.stop()
+    energy = footprint["CPU energy"]
     assert (energy.low, energy.value, energy.high) == pytest.approx((12 / 7.5, 12, 90))
     assert energy.how == "estimated: codecarbon"
     assert "codecarbon 3.3.2" in energy.constants[0]
-    assert told["memory energy"].value == pytest.approx(30)
-    assert "GPU energy" not in told
+    assert footprint["memory energy"].value == pytest.approx(30)
+    assert "GPU energy" not in footprint
 
 
-def test_an_idle_processor_is_not_estimated_twice(trackers):
+def test_an_energy_of_0_is_not_replaced_by_the_estimate(trackers):
     with meter(backend="codecarbon") as spent:
         trackers[0].energies = [(0.0, 10.0, 5.0)]
-    told = spent.read()
-    assert (told["CPU energy"].value, told["CPU energy"].how) == (0.0, "estimated: codecarbon")
-    assert told["GPU energy"].value == pytest.approx(5)
+    footprint = spent.read()
+    energy = footprint["CPU energy"]
+    assert (energy.value, energy.how) == (0.0, "estimated: codecarbon")
+    assert footprint["GPU energy"].value == pytest.approx(5)
 
 
-def test_a_failure_leaves_a_note_and_the_meter_s_own_estimate(trackers):
+def test_a_failure_gives_a_note_and_the_estimate_of_the_meter(trackers):
     with meter(backend="codecarbon") as spent:
         pass
-    told = spent.read()
-    assert told.notes[0].startswith("codecarbon failed and its energies are lost: IndexError")
-    assert told["CPU energy"].how.startswith("estimated: CPU time")
+    footprint = spent.read()
+    assert footprint.notes[0].startswith("codecarbon failed and its energies are lost: IndexError")
+    assert footprint["CPU energy"].how.startswith("estimated: CPU time")
 
 
-def test_a_country_s_grid_has_an_interval_and_a_source(trackers):
+def test_grid_intensity_has_an_interval_and_a_source(trackers):
     intensity = grid_intensity("FRA")
     assert (intensity.low, intensity.value, intensity.high) == (28, 56, 112)
     assert intensity.how == "estimated: mean of France in 2023"
@@ -97,7 +99,7 @@ def test_a_country_s_grid_has_an_interval_and_a_source(trackers):
 
 
 @pytest.mark.parametrize("country", ["XXX", "fra", "CAF", "", None, 3])
-def test_a_country_that_is_not_in_the_table_is_refused(trackers, country):
+def test_an_unknown_country_is_refused(trackers, country):
     with pytest.raises(ValueError, match=f"country must be .*, got {country!r}"):
         grid_intensity(country)
 
@@ -111,13 +113,13 @@ def test_a_missing_package_says_how_to_install_it(monkeypatch, call):
 
 @pytest.mark.skipif(importlib.util.find_spec("codecarbon") is None, reason="needs codecarbon")
 @pytest.mark.filterwarnings("ignore")
-def test_the_package_itself_estimates_a_busy_second():
+def test_the_installed_package_estimates_a_busy_second():
     with meter(backend="codecarbon") as spent:
         begin = time.process_time()
         while time.process_time() - begin < 1.0:
             sum(range(1000))
-    told = spent.read()
-    assert not any("codecarbon failed" in note for note in told.notes)
-    assert told["CPU energy"].value > 0
-    assert told["memory energy"].value > 0
+    footprint = spent.read()
+    assert not any("codecarbon failed" in note for note in footprint.notes)
+    assert footprint["CPU energy"].value > 0
+    assert footprint["memory energy"].value > 0
     assert 20 < grid_intensity("FRA").value < 100

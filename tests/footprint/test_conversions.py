@@ -1,4 +1,4 @@
-"""Carbon and energy from factors that the caller names."""
+"""Carbon and energy from given factors."""
 
 import inspect
 import math
@@ -11,7 +11,7 @@ from jaxdescent.footprint import Quantity, carbon, energy_from_flops, flops
 KWH = Quantity(3.6e6, 1.8e6, 7.2e6, "J", "measured: rapl", ("whole packages",))
 
 
-def test_a_kilowatt_hour_costs_what_the_grid_emits():
+def test_carbon_of_a_kilowatt_hour_equals_the_grid_intensity():
     grams = carbon(KWH, grid_intensity=56)
     assert (grams.low, grams.value, grams.high) == pytest.approx((28, 56, 112), rel=1e-12)
     assert grams.unit == "g CO2e"
@@ -27,7 +27,7 @@ def test_a_range_of_intensities_widens_the_interval():
     assert "100 (50 to 150) g CO2e/kWh" in grams.how
 
 
-def test_an_intensity_with_a_source_keeps_it():
+def test_carbon_records_the_source_of_the_intensity():
     intensity = Quantity(56, 28, 112, "g CO2e/kWh", "estimated: mean of France", ("a table",))
     grams = carbon(KWH, grid_intensity=intensity)
     assert (grams.low, grams.value, grams.high) == pytest.approx((14, 56, 224), rel=1e-12)
@@ -37,7 +37,7 @@ def test_an_intensity_with_a_source_keeps_it():
     )
 
 
-def test_carbon_of_several_origins_adds_up():
+def test_carbon_of_several_origins_can_be_added():
     both = KWH + Quantity(3.6e6, 1.8e6, 7.2e6, "J", "measured: nvml")
     total = carbon(both, grid_intensity=50) + carbon(both, grid_intensity=60)
     assert total.value == pytest.approx(220)
@@ -47,7 +47,7 @@ def test_carbon_of_several_origins_adds_up():
     )
 
 
-def test_joules_come_from_counted_flops_at_a_given_price():
+def test_energy_is_flops_times_the_given_joules_per_flop():
     step = flops(lambda a, b: a @ b, jnp.ones((100, 50)), jnp.ones((50, 20)))
     energy = energy_from_flops(step, joules_per_flop=(1e-12, 3e-12))
     assert (energy.low, energy.value, energy.high) == pytest.approx((2e-7, 4e-7, 6e-7))
@@ -56,17 +56,17 @@ def test_joules_come_from_counted_flops_at_a_given_price():
         "estimated: 2e-12 (1e-12 to 3e-12) J/FLOP x FLOPs (counted: jaxpr)",
     )
     assert energy.constants[-1] == "joules_per_flop = 2e-12 (1e-12 to 3e-12) J/FLOP (given)"
-    again = energy_from_flops(step.quantity().times(10, "10 steps"), joules_per_flop=1e-12)
-    assert again.value == pytest.approx(2e-6)
+    ten_steps = energy_from_flops(step.quantity().times(10, "10 steps"), joules_per_flop=1e-12)
+    assert ten_steps.value == pytest.approx(2e-6)
 
 
-def test_a_bare_number_of_flops_is_labelled_as_given():
+def test_a_number_of_flops_has_the_origin_given():
     energy = energy_from_flops((1e12, 3e12), joules_per_flop=1e-12)
     assert (energy.low, energy.value, energy.high) == pytest.approx((1, 2, 3))
     assert energy.how == "estimated: 1e-12 J/FLOP x FLOPs (estimated: given)"
 
 
-def test_what_could_not_be_counted_leaves_the_energy_open():
+def test_uncounted_flops_give_an_infinite_upper_end():
     partly = Quantity(1e12, 1e12, math.inf, "FLOP", "counted: jaxpr")
     energy = energy_from_flops(partly, joules_per_flop=1e-12)
     assert energy.high == math.inf

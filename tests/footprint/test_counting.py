@@ -1,4 +1,4 @@
-"""FLOPs of whole functions, against XLA's count where that is right, and against sums."""
+"""FLOPs of functions, compared with XLA's count where it is correct, and with sums."""
 
 import functools
 import math
@@ -42,7 +42,7 @@ def perceptron(params, x):
 
 IMAGES, KERNEL = ones(2, 9, 9, 4), ones(3, 3, 4, 8)
 
-# A single step without loops or transcendentals: XLA's analysis is right there.
+# XLA's cost analysis is correct for programs without loops and transcendental functions.
 STEPS = {
     "a product": (jnp.matmul, ones(64, 32), ones(32, 16)),
     "a product with a vector": (jnp.matmul, ones(64, 32), ones(32)),
@@ -87,14 +87,14 @@ STEPS = {
 
 
 @pytest.mark.parametrize("name", STEPS)
-def test_a_single_step_counts_as_xla_counts_it(name):
+def test_the_count_without_loops_equals_xla(name):
     function, *args = STEPS[name]
     counted = flops(function, *args)
     assert counted.total == compiled(function, *args).cost_analysis()["flops"]
     assert counted.unknown == ()
 
 
-def test_a_training_step_counts_as_xla_counts_it_up_to_its_scalars():
+def test_the_count_of_a_training_step_equals_xla_up_to_scalars():
     def loss(params, x):
         return jnp.mean(perceptron(params, x) ** 2)
 
@@ -109,7 +109,7 @@ def test_a_training_step_counts_as_xla_counts_it_up_to_its_scalars():
     )
 
 
-def test_a_loop_is_counted_as_often_as_it_runs_where_xla_counts_it_once():
+def test_a_loop_counts_every_iteration_unlike_xla():
     def chain(x):
         return jax.lax.scan(lambda c, _: (c @ x, None), x, length=10)[0]
 
@@ -121,7 +121,9 @@ def test_a_loop_is_counted_as_often_as_it_runs_where_xla_counts_it_once():
 @given(length=st.integers(0, 50), size=st.integers(1, 8))
 @settings(max_examples=20, deadline=None)
 def test_a_scan_costs_its_length_times_its_body(length, size):
-    body = lambda c, x: (jnp.tanh(c @ x) + c, jnp.sum(c))
+    def body(c, x):
+        return (jnp.tanh(c @ x) + c, jnp.sum(c))
+
     x = ones(size, size)
     once = flops(body, x, x)
     scanned = flops(functools.partial(jax.lax.scan, body), x, ones(length, size, size))
@@ -132,25 +134,36 @@ def test_a_scan_costs_its_length_times_its_body(length, size):
 @settings(max_examples=10, deadline=None)
 def test_vmap_multiplies_dense_work_by_the_agents(agents):
     step = jax.grad(summed(lambda w, x: jnp.tanh(conv()(x, w))))
-    batched = lambda s: ones(agents, *s.shape)
+
+    def batched(s):
+        return ones(agents, *s.shape)
+
     once = flops(step, KERNEL, IMAGES)
     assert flops(jax.vmap(step), batched(KERNEL), batched(IMAGES)).dense == agents * once.dense
 
 
 def test_nested_scans_multiply():
-    inner = lambda c, _: (c @ c, None)
-    outer = lambda c, _: (jax.lax.scan(inner, c, length=3)[0], None)
-    function = lambda x: jax.lax.scan(outer, x, length=5)[0]
+    def inner(c, _):
+        return (c @ c, None)
+
+    def outer(c, _):
+        return (jax.lax.scan(inner, c, length=3)[0], None)
+
+    def function(x):
+        return jax.lax.scan(outer, x, length=5)[0]
+
     assert flops(function, ones(4, 4)).dense == 15 * 2 * 4**3
 
 
 def test_a_loop_over_a_python_range_is_a_scan():
-    function = lambda x: jax.lax.fori_loop(0, 7, lambda _, c: c @ c, x)
+    def function(x):
+        return jax.lax.fori_loop(0, 7, lambda _, c: c @ c, x)
+
     assert flops(function, ones(4, 4)).dense == 7 * 2 * 4**3
 
 
-def choosing(x):
-    """Either 3 products, or 1 product and much elementwise work."""
+def switch(x):
+    """Computes 3 products, or 1 product with many additions, or nothing."""
     return jax.lax.switch(
         jnp.int32(x[0, 0]),
         [lambda x: x @ x @ x @ x, lambda x: functools.reduce(jnp.add, [x] * 500) @ x, lambda x: x],
@@ -158,19 +171,21 @@ def choosing(x):
     )
 
 
-def test_a_cond_costs_its_dearest_branch_and_its_interval_reaches_the_others():
+def test_a_cond_costs_its_most_expensive_branch_and_its_interval_includes_the_others():
     product, adds = 2 * 4**3, 499 * 16
-    counted = flops(choosing, ones(4, 4))
+    counted = flops(switch, ones(4, 4))
     assert (counted.dense, counted.elementwise) == (product, adds)
     dense, total = counted.quantity("dense"), counted.quantity()
     assert (dense.low, dense.value, dense.high) == (0, product, 3 * product)
     assert (total.low, total.value, total.high) == (0, product + adds, 3 * product + adds)
 
 
-def test_what_is_unknown_in_any_branch_is_told():
-    function = lambda x: jax.lax.cond(
-        x[0, 0] > 0, lambda x: x @ x, lambda x: jax.pure_callback(lambda x: x, x, x), x
-    )
+def test_unknown_operations_of_every_branch_are_reported():
+    def function(x):
+        return jax.lax.cond(
+            x[0, 0] > 0, lambda x: x @ x, lambda x: jax.pure_callback(lambda x: x, x, x), x
+        )
+
     assert flops(function, ones(4, 4)).unknown == ("pure_callback",)
 
 
@@ -181,48 +196,62 @@ def doubling(x):
 def test_a_while_loop_is_unknown():
     counted = flops(doubling, ones(4, 4))
     assert counted.total == 0
-    assert counted.unknown == ("a while loop of unknown trips, 145 FLOP a trip",)
+    assert counted.unknown == ("a while loop with an unknown number of iterations, 145 FLOP each",)
     assert counted.quantity().high == math.inf
-    assert "145 FLOP a trip" in counted.quantity().constants[-1]
+    assert "145 FLOP each" in counted.quantity().constants[-1]
 
 
 def test_a_while_loop_without_flops_needs_no_trips():
-    search = lambda x: jax.lax.while_loop(lambda i: i * i < 50, lambda i: i + 1, 0) * x
+    def search(x):
+        return jax.lax.while_loop(lambda i: i * i < 50, lambda i: i + 1, 0) * x
+
     counted = flops(search, ones(4))
     assert (counted.by_primitive, counted.unknown) == ({"mul": 4}, ())
 
 
-def test_what_is_unknown_in_a_while_loop_is_told_too():
-    call = lambda c: jax.pure_callback(lambda x: x, c, c)
-    function = lambda x: jax.lax.while_loop(lambda c: jnp.sum(c) < 9.0, lambda c: call(c @ c), x)
+def test_unknown_operations_in_a_while_loop_are_reported():
+    def call(c):
+        return jax.pure_callback(lambda x: x, c, c)
+
+    def function(x):
+        return jax.lax.while_loop(lambda c: jnp.sum(c) < 9.0, lambda c: call(c @ c), x)
+
     assert len(flops(function, ones(4, 4)).unknown) == 2
-    told = flops(function, ones(4, 4), while_trips=6)
-    assert (told.dense, told.unknown) == (6 * 128, ("pure_callback, 6 times",))
+    counted = flops(function, ones(4, 4), while_trips=6)
+    assert (counted.dense, counted.unknown) == (6 * 128, ("pure_callback, 6 times",))
 
 
-def test_a_while_loop_counts_its_test_once_more_than_its_body():
+def test_a_while_loop_counts_its_condition_once_more_than_its_body():
     counted = flops(doubling, ones(4, 4), while_trips=3)
     assert (counted.dense, counted.elementwise) == (3 * 2 * 4**3, 4 * 17)
     assert counted.unknown == ()
 
 
-def test_a_loop_with_an_array_for_its_end_needs_its_trips():
-    function = lambda n, x: jax.lax.fori_loop(0, n, lambda _, c: c @ c, x)
+def test_a_fori_loop_with_traced_bounds_needs_while_trips():
+    def function(n, x):
+        return jax.lax.fori_loop(0, n, lambda _, c: c @ c, x)
+
     args = jax.ShapeDtypeStruct((), jnp.int32), ones(4, 4)
     assert flops(function, *args).unknown
     assert flops(function, *args, while_trips=6).dense == 6 * 2 * 4**3
 
 
-def test_each_while_loop_has_its_trips_in_the_order_in_which_they_are_met():
-    nested = lambda c: jax.lax.while_loop(lambda c: c[0, 0] < 9.0, doubling, c) @ c
-    both = lambda x: (nested(x), doubling(x[:2, :2]))
+def test_while_trips_are_used_in_program_order():
+    def nested(c):
+        return jax.lax.while_loop(lambda c: c[0, 0] < 9.0, doubling, c) @ c
+
+    def both(x):
+        return (nested(x), doubling(x[:2, :2]))
+
     counted = flops(both, ones(4, 4), while_trips=[5, 3, 2])
     assert counted.dense == 5 * 3 * 2 * 4**3 + 2 * 4**3 + 2 * 2 * 2**3
 
 
-def test_unknown_work_in_a_scan_says_how_often():
-    function = lambda x: jax.lax.scan(lambda c, _: (doubling(c), None), x, length=10)[0]
-    assert flops(function, ones(4, 4)).unknown[0].endswith("145 FLOP a trip, 10 times")
+def test_unknown_operations_in_a_scan_are_reported_with_their_number():
+    def function(x):
+        return jax.lax.scan(lambda c, _: (doubling(c), None), x, length=10)[0]
+
+    assert flops(function, ones(4, 4)).unknown[0].endswith("145 FLOP each, 10 times")
 
 
 @jax.custom_jvp
@@ -265,26 +294,33 @@ CALLS = {
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_a_call_costs_what_it_calls(name):
+def test_a_call_costs_its_function(name):
     counted = flops(CALLS[name], ones(4, 4))
     assert (counted.dense, counted.unknown) == (2 * 4**3, ())
 
 
-def test_custom_gradients_count_what_their_rules_do():
+def test_custom_gradients_count_their_rules():
     assert flops(jax.grad(summed(with_vjp)), ones(4, 4)).dense == 3 * 2 * 4**3
-    values = lambda x: jax.value_and_grad(summed(with_vjp))(x)
+
+    def values(x):
+        return jax.value_and_grad(summed(with_vjp))(x)
+
     assert flops(values, ones(4, 4)).dense == 4 * 2 * 4**3
 
 
-def test_rematerialised_work_counts_twice():
-    layer = lambda w, x: jnp.tanh(jnp.tanh(x @ w) @ w)
-    gradients = lambda f: flops(jax.value_and_grad(summed(f), (0, 1)), ones(4, 4), ones(4, 4))
-    plain, again = gradients(layer), gradients(jax.checkpoint(layer))
+def test_rematerialized_operations_count_twice():
+    def layer(w, x):
+        return jnp.tanh(jnp.tanh(x @ w) @ w)
+
+    def gradients(f):
+        return flops(jax.value_and_grad(summed(f), (0, 1)), ones(4, 4), ones(4, 4))
+
+    plain, checkpointed = gradients(layer), gradients(jax.checkpoint(layer))
     assert plain.dense == 6 * 2 * 4**3
-    assert again.dense == 8 * 2 * 4**3
+    assert checkpointed.dense == 8 * 2 * 4**3
 
 
-def test_every_device_counts_in_a_shard_map():
+def test_a_shard_map_counts_every_device():
     mesh = Mesh(np.array(jax.devices()[:2]), ("x",))
     spec = jax.P(None, "x"), jax.P("x", None)
     product = jax.shard_map(
@@ -295,7 +331,7 @@ def test_every_device_counts_in_a_shard_map():
     assert counted.by_primitive["psum_invariant"] == 2 * 4 * 5
 
 
-def test_only_the_manual_axes_of_a_shard_map_multiply():
+def test_a_shard_map_counts_manual_axes_only():
     mesh = Mesh(np.array(jax.devices()[:2]).reshape(1, 2), ("x", "y"))
     product = jax.shard_map(
         lambda a: a @ a, mesh=mesh, in_specs=jax.P(), out_specs=jax.P(), axis_names={"x"}
@@ -303,20 +339,22 @@ def test_only_the_manual_axes_of_a_shard_map_multiply():
     assert flops(jax.jit(product), ones(4, 4)).dense == 2 * 4**3
 
 
-def test_a_linear_solve_costs_its_solution_alone():
+def test_a_linear_solve_counts_its_solution_only():
     counted = flops(jnp.linalg.solve, ones(30, 30), ones(30, 2))
     assert counted.by_primitive == {"lu": 18_000, "triangular_solve": 3_600}
     assert counted.dense == 0
 
 
-def test_what_no_output_depends_on_costs_nothing():
+def test_dead_code_costs_nothing():
     assert flops(lambda x: (x @ x, jnp.sin(x))[1], ones(4, 4)).dense == 0
     both = jax.jit(lambda x: (x @ x, jnp.sin(x)))
     assert flops(lambda x: both(x)[1], ones(4, 4)).by_primitive == {"sin": 16}
 
 
-def test_primitives_are_listed_from_the_dearest():
-    function = lambda x: jnp.exp(x @ x) + jnp.exp(x)
+def test_primitives_are_listed_in_descending_order():
+    def function(x):
+        return jnp.exp(x @ x) + jnp.exp(x)
+
     counted = flops(function, ones(4, 4))
     assert list(counted.by_primitive.items()) == [("dot_general", 128), ("exp", 32), ("add", 16)]
     assert sum(counted.by_primitive.values()) == counted.total
@@ -327,9 +365,12 @@ def test_jitted_functions_keep_their_static_arguments():
     assert flops(power, ones(4, 4), 2, mode="fast").dense == 2 * 4**3
 
 
-def test_modules_of_flax_are_counted_jitted_or_not():
+def test_flax_modules_are_counted_with_and_without_jit():
     model = nnx.Linear(8, 4, rngs=nnx.Rngs(0))
-    apply = lambda model, x: model(x)
+
+    def apply(model, x):
+        return model(x)
+
     assert flops(apply, model, ones(10, 8)).dense == 2 * 10 * 8 * 4
     assert flops(nnx.jit(apply), model, jnp.ones((10, 8))).dense == 2 * 10 * 8 * 4
 
@@ -338,12 +379,12 @@ def test_keyword_arguments_are_passed_on():
     assert flops(lambda x, *, y: x @ y, ones(2, 3), y=ones(3, 2)).dense == 2 * 2 * 3 * 2
 
 
-def test_counts_stay_exact_where_floats_do_not():
+def test_counts_are_exact_beyond_float64():
     big = ones(2**21 + 1, 2**21 + 1)
     assert flops(jnp.matmul, big, big).dense == 2 * (2**21 + 1) ** 3
 
 
-def test_the_quantity_says_what_was_counted():
+def test_the_quantity_records_its_origin_and_interval():
     counted = flops(lambda x: jnp.linalg.cholesky(x @ x), ones(30, 30))
     total, dense = counted.quantity(), counted.quantity("dense")
     others, cholesky = counted.dense + counted.elementwise, 9000
@@ -355,12 +396,14 @@ def test_the_quantity_says_what_was_counted():
     assert "2 FLOPs" in dense.constants[0]
 
 
-def test_a_count_reads_well():
+def test_a_count_prints_one_line_per_unknown_operation():
     counted = flops(lambda x: doubling(jnp.linalg.cholesky(jnp.tanh(x @ x))), ones(100, 100))
     first, second = str(counted).split("\n")
     assert first.startswith("2 MFLOP dense, ")
     assert first.endswith("FLOP elementwise, 333 kFLOP estimated (counted: jaxpr)")
-    assert second == "not counted: a while loop of unknown trips, 2.01 MFLOP a trip"
+    assert (
+        second == "not counted: a while loop with an unknown number of iterations, 2.01 MFLOP each"
+    )
     assert str(flops(jnp.sin, ones())) == "0 FLOP dense, 1 FLOP elementwise (counted: jaxpr)"
 
 

@@ -1,4 +1,4 @@
-"""NVML from a library that the test plays, and from one that a compiler made."""
+"""The NVML source, with a fake library, and with a compiled C library."""
 
 import ctypes
 import math
@@ -7,8 +7,8 @@ import subprocess
 
 import pytest
 
-from jaxdescent.footprint import nvml
-from jaxdescent.footprint.nvml import Nvml
+from jaxdescent.footprint.energy import nvml
+from jaxdescent.footprint.energy.nvml import Nvml
 
 LOST = 15  # NVML_ERROR_GPU_IS_LOST
 
@@ -19,7 +19,7 @@ def all_gpus_visible(monkeypatch):
 
 
 class FakeLibrary:
-    """GPUs with counters in millijoules; fails where it is told to."""
+    """GPUs with counters in millijoules; calls listed in `failing` return an error code."""
 
     def __init__(self, *millijoules, watts=300.0):
         self.millijoules = list(millijoules)
@@ -53,102 +53,102 @@ class FakeLibrary:
         return self.failing.get("limit", 0)
 
 
-def started(library):
+def start(library):
     meter = Nvml(library)
     meter.start(0.0)
     return meter
 
 
-def test_gpus_energies_are_what_their_counters_grew_by():
+def test_gpu_energy_is_the_growth_of_the_counters():
     library = FakeLibrary(1_000, 5_000_000)
-    meter = started(library)
+    meter = start(library)
     library.millijoules = [601_000, 5_400_000]
     reading = meter.read(1.0)
     energy = reading["GPU energy"]
     assert (energy.value, energy.unit, energy.how) == (1000.0, "J", "measured: nvml")
-    slack = 0.1 * 2 * 300.0  # the counters are renewed every 0.1 s at most
+    slack = 0.1 * 2 * 300.0  # the counters are updated at least every 0.1 s
     assert (energy.low, energy.high) == pytest.approx((900 - slack, 1100 + slack))
     assert "2 of them" in energy.constants[0]
     assert "0.1 s at 600 W" in energy.constants[1]
     assert reading.notes == ()
 
 
-def test_a_span_shorter_than_the_counter_s_step_may_have_cost_something():
-    energy = started(FakeLibrary(1_000)).read(0.01)["GPU energy"]
+def test_a_period_shorter_than_the_update_period_has_a_positive_upper_end():
+    energy = start(FakeLibrary(1_000)).read(0.01)["GPU energy"]
     assert (energy.low, energy.value, energy.high) == (0, 0, 30)
 
 
-def test_a_board_that_hides_its_limit_gets_a_wide_one():
+def test_a_board_without_a_power_limit_gets_a_wide_interval():
     library = FakeLibrary(0)
     library.failing["limit"] = 3
-    assert started(library).read(0.0)["GPU energy"].high == pytest.approx(120)
+    assert start(library).read(0.0)["GPU energy"].high == pytest.approx(120)
 
 
 @pytest.mark.parametrize(
     ("visible", "joules"),
     [("0", 1), ("2,0", 5), ("1", 2), ("", None), ("-1", None), ("1,-1,0", 2), ("GPU-2", 4)],
 )
-def test_only_gpus_that_cuda_shows_are_read(monkeypatch, visible, joules):
+def test_only_visible_gpus_are_read(monkeypatch, visible, joules):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     library = FakeLibrary(0, 0, 0)
-    meter = started(library)
+    meter = start(library)
     library.millijoules = [1_000, 2_000, 4_000]
     reading = meter.read(1.0)
-    told = reading["GPU energy"].value if "GPU energy" in reading else None
-    assert told == joules
+    joules_read = reading["GPU energy"].value if "GPU energy" in reading else None
+    assert joules_read == joules
 
 
-def test_a_gpu_that_is_lost_keeps_what_it_told():
+def test_a_lost_gpu_keeps_its_last_energy():
     library = FakeLibrary(0, 0)
-    meter = started(library)
+    meter = start(library)
     library.millijoules = [5_000, 6_000]
     meter.read(1.0)
     library.millijoules, library.failing[1] = [9_000, 0], LOST
     reading = meter.read(2.0)
     assert (reading["GPU energy"].value, reading["GPU energy"].high) == (15.0, math.inf)
     assert reading.notes == (
-        "GPU 1 stopped answering, its energy since is missing: "
+        "GPU 1 can no longer be read; later energy is missing: "
         "nvmlDeviceGetTotalEnergyConsumption returned 15",
     )
 
 
-def test_a_counter_that_falls_takes_nothing_back():
+def test_a_decreasing_counter_does_not_reduce_the_energy():
     library = FakeLibrary(4_000)
-    meter = started(library)
+    meter = start(library)
     library.millijoules = [9_000]
     meter.read(1.0)
     library.millijoules = [10]
     assert meter.read(2.0)["GPU energy"].value == 5.0
 
 
-def test_a_gpu_that_cannot_be_read_is_named():
+def test_an_unreadable_gpu_is_named():
     library = FakeLibrary(0, 0)
     library.failing[0] = 3  # not supported before Volta
-    meter = started(library)
+    meter = start(library)
     library.millijoules = [5_000, 6_000]
     reading = meter.read(1.0)
     assert (reading["GPU energy"].value, reading["GPU energy"].high) == (6.0, math.inf)
     assert reading.notes[0].startswith("GPU 0 is not metered: nvmlDeviceGetTotalEnergy")
 
 
-def test_a_library_that_fails_leaves_a_note_and_no_number():
+def test_a_failing_library_gives_a_note_and_no_energy():
     library = FakeLibrary(0)
     library.failing["init"] = 9
-    reading = started(library).read(1.0)
+    reading = start(library).read(1.0)
     assert dict(reading.quantities) == {}
     assert reading.notes == ("GPUs are not metered: nvmlInit_v2 returned 9",)
-    assert "this driver has no nvmlInit_v2" in started(object()).read(1.0).notes[0]
+    assert "this driver has no nvmlInit_v2" in start(object()).read(1.0).notes[0]
 
 
-def test_a_machine_without_the_driver_tells_nothing(monkeypatch):
+def test_a_machine_without_the_driver_gives_no_energy(monkeypatch):
     monkeypatch.setattr(nvml, "LIBRARIES", ("libno-such-driver.so.1",))
-    reading = started(None).read(1.0)
+    reading = start(None).read(1.0)
     assert (dict(reading.quantities), reading.notes) == ({}, ())
 
 
-def test_starting_again_starts_from_zero():
+def test_a_restart_begins_at_zero():
     library = FakeLibrary(0)
-    meter = started(library)
+    meter = start(library)
     library.millijoules = [5_000]
     meter.read(1.0)
     meter.start(2.0)
@@ -178,12 +178,12 @@ int nvmlDeviceGetEnforcedPowerLimit(void *device, unsigned int *milliwatts) {
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
-def test_a_real_library_is_called_with_the_right_types(tmp_path):
+def test_a_compiled_library_is_called_with_the_right_types(tmp_path):
     source, library = tmp_path / "nvml.c", tmp_path / "libnvml.so"
     source.write_text(SOURCE)
     build = ["cc", "-shared", "-fPIC", "-o", str(library), str(source)]
     subprocess.run(build, check=True)  # noqa: S603
-    meter = started(ctypes.CDLL(str(library)))
+    meter = start(ctypes.CDLL(str(library)))
     energy = meter.read(1.0)["GPU energy"]
     assert energy.value == 5e9  # more than 32 bits of millijoules
     assert energy.high == pytest.approx(1.1 * 5e9 + 70)

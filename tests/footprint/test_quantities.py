@@ -1,4 +1,4 @@
-"""Numbers with a label: intervals, sums, products, and how they read."""
+"""Quantities: intervals, sums, products and formatting."""
 
 import math
 
@@ -21,12 +21,12 @@ def joules(low, value, high, how=MEASURED, constants=()):
 
 
 def inside(low, high):
-    """Where in an interval the truth lies, as a strategy."""
+    """A strategy for numbers in an interval."""
     return st.floats(low, high)
 
 
 @given(data=st.data(), first=intervals, second=intervals)
-def test_a_sum_holds_the_sum_of_whatever_is_in_its_terms(data, first, second):
+def test_the_interval_of_a_sum_contains_all_sums(data, first, second):
     total = joules(*first) + joules(*second)
     a = data.draw(inside(first[0], first[2]))
     b = data.draw(inside(second[0], second[2]))
@@ -35,7 +35,7 @@ def test_a_sum_holds_the_sum_of_whatever_is_in_its_terms(data, first, second):
 
 
 @given(data=st.data(), first=intervals, second=st.tuples(numbers, numbers, numbers).map(sorted))
-def test_a_product_holds_the_product_of_whatever_is_in_its_factors(data, first, second):
+def test_the_interval_of_a_product_contains_all_products(data, first, second):
     product = joules(*first).times(second, "a factor")
     a = data.draw(inside(first[0], first[2]))
     b = data.draw(inside(second[0], second[2]))
@@ -43,7 +43,7 @@ def test_a_product_holds_the_product_of_whatever_is_in_its_factors(data, first, 
     assert product.value == first[1] * second[1]
 
 
-def test_ends_are_those_of_the_terms():
+def test_interval_ends_are_added_and_multiplied():
     total = joules(1, 2, 4) + joules(10, 20, 40)
     assert (total.low, total.value, total.high) == (11, 22, 44)
     product = joules(1, 2, 4).times((2, 3, 5), "a factor")
@@ -62,7 +62,7 @@ def test_a_sum_names_all_origins_and_constants_once():
     assert total.constants == ("a", "b", "c")
 
 
-def test_what_is_not_bounded_stays_so():
+def test_infinite_upper_ends_stay_infinite():
     open_ended = joules(1, 2, math.inf)
     assert (open_ended + joules(1, 1, 1)).high == math.inf
     assert open_ended.times(3, "a factor").high == math.inf
@@ -97,13 +97,13 @@ READINGS = {
 
 
 @pytest.mark.parametrize("expected", READINGS)
-def test_a_quantity_reads(expected):
+def test_quantities_are_formatted(expected):
     assert str(READINGS[expected]) == expected
 
 
 @given(value=st.floats(1e-9, 1e20), unit=st.sampled_from(["J", "s", "FLOP", "g CO2e", "W"]))
-def test_what_is_shown_is_the_value_to_three_digits(value, unit):
-    number, rest = Quantity.exact(value, unit, MEASURED).shown().split(" ", 1)
+def test_the_formatted_value_has_three_digits(value, unit):
+    number, rest = Quantity.exact(value, unit, MEASURED).formatted().split(" ", 1)
     prefix = rest.removesuffix(unit)
     scale = 10.0 ** {
         "n": -9,
@@ -162,16 +162,16 @@ def test_bad_intervals_are_refused_by_name(given, error):
         lambda: joules(1, 2, 3, how="measured"),
     ],
 )
-def test_no_quantity_without_an_interval_and_a_label(make):
+def test_a_quantity_needs_an_interval_and_an_origin(make):
     with pytest.raises(ValueError, match=r"low <= value <= high|how must begin with 'measured: '"):
         make()
 
 
-def test_what_does_not_add_up_is_refused():
+def test_sums_of_different_units_and_of_rates_are_refused():
     with pytest.raises(ValueError, match="one unit"):
         _ = joules(1, 1, 1) + Quantity.exact(1, "s", "measured: clock")
     rate = Quantity.exact(56, "g CO2e/kWh", "estimated: x")
-    with pytest.raises(ValueError, match="no rate"):
+    with pytest.raises(ValueError, match="not a rate"):
         _ = rate + rate
     for other in (1, 0):
         with pytest.raises(TypeError):
@@ -180,8 +180,8 @@ def test_what_does_not_add_up_is_refused():
         _ = 1 + joules(1, 1, 1)
 
 
-def test_a_factor_must_say_what_it_is():
-    with pytest.raises(ValueError, match="constants must say what the factor is"):
+def test_a_factor_needs_a_description():
+    with pytest.raises(ValueError, match="constants must describe the factor"):
         joules(1, 1, 1).times(2)
     with pytest.raises(ValueError, match="factor must be a number"):
         joules(1, 1, 1).times(-2, "less than nothing")

@@ -1,9 +1,9 @@
-"""A transformer's FLOPs against the field's formula.
+"""FLOPs of a transformer, compared with the standard formula.
 
 Kaplan et al. 2020 (arXiv:2001.08361), Chowdhery et al. 2022 (arXiv:2204.02311, appendix B):
 a training step costs 6N + 12 L d T FLOPs a token, with N parameters, L layers of width d and
-a context of T. N counts each matrix that multiplies, hence the output head, and a token
-embedding only if it is that head; a table of positions multiplies nothing. Attention is
+a context of T. N counts every matrix that multiplies: the output head is included, and a token
+embedding only if it is tied to the head. A position table is excluded. Attention is
 counted in full, masked or not.
 """
 
@@ -58,7 +58,7 @@ def shape(*sizes):
 
 
 def parameters(layers, width, context, tied, stacked):
-    """Shapes of the parameters, and how many numbers multiply."""
+    """Returns the shapes of the parameters, and the number of parameters that multiply."""
     layer = {
         "qkv": shape(width, 3 * width),
         "projection": shape(width, width),
@@ -66,7 +66,10 @@ def parameters(layers, width, context, tied, stacked):
         "output": shape(4 * width, width),
         "norms": [(shape(width), shape(width))] * 2,
     }
-    stack = lambda leaf: shape(layers, *leaf.shape)
+
+    def stack(leaf):
+        return shape(layers, *leaf.shape)
+
     params = {
         "embedding": shape(VOCABULARY, width),
         "positions": shape(context, width),
@@ -91,22 +94,25 @@ def test_a_training_step_costs_6n_and_12ldt_a_token(tied, stacked):
     layers, width, context, heads = 3, 64, 48, 4
     params, multiplying = parameters(layers, width, context, tied, stacked)
     tokens = jax.ShapeDtypeStruct((BATCH, context), jnp.int32)
-    function = lambda params, tokens: loss(params, tokens, heads, stacked)
+
+    def function(params, tokens):
+        return loss(params, tokens, heads, stacked)
+
     counted = flops(jax.value_and_grad(function), params, tokens)
 
-    # Exactly, for the parameters that multiply...
+    # Exact for the parameters that multiply.
     a_token = counted.dense / (BATCH * context)
     assert a_token == per_token(layers, width, context, multiplying)
     assert counted.unknown == ()
-    # ... and within 2% for all but the tables of positions and, untied, of tokens.
+    # Within 2% for all parameters except position tables and untied token tables.
     tables = context * width + (0 if tied else VOCABULARY * width)
     everything = per_token(layers, width, context, number_of(params) - tables)
     assert a_token == pytest.approx(everything, rel=0.02)
-    # The forward pass is a third of it.
+    # The forward pass is a third of the step.
     assert flops(function, params, tokens).dense * 3 == counted.dense
 
 
-def test_rematerialised_blocks_cost_nearly_a_forward_pass_more():
+def test_rematerialized_blocks_cost_almost_one_more_forward_pass():
     params, _ = parameters(3, 64, 48, True, True)
     tokens = jax.ShapeDtypeStruct((BATCH, 48), jnp.int32)
 
@@ -117,14 +123,14 @@ def test_rematerialised_blocks_cost_nearly_a_forward_pass_more():
         return jnp.mean(x**2)
 
     forward = flops(with_remat, params, tokens).dense
-    # The product that ends a block is not done again: nothing reads its result.
+    # The last product of a block is not recomputed, as no gradient needs its result.
     last = 3 * 2 * (BATCH * 48) * (4 * 64) * 64
     assert flops(jax.grad(with_remat), params, tokens).dense == 4 * forward - last
 
 
 @pytest.mark.parametrize("positions", ["learned", "rotary"])
 @pytest.mark.parametrize("size", ["0.1M", "0.8M", "124M"])
-def test_the_experiments_transformer_is_within_two_percent(size, positions):
+def test_the_transformer_of_the_experiments_is_within_two_percent(size, positions):
     config = TransformerConfig.of_size(size, vocabulary=VOCABULARY, positions=positions)
     model = nnx.eval_shape(lambda: Transformer(config, rngs=nnx.Rngs(0)))
     definition, params = nnx.split(model)

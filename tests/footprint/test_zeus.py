@@ -1,4 +1,4 @@
-"""zeus behind the meter: a play of its interface, and the package itself where it is."""
+"""The zeus backend, with a fake of its interface, and with the package if installed."""
 
 import importlib.util
 import sys
@@ -6,11 +6,12 @@ import types
 
 import pytest
 
-from jaxdescent.footprint import meter, zeus
+from jaxdescent.footprint import meter
+from jaxdescent.footprint.energy import zeus
 
 
 class FakeMonitor:
-    """Windows with what `energies` says next; checks the order of the calls."""
+    """Returns the next entry of `energies` for each window; checks the order of the calls."""
 
     def __init__(self, sync_execution_with):
         assert sync_execution_with == "jax"
@@ -47,7 +48,7 @@ def monitor(monkeypatch):
     return made
 
 
-def test_windows_add_up(monitor):
+def test_windows_are_added(monitor):
     spent = meter(backend="zeus").start()
     monitor[0].energies = [
         window({0: 10.0, 1: 20.0}, {0: 5.0}, {0: 1.0}),
@@ -63,26 +64,27 @@ def test_windows_add_up(monitor):
     assert "zeus 0.16.0" in last["GPU energy"].constants[0]
 
 
-def test_what_zeus_calls_none_is_estimated_or_missing(monitor):
+def test_missing_counters_of_zeus_are_estimated_or_omitted(monitor):
     with meter(backend="zeus") as spent:
         monitor[0].energies = [window({0: 10.0})]
-    told = spent.read()
-    assert told["GPU energy"].value == 10.0
-    assert told["CPU energy"].how.startswith("estimated: CPU time")
-    assert "memory energy" not in told
+    footprint = spent.read()
+    assert footprint["GPU energy"].value == 10.0
+    assert footprint["CPU energy"].how.startswith("estimated: CPU time")
+    assert "memory energy" not in footprint
 
 
-def test_a_failure_leaves_a_note(monitor):
+def test_a_failure_gives_a_note(monitor):
     spent = meter(backend="zeus").start()
     monitor[0].energies = [window({0: 10.0})]
     spent.read()
-    told = spent.read()  # the play has no window left
-    assert "GPU energy" not in told
-    assert told.notes[0] == "zeus failed and its energies are lost: IndexError: pop from empty list"
-    assert spent.read().notes[0] == told.notes[0]
+    footprint = spent.read()  # the fake has no window left
+    assert "GPU energy" not in footprint
+    note = "zeus failed and its energies are lost: IndexError: pop from empty list"
+    assert footprint.notes[0] == note
+    assert spent.read().notes[0] == footprint.notes[0]
 
 
-def test_starting_again_starts_from_zero(monitor):
+def test_a_restart_begins_at_zero(monitor):
     spent = meter(backend="zeus").start()
     monitor[0].energies = [window({0: 10.0}), window({0: 1.0})]
     spent.stop()
@@ -98,9 +100,9 @@ def test_a_missing_package_says_how_to_install_it(monkeypatch):
 
 @pytest.mark.skipif(importlib.util.find_spec("zeus") is None, reason="needs zeus")
 @pytest.mark.filterwarnings("ignore")
-def test_the_package_itself_measures_or_says_none():
+def test_the_installed_package_measures_or_omits_rows():
     with meter(backend="zeus") as spent:
         sum(range(1000))
-    told = spent.read()
-    assert not any("zeus failed" in note for note in told.notes)
-    assert told["CPU energy"].how.startswith(("measured: rapl", "estimated: CPU time"))
+    footprint = spent.read()
+    assert not any("zeus failed" in note for note in footprint.notes)
+    assert footprint["CPU energy"].how.startswith(("measured: rapl", "estimated: CPU time"))

@@ -98,7 +98,7 @@ def test_a_nan_loss_gives_a_nan_barrier():
     [
         (np.ones(3), {}, "second must differ from first"),
         (np.zeros(1), {}, r"second must have the shapes of first, got \(1,\) for \(3,\)"),
-        (np.zeros(3, int), {}, "second must have leaves of real floating point"),
+        (np.zeros(3, int), {}, "second must have real floating-point leaves"),
         (np.zeros(3), {"x": [np.inf]}, "x must be finite"),
         (np.zeros(3), {"metric_fn": lambda w, _: w}, "metric_fn must return a real scalar"),
         (np.zeros(3), {"memory": -1}, "memory must be an integer at least 1"),

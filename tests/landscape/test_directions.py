@@ -154,7 +154,7 @@ def test_with_recomputed_statistics_the_scale_before_batch_norm_has_no_effect(no
 @pytest.mark.parametrize(
     ("params", "options", "words"),
     [
-        ({"n": np.arange(3)}, {}, r"floating point, got int\d+ at params\['n'\]"),
+        ({"n": np.arange(3)}, {}, r"floating-point leaves, got int\d+ at params\['n'\]"),
         ({"w": np.ones((2, 2))}, {"count": 0}, "count must be an integer at least 1, got 0"),
         (
             {"w": np.ones((2, 2))},

@@ -82,7 +82,7 @@ def test_small_movements_around_a_distant_point_keep_their_directions():
         (np.arange(5.0)[:, None] * np.ones(4), {}, "path must leave a straight line"),
         (np.ones((4, 4)), {}, "path must leave a straight line"),
         (np.full((4, 4), np.nan), {}, "path must be finite"),
-        (np.ones((4, 4), int), {}, "path must have leaves of real floating point"),
+        (np.ones((4, 4), int), {}, "path must have real floating-point leaves"),
         (np.eye(4), {"origin": "first"}, "origin must be 'last' or 'mean', got 'first'"),
     ],
 )

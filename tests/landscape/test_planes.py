@@ -155,14 +155,26 @@ def total(params, _):
     [
         (total, ORIGIN, (AXES[0], {"w": np.ones(1)}), {}, r"got \(1,\) for \(3,\)"),
         (total, ORIGIN, (AXES[0], {"v": np.ones(3)}), {}, r"directions\[1\] must be a tree like"),
-        (total, ORIGIN, (AXES[0], {"w": np.arange(3)}), {}, r"directions\[1\] must have leaves of"),
+        (
+            total,
+            ORIGIN,
+            (AXES[0], {"w": np.arange(3)}),
+            {},
+            r"directions\[1\] must have real floating",
+        ),
         (total, ORIGIN, (AXES[0], {"w": np.array([-2.0, 0, 0])}), {}, "linearly independent"),
         (total, ORIGIN, (AXES[0], {"w": np.array([1.0, 1e-6, 0])}), {}, "1e-06 radians"),
         (total, ORIGIN, (AXES[0], {"w": np.zeros(3)}), {}, r"directions\[1\] must have a norm in"),
         (total, ORIGIN, (AXES[0], {"w": np.full(3, np.nan)}), {}, "norm in .* got nan"),
         (total, ORIGIN, AXES[:1], {}, "directions must be a pair of trees like params, got 1"),
         (total, ORIGIN, AXES[0], {}, "directions must be a pair of trees like params, got dict"),
-        (total, {"w": np.arange(3)}, AXES, {}, r"floating point, got int\d+ at params\['w'\]"),
+        (
+            total,
+            {"w": np.arange(3)},
+            AXES,
+            {},
+            r"floating-point leaves, got int\d+ at params\['w'\]",
+        ),
         (
             lambda p, _: p["w"],
             ORIGIN,

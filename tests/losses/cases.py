@@ -1,4 +1,4 @@
-"""Every loss of the package, once: a new one joins the tests of all by one line."""
+"""Registry of all losses of the package. One line adds a loss to the common tests."""
 
 from collections.abc import Callable
 from functools import partial
@@ -30,9 +30,9 @@ class Case(NamedTuple):
     """A loss with settings.
 
     Attributes:
-      loss: takes the arrays by name, and `where`.
-      kinds: what each array holds; floats are differentiated.
-      masks: what `where` may leave out: elements, rows, or coordinates of rows.
+      loss: called with the arrays by name, and `where`.
+      kinds: the kind of each array's entries; arrays of floats are differentiated.
+      masks: what `where` may exclude: elements, rows, or coordinates of rows.
       signed: whether the loss may be negative.
     """
 
@@ -46,31 +46,31 @@ class Case(NamedTuple):
         return {name: KINDS[kind](rng, shape) for name, kind in self.kinds.items()}
 
     def split(self, arrays, dtype=jnp.float32):
-        """The arrays to differentiate, in a dtype, and the others."""
-        moving = {n: jnp.asarray(a, dtype) for n, a in arrays.items() if self.is_float(n)}
-        return moving, {n: jnp.asarray(a) for n, a in arrays.items() if not self.is_float(n)}
+        """Returns the arrays to differentiate, in a dtype, and the other arrays."""
+        variables = {n: jnp.asarray(a, dtype) for n, a in arrays.items() if self.is_float(n)}
+        return variables, {n: jnp.asarray(a) for n, a in arrays.items() if not self.is_float(n)}
 
     def is_float(self, name):
         return self.kinds[name] in FLOATS
 
-    def value_and_grad(self, moving, fixed, **options):
-        """The losses, and the gradients of a weighted sum of them."""
+    def value_and_grad(self, variables, fixed, **options):
+        """Returns the losses, and the gradients of a weighted sum of them."""
 
-        def weighted(moving):
-            values = self.loss(**moving, **fixed, **options)
+        def weighted(variables):
+            values = self.loss(**variables, **fixed, **options)
             weights = jnp.asarray(
                 1 + np.arange(values.size).reshape(values.shape) % 3, values.dtype
             )
             return jnp.sum(weights * values), values
 
-        grads, values = jax.grad(weighted, has_aux=True)(moving)
+        grads, values = jax.grad(weighted, has_aux=True)(variables)
         return values, grads
 
 
 REGRESSION = {"predictions": "real", "targets": "real"}
-LABELLED = {"logits": "real", "labels": "label"}
+CLASSIFIED = {"logits": "real", "labels": "label"}
 SCORED = {"scores": "real", "labels": "label"}
-OF_ROWS = ("rows", "coordinates")
+ROW_MASKS = ("rows", "coordinates")
 
 CASES = {
     "absolute_error": Case(losses.absolute_error, REGRESSION),
@@ -99,32 +99,32 @@ CASES = {
         partial(losses.binary_cross_entropy_with_logits, pos_weight=WEIGHTS),
         {"logits": "real", "labels": "probability"},
     ),
-    "cross_entropy": Case(losses.cross_entropy, LABELLED, OF_ROWS),
+    "cross_entropy": Case(losses.cross_entropy, CLASSIFIED, ROW_MASKS),
     "cross_entropy, smoothed": Case(
-        partial(losses.cross_entropy, label_smoothing=0.2, z_loss=0.01), LABELLED, OF_ROWS
+        partial(losses.cross_entropy, label_smoothing=0.2, z_loss=0.01), CLASSIFIED, ROW_MASKS
     ),
     "cross_entropy, weighted": Case(
         partial(losses.cross_entropy, class_weights=WEIGHTS, label_smoothing=0.2),
-        LABELLED,
+        CLASSIFIED,
         ("rows",),
     ),
-    "categorical_focal_loss": Case(losses.categorical_focal_loss, LABELLED, OF_ROWS),
+    "categorical_focal_loss": Case(losses.categorical_focal_loss, CLASSIFIED, ROW_MASKS),
     "categorical_focal_loss, root": Case(
-        partial(losses.categorical_focal_loss, gamma=0.5, alpha=WEIGHTS), LABELLED, ("rows",)
+        partial(losses.categorical_focal_loss, gamma=0.5, alpha=WEIGHTS), CLASSIFIED, ("rows",)
     ),
     "squared_hinge_loss": Case(
         losses.squared_hinge_loss, {"predictions": "real", "targets": "sign"}
     ),
-    "categorical_hinge_loss": Case(losses.categorical_hinge_loss, SCORED, OF_ROWS),
-    "multiclass_margin_loss": Case(losses.multiclass_margin_loss, SCORED, OF_ROWS),
+    "categorical_hinge_loss": Case(losses.categorical_hinge_loss, SCORED, ROW_MASKS),
+    "multiclass_margin_loss": Case(losses.multiclass_margin_loss, SCORED, ROW_MASKS),
     "multiclass_margin_loss, squared": Case(
         partial(losses.multiclass_margin_loss, p=2, class_weights=WEIGHTS), SCORED, ("rows",)
     ),
     "multilabel_margin_loss": Case(
-        losses.multilabel_margin_loss, {"scores": "real", "labels": "bit"}, OF_ROWS
+        losses.multilabel_margin_loss, {"scores": "real", "labels": "bit"}, ROW_MASKS
     ),
     "multilabel_soft_margin_loss": Case(
-        losses.multilabel_soft_margin_loss, {"logits": "real", "labels": "bit"}, OF_ROWS
+        losses.multilabel_soft_margin_loss, {"logits": "real", "labels": "bit"}, ROW_MASKS
     ),
     "margin_ranking_loss": Case(
         partial(losses.margin_ranking_loss, margin=0.5),
@@ -136,7 +136,7 @@ CASES = {
     "cosine_embedding_loss": Case(
         partial(losses.cosine_embedding_loss, margin=0.1),
         {"first": "real", "second": "real", "labels": "sign of row"},
-        OF_ROWS,
+        ROW_MASKS,
     ),
     "circle_loss": Case(
         partial(losses.circle_loss, gamma=8.0),

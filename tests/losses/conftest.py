@@ -1,3 +1,3 @@
-"""What is not collected here: a script that needs other libraries than ours."""
+"""Excludes a script that needs PyTorch and Keras from collection."""
 
 collect_ignore = ["make_fixtures.py"]

@@ -1,11 +1,11 @@
-"""Makes references.npz: losses and gradients of PyTorch and Keras, given float64.
+"""Creates references.npz: losses and gradients of PyTorch and Keras, for float64 inputs.
 
     pip install numpy torch keras && python tests/losses/make_fixtures.py
 
-in an environment of its own; nothing else needs these packages. Each case holds its inputs
-(rounded to float32), `loss`, and the gradients of sum(cotangents * loss), named after the
-inputs. The versions that made the file are in it. Keras computes some sums in float32 whatever
-it is given, hence the small exponents in its circle loss.
+Run it in a separate environment; no other part of the project needs these packages. Each case
+holds its inputs (rounded to float32), `loss`, and the gradients of sum(cotangents * loss), named
+after the inputs. The file records the package versions. Keras computes some sums in float32 even
+for float64 inputs, hence the small exponents in its circle loss.
 """
 
 import os
@@ -74,7 +74,11 @@ def bits(*shape):
 FLAT, GRID = (12,), (ROWS, CLASSES)
 WEIGHTS = torch.tensor([0.5, 1.0, 2.0, 0.25, 3.0], dtype=torch.float64)
 none = {"reduction": "none"}
-one_hot = lambda labels: functional.one_hot(labels, CLASSES).double()
+
+
+def one_hot(labels):
+    return functional.one_hot(labels, CLASSES).double()
+
 
 pair = {"predictions": normal(*FLAT), "targets": normal(*FLAT)}
 case(
@@ -185,7 +189,7 @@ case(
     labels=bits(*GRID),
 )
 
-# Those of Keras are means over the last axis, where the loss is one of elements.
+# Keras returns means over the last axis for losses of elements.
 grids = {"predictions": normal(*GRID), "targets": normal(*GRID)}
 for name, loss in {
     "mae": keras.losses.mean_absolute_error,
@@ -199,7 +203,7 @@ for name, loss in {
 case(
     "keras.mape",
     lambda predictions, targets: keras.losses.mean_absolute_percentage_error(targets, predictions),
-    predictions=uniform(*GRID, low=-2.0, high=-0.5),  # nothing cancels in 100 p / t^2
+    predictions=uniform(*GRID, low=-2.0, high=-0.5),  # no cancellation in 100 p / t^2
     targets=uniform(*GRID, low=-2.0, high=-0.5),
 )
 case(

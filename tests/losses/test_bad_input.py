@@ -1,4 +1,4 @@
-"""A bad argument is an error at the call, which names it, its value and what is allowed."""
+"""Bad arguments raise an error that names the argument, its value and the allowed range."""
 
 import re
 
@@ -123,7 +123,7 @@ def test_bad_values_are_refused_by_name(name, loss, given, allowed, got):
 @pytest.mark.parametrize(
     "loss", [losses.cross_entropy, losses.multiclass_margin_loss, losses.circle_loss]
 )
-def test_labels_that_are_no_integers_are_a_type_error(loss, labels):
+def test_labels_that_are_not_integers_are_a_type_error(loss, labels):
     with pytest.raises(TypeError, match=r"labels must be integers, got dtype (float32|bool)"):
         loss(EYE, labels)
 
@@ -133,20 +133,22 @@ def test_complex_predictions_are_a_type_error():
         losses.absolute_error(GRID + 1j, GRID)
 
 
-def test_an_ignored_label_must_be_one_that_labels_can_be():
+def test_ignore_index_must_be_in_the_range_of_the_labels_dtype():
     with pytest.raises(TypeError, match=r"ignore_index must be an integer, got 1\.0"):
         losses.cross_entropy(GRID, LABELS, ignore_index=1.0)
     with pytest.raises(ValueError, match=r"ignore_index must be in \[0, 255\].*got -100"):
         losses.cross_entropy(GRID, LABELS.astype(np.uint8), ignore_index=-100)
 
 
-def test_labels_are_checked_outside_jit_also_while_differentiating():
-    loss = lambda logits: jnp.sum(losses.cross_entropy(logits, np.array([0, 3])))
+def test_concrete_labels_are_checked_during_differentiation():
+    def loss(logits):
+        return jnp.sum(losses.cross_entropy(logits, np.array([0, 3])))
+
     with pytest.raises(ValueError, match=r"labels must be in \[0, 3\), got 3"):
         jax.grad(loss)(GRID)
 
 
-def test_a_label_of_a_class_that_is_left_out_is_refused():
+def test_a_label_of_an_excluded_class_is_refused():
     where = np.array([[True, True, False], [True, True, True]])
     losses.cross_entropy(GRID, np.array([1, 2]), where=where)
     with pytest.raises(ValueError, match="labels must be of classes that where includes, got 2"):
@@ -163,7 +165,7 @@ def test_a_label_of_a_class_that_is_left_out_is_refused():
     ],
 )
 @pytest.mark.parametrize("dtype", [jnp.int32, jnp.int8])
-def test_a_bad_label_in_compiled_code_makes_its_own_loss_nan_and_no_gradient(loss, dtype):
+def test_a_bad_label_in_compiled_code_has_loss_nan_and_gradient_0(loss, dtype):
     labels = jnp.array([0, -1, 3, 2, 1], dtype)
     where = jnp.full((5, 3), True).at[4, 1].set(False)
     scores = jnp.asarray(np.random.default_rng(0).normal(size=(5, 3)), jnp.float32)
@@ -186,9 +188,10 @@ def test_settings_may_be_traced():
     for name, settings in tuned.items():
         loss = getattr(losses, name)
         for setting in settings:
-            total = lambda x, loss=loss, setting=setting: jnp.sum(
-                loss(logits, labels, **{setting: x})
-            )
+
+            def total(x, loss=loss, setting=setting):
+                return jnp.sum(loss(logits, labels, **{setting: x}))
+
             slope = jax.jit(jax.grad(total))(0.5)
             assert abs(slope - (total(0.51) - total(0.49)) / 0.02) < 1e-2
             assert abs(slope) > 1e-3

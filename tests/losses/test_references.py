@@ -1,6 +1,6 @@
-"""Values and gradients are those of PyTorch and Keras, within 1e-6, in both precisions.
+"""Values and gradients equal PyTorch and Keras within 1e-6, in float32 and float64.
 
-`make_fixtures.py` made the numbers with the real libraries.
+`make_fixtures.py` computed the reference values with these libraries.
 """
 
 from functools import partial
@@ -61,7 +61,7 @@ REFERENCES = {
     "keras.cross_entropy": losses.cross_entropy,
     "keras.focal gamma=0.5": partial(losses.categorical_focal_loss, gamma=0.5, alpha=WEIGHTS),
     "keras.focal gamma=2.0": partial(losses.categorical_focal_loss, alpha=WEIGHTS),
-    "keras.tversky": partial(  # Keras's alpha counts the misses
+    "keras.tversky": partial(  # Keras exchanges alpha and beta
         losses.tversky_loss, alpha=0.7, beta=0.3, smooth=1e-7, axis=1
     ),
     "keras.jaccard": partial(losses.iou_loss, smooth=1e-7, axis=1),
@@ -70,20 +70,20 @@ REFERENCES = {
 
 
 def deviations(name, dtype):
-    """The largest deviation of the losses and of the gradients, relative above 1."""
+    """Returns the largest errors of losses and gradients, relative for values above 1."""
     prefix = len(name) + 1
     stored = {key[prefix:]: a for key, a in ARRAYS.items() if key.startswith(f"{name}/")}
     grads = {key[2:]: stored.pop(key) for key in list(stored) if key.startswith("d_")}
     expected, cotangents = stored.pop("loss"), jnp.asarray(stored.pop("cotangents"), dtype)
     fixed = {key: jnp.asarray(a) for key, a in stored.items() if key not in grads}
-    moving = {key: jnp.asarray(stored[key], dtype) for key in grads}
+    variables = {key: jnp.asarray(stored[key], dtype) for key in grads}
 
     @jax.jit
-    def value_and_grads(moving, fixed):
-        found, pull = jax.vjp(lambda moving: REFERENCES[name](**moving, **fixed), moving)
+    def value_and_grads(variables, fixed):
+        found, pull = jax.vjp(lambda variables: REFERENCES[name](**variables, **fixed), variables)
         return found, pull(cotangents)[0]
 
-    found, pulled = value_and_grads(moving, fixed)
+    found, pulled = value_and_grads(variables, fixed)
     assert found.dtype == dtype
     assert found.shape == expected.shape
     return deviation(found, expected), max(deviation(pulled[key], grads[key]) for key in grads)
@@ -99,6 +99,6 @@ def test_every_stored_case_is_compared():
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", REFERENCES)
-def test_losses_and_gradients_are_the_reference_s(name, dtype):
+def test_losses_and_gradients_equal_the_reference(name, dtype):
     with jax.enable_x64(dtype == "float64"):
         assert max(deviations(name, dtype)) < 1e-6

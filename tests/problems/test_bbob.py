@@ -14,7 +14,7 @@ pytestmark = pytest.mark.usefixtures("quick_to_compile")
 
 every_function = pytest.mark.parametrize("number", range(1, 25))
 INSTANCES = range(1, 16)
-RUGGED = {7, 16, 23}  # without slopes, or with slopes that last for 1e-6 and less
+RUGGED = {7, 16, 23}  # piecewise constant, or with waves of length 1e-6 and less
 
 # One program for each function, dimension and dtype.
 _evaluate = jax.jit(jax.vmap(jax.vmap(jd.Problem.value_and_grad, (None, 0))))
@@ -37,7 +37,7 @@ def instances(number, n, **options):
 
 
 def evaluate(problems, points):
-    """Values and gradients; always of 24 points, so that a function is compiled once."""
+    """Returns values and gradients. Points are padded to 24, so that a function compiles once."""
     count = points.shape[1]
     rows = np.resize(np.moveaxis(points, 1, 0), (24, *np.delete(points.shape, 1)))
     values, grads = _evaluate(problems, jnp.moveaxis(jnp.asarray(rows), 0, 1))
@@ -54,9 +54,9 @@ def values_only(problems, points):
 
 @pytest.mark.parametrize(("n", "values_of"), [(2, values_only), (5, lambda *a: evaluate(*a)[0])])
 @every_function
-def test_values_are_those_of_coco(cocoex, number, n, values_of):
+def test_values_equal_coco(cocoex, number, n, values_of):
     problems = instances(number, n)
-    # Outside the box too, where penalties count.
+    # Inside the box and outside, where penalties apply.
     points = np.concatenate([uniform(n, 12), uniform(n, 12, reach=7.0)], axis=1)
     values = values_of(problems, points)
     expected = benchmark.reference(number, n, INSTANCES, points)
@@ -65,7 +65,7 @@ def test_values_are_those_of_coco(cocoex, number, n, values_of):
 
 
 @every_function
-def test_minimisers_and_minima_are_those_of_coco(cocoex, number):
+def test_minimizers_and_minima_equal_coco(cocoex, number):
     problems = instances(number, 5)
     values = evaluate(problems, problems.optima)[0][:, 0]
     np.testing.assert_allclose(values, problems.minimum, rtol=0, atol=1e-12)
@@ -74,7 +74,7 @@ def test_minimisers_and_minima_are_those_of_coco(cocoex, number):
 
 
 @every_function
-def test_nothing_is_below_the_minimum(number):
+def test_no_value_is_below_the_minimum(number):
     problems = instances(number, 5, offset=False)
     near = np.asarray(problems.optima) + 1e-3 * uniform(5, 8)
     points = np.concatenate([near, uniform(5, 8), uniform(5, 8, reach=50.0)], axis=1)
@@ -102,16 +102,16 @@ def test_gradients_are_finite(number):
 
 
 @every_function
-def test_a_nan_is_not_hidden(number):
+def test_nan_inputs_give_nan_values(number):
     points = uniform(5, 5)
     points[:, np.arange(5), np.arange(5)] = np.nan
     assert np.isnan(evaluate(instances(number, 5), points)[0]).all()
 
 
 @pytest.mark.parametrize("number", sorted(set(range(1, 25)) - RUGGED))
-def test_gradients_are_those_of_finite_differences(number):
+def test_gradients_equal_finite_differences(number):
     problems = instances(number, 5, offset=False)
-    reach = 0.02 if number == 19 else 5.0  # its waves are short far away
+    reach = 0.02 if number == 19 else 5.0  # its waves are short far from the minimizer
     points = np.asarray(problems.optima) * (reach < 5) + uniform(5, 4, reach)
     _, grads = evaluate(problems, points)
     along = np.random.default_rng(1).standard_normal(points.shape)
@@ -119,11 +119,11 @@ def test_gradients_are_those_of_finite_differences(number):
     (after, _), (before, _) = (evaluate(problems, points + s * step * along) for s in (1, -1))
     slopes = (after - before) / (2 * step)
     expected = np.sum(grads * along, axis=-1)
-    # Relative to the function's size too: f * 2^-53 / step is lost to rounding.
+    # The tolerance includes the rounding error, f * 2^-53 / step.
     np.testing.assert_allclose(slopes, expected, rtol=1e-4, atol=2e-8 * after.max() + 1e-4)
 
 
-def test_a_staircase_has_no_slope_but_outside_the_box():
+def test_a_staircase_has_gradient_0_in_the_box_only():
     problem = jd.problems.bbob(7, 3)
     points = jnp.array([[3.0, 3.0, -3.0], [6.0, 0.0, -5.5]])
     grads = jax.jit(jax.vmap(problem.value_and_grad))(points)[1]
@@ -134,7 +134,7 @@ def test_a_staircase_has_no_slope_but_outside_the_box():
     ("number", "minimum"),
     [(1, 79.48), (2, -209.88), (3, -462.09), (8, 149.15), (10, -54.94), (17, -16.94), (24, 102.61)],
 )
-def test_minima_of_the_first_instance_are_the_published_ones(number, minimum):
+def test_minima_of_the_first_instance_equal_the_published_minima(number, minimum):
     assert float(jd.problems.bbob(number).minimum) == minimum
 
 
@@ -143,7 +143,7 @@ def test_rotations_are_orthogonal():
     np.testing.assert_allclose(matrix @ matrix.T, np.eye(40), atol=1e-13)
 
 
-def test_without_its_offset_a_function_keeps_its_digits_in_single_precision():
+def test_without_offset_small_values_are_accurate_in_float32():
     with jax.enable_x64(False):
         bare, full = (jd.problems.bbob(8, 10, offset=offset) for offset in (False, True))
         moved = bare.optima[0] + 1e-3
@@ -157,7 +157,7 @@ def test_without_its_offset_a_function_keeps_its_digits_in_single_precision():
     assert abs(float(value) - exact) < 1e-5 * exact < abs(float(lossy) - exact)
 
 
-def test_another_instance_needs_no_other_program():
+def test_instances_share_one_compiled_program():
     chex.clear_trace_counter()
     value = jax.jit(chex.assert_max_traces(lambda problem, x: problem.value(x), 1))
     values = [value(jd.problems.bbob(21, 3, i), jnp.ones(3)) for i in (1, 2, 3)]

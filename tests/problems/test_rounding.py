@@ -1,4 +1,4 @@
-"""BBOB's most delicate function as the compiler leaves it: with all its optimizations."""
+"""The BBOB function that is most sensitive to rounding, compiled with all optimizations."""
 
 import jax
 import numpy as np
@@ -8,7 +8,7 @@ import jaxdescent as jd
 from experiments.benchmarks import bbob as benchmark
 
 
-def test_griewank_rosenbrock_is_cocos_after_fusion():
+def test_griewank_rosenbrock_equals_coco_after_fusion():
     pytest.importorskip("cocoex", reason="the extra bbob is not installed")
     seeds, n = range(1, 16), 5
     points = np.random.default_rng(0).uniform(-5, 5, (15, 50, n))

@@ -1,4 +1,4 @@
-"""The twenty as the literature writes them, in NumPy: formula, minimum, one minimizer."""
+"""The classic suite as in the literature, in NumPy: formula, minimum, one minimizer."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ from numpy import cos, exp, pi, prod, sin, sqrt
 
 class Entry(NamedTuple):
     formula: object
-    minimum: float  # of two variables, as published
+    minimum: float  # published, for two variables
     minimizer: tuple[float, ...]
 
 

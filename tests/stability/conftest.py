@@ -1,4 +1,4 @@
-"""What the tests of this folder share."""
+"""Fixtures of the stability tests."""
 
 import jax
 import pytest
@@ -6,6 +6,6 @@ import pytest
 
 @pytest.fixture
 def x64():
-    """Double precision, for this test alone."""
+    """Enables double precision for one test."""
     with jax.enable_x64(True):
         yield

@@ -131,27 +131,27 @@ OPTIMIZERS = {
     "clip then adam": (clipped, {"learning_rate": 1e-2, "max_norm": jd.positive(1e-3)}),
 }
 
-# Public names that are no row above, each with its reason.
+# Public names without a row above, each with its reason.
 EXEMPT = {
     "optimistic_adam": "deprecated in favor of optimistic_adam_v2, and says so",
     "dowg at rate 1": "chaotic: one rounding of a gradient moves it by 1e-5 within 100 steps",
     "lbfgs with a line search": "calls the model inside its update; refused",
     "sophia": "calls the model inside its update; refused",
     "dpsgd": "takes gradients per example, which are not shaped like the parameters",
-    "schedule_free": "schedule_free_sgd and schedule_free_adamw are it",
+    "schedule_free": "is the same as schedule_free_sgd and schedule_free_adamw",
     "differentially_private_aggregate": "is dpsgd without the rate",
     "split_real_and_imaginary": "has nothing to tune; tested with complex parameters",
     "normalize": "has nothing to tune; inside sam above",
 }
 
-# (optimizer, name): why one step cannot teach it anything; each warns.
+# (optimizer, name): why one step has no signal for it; each warns.
 WITHOUT_EFFECT = {
     ("rprop", "learning_rate"): "only the first step's size, which lies in the initial state",
     ("acprop", "b1"): "enters the state after the update is made",
     ("adopt", "b2"): "enters the state after the update is made",
 }
 
-# (optimizer, name): why it rests sooner or later although the tower differentiates through it.
+# (optimizer, name): why it stops moving although its hypergradient is defined.
 RESTS = {
     ("amsgrad", "b2"): "acts only where v reaches a new maximum, which becomes rare",
     ("lbfgs", "learning_rate"): "with a fresh batch a step it stops moving, as plain L-BFGS does",

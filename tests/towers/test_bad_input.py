@@ -44,7 +44,7 @@ def test_a_start_outside_its_space_is_a_value_error(space, value, allowed):
 
 @pytest.mark.parametrize("value", ["fast", None, True, 1j, optax.constant_schedule(0.1)])
 @pytest.mark.parametrize("space", ["positive", "unit_interval", "unconstrained", "per_leaf"])
-def test_a_start_that_is_no_number_is_a_type_error(space, value):
+def test_a_start_that_is_not_a_number_is_a_type_error(space, value):
     with pytest.raises(TypeError, match=saying(f"{space}(start)", "a real number", repr(value))):
         getattr(jd, space)(value)
 
@@ -80,7 +80,7 @@ def test_a_start_without_numbers_is_refused(space):
         ({**RATE, "b1": 1.5}, ValueError, ["tune['b1']", "(0, 1)", "1.5"]),
         ({**RATE, "b1": 1.0}, ValueError, ["tune['b1']", "(0, 1)", "1.0", "jd.unconstrained"]),
         ({**RATE, "b1": jd.per_leaf(1.0)}, ValueError, ["tune['b1']", "(0, 1)", "1.0"]),
-        ({"rate": 1e-3}, ValueError, ["tune['rate']", "adam", "learning_rate, b1, b2, eps"]),
+        ({"rate": 1e-3}, ValueError, ["tune", "'rate'", "adam takes learning_rate, b1, b2, eps"]),
         ({}, ValueError, ["tune", "at least one", "{}"]),
         (["learning_rate"], TypeError, ["tune", "a mapping", "['learning_rate']"]),
         (None, TypeError, ["tune", "a mapping", "None"]),
@@ -94,7 +94,12 @@ def test_a_bad_tune_is_refused(tune, error, parts):
 
 @pytest.mark.parametrize("start", [0.1, jd.per_leaf(0.1)])
 def test_a_bare_number_needs_a_name_with_a_known_space(start):
-    parts = "tune['gain']", "0.1", "jd.positive, jd.unit_interval or jd.unconstrained", "momentum"
+    parts = (
+        "tune['gain'] must",
+        "0.1",
+        "jd.positive, jd.unit_interval or jd.unconstrained",
+        "momentum",
+    )
     with pytest.raises(ValueError, match=saying(*parts)):
         tower(lambda gain: optax.sgd(gain), tune={"gain": start})
 
@@ -110,7 +115,7 @@ def test_a_bare_number_needs_a_name_with_a_known_space(start):
     ],
 )
 def test_a_tuned_name_is_not_also_fixed_in_a_partial(factory, name):
-    message = saying(f"tune['{name}']", "fixed in the partial", "out of one of the two")
+    message = saying("tune must name", "fixed in a partial", f"got {name!r}", "out of the partial")
     with pytest.raises(ValueError, match=message):
         tower(factory, tune={name: 0.5})
 
@@ -178,7 +183,10 @@ def test_a_hyper_optimizer_that_calls_a_loss_is_refused(search):
 
 def stateless(step):
     """A transformation without a state, from `step(updates, **extra_args)`."""
-    update = lambda updates, state, params=None, **extra_args: (step(updates, **extra_args), state)
+
+    def update(updates, state, params=None, **extra_args):
+        return (step(updates, **extra_args), state)
+
     return optax.GradientTransformationExtraArgs(lambda params: (), update)
 
 
@@ -187,7 +195,9 @@ def scaled(factor, updates):
 
 
 def branches_in_init(learning_rate):
-    init = lambda params: jnp.ones(()) if learning_rate > 0 else jnp.zeros(())
+    def init(params):
+        return jnp.ones(()) if learning_rate > 0 else jnp.zeros(())
+
     return optax.GradientTransformation(init, lambda u, s, p=None: (scaled(learning_rate, u), s))
 
 
@@ -209,7 +219,7 @@ def test_a_factory_that_decides_on_a_tuned_value_in_python_is_refused(factory):
 
 
 @pytest.mark.parametrize("signal", ["one_step", jd.one_step, 0.9, ()])
-def test_the_signal_is_made_by_one_of_ours(signal):
+def test_the_signal_must_be_one_of_the_two(signal):
     with pytest.raises(
         TypeError,
         match=saying("signal", "jd.one_step() or jd.eligibility_trace(decay)", f"got {signal!r}"),
@@ -279,7 +289,7 @@ def test_an_update_with_missing_or_wrong_arguments_is_refused(make, keywords, pa
         tx.update(GRADS, state, **{"params": PARAMS, **keywords})
 
 
-def test_a_keyword_that_an_update_cannot_do_without_is_asked_for():
+def test_a_required_keyword_of_the_update_must_be_declared():
     with pytest.raises((TypeError, ValueError), match=saying("'scale'", "extra_args")):
         tower(needs_scale).init(PARAMS)
 
@@ -342,7 +352,7 @@ def test_a_state_is_read_only_if_it_holds_one_tower(state, parts):
 
 
 @pytest.mark.parametrize("tx", [optax.adam(1e-3), optax.chain(optax.sgd(0.1)), optax.adam, None])
-def test_only_a_tower_can_be_looked_into(tx):
+def test_only_a_tower_can_be_inspected(tx):
     message = saying("tx", "jd.hypergradient", type(tx).__name__, "the tower itself")
     state = shared()
     for look in (
@@ -360,7 +370,7 @@ def test_a_decay_out_of_range(decay):
         jd.eligibility_trace(decay)
 
 
-def test_what_a_trace_does_not_take():
+def test_a_trace_rejects_the_fused_method_and_arrays():
     tune, signal = {"learning_rate": 0.1}, jd.eligibility_trace(0.5)
     with pytest.raises(
         ValueError, match=r"'auto' or 'general' with jd.eligibility_trace, got 'fused'"

@@ -1,7 +1,8 @@
-"""What a tower means together with optax's wrappers, worked out by hand on given gradients.
+"""Towers inside and around optax's wrappers, against paths computed by hand.
 
-Unless it says otherwise, descent on a raw rate a that descent at 0.1 learns: the rate gains
-0.1 <g, d> where d is the direction of the last update and g the gradient after it.
+Unless a test says otherwise, gradient descent at an unconstrained rate, which gradient descent at
+0.1 learns: the rate grows by 0.1 <g, d> where d is the direction of the last update and g the
+gradient after it.
 """
 
 from functools import partial
@@ -26,7 +27,7 @@ def every_second(tx):
 
 
 def by_hand(grads, direction=lambda g, x, t: g, signal=lambda g: g):
-    """Parameters and rates after each step, if step t moves by -a direction(g, x, t)."""
+    """Returns parameters and rates after each step, if step t moves by -a direction(g, x, t)."""
     x, rate, last, xs, learned = START, 0.5, np.zeros(3), [], []
     for t, g in enumerate(grads):
         rate = rate + 0.1 * (signal(g) @ last)
@@ -55,8 +56,10 @@ def test_inside_multi_steps_a_tower_sees_mean_gradients_and_moves_with_them():
         np.testing.assert_array_equal(trained[0], START)
 
 
-def test_multi_steps_inside_a_tower_teaches_by_the_next_batch_alone():
-    factory = lambda learning_rate: every_second(optax.sgd(learning_rate))
+def test_inside_a_tower_multi_steps_uses_the_next_batch_alone_as_signal():
+    def factory(learning_rate):
+        return every_second(optax.sgd(learning_rate))
+
     x, rate, last, pending, xs, learned = START, 0.5, np.zeros(3), np.zeros(3), [], []
     for t, g in enumerate(GRADS):
         rate = rate + 0.1 * (g @ last)
@@ -82,8 +85,10 @@ def test_around_a_tower_apply_if_finite_undoes_a_bad_batch_and_no_signal_is_lost
     assert int(final(states).inner_state.skipped) == 0
 
 
-def test_inside_a_tower_apply_if_finite_is_never_asked():
-    factory = lambda learning_rate: optax.apply_if_finite(optax.sgd(learning_rate), 5)
+def test_inside_a_tower_apply_if_finite_never_sees_a_bad_batch():
+    def factory(learning_rate):
+        return optax.apply_if_finite(optax.sgd(learning_rate), 5)
+
     # The tower skips the batch itself, and with it the signal of the gradient that follows.
     path, learned = by_hand(GRADS[:3])
     x, rate, rest = path[-1], learned[-1], []
@@ -102,29 +107,29 @@ def clip(g):
     return g * min(1.0, 0.7 / np.linalg.norm(g))
 
 
-def test_clipping_in_the_factory_shortens_the_step_and_not_the_gradient_that_judges_it():
-    factory = lambda learning_rate: optax.chain(
-        optax.clip_by_global_norm(0.7), optax.sgd(learning_rate)
-    )
+def test_clipping_in_the_factory_clips_the_update_but_not_the_signal():
+    def factory(learning_rate):
+        return optax.chain(optax.clip_by_global_norm(0.7), optax.sgd(learning_rate))
+
     assert_path(tower(factory), GRADS, by_hand(GRADS, lambda g, x, t: clip(g)))
 
 
-def test_clipping_before_a_tower_shortens_both():
+def test_clipping_before_a_tower_clips_both():
     tx = optax.chain(optax.clip_by_global_norm(0.7), tower())
     assert_path(tx, GRADS, by_hand(GRADS, lambda g, x, t: clip(g), clip))
 
 
-def test_decay_of_the_weights_is_part_of_the_step_that_is_judged():
-    factory = lambda learning_rate: optax.chain(
-        optax.add_decayed_weights(0.2), optax.sgd(learning_rate)
-    )
+def test_weight_decay_is_part_of_the_update_in_the_hypergradient():
+    def factory(learning_rate):
+        return optax.chain(optax.add_decayed_weights(0.2), optax.sgd(learning_rate))
+
     assert_path(tower(factory), GRADS, by_hand(GRADS, lambda g, x, t: g + 0.2 * x))
 
 
-def test_a_learned_decay_is_judged_by_the_parameters_that_it_shrank():
-    factory = lambda weight_decay: optax.chain(
-        optax.add_decayed_weights(weight_decay), optax.sgd(0.5)
-    )
+def test_the_hypergradient_of_weight_decay_uses_the_parameters_before_the_update():
+    def factory(weight_decay):
+        return optax.chain(optax.add_decayed_weights(weight_decay), optax.sgd(0.5))
+
     x, decay, last, xs, learned = START, 0.2, np.zeros(3), [], []
     for g in GRADS:
         decay = decay + 0.1 * 0.5 * (g @ last)
@@ -139,18 +144,22 @@ def test_a_learned_decay_is_judged_by_the_parameters_that_it_shrank():
         assert_close((path, found), (np.array(xs), np.array(learned)))
 
 
-def test_a_schedule_in_the_factory_is_replayed_at_the_step_that_it_scaled():
+def test_a_schedule_in_the_factory_is_replayed_at_the_step_of_the_last_update():
     schedule = optax.linear_schedule(1.0, 0.5, 4)  # exact in float32
-    factory = lambda learning_rate: optax.chain(
-        optax.scale_by_schedule(schedule), optax.sgd(learning_rate)
-    )
+
+    def factory(learning_rate):
+        return optax.chain(optax.scale_by_schedule(schedule), optax.sgd(learning_rate))
+
     scales = 1.0 - np.minimum(np.arange(8), 4) / 8
     assert_path(tower(factory), GRADS, by_hand(GRADS, lambda g, x, t: scales[t] * g))
 
 
-def test_a_scheduled_rate_fixed_in_the_partial_scales_what_another_name_learns():
+def test_a_scheduled_rate_in_the_partial_scales_the_signal_of_another_name():
     factory = partial(optax.sgd, optax.piecewise_constant_schedule(0.5, {4: 0.1}))
-    rate_of = lambda t: 0.5 if t < 4 else 0.05
+
+    def rate_of(t):
+        return 0.5 if t < 4 else 0.05
+
     x, momentum, buffer, xs, learned = START, 0.6, np.zeros(3), [], []
     last = np.zeros(3)
     for t, g in enumerate(GRADS):

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdescent.towers.conditional import unless
+from jaxdescent.towers.replay.conditional import unless
 
 FINE = jnp.array([True, False, True])
 VALUES = {"a": jnp.array([1.0, 2.0, 3.0]), "n": jnp.array([1, 2, 3])}
@@ -34,9 +34,12 @@ def test_each_agent_gets_its_own_choice():
 
 
 @pytest.mark.parametrize("in_axes", [(None, 0, 0), (0, None, None), (None, None, 0)])
-def test_what_is_shared_by_all_agents_need_not_be_repeated(in_axes):
+def test_arguments_without_an_agent_axis_are_shared(in_axes):
     pairs = zip((FINE, VALUES, INPUTS), in_axes, strict=True)
-    pick = lambda tree, axis: tree if axis == 0 else jax.tree.map(lambda x: x[1], tree)
+
+    def pick(tree, axis):
+        return tree if axis == 0 else jax.tree.map(lambda x: x[1], tree)
+
     arguments = [pick(*pair) for pair in pairs]
     chosen = jax.vmap(choose, in_axes=in_axes)(*arguments)
     each = [jnp.broadcast_to(x, (3,)) for x in (arguments[0], arguments[1]["a"], arguments[2])]
@@ -44,7 +47,7 @@ def test_what_is_shared_by_all_agents_need_not_be_repeated(in_axes):
 
 
 @pytest.mark.parametrize("levels", [1, 2])
-def test_nothing_is_computed_for_a_population_in_which_all_are_fine(levels):
+def test_nothing_is_computed_if_no_agent_needs_it(levels):
     computed = []
 
     def counted(x):
@@ -64,7 +67,12 @@ def test_nothing_is_computed_for_a_population_in_which_all_are_fine(levels):
 
 
 def test_derivatives_pass_through_the_value_where_it_is_fine():
-    total = lambda x: jnp.sum(jax.vmap(unless(jnp.sqrt))(FINE, 5 * x, x))
+    def total(x):
+        return jnp.sum(jax.vmap(unless(jnp.sqrt))(FINE, 5 * x, x))
+
     np.testing.assert_array_equal(jax.grad(total)(INPUTS), [5.0, 0.0, 5.0])
-    alone = lambda x: unless(jnp.sqrt)(FINE[0], 5 * x, x)
+
+    def alone(x):
+        return unless(jnp.sqrt)(FINE[0], 5 * x, x)
+
     assert float(jax.jit(jax.grad(alone))(2.0)) == 5.0

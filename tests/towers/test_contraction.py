@@ -10,8 +10,10 @@ import pytest
 
 import jaxdescent as jd
 from jaxdescent.numerics import all_finite
-from jaxdescent.towers import building, contraction, spaces
-from jaxdescent.towers.contraction import Mode, contract, goes_forward
+from jaxdescent.towers import factory as factories
+from jaxdescent.towers import spaces
+from jaxdescent.towers.replay import contraction
+from jaxdescent.towers.replay.contraction import Mode, contract, goes_forward
 
 both_modes = pytest.mark.parametrize("forward", [False, True], ids=["reverse", "forward"])
 TRUE = np.ones((), bool)
@@ -28,7 +30,10 @@ def slope(update, hyperparams, grads, has_previous, *, forward):
 
 def loss(params):
     """Neither quadratic nor holomorphic, and every coordinate counts differently."""
-    weights = lambda leaf: jnp.linspace(0.5, 1.5, leaf.size).reshape(leaf.shape)
+
+    def weights(leaf):
+        return jnp.linspace(0.5, 1.5, leaf.size).reshape(leaf.shape)
+
     leaves = [weights(leaf) * leaf for leaf in params.values()]
     squares = sum(jnp.sum(jnp.abs(leaf - 0.3) ** 2) for leaf in leaves)
     return squares + sum(jnp.sum(jnp.sin(jnp.real(leaf) - jnp.imag(leaf))) for leaf in leaves)
@@ -74,7 +79,7 @@ def at_a_step(name):
 
     @jax.jit
     def three_steps(params):
-        tx = building.build(factory, hyperparams)
+        tx = factories.build(factory, hyperparams)
         state = tx.init(params)
         for _ in range(3):
             updates, state = tx.update(gradient(params), state, params)
@@ -82,8 +87,13 @@ def at_a_step(name):
         return params, state, gradient(params)
 
     params, state, grads = three_steps(params)
-    update = lambda h: building.build(factory, h).update(grads, state, params)
-    after = lambda h: optax.apply_updates(params, update(h)[0])
+
+    def update(h):
+        return factories.build(factory, h).update(grads, state, params)
+
+    def after(h):
+        return optax.apply_updates(params, update(h)[0])
+
     return update, hyperparams, after
 
 
@@ -129,8 +139,10 @@ def test_both_modes_give_the_slope_of_the_loss_after_the_update(name):
     assert min(float(np.max(np.abs(slope))) for slope in jax.tree.leaves(expected)) > 1e-3
 
 
-def test_forward_mode_is_for_few_numbers_or_where_reverse_mode_does_not_go():
-    of_size = lambda size: {"rate": jd.unconstrained(np.ones(size)), "b": jd.unconstrained(1.0)}
+def test_forward_mode_is_for_few_numbers_or_updates_without_reverse_mode():
+    def of_size(size):
+        return {"rate": jd.unconstrained(np.ones(size)), "b": jd.unconstrained(1.0)}
+
     leaves = spaces.PerLeaf(spaces.Unconstrained([jnp.ones(())] * 9))
     wide, narrow = jnp.ones(2), [jnp.ones(2), jnp.ones(2, jnp.bfloat16)]
     assert goes_forward(Mode.ANY, of_size(3), wide)
@@ -145,7 +157,10 @@ def test_forward_mode_is_for_few_numbers_or_where_reverse_mode_does_not_go():
 @pytest.mark.parametrize("names", [("gain", "shift"), ("shift", "gain")])
 def test_the_order_of_the_names_makes_no_difference(names, forward):
     hyperparams = {name: spaces.Unconstrained(jnp.float32(2.0)) for name in names}
-    update = lambda h: ({"w": 3 * h["gain"].natural() + 5 * h["shift"].natural()}, ())
+
+    def update(h):
+        return ({"w": 3 * h["gain"].natural() + 5 * h["shift"].natural()}, ())
+
     found, _ = slope(update, hyperparams, {"w": jnp.ones(())}, TRUE, forward=forward)
     assert {n: float(g.value) for n, g in found.hypergradient.items()} == {"gain": 3, "shift": 5}
 
@@ -165,7 +180,9 @@ def spiky_update(hyperparams):
 
 
 def found_by(forward, hyperparams, grads, has_previous=TRUE, update=spiky_update):
-    run = lambda h, g, has_previous: slope(update, h, g, has_previous, forward=forward)[0]
+    def run(h, g, has_previous):
+        return slope(update, h, g, has_previous, forward=forward)[0]
+
     found = jax.jit(run)(hyperparams, grads, has_previous)
     assert all_finite(found.hypergradient)
     return found
@@ -182,7 +199,7 @@ def test_a_coordinate_without_a_finite_slope_is_left_out_alone(forward):
 
 
 @both_modes
-def test_a_finite_slope_stays_where_another_hyperparameters_is_left_out(forward):
+def test_a_finite_slope_stays_where_the_slope_of_another_name_is_left_out(forward):
     hyperparams = {"shift": jd.unconstrained(0.0), "scale": jd.unconstrained(4.0)}
     hyperparams = jax.tree.map(jnp.float32, hyperparams)
     found = found_by(forward, hyperparams, GRADS)
@@ -190,7 +207,7 @@ def test_a_finite_slope_stays_where_another_hyperparameters_is_left_out(forward)
 
 
 @both_modes
-def test_a_coordinate_left_out_of_one_leaf_does_not_touch_another(forward):
+def test_a_coordinate_left_out_of_one_leaf_does_not_affect_another_leaf(forward):
     per_leaf = spaces.PerLeaf(spaces.Unconstrained(dict.fromkeys(SPIKY, jnp.float32(4.0))))
     hyperparams = {"shift": spaces.Unconstrained(jnp.float32(0.0)), "scale": per_leaf}
     found = found_by(forward, hyperparams, GRADS)
@@ -204,16 +221,22 @@ def test_a_coordinate_left_out_of_one_leaf_does_not_touch_another(forward):
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_a_gradient_coordinate_that_is_not_finite_is_left_out_alone(bad, forward):
     hyperparams = {"learning_rate": spaces.Unconstrained(jnp.float32(2.0))}
-    update = lambda h: ({"w": -h["learning_rate"].natural() * jnp.array([1.0, 2.0, 3.0])}, ())
+
+    def update(h):
+        return ({"w": -h["learning_rate"].natural() * jnp.array([1.0, 2.0, 3.0])}, ())
+
     found = found_by(forward, hyperparams, {"w": jnp.array([1.0, bad, 1.0])}, update=update)
     assert found.hypergradient["learning_rate"].value == -4.0
     assert found.masked
 
 
 @both_modes
-def test_a_sum_that_overflows_counts_as_nothing(forward):
+def test_a_sum_that_overflows_counts_as_zero(forward):
     hyperparams = {"learning_rate": spaces.Unconstrained(jnp.float32(1.0))}
-    update = lambda h: ({"w": h["learning_rate"].natural() * jnp.full(2, 3e38)}, ())
+
+    def update(h):
+        return ({"w": h["learning_rate"].natural() * jnp.full(2, 3e38)}, ())
+
     found = found_by(forward, hyperparams, {"w": jnp.ones(2)}, update=update)
     assert found.hypergradient["learning_rate"].value == 0
     assert found.masked
@@ -247,5 +270,5 @@ def test_no_parameters_give_a_hypergradient_of_zero(forward):
         ({"a": jnp.full(2, jnp.inf, jnp.bfloat16)}, False),
     ],
 )
-def test_all_finite_looks_at_every_inexact_number(tree, expected):
+def test_all_finite_checks_every_inexact_number(tree, expected):
     assert bool(all_finite(tree)) is expected

@@ -1,11 +1,11 @@
-"""What a jaxpr reads, and whether it loops."""
+"""The inputs that a jaxpr reads, and its loops."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdescent.towers.dataflow import holds, reads
+from jaxdescent.towers.replay.dataflow import holds, reads
 
 
 @jax.custom_jvp
@@ -78,14 +78,14 @@ FUNCTIONS = {
 
 
 @pytest.mark.parametrize("what", FUNCTIONS)
-def test_reads_tells_what_a_function_depends_on(what):
+def test_reads_returns_the_inputs_that_a_function_depends_on(what):
     function, of_x, of_y = FUNCTIONS[what]
     args = jnp.asarray(0.5), jnp.asarray(0.25)
     assert reads(jax.make_jaxpr(function)(*args), args) == (of_x, of_y)
 
 
 @pytest.mark.parametrize("what", FUNCTIONS)
-def test_what_is_not_read_changes_nothing(what):
+def test_an_input_that_is_not_read_changes_nothing(what):
     function = FUNCTIONS[what][0]
     args = jnp.asarray(0.5), jnp.asarray(0.25)
     used = reads(jax.make_jaxpr(function)(*args), args)
@@ -93,7 +93,7 @@ def test_what_is_not_read_changes_nothing(what):
     np.testing.assert_array_equal(function(*changed), function(*args))
 
 
-def test_reads_has_the_form_of_the_arguments():
+def test_reads_returns_trees_like_the_arguments():
     def function(params, rate, unused):
         return {"w": params["w"] * rate[0]}
 

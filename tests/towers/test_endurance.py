@@ -1,4 +1,4 @@
-"""Ten thousand steps under drawn gradients leave every number where it belongs."""
+"""Hyperparameters stay in their spaces over ten thousand steps on random gradients."""
 
 import functools
 from functools import partial
@@ -24,9 +24,9 @@ def clipped_adam(learning_rate, b1, b2):
 
 
 def hasty_with_betas(tune):
-    """Moves betas by jumps that soon reach the ends of their space, and the rate by small ones.
+    """Moves betas in large steps, to the ends of their space, and rates in small ones.
 
-    A rate at the end of its space would take the parameters out of the finite numbers.
+    A rate at the end of its space would make the parameters overflow.
     """
     speeds = {name: "fast" if name in BETAS else "slow" for name in tune}
     return optax.partition({"fast": optax.adam(1.0), "slow": optax.adam(0.05)}, speeds)
@@ -43,7 +43,7 @@ def adam_of_height_1(factory):
     return jd.hypergradient(factory, hasty_with_betas(tune), tune=tune)
 
 
-# A tower, and whether its inner optimizer stays finite where 1e30 is squared.
+# name: (tower, dtype, True if its inner optimizer stays finite where 1e30 is squared)
 TOWERS = {
     "momentum of height 2": (momentum_of_height_2, jnp.float32, True),
     "clipped adam in bf16": (partial(adam_of_height_1, clipped_adam), jnp.bfloat16, True),
@@ -52,13 +52,13 @@ TOWERS = {
 
 
 class Seen(NamedTuple):
-    """What was true of all steps, and the extremes of the hyperparameters.
+    """Conditions that held in all steps, and the extremes of the hyperparameters.
 
     Attributes:
       finite: bool[], of parameters, updates, hyperparameters and hyper-optimizers.
       inner_finite: bool[], of the bottom optimizer's state.
       low, high: a dict for each level.
-      still: bool[], whether the parameters moved in no bad step.
+      still: bool[], True if the parameters did not move in a bad step.
     """
 
     finite: jax.Array
@@ -70,7 +70,7 @@ class Seen(NamedTuple):
 
 @functools.cache
 def endured(name):
-    """From scales of random gradients f32[k] to the last state and what was seen."""
+    """Returns a function of the scales f32[k] of random gradients, which trains a tower."""
     make, dtype, _ = TOWERS[name]
     tx = make()
     params = {"w": jnp.ones((2, 2), dtype), "b": jnp.zeros(2, dtype)}
@@ -82,10 +82,10 @@ def endured(name):
         grads = jax.tree.map(lambda n, p: (scale * n).astype(p.dtype), noise, params)
         updates, state = tx.update(grads, state, params)
         now = jd.get_hyperparams(state)
-        outer = state._replace(previous=state.previous._replace(state=()))
+        outer = state._replace(previous=state.previous._replace(state=(), new_state=()))
         seen = Seen(
             seen.finite & all_finite((params, updates, outer)),
-            seen.inner_finite & all_finite(state.previous.state),
+            seen.inner_finite & all_finite((state.previous.state, state.previous.new_state)),
             jax.tree.map(jnp.minimum, seen.low, now),
             jax.tree.map(jnp.maximum, seen.high, now),
             seen.still & (~jnp.isnan(scale) | (optax.tree.norm(updates) == 0)),

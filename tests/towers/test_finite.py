@@ -8,7 +8,7 @@ import pytest
 
 import jaxdescent as jd
 from jaxdescent.numerics import all_finite, all_true
-from jaxdescent.towers.finite import stayed_finite
+from jaxdescent.towers.tower import _stayed_finite as stayed_finite
 from tests.compiling import compiled
 
 
@@ -20,7 +20,7 @@ def test_one_false_flag_among_any_number_is_found(count):
         assert not jax.jit(all_true)([*flags[:i], jnp.asarray(False), *flags[i + 1 :]])
 
 
-def test_every_leaf_of_a_large_tree_is_looked_at():
+def test_every_leaf_of_a_large_tree_is_checked():
     tree = {f"leaf {i}": np.ones(3) for i in range(20)}
     assert bool(all_finite(tree))
     for name in tree:

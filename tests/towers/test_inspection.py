@@ -109,9 +109,9 @@ def per_leaf_and_array():
 
 
 @pytest.mark.parametrize("make", [of_height_3, per_leaf_and_array])
-def test_setting_what_was_read_changes_nothing_but_rounding(make):
+def test_setting_the_values_that_were_read_changes_nothing_but_rounding(make):
     tx = make()
-    with jax.enable_x64(True):  # the parameters are single all the same
+    with jax.enable_x64(True):  # the parameters are still float32
         _, state = steps(tx, single(PARAMS), tx.init(single(PARAMS)), GRADS[:3])
         again = jd.set_hyperparams(state, *jd.get_hyperparams(state))
     chex.assert_trees_all_equal_shapes_and_dtypes(again, state)
@@ -150,7 +150,10 @@ def test_nothing_is_compiled_again_after_setting():
 def test_hyperparameters_can_be_set_inside_compiled_code_and_are_clamped_there():
     tx = jd.hypergradient(optax.adam, optax.sgd(0.1), tune={"learning_rate": 0.1, "b1": 0.9})
     state = tx.init(single(PARAMS))
-    to = lambda rate, b1: jd.set_hyperparams(state, {"learning_rate": rate, "b1": b1})
+
+    def to(rate, b1):
+        return jd.set_hyperparams(state, {"learning_rate": rate, "b1": b1})
+
     (inside,) = jd.get_hyperparams(jax.jit(to)(0.25, 0.5))
     np.testing.assert_allclose([inside["learning_rate"], inside["b1"]], [0.25, 0.5], rtol=1e-6)
     (clamped,) = jd.get_hyperparams(jax.jit(to)(0.0, 1.0))
@@ -162,7 +165,7 @@ def rate_squared(learning_rate):
     return optax.sgd(learning_rate**2)
 
 
-def test_the_replay_after_setting_still_uses_what_the_last_step_used():
+def test_the_replay_after_setting_uses_the_values_of_the_last_step():
     raw = {"learning_rate": jd.unconstrained(0.5)}
     tx = jd.hypergradient(rate_squared, optax.sgd(0.1), tune=raw)
     g, later = np.array([1.0, 2.0]), np.array([3.0, -1.0])
@@ -175,7 +178,7 @@ def test_the_replay_after_setting_still_uses_what_the_last_step_used():
         np.testing.assert_allclose(moved, params - rate**2 * later, rtol=1e-14)
 
 
-def test_setting_leaves_the_inner_state_as_it_was():
+def test_setting_does_not_change_the_inner_state():
     tx = of_height_3()
     _, state = steps(tx, single(PARAMS), tx.init(single(PARAMS)), GRADS[:2])
     changed = jd.set_hyperparams(state, {"learning_rate": 7.0, "b2": 0.5})
@@ -207,7 +210,7 @@ def test_inner_state_is_the_plain_optimizers_at_every_step(name):
             chex.assert_trees_all_equal_structs(inner(state), expected)
 
 
-def test_inner_state_after_a_skipped_batch_is_that_before_it():
+def test_a_skipped_batch_does_not_change_the_inner_state():
     tx = jd.hypergradient(optax.adam, optax.sgd(0.1), tune={"learning_rate": 0.1, "b1": 0.9})
     params, state = steps(tx, single(PARAMS), tx.init(single(PARAMS)), GRADS[:2])
     _, after = steps(tx, params, state, [jax.tree.map(lambda x: x * np.nan, GRADS[2])])
@@ -215,7 +218,7 @@ def test_inner_state_after_a_skipped_batch_is_that_before_it():
 
 
 @pytest.mark.parametrize("taken", [0, 4])
-def test_freezing_goes_on_as_the_plain_optimizer_at_the_learned_values(taken):
+def test_freezing_continues_as_the_plain_optimizer_at_the_learned_values(taken):
     tx = of_height_3()
     with jax.enable_x64(True):
         params, state = steps(tx, PARAMS, tx.init(PARAMS), GRADS[:taken])
@@ -230,7 +233,7 @@ def test_freezing_goes_on_as_the_plain_optimizer_at_the_learned_values(taken):
     assert (abs(float(learned["learning_rate"]) - 0.1) > 1e-4) == (taken > 0)
 
 
-def test_a_frozen_tower_goes_where_one_that_learns_no_more_goes():
+def test_a_frozen_tower_follows_a_tower_with_hyper_rate_zero():
     tune = {"learning_rate": jd.per_leaf(0.1), "b1": 0.9}
     learns, rests = (
         jd.hypergradient(optax.adamw, optax.sgd(rate), tune=tune) for rate in (0.1, 0.0)
@@ -251,14 +254,16 @@ def doubling(learning_rate, bound):
     """Holds a while loop whose length only the data know."""
 
     def update(updates, state, params=None):
-        small = lambda u: (optax.tree.norm(u) < bound) & (optax.tree.norm(u) > 0)
+        def small(u):
+            return (optax.tree.norm(u) < bound) & (optax.tree.norm(u) > 0)
+
         start = jax.tree.map(lambda g: -learning_rate * bound * g, updates)
         return jax.lax.while_loop(small, lambda u: jax.tree.map(lambda x: 2 * x, u), start), state
 
     return optax.GradientTransformation(lambda params: (), update)
 
 
-def test_describe_tells_what_each_level_is_made_of():
+def test_describe_lists_the_parts_of_each_level():
     starts = {"learning_rate": jd.unconstrained(-1e-3), "bound": jd.positive(0.25)}
     top = jd.hypergradient(doubling, optax.sgd(0.1), tune=starts)
     momentum = {"learning_rate": jd.per_leaf(1e-3), "momentum": 0.9}
@@ -275,7 +280,7 @@ fused;
 3: doubling, learning_rate=-0.001 (unconstrained), bound=0.25 (positive); one_step; \
 general, forward mode;
    carries grads
-4: a transformation that is no tower"""
+4: a transformation that is not a tower"""
     assert jd.describe(bottom) == jd.describe(bottom, single(PARAMS)) == described
 
 

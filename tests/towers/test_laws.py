@@ -1,4 +1,4 @@
-"""What holds for a tower on every optimizer of optax."""
+"""Properties of a tower on every optimizer of optax."""
 
 import inspect
 import warnings

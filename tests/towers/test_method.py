@@ -1,4 +1,4 @@
-"""Both methods differentiate alike; and what each carries."""
+"""The general and the fused method agree; the inputs that each holds."""
 
 import itertools
 from functools import partial
@@ -10,7 +10,8 @@ import optax
 import pytest
 
 import jaxdescent as jd
-from jaxdescent.towers import blocks, fused
+from jaxdescent.towers.fused import contraction as fused
+from jaxdescent.towers.replay import blocks
 from tests.towers import problems
 from tests.towers.stepping import GRADS, OTHERS, START, assert_close, final, run
 
@@ -58,7 +59,7 @@ def tower(factory, tune, method, hyper_optimizer=None):
 
 @pytest.fixture
 def small_blocks(monkeypatch):
-    """Blocks so small that a leaf of 12 numbers takes two of them, and 31 leave a rest."""
+    """Blocks so small that 12 coordinates take two blocks, and 31 leave a remainder."""
     monkeypatch.setattr(blocks, "_NARROWEST", 8)
 
 
@@ -67,7 +68,7 @@ ONLY_DESCRIBED = ("momentum, rate", "nesterov, rate", "adam, rate and eps", "ada
 
 
 @pytest.mark.parametrize("name", COVERED)
-def test_no_more_is_carried_than_the_derivative_reads(name):
+def test_the_record_holds_no_more_than_the_derivative_reads(name):
     factory, tune, carried = COVERED[name]
     described = jd.describe(tower(factory, tune, "fused"))
     assert f"; fused;\n   carries {carried}\n" in described
@@ -97,10 +98,12 @@ def test_the_methods_agree_along_a_trajectory(name, small_blocks):
 
 
 def aggregated(h):
-    """Two moments; that of `w` and those of the others are moved by h in another order."""
+    """Two moments; h is the decay of the first, but for `w` of the second."""
 
     def update(updates, state, params=None):
-        betas = lambda name: (h, 0.5) if name == "w" else (0.5, h)
+        def betas(name):
+            return (h, 0.5) if name == "w" else (0.5, h)
+
         moments = [
             {name: betas(name)[i] * old[name] + g for name, g in updates.items()}
             for i, old in enumerate(state)
@@ -111,13 +114,16 @@ def aggregated(h):
 
 
 def of_gradient_or_parameter(h):
-    """A moment of the gradient, that of `w` of the parameter; the update reads both."""
+    """A moment of the gradient, but for `w` of the parameter; the update reads both."""
 
     def update(updates, state, params):
         added = {**updates, "w": params["w"]}
         moments = jax.tree.map(lambda m, x: h * m + x, state, added)
-        whole = lambda m, g, p: -0.01 * (m + 2 * g + 0.3 * p)
-        return jax.tree.map(whole, moments, updates, params), moments
+
+        def step(m, g, p):
+            return -0.01 * (m + 2 * g + 0.3 * p)
+
+        return jax.tree.map(step, moments, updates, params), moments
 
     return optax.GradientTransformation(optax.tree.zeros_like, update)
 
@@ -140,7 +146,7 @@ SMALL_LEAVES = {
 
 
 @pytest.mark.parametrize("name", SMALL_LEAVES)
-def test_small_leaves_that_move_alike_are_summed_together(name, monkeypatch):
+def test_small_leaves_with_the_same_update_are_summed_together(name, monkeypatch):
     factory, tune, expected_groups = SMALL_LEAVES[name]
     found, group = [], fused._groups
     monkeypatch.setattr(fused, "_groups", lambda *args: found.append(group(*args)) or found[-1])
@@ -154,21 +160,24 @@ def test_small_leaves_that_move_alike_are_summed_together(name, monkeypatch):
 
 @pytest.mark.parametrize("method", ["fused", "general"])
 @pytest.mark.parametrize("shape", [(8, 4), (128, 64)], ids=["small", "large"])
-def test_a_mesh_in_the_types_of_parameters_makes_no_difference(method, shape):
+def test_explicit_sharding_of_parameters_makes_no_difference(method, shape):
     mesh = jax.make_mesh((2,), ("model",), axis_types=(jax.sharding.AxisType.Explicit,))
     params = {"w": jnp.linspace(-1.0, 1.0, shape[0] * shape[1]).reshape(shape), "b": jnp.ones(4)}
     grads = jax.tree.map(lambda x: jnp.stack([jnp.sin(x + t) for t in range(3)]), params)
     tx = tower(optax.adam, {**RATE, **BETAS}, method)
     expected, states = run(tx, params, grads)
     with jax.set_mesh(mesh):
-        spread = lambda x, *spec: jax.device_put(x, jax.sharding.PartitionSpec(*spec))
+
+        def spread(x, *spec):
+            return jax.device_put(x, jax.sharding.PartitionSpec(*spec))
+
         params = {"w": spread(params["w"], None, "model"), "b": spread(params["b"])}
         grads = {"w": spread(grads["w"], None, None, "model"), "b": spread(grads["b"])}
         path, others = run(tx, params, grads)
     assert_close((path, others.hyperparams), (expected, states.hyperparams), 1e-5)
 
 
-def test_a_hyper_optimizer_may_talk_between_devices_of_which_one_skips():
+def test_a_hyper_optimizer_may_communicate_between_devices_of_which_one_skips():
     mean = optax.stateless(lambda updates, params: jax.lax.pmean(updates, "agents"))
     tx = tower(optax.adam, RATE, "auto", optax.chain(mean, optax.sgd(0.1)))
 
@@ -188,16 +197,18 @@ def test_a_hyper_optimizer_may_talk_between_devices_of_which_one_skips():
 
 
 def test_a_number_in_the_state_that_is_learned_costs_no_buffer():
-    injected = lambda learning_rate: optax.inject_hyperparams(optax.adam)(
-        learning_rate=lambda count: learning_rate
-    )
+    def injected(learning_rate):
+        return optax.inject_hyperparams(optax.adam)(learning_rate=lambda count: learning_rate)
+
     assert "carries nothing" in jd.describe(tower(injected, RATE, "fused"))
 
 
 def test_a_division_by_zero_counts_as_a_slope_of_zero_in_both_methods():
     def clipped_by_value(scale):
         def update(updates, state, params=None, *, value, **extra_args):
-            clip = lambda g: -scale * jnp.clip(g / (scale * value), -1, 1)
+            def clip(g):
+                return -scale * jnp.clip(g / (scale * value), -1, 1)
+
             return jax.tree.map(clip, updates), state
 
         return optax.GradientTransformationExtraArgs(lambda params: (), update)
@@ -225,7 +236,7 @@ def test_a_rate_below_what_narrow_parameters_can_hold_is_learned():
     np.testing.assert_allclose(rate, expected, rtol=1e-3)
 
 
-def test_many_numbers_make_no_larger_program():
+def test_the_program_does_not_grow_with_the_size_of_a_hyperparameter():
     def lines(n):
         tx = tower(optax.sgd, {"learning_rate": jnp.full(n, 0.1)}, "general")
         params = jnp.ones((4, n))
@@ -236,7 +247,10 @@ def test_many_numbers_make_no_larger_program():
 
 def column_sums(learning_rate):
     summed = partial(jax.tree.map, lambda g: -learning_rate * jnp.cumsum(g, axis=0))
-    update = lambda updates, state, params=None: (summed(updates), state)
+
+    def update(updates, state, params=None):
+        return (summed(updates), state)
+
     return optax.GradientTransformation(lambda params: (), update)
 
 
@@ -248,7 +262,7 @@ NOT_COVERED = {
 
 
 @pytest.mark.parametrize("name", NOT_COVERED)
-def test_what_is_not_covered_is_general_and_refused_as_fused(name):
+def test_an_update_that_mixes_coordinates_is_general_and_refused_as_fused(name):
     factory, tune, what = NOT_COVERED[name]
     assert "general, " in jd.describe(tower(factory, tune, "auto"))
     with pytest.raises(ValueError, match=f"method must be 'general' or 'auto'.*{what}"):
@@ -277,8 +291,8 @@ def test_sums_are_over_the_finite_terms_of_all_blocks(size, bad, small_blocks):
     products = np.where(np.isfinite(y), np.float64(x) * y, 0)
     for total, terms in zip(found.totals, (x, products), strict=True):
         assert abs(total - np.sum(terms)) <= 1e-6 * np.sum(np.abs(terms))
-    assert not found.whole
-    assert blocks.sums(lambda _, x: [x], x).whole
+    assert not found.all_finite
+    assert blocks.sums(lambda _, x: [x], x).all_finite
 
 
 def test_terms_that_are_not_finite_are_left_out_block_by_block(small_blocks):
@@ -299,8 +313,9 @@ def test_terms_that_are_not_finite_are_left_out_block_by_block(small_blocks):
     "start", [1e-30, 1e-9, 1e-3, jd.unconstrained(0.0), jd.unconstrained(1e-6)], ids=str
 )
 def test_a_beta_near_zero_costs_nothing(start):
-    # Rewinding divides the rounding of a moment by beta. In the logit's slope beta is a factor
-    # again; in its own slope it is not, and there the moments before the update are held.
+    # The inversion divides the rounding error of a moment by beta. The slope in the logit
+    # multiplies by beta again. The slope in beta itself does not, so that the moments before the
+    # update are held.
     hyper = optax.sgd(1e-4)
     with jax.enable_x64(True):
         grads = jnp.asarray(GRADS)
@@ -317,7 +332,7 @@ def test_a_beta_near_zero_costs_nothing(start):
     [(lambda h: 2 * h - 1, jd.unit_interval(0.5)), (lambda h: 1 - h, jd.positive(1.0))],
     ids=["2h - 1", "1 - h"],
 )
-def test_a_momentum_that_passes_through_zero_is_not_rewound(momentum_of, start):
+def test_a_momentum_that_passes_through_zero_is_not_inverted(momentum_of, start):
     def factory(h):
         return optax.sgd(0.05, momentum=momentum_of(h))
 

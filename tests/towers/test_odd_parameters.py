@@ -23,7 +23,7 @@ def clean_momentum(learning_rate, b1):
 @pytest.mark.parametrize(
     ("dtype", "start"), [(jnp.float32, jd.per_leaf(0.1)), (jnp.bfloat16, jd.positive(0.1))]
 )
-def test_our_own_code_is_clean_under_strict_dtype_promotion(dtype, start):
+def test_our_code_needs_no_implicit_dtype_promotion(dtype, start):
     descent = optax.stateless(lambda updates, _: jax.tree.map(lambda g: -0.125 * g, updates))
     tune = {"learning_rate": start, "b1": 0.9}
     upper = jd.hypergradient(clean_momentum, descent, tune={"learning_rate": 0.1, "b1": 0.9})
@@ -50,7 +50,10 @@ def test_our_own_code_is_clean_under_strict_dtype_promotion(dtype, start):
 )
 def test_hyperparameters_are_single_unless_a_parameter_is_double(dtypes, expected):
     tx = jd.hypergradient(optax.adam, optax.sgd(0.1), tune={**RATE, "b1": jd.per_leaf(0.9)})
-    step = lambda params: tx.update(params, tx.init(params))
+
+    def step(params):
+        return tx.update(params, tx.init(params))
+
     with jax.enable_x64(True):
         params = [jnp.ones(2, dtype) for dtype in dtypes]
         updates, state = jax.eval_shape(step, params)
@@ -82,12 +85,15 @@ def test_odd_parameters_train_like_the_same_numbers_in_one_array(what):
     expected, expected_states = run(made("adam", 0.01), START, GRADS)
     numbers = path["x"] if isinstance(path, dict) else path
     assert_close(np.stack(numbers, 1) if what == "scalars" else numbers, expected, 1e-5)
-    b1 = lambda states: jd.get_hyperparams(states)[0]["b1"]
+
+    def b1(states):
+        return jd.get_hyperparams(states)[0]["b1"]
+
     assert_close(b1(states), b1(expected_states), 1e-5)
 
 
 @pytest.mark.parametrize("start", [0.1, jd.per_leaf(0.1)], ids=["shared", "per leaf"])
-def test_no_parameters_at_all_leave_everything_where_it_is(start):
+def test_without_parameters_nothing_changes(start):
     tx = jd.hypergradient(optax.adam, optax.adam(0.1), tune={"learning_rate": start, "b1": 0.9})
     state = tx.init({})
     for count in (1, 2):

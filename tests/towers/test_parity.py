@@ -26,20 +26,20 @@ def broken_hypergradient(anchor, replacement):
     assert source.count(anchor) == 1
     namespace = {"__name__": "broken"}
     exec(source.replace(anchor, replacement), namespace)  # noqa: S102
-    namespace["HypergradientState"] = tower.HypergradientState  # the one that others look for
+    namespace["HypergradientState"] = tower.HypergradientState  # for isinstance checks
     return namespace["hypergradient"]
 
 
-ANCHOR = "        tx = building.build(factory, hyperparams)\n"
+ANCHOR = "        tx = spec.build(hyperparams)\n"
 MOVE_AFTERWARDS = """\
-        tx = building.build(factory, state.hyperparams)
+        tx = spec.build(state.hyperparams)
         previous = previous._replace(hyperparams=state.hyperparams)
 """
 SKIP_THE_FIRST_MOVE = """\
-        hyperparams, hyper_state = where(
+        hyperparams, hyper_state = optax.tree.where(
             state.has_previous, (hyperparams, hyper_state), (state.hyperparams, state.hyper_state)
         )
-        tx = building.build(factory, hyperparams)
+        tx = spec.build(hyperparams)
 """
 BREAKAGES = {
     "bottom-up order": lambda: {"hypergradient": broken_hypergradient(ANCHOR, MOVE_AFTERWARDS)},
@@ -57,7 +57,7 @@ def test_a_broken_tower_leaves_the_published_trace(breakage):
     assert weights > 1e-4
 
 
-def test_the_unbroken_source_is_what_the_breakages_start_from():
+def test_the_source_without_a_breakage_follows_the_published_trace():
     rebuilt = broken_hypergradient(ANCHOR, ANCHOR)
     with jax.enable_x64(True):
         weights, _ = gdtuo.deviations("Adam/Adam/SGD", "f64", hypergradient=rebuilt)

@@ -1,4 +1,4 @@
-"""What a tower's compiled program is made of."""
+"""Buffers, copies and conditionals in the compiled program of a tower."""
 
 import re
 
@@ -8,8 +8,8 @@ import optax
 import pytest
 
 import jaxdescent as jd
-from jaxdescent.towers import replay
 from jaxdescent.towers import tower as tower_module
+from jaxdescent.towers.fused import contraction as fused
 from tests.compiling import compiled
 
 RATE = {"learning_rate": 1e-2}
@@ -55,7 +55,7 @@ def programs():
 
 
 def large(compiled, operation=r"[\w-]+"):
-    """How many instructions, loops' bodies included, make a buffer as large as a weight's."""
+    """Counts the instructions, loop bodies included, that make a buffer of a weight's size."""
     shape = rf"f32\[(?:{WIDTH},{WIDTH}|{WIDTH * WIDTH})\]\S* "
     return len(
         re.findall(rf"= {shape}(?!parameter|bitcast|get-tuple){operation}\(", compiled.as_text())
@@ -63,7 +63,7 @@ def large(compiled, operation=r"[\w-]+"):
 
 
 def buffers(bytes_):
-    """Bytes over those of the parameters."""
+    """Returns bytes relative to the size of the parameters."""
     return bytes_ / (4 * (2 * WIDTH * WIDTH + WIDTH))
 
 
@@ -96,9 +96,13 @@ def test_a_further_level_costs_numbers_only(name, programs):
 
 
 def test_on_a_gpu_no_conditional_makes_the_device_wait(monkeypatch):
-    elsewhere = lambda: jax.lax.platform_dependent(default=lambda: jnp.zeros((), bool))
-    conditionals = lambda: program(of_height(2)).as_text().count(" conditional(")
+    def elsewhere():
+        return jax.lax.platform_dependent(default=lambda: jnp.zeros((), bool))
+
+    def conditionals():
+        return program(of_height(2)).as_text().count(" conditional(")
+
     assert conditionals() > 0
-    for module in (replay, tower_module):
+    for module in (fused, tower_module):
         monkeypatch.setattr(module, "on_cpu", elsewhere)
     assert conditionals() == 0

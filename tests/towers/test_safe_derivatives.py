@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdescent.towers.safe_derivatives import evaluate
+from jaxdescent.towers.replay.safe_derivatives import evaluate
 
 
 def safe(function):
@@ -40,7 +40,9 @@ def running(x):
 
 
 def branching(x):
-    inner = lambda v: jax.lax.cond(v[0] > 10, jnp.log, jax.jit(jnp.sqrt), v)
+    def inner(v):
+        return jax.lax.cond(v[0] > 10, jnp.log, jax.jit(jnp.sqrt), v)
+
     return jax.lax.cond(x[0] > 0, inner, lambda v: -v, x)
 
 
@@ -114,9 +116,14 @@ def test_forward_mode_goes_through_a_while_loop():
 
 
 def test_complex_slopes_agree():
-    function = lambda z: jnp.sqrt(z) / z + jnp.log(z) + z**-2
+    def function(z):
+        return jnp.sqrt(z) / z + jnp.log(z) + z**-2
+
     point = np.array([1 + 2j, -0.5j, 2 - 1j])
-    along = lambda f: jax.jit(lambda z: jax.jvp(f, (z,), (1j * point,)))
+
+    def along(f):
+        return jax.jit(lambda z: jax.jvp(f, (z,), (1j * point,)))
+
     with jax.enable_x64(True):
         assert_close(along(safe(function))(point), along(function)(point))
 
@@ -155,8 +162,10 @@ def test_a_slope_that_is_not_finite_counts_as_zero(what):
     assert (by_reverse, by_forward, found) == (0, 0, value)
 
 
-def test_finite_slopes_at_zero_stay():
-    function = lambda x: x**1.0 + 3 * x**2.0 + x**3 + jnp.log1p(x) + jnp.sqrt(1 + x)
+def test_finite_slopes_at_zero_do_not_change():
+    def function(x):
+        return x**1.0 + 3 * x**2.0 + x**3 + jnp.log1p(x) + jnp.sqrt(1 + x)
+
     assert jax.grad(safe(function))(0.0) == 1.0 + 1.0 + 0.5
 
 
@@ -188,8 +197,10 @@ def test_an_adam_with_a_zero_second_moment_has_a_finite_slope():
     np.testing.assert_allclose(jax.grad(safe(update))(b2), slope, rtol=1e-6)
 
 
-def test_slopes_inside_a_scan_are_left_as_they_are():
-    function = lambda x: jax.lax.scan(lambda c, _: (jnp.sqrt(c), None), x, length=1)[0]
+def test_slopes_inside_a_scan_do_not_change():
+    def function(x):
+        return jax.lax.scan(lambda c, _: (jnp.sqrt(c), None), x, length=1)[0]
+
     assert jax.grad(safe(function))(0.0) == np.inf
 
 

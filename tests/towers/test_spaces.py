@@ -80,7 +80,7 @@ def test_a_clamped_coordinate_gives_a_value_inside_the_space(space, dtype, x):
 @pytest.mark.parametrize("space", BOUNDED)
 @given(x=st.floats(-15, 15, width=32))
 @law
-def test_the_clamp_leaves_everyday_coordinates_alone(space, dtype, x):
+def test_the_clamp_does_not_change_ordinary_coordinates(space, dtype, x):
     with jax.enable_x64(True):
         assert BOUNDED[space](jnp.asarray(x, dtype)).clamp()[0] == x
 
@@ -131,12 +131,12 @@ def test_the_names_with_a_space_are_names_that_optax_uses():
 
 
 @pytest.mark.parametrize("start", [jd.positive(2.0), jd.unconstrained(-1.0)])
-def test_a_space_that_is_given_beats_the_name(start):
+def test_a_given_space_overrides_the_name(start):
     assert spaces.start_of("b1", start) is start
     assert spaces.start_of("b1", jd.per_leaf(start)).space is start
 
 
-def test_per_leaf_gives_every_leaf_its_own_coordinate():
+def test_per_leaf_gives_each_leaf_its_own_coordinate():
     params = {"a": jnp.ones(3, jnp.bfloat16), "b": [jnp.ones(()), None]}
     tune = {"learning_rate": jd.per_leaf(jd.positive(0.5))}
     state = jd.hypergradient(optax.sgd, optax.sgd(0.1), tune=tune).init(params)
@@ -184,7 +184,7 @@ class BelowTen(NamedTuple):
 
 
 @pytest.mark.parametrize("wrap", [lambda space: space, jd.per_leaf])
-def test_a_space_of_ones_own_is_learned_like_ours(wrap):
+def test_a_custom_space_is_learned_like_the_built_in_spaces(wrap):
     tune = {"learning_rate": wrap(BelowTen.at("learning_rate", 9.0))}
     tx = jd.hypergradient(optax.sgd, optax.sgd(0.5), tune=tune)
     state = tx.init(jnp.zeros(1))

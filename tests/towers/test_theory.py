@@ -1,7 +1,7 @@
-"""The inequalities of `jaxdescent/towers/THEORY.md`, with towers that run.
+"""The inequalities of `jaxdescent/towers/THEORY.md`, checked on running towers.
 
-Losses are convex and smooth, with known constants; everything is in float64. The numbers
-in brackets are those of the page.
+Losses are convex and smooth, with known constants; all numbers are float64. Numbers in
+brackets refer to the page.
 """
 
 from functools import partial
@@ -96,7 +96,7 @@ def interval(high):
 
 
 class Path(NamedTuple):
-    """What a tower did, step by step: `x` and `g` f64[k, n], `rate` f64[k] or f64[k, n]."""
+    """The path of a tower: `x` and `g` f64[k, n], `rate` f64[k] or f64[k, n] of each step."""
 
     x: jax.Array
     g: jax.Array
@@ -137,14 +137,15 @@ def feedback(loss, problem, steps, rate):
 
 @partial(jax.jit, static_argnames=("loss", "normalized"))
 def regrets(loss, problem, steps, rate, eta, candidates, normalized=True):
-    """Regret after each step and what (4) allows, f64[candidates, k] each."""
-    # What the tower minimizes in each step: h_k, or without the division |g_k|^2 h_k.
+    """Returns regret after each step and its bound (4), f64[candidates, k] each."""
+    # The tower minimizes h_k in each step, or |g_k|^2 h_k without the division.
     weight = 1.0 if normalized else jnp.sum(steps.g**2, 1)
     own = weight * feedback(loss, problem, steps, steps.rate)
     others = weight * jax.vmap(partial(feedback, loss, problem, steps))(candidates)
-    of_rates = lambda rates: jnp.sum(
-        weight * feedback(loss, problem, steps._replace(rate=rates), rates)
-    )
+
+    def of_rates(rates):
+        return jnp.sum(weight * feedback(loss, problem, steps._replace(rate=rates), rates))
+
     slopes = jax.grad(of_rates)(steps.rate).reshape(STEPS, -1)
     apart = jnp.sum((rate - candidates).reshape(len(candidates), -1) ** 2, 1)
     allowed = apart[:, None] / (2 * eta) + eta / 2 * jnp.cumsum(jnp.sum(slopes**2, 1))
@@ -152,7 +153,7 @@ def regrets(loss, problem, steps, rate, eta, candidates, normalized=True):
 
 
 def settings(problem):
-    """Starts from nothing to the clamp, and hyper-rates around that of (5)."""
+    """Returns starts from zero to the clamp, with hyper-rates around the value in (5)."""
     high = 2 / problem.smoothness
     return [
         (start * high, eta * high / np.sqrt(STEPS))
@@ -171,7 +172,10 @@ def test_the_signal_is_the_slope_of_the_feedback_at_the_rate_that_was_used(name)
     with jax.enable_x64(True):
         eta = 1e-3 / problem.smoothness
         steps = path(loss, problem, 0.3 / problem.smoothness, eta)
-        one = lambda rate, x, g: loss(x, -rate * g, *problem.data) / jnp.sum(g**2)
+
+        def one(rate, x, g):
+            return loss(x, -rate * g, *problem.data) / jnp.sum(g**2)
+
         slopes = jax.vmap(jax.grad(one))(steps.rate, steps.x, steps.g)
         np.testing.assert_allclose(np.diff(steps.rate), -eta * slopes[:-1], rtol=1e-6)
         assert float(jnp.abs(slopes).max()) <= 1  # (3)
@@ -225,7 +229,7 @@ def gaps(loss, problem, steps):
 
 
 def bounds(loss, problem, steps):
-    """What (6) allows, and (7) with (5) at the best fixed rate; f64[k] each, k from 1."""
+    """Returns the bounds (6), and (7) with (5) at the best fixed rate; f64[k] each, k from 1."""
     squared = np.sum((problem.start - problem.minimizer) ** 2)
     first = squared / gaps(loss, problem, steps)[0]
     own = jnp.cumsum(-feedback(loss, problem, steps, steps.rate))

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from optax import contrib
 
 import jaxdescent as jd
-from jaxdescent.towers import blocks
+from jaxdescent.towers.replay import blocks
 from tests.towers.stepping import (
     BAD_ROWS,
     GRADS,
@@ -44,8 +44,10 @@ def test_sgd_learns_its_log_rate_from_the_inner_product_of_gradients():
 
 
 @pytest.mark.parametrize("outer", [GRADS, OTHERS], ids=["same gradient", "another outer_grads"])
-def test_two_levels_of_sgd_move_from_the_top_down_and_hyper_grads_enter_at_the_bottom(outer):
-    raw = lambda rate: {"learning_rate": jd.unconstrained(rate)}
+def test_two_levels_of_sgd_move_from_the_top_down_and_outer_grads_enter_at_the_bottom(outer):
+    def raw(rate):
+        return {"learning_rate": jd.unconstrained(rate)}
+
     upper = jd.hypergradient(optax.sgd, optax.sgd(0.1), tune=raw(0.02))
     tx = jd.hypergradient(optax.sgd, upper, tune=raw(0.3))
     params, rate, hyper_rate, before, expected = START, 0.3, 0.02, 0.0, []
@@ -62,7 +64,7 @@ def test_two_levels_of_sgd_move_from_the_top_down_and_hyper_grads_enter_at_the_b
         assert_close((*rates(states), path), tuple(map(np.stack, zip(*expected, strict=True))))
 
 
-def test_in_the_first_step_nothing_is_learned_and_yet_the_hyper_optimizer_counts():
+def test_in_the_first_step_the_hyper_optimizer_steps_on_a_gradient_of_zero():
     tx = jd.hypergradient(optax.sgd, optax.adam(0.1), tune=RATE)
     start = tx.init(START)
     _, states = run(tx, START, GRADS[:1])
@@ -71,7 +73,7 @@ def test_in_the_first_step_nothing_is_learned_and_yet_the_hyper_optimizer_counts
     assert int(final(states).hyper_state[0].count) == 1
 
 
-def test_hyper_grads_that_are_not_finite_cost_their_terms_only():
+def test_only_the_non_finite_terms_of_outer_grads_are_left_out():
     tx = jd.hypergradient(optax.sgd, optax.sgd(0.1), tune={"learning_rate": jd.unconstrained(0.5)})
     outer_grads = OTHERS.copy()
     outer_grads[1, 0], outer_grads[2] = np.nan, np.inf
@@ -96,7 +98,7 @@ def with_bad_rows(name, bad, rows):
 
 @pytest.mark.parametrize("rows", BAD_ROWS, ids=str)
 @pytest.mark.parametrize(("name", "bad"), [*((n, np.nan) for n in MAKERS), ("adam", np.inf)])
-def test_a_bad_batch_leaves_no_trace_but_one_lost_signal(name, bad, rows):
+def test_a_bad_batch_costs_one_signal_and_nothing_else(name, bad, rows):
     grads, values = with_bad_rows(name, bad, rows)
     after_bad = GRADS.copy()
     after_bad[[row + 1 for row in rows]] = 0  # the lost signal
@@ -120,7 +122,7 @@ def test_a_bad_batch_leaves_no_trace_but_one_lost_signal(name, bad, rows):
 
 
 @pytest.mark.parametrize("rows", BAD_ROWS, ids=str)
-def test_with_hyper_rate_zero_a_bad_batch_might_as_well_not_have_come(rows):
+def test_with_hyper_rate_zero_a_bad_batch_changes_nothing(rows):
     grads, _ = with_bad_rows("adam", np.nan, rows)
     with jax.enable_x64(True):
         path, states = run(made("adam", 0.0), START, grads)
@@ -130,7 +132,7 @@ def test_with_hyper_rate_zero_a_bad_batch_might_as_well_not_have_come(rows):
         assert_close(jd.inner_state(made("adam", 0.0), final(states)), final(inner_states))
 
 
-def test_a_value_that_is_not_read_may_be_anything():
+def test_a_value_that_is_not_read_may_be_non_finite_or_missing():
     path, states = run(made("adam", 0.01), START, GRADS, value=np.full(8, np.nan))
     expected, _ = run(made("adam", 0.01), START, GRADS)
     assert_close(path, expected, 0.0)
@@ -146,13 +148,15 @@ def weighed_by_value(spoils):
         moved = jax.tree.map(lambda g: -0.1 * weight * g, updates)
         return moved, {"total": total, "count": state["count"] + 1}
 
-    init = lambda params: {"total": jnp.zeros(()), "count": jnp.zeros((), jnp.int32)}
+    def init(params):
+        return {"total": jnp.zeros(()), "count": jnp.zeros((), jnp.int32)}
+
     return optax.GradientTransformationExtraArgs(init, update)
 
 
 @pytest.mark.parametrize("bad", [np.inf, np.nan])
 @pytest.mark.parametrize("spoils", ["updates", "state"])
-def test_a_move_beyond_the_finite_numbers_is_undone_and_counted(spoils, bad):
+def test_a_move_to_a_non_finite_number_is_undone_and_counted(spoils, bad):
     tune = {"learning_rate": jd.unconstrained(0.5)}
     tx = jd.hypergradient(optax.sgd, weighed_by_value(spoils), tune=tune)
     values = np.array([1.0, 2.0, bad, 3.0])
@@ -173,7 +177,9 @@ def fuzzed(hyper_optimizer, dtype):
     tune = {**RATE, "b1": 0.9, "b2": 0.999, "eps": 1e-8, "weight_decay": jd.per_leaf(1e-2)}
     tx = jd.hypergradient(optax.adamw, hyper_optimizer(), tune=tune)
     params = {"w": jnp.ones((2, 2), dtype), "b": jnp.zeros(2, dtype)}
-    extreme = lambda f, a, b: jax.tree.map(f, a, b)
+
+    def extreme(f, a, b):
+        return jax.tree.map(f, a, b)
 
     @jax.jit
     def finish(scales):
@@ -248,7 +254,10 @@ def doubled_until_large(learning_rate):
 
     def update(updates, state, params=None):
         start = jax.tree.map(lambda g: -learning_rate * g, updates)
-        small = lambda u: (optax.tree.norm(u) < 2.0) & (optax.tree.norm(u) > 0.0)
+
+        def small(u):
+            return (optax.tree.norm(u) < 2.0) & (optax.tree.norm(u) > 0.0)
+
         return jax.lax.while_loop(small, lambda u: jax.tree.map(lambda x: 2 * x, u), start), state
 
     return optax.GradientTransformation(lambda params: (), update)
@@ -263,7 +272,7 @@ METHODS = {
     ),
     "muon": (contrib.muon, "general, forward mode"),
     "a while loop": (doubled_until_large, "general, forward mode"),
-    "a keyword of one's own": (scaled_momentum, "fused"),
+    "a custom keyword": (scaled_momentum, "fused"),
 }
 
 
@@ -284,7 +293,9 @@ def test_the_rate_moves_by_the_slope_of_the_next_loss(name):
 
         @jax.jit
         def next_loss(log_rate):
-            plain = lambda r: optax.with_extra_args_support(factory(learning_rate=r))
+            def plain(r):
+                return optax.with_extra_args_support(factory(learning_rate=r))
+
             before = jax.tree.map(lambda x: x[0], path)
             state = plain(rate[0]).init(start)
             _, state = plain(rate[0]).update({"w": MATRICES[0]}, state, start, scale=SCALES[0])
@@ -302,9 +313,11 @@ def test_a_hyperparameter_per_leaf_is_a_tower_per_leaf():
     def clipped(learning_rate, b1):
         return optax.chain(optax.clip_by_global_norm(0.7), optax.adam(learning_rate, b1))
 
-    make = lambda wrap: jd.hypergradient(
-        clipped, optax.adam(0.1), tune={"learning_rate": wrap(0.1), "b1": wrap(0.9)}
-    )
+    def make(wrap):
+        return jd.hypergradient(
+            clipped, optax.adam(0.1), tune={"learning_rate": wrap(0.1), "b1": wrap(0.9)}
+        )
+
     leaves = {"a": (START, GRADS), "b": (START[:2], OTHERS[:, :2])}
     with jax.enable_x64(True):
         params, grads = ({k: v[i] for k, v in leaves.items()} for i in (0, 1))
@@ -329,7 +342,7 @@ INSIDE = {
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("what", INSIDE)
-def test_wrappers_inside_the_factory_keep_their_meaning(what, dtype):
+def test_wrappers_inside_the_factory_work_as_outside(what, dtype):
     factory = INSIDE[what]
     tx = jd.hypergradient(factory, optax.sgd(0.0), tune={"learning_rate": 0.1})
     with jax.enable_x64(dtype == "float64"):
@@ -342,7 +355,7 @@ def test_wrappers_inside_the_factory_keep_their_meaning(what, dtype):
         assert_close(path, expected, tolerance)
 
 
-def test_with_multi_steps_inside_only_a_step_that_moved_teaches():
+def test_with_multi_steps_inside_only_steps_that_move_the_parameters_are_learned_from():
     tx = jd.hypergradient(INSIDE["MultiSteps"], optax.sgd(0.1), tune={"learning_rate": 0.1})
     _, states = run(tx, START, GRADS)
     moved = np.diff(rates(states)[0]) != 0
@@ -357,8 +370,10 @@ def doubled(x):
 doubled.defvjp(lambda x: (2 * x, ()), lambda _, ct: (2 * ct,))
 
 
-def test_a_factory_with_a_custom_vjp_learns_by_reverse_mode_only():
-    factory = lambda learning_rate: optax.sgd(doubled(learning_rate))
+def test_a_factory_with_a_custom_vjp_is_differentiated_in_reverse_mode():
+    def factory(learning_rate):
+        return optax.sgd(doubled(learning_rate))
+
     tx = jd.hypergradient(factory, optax.sgd(0.01), tune={"learning_rate": 0.05})
     assert "general, reverse mode" in jd.describe(tx)
     plain = jd.hypergradient(optax.sgd, optax.sgd(0.01), tune={"learning_rate": 0.1})
@@ -369,7 +384,7 @@ def test_a_factory_with_a_custom_vjp_learns_by_reverse_mode_only():
 
 
 @pytest.mark.parametrize(("agents", "width"), [(1, 2), (3, blocks._NARROWEST)])
-def test_one_can_differentiate_through_the_training_of_a_tower(agents, width, monkeypatch):
+def test_training_with_a_tower_can_be_differentiated(agents, width, monkeypatch):
     monkeypatch.setattr(blocks, "_NARROWEST", width)
     tx = jd.hypergradient(optax.adam, optax.sgd(0.1), tune={**RATE, "b1": 0.9, "b2": 0.99})
 
@@ -383,7 +398,10 @@ def test_one_can_differentiate_through_the_training_of_a_tower(agents, width, mo
         return jnp.sum(jax.lax.scan(step, (params, tx.init(params)), length=5)[0][0] ** 2)
 
     with jax.enable_x64(True):
-        total = lambda scales: jnp.sum(jax.vmap(loss_after_training)(scales))
+
+        def total(scales):
+            return jnp.sum(jax.vmap(loss_after_training)(scales))
+
         scales = jnp.linspace(1.0, 2.0, agents)
         slopes = jax.jit(jax.grad(total))(scales)
         up, down = (jax.vmap(loss_after_training)(scales + move) for move in (1e-6, -1e-6))

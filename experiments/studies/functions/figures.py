@@ -26,7 +26,7 @@ def draw_agents() -> Figure:
         key=jax.random.key(1),
         num_agents=64,
         steps=96,
-        rung=2,
+        steps_per_rung=2,
         rule=PLOTTED_RULE,
         record_params=True,
     )

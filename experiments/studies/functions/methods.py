@@ -137,8 +137,8 @@ def magd(runs: Instances, budget: int, agents: int, rule: jd.Rule = HALVING) -> 
             key=key,
             num_agents=agents,
             hyperparams=agent_hyperparams(agents, key),
-            gradients=budget,
-            rungs=RUNGS,
+            gradient_budget=budget,
+            num_rungs=RUNGS,
             rule=rule,
             chunk_size=32,
         )
@@ -246,7 +246,7 @@ def _descend(
         loop = jd.minimize_loop(
             instance, optimizer, num_agents=agents, rule=NO_PRUNING, chunk_size=agents
         )
-        state, _ = loop.advance(loop.init(key, None, hyperparams), steps)
+        state, _ = loop.step(loop.init(key, None, hyperparams), steps)
         population, opt_state = state.population, state.population.opt_state
         searched = jnp.sum(opt_state.evaluations) if isinstance(opt_state, LineSearchState) else 0
         gradients, evaluations = population.gradients, population.evaluations

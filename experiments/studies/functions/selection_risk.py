@@ -58,7 +58,7 @@ def record_values(problem: jd.Problem, key: jax.Array) -> jax.Array:
         key=key,
         num_agents=NUM_AGENTS,
         steps=STEPS_PER_RUNG * NUM_RUNGS,
-        rung=STEPS_PER_RUNG,
+        steps_per_rung=STEPS_PER_RUNG,
         rule=RULE,
         prune=False,
     )

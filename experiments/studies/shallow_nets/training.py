@@ -102,7 +102,7 @@ def compare(task: TabularTask, scale: str, regime: str, seed: int) -> PruningCom
 
 def fit_agents(
     task: TabularTask, scale: str, regime: str, seed: int, **options: Any
-) -> jd.FitResult:
+) -> jd.PopulationResult:
     """Trains the agents of a task; `options` are further arguments of `jd.fit`."""
     key, setting, steps = jax.random.key(seed), REGIMES[regime], num_steps(scale)
     params, rates = init_agents(key, task.train["x"].shape[1], task.outputs)
@@ -122,7 +122,7 @@ def fit_agents(
         },
         key=key,
         steps=steps,
-        rung=STEPS_PER_RUNG[scale],
+        steps_per_rung=STEPS_PER_RUNG[scale],
         batch_size=min(BATCH_SIZE, len(task.train["y"])),
         validation_data=task.validation,
         value_fn=objective.evaluate,

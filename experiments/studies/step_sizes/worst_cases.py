@@ -48,8 +48,8 @@ class WorstCases(NamedTuple):
 
 def compute_worst_cases(longest: int) -> WorstCases:
     """Computes the worst cases of silver, anytime and OBS-F steps up to a horizon."""
-    exact = installed()
-    worst_gap = gap if exact else gap_from_below
+    exact = has_pepit()
+    worst_gap = gap if exact else gap_lower_bound
     count = jnp.arange(longest)
     silver = np.asarray(jax.vmap(jd.step_sizes.silver(1.0))(count))
     anytime = np.asarray(jax.vmap(jd.step_sizes.anytime(1.0))(count))
@@ -65,19 +65,19 @@ def compute_worst_cases(longest: int) -> WorstCases:
         obs_f=np.array([worst_gap(steps) for steps in obs_f]),
         silver_sums=np.array([silver[:n].sum() for n in horizons]),
         obs_f_sums=np.array([steps.sum() for steps in obs_f]),
-        obs_f_long=gap_from_below(long),
+        obs_f_long=gap_lower_bound(long),
         strongly_convex=(
             squared_distance(3.2 * strongly, 0.1 / 3.2) if exact and longest >= 8 else float("nan")
         ),
     )
 
 
-def installed() -> bool:
+def has_pepit() -> bool:
     """True if the packages of the extra `pep` are installed."""
     return all(importlib.util.find_spec(name) for name in ("PEPit", "clarabel"))
 
 
-def gap_from_below(steps: Sequence[float] | np.ndarray, curvatures: int = 4096) -> float:
+def gap_lower_bound(steps: Sequence[float] | np.ndarray, curvatures: int = 4096) -> float:
     """Computes a lower bound on the worst gap from one-dimensional Huber functions and quadratics.
 
     Args:

@@ -1,3 +1,5 @@
-"""The functions of COCO, the platform to compare optimizers: BBOB."""
+"""The BBOB functions of COCO, a platform that compares black-box optimizers."""
 
-from jaxdescent.problems.coco.suite import bbob as bbob
+from jaxdescent.problems.coco.problem import bbob
+
+__all__ = ["bbob"]

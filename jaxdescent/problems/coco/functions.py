@@ -1,9 +1,9 @@
-"""The 24 functions of BBOB, as functions of the way from the minimizer, u = x - x_opt.
+"""The 24 BBOB functions, as functions of the displacement from the minimizer, u = x - x_opt.
 
-Each is COCO's, less its minimum f_opt and its penalty outside the box, and rewritten where
-that saves digits near the minimum: 1 - cos t is 2 sin^2(t / 2), 1 - exp(-t) is -expm1(-t), and
-matrices are applied to u rather than to x. The value at the minimizer is then exactly 0, but
-for Schwefel's, whose minimizer has eleven digits, and Griewank-Rosenbrock's, which takes x.
+Each is COCO's function without its minimum f_opt and its penalty outside the box. The formulas
+avoid cancellation near the minimum: 1 - cos t is 2 sin^2(t / 2), 1 - exp(-t) is -expm1(-t), and
+matrices are applied to u rather than to x. The value at the minimizer is then exactly 0, except
+for Schwefel, whose minimizer has eleven digits, and Griewank-Rosenbrock, which takes x.
 
 Source: N. Hansen, S. Finck, R. Ros, A. Auger, 2009, INRIA RR-6829.
 """
@@ -19,13 +19,13 @@ import numpy as np
 
 from jaxdescent.problems.coco.constants import LUNACEK, SCHWEFEL, Constants, zoom
 from jaxdescent.problems.coco.transformations import (
-    alone,
     asymmetric,
+    conditioned,
     fractions,
-    graded,
     oscillated,
     power,
     rotated,
+    unfused,
 )
 from jaxdescent.problems.multimodal import schwefel_terms
 
@@ -35,7 +35,7 @@ def _sphere(u: jax.Array, _: Constants) -> jax.Array:
 
 
 def _squares(z: jax.Array) -> jax.Array:
-    return jnp.sum(graded(1e6, z**2))
+    return jnp.sum(conditioned(1e6, z**2))
 
 
 def _ellipsoid(u: jax.Array, _: Constants) -> jax.Array:
@@ -47,19 +47,19 @@ def _waves(z: jax.Array) -> jax.Array:
 
 
 def _rastrigin(u: jax.Array, _: Constants) -> jax.Array:
-    return _waves(graded(np.sqrt(10), asymmetric(0.2, oscillated(u))))
+    return _waves(conditioned(np.sqrt(10), asymmetric(0.2, oscillated(u))))
 
 
 def _bueche_rastrigin(u: jax.Array, _: Constants) -> jax.Array:
-    z = graded(np.sqrt(10), oscillated(u))
+    z = conditioned(np.sqrt(10), oscillated(u))
     steep = (z > 0) & (jnp.arange(z.size) % 2 == 0)
     return _waves(jnp.where(steep, 10 * z, z))
 
 
 def _linear_slope(u: jax.Array, c: Constants) -> jax.Array:
-    # u points from the minimizer, a corner of the box, inwards; beyond it nothing is gained.
-    inwards = jnp.maximum(-jnp.sign(c.x_opt) * u, 0)
-    return jnp.sum(graded(10, inwards))
+    # u points inward from the minimizer, a corner of the box; the function is flat outside.
+    inward = jnp.maximum(-jnp.sign(c.x_opt) * u, 0)
+    return jnp.sum(conditioned(10, inward))
 
 
 def _attractive_sector(u: jax.Array, c: Constants) -> jax.Array:
@@ -72,11 +72,11 @@ def _step_ellipsoid(u: jax.Array, c: Constants) -> jax.Array:
     before = rotated(c.linear, u)
     coarse, fine = jnp.floor(before + 0.5), jnp.floor(10 * before + 0.5) / 10
     z = rotated(c.rotation, jnp.where(jnp.abs(before) > 0.5, coarse, fine))
-    return 0.1 * jnp.maximum(1e-4 * jnp.abs(before[0]), jnp.sum(graded(100, z**2)))
+    return 0.1 * jnp.maximum(1e-4 * jnp.abs(before[0]), jnp.sum(conditioned(100, z**2)))
 
 
 def _valley(z: jax.Array) -> jax.Array:
-    """Rosenbrock's function at 1 + z."""
+    """Computes Rosenbrock's function at 1 + z."""
     along, across = z[:-1], z[1:]
     return jnp.sum(100 * (along * (2 + along) - across) ** 2 + along**2)
 
@@ -132,19 +132,19 @@ def _schaffers(u: jax.Array, c: Constants) -> jax.Array:
 
 
 def _griewank_rosenbrock(x: jax.Array, c: Constants) -> jax.Array:
-    # The cosine of a sum of squares in the thousands: its last digits, and with them the
-    # function's from the tenth on, are what the order of operations makes them. This is COCO's.
-    columns = alone(c.rotation * x).T
+    # The argument of the cosine is in the thousands. The order of operations determines its last
+    # digits, and thereby the result from the tenth digit on. This is COCO's order.
+    columns = unfused(c.rotation * x).T
     z = functools.reduce(operator.add, columns) + 0.5
-    across, along = alone(z[:-1] ** 2) - z[1:], 1 - z[:-1]
-    s = alone(100 * across * across) + alone(along**2)
+    across, along = unfused(z[:-1] ** 2) - z[1:], 1 - z[:-1]
+    s = unfused(100 * across * across) + unfused(along**2)
     return 10 * jnp.mean(s / 4000 + 2 * jnp.sin(s / 2) ** 2)
 
 
 def _schwefel(u: jax.Array, c: Constants) -> jax.Array:
     v = 2 * jnp.sign(c.x_opt) * u
     v = v.at[1:].add(0.25 * v[:-1])
-    z = 100 * (graded(np.sqrt(10), v) + SCHWEFEL)
+    z = 100 * (conditioned(np.sqrt(10), v) + SCHWEFEL)
     return 0.01 * (jnp.mean(schwefel_terms(z)) + jnp.sum(jnp.maximum(jnp.abs(z) - 500, 0) ** 2))
 
 
@@ -152,8 +152,8 @@ def _gallagher(u: jax.Array, c: Constants) -> jax.Array:
     away = rotated(c.rotation, u) - c.peaks
     distances = jnp.sum(c.widths * away**2, axis=1) / (2 * u.size)
     depths = c.heights - (10 - c.heights) * jnp.expm1(-distances)
-    # Not min: its derivative compares values for equality, and is 0 / 0 where the compiler has
-    # computed them twice, with different roundings.
+    # The derivative of min compares values for equality, and is 0 / 0 if the compiler computes
+    # them twice with different rounding; argmin avoids this.
     return oscillated(depths[jnp.argmin(depths)]) ** 2
 
 
@@ -176,17 +176,18 @@ def _lunacek(u: jax.Array, c: Constants) -> jax.Array:
 
 
 class Function(NamedTuple):
-    """One of the 24.
+    """One of the 24 functions.
 
     Attributes:
-      name: its name.
-      above: from u, or x if `of_x`, and the constants to the value above the minimum.
-      of_x: see `above`.
+      name: the function's name.
+      evaluate: called with u, or with x if `takes_x`, and the constants; returns the value above
+        the minimum.
+      takes_x: True if `evaluate` takes x.
     """
 
     name: str
-    above: Callable[[jax.Array, Constants], jax.Array]
-    of_x: bool = False
+    evaluate: Callable[[jax.Array, Constants], jax.Array]
+    takes_x: bool = False
 
 
 FUNCTIONS = (
@@ -208,7 +209,7 @@ FUNCTIONS = (
     Function("Weierstrass", _weierstrass),
     Function("Schaffers F7", _schaffers),
     Function("Schaffers F7, ill-conditioned", _schaffers),
-    Function("Griewank-Rosenbrock", _griewank_rosenbrock, of_x=True),
+    Function("Griewank-Rosenbrock", _griewank_rosenbrock, takes_x=True),
     Function("Schwefel", _schwefel),
     Function("Gallagher, 101 peaks", _gallagher),
     Function("Gallagher, 21 peaks", _gallagher),

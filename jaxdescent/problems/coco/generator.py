@@ -1,13 +1,13 @@
-"""The random numbers that BBOB's instances are made of.
+"""COCO's random number generator, for the constants of BBOB instances.
 
 A multiplicative congruential generator (s <- 16807 s mod 2^31 - 1) is shuffled through a table
-of 32: the last number that was returned picks the entry that comes next, and a new number
-takes its place. Normal numbers are Box and Muller's, with one half of the uniform ones as
-radii and the other half as angles; a rotation is a matrix of them, filled by columns and made
-orthogonal by modified Gram-Schmidt.
+of 32 entries: the previous output selects the entry to return next, and a new number replaces
+it. Normal numbers come from the Box-Muller transform, with one half of the uniform numbers as
+radii and the other half as angles. A rotation is a matrix of normal numbers, filled by columns
+and orthogonalized by modified Gram-Schmidt.
 
-All is float64 on the host. The order of operations is part of the definition: another that is
-equal on paper moves the last digits, and f_opt is rounded.
+All computations are float64 on the host. The order of operations is part of the definition:
+another order changes the last digits, and f_opt is rounded.
 
 Sources: N. Hansen, S. Finck, R. Ros, A. Auger, 2009, INRIA RR-6829; for the shuffle, C. Bays
 and S. D. Durham, 1976, doi:10.1145/355666.355670.
@@ -20,38 +20,38 @@ import numpy as np
 _MODULUS = 2**31 - 1
 _MULTIPLIER = 16807
 _TABLE = 32
-_CELL = 67108865  # 2^26 + 1: a number's place in the table is its quotient by this
-_TINY = 1e-99  # what a zero becomes, for logarithms and signs
+_CELL = 67108865  # 2^26 + 1: a number's index in the table is its quotient by this
+_TINY = 1e-99  # replaces a zero, for logarithms and signs
 
 
 def uniform(count: int, seed: int) -> np.ndarray:
-    """Uniform numbers of (0, 1), `f64[count]`."""
+    """Returns uniform numbers in (0, 1), `f64[count]`."""
     state = max(abs(seed), 1)
-    burnt = []
+    warmup = []
     for _ in range(40):
         state = state * _MULTIPLIER % _MODULUS
-        burnt.append(state)
-    table = burnt[: -_TABLE - 1 : -1]  # the last one is the first entry
+        warmup.append(state)
+    table = warmup[: -_TABLE - 1 : -1]  # the last number is the first entry
     current, drawn = table[0], np.empty(count)
     for i in range(count):
         state = state * _MULTIPLIER % _MODULUS
-        place = current // _CELL
-        current, table[place] = table[place], state
+        index = current // _CELL
+        current, table[index] = table[index], state
         drawn[i] = current / _MODULUS
     return np.where(drawn == 0, _TINY, drawn)
 
 
 def normal(count: int, seed: int) -> np.ndarray:
-    """Standard normal numbers, `f64[count]`."""
+    """Returns standard normal numbers, `f64[count]`."""
     radii, angles = np.split(uniform(2 * count, seed), 2)
-    # The platform's logarithm and cosine, as COCO has them: NumPy's may differ in a last digit.
+    # The C library's logarithm and cosine, as in COCO; NumPy's may differ in the last digit.
     pairs = zip(radii.tolist(), angles.tolist(), strict=True)
     drawn = [math.sqrt(-2 * math.log(r)) * math.cos(2 * math.pi * a) for r, a in pairs]
     return np.array([d or _TINY for d in drawn])
 
 
 def rotation(dimension: int, seed: int) -> np.ndarray:
-    """An orthogonal matrix, `f64[dimension, dimension]`."""
+    """Returns an orthogonal matrix, `f64[dimension, dimension]`."""
     columns = list(normal(dimension**2, seed).reshape(dimension, dimension))
     for i, column in enumerate(columns):
         for before in columns[:i]:
@@ -61,17 +61,17 @@ def rotation(dimension: int, seed: int) -> np.ndarray:
 
 
 def _dot(a: np.ndarray, b: np.ndarray) -> float:
-    """The inner product, added up in order."""
+    """Computes the inner product, summed in order."""
     return np.cumsum(a * b)[-1]
 
 
-def place(dimension: int, seed: int) -> np.ndarray:
-    """A minimizer in [-4, 4], `f64[dimension]`, on a grid of 8e-4 and never 0."""
+def minimizer(dimension: int, seed: int) -> np.ndarray:
+    """Returns a minimizer in [-4, 4], `f64[dimension]`, on a grid of 8e-4 without 0."""
     drawn = 8 * np.floor(1e4 * uniform(dimension, seed)) / 1e4 - 4
     return np.where(drawn == 0, -1e-5, drawn)
 
 
 def offset(seed: int) -> float:
-    """A minimum in [-1000, 1000], in hundredths: a ratio of two normal numbers."""
+    """Returns a minimum in [-1000, 1000], a ratio of normal numbers rounded to hundredths."""
     ratio = normal(1, seed)[0] / normal(1, seed + 1)[0]
     return min(1000.0, max(-1000.0, math.floor(100 * 100 * ratio + 0.5) / 100))

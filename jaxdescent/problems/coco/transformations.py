@@ -1,7 +1,7 @@
-"""What makes BBOB's functions irregular: oscillation, asymmetry, conditioning, a penalty.
+"""Transformations that make BBOB functions irregular: oscillation, asymmetry, conditioning.
 
-With derivatives that are finite everywhere: at 0, where there is none, it is the identity's, and
-numbers whose reciprocal overflows count as 0.
+Their derivatives are finite everywhere. At 0, where a transformation is not differentiable, the
+derivative is the identity's; numbers whose reciprocal overflows are treated as 0.
 
 Source: N. Hansen, S. Finck, R. Ros, A. Auger, 2009, INRIA RR-6829.
 """
@@ -13,22 +13,22 @@ from jaxdescent.problems.coco.constants import powers
 
 
 def rotated(matrix: jax.Array, x: jax.Array) -> jax.Array:
-    """The matrix times x, in full precision on every device."""
+    """Computes the matrix times x, in full precision on every device."""
     return jnp.matmul(matrix, x, precision=jax.lax.Precision.HIGHEST)
 
 
-def graded(base: float, x: jax.Array) -> jax.Array:
-    """The diagonal from 1 to `base` times x."""
+def conditioned(base: float, x: jax.Array) -> jax.Array:
+    """Multiplies the coordinates of x by powers of `base`, from 1 to `base`."""
     return jnp.asarray(powers(base, x.size), x.dtype) * x
 
 
 def fractions(x: jax.Array) -> jax.Array:
-    """From 0 to 1 in equal steps, one for each coordinate."""
+    """Returns equally spaced numbers from 0 to 1, one for each coordinate."""
     return jnp.linspace(0, 1, x.size, dtype=x.dtype)
 
 
 def oscillated(x: jax.Array) -> jax.Array:
-    """T_osz: x times a factor in [0.9, 1.11] that swings with log |x|, ever faster near 0."""
+    """T_osz: multiplies x by a factor in [0.9, 1.11] that oscillates with log |x|."""
     nonzero = _normal(jnp.abs(x))
     log = jnp.log(jnp.where(nonzero, jnp.abs(x), 1))
     right = jnp.sin(10 * log) + jnp.sin(7.9 * log)
@@ -37,7 +37,7 @@ def oscillated(x: jax.Array) -> jax.Array:
 
 
 def asymmetric(beta: float, x: jax.Array) -> jax.Array:
-    """T_asy: positive coordinates grow faster, later ones more so."""
+    """T_asy: raises positive coordinates to powers above 1 that increase with their index."""
     positive = _normal(x)
     base = jnp.where(positive, x, 1)
     root = jnp.sqrt(base)
@@ -45,21 +45,21 @@ def asymmetric(beta: float, x: jax.Array) -> jax.Array:
 
 
 def power(x: jax.Array, exponent: float) -> jax.Array:
-    """A root: x to an exponent in (0, 1), for x at least 0, with derivative 1 at 0."""
+    """Returns x to an exponent in (0, 1), for x at least 0, with derivative 1 at 0."""
     positive = _normal(x)
     return jnp.where(positive, jnp.where(positive, x, 1) ** exponent, x)
 
 
 def outside(x: jax.Array) -> jax.Array:
-    """f_pen: the squared distance from the box [-5, 5]^n."""
+    """f_pen: returns the squared distance from the box [-5, 5]^n."""
     return jnp.sum(jnp.maximum(jnp.abs(x) - 5, 0) ** 2)
 
 
-def alone(product: jax.Array) -> jax.Array:
-    """A product that is rounded before it is added: the choice keeps it out of a fused sum."""
+def unfused(product: jax.Array) -> jax.Array:
+    """Rounds a product before it is added: the select prevents a fused multiply-add."""
     return jnp.where(product == product, product, jnp.nan)
 
 
 def _normal(x: jax.Array) -> jax.Array:
-    """Whether x is positive and has a finite reciprocal."""
+    """True where x is positive and has a finite reciprocal."""
     return x > 2 * jnp.finfo(x.dtype).tiny

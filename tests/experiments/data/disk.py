@@ -1,4 +1,4 @@
-"""What the tests of data write, and how they look at a refusal."""
+"""Helpers for tests of data: writing files and checking errors."""
 
 import contextlib
 import gzip
@@ -17,7 +17,7 @@ REAL = Path(os.environ.get("JAXDESCENT_DATA") or BESIDE)
 
 
 def real(name):
-    """The folder of real data, or a skip that says what is missing from it."""
+    """Returns the folder of real data, or skips the test and names the missing file."""
     if not (REAL / name).exists():
         pytest.skip(f"{name} is missing: set JAXDESCENT_DATA to a folder that holds it")
     return REAL
@@ -25,7 +25,7 @@ def real(name):
 
 @contextlib.contextmanager
 def refused(path, *words):
-    """Expects one line that names the file, has each of the words and says where to go."""
+    """Expects a one-line error that names the file, contains the words, and names the source."""
     with pytest.raises(DataError) as caught:
         yield
     message = str(caught.value)
@@ -37,7 +37,7 @@ def refused(path, *words):
 
 
 def write(path, contents, *, zipped=False):
-    """Writes bytes or text; returns the path."""
+    """Writes bytes or text and returns the path."""
     raw = contents.encode() if isinstance(contents, str) else contents
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(gzip.compress(raw) if zipped else raw)
@@ -45,19 +45,19 @@ def write(path, contents, *, zipped=False):
 
 
 def idx(array, magic=None):
-    """An IDX file of bytes."""
+    """Returns the bytes of an IDX file."""
     magic = 0x800 + array.ndim if magic is None else magic
     header = struct.pack(f">{1 + array.ndim}I", magic, *array.shape)
     return header + array.astype(np.uint8).tobytes()
 
 
 def npz(**arrays):
-    """An npz archive."""
+    """Returns the bytes of an npz archive."""
     stream = io.BytesIO()
     np.savez(stream, **arrays)
     return stream.getvalue()
 
 
 def pictures(count, *shape, seed=0):
-    """Random images in bytes."""
+    """Returns random images in bytes."""
     return np.random.default_rng(seed).integers(0, 256, (count, *shape), dtype=np.uint8)

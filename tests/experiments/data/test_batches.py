@@ -1,4 +1,4 @@
-"""Each epoch visits every example once, in an order of the seed and the position alone."""
+"""Each epoch visits every example once, in an order that depends on seed and position only."""
 
 import numpy as np
 import pytest
@@ -9,19 +9,19 @@ from experiments.data.batches import Batches, data_seeds
 
 
 def first(batches, count):
-    """The first batches one after another: i32[count, seeds, batch_size]."""
+    """Returns the first batches, i32[count, seeds, batch_size]."""
     return batches.chunk(0, count)
 
 
 def closing(stream):
-    """What an iterator gives, closed once it is done with, as grain has threads."""
+    """Returns the next items of a stream and closes it, which ends grain's threads."""
     try:
         yield from stream
     finally:
         stream.close()
 
 
-def taken(batches, steps, count):
+def take(batches, steps, count):
     return [chunk for chunk, _ in zip(closing(batches.chunks(steps)), range(count), strict=False)]
 
 
@@ -30,7 +30,7 @@ SEEDS = st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=3, unique=True)
 
 
 @given(SIZES, SEEDS)
-def test_no_example_comes_twice_in_an_epoch(sizes, seeds):
+def test_no_example_is_repeated_in_an_epoch(sizes, seeds):
     examples, size = sizes
     batches = Batches(examples, size, seeds=seeds)
     per_epoch = examples // size
@@ -44,10 +44,10 @@ def test_no_example_comes_twice_in_an_epoch(sizes, seeds):
             assert seen.max() < examples
 
 
-def test_whole_epochs_visit_every_example_and_cut_ones_all_of_them_in_time():
+def test_epochs_visit_every_example_and_incomplete_epochs_do_so_eventually():
     whole = first(Batches(12, 4, seeds=[0]), 3)
     assert sorted(whole.ravel().tolist()) == [*range(12)]
-    cut = first(Batches(11, 4, seeds=[0]), 2 * 8)  # three are left out of each epoch
+    cut = first(Batches(11, 4, seeds=[0]), 2 * 8)  # three are dropped in each epoch
     assert {*cut.ravel().tolist()} == {*range(11)}
 
 
@@ -56,10 +56,10 @@ def test_epochs_and_seeds_differ_in_their_order():
     assert len({*map(tuple, orders.tolist())}) == 20
 
 
-def test_a_seed_has_its_order_whoever_is_beside_it():
+def test_the_order_of_a_seed_does_not_depend_on_the_other_seeds():
     alone = first(Batches(10, 3, seeds=[7]), 8)
-    beside = first(Batches(10, 3, seeds=[3, 7, 5]), 8)
-    np.testing.assert_array_equal(alone[:, 0], beside[:, 1])
+    together = first(Batches(10, 3, seeds=[3, 7, 5]), 8)
+    np.testing.assert_array_equal(alone[:, 0], together[:, 1])
 
 
 @given(SIZES, SEEDS, st.lists(st.integers(1, 5), min_size=1, max_size=4), st.booleans())
@@ -79,9 +79,7 @@ def test_the_order_does_not_depend_on_the_chunks(sizes, seeds, chunks, replaceme
     st.booleans(),
 )
 @settings(max_examples=10, deadline=None)  # a thread each
-def test_a_state_that_is_set_goes_on_with_the_very_next_example(
-    sizes, steps, before, after, replacement
-):
+def test_a_restored_state_continues_with_the_next_example(sizes, steps, before, after, replacement):
     batches = Batches(*sizes, seeds=[0, 1], replacement=replacement)
     stream = batches.chunks(steps)
     for number in range(before):
@@ -93,20 +91,20 @@ def test_a_state_that_is_set_goes_on_with_the_very_next_example(
     np.testing.assert_array_equal(next(stream), batches.chunk(before, steps))
     stream.close()
 
-    # As in another process: nothing is shared but the state.
+    # As in another process, only the state is shared.
     again = Batches(*sizes, seeds=[0, 1], replacement=replacement).chunks(steps)
     again.set_state(state)
     np.testing.assert_array_equal(next(again), batches.chunk(before, steps))
     again.close()
 
 
-def test_a_stream_is_the_chunks_in_order():
+def test_a_stream_yields_the_chunks_in_order():
     batches = Batches(10, 3, seeds=[0])
-    for number, chunk in enumerate(taken(batches, steps=2, count=6)):
+    for number, chunk in enumerate(take(batches, steps=2, count=6)):
         np.testing.assert_array_equal(chunk, batches.chunk(number, 2))
 
 
-def test_with_replacement_every_example_is_as_likely_in_every_place():
+def test_with_replacement_all_examples_are_equally_likely_at_all_positions():
     chunk = first(Batches(5, 5, seeds=[0], replacement=True), 2000)
     assert any(len({*batch}) < 5 for batch in chunk[:, 0].tolist())
     counts = np.stack([np.bincount(place, minlength=5) for place in chunk[:, 0].T])
@@ -114,7 +112,7 @@ def test_with_replacement_every_example_is_as_likely_in_every_place():
     assert abs(counts - 400).max() < 5 * 18
 
 
-def test_gathering_is_given_the_indices_and_feeds_what_it_returns():
+def test_gather_gets_the_indices_and_its_result_is_yielded():
     values = np.arange(10) ** 2
     given_shapes = []
 
@@ -125,23 +123,23 @@ def test_gathering_is_given_the_indices_and_feeds_what_it_returns():
     plain, gathered = Batches(10, 3, seeds=[0, 1]), Batches(10, 3, seeds=[0, 1], gather=gather)
     np.testing.assert_array_equal(gathered.chunk(1, 2)["squares"], plain.chunk(1, 2) ** 2)
     assert given_shapes == [(2, 2, 3)]
-    for number, chunk in enumerate(taken(gathered, steps=2, count=3)):
+    for number, chunk in enumerate(take(gathered, steps=2, count=3)):
         np.testing.assert_array_equal(chunk["squares"], plain.chunk(number, 2) ** 2)
 
 
 @pytest.mark.parametrize("size", [0, -1, 11])
-def test_a_batch_must_fit_into_an_epoch(size):
+def test_a_batch_must_not_exceed_an_epoch(size):
     with pytest.raises(ValueError, match=rf"batch_size must be in \[1, 10\], got {size}"):
         Batches(10, size, seeds=[0])
 
 
 @pytest.mark.parametrize("seeds", [[], [-1], [0, 2**64]])
-def test_seeds_are_what_a_generator_takes(seeds):
+def test_seeds_out_of_range_are_refused(seeds):
     with pytest.raises(ValueError, match=r"seeds must be numbers in \[0, 2\*\*64\)"):
         Batches(10, 2, seeds=seeds)
 
 
-def test_networks_of_different_runs_share_no_data_order():
+def test_networks_of_different_runs_have_different_data_orders():
     assert len({seed for at in range(50) for seed in data_seeds(at, 3)}) == 150
-    # A network's order does not change with those beside it.
+    # The order of a network does not depend on the number of networks.
     assert data_seeds(0, 1) == data_seeds(0, 3)[:1]

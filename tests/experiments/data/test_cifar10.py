@@ -1,4 +1,4 @@
-"""CIFAR-10 from Python batches and from npz: made ones, broken ones, the real subset."""
+"""CIFAR-10 from Python batches and from npz: synthetic, broken and real files."""
 
 import os
 import pickle
@@ -16,7 +16,7 @@ LABELS = [label for label in range(10) for _ in range(4)]
 
 
 def planes(images):
-    """The official layout: all of the red, then the green, then the blue."""
+    """Returns pixels in the official layout: all red, then all green, then all blue values."""
     return np.stack([image.transpose(2, 0, 1).ravel() for image in images])
 
 
@@ -25,10 +25,17 @@ def batch(data, labels, protocol=4):
 
 
 def python_2_batch(data, labels, align=0):
-    """A batch in the opcodes of the official files, which Python 2 wrote."""
-    text = lambda raw: b"U" + bytes([len(raw)]) + raw  # SHORT_BINSTRING
-    long_text = lambda raw: b"T" + struct.pack("<I", len(raw)) + raw  # BINSTRING
-    whole = lambda number: b"J" + struct.pack("<i", number)  # BININT
+    """Returns a batch in the opcodes of the official files, which were written by Python 2."""
+
+    def text(raw):
+        return b"U" + bytes([len(raw)]) + raw  # SHORT_BINSTRING
+
+    def long_text(raw):
+        return b"T" + struct.pack("<I", len(raw)) + raw  # BINSTRING
+
+    def whole(number):
+        return b"J" + struct.pack("<i", number)  # BININT
+
     reconstruct = b"cnumpy.core.multiarray\n_reconstruct\n"
     empty = reconstruct + b"cnumpy\nndarray\n" + b"K\x00\x85" + text(b"b") + b"\x87R"
     dtype = b"cnumpy\ndtype\n" + text(b"u1") + b"K" + bytes([align]) + b"K\x01\x87R"
@@ -41,7 +48,7 @@ def python_2_batch(data, labels, align=0):
 
 
 def folder(base, changed=None, *, subfolder="cifar-10-batches-py", made_by=batch):
-    """Writes the six batches, some changed; None leaves one out."""
+    """Writes the six batches with changes; None omits a batch."""
     for seed, name in enumerate(BATCHES):
         raw = made_by(planes(pictures(40, 32, 32, 3, seed=seed)), LABELS)
         raw = (changed or {}).get(name, raw)
@@ -52,10 +59,10 @@ def folder(base, changed=None, *, subfolder="cifar-10-batches-py", made_by=batch
 
 @pytest.mark.parametrize("subfolder", ["cifar-10-batches-py", ""])
 @pytest.mark.parametrize("made_by", [batch, python_2_batch, partial(python_2_batch, align=1)])
-def test_batches_are_read_as_written(tmp_path, subfolder, made_by):
+def test_batches_are_read(tmp_path, subfolder, made_by):
     data = cifar10.load(folder(tmp_path, subfolder=subfolder, made_by=made_by))
     train = np.concatenate([pictures(40, 32, 32, 3, seed=seed) for seed in range(5)])
-    # Twenty of a class in all, so two are held out: the last of the last batch.
+    # Each class has twenty images, so the last two of the last batch are held out.
     held_out = np.zeros(200, bool)
     held_out[160:] = [i % 4 >= 2 for i in range(40)]
     np.testing.assert_array_equal(data.train.inputs, train[~held_out])
@@ -81,13 +88,13 @@ def test_a_missing_batch_is_refused(tmp_path, name):
         cifar10.load(tmp_path)
 
 
-def test_no_batches_at_all_are_refused(tmp_path):
+def test_a_folder_without_batches_is_refused(tmp_path):
     with refused(tmp_path / "cifar-10-batches-py", "missing", "cifar10.npz", "cs.toronto.edu"):
         cifar10.load(tmp_path)
 
 
 class Trap:
-    """Runs something when it is unpickled."""
+    """Runs code when it is unpickled."""
 
     def __init__(self, function, *arguments):
         self.call = function, arguments
@@ -96,7 +103,7 @@ class Trap:
         return self.call
 
 
-def test_a_pickle_that_would_run_code_is_refused_and_runs_none(tmp_path):
+def test_a_pickle_that_contains_code_is_refused_without_running_it(tmp_path):
     sprung = tmp_path / "sprung"
     for trap in (Trap(open, str(sprung), "w"), Trap(os.mkdir, str(sprung))):
         path = tmp_path / "cifar-10-batches-py" / "data_batch_3"
@@ -118,7 +125,7 @@ def test_a_pickle_that_would_run_code_is_refused_and_runs_none(tmp_path):
         ("numpy.lib", "_reconstruct"),
     ],
 )
-def test_a_name_outside_the_three_is_refused(tmp_path, module, name):
+def test_other_names_in_a_pickle_are_refused(tmp_path, module, name):
     raw = f"c{module}\n{name}\n.".encode()
     path = tmp_path / "cifar-10-batches-py" / "data_batch_1"
     folder(tmp_path, {path.name: raw})
@@ -126,7 +133,7 @@ def test_a_name_outside_the_three_is_refused(tmp_path, module, name):
         cifar10.load(tmp_path)
 
 
-def test_a_batch_cut_anywhere_is_refused(tmp_path):
+def test_a_truncated_batch_is_refused(tmp_path):
     path = tmp_path / "cifar-10-batches-py" / "data_batch_1"
     whole = batch(planes(pictures(2, 32, 32, 3)), [1, 2])
     folder(tmp_path)
@@ -157,7 +164,7 @@ DATA = planes(pictures(3, 32, 32, 3))
         (batch(DATA[:0], []), ["at least one"]),
     ],
 )
-def test_a_batch_of_the_wrong_form_is_refused(tmp_path, raw, words):
+def test_an_invalid_batch_is_refused(tmp_path, raw, words):
     path = tmp_path / "cifar-10-batches-py" / "data_batch_2"
     folder(tmp_path, {path.name: raw})
     with refused(path, *words):
@@ -178,7 +185,7 @@ def archive(**changed):
 @pytest.mark.parametrize(
     ("name", "load"), [("cifar10", cifar10.load), ("cifar10_subset", cifar10.load_subset)]
 )
-def test_an_archive_is_read_as_written(tmp_path, name, load):
+def test_an_archive_is_read(tmp_path, name, load):
     write(tmp_path / f"{name}.npz", archive())
     data = load(tmp_path)
     images = pictures(200, 32, 32, 3, seed=1)
@@ -189,7 +196,7 @@ def test_an_archive_is_read_as_written(tmp_path, name, load):
     assert data.name == name
 
 
-def test_batches_come_before_an_archive(tmp_path):
+def test_batches_are_preferred_to_an_archive(tmp_path):
     write(folder(tmp_path) / "cifar10.npz", archive())
     assert len(cifar10.load(tmp_path).test.targets) == 40
 
@@ -204,7 +211,7 @@ def test_batches_come_before_an_archive(tmp_path):
         ({"train_images": pictures(9, 32, 32, 3), "train_labels": np.zeros(9, int)}, ["10"]),
     ],
 )
-def test_an_archive_of_the_wrong_form_is_refused(tmp_path, changed, words):
+def test_an_invalid_archive_is_refused(tmp_path, changed, words):
     path = write(tmp_path / "cifar10_subset.npz", archive(**changed))
     with refused(path, *words):
         cifar10.load_subset(tmp_path)
@@ -215,11 +222,11 @@ def test_a_missing_archive_is_refused(tmp_path):
         cifar10.load_subset(tmp_path)
 
 
-def test_the_real_subset_has_each_class_in_equal_number():
+def test_the_real_subset_has_equally_many_images_per_class():
     data = cifar10.load_subset(real("cifar10_subset.npz"))
     counts = [np.bincount(part.targets).tolist() for part in data[1:4]]
     assert counts == [[450] * 10, [50] * 10, [100] * 10]
-    # The published means of all 50,000 images in [0, 1]; a tenth of them comes near.
+    # The published means of all 50,000 images in [0, 1]; the subset is a tenth of them.
     np.testing.assert_allclose(data.mean / 255, [0.4914, 0.4822, 0.4465], atol=0.01)
     np.testing.assert_allclose(data.std / 255, [0.2470, 0.2435, 0.2616], atol=0.01)
 

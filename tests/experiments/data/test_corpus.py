@@ -1,4 +1,4 @@
-"""Texts become tokens in three parts that follow one another."""
+"""Texts are encoded in three consecutive parts."""
 
 import sys
 
@@ -17,7 +17,7 @@ def rejoined(text):
 
 
 @pytest.mark.parametrize("tokenizer", ["character", "byte", "byte_pair"])
-def test_the_parts_decode_to_the_text(tokenizer):
+def test_the_decoded_parts_are_the_text(tokenizer):
     text = corpus.from_text("x", TEXT, "made up", tokenizer=tokenizer)
     assert rejoined(text) == TEXT
     assert text.name == "x"
@@ -25,31 +25,31 @@ def test_the_parts_decode_to_the_text(tokenizer):
 
 
 @pytest.mark.parametrize("tokenizer", ["character", "byte", "byte_pair"])
-def test_parts_are_divided_by_characters_whatever_the_tokenizer(tokenizer):
+def test_the_division_does_not_depend_on_the_tokenizer(tokenizer):
     text = corpus.from_text("x", TEXT, "", tokenizer=tokenizer, validation=0.2, test=0.1)
     decoded = [text.tokenizer.decode(part) for part in text[1:4]]
     ends = len(TEXT) * 7 // 10, len(TEXT) * 9 // 10
     assert decoded == [TEXT[: ends[0]], TEXT[ends[0] : ends[1]], TEXT[ends[1] :]]
 
 
-def test_a_share_of_none_leaves_a_part_empty():
+def test_a_share_of_0_gives_an_empty_part():
     text = corpus.from_text("x", TEXT, "", validation=0.1, test=0.0)
     assert len(text.test) == 0
     assert len(text.train) + len(text.validation) == len(TEXT)
 
 
-def test_characters_are_those_of_the_whole_text():
+def test_the_vocabulary_has_the_characters_of_the_whole_text():
     text = corpus.from_text("x", "a" * 99 + "b", "")
     assert text.tokenizer == Characters("ab")
 
 
-def test_byte_pairs_are_trained_on_the_training_part_alone():
+def test_byte_pairs_are_trained_on_the_training_part_only():
     options = {"tokenizer": "byte_pair", "vocabulary_size": 257, "test": 0.65}
     text = corpus.from_text("x", "ab" * 60 + "cd" * 140, "", **options)
     assert text.tokenizer.decode([256]) == "ab"
 
 
-def test_a_vocabulary_size_is_kept_and_has_a_default():
+def test_the_vocabulary_size_is_used_and_has_a_default():
     sizes = [
         corpus.from_text("x", TEXT, "", tokenizer="byte_pair", **options).tokenizer.vocabulary_size
         for options in ({"vocabulary_size": 270}, {})
@@ -59,12 +59,12 @@ def test_a_vocabulary_size_is_kept_and_has_a_default():
         corpus.from_text("x", TEXT, "", tokenizer="byte_pair", vocabulary_size=0)
 
 
-def test_a_tokenizer_may_be_given():
+def test_a_tokenizer_can_be_given():
     given = Characters.of(TEXT + "§")
     assert corpus.from_text("x", TEXT, "", tokenizer=given).tokenizer is given
 
 
-def test_a_text_that_a_given_tokenizer_cannot_express_is_refused(tmp_path):
+def test_a_text_with_unknown_characters_is_refused(tmp_path):
     path = write(tmp_path / "x.txt", TEXT)
     with refused(path, "'ö'", "position 10"):
         corpus.from_file(path, tokenizer=Characters.of("line 0123456789:gr"))
@@ -86,7 +86,7 @@ def test_options_out_of_range_are_refused(options, words):
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-def test_a_file_of_ones_own_is_read(tmp_path, zipped):
+def test_a_user_s_file_is_read(tmp_path, zipped):
     path = write(tmp_path / "mine.txt.gz", TEXT, zipped=zipped)
     text = corpus.from_file(path)
     assert rejoined(text) == TEXT
@@ -105,7 +105,7 @@ def test_a_file_of_ones_own_is_read(tmp_path, zipped):
     ],
 )
 @pytest.mark.parametrize("name", ["tinyshakespeare", "war_and_peace"])
-def test_files_that_are_no_text_are_refused(tmp_path, name, raw, words):
+def test_files_that_are_not_text_are_refused(tmp_path, name, raw, words):
     path = write(tmp_path / f"{name}.txt", raw)
     with refused(path, *words, "public domain"):
         getattr(corpus, name)(tmp_path)
@@ -125,7 +125,7 @@ def test_an_empty_text_in_memory_is_refused():
         corpus.from_text("x", "", "made up")
 
 
-def test_pythons_topics_are_english():
+def test_the_topics_of_python_are_english():
     text = corpus.python_topics()
     whole = rejoined(text)
     assert len(whole) > 300_000
@@ -141,7 +141,7 @@ def test_a_python_without_topics_is_refused(monkeypatch):
 
 def test_the_real_shakespeare_has_its_published_size_and_division():
     text = corpus.tinyshakespeare(real("tinyshakespeare.txt.gz"), validation=0.1, test=0.0)
-    # nanoGPT's preparation prints these.
+    # nanoGPT's preparation script prints these numbers.
     assert (len(text.train), len(text.validation)) == (1_003_854, 111_540)
     assert len(text.train) + len(text.validation) == 1_115_394
     assert text.tokenizer.vocabulary_size == 65
@@ -149,7 +149,7 @@ def test_the_real_shakespeare_has_its_published_size_and_division():
     assert text.train.dtype == np.uint16
 
 
-def test_the_real_shakespeare_comes_back_from_byte_pairs():
+def test_byte_pairs_decode_to_the_real_shakespeare():
     folder = real("tinyshakespeare.txt.gz")
     text = corpus.tinyshakespeare(folder, tokenizer="byte_pair", vocabulary_size=512)
     characters = corpus.tinyshakespeare(folder)

@@ -1,4 +1,4 @@
-"""Parts, their scale and their order."""
+"""Parts, their normalization and their order."""
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ def parts(inputs, targets):
 
 @pytest.mark.parametrize("shape", [(4000, 3), (2500, 7, 2), (1500, 5, 4, 3), (1, 1)])
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
-def test_moments_are_those_of_the_last_axis(shape, dtype):
+def test_moments_are_computed_over_all_axes_except_the_last(shape, dtype):
     values = np.random.default_rng(0).uniform(0, 255, shape).astype(dtype)
     flat = values.reshape(-1, shape[-1]).astype(np.float64)
     mean, std = moments(values)
@@ -26,28 +26,28 @@ def test_moments_are_those_of_the_last_axis(shape, dtype):
     assert mean.dtype == std.dtype == np.float32
 
 
-def test_moments_do_not_lose_a_small_spread_beside_a_large_mean():
+def test_a_small_spread_with_a_large_mean_is_accurate():
     values = np.float32(1e6) + np.tile(np.float32([[-1], [1]]), (3000, 1))
     mean, std = moments(values)
     assert (mean[0], std[0]) == (1e6, 1)
 
 
 @pytest.mark.parametrize("value", [0.0, 0.003467, -7e8])
-def test_a_constant_feature_is_not_blown_up(value):
+def test_a_constant_feature_has_standard_deviation_1(value):
     values = np.full((3001, 1), value, np.float32)
     mean, std = moments(values)
     assert std[0] == 1
     assert abs((values - mean) / std).max() <= abs(value) * 1e-6
 
 
-def test_a_spread_below_the_resolution_of_float32_counts_as_none():
+def test_a_spread_below_the_resolution_of_float32_counts_as_constant():
     values = np.full((3000, 1), 1e6, np.float32)
     values[7] = np.nextafter(values[7], np.float32(np.inf))
     assert values.astype(float).std() > 1e-3
     assert moments(values)[1][0] == 1
 
 
-def test_the_scale_is_that_of_the_training_part_alone():
+def test_the_normalization_uses_the_training_part_only():
     rng = np.random.default_rng(0)
     train, validation, test = parts(rng.normal(3, 2, (300, 4)), rng.normal(-5, 7, (300, 2)))
     data = Dataset.from_parts("x", (train, validation, test), 0, "made up")
@@ -82,7 +82,7 @@ def test_normalized_images_are_float32_and_labels_stay_labels():
     assert data.mean.shape == (3,)
 
 
-def test_one_scale_for_all_features():
+def test_all_features_can_share_one_scale():
     values = np.random.default_rng(0).normal(size=(90, 5))
     data = Dataset.from_parts(
         "x", parts(values, np.zeros(90, np.int32)), 1, "made up", per_feature=False
@@ -92,7 +92,7 @@ def test_one_scale_for_all_features():
 
 
 @pytest.mark.parametrize("classes", [0, 2])
-def test_normalizing_under_jit_is_the_same(classes):
+def test_normalizing_under_jit_gives_equal_results(classes):
     rng = np.random.default_rng(0)
     targets = rng.integers(0, 2, (30,), dtype=np.int32) if classes else rng.normal(size=(30, 1))
     images = rng.integers(0, 256, (30, 2, 2, 1), dtype=np.uint8)
@@ -104,7 +104,7 @@ def test_normalizing_under_jit_is_the_same(classes):
         np.testing.assert_allclose(mine, other, atol=1e-6)
 
 
-def test_the_whole_is_the_parts_one_after_another():
+def test_whole_concatenates_the_parts():
     data = Dataset.from_parts(
         "x",
         (
@@ -134,7 +134,7 @@ def test_parts_in_order_cover_everything_once(count, validation, test):
     assert abs((last.stop - last.start) - count * test) <= 1.01
 
 
-def test_parts_in_order_of_whole_numbers_are_exact():
+def test_parts_in_order_are_exact_for_integer_products():
     assert [part.stop for part in parts_in_order(1000, 0.1, 0.2)] == [700, 800, 1000]
     assert [part.stop for part in parts_in_order(1000, 0.05, 0.05)] == [900, 950, 1000]
 

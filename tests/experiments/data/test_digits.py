@@ -1,4 +1,4 @@
-"""The digits, in the same parts for ever."""
+"""The digits and their fixed parts."""
 
 import zlib
 
@@ -7,19 +7,21 @@ import numpy as np
 from experiments.data import digits
 
 
-def test_parts_are_the_same_for_ever():
+def test_parts_never_change():
     data = digits.load()
     checksums = [zlib.crc32(part.inputs.tobytes()) for part in data[1:4]]
     assert checksums == [3743847739, 2398396104, 976538140]
 
 
-def test_parts_hold_each_image_once_with_its_label():
+def test_parts_contain_each_image_once_with_its_label():
     data = digits.load()
     bundled = digits.datasets.load_digits()
     whole = data.whole()
-    mine = np.column_stack([whole.inputs * 16, whole.targets])
-    theirs = np.column_stack([bundled.data, bundled.target])
-    np.testing.assert_array_equal(*(rows[np.lexsort(rows.T)] for rows in (mine, theirs)))
+    loaded_rows = np.column_stack([whole.inputs * 16, whole.targets])
+    bundled_rows = np.column_stack([bundled.data, bundled.target])
+    np.testing.assert_array_equal(
+        *(rows[np.lexsort(rows.T)] for rows in (loaded_rows, bundled_rows))
+    )
     assert (whole.inputs.dtype, whole.targets.dtype) == (np.float32, np.int32)
 
 

@@ -1,4 +1,4 @@
-"""Elec2 from CSV: made ones, broken ones, the real one."""
+"""Elec2 from CSV: synthetic, broken and real files."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ def csv(*lines):
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-def test_what_was_written_is_read_in_order(tmp_path, zipped):
+def test_rows_are_read_in_order(tmp_path, zipped):
     write(tmp_path / "elec2.csv", csv(*rows()), zipped=zipped)
     data = elec2.load(tmp_path)
     whole = data.whole()
@@ -45,13 +45,13 @@ def test_what_was_written_is_read_in_order(tmp_path, zipped):
         (rows(9), ["at least 10 rows", "got 9"]),
     ],
 )
-def test_a_file_of_the_wrong_form_is_refused(tmp_path, lines, words):
+def test_an_invalid_file_is_refused(tmp_path, lines, words):
     path = write(tmp_path / "elec2.csv", csv(*lines))
     with refused(path, *words, "Harries"):
         elec2.load(tmp_path)
 
 
-def test_a_gzip_that_ends_early_is_refused(tmp_path):
+def test_a_truncated_gzip_is_refused(tmp_path):
     path = write(tmp_path / "elec2.csv.gz", csv(*rows(200)), zipped=True)
     path.write_bytes(path.read_bytes()[:-20])
     with refused(path, "gzip", "ends early", "Harries"):
@@ -68,7 +68,7 @@ def test_the_real_stream_has_its_published_counts():
     whole = data.whole()
     assert whole.inputs.shape == (45_312, 8)
     assert np.bincount(whole.targets).tolist() == [26_075, 19_237]
-    # Saying the label before again is right 85.33 % of the time, as published.
+    # Predicting the previous label is correct in 85.33 % of cases, as published.
     assert round(100 * np.mean(whole.targets[1:] == whole.targets[:-1]), 2) == 85.33
     # 944 days of 48 half-hours, in order.
     day, half_hour = whole.inputs[:, 1].reshape(944, 48), whole.inputs[:, 2].reshape(944, 48)

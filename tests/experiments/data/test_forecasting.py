@@ -1,4 +1,4 @@
-"""Windows hold the right rows, and nothing leaks from a later part into an earlier one."""
+"""Windows contain the right rows, and no data leaks from a later part into an earlier one."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ COLUMNS = ("Open", "Close")
 
 
 def series(rows):
-    """Row i holds i and 1000 + i."""
+    """Returns a series whose row i is i and 1000 + i."""
     values = np.stack([np.arange(rows), 1000 + np.arange(rows)], axis=1).astype(np.float32)
     times = np.datetime64("2000-01-01") + np.arange(rows)
     return Series("x", values, COLUMNS, times, Path("x.csv"), "the fields")
@@ -37,7 +37,7 @@ def test_a_window_is_followed_by_its_horizon_within_its_part(window, horizon, ta
         assert future.max() == end - 1
 
 
-def test_the_scale_is_that_of_the_training_rows():
+def test_the_normalization_uses_the_training_rows_only():
     data = windows(series(100), 3, 2, validation=0.2, test=0.2)
     rows = np.arange(60)
     np.testing.assert_allclose(data.mean, [rows.mean(), 1000 + rows.mean()], rtol=1e-6)
@@ -49,7 +49,7 @@ def test_the_scale_is_that_of_the_training_rows():
     np.testing.assert_allclose(targets[0, 0], (83 - rows.mean()) / rows.std(), rtol=1e-5)
 
 
-def test_later_rows_change_nothing_of_the_training_part():
+def test_later_rows_do_not_affect_the_training_part():
     plain = series(100)
     shaken = plain._replace(values=plain.values.copy())
     shaken.values[70:] = -1e6
@@ -60,7 +60,7 @@ def test_later_rows_change_nothing_of_the_training_part():
     np.testing.assert_array_equal(one.target_std, other.target_std)
 
 
-def test_windows_share_the_memory_of_the_series_and_cannot_be_written():
+def test_windows_are_read_only_views_of_the_series():
     whole = series(100)
     data = windows(whole, 10, 2)
     assert np.shares_memory(data.train.inputs, whole.values)
@@ -68,14 +68,14 @@ def test_windows_share_the_memory_of_the_series_and_cannot_be_written():
         data.train.inputs[0] = 0
 
 
-def test_a_share_of_none_leaves_a_part_without_windows():
+def test_a_share_of_0_gives_a_part_without_windows():
     data = windows(series(50), 4, 2, validation=0.0, test=0.0)
     assert [part.inputs.shape for part in data[1:4]] == [(45, 4, 2), (0, 4, 2), (0, 4, 2)]
     assert [part.targets.shape for part in data[1:4]] == [(45, 2), (0, 2), (0, 2)]
     assert len(data.whole().targets) == 45
 
 
-def test_the_shortest_series_that_will_do_gives_one_window_a_part():
+def test_the_shortest_valid_series_gives_one_window_per_part():
     data = windows(series(15), 3, 2, validation=1 / 3, test=1 / 3)
     assert [len(part.inputs) for part in data[1:4]] == [1, 1, 1]
 
@@ -92,9 +92,9 @@ def test_a_series_shorter_than_its_window_is_refused(rows, validation, title, he
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"window": 0}, r"window must be a whole number in \[1, inf\), got 0"),
-        ({"window": 2.5}, r"window must be a whole number in \[1, inf\), got 2.5"),
-        ({"horizon": 0}, r"horizon must be a whole number in \[1, inf\), got 0"),
+        ({"window": 0}, r"window must be an integer in \[1, inf\), got 0"),
+        ({"window": 2.5}, r"window must be an integer in \[1, inf\), got 2.5"),
+        ({"horizon": 0}, r"horizon must be an integer in \[1, inf\), got 0"),
         ({"target": "Adj"}, "target must be one of Open, Close, got 'Adj'"),
         ({"validation": -1}, "validation must be"),
     ],

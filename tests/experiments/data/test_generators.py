@@ -1,4 +1,4 @@
-"""Generated problems are what their formulas say."""
+"""Generated data sets follow their formulas."""
 
 import numpy as np
 import pytest
@@ -37,8 +37,8 @@ def test_parts_are_three_one_and_one_fifths(name):
 
 
 @every_generator
-def test_a_seed_means_the_same_data_whatever_the_global_seed(name):
-    np.random.seed(1)  # noqa: NPY002  the global seed is what must not matter
+def test_the_data_of_a_seed_does_not_depend_on_the_global_seed(name):
+    np.random.seed(1)  # noqa: NPY002  the global seed must have no effect
     first = drawn(name, 50, seed=3)
     np.random.seed(2)  # noqa: NPY002
     for mine, again in zip(first, drawn(name, 50, seed=3), strict=True):
@@ -47,7 +47,7 @@ def test_a_seed_means_the_same_data_whatever_the_global_seed(name):
 
 
 @every_generator
-def test_noise_matters(name):
+def test_noise_has_an_effect(name):
     quiet, loud = (drawn(name, 200, noise=noise) for noise in (0.01, 0.5))
     assert not all(np.array_equal(*pair) for pair in zip(quiet, loud, strict=True))
 
@@ -79,27 +79,27 @@ def test_arguments_out_of_range_are_refused(name, argument, value, allowed):
     ("name", "options", "allowed"),
     [
         ("circles", {"factor": 1.0}, "factor must be in [0, 1)"),
-        ("blobs", {"features": 0}, "features must be a whole number in [1, inf)"),
-        ("blobs", {"classes": 1}, "classes must be a whole number in [2, inf)"),
-        ("gaussian_quantiles", {"features": 0}, "features must be a whole number in [1, inf)"),
-        ("gaussian_quantiles", {"classes": 1}, "classes must be a whole number in [2, inf)"),
+        ("blobs", {"features": 0}, "features must be an integer in [1, inf)"),
+        ("blobs", {"classes": 1}, "classes must be an integer in [2, inf)"),
+        ("gaussian_quantiles", {"features": 0}, "features must be an integer in [1, inf)"),
+        ("gaussian_quantiles", {"classes": 1}, "classes must be an integer in [2, inf)"),
         ("gaussian_quantiles", {"classes": 51}, "classes must be in [2, n]"),
-        ("classification", {"classes": 9, "features": 3}, "features must be a whole number in [4,"),
-        ("classification", {"classes": 1}, "classes must be a whole number in [2, inf)"),
+        ("classification", {"classes": 9, "features": 3}, "features must be an integer in [4,"),
+        ("classification", {"classes": 1}, "classes must be an integer in [2, inf)"),
         ("classification", {"noise": 1.5}, "noise must be in [0, 1]"),
-        ("friedman1", {"features": 4}, "features must be a whole number in [5, inf)"),
-        ("regression", {"features": 0}, "features must be a whole number in [1, inf)"),
-        ("regression", {"informative": 0}, "informative must be a whole number in [1, inf)"),
+        ("friedman1", {"features": 4}, "features must be an integer in [5, inf)"),
+        ("regression", {"features": 0}, "features must be an integer in [1, inf)"),
+        ("regression", {"informative": 0}, "informative must be an integer in [1, inf)"),
         ("regression", {"informative": 21}, "informative must be in [1, features]"),
     ],
 )
-def test_a_generators_own_arguments_out_of_range_are_refused(name, options, allowed):
+def test_arguments_of_single_generators_out_of_range_are_refused(name, options, allowed):
     with pytest.raises(ValueError) as caught:  # noqa: PT011  the text is compared below
         getattr(generators, name)(50, **options)
     assert str(caught.value).startswith(allowed)
 
 
-def test_numpy_integers_are_whole_numbers():
+def test_numpy_integers_are_accepted():
     assert len(generators.moons(np.int64(50), seed=np.int32(1)).whole().targets) == 50
 
 
@@ -116,7 +116,7 @@ def test_circles_without_noise_have_their_radii():
     np.testing.assert_allclose(np.hypot(*inputs.T), np.where(targets, 0.3, 1.0), atol=1e-6)
 
 
-def test_blobs_have_their_spread_dimensions_and_number():
+def test_blobs_have_the_given_spread_dimensions_and_number():
     inputs, targets = drawn("blobs", 6000, noise=0.5, features=4, classes=5)
     assert inputs.shape == (6000, 4)
     assert set(targets) == set(range(5))
@@ -132,23 +132,23 @@ def test_gaussian_quantiles_are_nested_shells_of_equal_size():
     np.testing.assert_allclose(inputs.std(0), 2.0, rtol=0.1)
 
 
-def test_classification_noise_is_the_share_of_labels_drawn_anew():
+def test_classification_noise_is_the_share_of_random_labels():
     labels = []
     for noise in (0.0, 0.4):
         inputs, targets = drawn("classification", 4000, noise=noise)
-        # Noise changes the order of rows and columns; a row's sum finds it again.
+        # Noise changes the order of rows and columns; sums identify the rows.
         labels.append(targets[np.argsort(np.sort(inputs).sum(1))])
-    # Half of the labels that are drawn anew fall on the same of two classes.
+    # Half of the random labels of two classes equal the original label.
     assert abs(np.mean(labels[0] != labels[1]) - 0.2) < 0.02
 
 
-def test_classification_has_its_dimensions_and_number():
+def test_classification_has_the_given_dimensions_and_number():
     inputs, targets = drawn("classification", 200, features=7, classes=5)
     assert inputs.shape == (200, 7)
     assert set(targets) == set(range(5))
 
 
-def test_friedman1_is_its_formula():
+def test_friedman1_equals_its_formula():
     inputs, targets = drawn("friedman1", noise=0.0, features=7)
     x = inputs.T
     expected = 10 * np.sin(np.pi * x[0] * x[1]) + 20 * (x[2] - 0.5) ** 2 + 10 * x[3] + 5 * x[4]
@@ -156,7 +156,7 @@ def test_friedman1_is_its_formula():
     assert len(x) == 7
 
 
-def test_friedman2_and_3_are_their_formulas():
+def test_friedman2_and_3_equal_their_formulas():
     inputs, targets = drawn("friedman2", noise=0.0)
     x = inputs.T
     reactance = x[1] * x[2] - 1 / (x[1] * x[3])
@@ -168,7 +168,7 @@ def test_friedman2_and_3_are_their_formulas():
 
 
 @pytest.mark.parametrize("name", ["friedman1", "friedman2", "friedman3"])
-def test_noise_of_a_formula_is_a_standard_deviation_of_the_targets(name):
+def test_noise_of_the_friedman_functions_is_the_standard_deviation_of_the_targets(name):
     clean, noisy = (drawn(name, 4000, noise=noise)[1] for noise in (0.0, 2.5))
     assert abs((noisy - clean).std() - 2.5) < 0.1
 
@@ -180,7 +180,7 @@ def test_regression_is_linear_in_the_informative_features():
     assert (abs(slopes) > 1).sum() == 3
 
 
-def test_noise_of_the_linear_function_is_a_standard_deviation_of_the_targets():
+def test_noise_of_the_linear_function_is_the_standard_deviation_of_the_targets():
     inputs, targets = drawn("regression", 4000, noise=2.5)
     slopes, *_ = np.linalg.lstsq(inputs, targets, rcond=None)
     assert abs((targets - inputs @ slopes).std() - 2.5) < 0.1

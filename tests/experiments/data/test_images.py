@@ -1,4 +1,4 @@
-"""Labelled images are looked at before they are believed."""
+"""Labeled images are checked."""
 
 from pathlib import Path
 
@@ -41,7 +41,7 @@ def test_images_get_a_channel_axis_and_labels_one_axis(channels, column, dtype):
         (pictures(0, 4, 5), ["at least one"]),
     ],
 )
-def test_images_of_the_wrong_form_are_refused(pixels, words):
+def test_invalid_images_are_refused(pixels, words):
     with refused("pictures", "val images", *words):
         labeled(pixels, [0, 1, 2], part="val")
 
@@ -61,12 +61,12 @@ def test_images_of_the_wrong_form_are_refused(pixels, words):
         ([2**64, 0, 1], ["integers", "object"]),
     ],
 )
-def test_labels_of_the_wrong_form_are_refused(labels, words):
+def test_invalid_labels_are_refused(labels, words):
     with refused("pictures", "labels must be", *words):
         labeled(pictures(3, 4, 5), labels)
 
 
-def test_labels_from_another_file_are_refused_by_its_name():
+def test_the_error_for_labels_of_another_file_names_that_file():
     with refused("labels", "3 images of pictures"):
         images.labeled(
             FILE,
@@ -78,7 +78,7 @@ def test_labels_from_another_file_are_refused_by_its_name():
         )
 
 
-def test_the_last_of_each_class_are_marked_in_proportion():
+def test_the_last_examples_of_each_class_are_selected_in_proportion():
     labels = np.random.default_rng(0).integers(0, 5, 1000)
     marked = images.last_of_each_class(labels, 10)
     for label in range(5):
@@ -87,5 +87,5 @@ def test_the_last_of_each_class_are_marked_in_proportion():
         np.testing.assert_array_equal(np.flatnonzero(marked & (labels == label)), members[-count:])
 
 
-def test_a_class_of_few_gives_none():
+def test_a_class_with_too_few_examples_gives_no_selection():
     assert not images.last_of_each_class(np.array([0] * 9 + [1] * 5), 10).any()

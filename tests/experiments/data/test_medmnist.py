@@ -1,4 +1,4 @@
-"""MedMNIST from npz: made ones, broken ones, the real chest X-rays."""
+"""MedMNIST from npz: synthetic, broken and real files."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def archive(shape=(28, 28), classes=2, **changed):
 
 @pytest.mark.parametrize("name", medmnist.CLASSES)
 @pytest.mark.parametrize("channels", [(), (3,)])
-def test_what_was_written_is_read(tmp_path, name, channels):
+def test_written_files_are_read(tmp_path, name, channels):
     classes = medmnist.CLASSES[name]
     write(tmp_path / f"{name}.npz", archive((28, 28, *channels), classes))
     data = medmnist.load(name, tmp_path)
@@ -32,13 +32,13 @@ def test_what_was_written_is_read(tmp_path, name, channels):
     assert data.mean.shape == (channels or (1,))
 
 
-def test_classes_are_as_many_as_published():
+def test_the_numbers_of_classes_equal_the_published_ones():
     published = {"path": 9, "derma": 7, "oct": 4, "pneumonia": 2, "retina": 5, "breast": 2}
     published |= {"blood": 8, "tissue": 8, "organa": 11, "organc": 11, "organs": 11}
     assert {f"{name}mnist": count for name, count in published.items()} == medmnist.CLASSES
 
 
-def test_larger_images_are_in_a_file_of_their_own(tmp_path):
+def test_larger_images_have_a_separate_file(tmp_path):
     write(tmp_path / "breastmnist_64.npz", archive((64, 64)))
     assert medmnist.load("breastmnist", tmp_path, size=64).train.inputs.shape == (12, 64, 64, 1)
     with refused(tmp_path / "breastmnist.npz", "missing", "medmnist.com"):
@@ -56,19 +56,19 @@ def test_larger_images_are_in_a_file_of_their_own(tmp_path):
         ({"test_images": pictures(7, 28, 28, 3)}, ["all be gray or all be colored"]),
     ],
 )
-def test_an_archive_of_the_wrong_form_is_refused(tmp_path, changed, words):
+def test_an_invalid_archive_is_refused(tmp_path, changed, words):
     path = write(tmp_path / "pneumoniamnist.npz", archive(**changed))
     with refused(path, *words):
         medmnist.load("pneumoniamnist", tmp_path)
 
 
 @pytest.mark.parametrize("name", ["chestmnist", "mnist", ""])
-def test_another_name_is_refused(tmp_path, name):
+def test_an_unknown_name_is_refused(tmp_path, name):
     with pytest.raises(ValueError, match=f"name must be one of pathmnist, .*, got '{name}'$"):
         medmnist.load(name, tmp_path)
 
 
-def test_another_size_is_refused(tmp_path):
+def test_an_unknown_size_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"size must be one of 28, 64, 128, 224, got 32$"):
         medmnist.load("breastmnist", tmp_path, size=32)
 

@@ -1,4 +1,4 @@
-"""MNIST from IDX files: made ones, broken ones, the real ones."""
+"""MNIST from IDX files: synthetic, broken and real files."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ COUNTS = {"train": 30, "t10k": 12}
 
 
 def contents():
-    """The bytes of four small files."""
+    """Returns the bytes of four small files."""
     made = {}
     for part, count in COUNTS.items():
         made[f"{part}-images-idx3-ubyte"] = idx(pictures(count, 28, 28, seed=count))
@@ -19,7 +19,7 @@ def contents():
 
 
 def folder(base, changed=None, *, zipped=False, subfolder=""):
-    """Writes the four files, some changed; None leaves one out."""
+    """Writes the four files with changes; None omits a file."""
     for name, raw in {**contents(), **(changed or {})}.items():
         if raw is not None:
             write(base / subfolder / (f"{name}.gz" if zipped else name), raw, zipped=zipped)
@@ -28,7 +28,7 @@ def folder(base, changed=None, *, zipped=False, subfolder=""):
 
 @pytest.mark.parametrize("zipped", [True, False])
 @pytest.mark.parametrize("subfolder", ["mnist", ""])
-def test_what_was_written_is_read(tmp_path, zipped, subfolder):
+def test_written_files_are_read(tmp_path, zipped, subfolder):
     data = mnist.load(folder(tmp_path, zipped=zipped, subfolder=subfolder))
     train, test = pictures(30, 28, 28, seed=30), pictures(12, 28, 28, seed=12)
     np.testing.assert_array_equal(data.train.inputs[..., 0], train[:25])
@@ -51,23 +51,23 @@ def test_a_missing_file_is_refused(tmp_path, name):
 
 @pytest.mark.parametrize("name", contents())
 @pytest.mark.parametrize("zipped", [True, False])
-def test_a_file_cut_short_is_refused_wherever_it_ends(tmp_path, name, zipped):
-    whole = contents()[name]
-    path = write(folder(tmp_path) / name, whole)
-    for end in {0, 3, 4, 7, 8, 15, len(whole) - 1} & set(range(len(whole))):
-        write(path, whole[:end], zipped=zipped)
+def test_a_truncated_file_is_refused(tmp_path, name, zipped):
+    full = contents()[name]
+    path = write(folder(tmp_path) / name, full)
+    for end in {0, 3, 4, 7, 8, 15, len(full) - 1} & set(range(len(full))):
+        write(path, full[:end], zipped=zipped)
         with refused(path, "IDX" if end < 16 and "images" in name else "must", "MNIST"):
             mnist.load(tmp_path)
 
 
-def test_a_header_that_promises_another_count_is_refused(tmp_path):
+def test_a_header_with_another_count_is_refused(tmp_path):
     name = "train-images-idx3-ubyte"
     folder(tmp_path, {name: contents()[name] + b"\0"})
     with refused(tmp_path / name, "23520 bytes", "(30, 28, 28)", "got 23521"):
         mnist.load(tmp_path)
 
 
-def test_a_header_of_a_vast_shape_takes_no_memory(tmp_path):
+def test_a_header_with_a_huge_shape_needs_no_memory(tmp_path):
     name = "train-images-idx3-ubyte"
     raw = contents()[name]
     folder(tmp_path, {name: raw[:4] + b"\xff" * 12 + raw[16:]})
@@ -87,7 +87,7 @@ def test_another_magic_number_is_refused(tmp_path, raw):
         mnist.load(tmp_path)
 
 
-def test_labels_of_another_number_are_refused(tmp_path):
+def test_a_different_number_of_labels_is_refused(tmp_path):
     name = "t10k-labels-idx1-ubyte"
     folder(tmp_path, {name: idx(np.arange(11) % 10)})
     with refused(tmp_path / name, "12 images of t10k-images-idx3-ubyte", "got 11"):
@@ -135,7 +135,7 @@ def test_the_real_parts_have_their_published_sizes_and_counts(real_mnist):
 
 
 def test_the_real_images_have_the_published_scale(real_mnist):
-    # 0.1307 and 0.3081 are quoted for all 60,000 training images in [0, 1].
+    # The published 0.1307 and 0.3081 are for all 60,000 training images in [0, 1].
     pixels = np.concatenate([real_mnist.train.inputs, real_mnist.validation.inputs]) / np.float32(
         255
     )

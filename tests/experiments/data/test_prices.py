@@ -1,4 +1,4 @@
-"""Prices from CSV: made ones, broken ones, the real ones."""
+"""Prices from CSV: synthetic, broken and real files."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ def assert_read(series):
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-def test_what_was_written_is_read(tmp_path, zipped):
+def test_written_files_are_read(tmp_path, zipped):
     path = write(tmp_path / "mine.csv", csv(*ROWS), zipped=zipped)
     series = prices.from_csv(path)
     assert_read(series)
@@ -46,7 +46,7 @@ def test_columns_are_found_by_name(tmp_path):
     assert_read(prices.from_csv(write(tmp_path / "x.csv", csv(*rows, header=header))))
 
 
-def test_windows_line_ends_blank_lines_and_a_byte_order_mark_do_no_harm(tmp_path):
+def test_windows_line_ends_blank_lines_and_a_byte_order_mark_are_accepted(tmp_path):
     text = "\ufeff" + csv(*ROWS).replace("\n", "\r\n") + "\r\n\r\n"
     assert_read(prices.from_csv(write(tmp_path / "x.csv", text)))
 
@@ -78,7 +78,7 @@ def test_two_digit_years_turn_at_69(tmp_path):
         ("<!DOCTYPE html>", ["line 1", "Date is not"]),
     ],
 )
-def test_a_file_of_the_wrong_form_is_refused(tmp_path, text, words):
+def test_an_invalid_file_is_refused(tmp_path, text, words):
     path = write(tmp_path / "sp500_daily.csv", text)
     with refused(path, *words, "S&P 500"):
         prices.sp500(tmp_path)
@@ -97,7 +97,7 @@ def test_google_is_bundled_with_its_known_days():
     series = prices.goog()
     assert series.values.shape == (1047, 5)
     assert series.times[[0, -1]].astype(str).tolist() == ["2004-08-19", "2008-10-14"]
-    # The first day's trade, at the offering's 85 dollars the day before.
+    # The first day of trading; the offering price was 85 dollars.
     np.testing.assert_allclose(series.values[0], [100, 104.06, 95.96, 100.34, 22351900], rtol=1e-6)
     assert (np.diff(series.times) > np.timedelta64(0)).all()
     opening, high, low, close, _ = series.values.T

@@ -1,4 +1,4 @@
-"""Every data set has a name, and every name a data set."""
+"""The registry of data sets by name."""
 
 import importlib
 import inspect
@@ -39,7 +39,7 @@ SOME = {
 
 
 @pytest.mark.parametrize("name", [*BUNDLED, *REAL])
-def test_a_data_set_is_of_its_kind(name):
+def test_a_data_set_has_its_registered_kind(name):
     kind = data.entry(name).kind
     loaded = data.load(name, real(REAL[name]) if name in REAL else None)
     expected = {"text": data.Corpus, "series": data.Series}.get(kind, data.Dataset)
@@ -55,7 +55,7 @@ def test_a_data_set_is_of_its_kind(name):
 
 
 @every_name
-def test_what_needs_files_says_so_and_the_rest_does_not_look(name, tmp_path, monkeypatch):
+def test_needs_files_tells_which_data_sets_read_the_data_folder(name, tmp_path, monkeypatch):
     monkeypatch.delenv("JAXDESCENT_DATA", raising=False)
     if not data.entry(name).needs_files:
         data.load(name)
@@ -69,7 +69,7 @@ def test_what_needs_files_says_so_and_the_rest_does_not_look(name, tmp_path, mon
 
 
 @every_name
-def test_each_option_is_one_of_the_loaders(name):
+def test_each_option_is_a_keyword_of_its_loader(name):
     entry = ENTRIES[name]
     module, function = entry.loader.split(".")
     loader = getattr(importlib.import_module(f"experiments.data.{module}"), function)
@@ -90,7 +90,7 @@ def test_options_reach_the_loader(name):
         assert len(loaded.whole().targets) == 60
 
 
-def test_kinds_are_those_listed():
+def test_all_kinds_are_listed():
     assert {entry.kind for entry in ENTRIES.values()} == set(data.KINDS)
 
 
@@ -98,13 +98,13 @@ def test_kinds_are_those_listed():
     ("given", "near"),
     [("mnst", "mnist"), ("cifar", "cifar10"), ("Digits", "digits"), ("shakespeare", "tiny")],
 )
-def test_an_unknown_name_is_refused_with_the_nearest(given, near):
+def test_the_error_for_an_unknown_name_suggests_the_nearest(given, near):
     with pytest.raises(ValueError, match=f"unknown data set '{given}'; did you mean {near}"):
         data.load(given)
 
 
 @pytest.mark.parametrize("given", ["", "zzz", None])
-def test_an_unknown_name_far_from_all_is_refused_with_the_list(given):
+def test_the_error_for_a_name_without_a_near_one_lists_all_names(given):
     with pytest.raises(ValueError, match=r"unknown data set .*; the names are digits, "):
         data.load(given)
 
@@ -116,7 +116,7 @@ def test_an_unknown_option_is_refused():
         data.load("digits", n=1)
 
 
-def test_names_are_known_before_anything_heavy_is_imported():
+def test_listing_names_imports_no_heavy_packages():
     program = (
         "import sys; from experiments import data; data.entry('digits');"
         "print([name for name in ('sklearn', 'matplotlib', 'tokenizers') if name in sys.modules])"

@@ -1,4 +1,4 @@
-"""Bundled tables: known facts, and the same parts for ever."""
+"""Bundled tables: published facts, and fixed parts."""
 
 import zlib
 
@@ -13,7 +13,7 @@ LOADERS = {
     "wine": (tables.wine, datasets.load_wine, {}),
     "diabetes": (tables.diabetes, datasets.load_diabetes, {"scaled": False}),
 }
-# Checksums of the parts' inputs: a study's numbers hold for these parts and no others.
+# Checksums of the parts' inputs. Published results are valid for these parts only.
 CHECKSUMS = {
     "breast_cancer": [590789315, 582035726, 2483650097],
     "wine": [1527377855, 3754826285, 33852616],
@@ -23,25 +23,27 @@ every_table = pytest.mark.parametrize("name", LOADERS)
 
 
 @every_table
-def test_parts_are_the_same_for_ever(name):
-    np.random.seed(1)  # noqa: NPY002  parts must not hang on the global seed
+def test_parts_never_change(name):
+    np.random.seed(1)  # noqa: NPY002  parts must not depend on the global seed
     data = LOADERS[name][0]()
     assert [zlib.crc32(part.inputs.tobytes()) for part in data[1:4]] == CHECKSUMS[name]
 
 
 @every_table
-def test_parts_hold_each_example_once_with_its_target(name):
+def test_parts_contain_each_example_once_with_its_target(name):
     load, bundled, options = LOADERS[name]
     whole = load().whole()
     inputs, targets = bundled(return_X_y=True, **options)
     targets = targets.reshape(len(targets), -1)
-    mine = np.column_stack([whole.inputs, whole.targets])
-    theirs = np.column_stack([inputs, targets]).astype(np.float32)
-    np.testing.assert_array_equal(*(rows[np.lexsort(rows.T)] for rows in (mine, theirs)))
+    loaded_rows = np.column_stack([whole.inputs, whole.targets])
+    bundled_rows = np.column_stack([inputs, targets]).astype(np.float32)
+    np.testing.assert_array_equal(
+        *(rows[np.lexsort(rows.T)] for rows in (loaded_rows, bundled_rows))
+    )
 
 
 @every_table
-def test_types_are_those_of_the_task(name):
+def test_dtypes_match_the_task(name):
     data = LOADERS[name][0]()
     assert data.name == name
     for part in data[1:4]:
@@ -69,7 +71,7 @@ def test_diabetes_has_its_published_units():
     assert (whole.targets.min(), whole.targets.max()) == (25, 346)
 
 
-def test_parts_at_random_share_nothing():
+def test_parts_at_random_are_disjoint():
     everything = Split(np.arange(100), np.arange(100) % 2)
     parts = tables.parts_at_random(everything, validation=10, test=20)
     assert [len(part.targets) for part in parts] == [70, 10, 20]

@@ -1,4 +1,4 @@
-"""Laws of the tokenizers: there and back, in range, and through JSON."""
+"""Properties of tokenizers: round trips, ranges and JSON."""
 
 import json
 import subprocess
@@ -29,7 +29,7 @@ def alphabets_with_texts(draw):
 
 
 @given(alphabets_with_texts())
-def test_characters_there_and_back(drawn):
+def test_character_round_trip(drawn):
     alphabet, text = drawn
     tokenizer = Characters.of(alphabet)
     tokens = tokenizer.encode(text)
@@ -40,7 +40,7 @@ def test_characters_there_and_back(drawn):
 
 @any_text
 @given(st.text() | st.text(st.sampled_from(TRAINING + " \r\n\t\0\u2028é'")))
-def test_any_text_there_and_back(name, text):
+def test_round_trip_of_any_text(name, text):
     tokenizer = TOKENIZERS[name]
     tokens = tokenizer.encode(text)
     assert tokenizer.decode(tokens) == text
@@ -51,7 +51,7 @@ def test_any_text_there_and_back(name, text):
 @any_text
 @given(data=st.data())
 def test_any_tokens_decode_to_some_text(name, data):
-    """A model says what it likes, such as half a character."""
+    """A model can generate any tokens, such as half a character."""
     tokenizer = TOKENIZERS[name]
     tokens = data.draw(st.lists(st.integers(0, tokenizer.vocabulary_size - 1)))
     assert isinstance(tokenizer.decode(tokens), str)
@@ -75,7 +75,7 @@ def test_an_empty_text_has_no_tokens(name):
 
 @every_tokenizer
 @pytest.mark.parametrize("kind", [list, np.int64, jnp.asarray])
-def test_tokens_come_as_lists_and_arrays(name, kind):
+def test_tokens_can_be_lists_and_arrays(name, kind):
     tokenizer = TOKENIZERS[name]
     tokens = tokenizer.encode("these themes")
     assert tokenizer.decode(kind(tokens)) == "these themes"
@@ -93,7 +93,7 @@ def test_a_token_out_of_range_is_refused(name, beyond):
 
 @every_tokenizer
 @pytest.mark.parametrize("tokens", [[0.0, 1.0], [[0, 1]], ["a"], [True]])
-def test_what_are_no_tokens_is_refused(name, tokens):
+def test_other_values_than_tokens_are_refused(name, tokens):
     with pytest.raises(ValueError, match="tokens must be integers"):
         TOKENIZERS[name].decode(tokens)
 
@@ -120,12 +120,12 @@ def test_a_lone_surrogate_is_a_character_but_has_no_bytes():
 
 
 @pytest.mark.parametrize("characters", ["", "ba", "aa"])
-def test_characters_must_be_sorted_and_each_once(characters):
-    with pytest.raises(ValueError, match="sorted and each once"):
+def test_characters_must_be_sorted_and_unique(characters):
+    with pytest.raises(ValueError, match="sorted and unique"):
         Characters(characters)
 
 
-def test_characters_of_no_text_are_refused():
+def test_characters_of_an_empty_text_are_refused():
     with pytest.raises(ValueError, match="one or more"):
         Characters.of("")
 
@@ -138,45 +138,45 @@ def test_a_vocabulary_beyond_16_bits_has_wider_tokens():
     assert wide.decode(wide.encode(text)) == text
 
 
-def test_bytes_are_those_of_utf8():
+def test_bytes_are_utf8():
     text = "né\U0001f600"
     assert bytes(Bytes().encode(text).tolist()) == text.encode()
 
 
-def test_byte_pairs_join_the_most_frequent_pair_first():
+def test_byte_pairs_merge_the_most_frequent_pair_first():
     pairs = BytePairs.trained_on("abab cdcd abab abab", 258)
     assert pairs.vocabulary_size == 258
     assert [pairs.decode([token]) for token in (256, 257)] == ["ab", "abab"]
     assert pairs.encode("ababab").tolist() == [257, 256]
 
 
-def test_byte_pairs_compress_what_they_were_trained_on():
+def test_byte_pairs_compress_their_training_text():
     pairs = TOKENIZERS["byte_pair"]
     assert len(pairs.encode(TRAINING)) < 0.6 * len(TRAINING.encode())
 
 
-def test_a_short_text_has_fewer_pairs_than_wanted():
+def test_a_short_text_gives_fewer_tokens_than_requested():
     assert BytePairs.trained_on("ab", 1000).vocabulary_size == 257
     assert BytePairs.trained_on("", 1000).vocabulary_size == 256
 
 
-def test_fewer_tokens_than_bytes_are_refused():
+def test_a_vocabulary_smaller_than_the_bytes_is_refused():
     with pytest.raises(ValueError, match=r"vocabulary_size must be in \[256, inf\), got 255"):
         BytePairs.trained_on("ab", 255)
 
 
-def test_training_again_makes_the_same_byte_pairs_in_another_process():
+def test_training_is_deterministic_across_processes():
     program = (
         "from experiments.data.tokenizer import BytePairs;"
         "print(BytePairs.trained_on('the theme of these themes is the thesis' * 9, 280).definition)"
     )
-    here = BytePairs.trained_on("the theme of these themes is the thesis" * 9, 280)
+    trained = BytePairs.trained_on("the theme of these themes is the thesis" * 9, 280)
     there = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)  # noqa: S603
-    assert there.stdout.decode().strip() == here.definition
+    assert there.stdout.decode().strip() == trained.definition
 
 
 @every_tokenizer
-def test_a_tokenizer_goes_through_json(name):
+def test_json_preserves_a_tokenizer(name):
     tokenizer = TOKENIZERS[name]
     again = from_dict(json.loads(json.dumps(tokenizer.to_dict())))
     assert again == tokenizer
@@ -202,12 +202,12 @@ def test_different_tokenizers_are_not_equal():
         None,
     ],
 )
-def test_what_is_no_saved_tokenizer_is_refused(saved):
-    with pytest.raises(ValueError, match="what to_dict of a tokenizer returned"):
+def test_an_invalid_description_is_refused(saved):
+    with pytest.raises(ValueError, match="a result of a tokenizer's to_dict"):
         from_dict(saved)
 
 
-def test_byte_pairs_of_another_form_are_refused():
+def test_an_invalid_definition_of_byte_pairs_is_refused():
     with pytest.raises(ValueError, match="definition must be JSON of the package tokenizers"):
         from_dict({"kind": "byte_pair", "definition": {"model": "none"}})
 

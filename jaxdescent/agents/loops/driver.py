@@ -1,0 +1,288 @@
+"""Runs a rung of a population with work only for the agents that are alive.
+
+    descend:  alive agents take `length` steps, one chunk of agents at a time
+    best:     the best finite point so far is stored outside the population
+    clear:    agents whose value is not finite are removed and counted
+    rule:     reads the population and changes it
+
+One compiled program serves any number of survivors: `chunking` loops over as many chunks as the
+survivors fill. `minimize_loop` and `fit_loop` define how a chunk descends.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from jaxdescent import chunking, validation
+from jaxdescent.agents import pruning
+from jaxdescent.agents.arguments import OptimizerFactory, optimizer_factory
+from jaxdescent.agents.loops.diversity import diversity
+from jaxdescent.agents.loops.load_balancing import balanced_in_chunks
+from jaxdescent.agents.loops.population_loop import PopulationLoopState, RungInfo
+from jaxdescent.agents.population import Population
+from jaxdescent.agents.rule import Rule, apply_rule, check_rule
+from jaxdescent.problem import Problem
+
+SMALL_CHUNK = 2**16
+"""Bytes of a chunk that fill a CPU's vector units and fit its nearest cache."""
+LARGE_CHUNK = 2**22
+"""Upper bound in bytes for a chunk of 32 agents, which share the cost of each operation."""
+
+CARRIED = ("params", "opt_state", "model_state", "values", "grads")
+"""Fields of a population that descent changes."""
+BEST = ("best_params", "best_model_state", "best_values")
+"""Fields that descent changes too if it tracks the best point over all steps."""
+READ = ("hyperparams", "ids", "evaluated")
+"""Fields that descent only reads."""
+
+DEFAULT_RULE = pruning.adaptive()
+
+Chunk = dict[str, Any]
+
+
+class Driver(NamedTuple):
+    """Checked settings of a loop and its rungs; hashable, so that `jax.jit` can take it as static.
+
+    Attributes:
+      num_agents: number of agents.
+      optimizer: Called with an agent's hyperparameters as keywords; returns its optimizer.
+      rule: acts after each rung.
+      chunk_size: number of agents that descend side by side; None to choose it by memory.
+      record_params: whether a `RungInfo` has the parameters of all agents.
+      mesh: mesh of one axis over whose devices agents are sharded, or None.
+    """
+
+    num_agents: int
+    optimizer: OptimizerFactory
+    rule: Rule
+    chunk_size: int | None
+    record_params: bool
+    mesh: jax.sharding.Mesh | None
+
+    def begin(
+        self, key: jax.Array, population: Population, problem: Problem
+    ) -> PopulationLoopState:
+        """Returns the state before the first rung."""
+        state = PopulationLoopState(
+            population=population,
+            rule_state=self.rule.init(jax.random.fold_in(key, 1), population, problem),
+            key=jax.random.fold_in(key, 2),
+            rung=jnp.zeros((), jnp.int32),
+            steps=jnp.zeros((), jnp.int32),
+            best_params=jax.tree.map(lambda x: x[0], population.params),
+            best_model_state=jax.tree.map(lambda x: x[0], population.model_state),
+            best_value=jnp.full((), jnp.inf, population.values.dtype),
+            best_id=jnp.full((), -1, jnp.int32),
+        )
+        return self._constrain_sharding(_without_shared_leaves(state))
+
+    def advance(
+        self,
+        state: PopulationLoopState,
+        problem: Problem,
+        descend: Callable[[Chunk, Chunk], Chunk],
+        length: ArrayLike,
+        prune: ArrayLike,
+        *,
+        gradients: ArrayLike,
+        evaluations: ArrayLike,
+        tracks_best: bool,
+        aux: Mapping[str, jax.Array] = MappingProxyType({}),
+        acts: ArrayLike = True,
+    ) -> tuple[PopulationLoopState, RungInfo]:
+        """Runs a rung.
+
+        Args:
+          state: the state before the rung.
+          problem: the problem that the rule is given.
+          descend: Called as `descend(carried, read)` on the rows of a chunk; returns the new
+            `carried`, of which "aux" is a part.
+          length: number of steps.
+          prune: whether pruned agents stay where they are.
+          gradients: i32[] or i32[agents], number of gradients computed by an agent that descends.
+          evaluations: i32[] or i32[agents], number of values computed by it.
+          tracks_best: whether `descend` carries the fields of `BEST` too.
+          aux: mapping from names to f[agents], reported for agents that do not descend.
+          acts: whether agents may be removed in this rung, by the rule or as not finite.
+        """
+        before = state.population
+        descending = before.alive | ~jnp.asarray(validation.boolean("prune", prune))
+        names = CARRIED + BEST if tracks_best else CARRIED
+        carried = {name: getattr(before, name) for name in names} | {"aux": dict(aux)}
+        read = {name: getattr(before, name) for name in READ}
+        size = self.chunk_size or default_chunk_size(carried)
+
+        if self.mesh is None:
+            order, count = chunking.chosen_first(descending)
+            carried = chunking.in_chunks(descend, carried, order, count, size=size, constants=read)
+        else:
+            (axis,) = self.mesh.axis_names
+            balanced = partial(balanced_in_chunks, descend, size=size, axis=axis)
+            agents = jax.sharding.PartitionSpec(axis)
+            carried = jax.shard_map(
+                balanced, mesh=self.mesh, in_specs=agents, out_specs=agents, check_vma=False
+            )(carried, descending, read)
+        aux = carried.pop("aux")
+
+        def add(count: jax.Array, spent: ArrayLike) -> jax.Array:
+            return count + jnp.where(descending, spent, 0).astype(count.dtype)
+
+        population = before._replace(
+            **carried,
+            evaluated=before.evaluated | (descending & acts),
+            age=add(before.age, length),
+            gradients=add(before.gradients, gradients),
+            evaluations=add(before.evaluations, evaluations),
+        )
+        if not tracks_best:
+            population = _update_best_of_agents(population, descending)
+        broken = descending & ~jnp.isfinite(population.values) & acts
+        state = update_best(state._replace(population=population, steps=state.steps + length))
+        cleared = population._replace(alive=population.alive & ~broken)
+        key = jax.random.fold_in(state.key, state.rung)
+        after, rule_state, rule_info = apply_rule(
+            self.rule, key, cleared, problem, state.rule_state
+        )
+        if acts is not True:
+
+            def select(new: Any, old: Any) -> Any:
+                return new if new is old else jnp.where(acts, new, old)
+
+            after, rule_state = jax.tree.map(
+                select, (after, rule_state), (cleared, state.rule_state)
+            )
+        state = state._replace(
+            population=after,
+            rule_state=rule_state,
+            rung=state.rung + jnp.asarray(acts, jnp.int32),
+        )
+        info = RungInfo(
+            steps=state.steps,
+            values=jnp.where(descending, population.values, jnp.nan),
+            alive=after.alive,
+            survivors=jnp.sum(after.alive, dtype=jnp.int32),
+            descended=jnp.sum(descending, dtype=jnp.int32),
+            not_finite=jnp.sum(broken, dtype=jnp.int32),
+            best_value=state.best_value,
+            diversity=diversity(population.params, descending & ~broken, size=size, mesh=self.mesh),
+            aux=aux,
+            rule_info=rule_info,
+            params=population.params if self.record_params else None,
+        )
+        return self._constrain_sharding(state), info
+
+    def _constrain_sharding(self, state: PopulationLoopState) -> PopulationLoopState:
+        """Shards rows of agents over the mesh and replicates the rest.
+
+        It applies to the state before the first rung and after each one, so that the program
+        compiled for the first rung accepts the states that later rungs return.
+        """
+        if self.mesh is None:
+            return state
+
+        def constrain(x: jax.Array, *axes: Any) -> jax.Array:
+            return jax.lax.with_sharding_constraint(
+                x, jax.sharding.NamedSharding(self.mesh, jax.sharding.PartitionSpec(*axes))
+            )
+
+        def shard(x: jax.Array) -> jax.Array:
+            has_agent_axis = x.ndim and len(x) == self.num_agents
+            return constrain(x, *(self.mesh.axis_names if has_agent_axis else ()))
+
+        replicated = jax.tree.map(constrain, state)
+        return replicated._replace(
+            population=jax.tree.map(shard, state.population),
+            rule_state=jax.tree.map(shard, state.rule_state),
+        )
+
+
+def make_driver(
+    optimizer: Any,
+    num_agents: int,
+    rule: Rule | None,
+    chunk_size: int | None,
+    record_params: bool,
+    mesh: jax.sharding.Mesh | None,
+) -> Driver:
+    """Checks the settings that all loops share and returns them as a driver.
+
+    Raises:
+      ValueError: an argument is out of its range.
+      TypeError: the optimizer, the rule or the mesh has the wrong type.
+    """
+    validation.integer_in("num_agents", num_agents, 1)
+    if not isinstance(record_params, bool):
+        raise ValueError(f"record_params must be True or False, got {record_params!r}")
+    if chunk_size is not None:
+        validation.integer_in("chunk_size", chunk_size, 1)
+    rule = DEFAULT_RULE if rule is None else rule
+    check_rule("rule", rule)
+    if mesh is not None and not isinstance(mesh, jax.sharding.Mesh):
+        raise TypeError(f"mesh must be a jax.sharding.Mesh, got {mesh!r}")
+    if mesh is not None and (len(mesh.axis_names) != 1 or num_agents % mesh.size):
+        raise ValueError(
+            "mesh must have one axis, of a size that divides num_agents, got "
+            f"{dict(mesh.shape)} with num_agents = {num_agents}"
+        )
+    if mesh is not None:  # Explicit axes, as `jax.make_mesh` has them, take no constraint.
+        mesh = jax.sharding.Mesh(mesh.devices, mesh.axis_names)
+    return Driver(num_agents, optimizer_factory(optimizer), rule, chunk_size, record_params, mesh)
+
+
+def update_best(state: PopulationLoopState) -> PopulationLoopState:
+    """Returns the state with its best point updated by the population's."""
+    population = state.population
+    scores = jnp.where(jnp.isfinite(population.best_values), population.best_values, jnp.inf)
+    best = jnp.argmin(scores)
+    better = scores[best] < state.best_value
+
+    def select(x: jax.Array, old: jax.Array) -> jax.Array:
+        return jnp.where(better, x[best], old)
+
+    return state._replace(
+        best_params=jax.tree.map(select, population.best_params, state.best_params),
+        best_model_state=jax.tree.map(select, population.best_model_state, state.best_model_state),
+        best_value=select(scores, state.best_value),
+        best_id=select(population.ids, state.best_id),
+    )
+
+
+def _update_best_of_agents(population: Population, descending: jax.Array) -> Population:
+    """Returns the population with each agent's best point updated by its present one."""
+    values = population.values
+    known = descending & population.evaluated & jnp.isfinite(values)
+    better = known & (values < population.best_values)
+
+    def select(new: Any, old: Any) -> Any:
+        return jax.tree.map(partial(chunking.where_rows, better), new, old)
+
+    return population._replace(
+        best_params=select(population.params, population.best_params),
+        best_model_state=select(population.model_state, population.best_model_state),
+        best_values=select(values, population.best_values),
+    )
+
+
+def _without_shared_leaves(tree: Any) -> Any:
+    """Copies leaves that occur more than once: a donated buffer must occur only once."""
+    leaves, structure = jax.tree.flatten(tree)
+    first = {id(leaf): place for place, leaf in reversed(list(enumerate(leaves)))}
+    return structure.unflatten(
+        leaf if first[id(leaf)] == place else jnp.copy(leaf) for place, leaf in enumerate(leaves)
+    )
+
+
+def default_chunk_size(carried: Chunk) -> int:
+    """Returns how many agents descend side by side by default, a power of two."""
+    if jax.default_backend() != "cpu":
+        return 4096
+    leaves = jax.tree.leaves(carried)
+    bytes_per_agent = max(sum(x.nbytes for x in leaves) // len(leaves[0]), 1)
+    size = max(SMALL_CHUNK // bytes_per_agent, min(32, LARGE_CHUNK // bytes_per_agent), 1)
+    return int(2 ** np.floor(np.log2(size)))

@@ -1,0 +1,154 @@
+"""Fits many agents to data: `fit_loop` as one compiled program.
+
+Training from several starts guards against bad ones, at the cost of training each to the end. Here
+agents with high values, on validation data for example, are pruned on the way.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from jaxdescent import validation
+from jaxdescent.agents.arguments import checked_hyperparams, count_agents, rung_lengths
+from jaxdescent.agents.loops.fit_loop import FitSettings, fit_settings, loop_of
+from jaxdescent.agents.loops.population_loop import PopulationResult, population_result
+from jaxdescent.agents.rule import Rule
+
+
+def fit(
+    loss_fn: Callable[..., Any],
+    optimizer: Any,
+    data: Any,
+    *,
+    init_params: Any,
+    key: jax.Array,
+    steps: int,
+    steps_per_rung: int | None = None,
+    num_rungs: int | None = None,
+    batch_size: int | None,
+    validation_data: Any = None,
+    value_fn: Callable[..., jax.Array] | None = None,
+    model_state: Any = None,
+    hyperparams: Mapping[str, ArrayLike] | None = None,
+    rule: Rule | None = None,
+    prune: ArrayLike = True,
+    data_order: Literal["shared", "per_agent"] = "shared",
+    needs_rng: bool = False,
+    has_aux: bool = False,
+    chunk_size: int | None = None,
+    record_params: bool = False,
+    mesh: jax.sharding.Mesh | None = None,
+) -> PopulationResult:
+    """Trains a model from many starts and prunes agents with high values on the way.
+
+    One compiled program serves all: another key, other starts or other data of the same shapes
+    reuse it, if the functions, the optimizer and the rule are the same objects.
+
+    Args:
+      loss_fn: Called as `loss_fn(params, batch)`; returns the batch's mean loss. With `needs_rng`
+        it is also given `key=`, with a model state `model_state=`. With `has_aux` or a model
+        state it returns `(loss, aux)`, where `aux` maps names to scalars, and
+        `aux["model_state"]` is the new model state.
+      optimizer: a transformation that all agents share, or a factory such as `optax.adam` that
+        is called with each agent's own hyperparameters, as keywords.
+      data: a tree of arrays [examples, ...].
+      init_params: starts, a tree like the parameters with a leading axis of agents, such as
+        `jax.vmap(init)(jax.random.split(key, num_agents))`.
+      key: random key for the data order, the losses and the rule. Use the default kind of key:
+        with `rbg` keys, random numbers under `vmap` depend on the other agents of a chunk, and so
+        on pruning.
+      steps: number of steps of an agent that is never pruned.
+      steps_per_rung: number of steps between two actions of the rule; the last rung may be
+        shorter. By default `num_rungs` decides.
+      num_rungs: number of rungs, 10 by default; they differ in length by at most one step, the
+        longer first, and there are at most `steps` of them.
+      batch_size: examples in a batch, drawn without replacement; those that do not fill a batch
+        at the end of an epoch are dropped. None to take all examples in every step.
+      validation_data: a tree of arrays on which agents are evaluated at the end of a rung, all of
+        it at once. Without it the value is the rung's mean training loss.
+      value_fn: Called as `value_fn(params, validation_data)`, with `model_state=` if there is
+        one; returns a value. By default the loss, called without `key`.
+      model_state: the model's other variables, such as running averages of a BatchNorm, with a
+        leading axis of agents.
+      hyperparams: mapping from keywords to arrays with a leading axis of agents.
+      rule: acts after each rung; by default `jd.pruning.adaptive()`.
+      prune: with False agents that the rule removes keep training, to see what they would have
+        found. This does not affect other agents.
+      data_order: with "shared" all agents see the same batch in a step, which is gathered once
+        per chunk; with "per_agent" each agent has its own order, drawn from its id.
+      needs_rng: whether the loss draws random numbers, for dropout for example.
+      has_aux: whether the loss returns `aux`.
+      chunk_size: number of agents that descend side by side, rounded up to a multiple of 8 or,
+        below 8, to a power of two; by default as many as a cache holds.
+      record_params: whether the history has all parameters at the end of each rung.
+      mesh: mesh of one axis over whose devices agents are sharded. Survivors are distributed
+        evenly over the devices in each rung.
+
+    Raises:
+      ValueError: an argument is out of its range, shapes disagree, or the loss is not a scalar.
+      TypeError: the loss function, the optimizer, the rule, the mesh, the key or the
+        hyperparameters have the wrong type.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, optax, jaxdescent as jd
+      >>> x = jnp.linspace(-3, 3, 256)[:, None]
+      >>> data = {"x": x, "y": jnp.sin(x)}
+      >>> def init(key):
+      ...     a, b = jax.random.split(key)
+      ...     return {"a": jax.random.normal(a, (2, 8)), "b": jax.random.normal(b, (8, 1)) / 3}
+      >>> def loss(params, batch):
+      ...     hidden = jnp.tanh(batch["x"] * params["a"][0] + params["a"][1])
+      ...     return jnp.mean((hidden @ params["b"] - batch["y"]) ** 2)
+      >>> result = jd.fit(
+      ...     loss, optax.adam(0.01), data, batch_size=32, steps=800, num_rungs=8,
+      ...     init_params=jax.vmap(init)(jax.random.split(jax.random.key(0), 16)),
+      ...     key=jax.random.key(1), rule=jd.pruning.successive_halving())
+      >>> bool(result.value < 0.01), result.history.survivors.tolist()
+      (True, [8, 4, 2, 1, 1, 1, 1, 1])
+    """
+    lengths = rung_lengths(steps, steps_per_rung=steps_per_rung, num_rungs=num_rungs)
+    settings = fit_settings(
+        loss_fn,
+        optimizer,
+        num_agents=count_agents("init_params", init_params),
+        batch_size=batch_size,
+        value_fn=value_fn,
+        rule=rule,
+        data_order=data_order,
+        needs_rng=needs_rng,
+        has_aux=has_aux,
+        chunk_size=chunk_size,
+        record_params=record_params,
+        mesh=mesh,
+    )
+    key, prune = validation.random_key("key", key), validation.boolean("prune", prune)
+    hyperparams = checked_hyperparams(hyperparams)
+    arrays = jax.tree.map(
+        jnp.asarray, (data, validation_data, init_params, hyperparams, model_state)
+    )
+    return _fit(key, *arrays, lengths, prune, settings)
+
+
+@partial(jax.jit, static_argnums=8)
+def _fit(
+    key: jax.Array,
+    data: Any,
+    validation_data: Any,
+    init_params: Any,
+    hyperparams: Any,
+    model_state: Any,
+    lengths: jax.Array,
+    prune: ArrayLike,
+    settings: FitSettings,
+) -> PopulationResult:
+    loop = loop_of(settings)
+    state, history = jax.lax.scan(
+        lambda state, length: loop.step(state, data, validation_data, length, prune),
+        loop.init(key, init_params, hyperparams, model_state),
+        lengths,
+    )
+    return population_result(state, history)

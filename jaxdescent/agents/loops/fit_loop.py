@@ -1,0 +1,360 @@
+"""A population that is fitted to data, batch by batch and rung by rung.
+
+    loss, g = loss on the step's batch, and its gradient
+    x       <- x + update(g)
+    value   = at the end of the rung: the value on validation data, or the rung's mean loss
+
+The rule compares values. An agent's best parameters are those at the end of the rung in which its
+value was least. Every random number of an agent (dropout, its own data order) depends on the key,
+the agent's id and the step only, so that pruning other agents does not change it.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.typing import ArrayLike
+
+from jaxdescent import validation
+from jaxdescent.agents.arguments import (
+    OptimizerFactory,
+    check_agents,
+    check_floating,
+    checked_hyperparams,
+    checked_length,
+)
+from jaxdescent.agents.loops.batches import Batches, check_batches, make_batches
+from jaxdescent.agents.loops.driver import Chunk, Driver, make_driver
+from jaxdescent.agents.loops.objective import LOSS, Objective
+from jaxdescent.agents.loops.population_loop import PopulationLoop, PopulationLoopState, RungInfo
+from jaxdescent.agents.population import has_model_state, initial_population
+from jaxdescent.agents.rule import Rule
+from jaxdescent.numerics import widest_float
+from jaxdescent.problem import Problem
+
+ORDER_STREAM, LOSS_STREAM = np.uint32(2**32 - 2), np.uint32(2**32 - 1)
+"""Folded into the key for data orders and losses; rules fold in rung numbers, which are less."""
+
+
+def fit_loop(
+    loss_fn: Callable[..., Any],
+    optimizer: Any,
+    *,
+    num_agents: int,
+    batch_size: int | None,
+    value_fn: Callable[..., jax.Array] | None = None,
+    rule: Rule | None = None,
+    data_order: Literal["shared", "per_agent"] = "shared",
+    needs_rng: bool = False,
+    has_aux: bool = False,
+    chunk_size: int | None = None,
+    record_params: bool = False,
+    mesh: jax.sharding.Mesh | None = None,
+) -> PopulationLoop:
+    """Returns the loop of `fit` as functions, to run it rung by rung.
+
+    Use it to save checkpoints between rungs, for example. Compile `step` once, with the state
+    donated: the data, `length` and `prune` are arrays there.
+
+    Args:
+      loss_fn: see `fit`.
+      optimizer: a transformation that all agents share, or a factory such as `optax.adam` that
+        is called with each agent's own hyperparameters, as keywords.
+      num_agents: number of agents.
+      batch_size: see `fit`.
+      value_fn: see `fit`.
+      rule: acts after each rung; by default `jd.pruning.adaptive()`.
+      data_order: see `fit`.
+      needs_rng: see `fit`.
+      has_aux: see `fit`.
+      chunk_size: see `fit`.
+      record_params: whether a `RungInfo` has the parameters of all agents.
+      mesh: see `minimize`.
+
+    Returns:
+      A `PopulationLoop`:
+
+      - `init(key, init_params, hyperparams=None, model_state=None)`: trees with a leading axis of
+        agents; `hyperparams` maps keywords to arrays with that axis.
+      - `step(state, data, validation_data=None, length=1, prune=True)`: runs a rung of `length`
+        steps on trees of arrays [examples, ...]. With `prune=False` agents that the rule removes
+        keep training; this does not affect other agents. A rung of length 0 changes nothing.
+
+    Raises:
+      ValueError: an argument is out of its range; at tracing, shapes disagree or the loss is not
+        a scalar.
+      TypeError: the loss function, the optimizer, the rule, the mesh or the key has the wrong
+        type.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, optax, jaxdescent as jd
+      >>> x = jax.random.normal(jax.random.key(0), (64, 3))
+      >>> data = {"x": x, "y": x @ jnp.array([1.0, -2.0, 3.0])}
+      >>> def loss(w, batch):
+      ...     return jnp.mean((batch["x"] @ w - batch["y"]) ** 2)
+      >>> loop = jd.fit_loop(loss, optax.adam(0.1), num_agents=8, batch_size=16)
+      >>> state = loop.init(jax.random.key(1), jax.random.normal(jax.random.key(2), (8, 3)))
+      >>> step = jax.jit(loop.step)
+      >>> for _ in range(4):
+      ...     state, info = step(state, data, length=50)
+      >>> state.best_params.round(2).tolist()
+      [1.0, -2.0, 3.0]
+    """
+    return loop_of(
+        fit_settings(
+            loss_fn,
+            optimizer,
+            num_agents=num_agents,
+            batch_size=batch_size,
+            value_fn=value_fn,
+            rule=rule,
+            data_order=data_order,
+            needs_rng=needs_rng,
+            has_aux=has_aux,
+            chunk_size=chunk_size,
+            record_params=record_params,
+            mesh=mesh,
+        )
+    )
+
+
+class FitSettings(NamedTuple):
+    """Checked settings of a fit; hashable, so that `jax.jit` can take them as static."""
+
+    loss_fn: Callable[..., Any]
+    value_fn: Callable[..., Any] | None
+    needs_rng: bool
+    has_aux: bool
+    batch_size: int | None
+    data_order: str
+    driver: Driver
+
+
+def fit_settings(
+    loss_fn: Callable[..., Any],
+    optimizer: Any,
+    *,
+    num_agents: int,
+    batch_size: int | None,
+    value_fn: Callable[..., Any] | None,
+    rule: Rule | None,
+    data_order: str,
+    needs_rng: bool,
+    has_aux: bool,
+    chunk_size: int | None,
+    record_params: bool,
+    mesh: jax.sharding.Mesh | None,
+) -> FitSettings:
+    """Checks the settings of `fit_loop`; raises as it does."""
+    for name, function in (("loss_fn", loss_fn), ("value_fn", value_fn)):
+        if not callable(function) and not (function is None and name == "value_fn"):
+            raise TypeError(f"{name} must be a function, got {function!r}")
+    for name, flag in (("needs_rng", needs_rng), ("has_aux", has_aux)):
+        if not isinstance(flag, bool):
+            raise ValueError(f"{name} must be True or False, got {flag!r}")
+    check_batches(batch_size, data_order)
+    driver = make_driver(optimizer, num_agents, rule, chunk_size, record_params, mesh)
+    return FitSettings(loss_fn, value_fn, needs_rng, has_aux, batch_size, data_order, driver)
+
+
+def loop_of(settings: FitSettings) -> PopulationLoop:
+    """Returns the loop of `fit_loop`, for settings that are checked."""
+    driver = settings.driver
+
+    def init(
+        key: jax.Array,
+        init_params: Any,
+        hyperparams: Mapping[str, ArrayLike] | None = None,
+        model_state: Any = None,
+    ) -> PopulationLoopState:
+        key = validation.random_key("key", key)
+        init_params = jax.tree.map(jnp.array, init_params)
+        hyperparams = checked_hyperparams(hyperparams)
+        model_state = () if model_state is None else jax.tree.map(jnp.array, model_state)
+        check_agents("init_params", init_params, driver.num_agents)
+        check_floating("init_params", init_params)
+        check_agents("hyperparams", hyperparams, driver.num_agents)
+        check_agents("model_state", model_state, driver.num_agents)
+        problem = _problem_for_rules(None, init_params, None, driver.optimizer)
+        population = initial_population(
+            problem,
+            init_params,
+            hyperparams,
+            widest_float(init_params),
+            model_state=model_state,
+        )
+        return driver.begin(key, population, problem)
+
+    def step(
+        state: PopulationLoopState,
+        data: Any,
+        validation_data: Any = None,
+        length: ArrayLike = 1,
+        prune: ArrayLike = True,
+    ) -> tuple[PopulationLoopState, RungInfo]:
+        population = state.population
+        if settings.value_fn is not None and validation_data is None:
+            raise ValueError("validation_data must be given where value_fn is, got None")
+        data, validation_data = jax.tree.map(jnp.asarray, (data, validation_data))
+        shapes = [leaf.shape for leaf in jax.tree.leaves(validation_data)]
+        if validation_data is not None and not (shapes and all(np.prod(shape) for shape in shapes)):
+            raise ValueError(
+                f"validation_data must have at least one example in every leaf, got shapes {shapes}"
+            )
+        length = checked_length(length)
+        objective = Objective(
+            settings.loss_fn,
+            settings.value_fn,
+            settings.needs_rng,
+            settings.has_aux,
+            has_model_state(population.model_state),
+        )
+        batches = make_batches(data, settings.batch_size, settings.data_order)
+        rung = _FitRung(objective, driver.optimizer, batches, data, validation_data, state, length)
+        aux = {
+            name: jnp.full(driver.num_agents, jnp.nan, population.values.dtype)
+            for name in rung.aux_names()
+        }
+        has_steps = length > 0
+        return driver.advance(
+            state,
+            _problem_for_rules(objective, population.params, validation_data, driver.optimizer),
+            rung.descend,
+            length,
+            prune,
+            gradients=length,
+            evaluations=length + (has_steps if validation_data is not None else 0),
+            tracks_best=False,
+            aux=aux,
+            acts=has_steps,
+        )
+
+    return PopulationLoop(init, step)
+
+
+class _FitRung(NamedTuple):
+    """One rung of a fit: everything that its agents share."""
+
+    objective: Objective
+    optimizer: OptimizerFactory
+    batches: Batches
+    data: Any
+    validation_data: Any
+    state: PopulationLoopState
+    length: jax.Array
+
+    @property
+    def keys(self) -> tuple[jax.Array, jax.Array]:
+        """The random keys of data orders and of losses."""
+        key = self.state.key
+        return jax.random.fold_in(key, ORDER_STREAM), jax.random.fold_in(key, LOSS_STREAM)
+
+    def aux_names(self) -> list[str]:
+        """Returns the names of the numbers that the loss reports."""
+
+        def aux_of_one_agent(population: Any) -> Any:
+            params, model_state = jax.tree.map(
+                lambda x: x[0], (population.params, population.model_state)
+            )
+            batch = self.batches.batch(self.data, self.batches.empty_order(1), self.state.steps)
+            if self.batches.axis == 0:
+                batch = jax.tree.map(lambda x: x[0], batch)
+            return self.objective.loss(params, model_state, batch, self.keys[1])[1][0]
+
+        return [*jax.eval_shape(aux_of_one_agent, self.state.population)]
+
+    def descend(self, agents: Chunk, read: Chunk) -> Chunk:
+        """Returns a chunk of agents after the rung."""
+        ids, first_step, (order_key, loss_key) = read["ids"], self.state.steps, self.keys
+        loss_keys = jax.vmap(partial(jax.random.fold_in, loss_key))(ids)
+
+        def step_all(t: jax.Array, carry: tuple[Chunk, Any, jax.Array]) -> Any:
+            moving, totals, order = carry
+            order = self.batches.order(order, order_key, ids, first_step + t, t == 0)
+            batch = self.batches.batch(self.data, order, first_step + t)
+
+            def step(agent: Chunk, hyperparams: Any, batch: Any, key: jax.Array) -> Any:
+                return self._step(
+                    agent, hyperparams, batch, jax.random.fold_in(key, first_step + t)
+                )
+
+            step_each = jax.vmap(step, in_axes=(0, 0, self.batches.axis, 0))
+            moving, aux = step_each(moving, read["hyperparams"], batch, loss_keys)
+            totals = jax.tree.map(lambda x, new: x + new.astype(x.dtype), totals, aux)
+            return moving, totals, order
+
+        carry = (
+            {name: agents[name] for name in ("params", "opt_state", "model_state")},
+            jax.tree.map(jnp.zeros_like, agents["aux"]),
+            self.batches.empty_order(len(ids)),
+        )
+        moving, totals, _ = jax.lax.fori_loop(0, self.length, step_all, carry)
+        return self._with_values(agents | moving, totals)
+
+    def _step(
+        self, agent: Chunk, hyperparams: Any, batch: Any, key: jax.Array
+    ) -> tuple[Chunk, dict[str, jax.Array]]:
+        params, model_state = agent["params"], agent["model_state"]
+
+        def loss(params: Any) -> Any:
+            return self.objective.loss(params, model_state, batch, key)
+
+        (value, (aux, new_state)), grads = jax.value_and_grad(loss, has_aux=True)(params)
+        updates, opt_state = self.optimizer(**hyperparams).update(
+            grads,
+            agent["opt_state"],
+            params,
+            value=value,
+            grad=grads,
+            value_fn=lambda params: loss(params)[0],
+        )
+        params = optax.apply_updates(params, updates)
+        return {"params": params, "opt_state": opt_state, "model_state": new_state}, aux
+
+    def _with_values(self, agents: Chunk, totals: Any) -> Chunk:
+        """Returns the chunk with its values at the end of the rung; unchanged without steps."""
+        has_steps = self.length > 0
+        steps = jnp.maximum(self.length, 1)
+        aux = jax.tree.map(
+            lambda x, old: jnp.where(has_steps, x / steps.astype(x.dtype), old),
+            totals,
+            agents["aux"],
+        )
+        params, model_state, old = agents["params"], agents["model_state"], agents["values"]
+        values = aux[LOSS]
+        if self.validation_data is not None:
+            value_of_each = jax.vmap(self.objective.value, in_axes=(0, 0, None))
+            values = value_of_each(params, model_state, self.validation_data).astype(old.dtype)
+        values = jnp.where(has_steps, values, old)
+        return agents | {"aux": aux, "values": values}
+
+
+def _problem_for_rules(
+    objective: Objective | None, params: Any, validation_data: Any, optimizer: OptimizerFactory
+) -> Problem:
+    """Returns the problem that rules are given: the value of parameters on validation data."""
+
+    def value(params: Any, validation_data: Any) -> jax.Array:
+        if objective is None or objective.stateful or validation_data is None:
+            raise ValueError(
+                "this rule evaluates new parameters, for which jd.fit must be given "
+                "validation_data and no model_state"
+            )
+        return objective.value(params, (), validation_data)
+
+    def sample(_key: jax.Array, _problem: Problem) -> Any:
+        raise ValueError("this rule draws new starts, which jd.fit cannot do; use jd.minimize")
+
+    corner = jax.tree.map(lambda x: np.zeros(x.shape[1:], x.dtype), params)
+    return Problem(
+        value,
+        corner,
+        jax.tree.map(np.ones_like, corner),
+        data=(validation_data,),
+        sample_fn=sample,
+        optimizer=optimizer,
+    )

@@ -1,0 +1,213 @@
+"""A population that minimizes a deterministic function, rung by rung.
+
+    x       <- x + update(g)
+    v, g    = value and gradient at the new x
+
+The next step uses the gradient at the end of this step, so that n steps take n gradients and
+one for the start.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.typing import ArrayLike
+
+from jaxdescent import validation
+from jaxdescent.agents.arguments import (
+    OptimizerFactory,
+    check_agents,
+    check_floating,
+    check_scalar,
+    checked_hyperparams,
+    checked_length,
+)
+from jaxdescent.agents.loops.driver import Chunk, Driver, make_driver
+from jaxdescent.agents.loops.population_loop import PopulationLoop, PopulationLoopState, RungInfo
+from jaxdescent.agents.population import initial_population
+from jaxdescent.agents.rule import Rule
+from jaxdescent.chunking import where_rows
+from jaxdescent.problem import Problem
+
+
+def minimize_loop(
+    problem: Problem | Callable[[Any], jax.Array],
+    optimizer: Any,
+    *,
+    num_agents: int,
+    rule: Rule | None = None,
+    chunk_size: int | None = None,
+    record_params: bool = False,
+    mesh: jax.sharding.Mesh | None = None,
+) -> PopulationLoop:
+    """Returns the loop of `minimize` as functions, to run it rung by rung.
+
+    Use it to save checkpoints between rungs, for example. Compile `step` once, with the state
+    donated: its arguments `length` and `prune` may be arrays. The arrays of the problem are
+    constants of that program. To use one program for several instances, call `minimize_loop`
+    inside a compiled function that takes the problem as an argument.
+
+    Args:
+      problem: a function of an agent's parameters, or a `Problem`.
+      optimizer: a transformation that all agents share, or a factory such as `optax.adam` that
+        is called with each agent's own hyperparameters, as keywords.
+      num_agents: number of agents.
+      rule: acts after each rung; by default `jd.pruning.adaptive()`.
+      chunk_size: see `minimize`.
+      record_params: whether a `RungInfo` has the parameters of all agents.
+      mesh: see `minimize`.
+
+    Returns:
+      A `PopulationLoop`:
+
+      - `init(key, init_params=None, hyperparams=None)`: `init_params` is a tree like the
+        parameters with a leading axis of agents, or None to draw starts from the problem;
+        `hyperparams` maps keywords to arrays with that axis.
+      - `step(state, length, prune=True)`: runs a rung of `length` steps. With `prune=False`
+        agents that the rule removes keep descending; this does not affect other agents. A rung
+        of length 0 evaluates agents at new places, and changes nothing if there are none.
+
+    Raises:
+      ValueError: an argument is out of its range; at tracing, shapes disagree or the loss is not
+        a scalar.
+      TypeError: the problem, the optimizer, the rule or the mesh has the wrong type.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, optax, jaxdescent as jd
+      >>> box = jnp.full(2, 5.0)
+      >>> problem = jd.Problem(lambda x: jnp.sum(x**4 - 3 * x**2 + x), -box, box)
+      >>> rule = jd.pruning.successive_halving()
+      >>> loop = jd.minimize_loop(problem, optax.adam(0.1), num_agents=16, rule=rule)
+      >>> state, step = loop.init(jax.random.key(0)), jax.jit(loop.step)
+      >>> for _ in range(4):
+      ...     state, info = step(state, 50)
+      >>> int(info.survivors), round(float(state.best_value), 3)
+      (1, -7.028)
+    """
+    if not callable(problem) and not isinstance(problem, Problem):
+        raise TypeError(f"problem must be a function or a jd.Problem, got {problem!r}")
+    driver = make_driver(optimizer, num_agents, rule, chunk_size, record_params, mesh)
+    return loop_of(problem, driver)
+
+
+def loop_of(problem: Problem | Callable[[Any], jax.Array], driver: Driver) -> PopulationLoop:
+    """Returns the loop of `minimize_loop`, for settings that are checked."""
+
+    def problem_for_rules(init_params: Any) -> Problem:
+        return dataclasses.replace(as_problem(problem, init_params), optimizer=driver.optimizer)
+
+    def init(
+        key: jax.Array, init_params: Any = None, hyperparams: Mapping[str, ArrayLike] | None = None
+    ) -> PopulationLoopState:
+        key = validation.random_key("key", key)
+        if init_params is None:
+            keys = jax.random.split(jax.random.fold_in(key, 0), driver.num_agents)
+            init_params = jax.vmap(as_problem(problem, None).sample)(keys)
+        init_params = jax.tree.map(jnp.array, init_params)
+        hyperparams = checked_hyperparams(hyperparams)
+        check_agents("init_params", init_params, driver.num_agents)
+        check_floating("init_params", init_params)
+        check_agents("hyperparams", hyperparams, driver.num_agents)
+        full_problem = problem_for_rules(init_params)
+        value = jax.eval_shape(jax.vmap(full_problem.value), init_params)
+        grads = jax.tree.map(jnp.zeros_like, init_params)
+        population = initial_population(full_problem, init_params, hyperparams, value.dtype, grads)
+        return driver.begin(key, population, full_problem)
+
+    def step(
+        state: PopulationLoopState, length: ArrayLike, prune: ArrayLike = True
+    ) -> tuple[PopulationLoopState, RungInfo]:
+        full_problem = problem_for_rules(state.population.params)
+        length = checked_length(length)
+        stale = ~state.population.evaluated  # evaluated first, which takes one gradient more
+        spent = length + stale.astype(jnp.int32)
+        return driver.advance(
+            state,
+            full_problem,
+            partial(_descend, full_problem, driver.optimizer, length),
+            length,
+            prune,
+            gradients=spent,
+            evaluations=spent,
+            tracks_best=True,
+            acts=(length > 0) | jnp.any(stale & state.population.alive),
+        )
+
+    return PopulationLoop(init, step)
+
+
+def _descend(
+    problem: Problem, optimizer: OptimizerFactory, length: jax.Array, agents: Chunk, read: Chunk
+) -> Chunk:
+    """Returns a chunk of agents after `length` steps."""
+    agents = jax.lax.cond(
+        jnp.all(read["evaluated"]), lambda agents: agents, partial(_evaluate, problem), agents
+    )
+
+    def step(agent: Chunk, hyperparams: Any) -> Chunk:
+        tx = optimizer(**hyperparams)
+        value, grads, params = agent["values"], agent["grads"], agent["params"]
+        updates, opt_state = tx.update(
+            grads, agent["opt_state"], params, value=value, grad=grads, value_fn=problem.value
+        )
+        params = optax.apply_updates(params, updates)
+        value, grads = problem.value_and_grad(params)
+        better = (value < agent["best_values"]) & jnp.isfinite(value)
+        return agent | {
+            "params": params,
+            "opt_state": opt_state,
+            "values": value,
+            "grads": grads,
+            "best_params": optax.tree.where(better, params, agent["best_params"]),
+            "best_values": jnp.where(better, value, agent["best_values"]),
+        }
+
+    def step_all(_: jax.Array, agents: Chunk) -> Chunk:
+        return jax.vmap(step)(agents, read["hyperparams"])
+
+    return jax.lax.fori_loop(0, length, step_all, agents)
+
+
+def _evaluate(problem: Problem, agents: Chunk) -> Chunk:
+    """Returns a chunk with values and gradients at its parameters."""
+    values, grads = jax.vmap(problem.value_and_grad)(agents["params"])
+    better = (values < agents["best_values"]) & jnp.isfinite(values)
+    select = partial(where_rows, better)
+    return agents | {
+        "values": values,
+        "grads": grads,
+        "best_params": jax.tree.map(select, agents["params"], agents["best_params"]),
+        "best_values": select(values, agents["best_values"]),
+    }
+
+
+def as_problem(problem: Any, init_params: Any) -> Problem:
+    """Returns a problem that fits the agents; a plain function gets a box that is never sampled.
+
+    Raises:
+      TypeError: `problem` is neither a function nor a `Problem`.
+      ValueError: a plain function has no starts, the starts do not have the box's shapes, or the
+        loss is not a scalar.
+    """
+    if not isinstance(problem, Problem):
+        if not callable(problem):
+            raise TypeError(f"problem must be a function or a jd.Problem, got {problem!r}")
+        if init_params is None:
+            raise ValueError(
+                "init_params must be given where problem is a plain function, got None; or pass a "
+                "jd.Problem with a box"
+            )
+        corner = jax.tree.map(lambda x: np.zeros(x.shape[1:], x.dtype), init_params)
+        problem = Problem(problem, corner, jax.tree.map(np.ones_like, corner))
+    if init_params is not None:
+        agent = jax.eval_shape(lambda x: jax.tree.map(lambda leaf: leaf[0], x), init_params)
+        validation.shaped_like(
+            "init_params", agent, problem.lower, "the problem's box, agent by agent"
+        )
+        check_scalar("problem", jax.eval_shape(problem.value, agent))
+    return problem

@@ -1,0 +1,144 @@
+"""The loop over rungs as a pair of pure functions, its state, its reports and its result.
+
+    state       = loop.init(key, ...)
+    state, info = loop.step(state, ...)         a rung: some steps, then the rule
+
+As in blackjax, the state is carried from rung to rung and the info is only reported.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxdescent.agents.population import Population
+
+
+class PopulationLoopState(NamedTuple):
+    """State that is carried from rung to rung; it can be saved in a checkpoint unchanged.
+
+    Attributes:
+      population: the agents.
+      rule_state: the rule's state.
+      key: random key; a rung folds in its own number.
+      rung: i32[], number of rungs done.
+      steps: i32[], number of steps of an agent that was never pruned.
+      best_params: the best finite point of any agent so far, pruned agents included.
+      best_model_state: the model state of that agent at that point; () without a model state.
+      best_value: f[], the value there; inf before the first finite value.
+      best_id: i32[], the id of that agent; -1 before the first finite value.
+    """
+
+    population: Population
+    rule_state: Any
+    key: jax.Array
+    rung: jax.Array
+    steps: jax.Array
+    best_params: Any
+    best_model_state: Any
+    best_value: jax.Array
+    best_id: jax.Array
+
+
+class RungInfo(NamedTuple):
+    """Report of one rung; a history is a `RungInfo` whose arrays have a leading axis of rungs.
+
+    Attributes:
+      steps: i32[], number of steps of an agent that was never pruned, at the end of the rung.
+      values: f[agents], values at the end of the rung; NaN for agents that took no steps in it.
+      alive: bool[agents], True where the agent is alive after the rule.
+      survivors: i32[], number of agents alive after the rule.
+      descended: i32[], number of agents that took the rung's steps.
+      not_finite: i32[], number of agents removed because their value is not finite.
+      best_value: f[], the least value so far.
+      diversity: f[], root mean square distance per coordinate of the agents that took the
+        rung's steps from their mean. A falling diversity means that they converge.
+      aux: mapping from names to f[agents], means over the rung's steps; NaN for agents that took
+        no steps in it. {} for `minimize`.
+      rule_info: the rule's report.
+      params: the parameters of all agents if they are recorded, else None.
+    """
+
+    steps: jax.Array
+    values: jax.Array
+    alive: jax.Array
+    survivors: jax.Array
+    descended: jax.Array
+    not_finite: jax.Array
+    best_value: jax.Array
+    diversity: jax.Array
+    aux: Any
+    rule_info: Any
+    params: Any
+
+
+class PopulationLoop(NamedTuple):
+    """A loop over rungs as two pure functions, to be compiled with `jax.jit`.
+
+    Attributes:
+      init: Called as `init(key, init_params, ...)`; returns a `PopulationLoopState`.
+      step: Called as `step(state, ...)`; runs one rung and returns
+        `(PopulationLoopState, RungInfo)`.
+    """
+
+    init: Callable[..., PopulationLoopState]
+    step: Callable[..., tuple[PopulationLoopState, RungInfo]]
+
+
+class PopulationResult(NamedTuple):
+    """Result of `minimize` and `fit`.
+
+    Attributes:
+      params: the best finite point of any agent, pruned agents included: over all steps for
+        `minimize`, over the ends of all rungs for `fit`.
+      value: f[], the value there; inf if every value was not finite, and `params` is then a
+        start.
+      id: i32[], the id of the agent that found it; -1 if every value was not finite.
+      model_state: the model state of that agent at that point; () without a model state.
+      history: a `RungInfo` whose arrays have a leading axis of rungs. In `fit`, `history.aux` has
+        the mean training losses as "loss", and the means of the loss function's own reports.
+      state: the last state; `step` of `minimize_loop` or `fit_loop` continues from it.
+    """
+
+    params: Any
+    value: jax.Array
+    id: jax.Array
+    model_state: Any
+    history: RungInfo
+    state: PopulationLoopState
+
+    @property
+    def population(self) -> Population:
+        """All agents at the end."""
+        return self.state.population
+
+    @property
+    def gradients(self) -> int:
+        """Number of gradients computed. Those within a line search are not counted."""
+        return _total(self.population.gradients)
+
+    @property
+    def evaluations(self) -> int:
+        """Number of values computed, with or without a gradient, validation values included.
+
+        Those within a line search are not counted.
+        """
+        return _total(self.population.evaluations)
+
+
+def population_result(state: PopulationLoopState, history: RungInfo) -> PopulationResult:
+    """Returns the result of a loop that ended in `state`."""
+    return PopulationResult(
+        params=state.best_params,
+        value=state.best_value,
+        id=state.best_id,
+        model_state=state.best_model_state,
+        history=history,
+        state=state,
+    )
+
+
+def _total(counts: jax.Array) -> int:
+    """Returns the sum of i32 counts, without overflow."""
+    return int(np.sum(np.asarray(counts), dtype=np.int64))

@@ -1,0 +1,1 @@
+"""Optimizers for agents: pruning inside a transformation, basin hopping, several in one."""

@@ -1,0 +1,31 @@
+"""Inputs of the `update` functions of this folder: the loss, and trees of Python numbers."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxdescent import numerics
+
+
+def loss_value(params: Any, value: Any) -> jax.Array:
+    """Returns the loss `value` as a scalar of at least 32 bits, or raises.
+
+    Raises:
+      TypeError: the loss is not a real number.
+      ValueError: params or value is None, or the loss is not a scalar.
+    """
+    if params is None or value is None:
+        missing = "params" if params is None else "value=, the loss at params"
+        raise ValueError(f"update(grads, state, params, value=loss) needs {missing}")
+    value = jnp.asarray(value)
+    if not any(jnp.issubdtype(value.dtype, kind) for kind in (jnp.floating, jnp.integer)):
+        raise TypeError(f"value must be a real number, got dtype {value.dtype}")
+    if value.ndim:
+        raise ValueError(f"value must be a scalar, got shape {value.shape}")
+    return value.astype(numerics.at_least_float32(value.dtype))
+
+
+def as_arrays(tree: Any) -> Any:
+    """Converts Python numbers in a tree to arrays of JAX's default float dtype."""
+    return jax.tree.map(lambda x: x if hasattr(x, "dtype") else jnp.asarray(x, float), tree)

@@ -1,0 +1,136 @@
+"""The average of the path of an optimizer, at which to evaluate a model.
+
+    y_n = y_{n-1} + c_n (x_n - y_{n-1}),    c_n = (p + 1) / (n + p),    n = 1, 2, ...
+
+Polynomial-decay averaging: the weight of x_k in y_n grows like k^p, so that the last n / (p + 1)
+parameters count most. At a constant learning rate it removes the noise that the end of a
+learning-rate schedule would remove, and needs no knowledge of when training ends.
+
+Source: O. Shamir, T. Zhang, "Stochastic Gradient Descent for Non-smooth Optimization", ICML
+2013, arXiv:1212.1824.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxdescent import validation
+from jaxdescent.numerics import find_states, wide_copy, widest_float
+from jaxdescent.towers.factory import cast_like
+
+POWER = 5.0  # the last sixth of the path counts most
+
+
+def average_weight(n: jax.Array, power: float = POWER) -> jax.Array:
+    """Returns c_n, the weight with which the n-th parameters enter the average."""
+    return (power + 1) / (n + power)
+
+
+class AverageState(NamedTuple):
+    """State of `with_average`.
+
+    Attributes:
+      inner_state: the transformation's state.
+      average: the average of the parameters, in float32 or wider.
+      count: i32[], number of updates until now.
+    """
+
+    inner_state: Any
+    average: Any
+    count: jax.Array
+
+
+def with_average(
+    tx: optax.GradientTransformation, /, *, power: float = POWER, burn_in: int = 0
+) -> optax.GradientTransformationExtraArgs:
+    """Keeps the polynomial-weighted average of the parameters at which updates are made.
+
+    The updates of `tx` do not change. The state holds one buffer of the parameters' size beside
+    the state of `tx`.
+
+    Args:
+      tx: a transformation.
+      power: p, in [0, inf). 0 weights all parameters equally; a larger power forgets sooner.
+      burn_in: number of updates before the average begins; until then it is equal to the
+        initial parameters.
+
+    Returns:
+      A transformation. Its `update(grads, state, params, **extra)` needs the parameters.
+      `jd.averaged_params(state, params)` reads the average.
+
+    Raises:
+      TypeError: `tx` is not a transformation.
+      ValueError: `power` or `burn_in` is out of range.
+
+    Example:
+      >>> import jax.numpy as jnp, optax, jaxdescent as jd
+      >>> tx, x = jd.with_average(optax.sgd(1.0), power=0.0), jnp.array(0.0)
+      >>> state = tx.init(x)
+      >>> for _ in range(3):  # at 0, 1 and 2
+      ...     updates, state = tx.update(jnp.array(-1.0), state, x)
+      ...     x = optax.apply_updates(x, updates)
+      >>> float(jd.averaged_params(state, x))
+      1.0
+    """
+    inner = validation.transformation("tx", tx)
+    power = validation.number_in("power", power, 0.0, float("inf"))
+    burn_in = validation.integer_in("burn_in", burn_in, 0)
+
+    def init(params: Any) -> AverageState:
+        average = jax.tree.map(wide_copy, params)
+        return AverageState(inner.init(params), average, jnp.zeros((), jnp.int32))
+
+    def update(
+        updates: Any, state: Any, params: Any = None, **extra: Any
+    ) -> tuple[Any, AverageState]:
+        if params is None:
+            raise ValueError("update(grads, state, params) needs params, which are averaged")
+        updates, inner_state = inner.update(updates, state.inner_state, params, **extra)
+        count = jnp.asarray(optax.safe_increment(state.count))
+        n = (count - burn_in).astype(widest_float(params))
+        weight = average_weight(n, power)
+
+        def step(y: jax.Array, x: jax.Array) -> jax.Array:
+            return y + (weight * (x.astype(y.dtype) - y)).astype(y.dtype)
+
+        average = jax.tree.map(step, state.average, params)
+        if burn_in:
+            average = optax.tree.where(count > burn_in, average, state.average)
+        return updates, AverageState(inner_state, average, count)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def averaged_params(state: Any, params: Any, /) -> Any:
+    """Returns the average of the path that `with_average` or `self_tuning` keeps.
+
+    Args:
+      state: the optimizer's state, or any tree that holds it.
+      params: the parameters; the average is returned in their dtypes. Leaves that an
+        `optax.masked` excludes are returned unchanged.
+
+    Raises:
+      ValueError: `state` does not hold exactly one average.
+
+    Example:
+      >>> import jax.numpy as jnp, optax, jaxdescent as jd
+      >>> tx, x = jd.self_tuning(optax.adam), jnp.ones(2)
+      >>> jd.averaged_params(tx.init(x), x)
+      Array([1., 1.], dtype=float32)
+    """
+    found = find_states(state, AverageState)
+    if len(found) != 1:
+        raise ValueError(
+            "state must hold one state of jd.with_average or jd.self_tuning, got "
+            f"{len(found)} of them"
+        )
+
+    def is_masked(node: Any) -> bool:
+        return isinstance(node, optax.MaskedNode)
+
+    def average(y: Any, x: Any) -> Any:
+        return x if is_masked(y) else cast_like(y, x)
+
+    return jax.tree.map(average, found[0].average, params, is_leaf=is_masked)

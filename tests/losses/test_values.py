@@ -1,0 +1,299 @@
+"""Derived values of single losses, and their relations to optax and to each other."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from sklearn.metrics import mean_pinball_loss
+
+from jaxdescent import losses
+from tests.losses.cases import CLASSES, ROWS, WEIGHTS
+
+pytestmark = pytest.mark.usefixtures("quick_to_compile")
+
+RNG = np.random.default_rng(0)
+LOGITS = jnp.asarray(3 * RNG.normal(size=(ROWS, CLASSES)), jnp.float32)
+LABELS = RNG.integers(CLASSES, size=ROWS)
+ONE_HOT = jax.nn.one_hot(LABELS, CLASSES)
+A, B = jnp.asarray(RNG.normal(size=(2, 8)), jnp.float32)
+
+
+def close(found, expected, tolerance=1e-6):
+    np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("quantile", [0.1, 0.5, 0.95])
+def test_the_quantile_loss_equals_scikit_learn(quantile):
+    ours = jnp.mean(losses.quantile_loss(A, B, quantile))
+    close(ours, mean_pinball_loss(np.asarray(B), np.asarray(A), alpha=quantile))
+
+
+@pytest.mark.parametrize("quantile", [0.25, 0.8])
+def test_the_quantile_loss_is_minimized_by_the_quantile(quantile):
+    targets = jnp.arange(101.0)
+    mean = jax.vmap(lambda p: jnp.mean(losses.quantile_loss(jnp.full(101, p), targets, quantile)))
+    assert jnp.argmin(mean(targets)) == round(100 * quantile)
+
+
+def test_each_entry_of_the_last_axis_can_have_its_own_quantile():
+    errors = jnp.ones((2, 3))
+    close(losses.quantile_loss(0 * errors, errors, [0.1, 0.5, 0.9]), [[0.1, 0.5, 0.9]] * 2)
+
+
+def test_the_poisson_loss_is_minimized_by_the_logarithm_of_the_count():
+    targets = jnp.array([1.0, 2.0, 30.0])
+    slope = jax.grad(lambda p: jnp.sum(losses.poisson_nll_loss(p, targets)))(jnp.log(targets))
+    close(slope, jnp.zeros(3), 1e-5)
+
+
+def test_the_full_poisson_loss_is_the_negative_log_probability():
+    counts = np.array([2.0, 5.0, 20.0])
+    expected = -jax.scipy.stats.poisson.logpmf(counts, 4.0)
+    found = losses.poisson_nll_loss(jnp.full(3, np.log(4.0)), counts, full=True)
+    np.testing.assert_allclose(found, expected, atol=1 / (12 * 2))  # Stirling's next term
+
+
+def test_the_exponential_continues_as_its_tangent():
+    def loss(p):
+        return losses.poisson_nll_loss(p, jnp.zeros(()))
+
+    close(loss(jnp.float32(50)), np.exp(50), 1e-5)
+    slopes = jax.vmap(jax.grad(loss))(jnp.array([60.0, 100.0, 1e4]))
+    assert np.all(slopes == slopes[0])
+    assert slopes[0] > 1e25
+
+
+def test_the_full_gaussian_loss_is_the_negative_log_density():
+    found = losses.gaussian_nll_loss(A, B, jnp.full(8, 2.0), full=True)
+    close(found, -jax.scipy.stats.norm.logpdf(B, A, np.sqrt(2)), 1e-5)
+
+
+def test_a_variance_of_zero_has_a_gradient():
+    def loss(v):
+        return losses.gaussian_nll_loss(jnp.zeros(()), jnp.ones(()), v, eps=0.1)
+
+    close(loss(0.0), 0.5 * (np.log(0.1) + 10))
+    close(jax.grad(loss)(0.0), 0.5 * (10 - 100), 1e-5)
+    close(jax.jit(loss)(-1e9), loss(0.0))
+
+
+def test_percentages_of_tiny_targets_are_relative_to_eps():
+    close(losses.absolute_percentage_error(1.0, 0.0, eps=0.5), 200.0)
+
+
+def test_negative_values_are_clipped_to_0_in_a_log_error():
+    close(losses.squared_log_error(jnp.array([-5.0]), jnp.array([np.e - 1])), [1.0])
+
+
+def test_without_options_the_cross_entropies_equal_optax():
+    expected = optax.losses.softmax_cross_entropy_with_integer_labels(LOGITS, LABELS)
+    close(losses.cross_entropy(LOGITS, LABELS), expected)
+    close(losses.categorical_focal_loss(LOGITS, LABELS, gamma=0.0, alpha=1.0), expected)
+    expected = optax.losses.sigmoid_binary_cross_entropy(LOGITS, ONE_HOT)
+    close(losses.binary_cross_entropy_with_logits(LOGITS, ONE_HOT), expected)
+    close(
+        losses.multilabel_soft_margin_loss(LOGITS, ONE_HOT, class_weights=WEIGHTS),
+        jnp.mean(WEIGHTS * expected, axis=-1),
+    )
+
+
+def test_label_smoothing_is_the_cross_entropy_of_smooth_labels():
+    smooth = optax.losses.smooth_labels(ONE_HOT, 0.3)
+    expected = optax.losses.softmax_cross_entropy(LOGITS, smooth)
+    close(losses.cross_entropy(LOGITS, LABELS, label_smoothing=0.3), expected)
+
+
+def test_the_z_loss_is_the_square_of_the_normalizer():
+    difference = losses.cross_entropy(LOGITS, LABELS, z_loss=0.5) - losses.cross_entropy(
+        LOGITS, LABELS
+    )
+    close(difference, 0.5 * jax.nn.logsumexp(LOGITS, axis=-1) ** 2, 2e-6)
+    shifted = jax.grad(lambda x: losses.cross_entropy(LOGITS[0] + x, LABELS[0], z_loss=0.5))(0.0)
+    close(shifted, jax.nn.logsumexp(LOGITS[0]), 1e-5)  # the cross entropy ignores a shift
+
+
+def test_a_common_offset_does_not_reduce_precision():
+    steps = jnp.round(LOGITS * 64) / 64  # 1e4 + steps is exact
+    assert np.all(losses.cross_entropy(steps + 1e4, LABELS) == losses.cross_entropy(steps, LABELS))
+
+
+@pytest.mark.parametrize("ignored", [-100, 0])
+def test_an_ignored_label_equals_a_mask(ignored):
+    labels = np.where(np.arange(ROWS) % 2, LABELS, ignored)
+    poisoned = jnp.where((labels == ignored)[:, None], jnp.nan, LOGITS)
+    options = {"class_weights": WEIGHTS, "label_smoothing": 0.1, "z_loss": 0.1}
+
+    def total(logits, **more):
+        found = losses.cross_entropy(logits, labels, **options, **more)
+        return jnp.sum(found), found
+
+    ignoring = jax.grad(total, has_aux=True)(poisoned, ignore_index=ignored)
+    masking = jax.grad(total, has_aux=True)(poisoned, where=labels != ignored)
+    for found, expected in zip(ignoring, masking, strict=True):
+        np.testing.assert_array_equal(found, expected)
+    both = losses.cross_entropy(
+        LOGITS, labels, ignore_index=ignored, where=np.arange(ROWS) != 1, **options
+    )
+    assert both[1] == 0
+    assert both[3] == masking[1][3]
+
+
+def test_the_weighted_mean_of_pytorch_divides_by_the_weights():
+    found = losses.cross_entropy(LOGITS, LABELS, class_weights=WEIGHTS)
+    plain = losses.cross_entropy(LOGITS, LABELS)
+    close(
+        jnp.sum(found) / jnp.sum(WEIGHTS[LABELS]), np.average(plain, weights=WEIGHTS[LABELS]), 1e-5
+    )
+
+
+def test_the_focal_loss_at_probability_one_half_is_a_quarter_of_the_cross_entropy():
+    found = losses.categorical_focal_loss(jnp.zeros((1, 2)), np.array([0]), gamma=2.0, alpha=1.0)
+    close(found, [np.log(2) / 4])
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0])
+def test_the_focal_loss_at_probability_1_has_value_and_gradient_0(gamma):
+    def loss(x):
+        return losses.categorical_focal_loss(x, np.array(0), gamma=gamma)
+
+    value, slope = jax.value_and_grad(loss)(jnp.array([1e4, -1e4, 0.0]))
+    assert value == 0
+    assert np.all(slope == 0)
+
+
+def test_squared_and_categorical_hinge_equal_optax_except_for_the_square_and_the_zero():
+    signs = np.sign(np.asarray(B))
+    close(losses.squared_hinge_loss(A, signs), optax.losses.hinge_loss(A, signs) ** 2)
+    above = LOGITS - jnp.min(LOGITS) + 1
+    close(
+        losses.categorical_hinge_loss(above, LABELS),
+        optax.losses.multiclass_hinge_loss(above, LABELS)
+        * (losses.categorical_hinge_loss(above, LABELS) > 0),
+    )
+    close(losses.categorical_hinge_loss(jnp.array([0.5, -3.0]), np.array(0)), 0.5)
+
+
+def test_a_multiclass_margin_sums_over_classes_within_the_margin():
+    scores, label = jnp.array([1.0, 0.5, -1.0, 2.0]), np.array(0)
+    close(losses.multiclass_margin_loss(scores, label), (0.5 + 0 + 2) / 4)
+    close(losses.multiclass_margin_loss(scores, label, p=2, margin=2.0), (2.25 + 0 + 9) / 4)
+
+
+def test_a_multilabel_margin_of_one_label_equals_the_multiclass_margin():
+    found = losses.multilabel_margin_loss(LOGITS, ONE_HOT, margin=2.0)
+    close(found, losses.multiclass_margin_loss(LOGITS, LABELS, margin=2.0))
+
+
+def test_ranking_is_antisymmetric_in_its_pair():
+    order = np.sign(np.asarray(A))
+    close(
+        losses.margin_ranking_loss(A, B, order, margin=0.3),
+        losses.margin_ranking_loss(B, A, -order, margin=0.3),
+    )
+    close(
+        losses.margin_ranking_loss(A, B, order) - losses.margin_ranking_loss(A, B, -order),
+        -order * (A - B),
+    )
+
+
+def test_the_cosine_ignores_lengths_and_is_finite_at_zero():
+    pairs = np.array([1, -1])
+    first, second = A.reshape(2, 4), B.reshape(2, 4)
+    found = losses.cosine_embedding_loss(first, second, pairs)
+    close(found, losses.cosine_embedding_loss(50 * first, 0.1 * second, pairs), 1e-5)
+    close(found, losses.cosine_embedding_loss(second, first, pairs))
+    close(losses.cosine_embedding_loss(first, 0 * first, pairs), [1, 0])
+
+
+def test_the_cosine_of_a_dissimilar_pair_is_penalized_above_the_margin():
+    def loss(margin):
+        return losses.cosine_embedding_loss(
+            jnp.array([3.0, 4.0]), jnp.array([4.0, 3.0]), np.array(-1), margin=margin
+        )
+
+    close([loss(0.5), loss(0.99), loss(-1.0)], [0.46, 0.0, 1.96])
+
+
+def test_the_circle_loss_equals_its_formula():
+    embeddings, labels = LOGITS, np.array([0, 0, 0, 1, 1, 2])
+    gamma, m = 3.0, 0.25
+    units = np.asarray(embeddings, np.float64)
+    units /= np.linalg.norm(units, axis=1, keepdims=True)
+    s = units @ units.T
+    expected = []
+    for i in range(ROWS):
+        p = [s[i, j] for j in range(ROWS) if j != i and labels[j] == labels[i]]
+        n = [s[i, j] for j in range(ROWS) if labels[j] != labels[i]]
+        pull = sum(np.exp(-gamma * max(0, 1 + m - x) * (x - 1 + m)) for x in p)
+        push = sum(np.exp(gamma * max(0, x + m) * (x - m)) for x in n)
+        expected.append(np.log1p(pull * push))
+    close(losses.circle_loss(embeddings, labels, gamma=gamma, margin=m), expected, 1e-5)
+    assert expected[-1] == 0
+
+
+def test_a_batch_of_one_class_has_circle_loss_and_derivatives_0():
+    def loss(x):
+        return jnp.sum(losses.circle_loss(x, np.zeros(ROWS, int)))
+
+    value, slope = jax.jit(jax.value_and_grad(loss))(LOGITS)
+    _, curvature = jax.jit(lambda x: jax.jvp(jax.grad(loss), (x,), (x,)))(LOGITS)
+    assert value == 0
+    assert np.all(slope == 0)
+    assert np.all(curvature == 0)
+
+
+PIXELS = jnp.array([1.0, 1.0, 1.0, 0.0, 0.0, 0.0])
+TRUTH = jnp.array([1.0, 0.0, 0.0, 1.0, 0.0, 0.0])  # TP 1, FP 2, FN 1
+
+
+def test_the_tversky_loss_counts_true_positives_false_positives_and_false_negatives():
+    def tversky(a, b, s=0.0):
+        return losses.tversky_loss(PIXELS, TRUTH, alpha=a, beta=b, smooth=s)
+
+    close(tversky(0.5, 0.5), 1 - 2 / (3 + 2))  # Dice
+    close(tversky(1.0, 0.0), 1 - 1 / 3)  # precision
+    close(tversky(0.0, 1.0), 1 - 1 / 2)  # recall
+    close(tversky(1.0, 1.0, 2.0), 1 - 3 / 6)
+    close(losses.iou_loss(PIXELS, TRUTH, smooth=0.0), 1 - 1 / 4)
+
+
+def test_the_tversky_loss_equals_optax_dice_loss_of_one_class():
+    def classes(p):
+        return jnp.stack([1 - p, p], axis=-1)[None]
+
+    p, y = jax.nn.sigmoid(A), (B > 0).astype(jnp.float32)
+    settings = {"alpha": 0.2, "beta": 0.7, "smooth": 0.5}
+    per_class = optax.losses.dice_loss(
+        classes(p), classes(y), apply_softmax=False, reduction="none", **settings
+    )
+    close(losses.tversky_loss(p, y, **settings), per_class[0, 1])
+
+
+def test_empty_regions_overlap_fully():
+    empty = jnp.zeros(4)
+    for smooth in (0.0, 1.0):
+
+        def loss(p, smooth=smooth):
+            return losses.tversky_loss(p, empty, smooth=smooth)
+
+        assert loss(empty) == 0
+        assert np.all(np.isfinite(jax.grad(loss)(empty)))
+    assert losses.iou_loss(PIXELS, TRUTH, smooth=0.0, where=np.full(6, False)) == 0
+
+
+def test_the_masked_mean_is_the_mean_of_the_included_losses():
+    values = jnp.array([[1.0, np.nan], [3.0, 5.0]])
+    where = jnp.array([[True, False], [True, True]])
+    close(losses.masked_mean(values, where), 3.0)
+    close(losses.masked_mean(values, where, axis=1), [1.0, 4.0])
+    close(losses.masked_mean(values[1]), 4.0)
+    assert losses.masked_mean(values, ~where & where) == 0
+    slope = jax.grad(lambda v: losses.masked_mean(v, where))(values)
+    close(slope, np.asarray(where) / 3)
+    many = jnp.ones(1000, jnp.bfloat16)
+    assert losses.masked_mean(many, many > 0) == 1
+    with pytest.raises(ValueError, match=r"where must have the shape \(2, 2\), got \(2,\)"):
+        losses.masked_mean(values, where[0])
+    with pytest.raises(TypeError, match="where must be boolean"):
+        losses.masked_mean(values, values)
