@@ -239,19 +239,23 @@ def check_floating(name: str, tree: Any, hint: str = "") -> None:
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         dtype = jnp.result_type(leaf)
         if not jnp.issubdtype(dtype, jnp.floating):
-            place = f" at {name}{jax.tree_util.keystr(path)}" if path else ""
+            place = f"{name}{jax.tree_util.keystr(path)}"
             raise ValueError(
-                f"{name} must have real floating-point leaves, got {dtype}{place}"
+                f"{name} must have real floating-point leaves, got {dtype} at {place}"
                 + (hint and "; " + hint)
             )
 
 
 def check_scalar_output(name: str, fn: Callable[..., Any], *args: Any) -> None:
     """Raises ValueError unless `fn(*args)` is a real floating-point scalar. Traces `fn`."""
-    out = jax.eval_shape(fn, *args)
-    is_array = isinstance(out, jax.ShapeDtypeStruct)
-    if not is_array or out.shape or not jnp.issubdtype(out.dtype, jnp.floating):
-        raise ValueError(f"{name} must return a real scalar, got {out}")
+    check_scalar(name, jax.eval_shape(fn, *args))
+
+
+def check_scalar(name: str, output: Any) -> None:
+    """Raises ValueError unless an output, or its shape, is a real floating-point scalar."""
+    is_scalar = getattr(output, "shape", None) == ()
+    if not is_scalar or not jnp.issubdtype(output.dtype, jnp.floating):
+        raise ValueError(f"{name} must return a real scalar, got {output}")
 
 
 def check_leading_axis(name: str, tree: Any, size: int, meaning: str) -> None:
@@ -265,8 +269,8 @@ def check_leading_axis(name: str, tree: Any, size: int, meaning: str) -> None:
     """
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         if np.shape(leaf)[:1] != (size,):
-            place = f" at {name}{jax.tree_util.keystr(path)}" if path else ""
+            place = f"{name}{jax.tree_util.keystr(path)}"
             raise ValueError(
                 f"{name} must have a leading axis of {meaning} = {size} in every leaf, got shape "
-                f"{np.shape(leaf)}{place}"
+                f"{np.shape(leaf)} at {place}"
             )

@@ -242,7 +242,7 @@ def test_other_leaves_than_real_floating_point_are_a_value_error(tree, message):
 
 
 def test_the_error_of_check_floating_ends_with_its_hint():
-    with pytest.raises(ValueError, match=r"got int32; close over it$"):
+    with pytest.raises(ValueError, match=r"got int32 at params; close over it$"):
         validation.check_floating("params", 3, "close over it")
 
 

@@ -1,8 +1,9 @@
 """Flax NNX models.
 
-Their conventions: `dtype` is what a model computes in, beside parameters and results in
-float32 (`precision`); a call takes the `key` of its dropout (`dropout`); `model.train()`,
-the start, and `model.eval()` switch dropout and batch normalization; bad arguments are
-refused at construction; two models of one arrangement have equal `nnx.split(model)[0]`, so
-they share a compiled program; `counting.parameter_count` checks each against its source.
+Conventions: `dtype` is the dtype of the computation; parameters and results are float32
+(`precision`). A call takes the random `key` of its dropout (`dropout`). `model.train()`, the
+default, and `model.eval()` switch dropout and batch normalization. Bad arguments raise at
+construction. Two models with the same arguments have equal `nnx.split(model)[0]` and share a
+compiled program. Tests compare each parameter count with the published one
+(`counting.parameter_count`).
 """

@@ -2,10 +2,10 @@
 
     q, k, v = split(x W);  out = dropout(softmax(q k^T / sqrt(head width))) v W_out
 
-for each head, and each position sees itself and those before it. Rotary positions (Su et al.
-2021, arXiv:2104.09864) turn pairs of numbers of q and k by an angle proportional to the
-position, so that q k^T depends on the distance of the two alone; the pairs are number i of
-a head's first half and number i of its second.
+for each head. A position attends to itself and to earlier positions. Rotary positions (Su et al.
+2021, arXiv:2104.09864) rotate pairs of features of q and k by an angle proportional to the
+position, so that q k^T depends only on the distance between two positions. Feature i of the first
+half of a head is paired with feature i of the second half.
 """
 
 import math
@@ -23,7 +23,7 @@ NORMAL = nnx.initializers.normal(0.02)
 
 
 class KeysAndValues(NamedTuple):
-    """What later positions attend to; the places that are not yet written hold zeros.
+    """Cached keys and values that later positions attend to; unwritten positions hold zeros.
 
     Attributes:
       keys: f[batch, length, heads, head width].
@@ -38,14 +38,14 @@ class Attention(nnx.Module):
     """Causal self-attention.
 
     Args:
-      width: of what comes in and goes out; a multiple of `heads`.
-      heads: attending side by side.
-      rotary: whether queries and keys are turned by their positions.
-      bias: whether the two projections have one.
-      dropout: of the attention weights, in [0, 1).
-      output_init: where the output projection is drawn from.
-      dtype: of the computation; None: that of inputs and parameters.
-      rngs: where the weights are drawn from.
+      width: number of input and output features; a multiple of `heads`.
+      heads: number of attention heads.
+      rotary: True to rotate queries and keys by their positions.
+      bias: True to add a bias to both projections.
+      dropout: dropout rate of the attention weights, in [0, 1).
+      output_init: initializer of the output projection.
+      dtype: dtype of the computation; None for the dtype of inputs and parameters.
+      rngs: random streams for the initial weights.
 
     Example:
       >>> layer = Attention(16, 2, rotary=True, rngs=nnx.Rngs(0))
@@ -68,7 +68,7 @@ class Attention(nnx.Module):
         dtype: jax.typing.DTypeLike | None = None,
         rngs: nnx.Rngs,
     ):
-        divisible(width, heads, rotary=rotary)
+        check_divisible(width, heads, rotary=rotary)
         self.heads = heads
         self.rotary = rotary
         self.dtype = checks.dtype("dtype", dtype)
@@ -81,11 +81,11 @@ class Attention(nnx.Module):
         self.dropout = Dropout(dropout)
 
     def __call__(self, x: jax.Array, *, key: jax.Array | None = None) -> jax.Array:
-        """From f[batch, time, width] to f[batch, time, width].
+        """Maps f[batch, time, width] to f[batch, time, width].
 
         Args:
-          x: what comes in, at positions 0, 1, ...
-          key: dropout's; needed in training if there is any.
+          x: inputs at positions 0, 1, ...
+          key: random key of dropout; required in training if the dropout rate is not zero.
         """
         q, k, v = self._project(x, jnp.arange(x.shape[-2]))
         if self.dropout.active:
@@ -96,22 +96,22 @@ class Attention(nnx.Module):
         """Returns a cache for `length` positions."""
         width = self.output.in_features
         shape = batch, length, self.heads, width // self.heads
-        # Not zeros' own default, which is float64 where that is enabled.
+        # jnp.zeros would default to float64 if x64 is enabled.
         dtype = self.dtype or self.inputs.kernel[...].dtype
         return KeysAndValues(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
 
     def extend(
         self, x: jax.Array, cache: KeysAndValues, position: jax.Array | int
     ) -> tuple[jax.Array, KeysAndValues]:
-        """Attends from further positions to themselves and to those in the cache.
+        """Attends from new positions to themselves and to the cached positions.
 
         Args:
-          x: f[batch, time, width], what comes in at `position`, `position` + 1, ...
-          cache: of the positions before; it must have room for these.
-          position: of the first of `x`.
+          x: f[batch, time, width], inputs at `position`, `position` + 1, ...
+          cache: cache of the earlier positions, with room for the new ones.
+          position: position of the first input.
 
         Returns:
-          f[batch, time, width], and the cache with these positions written.
+          Outputs f[batch, time, width], and the cache with the new positions.
         """
         positions = position + jnp.arange(x.shape[-2])
         q, k, v = self._project(x, positions)
@@ -119,8 +119,8 @@ class Attention(nnx.Module):
             jax.lax.dynamic_update_slice_in_dim(old, new.astype(old.dtype), position, axis=1)
             for old, new in zip(cache, (k, v), strict=True)
         )
-        seen = jnp.arange(keys.shape[1]) <= positions[:, None]
-        attended = jax.nn.dot_product_attention(q, keys, values, mask=seen[None, None])
+        visible = jnp.arange(keys.shape[1]) <= positions[:, None]
+        attended = jax.nn.dot_product_attention(q, keys, values, mask=visible[None, None])
         return self._join(attended), KeysAndValues(keys, values)
 
     def _project(self, x: jax.Array, positions: jax.Array) -> tuple[jax.Array, ...]:
@@ -139,20 +139,20 @@ class Attention(nnx.Module):
     def _attend_with_dropout(
         self, q: jax.Array, k: jax.Array, v: jax.Array, key: jax.Array | None
     ) -> jax.Array:
-        # jax.nn.dot_product_attention has no dropout of the weights, which nanoGPT has.
+        # jax.nn.dot_product_attention lacks dropout of the weights, which nanoGPT uses.
         scores = at_least_float32(jnp.einsum("...qhd,...khd->...hqk", q, k))
         scores /= math.sqrt(q.shape[-1])
-        seen = jnp.tri(scores.shape[-1], dtype=bool)
-        weights = jax.nn.softmax(jnp.where(seen, scores, -jnp.inf))
+        visible = jnp.tri(scores.shape[-1], dtype=bool)
+        weights = jax.nn.softmax(jnp.where(visible, scores, -jnp.inf))
         weights = self.dropout(weights.astype(v.dtype), key)
         return jnp.einsum("...hqk,...khd->...qhd", weights, v)
 
 
-def divisible(width: int, heads: int, *, rotary: bool) -> None:
-    """Raises if a width cannot be shared out among heads, in pairs for rotary positions.
+def check_divisible(width: int, heads: int, *, rotary: bool) -> None:
+    """Raises ValueError unless the width divides among the heads, in pairs for rotary positions.
 
     Example:
-      >>> divisible(18, 6, rotary=True)
+      >>> check_divisible(18, 6, rotary=True)
       Traceback (most recent call last):
       ValueError: width must be a multiple of 12 for 6 heads and rotary positions, got 18
     """
@@ -167,15 +167,15 @@ def divisible(width: int, heads: int, *, rotary: bool) -> None:
 
 
 def rotate(x: jax.Array, positions: jax.Array) -> jax.Array:
-    """Turns pair i of a head's numbers by the angle position / 10_000^(2 i / head width).
+    """Rotates pair i of the features of a head by position / 10_000^(2 i / head width).
 
     Args:
       x: f[batch, time, heads, head width]; the head width is even.
       positions: i32[time].
 
     Example:
-      >>> turned = rotate(jnp.ones((1, 3, 1, 4)), jnp.arange(3))
-      >>> bool(jnp.allclose(jnp.square(turned).sum(-1), 4))
+      >>> rotated = rotate(jnp.ones((1, 3, 1, 4)), jnp.arange(3))
+      >>> bool(jnp.allclose(jnp.square(rotated).sum(-1), 4))
       True
     """
     half = x.shape[-1] // 2
@@ -183,5 +183,5 @@ def rotate(x: jax.Array, positions: jax.Array) -> jax.Array:
     angles = positions[:, None, None] * frequencies
     cosine, sine = jnp.cos(angles), jnp.sin(angles)
     first, second = jnp.split(at_least_float32(x), 2, axis=-1)
-    turned = first * cosine - second * sine, first * sine + second * cosine
-    return jnp.concatenate(turned, axis=-1).astype(x.dtype)
+    rotated = first * cosine - second * sine, first * sine + second * cosine
+    return jnp.concatenate(rotated, axis=-1).astype(x.dtype)

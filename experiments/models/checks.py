@@ -1,4 +1,4 @@
-"""Checks of the models' arguments, in the wording of `jaxdescent.validation`."""
+"""Argument checks of the models, with the wording of `jaxdescent.validation`."""
 
 import operator
 from collections.abc import Collection
@@ -11,7 +11,7 @@ from jaxdescent import validation
 
 
 def integer(name: str, value: Any, low: int = 1) -> int:
-    """Returns `value` as an int if it is a whole number of at least `low`, or raises.
+    """Returns `value` as an int if it is an integer of at least `low`, or raises.
 
     Example:
       >>> integer("width", 0)
@@ -21,12 +21,12 @@ def integer(name: str, value: Any, low: int = 1) -> int:
     try:
         if isinstance(value, (bool, np.bool_)):
             raise TypeError
-        whole = operator.index(value)
+        number = operator.index(value)
     except TypeError:
         raise TypeError(f"{name} must be an integer, got {value!r}") from None
-    if whole < low:
+    if number < low:
         raise ValueError(f"{name} must be in [{low}, inf), got {value!r}")
-    return whole
+    return number
 
 
 def rate(name: str, value: Any) -> float:
@@ -44,7 +44,7 @@ def rate(name: str, value: Any) -> float:
 
 
 def choice(name: str, value: Any, allowed: Collection[str]) -> str:
-    """Returns `value` if it is one of the allowed words, or raises.
+    """Returns `value` if it is allowed, or raises.
 
     Example:
       >>> choice("cell", "rnn", ["lstm", "gru"])
@@ -57,7 +57,7 @@ def choice(name: str, value: Any, allowed: Collection[str]) -> str:
 
 
 def dtype(name: str, value: Any) -> np.dtype | None:
-    """Returns a floating dtype, or None for the parameters' own; raises for others.
+    """Returns a floating dtype, or None for the dtype of the parameters; raises otherwise.
 
     Example:
       >>> dtype("dtype", "int8")

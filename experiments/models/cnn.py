@@ -2,9 +2,9 @@
 
     x -> [conv 3x3, ReLU, max-pool 2x2] for each of `channels` -> dropout -> linear
 
-Convolutions are "valid" (a pixel lost on each side), odd rows and columns fall off in the
-pools. With 28x28 gray images, channels (32, 64) and 10 classes, it is the published
-arrangement, with its 34,826 parameters and 99% test accuracy on MNIST in 15 epochs
+Convolutions use "valid" padding, and pools drop odd rows and columns. With 28x28 gray images,
+channels (32, 64) and 10 classes, this is the published model, with 34,826 parameters and 99% test
+accuracy on MNIST in 15 epochs
 (F. Chollet 2015, keras.io/examples/vision/mnist_convnet, where dropout is 0.5).
 """
 
@@ -21,15 +21,16 @@ _GLOROT = nnx.initializers.glorot_uniform()
 
 
 class CNN(nnx.Module):
-    """Convolutions and pools, then one linear layer.
+    """Convolutions with pooling, then one linear layer.
 
     Args:
-      shape: of an image: height, width, channels; large enough to leave a pixel at the end.
-      channels: of each convolution.
-      classes: the number of logits.
-      dropout: before the last layer, in [0, 1).
-      dtype: of the computation, such as `jnp.bfloat16`; None: that of inputs and parameters.
-      rngs: where the weights are drawn from: Glorot's uniform, as Keras has it; biases zero.
+      shape: (height, width, channels) of an image, large enough to leave one pixel at the end.
+      channels: output channels of each convolution.
+      classes: number of logits.
+      dropout: dropout rate before the last layer, in [0, 1).
+      dtype: dtype of the computation, such as `jnp.bfloat16`; None for the dtype of inputs and
+        parameters.
+      rngs: random streams for the initial weights: Glorot uniform as in Keras, with zero biases.
 
     Example:
       >>> import jax.numpy as jnp
@@ -80,11 +81,11 @@ class CNN(nnx.Module):
         )
 
     def __call__(self, x: jax.Array, *, key: jax.Array | None = None) -> jax.Array:
-        """From images f32[batch, *shape] to logits f32[batch, classes].
+        """Maps images f32[batch, *shape] to logits f32[batch, classes].
 
         Args:
-          x: the images.
-          key: dropout's; needed in training if there is any.
+          x: images.
+          key: random key of dropout; required in training if the dropout rate is not zero.
         """
         for convolution in self.convolutions:
             x = nnx.max_pool(nnx.relu(convolution(x)), (2, 2), (2, 2))

@@ -1,4 +1,4 @@
-"""How many parameters a model has."""
+"""Parameter counts of models."""
 
 import math
 
@@ -7,9 +7,9 @@ from flax import nnx
 
 
 def parameter_count(model: nnx.Module) -> int:
-    """Counts the numbers in `nnx.Param`: those shared once, running statistics not at all.
+    """Counts the numbers in `nnx.Param`; shared parameters count once.
 
-    A model too large to hold is counted by its shapes:
+    A model that does not fit in memory is counted by its shapes:
 
       >>> layer = nnx.eval_shape(lambda: nnx.Linear(100_000, 50_000, rngs=nnx.Rngs(0)))
       >>> parameter_count(layer)

@@ -1,9 +1,9 @@
-"""Dropout (Srivastava et al. 2014, JMLR 15:1929) whose keys come with the call.
+"""Dropout (Srivastava et al. 2014, JMLR 15:1929) with the random key as an argument.
 
-In training, each number is zero with probability `rate` and otherwise divided by 1 - rate.
+In training, each number is set to zero with probability `rate` and divided by 1 - rate otherwise.
 
-A model here owns parameters and statistics but no random state: checkpoints and optimizers
-see no keys, and in a population the caller says which key belongs to which agent.
+Our models own parameters and statistics but no random state. Checkpoints and optimizers therefore
+contain no keys, and in a population the caller assigns a key to each agent.
 `model.train()` and `model.eval()` switch dropout as they do for `nnx.Dropout`.
 """
 
@@ -16,11 +16,11 @@ from experiments.models import checks
 
 
 class Dropout(nnx.Module):
-    """Zeroes numbers at random while training.
+    """Sets random numbers to zero in training.
 
     Args:
-      rate: the probability of a zero, in [0, 1).
-      broadcast_dims: axes along which one draw is shared.
+      rate: probability of a zero, in [0, 1).
+      broadcast_dims: axes that share one draw.
 
     Raises:
       ValueError: in training, when `rate` is not zero and no key is given.
@@ -40,11 +40,11 @@ class Dropout(nnx.Module):
 
     @property
     def active(self) -> bool:
-        """Whether a call changes anything."""
+        """True if a call changes its input."""
         return self.layer.rate > 0 and not self.layer.deterministic
 
     def __call__(self, x: jax.Array, key: jax.Array | None) -> jax.Array:
-        """From f[...] to f[...] of the same shape and dtype."""
+        """Maps f[...] to f[...] of the same shape and dtype."""
         if not self.active:
             return x
         if key is None:
@@ -56,5 +56,5 @@ class Dropout(nnx.Module):
 
 
 def split(key: jax.Array | None, number: int) -> list[jax.Array | None]:
-    """Returns a key for each layer, or nothing for each."""
+    """Splits a key into one per layer; None gives None for each."""
     return [None] * number if key is None else list(jax.random.split(key, number))

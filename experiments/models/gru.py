@@ -4,10 +4,10 @@
     z = sigmoid(W_z x + U_z h + b_z)
     h <- z * h + (1 - z) * tanh(W x + U (r * h) + b)
 
-The paper leaves biases out of its equations "to make them less cluttered"; here there is
-one for each of the three, so 3 (inputs + width + 1) width parameters. PyTorch's and cuDNN's
-variant takes r * (U h + b') instead, with a second bias each. W starts from Glorot's
-uniform, each U orthogonal, as in Keras, and biases at zero.
+The paper leaves biases out of its equations "to make them less cluttered"; here each of the three
+equations has one, which gives 3 (inputs + width + 1) width parameters. PyTorch and cuDNN compute
+r * (U h + b') instead, with a second bias. As in Keras, W is initialized from Glorot's uniform
+distribution, each U is orthogonal, and biases are zero.
 """
 
 import jax
@@ -20,13 +20,14 @@ from experiments.models.precision import at_least_float32
 
 
 class GRU(nnx.Module):
-    """One layer.
+    """One recurrent layer.
 
     Args:
-      inputs: the number of features that come in.
-      width: of the state, and of what goes out.
-      dtype: of the computation, such as `jnp.bfloat16`; None: that of inputs and parameters.
-      rngs: where the weights are drawn from.
+      inputs: number of input features.
+      width: number of state and output features.
+      dtype: dtype of the computation, such as `jnp.bfloat16`; None for the dtype of inputs and
+        parameters.
+      rngs: random streams for the initial weights.
 
     Example:
       >>> outputs, hidden = GRU(3, 8, rngs=nnx.Rngs(0))(jnp.zeros((5, 20, 3)))
@@ -71,10 +72,10 @@ class GRU(nnx.Module):
     def __call__(
         self, x: jax.Array, hidden: jax.Array | None = None
     ) -> tuple[jax.Array, jax.Array]:
-        """From f[batch, time, inputs] to f[batch, time, width] and the state at the end.
+        """Maps f[batch, time, inputs] to f[batch, time, width] and the state at the end.
 
         Args:
-          x: what comes in.
+          x: inputs.
           hidden: f32[batch, width], the state at the start, or None for zeros.
         """
 

@@ -6,10 +6,10 @@ In the form of Zaremba et al. 2014 (arXiv:1409.2329): with forget gates, without
     c <- sigmoid(f) * c + sigmoid(i) * tanh(g)
     h <- sigmoid(o) * tanh(c)
 
-One bias for each gate, so 4 (inputs + width + 1) width parameters; PyTorch's and cuDNN's
-have a second one, which adds nothing that the first cannot say. The forget gates' bias
-starts at 1 (Gers et al. 2000, 10.1162/089976600300015015; Jozefowicz et al. 2015), W from
-Glorot's uniform and each gate's U orthogonal, as in Keras.
+Each gate has one bias, which gives 4 (inputs + width + 1) width parameters; PyTorch and cuDNN add a
+redundant second bias. The bias of the forget gate is initialized to 1 (Gers et al. 2000,
+10.1162/089976600300015015; Jozefowicz et al. 2015). As in Keras, W is initialized from Glorot's
+uniform distribution, and U of each gate is orthogonal.
 """
 
 from functools import partial
@@ -25,11 +25,11 @@ from jaxdescent import validation
 
 
 class LSTMCarry(NamedTuple):
-    """What a layer hands on in time.
+    """State of a layer between time steps.
 
     Attributes:
       hidden: f[batch, width], in the dtype of the computation.
-      cell: f32[batch, width]; a sum over time, which bfloat16 would stop adding to.
+      cell: f32[batch, width]; a sum over time, for which bfloat16 is too coarse.
     """
 
     hidden: jax.Array
@@ -37,14 +37,15 @@ class LSTMCarry(NamedTuple):
 
 
 class LSTM(nnx.Module):
-    """One layer.
+    """One recurrent layer.
 
     Args:
-      inputs: the number of features that come in.
-      width: of the state, and of what goes out.
-      forget_bias: where the forget gates' bias starts.
-      dtype: of the computation, such as `jnp.bfloat16`; None: that of inputs and parameters.
-      rngs: where the weights are drawn from.
+      inputs: number of input features.
+      width: number of state and output features.
+      forget_bias: initial bias of the forget gate.
+      dtype: dtype of the computation, such as `jnp.bfloat16`; None for the dtype of inputs and
+        parameters.
+      rngs: random streams for the initial weights.
 
     Example:
       >>> outputs, carry = LSTM(3, 8, rngs=nnx.Rngs(0))(jnp.zeros((5, 20, 3)))
@@ -90,11 +91,11 @@ class LSTM(nnx.Module):
         return LSTMCarry(jnp.zeros(shape, dtype), jnp.zeros(shape, jnp.float32))
 
     def __call__(self, x: jax.Array, carry: LSTMCarry | None = None) -> tuple[jax.Array, LSTMCarry]:
-        """From f[batch, time, inputs] to f[batch, time, width] and the state at the end.
+        """Maps f[batch, time, inputs] to f[batch, time, width] and the state at the end.
 
         Args:
-          x: what comes in.
-          carry: the state at the start, or None for zeros.
+          x: inputs.
+          carry: initial state, or None for zeros.
         """
 
         def step(carry: LSTMCarry, projected: jax.Array) -> tuple[LSTMCarry, jax.Array]:
@@ -104,7 +105,7 @@ class LSTM(nnx.Module):
             hidden = (nnx.sigmoid(o) * jnp.tanh(cell)).astype(projected.dtype)
             return LSTMCarry(hidden, cell), hidden
 
-        # The inputs' part does not wait for the state: one product for all times.
+        # The input projection does not depend on the state: one product for all times.
         projected = jnp.moveaxis(self.inputs(x), 1, 0)
         wide = jnp.promote_types(projected.dtype, jnp.float32)
         hidden, cell = self.start(len(x)) if carry is None else carry
@@ -123,7 +124,7 @@ def _bias(
 def orthogonal_gates(
     key: jax.Array, shape: tuple[int, int], dtype: jax.typing.DTypeLike
 ) -> jax.Array:
-    """Returns f[width, gates * width], an orthogonal matrix for each gate.
+    """Returns f[width, gates * width], one orthogonal matrix per gate.
 
     Example:
       >>> kernel = orthogonal_gates(jax.random.key(0), (4, 8), jnp.float32)

@@ -11,13 +11,14 @@ from experiments.models.precision import at_least_float32
 
 
 class MLP(nnx.Module):
-    """Linear layers with an activation between them.
+    """Linear layers with an activation between layers.
 
     Args:
-      sizes: of the input, the hidden layers and the output; at least the two ends.
-      activation: between layers; none after the last.
-      dtype: of the computation, such as `jnp.bfloat16`; None: that of inputs and parameters.
-      rngs: where the weights are drawn from.
+      sizes: sizes of the input, the hidden layers and the output; at least two.
+      activation: applied after every layer except the last.
+      dtype: dtype of the computation, such as `jnp.bfloat16`; None for the dtype of inputs and
+        parameters.
+      rngs: random streams for the initial weights.
 
     Example:
       >>> import jax.numpy as jnp
@@ -43,7 +44,7 @@ class MLP(nnx.Module):
         self.activation = activation
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """From f32[..., sizes[0]] to f32[..., sizes[-1]]."""
+        """Maps f32[..., sizes[0]] to f32[..., sizes[-1]]."""
         *hidden, last = self.layers
         for layer in hidden:
             x = self.activation(layer(x))

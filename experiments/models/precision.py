@@ -1,8 +1,8 @@
-"""Mixed precision: what a model computes in, beside what it returns.
+"""Mixed precision: the dtype of the computation and the dtype of the result.
 
-Every model takes `dtype`: its products and activations are in it (`jnp.bfloat16` halves
-their memory and is what accelerators are fast at), while its parameters stay in float32,
-as do the statistics of its norms, its softmaxes, and what it returns, hence the loss.
+Every model takes `dtype`, the dtype of its matrix products and activations. `jnp.bfloat16` halves
+their memory and is fast on accelerators. Parameters, normalization statistics, softmaxes and
+outputs stay in float32, and so does the loss.
 """
 
 import jax
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 
 def at_least_float32(x: jax.Array) -> jax.Array:
-    """Widens bfloat16 and float16 to float32; float64 stays.
+    """Converts bfloat16 and float16 to float32; keeps float64.
 
     Example:
       >>> at_least_float32(jnp.ones(3, jnp.bfloat16)).dtype

@@ -2,11 +2,11 @@
 
     x -> embedding -> dropout -> [layer -> dropout] for each of `depth` -> linear
 
-This is the language model of Zaremba et al. 2014 (arXiv:1409.2329), whose dropout is where
-the arrows are and never on the way through time. Theirs on the Penn Treebank, a vocabulary
-of 10,000 and a depth of 2: "medium", width 650, 19,775,200 parameters (the 20M of later
-tables, as in Merity et al. 2016, arXiv:1609.07843), and "large", width 1500, 66,022,000
-(66M). Embedding and layers are of one width. A series of numbers goes in without embedding.
+This is the language model of Zaremba et al. 2014 (arXiv:1409.2329). Dropout is applied between
+layers, never between time steps. Their Penn Treebank models have a vocabulary of 10,000 and a depth
+of 2: "medium" has width 650 and 19,775,200 parameters (20M in later tables, as in Merity et al.
+2016, arXiv:1609.07843), and "large" has width 1500 and 66,022,000 parameters (66M). The embedding
+and all layers have the same width. Numeric series skip the embedding.
 """
 
 from typing import Any
@@ -24,19 +24,20 @@ _CELLS = {"lstm": LSTM, "gru": GRU}
 
 
 class Recurrent(nnx.Module):
-    """A recurrent network over tokens or over series.
+    """A recurrent network for tokens or numeric series.
 
     Args:
-      width: of the embedding and of every layer.
-      depth: the number of layers.
+      width: width of the embedding and of every layer.
+      depth: number of layers.
       cell: "lstm" or "gru".
-      vocabulary: the number of tokens; for inputs i32[batch, time].
-      features: the numbers at each time; for inputs f32[batch, time, features]. Exactly one
-        of `vocabulary` and `features` is given.
-      outputs: the numbers that go out at each time; None: as many as tokens or features.
-      dropout: between the layers, in [0, 1).
-      dtype: of the computation, such as `jnp.bfloat16`; None: that of inputs and parameters.
-      rngs: where the weights are drawn from.
+      vocabulary: number of tokens, for inputs i32[batch, time].
+      features: number of features, for inputs f32[batch, time, features]. Pass exactly one of
+        `vocabulary` and `features`.
+      outputs: number of outputs per time step; by default the vocabulary or the features.
+      dropout: dropout rate between layers, in [0, 1).
+      dtype: dtype of the computation, such as `jnp.bfloat16`; None for the dtype of inputs and
+        parameters.
+      rngs: random streams for the initial weights.
 
     Example:
       >>> import jax.numpy as jnp
@@ -86,34 +87,34 @@ class Recurrent(nnx.Module):
         self.head = nnx.Linear(width, outputs, dtype=dtype, rngs=rngs)
 
     def start(self, batch: int, length: int | None = None) -> Any:
-        """Returns the state before the first step: zeros, of one size whatever the length."""
+        """Returns the initial state, zeros; its size does not depend on the length."""
         del length
         return tuple(layer.start(batch) for layer in self.layers)
 
     def extend(
         self, x: jax.Array, state: Any, *, key: jax.Array | None = None
     ) -> tuple[jax.Array, Any]:
-        """Reads on from where a state was left, as truncated backpropagation through time does.
+        """Continues from a state, as truncated backpropagation through time does.
 
         Args:
           x: i32[batch, time], or f32[batch, time, features].
-          state: from `start`, or from an earlier call.
-          key: dropout's; needed in training if there is any.
+          state: a state from `start` or from an earlier call.
+          key: random key of dropout; required in training if the dropout rate is not zero.
 
         Returns:
-          f32[batch, time, outputs], and the state at the end.
+          Outputs f32[batch, time, outputs], and the final state.
         """
         first, *keys = split(key, len(self.layers) + 1)
         if self.embedding is not None:
             x = self.embedding(x)
         x = self.dropout(x, first)
-        after = []
+        states = []
         for layer, carry, key in zip(self.layers, state, keys, strict=True):
             x, carry = layer(x, carry)
             x = self.dropout(x, key)
-            after.append(carry)
-        return at_least_float32(self.head(x)), tuple(after)
+            states.append(carry)
+        return at_least_float32(self.head(x)), tuple(states)
 
     def __call__(self, x: jax.Array, *, key: jax.Array | None = None) -> jax.Array:
-        """From i32[batch, time] or f32[batch, time, features] to f32[batch, time, outputs]."""
+        """Maps i32[batch, time] or f32[batch, time, features] to f32[batch, time, outputs]."""
         return self.extend(x, self.start(len(x)), key=key)[0]

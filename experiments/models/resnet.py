@@ -1,17 +1,16 @@
-"""The residual network of He et al. for CIFAR (2015, arXiv:1512.03385, section 4.2).
+"""The residual network for CIFAR of He et al. (2015, arXiv:1512.03385, section 4.2).
 
     x -> conv 3x3, 16 -> n blocks of 16 -> n of 32 -> n of 64 -> mean over pixels -> linear
     a block: relu(shortcut(x) + BN(conv(relu(BN(conv(x))))))
 
-Depth is 6n + 2. The first block of the second and third stage halves the image by its
-stride; its shortcut is the paper's option A: every second pixel, zeros in the new
-channels, no parameters. No convolution has a bias. Weights are drawn as He et al. 2015
-(arXiv:1502.01852) have it, normal with variance 2 / fan-in. ResNet-20 has 269,722
-parameters (published: 0.27M) and an error of 8.75% on CIFAR-10.
+The depth is 6n + 2. The first block of the second and third stage has stride 2. Its shortcut is
+option A of the paper: every second pixel, zeros in the new channels, no parameters. Convolutions
+have no bias. Weights are normal with variance 2 / fan-in (He et al. 2015, arXiv:1502.01852).
+ResNet-20 has 269,722 parameters (published: 0.27M) and a published error of 8.75% on CIFAR-10.
 
 Batch normalization (Ioffe & Szegedy 2015, arXiv:1502.03167) keeps its running statistics
 in `nnx.BatchStat`, in float32: `running = momentum * running + (1 - momentum) * batch`,
-so 0.9 here is PyTorch's 0.1, and the variance is the batch's own (divided by n, not n - 1).
+so that 0.9 here is 0.1 in PyTorch. The variance is divided by n, not n - 1.
 """
 
 import jax
@@ -28,10 +27,10 @@ _HE = nnx.initializers.variance_scaling(2.0, "fan_in", "normal")
 class ResNet(nnx.Module):
     """A residual network for small images.
 
-    `train()` (the start) normalizes by the batch and updates the running statistics;
-    `eval()` normalizes by those and changes nothing. In functional code they are state that a
-    loss returns beside its value, with an agent axis under `jax.vmap`; `copy=True`, as Flax
-    lets nobody write, inside a gradient, to what came from outside:
+    `train()`, the default, normalizes by the batch and updates the running statistics; `eval()`
+    normalizes by the running statistics. In functional code the statistics are state that a
+    loss returns beside its value, with an agent axis under `jax.vmap`. `copy=True` is required
+    because Flax forbids writes to outer variables inside a gradient:
 
       >>> model = ResNet(8, rngs=nnx.Rngs(0))
       >>> graph, params, statistics = nnx.split(model, nnx.Param, nnx.BatchStat)
@@ -43,11 +42,12 @@ class ResNet(nnx.Module):
 
     Args:
       depth: 6n + 2: 20, 32, 44, 56 or 110 in the paper.
-      channels: of the images.
-      classes: the number of logits.
-      momentum: what the running statistics keep of themselves at a step, in [0, 1).
-      dtype: of the computation, such as `jnp.bfloat16`; None: that of inputs and parameters.
-      rngs: where the weights are drawn from.
+      channels: channels of the images.
+      classes: number of logits.
+      momentum: decay of the running statistics per step, in [0, 1).
+      dtype: dtype of the computation, such as `jnp.bfloat16`; None for the dtype of inputs and
+        parameters.
+      rngs: random streams for the initial weights.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class ResNet(nnx.Module):
         self.head = nnx.Linear(last, classes, dtype=dtype, kernel_init=_HE, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """From images f32[batch, height, width, channels] to logits f32[batch, classes]."""
+        """Maps images f32[batch, height, width, channels] to logits f32[batch, classes]."""
         x = nnx.relu(self.stem(x))
         for block in self.blocks:
             x = block(x)
@@ -109,12 +109,12 @@ class _Block(nnx.Module):
 
 
 def shortcut(x: jax.Array, width: int, stride: int) -> jax.Array:
-    """The paper's option A: the pixels at the strides, with zeros as further channels.
+    """Option A of the paper: subsamples pixels and pads channels with zeros.
 
     Args:
       x: f[batch, height, width, channels].
-      width: the number of channels to come to.
-      stride: between pixels.
+      width: number of output channels.
+      stride: distance between the pixels that are kept.
 
     Example:
       >>> shortcut(jnp.ones((1, 4, 4, 2)), 3, 2)[0, 0, 0]
@@ -135,7 +135,7 @@ class _NormedConvolution(nnx.Module):
         dtype: jax.typing.DTypeLike | None,
         rngs: nnx.Rngs,
     ):
-        # "SAME" would pad an even image at the far edge only when the stride is 2.
+        # With stride 2, "SAME" would pad an even image at one edge only.
         self.convolution = nnx.Conv(
             inputs,
             width,
@@ -147,7 +147,7 @@ class _NormedConvolution(nnx.Module):
             kernel_init=_HE,
             rngs=rngs,
         )
-        # No dtype: Flax would round the running statistics to it.
+        # Without dtype: Flax would round the running statistics to it.
         self.norm = nnx.BatchNorm(width, momentum=momentum, epsilon=1e-5, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:

@@ -1,9 +1,9 @@
-"""Text from a model, token by token, with what it has read kept in a cache.
+"""Samples text from a model, token by token, with a cache.
 
-    tokens ~ softmax(logits / temperature), of the top_k likeliest if given
+    tokens ~ softmax(logits / temperature), restricted to the top_k most likely if given
 
-The prompt is read in one pass; then each step reads one token, against the cache, in a
-`jax.lax.scan`. All of it is one compiled program, whatever the temperature.
+The prompt is read in one pass; then a `jax.lax.scan` reads one token per step against the cache. It
+is one compiled program for all temperatures.
 """
 
 from functools import partial
@@ -18,14 +18,14 @@ from jaxdescent import validation
 
 
 class Readable(Protocol):
-    """What can be sampled from: `Transformer`, and `Recurrent` with a vocabulary."""
+    """A model that can be sampled: `Transformer`, or `Recurrent` with a vocabulary."""
 
     def start(self, batch: int, length: int | None = None) -> Any:
         """Returns a cache with room for `length` tokens."""
         ...
 
     def extend(self, tokens: jax.Array, cache: Any) -> tuple[jax.Array, Any]:
-        """From i32[batch, time] to logits f32[batch, time, vocabulary] and the cache after."""
+        """Maps i32[batch, time] to logits f32[batch, time, vocabulary] and the cache after."""
         ...
 
 
@@ -38,22 +38,22 @@ def sample(
     temperature: float = 1.0,
     top_k: int | None = None,
 ) -> jax.Array:
-    """Continues a text, without dropout whatever mode the model is in.
+    """Continues a text. Dropout is off, in training mode too.
 
     Args:
       model: a `Transformer`, or a `Recurrent` with a vocabulary.
       prompt: i32[batch, p], p at least 1.
-      length: the number of new tokens; with p, at most the model's context.
-      key: of the draws. With JAX's default generator a row's depend on its place, not on
-        the other rows.
-      temperature: in [0, inf); 0 takes the likeliest token.
-      top_k: draws from this many tokens (more where some are equal); None: from all.
+      length: number of new tokens; p + length is at most the model's context.
+      key: random key. With JAX's default generator, a row's draws depend on its index and not
+        on the other rows.
+      temperature: in [0, inf); 0 takes the most likely token.
+      top_k: number of most likely tokens to sample from (more if some are tied); None for all.
 
     Returns:
-      i32[batch, p + length], the prompt and what follows.
+      i32[batch, p + length], the prompt and its continuation.
 
     Raises:
-      ValueError: an argument is out of its range.
+      ValueError: an argument is out of range.
 
     Example:
       >>> from experiments.models.transformer import Transformer, TransformerConfig
@@ -72,7 +72,7 @@ def sample(
     context = getattr(model, "context", None)
     if context is not None and prompt.shape[1] + length > context:
         raise ValueError(
-            f"prompt and length must come to at most {context}, the model's context, "
+            f"prompt and length must add up to at most {context}, the model's context, "
             f"got {prompt.shape[1]} + {length}"
         )
     if float(validation.finite_array("temperature", temperature)) < 0:
@@ -80,8 +80,8 @@ def sample(
     if top_k is not None:
         checks.integer("top_k", top_k)
     graph, state = nnx.split(nnx.view(model, deterministic=True))
-    warmth = jnp.float32(temperature)
-    return _sample(graph, state, prompt, key, warmth, length=length, top_k=top_k)
+    scale = jnp.float32(temperature)
+    return _sample(graph, state, prompt, key, scale, length=length, top_k=top_k)
 
 
 @partial(jax.jit, static_argnames=("graph", "length", "top_k"))
@@ -101,8 +101,8 @@ def _sample(
 
     def step(carry: Any, position: jax.Array) -> Any:
         logits, cache = carry
-        own = jax.vmap(partial(jax.random.fold_in, data=position))(keys)
-        tokens = jax.vmap(partial(draw, temperature=temperature, top_k=top_k))(own, logits)
+        step_keys = jax.vmap(partial(jax.random.fold_in, data=position))(keys)
+        tokens = jax.vmap(partial(draw, temperature=temperature, top_k=top_k))(step_keys, logits)
         tokens = tokens.astype(prompt.dtype)
         logits, cache = model.extend(tokens[:, None], cache)
         return (logits[:, -1], cache), tokens
@@ -122,10 +122,10 @@ def draw(
     """Draws one token.
 
     Args:
-      key: of the draw.
+      key: random key.
       logits: f32[vocabulary].
-      temperature: in [0, inf); 0 takes the likeliest token.
-      top_k: draws from this many tokens (more where some are equal); None: from all.
+      temperature: in [0, inf); 0 takes the most likely token.
+      top_k: number of most likely tokens to sample from (more if some are tied); None for all.
 
     Example:
       >>> int(draw(jax.random.key(0), jnp.array([0.0, 2.0, 1.0]), temperature=0.0))
@@ -134,7 +134,7 @@ def draw(
     if top_k is not None and top_k < logits.size:
         least = jax.lax.top_k(logits, top_k)[0][-1]
         logits = jnp.where(logits < least, -jnp.inf, logits)
-    # From the largest down, so that however small a temperature leaves it at zero.
+    # Relative to the largest logit, which stays at zero for the smallest temperature.
     cooled = (logits - logits.max()) / jnp.where(temperature > 0, temperature, 1.0)
     drawn = jax.random.categorical(key, cooled)
     return jnp.where(temperature > 0, drawn, logits.argmax())

@@ -1,17 +1,17 @@
 """The temporal convolution network of Bai, Kolter & Koltun (2018, arXiv:1803.01271).
 
     x -> block with dilation 1 -> block with dilation 2 -> 4 -> ... -> linear, at each time
-    a block: relu(x + y), with y from twice [causal convolution, ReLU, dropout]
+    block: relu(x + y), where y applies [causal convolution, ReLU, dropout] twice
 
-Convolutions see the past only, and their weights are normalized (Salimans & Kingma 2016,
-arXiv:1602.07868): w = g v / |v|, a gain g for each channel that goes out. Where a block
-changes the number of channels, a convolution of one time step takes x there. With kernels
-of k steps and L blocks, an output sees the last 1 + 2 (k - 1) (2^L - 1) inputs.
+Convolutions are causal and weight-normalized (Salimans & Kingma 2016, arXiv:1602.07868):
+w = g v / |v|, with one gain g per output channel. If a block changes the number of channels, its
+shortcut is a convolution of one time step. With kernels of k steps and L blocks, an output depends
+on the last 1 + 2 (k - 1) (2^L - 1) inputs.
 
-The authors' model of MNIST as a sequence of pixels, 8 blocks of 25 channels with k = 7, has
-66,910 parameters, gains included (published: 70K). Dropout is of whole channels, as
-the paper says; the authors' code drops single numbers. v starts, as that code effectively
-does, uniform with variance 1 / (3 fan-in), and g as |v|, so that w is v at first.
+The authors' model for MNIST as a sequence of pixels, 8 blocks of 25 channels with k = 7, has 66,910
+parameters including gains (published: 70K). Dropout drops whole channels, as in the paper; the
+authors' code drops single numbers. As in that code, v is initialized uniformly with variance
+1 / (3 fan-in), and g to |v|, so that w equals v initially.
 """
 
 from collections.abc import Sequence
@@ -29,16 +29,17 @@ _UNIFORM = nnx.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
 class TCN(nnx.Module):
-    """A causal convolution network over series.
+    """A causal convolutional network for series.
 
     Args:
-      features: the numbers at each time.
-      channels: of each block; the i-th has dilation 2**i.
-      outputs: the numbers that go out at each time.
-      kernel: the steps of a convolution; with 1, it sees no past.
-      dropout: after each convolution, in [0, 1).
-      dtype: of the computation, such as `jnp.bfloat16`; None: that of inputs and parameters.
-      rngs: where the weights are drawn from.
+      features: number of features per time step.
+      channels: channels of each block; block i has dilation 2**i.
+      outputs: number of outputs per time step.
+      kernel: number of time steps of a convolution.
+      dropout: dropout rate after each convolution, in [0, 1).
+      dtype: dtype of the computation, such as `jnp.bfloat16`; None for the dtype of inputs and
+        parameters.
+      rngs: random streams for the initial weights.
 
     Example:
       >>> model = TCN(3, [8, 8], 1, kernel=3, rngs=nnx.Rngs(0))
@@ -74,15 +75,15 @@ class TCN(nnx.Module):
 
     @property
     def receptive_field(self) -> int:
-        """How many of the last inputs an output sees, its own time included."""
+        """Number of time steps that an output depends on, its own included."""
         return 1 + 2 * (self.kernel - 1) * (2 ** len(self.blocks) - 1)
 
     def __call__(self, x: jax.Array, *, key: jax.Array | None = None) -> jax.Array:
-        """From f32[batch, time, features] to f32[batch, time, outputs].
+        """Maps f32[batch, time, features] to f32[batch, time, outputs].
 
         Args:
-          x: the series.
-          key: dropout's; needed in training if there is any.
+          x: series.
+          key: random key of dropout; required in training if the dropout rate is not zero.
         """
         for block, own in zip(self.blocks, split(key, len(self.blocks)), strict=True):
             x = block(x, own)
@@ -122,15 +123,15 @@ class _Block(nnx.Module):
 
 
 class CausalConvolution(nnx.Module):
-    """A convolution over the present and the past, with normalized weights.
+    """A causal convolution with weight normalization.
 
     Args:
-      inputs: the channels that come in.
-      outputs: the channels that go out.
-      kernel: the number of steps seen.
-      dilation: the distance between them.
-      dtype: of the computation; None: that of inputs and parameters.
-      rngs: where the weights are drawn from.
+      inputs: number of input channels.
+      outputs: number of output channels.
+      kernel: number of time steps.
+      dilation: distance between the time steps.
+      dtype: dtype of the computation; None for the dtype of inputs and parameters.
+      rngs: random streams for the initial weights.
 
     Example:
       >>> layer = CausalConvolution(1, 1, 2, dilation=3, rngs=nnx.Rngs(0))
@@ -158,7 +159,7 @@ class CausalConvolution(nnx.Module):
         self.bias = nnx.Param(jnp.zeros(outputs))
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """From f[batch, time, inputs] to f[batch, time, outputs]."""
+        """Maps f[batch, time, inputs] to f[batch, time, outputs]."""
         direction = self.direction[...]
         weight = self.gain[...] * direction / _norm(direction)
         x, weight, bias = promote_dtype((x, weight, self.bias[...]), dtype=self.dtype)

@@ -1,20 +1,20 @@
-"""A decoder-only transformer in the arrangement of A. Karpathy's nanoGPT (2022).
+"""A decoder-only transformer with the architecture of A. Karpathy's nanoGPT (2022).
 
     x = embedding[tokens] + positions
     x <- x + attention(norm(x)),  x <- x + W2 gelu(W1 norm(x))      for each of `layers`
     logits = norm(x) embedding^T
 
-That is GPT-2 (Radford et al. 2019) with biases optional: norms before the layers, with an
-epsilon of 1e-5; the exact GELU by erf; dropout after the embedding, of the attention weights
-and of both additions; weights N(0, 0.02), for the two projections onto the residual stream
-divided by sqrt(2 layers). So nanoGPT's published losses apply.
+This is GPT-2 (Radford et al. 2019) with optional biases: pre-layer normalization with an epsilon
+of 1e-5; the exact GELU; dropout after the embedding, of the attention weights and before both
+additions to the residual stream; weights N(0, 0.02), divided by sqrt(2 layers) for the two
+projections onto the residual stream. nanoGPT's published losses therefore apply.
 
-`positions` is the one modern switch: "learned" adds a table, "rotary" turns queries and keys
-instead (see `attention`). RMSNorm and gated activations, which have come into use together
-with it, are left out on purpose: a comparison of two models here is of one difference.
+`positions` is the only modern option: "learned" adds a table, "rotary" rotates queries and keys
+(see `attention`). RMSNorm and gated activations are left out on purpose, so that two models
+differ in one respect.
 
-Blocks are a Python loop over parameters of their own, not a scan over stacked ones: a tower
-can give each leaf its own rate.
+Blocks are a Python loop over separate parameters instead of a scan over stacked parameters, so
+that a tower can give each leaf its own learning rate.
 """
 
 import dataclasses
@@ -27,7 +27,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from experiments.models import checks
-from experiments.models.attention import NORMAL, Attention, KeysAndValues, divisible
+from experiments.models.attention import NORMAL, Attention, KeysAndValues, check_divisible
 from experiments.models.dropout import Dropout, split
 from experiments.models.precision import at_least_float32
 
@@ -39,25 +39,26 @@ SIZES: dict[str, dict[str, Any]] = {
     "25M": {"layers": 8, "heads": 8, "width": 512, "context": 512},
     "124M": {"layers": 12, "heads": 12, "width": 768, "context": 1024},
 }
-"""0.8M and 11M are nanoGPT's for characters (on a CPU and on a GPU), 124M is GPT-2 small."""
+"""0.8M and 11M are nanoGPT's character models (for CPU and GPU), 124M is GPT-2 small."""
 
 
 @dataclasses.dataclass(frozen=True)
 class TransformerConfig:
-    """The shape of a transformer; `TransformerConfig.of_size` has some by name.
+    """Sizes of a transformer; `TransformerConfig.of_size` gives predefined ones.
 
     Attributes:
-      vocabulary: the number of tokens.
-      context: the longest sequence.
-      layers: the number of blocks.
-      heads: of each attention.
-      width: of the residual stream; a multiple of `heads`, by an even factor for "rotary".
-      dropout: in [0, 1).
-      bias: whether linear layers and norms have one: GPT-2 does.
+      vocabulary: number of tokens.
+      context: longest sequence.
+      layers: number of blocks.
+      heads: number of heads of each attention layer.
+      width: width of the residual stream; a multiple of `heads`, by an even factor for
+        "rotary".
+      dropout: dropout rate, in [0, 1).
+      bias: True to add biases to linear and normalization layers, as GPT-2 does.
       positions: "learned" or "rotary".
 
     Raises:
-      ValueError: one of them is out of its range.
+      ValueError: an attribute is out of range.
     """
 
     vocabulary: int
@@ -74,11 +75,11 @@ class TransformerConfig:
             checks.integer(name, getattr(self, name))
         checks.rate("dropout", self.dropout)
         checks.choice("positions", self.positions, ("learned", "rotary"))
-        divisible(self.width, self.heads, rotary=self.positions == "rotary")
+        check_divisible(self.width, self.heads, rotary=self.positions == "rotary")
 
     @classmethod
     def of_size(cls, size: str, vocabulary: int, **changes: Any) -> "TransformerConfig":
-        """Returns the config that `SIZES` names, with changes.
+        """Returns a config of `SIZES`, with changes.
 
         Example:
           >>> TransformerConfig.of_size("0.8M", vocabulary=65, dropout=0.2).width
@@ -90,11 +91,11 @@ class TransformerConfig:
 
 
 class Cache(NamedTuple):
-    """What has been read.
+    """Cache of the tokens read so far.
 
     Attributes:
-      layers: each block's keys and values.
-      position: i32[], the number of tokens read.
+      layers: keys and values of each block.
+      position: i32[], number of tokens read.
     """
 
     layers: tuple[KeysAndValues, ...]
@@ -102,15 +103,15 @@ class Cache(NamedTuple):
 
 
 class Transformer(nnx.Module):
-    """Logits of the next token at every position.
+    """Computes the logits of the next token at every position.
 
     Args:
-      config: the shape.
-      dtype: of the computation, such as `jnp.bfloat16`; None: that of inputs and parameters.
-      remat: whether the backward pass computes a block's activations again, from the one at
-        its start, in place of keeping them all: less memory for a third more work (XLA
-        on a CPU undoes it).
-      rngs: where the weights are drawn from.
+      config: sizes of the model.
+      dtype: dtype of the computation, such as `jnp.bfloat16`; None for the dtype of inputs and
+        parameters.
+      remat: True to recompute the activations of each block in the backward pass: less memory
+        for a third more computation (XLA on CPU undoes it).
+      rngs: random streams for the initial weights.
 
     Example:
       >>> model = Transformer(TransformerConfig.of_size("0.1M", 65), rngs=nnx.Rngs(0))
@@ -146,14 +147,14 @@ class Transformer(nnx.Module):
         return self.config.context
 
     def __call__(self, tokens: jax.Array, *, key: jax.Array | None = None) -> jax.Array:
-        """From i32[batch, time] to logits f32[batch, time, vocabulary].
+        """Maps i32[batch, time] to logits f32[batch, time, vocabulary].
 
         Args:
-          tokens: the text.
-          key: dropout's; needed in training if there is any.
+          tokens: token ids.
+          key: random key of dropout; required in training if the dropout rate is not zero.
 
         Raises:
-          ValueError: the text is longer than the context.
+          ValueError: `tokens` are longer than the context.
         """
         self._fits(tokens.shape[-1])
         first, *keys = split(key, 1 + len(self.blocks))
@@ -164,21 +165,21 @@ class Transformer(nnx.Module):
         return self._logits(x)
 
     def start(self, batch: int, length: int | None = None) -> Cache:
-        """Returns a cache with nothing read and room for `length` tokens, or for the context."""
+        """Returns an empty cache with room for `length` tokens, by default the context."""
         length = self.context if length is None else checks.integer("length", length)
         self._fits(length)
         layers = tuple(block.attention.start(batch, length) for block in self.blocks)
         return Cache(layers, jnp.zeros((), jnp.int32))
 
     def extend(self, tokens: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
-        """Reads on without dropout, attending to what is in the cache.
+        """Reads further tokens without dropout, attending to the cached ones.
 
         Args:
           tokens: i32[batch, time]; the cache must have room for them.
-          cache: from `start`, or from an earlier call.
+          cache: a cache from `start` or from an earlier call.
 
         Returns:
-          logits f32[batch, time, vocabulary], and the cache with these tokens read.
+          Logits f32[batch, time, vocabulary], and the cache with these tokens.
         """
         time = tokens.shape[-1]
         x = self._embed(tokens, cache.position + jnp.arange(time))
@@ -246,5 +247,5 @@ class _Block(nnx.Module):
 
 
 def _norm(config: TransformerConfig, rngs: nnx.Rngs) -> nnx.LayerNorm:
-    # No dtype: what comes out is float32, and the next product rounds it.
+    # Without dtype the output is float32; the next product rounds it.
     return nnx.LayerNorm(config.width, epsilon=1e-5, use_bias=config.bias, rngs=rngs)

@@ -3,7 +3,7 @@
 checkpoints/SERIES/STEP/
   carry         the state that the next step needs: its arrays by name, such as `params.w`
   best          the arrays of the best evaluation, by name; absent if there are none
-  facts         JSON: format, owner, what the loop counts, and arrays without elements
+  facts         JSON: format, owner, the counters of the loop, the shapes of empty arrays
   digests.json  SHA-256 of each file of the above
 
 Orbax opens a checkpoint without this module:
@@ -125,7 +125,7 @@ class Checkpoints:
         error = pending.exception()
         self._complete = error is None
         reason = "" if error is None else _one_line(error)
-        kind = reason and type(error).__name__ + reason.split('"')[0][:40]  # quotes: file names
+        kind = reason and type(error).__name__ + reason.split('"')[0][:40]  # without file names
         if reason and kind != self._reported:
             newest = max(self.steps(), default=None)
             good = f"the last good one is step {newest}" if newest is not None else "there is none"

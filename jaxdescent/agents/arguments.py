@@ -18,25 +18,7 @@ _INT32_MAX = 2**31 - 1
 
 def check_agents(name: str, tree: Any, num_agents: int) -> None:
     """Raises ValueError unless every leaf has a leading axis of `num_agents`."""
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        if not leaf.ndim or len(leaf) != num_agents:
-            raise ValueError(
-                f"{name} must have a leading axis of num_agents = {num_agents} in every leaf, got "
-                f"shape {leaf.shape} at {name}{jax.tree_util.keystr(path)}"
-            )
-
-
-def check_floating(name: str, tree: Any) -> None:
-    """Raises ValueError unless every leaf has a real floating dtype."""
-    for leaf in jax.tree.leaves(tree):
-        if not jnp.issubdtype(leaf.dtype, jnp.floating):
-            raise ValueError(f"{name} must be real floating numbers, got {leaf.dtype}")
-
-
-def check_scalar(name: str, value: Any) -> None:
-    """Raises ValueError unless `value` is (the shape of) one real floating number."""
-    if getattr(value, "shape", None) != () or not jnp.issubdtype(value.dtype, jnp.floating):
-        raise ValueError(f"{name} must return one real floating number, got {value}")
+    validation.check_leading_axis(name, tree, num_agents, "num_agents")
 
 
 def count_agents(name: str, tree: Any) -> int:

@@ -24,7 +24,7 @@ import optax
 from jax.typing import ArrayLike
 
 from jaxdescent import chunking, validation
-from jaxdescent.agents.arguments import check_agents, check_floating, check_scalar
+from jaxdescent.agents.arguments import check_agents
 from jaxdescent.agents.population import Population, has_model_state
 from jaxdescent.landscape import barrier
 from jaxdescent.numerics import at_least_float32, is_inexact
@@ -217,7 +217,7 @@ def ensemble(
         return _on_agent(predict, inputs)(agent)
 
     shapes = jax.eval_shape(predict_one, jax.tree.map(lambda x: x[0], agents), inputs)
-    check_floating("predictions", shapes)
+    validation.check_floating("predictions", shapes)
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, at_least_float32(x.dtype)), shapes)
 
     def add_chunk(i: jax.Array, total: Any) -> Any:
@@ -245,7 +245,7 @@ def _agents_in_best_basin(
         raise ValueError(f"tolerance must be a number in [0, inf], got {tolerance!r}")
     validation.integer_in("points", points, 1)
     agents = _agents(population)
-    check_scalar("value_fn", jax.eval_shape(value, jax.tree.map(lambda x: x[0], agents)))
+    validation.check_scalar("value_fn", jax.eval_shape(value, jax.tree.map(lambda x: x[0], agents)))
     values = jax.lax.map(value, agents)
     usable = population.alive & jnp.isfinite(population.values) & jnp.isfinite(values)
     best = jnp.argmin(jnp.where(usable, values, jnp.inf))

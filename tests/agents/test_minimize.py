@@ -458,7 +458,7 @@ def test_the_size_of_a_mesh_must_divide_the_number_of_agents():
         ),
         (
             {"init_params": jnp.ones((20, 3), int)},
-            "init_params must be real floating numbers, got int32",
+            "init_params must have real floating-point leaves, got int32",
         ),
         (
             {"steps": None, "steps_per_rung": None, "gradient_budget": 19},
@@ -475,7 +475,7 @@ def test_the_size_of_a_mesh_must_divide_the_number_of_agents():
         ({"init_params": ()}, r"init_params must hold at least one array, got \(\)"),
         (
             {"init_params": jnp.ones((20, 3), complex)},
-            "init_params must be real floating numbers, got comp",
+            "init_params must have real floating-point leaves, got comp",
         ),
     ],
 )
@@ -486,7 +486,7 @@ def test_bad_arguments_are_named(changes, message):
 
 @pytest.mark.parametrize("loss", [lambda x: x, lambda x: jnp.argmax(x), lambda x: (x.sum(), 1)])
 def test_the_loss_must_be_a_real_scalar(loss):
-    with pytest.raises(ValueError, match="problem must return one real floating number"):
+    with pytest.raises(ValueError, match="problem must return a real scalar"):
         jd.minimize(loss, ADAM, init_params=jnp.ones((2, 3)), steps=1, steps_per_rung=1)
 
 

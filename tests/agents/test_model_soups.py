@@ -198,9 +198,12 @@ def test_networks_with_permuted_hidden_units_are_not_averaged():
             lambda a: jd.weighted_average(a.params, [-1.0]),
             r"weights must be in \[0, inf\) and not all",
         ),
-        (lambda a: jd.uniform_soup(a, lambda x: x), "value_fn must return one real floating"),
-        (lambda a: jd.greedy_soup(a, lambda x: 1), "value_fn must return one real floating"),
-        (lambda a: jd.ensemble(a, lambda x: x > 0), "predictions must be real floating numbers"),
+        (lambda a: jd.uniform_soup(a, lambda x: x), "value_fn must return a real scalar"),
+        (lambda a: jd.greedy_soup(a, lambda x: 1), "value_fn must return a real scalar"),
+        (
+            lambda a: jd.ensemble(a, lambda x: x > 0),
+            "predictions must have real floating-point leaves",
+        ),
     ],
 )
 def test_bad_arguments_are_named(call, match):

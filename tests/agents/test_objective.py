@@ -195,7 +195,7 @@ def test_a_rule_can_compute_validation_losses():
         (
             {"loss_fn": lambda params, batch: params["b"]},
             ValueError,
-            "loss_fn must return one real floating number",
+            "loss_fn must return a real scalar",
         ),
         (
             {
@@ -203,7 +203,7 @@ def test_a_rule_can_compute_validation_losses():
                 "value_fn": lambda params, validation_data: params["b"],
             },
             ValueError,
-            "value_fn must return one real floating number",
+            "value_fn must return a real scalar",
         ),
         ({"has_aux": True}, TypeError, r"loss_fn must return \(loss, aux\) with aux a mapping"),
         (

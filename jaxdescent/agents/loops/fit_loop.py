@@ -23,7 +23,6 @@ from jaxdescent import validation
 from jaxdescent.agents.arguments import (
     OptimizerFactory,
     check_agents,
-    check_floating,
     checked_hyperparams,
     checked_length,
 )
@@ -176,7 +175,7 @@ def loop_of(settings: FitSettings) -> PopulationLoop:
         hyperparams = checked_hyperparams(hyperparams)
         model_state = () if model_state is None else jax.tree.map(jnp.array, model_state)
         check_agents("init_params", init_params, driver.num_agents)
-        check_floating("init_params", init_params)
+        validation.check_floating("init_params", init_params)
         check_agents("hyperparams", hyperparams, driver.num_agents)
         check_agents("model_state", model_state, driver.num_agents)
         problem = _problem_for_rules(None, init_params, None, driver.optimizer)

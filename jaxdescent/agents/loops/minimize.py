@@ -16,7 +16,6 @@ from jax.typing import ArrayLike
 from jaxdescent import validation
 from jaxdescent.agents.arguments import (
     check_agents,
-    check_floating,
     checked_hyperparams,
     checked_num_rungs,
     count_agents,
@@ -131,7 +130,7 @@ def minimize(
         # A weak type would compile a second program.
         init_params = jax.tree.map(lambda x: jnp.asarray(x, jnp.asarray(x).dtype), init_params)
         check_agents("init_params", init_params, num_agents)
-        check_floating("init_params", init_params)
+        validation.check_floating("init_params", init_params)
     problem = as_problem(problem, init_params)
     return _minimize(
         problem, key, init_params, hyperparams, lengths, budget, prune, driver, num_rungs

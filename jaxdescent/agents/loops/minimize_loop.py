@@ -22,8 +22,6 @@ from jaxdescent import validation
 from jaxdescent.agents.arguments import (
     OptimizerFactory,
     check_agents,
-    check_floating,
-    check_scalar,
     checked_hyperparams,
     checked_length,
 )
@@ -111,7 +109,7 @@ def loop_of(problem: Problem | Callable[[Any], jax.Array], driver: Driver) -> Po
         init_params = jax.tree.map(jnp.array, init_params)
         hyperparams = checked_hyperparams(hyperparams)
         check_agents("init_params", init_params, driver.num_agents)
-        check_floating("init_params", init_params)
+        validation.check_floating("init_params", init_params)
         check_agents("hyperparams", hyperparams, driver.num_agents)
         full_problem = problem_for_rules(init_params)
         value = jax.eval_shape(jax.vmap(full_problem.value), init_params)
@@ -209,5 +207,5 @@ def as_problem(problem: Any, init_params: Any) -> Problem:
         validation.shaped_like(
             "init_params", agent, problem.lower, "the problem's box, agent by agent"
         )
-        check_scalar("problem", jax.eval_shape(problem.value, agent))
+        validation.check_scalar("problem", jax.eval_shape(problem.value, agent))
     return problem

@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 
 from jaxdescent import validation
-from jaxdescent.agents.arguments import check_scalar
 
 LOSS = "loss"
 """Name of the loss in reports."""
@@ -50,7 +49,7 @@ class Objective(NamedTuple):
         extra = {"key": key} if self.needs_rng else {}
         result = self.loss_fn(params, batch, **self._state_keyword(model_state), **extra)
         loss, aux = self._split(result)
-        check_scalar("loss_fn", loss)
+        validation.check_scalar("loss_fn", loss)
         if self.stateful:
             if "model_state" not in aux:
                 raise ValueError(
@@ -84,7 +83,7 @@ class Objective(NamedTuple):
             value = self.value_fn(params, validation_data, **state)
         else:
             value, _ = self._split(self.loss_fn(params, validation_data, **state))
-        check_scalar("value_fn", value)
+        validation.check_scalar("value_fn", value)
         return value
 
     def _state_keyword(self, model_state: Any) -> dict[str, Any]:

@@ -25,10 +25,7 @@ def check_loss(
             batch = jax.tree.map(lambda x: x[0], curvature.microbatches(batch, num_microbatches))
         return loss_fn(params if model_fn is None else model_fn(params, batch), batch)
 
-    out = jax.eval_shape(value, params, batch)
-    is_array = isinstance(out, jax.ShapeDtypeStruct)
-    if not is_array or out.shape or not jnp.issubdtype(out.dtype, jnp.floating):
-        raise ValueError(f"loss_fn must return a real scalar, got {out}")
+    validation.check_scalar_output("loss_fn", value, params, batch)
 
 
 def check_preconditioner(preconditioner: Any, params: Any) -> None:

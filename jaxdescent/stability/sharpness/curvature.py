@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdescent import numerics
+from jaxdescent import numerics, validation
 
 Product = Callable[[jax.Array], jax.Array]
 
@@ -60,14 +60,9 @@ def layout(params: Any) -> Layout:
     Raises:
       ValueError: there are no parameters, or a leaf is not real floating-point.
     """
-    paths, structure = jax.tree_util.tree_flatten_with_path(params)
-    leaves = tuple(jax.ShapeDtypeStruct(jnp.shape(x), jnp.result_type(x)) for _, x in paths)
-    for (path, _), leaf in zip(paths, leaves, strict=True):
-        if not jnp.issubdtype(leaf.dtype, jnp.floating):
-            raise ValueError(
-                f"params must have real floating-point leaves, got {leaf.dtype} at "
-                f"params{jax.tree_util.keystr(path)}; pass only what is trained"
-            )
+    validation.check_floating("params", params, "pass only trained parameters")
+    arrays, structure = jax.tree.flatten(params)
+    leaves = tuple(jax.ShapeDtypeStruct(jnp.shape(x), jnp.result_type(x)) for x in arrays)
     if not sum(leaf.size for leaf in leaves):
         raise ValueError("params must hold at least one number, got none")
     return Layout(structure, leaves, numerics.widest_float(leaves))

@@ -1,4 +1,4 @@
-"""Attention is causal, cached as well as whole, and rotary positions see distances alone."""
+"""Attention is causal and equal with and without a cache; rotary positions see only distances."""
 
 import jax
 import jax.numpy as jnp
@@ -44,13 +44,13 @@ def reference(state, x, heads, *, rotary):
 
 
 @pytest.mark.parametrize(("rotary", "bias"), [(False, False), (True, True)])
-def test_the_forward_pass_is_the_textbook_one(rotary, bias):
+def test_the_forward_pass_equals_the_textbook_formula(rotary, bias):
     split = attention(rotary=rotary, bias=bias)
     expected = reference(zoo.float64(split.state), X, 2, rotary=rotary)
     np.testing.assert_allclose(zoo.output(split, X), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_rotary_positions_turn_pairs_by_angles_that_fall_geometrically():
+def test_rotary_angles_decrease_geometrically():
     x = np.random.default_rng(1).normal(size=(2, 5, 3, 8)).astype(np.float32)
     positions = jnp.array([0, 1, 2, 30, 1000])
     expected = np.moveaxis(turned(np.moveaxis(x.astype(np.float64), 1, 2), positions), 2, 1)
@@ -59,7 +59,7 @@ def test_rotary_positions_turn_pairs_by_angles_that_fall_geometrically():
     np.testing.assert_array_equal(found[:, 0], x[:, 0])
 
 
-def test_rotated_products_depend_on_the_distance_alone():
+def test_rotated_products_depend_only_on_the_distance():
     q, k = np.random.default_rng(2).normal(size=(2, 1, 1, 1, 8)).astype(np.float32)
 
     @jax.jit
@@ -83,20 +83,20 @@ def test_rotated_products_depend_on_the_distance_alone():
         ({"heads": 2, "dtype": int}, r"dtype must be None or a floating dtype"),
     ],
 )
-def test_bad_arguments_are_refused(given, message):
+def test_bad_arguments_raise(given, message):
     with pytest.raises(ValueError, match=message):
         zoo.shape_of(lambda **rest: Attention(**{"width": 8, **given}, **rest))
 
 
 @pytest.mark.parametrize("rotary", [False, True])
-def test_the_cache_in_pieces_comes_to_the_whole(rotary):
+def test_reading_in_pieces_with_a_cache_equals_one_pass(rotary):
     split = attention(rotary=rotary)
     whole = zoo.output(split, X)
 
     @jax.jit
     def pieces(state):
         layer = nnx.merge(split.graph, state)
-        # Two places more than are ever written: what is in them must not be seen.
+        # Two positions more than are written, which must not be visible.
         cache = jax.tree.map(lambda zeros: zeros + 9.0, layer.start(2, 9))
         parts = []
         for start, end in [(0, 3), (3, 4), (4, 7)]:
@@ -107,15 +107,15 @@ def test_the_cache_in_pieces_comes_to_the_whole(rotary):
     np.testing.assert_allclose(pieces(split.state), whole, rtol=1e-5, atol=1e-6)
 
 
-def test_attention_with_dropout_is_the_same_but_for_the_dropped():
-    """A rate that drops nothing takes the other way to the same numbers."""
+def test_attention_with_a_tiny_dropout_rate_equals_attention_without():
+    """A rate that drops no weight takes the code path of dropout."""
     plain, dropping = attention(), attention(dropout=1e-9)
     dropped = zoo.output(dropping, X, key=zoo.KEYS[0])
     np.testing.assert_allclose(dropped, zoo.output(plain, X), rtol=1e-5, atol=1e-6)
 
 
-def test_dropout_is_of_the_weights():
-    """The first position sees itself alone: a head's value comes doubled or not at all."""
+def test_dropout_applies_to_attention_weights():
+    """The first position attends to itself only: the value of a head is doubled or zero."""
     split = attention(dropout=0.5)
     split.state["output"]["kernel"] = nnx.Param(jnp.eye(8))
     x = np.random.default_rng(1).normal(size=(32, 2, 8)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""The convolutional classifier is Keras's."""
+"""The convolutional classifier equals the one of Keras."""
 
 import numpy as np
 import pytest
@@ -8,11 +8,11 @@ from experiments.models.counting import parameter_count
 from tests.experiments.models import zoo
 
 
-def test_the_published_arrangement_has_the_published_count():
+def test_the_published_model_has_the_published_parameter_count():
     assert parameter_count(zoo.shape_of(CNN)) == 34_826
 
 
-def test_each_layer_has_the_published_count():
+def test_each_layer_has_the_published_parameter_count():
     """As `model.summary()` prints on keras.io."""
     model = zoo.shape_of(CNN)
     assert [parameter_count(layer) for layer in model.convolutions] == [320, 18_496]
@@ -32,8 +32,8 @@ def pooled(x):
     return x.reshape(len(x), height, 2, width, 2, -1).max((2, 4))
 
 
-def test_the_forward_pass_is_the_textbook_one():
-    """On 11 x 10 pixels, so that the pools leave a row over."""
+def test_the_forward_pass_equals_the_textbook_formula():
+    """On 11 x 10 pixels, so that a pool drops a row."""
     split = zoo.build(lambda **given: CNN((11, 10, 2), (5, 6), 3, **given))
     x = np.random.default_rng(0).normal(size=(3, 11, 10, 2)).astype(np.float32)
     state = zoo.float64(split.state)
@@ -45,7 +45,7 @@ def test_the_forward_pass_is_the_textbook_one():
     np.testing.assert_allclose(zoo.output(split, x), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_the_smallest_image_leaves_one_pixel_and_a_smaller_one_is_refused():
+def test_the_smallest_image_leaves_one_pixel_and_a_smaller_image_raises():
     assert zoo.shape_of(lambda **given: CNN((10, 10, 1), **given)).head.in_features == 64
     message = r"shape must have sides in \[10, inf\) for 2 convolutions, got \(10, 9, 1\)"
     with pytest.raises(ValueError, match=message):
@@ -61,6 +61,6 @@ def test_the_smallest_image_leaves_one_pixel_and_a_smaller_one_is_refused():
         ({"classes": 0}, r"classes must be in \[1, inf\), got 0"),
     ],
 )
-def test_bad_arguments_are_refused(given, message):
+def test_bad_arguments_raise(given, message):
     with pytest.raises(ValueError, match=message):
         zoo.shape_of(lambda **rest: CNN(**given, **rest))

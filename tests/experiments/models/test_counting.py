@@ -1,4 +1,4 @@
-"""Parameters are counted once, and nothing else is."""
+"""Each parameter is counted once; other state is not counted."""
 
 import jax
 from flax import nnx
@@ -16,7 +16,7 @@ def test_statistics_and_keys_are_not_counted():
     assert parameter_count(Model(rngs=nnx.Rngs(0))) == 3 * 4 + 4 + 2 * 4
 
 
-def test_what_is_shared_counts_once():
+def test_a_shared_parameter_counts_once():
     class Model(nnx.Module):
         def __init__(self, *, rngs):
             self.one = nnx.Linear(3, 3, rngs=rngs)
@@ -25,7 +25,7 @@ def test_what_is_shared_counts_once():
     assert parameter_count(Model(rngs=nnx.Rngs(0))) == 12
 
 
-def test_a_scalar_is_one_number_and_a_model_of_shapes_is_counted_as_well():
+def test_a_scalar_counts_as_one_and_shapes_are_counted_too():
     class Model(nnx.Module):
         def __init__(self):
             self.scale = nnx.Param(jax.numpy.ones(()))

@@ -1,4 +1,4 @@
-"""The GRU is Cho et al.'s, step by step."""
+"""The GRU equals the equations of Cho et al., step by step."""
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,9 @@ from experiments.models.counting import parameter_count
 from experiments.models.gru import GRU
 from tests.experiments.models import zoo
 
-FACTORY = lambda **given: GRU(4, 5, **given)
+
+def make_model(**given):
+    return GRU(4, 5, **given)
 
 
 def sigmoid(x):
@@ -18,7 +20,7 @@ def sigmoid(x):
 
 
 def reference(state, x, h):
-    """Equations 5 to 8 of the paper, with a bias each, in float64."""
+    """Equations 5 to 8 of the paper, with biases, in float64."""
     W_r, W_z, W = np.split(state["inputs"]["kernel"], 3, axis=1)
     b_r, b_z, b = np.split(state["inputs"]["bias"], 3)
     U_r, U_z = np.split(state["gates"]["kernel"], 2, axis=1)
@@ -32,8 +34,8 @@ def reference(state, x, h):
     return np.stack(outputs, 1), h
 
 
-def test_steps_are_the_published_equations_from_any_state():
-    split = zoo.build(FACTORY)
+def test_steps_equal_the_published_equations_from_any_state():
+    split = zoo.build(make_model)
     given = np.random.default_rng(1).normal(size=(3, 5)).astype(np.float32)
     run = jax.jit(lambda state, x, hidden: nnx.merge(split.graph, state)(x, hidden))
     for start in (None, jnp.asarray(given)):
@@ -47,19 +49,19 @@ def test_steps_are_the_published_equations_from_any_state():
             np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
 
-def test_the_count_has_one_bias_for_each_of_three():
-    assert parameter_count(zoo.shape_of(FACTORY)) == 3 * (4 + 5 + 1) * 5
+def test_the_parameter_count_has_three_biases():
+    assert parameter_count(zoo.shape_of(make_model)) == 3 * (4 + 5 + 1) * 5
 
 
-def test_biases_start_at_zero_and_recurrent_matrices_orthogonal():
-    state = zoo.float64(zoo.initialized(FACTORY).state)
+def test_biases_are_initially_zero_and_recurrent_matrices_orthogonal():
+    state = zoo.float64(zoo.initialized(make_model).state)
     np.testing.assert_array_equal(state["inputs"]["bias"], np.zeros(15))
     matrices = [*np.split(state["gates"]["kernel"], 2, axis=1), state["candidate"]["kernel"]]
     for matrix in matrices:
         np.testing.assert_allclose(matrix.T @ matrix, np.eye(5), atol=1e-5)
 
 
-def test_under_bfloat16_the_state_still_moves_by_small_steps():
+def test_a_bfloat16_state_still_moves_by_small_steps():
     """With z = sigmoid(6), a step is 0.25% of the way, below bfloat16's spacing near 1."""
     split = zoo.build(lambda **given: GRU(1, 1, **given), dtype=jnp.bfloat16)
     for part in ("inputs", "gates", "candidate"):
@@ -74,11 +76,11 @@ def test_under_bfloat16_the_state_still_moves_by_small_steps():
 def test_series_of_float64_are_computed_in_float64():
     with jax.enable_x64(True):
         series = jax.ShapeDtypeStruct(zoo.SERIES.shape, np.float64)
-        outputs, hidden = jax.eval_shape(zoo.build(FACTORY).merge(), series)
+        outputs, hidden = jax.eval_shape(zoo.build(make_model).merge(), series)
         assert outputs.dtype == hidden.dtype == np.float64
 
 
 @pytest.mark.parametrize("name", ["inputs", "width"])
-def test_bad_arguments_are_refused(name):
+def test_bad_arguments_raise(name):
     with pytest.raises(ValueError, match=rf"{name} must be in \[1, inf\), got 0"):
         zoo.shape_of(lambda **rest: GRU(**{"inputs": 4, "width": 5, name: 0}, **rest))

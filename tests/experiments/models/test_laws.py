@@ -1,4 +1,4 @@
-"""What holds for every model, whatever it computes."""
+"""Properties of every model."""
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ with_dropout = pytest.mark.parametrize("name", zoo.DROPOUT)
 
 
 @every_model
-def test_bfloat16_is_what_products_are_in_and_float32_what_comes_out(name):
+def test_products_are_bfloat16_and_outputs_float32(name):
     x = zoo.MODELS[name][1]
     half = zoo.built(name, dtype=jnp.bfloat16)
     assert {leaf.dtype for leaf in jax.tree.leaves(half.state)} == {jnp.dtype("float32")}
@@ -35,7 +35,7 @@ def test_bfloat16_is_what_products_are_in_and_float32_what_comes_out(name):
 
 
 @every_model
-def test_bfloat16_comes_close_to_float32(name):
+def test_bfloat16_is_close_to_float32(name):
     x = zoo.MODELS[name][1]
     full = zoo.output(zoo.built(name), x)
     half = zoo.output(zoo.built(name, dtype=jnp.bfloat16), x)
@@ -59,7 +59,7 @@ def test_every_parameter_has_a_finite_gradient_that_is_not_zero(name):
 
 
 @every_model
-def test_models_of_one_arrangement_share_a_compiled_program(name):
+def test_models_with_equal_arguments_share_a_compiled_program(name):
     x = zoo.MODELS[name][1]
     one = zoo.output(zoo.built(name), x)
     programs = zoo.run._cache_size()
@@ -69,7 +69,7 @@ def test_models_of_one_arrangement_share_a_compiled_program(name):
 
 
 @every_model
-def test_stacked_models_come_to_what_each_comes_to_alone(name):
+def test_stacked_models_equal_separate_models(name):
     x = zoo.MODELS[name][1]
     alone = [zoo.built(name, seed) for seed in (0, 1)]
     every = jax.jit(jax.vmap(lambda state: zoo.forward(alone[0].graph, state, x)))
@@ -89,7 +89,7 @@ def test_a_model_owns_parameters_and_statistics_only(registry, name):
 
 @every_model
 @pytest.mark.parametrize("dtype", [jnp.int32, "bf17", 16])
-def test_a_dtype_that_is_not_floating_is_refused(name, dtype):
+def test_a_dtype_that_is_not_floating_raises(name, dtype):
     with pytest.raises(ValueError, match=r"dtype must be None or a floating dtype.*, got "):
         zoo.shape_of(zoo.MODELS[name][0], dtype=dtype)
 
@@ -104,7 +104,7 @@ def test_dropout_draws_from_the_key_of_the_call(name):
 
 
 @with_dropout
-def test_no_two_layers_drop_by_the_same_key(name, monkeypatch):
+def test_every_layer_uses_its_own_dropout_key(name, monkeypatch):
     x = zoo.DROPOUT[name][1]
     split = zoo.built(name, registry="DROPOUT")
     used, dropout = [], Dropout.__call__
@@ -124,7 +124,7 @@ def test_no_two_layers_drop_by_the_same_key(name, monkeypatch):
 
 
 @with_dropout
-def test_dropout_without_a_key_is_refused_in_training_and_idle_in_evaluation(name):
+def test_dropout_without_a_key_raises_in_training_and_is_off_in_evaluation(name):
     x = zoo.DROPOUT[name][1]
     model = zoo.built(name, registry="DROPOUT").merge()
     with pytest.raises(ValueError, match=r"key must be given.*0\.5, got None.*model\.eval\(\)"):
@@ -136,6 +136,6 @@ def test_dropout_without_a_key_is_refused_in_training_and_idle_in_evaluation(nam
 
 @with_dropout
 @pytest.mark.parametrize("dropout", [-0.1, 1.0, float("nan")])
-def test_a_dropout_out_of_range_is_refused(name, dropout):
+def test_a_dropout_rate_out_of_range_raises(name, dropout):
     with pytest.raises(ValueError, match=r"dropout must be "):
         zoo.shape_of(zoo.DROPOUT[name][0], dropout=dropout)

@@ -1,4 +1,4 @@
-"""The LSTM is Zaremba et al.'s, step by step."""
+"""The LSTM equals the equations of Zaremba et al., step by step."""
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,9 @@ from experiments.models.counting import parameter_count
 from experiments.models.lstm import LSTM, LSTMCarry, orthogonal_gates
 from tests.experiments.models import zoo
 
-FACTORY = lambda **given: LSTM(4, 5, **given)
+
+def make_model(**given):
+    return LSTM(4, 5, **given)
 
 
 def sigmoid(x):
@@ -18,11 +20,14 @@ def sigmoid(x):
 
 
 def reference(state, x, h, c):
-    """The equations of section 3.1, a gate at a time, in float64."""
+    """The equations of section 3.1, one gate at a time, in float64."""
     W, b, U = state["inputs"]["kernel"], state["inputs"]["bias"], state["recurrent"]["kernel"]
     outputs = []
     for t in range(x.shape[1]):
-        gate = lambda n: x[:, t] @ W[:, n] + h @ U[:, n] + b[n]  # noqa: B023
+
+        def gate(n):
+            return x[:, t] @ W[:, n] + h @ U[:, n] + b[n]  # noqa: B023
+
         i, f, g, o = (gate(slice(5 * n, 5 * n + 5)) for n in range(4))
         c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
         h = sigmoid(o) * np.tanh(c)
@@ -30,8 +35,8 @@ def reference(state, x, h, c):
     return np.stack(outputs, 1), h, c
 
 
-def test_steps_are_the_published_equations_from_any_state():
-    split = zoo.build(FACTORY)
+def test_steps_equal_the_published_equations_from_any_state():
+    split = zoo.build(make_model)
     h, c = np.random.default_rng(1).normal(size=(2, 3, 5)).astype(np.float32)
     run = jax.jit(lambda state, x, carry: nnx.merge(split.graph, state)(x, carry))
     for start in (None, LSTMCarry(jnp.asarray(h), jnp.asarray(c))):
@@ -44,18 +49,18 @@ def test_steps_are_the_published_equations_from_any_state():
             np.testing.assert_allclose(found, number, rtol=1e-5, atol=1e-6)
 
 
-def test_the_count_has_one_bias_for_each_gate():
-    assert parameter_count(zoo.shape_of(FACTORY)) == 4 * (4 + 5 + 1) * 5
+def test_the_parameter_count_has_one_bias_per_gate():
+    assert parameter_count(zoo.shape_of(make_model)) == 4 * (4 + 5 + 1) * 5
 
 
-def test_the_forget_gates_alone_start_with_a_bias():
+def test_only_the_forget_gates_have_a_nonzero_initial_bias():
     for given, expected in [({}, 1.0), ({"forget_bias": 2.5}, 2.5)]:
         start = zoo.initialized(lambda **rest: LSTM(4, 5, **given, **rest))  # noqa: B023
         bias = start.state["inputs"]["bias"][...]
         np.testing.assert_array_equal(bias, np.repeat([0, expected, 0, 0], 5))
 
 
-def test_each_gates_recurrent_matrix_starts_orthogonal():
+def test_the_recurrent_matrix_of_each_gate_is_initially_orthogonal():
     kernel = orthogonal_gates(jax.random.key(0), (5, 20), jnp.float32)
     gates = np.split(np.asarray(kernel), 4, axis=1)
     for gate in gates:
@@ -63,8 +68,8 @@ def test_each_gates_recurrent_matrix_starts_orthogonal():
     assert not np.allclose(gates[0], gates[1])
 
 
-def test_under_bfloat16_the_cell_still_adds_up():
-    """Gates wide open add one each step; bfloat16 stops counting at 256."""
+def test_a_bfloat16_cell_still_accumulates():
+    """Fully open gates add 1 per step; bfloat16 would stop at 256."""
     split = zoo.build(lambda **given: LSTM(1, 1, **given), dtype=jnp.bfloat16)
     split.state["recurrent"]["kernel"] = nnx.Param(jnp.zeros((1, 4)))
     split.state["inputs"]["kernel"] = nnx.Param(jnp.zeros((1, 4)))
@@ -81,7 +86,7 @@ def test_under_bfloat16_the_cell_still_adds_up():
 def test_series_of_float64_are_computed_in_float64():
     with jax.enable_x64(True):
         series = jax.ShapeDtypeStruct(zoo.SERIES.shape, np.float64)
-        outputs, carry = jax.eval_shape(zoo.build(FACTORY).merge(), series)
+        outputs, carry = jax.eval_shape(zoo.build(make_model).merge(), series)
         assert outputs.dtype == carry.cell.dtype == np.float64
 
 
@@ -93,6 +98,6 @@ def test_series_of_float64_are_computed_in_float64():
         ({"forget_bias": float("inf")}, r"forget_bias must be finite, got inf"),
     ],
 )
-def test_bad_arguments_are_refused(given, message):
+def test_bad_arguments_raise(given, message):
     with pytest.raises(ValueError, match=message):
         zoo.shape_of(lambda **rest: LSTM(**{"inputs": 4, "width": 5, **given}, **rest))

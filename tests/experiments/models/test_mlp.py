@@ -1,4 +1,4 @@
-"""The multilayer perceptron is what its sizes say."""
+"""The multilayer perceptron matches its sizes."""
 
 import jax
 import numpy as np
@@ -9,12 +9,12 @@ from experiments.models.mlp import MLP
 from tests.experiments.models import zoo
 
 
-def test_the_count_is_that_of_its_matrices_and_biases():
+def test_the_parameter_count_is_matrices_plus_biases():
     model = zoo.shape_of(lambda **given: MLP([784, 300, 100, 10], **given))
     assert parameter_count(model) == 785 * 300 + 301 * 100 + 101 * 10 == 266_610
 
 
-def test_the_forward_pass_is_the_textbook_one():
+def test_the_forward_pass_equals_the_textbook_formula():
     split = zoo.build(lambda **given: MLP([4, 8, 5, 3], **given))
     layers = zoo.float64(split.state)["layers"]
     y = np.asarray(zoo.SERIES, np.float64)
@@ -41,6 +41,6 @@ def test_another_activation_is_used_between_layers():
         ([3, 2.5], TypeError, r"sizes must be an integer, got 2\.5"),
     ],
 )
-def test_bad_sizes_are_refused(sizes, error, message):
+def test_bad_sizes_raise(sizes, error, message):
     with pytest.raises(error, match=message):
         zoo.shape_of(lambda **rest: MLP(sizes, **rest))

@@ -1,4 +1,4 @@
-"""Narrow floats widen and wide ones stay."""
+"""Half precision is widened; wider dtypes are kept."""
 
 import jax
 import jax.numpy as jnp
@@ -12,10 +12,10 @@ from experiments.models.precision import at_least_float32
     ("given", "returned"),
     [("bfloat16", "float32"), ("float16", "float32"), ("float32", "float32")],
 )
-def test_narrow_floats_widen(given, returned):
+def test_half_precision_is_widened(given, returned):
     assert at_least_float32(jnp.ones(2, given)).dtype == returned
 
 
-def test_float64_stays():
+def test_float64_is_kept():
     with jax.enable_x64(True):
         assert at_least_float32(jnp.ones(2, np.float64)).dtype == np.float64

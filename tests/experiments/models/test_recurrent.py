@@ -1,4 +1,4 @@
-"""The stack is Zaremba et al.'s language model, and takes series as well."""
+"""The stack equals the language model of Zaremba et al., and takes series too."""
 
 import jax
 import jax.numpy as jnp
@@ -19,14 +19,14 @@ def count(*given, **settings):
     ("width", "exact", "published"),
     [(200, 4_651_600, 5), (650, 19_775_200, 20), (1500, 66_022_000, 66)],
 )
-def test_the_language_models_have_the_published_counts(width, exact, published):
-    """20M and 66M are what later tables give for the medium and the large one."""
+def test_the_language_models_have_the_published_parameter_counts(width, exact, published):
+    """Later tables give 20M and 66M for the medium and the large model."""
     counted = count(width, 2, vocabulary=10_000)
     assert counted == exact
     assert round(counted / 1e6) == published
 
 
-def test_a_gru_has_three_quarters_of_the_layers():
+def test_gru_layers_have_three_quarters_of_the_parameters():
     lstm, gru = (count(32, 3, cell=cell, features=5, outputs=2) for cell in ("lstm", "gru"))
     head = 33 * 2
     assert gru == 3 * ((5 + 33) * 32 + 2 * (32 + 33) * 32) + head
@@ -50,7 +50,7 @@ def test_the_forward_pass_is_embedding_layers_and_head(cell):
 
 
 @pytest.mark.parametrize(("name", "x"), [("lstm", zoo.TOKENS), ("gru", zoo.SERIES)])
-def test_reading_on_from_a_state_comes_to_the_whole(name, x):
+def test_continuing_from_a_state_equals_one_pass(name, x):
     split = zoo.built(name)
 
     @jax.jit
@@ -65,13 +65,13 @@ def test_reading_on_from_a_state_comes_to_the_whole(name, x):
     np.testing.assert_allclose(pieces(split.state), zoo.output(split, x), rtol=1e-5, atol=1e-6)
 
 
-def test_dropout_is_between_layers_and_never_through_time():
+def test_dropout_is_between_layers_and_not_between_time_steps():
     """After the embedding and after each layer, outside of their scans."""
     split = zoo.built("lstm", registry="DROPOUT")
     assert zoo.shapes_drawn(split, zoo.TOKENS) == 3 * [(3, 9, 8)]
 
 
-def test_as_many_go_out_as_come_in_unless_told():
+def test_outputs_default_to_the_number_of_inputs():
     for given, expected in [
         ({"vocabulary": 11}, 11),
         ({"features": 4}, 4),
@@ -94,6 +94,6 @@ def test_as_many_go_out_as_come_in_unless_told():
         ({"features": 3, "cell": "rnn"}, r"cell must be 'lstm' or 'gru', got 'rnn'"),
     ],
 )
-def test_bad_arguments_are_refused(given, message):
+def test_bad_arguments_raise(given, message):
     with pytest.raises(ValueError, match=message):
         zoo.shape_of(lambda **rest: Recurrent(**{"width": 8, **given}, **rest))

@@ -1,4 +1,4 @@
-"""The residual network is the published one, and each keeps its own statistics."""
+"""The residual network equals the published one, and each agent keeps its own statistics."""
 
 import jax
 import jax.numpy as jnp
@@ -13,12 +13,15 @@ from experiments.models.resnet import ResNet, shortcut
 from tests.experiments.models import zoo
 
 IMAGES = np.random.default_rng(0).normal(size=(4, 6, 6, 2)).astype(np.float32)
-FACTORY = lambda **given: ResNet(8, channels=2, classes=3, momentum=0.7, **given)
+
+
+def make_model(**given):
+    return ResNet(8, channels=2, classes=3, momentum=0.7, **given)
 
 
 @pytest.fixture(scope="module")
 def small():
-    return zoo.build(FACTORY)
+    return zoo.build(make_model)
 
 
 @pytest.mark.parametrize(
@@ -31,7 +34,7 @@ def small():
         (110, 1.7, 1_727_962),
     ],
 )
-def test_the_count_is_the_papers(depth, published, exact):
+def test_the_parameter_count_is_the_published_one(depth, published, exact):
     count = parameter_count(zoo.shape_of(lambda **given: ResNet(depth, **given)))
     assert count == exact
     assert round(count / 1e6, 1 if published > 1 else 2) == published
@@ -87,7 +90,7 @@ def applied(split, x, *, train):
 
 
 @pytest.mark.parametrize("train", [True, False])
-def test_the_forward_pass_is_the_papers(small, train):
+def test_the_forward_pass_equals_the_paper(small, train):
     logits, state = applied(small, IMAGES, train=train)
     expected, statistics = reference(
         zoo.float64(small.state), IMAGES.astype(np.float64), train=train
@@ -103,7 +106,7 @@ def test_the_forward_pass_is_the_papers(small, train):
         np.testing.assert_allclose(norm["var"][...], var, rtol=1e-4, atol=1e-4)
 
 
-def test_weights_have_the_variance_of_he_and_norms_start_as_nothing():
+def test_weights_have_the_variance_of_he_and_norms_are_initially_the_identity():
     state = zoo.float64(zoo.initialized(lambda **given: ResNet(8, **given)).state)
     kernel = state["blocks"][2]["second"]["convolution"]["kernel"]
     np.testing.assert_allclose(kernel.var(), 2 / (9 * 64), rtol=0.03)
@@ -114,13 +117,13 @@ def test_weights_have_the_variance_of_he_and_norms_start_as_nothing():
         np.testing.assert_array_equal(norm[name], np.full(16, start))
 
 
-def test_a_population_of_towers_trains_with_statistics_of_each_ones_own(small):
-    """Two agents side by side, in a scan over batches, and each alone."""
+def test_a_population_of_towers_trains_with_separate_statistics(small):
+    """Two agents under vmap, in a scan over batches, equal each agent alone."""
     batches = np.random.default_rng(1).normal(size=(2, 4, 6, 6, 2)).astype(np.float32)
     tx = jd.hypergradient(optax.sgd, optax.sgd(1e-3), tune={"learning_rate": 1e-3})
     agents = [
         nnx.split_state(split.state, nnx.Param, nnx.BatchStat)
-        for split in (small, zoo.build(FACTORY, seed=1))
+        for split in (small, zoo.build(make_model, seed=1))
     ]
 
     def loss(params, statistics, images):
@@ -148,9 +151,9 @@ def test_a_population_of_towers_trains_with_statistics_of_each_ones_own(small):
         assert not any(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
 
 
-def test_statistics_stay_in_float32_under_bfloat16():
-    """At 1000, bfloat16 counts in steps of 4."""
-    split = zoo.build(FACTORY, dtype=jnp.bfloat16)
+def test_statistics_are_float32_with_bfloat16_computation():
+    """At 1000, bfloat16 has steps of 4."""
+    split = zoo.build(make_model, dtype=jnp.bfloat16)
     split.state["stem"]["norm"]["mean"] = nnx.BatchStat(jnp.full(16, 1001.0))
     _, after = applied(split, IMAGES, train=True)
     mean = after["stem"]["norm"]["mean"][...]
@@ -169,6 +172,6 @@ def test_statistics_stay_in_float32_under_bfloat16():
         ({"momentum": 1.0}, r"momentum must be in \[0, 1\), got 1\.0"),
     ],
 )
-def test_bad_arguments_are_refused(given, message):
+def test_bad_arguments_raise(given, message):
     with pytest.raises(ValueError, match=message):
         zoo.shape_of(lambda **rest: ResNet(**given, **rest))

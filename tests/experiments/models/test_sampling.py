@@ -1,4 +1,4 @@
-"""Cached sampling draws what a loop without a cache would."""
+"""Sampling with a cache equals a loop without a cache."""
 
 from functools import partial
 
@@ -21,8 +21,8 @@ text_models = pytest.mark.parametrize("name", ["learned positions", "rotary posi
 
 
 @text_models
-def test_tokens_are_those_of_a_loop_without_a_cache(name):
-    """Each row with keys of its own, by its place and then by the step."""
+def test_tokens_equal_a_loop_without_a_cache(name):
+    """Each row has its own keys, from its index and the step."""
     split = zoo.built(name)
     choices = {"temperature": 1.5, "top_k": 5}
     found = sample(split.merge(), PROMPT, length=8, key=KEY, **choices)
@@ -46,7 +46,7 @@ def test_tokens_are_those_of_a_loop_without_a_cache(name):
 
 
 @text_models
-def test_keys_decide_and_a_row_does_not_depend_on_the_others(name):
+def test_keys_determine_the_draws_and_rows_are_independent(name):
     model = zoo.built(name).merge()
     draws = partial(sample, model, length=8, temperature=1.5, top_k=5)
     first, again, other = (draws(PROMPT, key=jax.random.key(seed)) for seed in (0, 0, 1))
@@ -58,12 +58,12 @@ def test_keys_decide_and_a_row_does_not_depend_on_the_others(name):
     assert len({tuple(row) for row in twins.tolist()}) == 3
 
 
-def test_a_row_draws_the_same_alone():
+def test_a_single_row_gives_the_same_draws():
     draws = partial(sample, zoo.built("learned positions").merge(), length=8, key=KEY, top_k=5)
     np.testing.assert_array_equal(draws(PROMPT[:1]), draws(PROMPT)[:1])
 
 
-def test_one_program_serves_every_temperature_key_and_model_of_a_shape():
+def test_one_program_is_compiled_for_all_temperatures_keys_and_weights():
     sizes = set()
     for seed, temperature in [(0, 1.0), (1, 0.5), (0, 0.0), (0, 2)]:
         model, key = zoo.built("learned positions", seed=seed).merge(), jax.random.key(seed)
@@ -72,7 +72,7 @@ def test_one_program_serves_every_temperature_key_and_model_of_a_shape():
     assert len(sizes) == 1
 
 
-def test_a_temperature_of_zero_takes_the_likeliest():
+def test_temperature_zero_takes_the_most_likely_token():
     split = zoo.built("learned positions")
     found = sample(split.merge(), PROMPT, length=8, key=KEY, temperature=0.0, top_k=5)
     likeliest = zoo.output(split, found)[:, 3:-1].argmax(-1)
@@ -94,19 +94,19 @@ def test_draws_follow_the_softmax_at_the_temperature(temperature):
 
 
 @pytest.mark.parametrize(("top_k", "among"), [(1, {2}), (3, {0, 2, 3}), (9, set(range(5)))])
-def test_top_k_draws_from_the_k_likeliest(top_k, among):
+def test_top_k_samples_from_the_k_most_likely(top_k, among):
     assert set(drawn(temperature=3.0, top_k=top_k)) == among
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1e-37])
 @pytest.mark.parametrize("logits", [LOGITS, LOGITS - 100])
-def test_no_temperature_is_too_small(temperature, logits):
+def test_tiny_temperatures_are_finite(temperature, logits):
     assert jax.jit(draw)(KEY, logits, temperature=temperature) == 2
 
 
 @pytest.mark.parametrize("name", ["transformer", "lstm"])
-def test_dropout_is_off_and_the_model_left_in_its_mode(name):
-    """The program is that of a model without it."""
+def test_dropout_is_off_and_the_mode_of_the_model_is_kept(name):
+    """The program equals the program of a model without dropout."""
     programs = []
     for dropout in (0.0, 0.5):
         model = zoo.build(zoo.DROPOUT[name][0], dropout=dropout).merge()
@@ -117,13 +117,13 @@ def test_dropout_is_off_and_the_model_left_in_its_mode(name):
     assert programs[0] == programs[1]
 
 
-def test_the_context_may_be_filled_to_the_last_place_and_no_further():
+def test_the_context_can_be_filled_exactly():
     def shape(name, length):
         model = zoo.built(name).merge()
         return jax.eval_shape(lambda: sample(model, PROMPT, length=length, key=KEY)).shape
 
     assert shape("learned positions", 8) == (3, 12)
-    message = r"prompt and length must come to at most 12, the model's context, got 4 \+ 9"
+    message = r"prompt and length must add up to at most 12, the model's context, got 4 \+ 9"
     with pytest.raises(ValueError, match=message):
         shape("learned positions", 9)
     assert shape("lstm", 20) == (3, 24)
@@ -141,7 +141,7 @@ def test_the_context_may_be_filled_to_the_last_place_and_no_further():
         ({"top_k": 0}, r"top_k must be in \[1, inf\), got 0"),
     ],
 )
-def test_bad_arguments_are_refused(given, message):
+def test_bad_arguments_raise(given, message):
     model = nnx.eval_shape(lambda: Transformer(zoo.CONFIG, rngs=nnx.Rngs(0)))
     with pytest.raises(ValueError, match=message):
         sample(model, **{"prompt": PROMPT, "length": 3, "key": KEY, **given})

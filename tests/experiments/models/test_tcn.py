@@ -1,4 +1,4 @@
-"""The temporal convolution network is Bai et al.'s, and sees the past only."""
+"""The temporal convolution network equals Bai et al.'s, and is causal."""
 
 import jax
 import numpy as np
@@ -10,8 +10,8 @@ from experiments.models.tcn import TCN, CausalConvolution
 from tests.experiments.models import zoo
 
 
-def test_the_model_of_sequential_mnist_has_the_published_count():
-    """70K in the paper; its authors' code, with a gain for each channel, has exactly these."""
+def test_the_sequential_mnist_model_has_the_published_parameter_count():
+    """70K in the paper; the authors' code, with a gain per channel, has exactly this count."""
     model = zoo.shape_of(lambda **given: TCN(1, [25] * 8, 10, kernel=7, **given))
     first = (7 * 25 + 25 + 25) + (7 * 25 * 25 + 25 + 25) + (25 + 25)
     later = 2 * (7 * 25 * 25 + 25 + 25)
@@ -19,7 +19,7 @@ def test_the_model_of_sequential_mnist_has_the_published_count():
 
 
 def convolved(x, layer, dilation):
-    """One output time after the other, in float64."""
+    """One output time step at a time, in float64."""
     v = layer["direction"]
     w = layer["gain"] * v / np.sqrt((v**2).sum((0, 1)))
     y = np.zeros((*x.shape[:2], w.shape[-1])) + layer["bias"]
@@ -31,8 +31,8 @@ def convolved(x, layer, dilation):
     return y
 
 
-def test_the_forward_pass_is_the_papers():
-    """Three blocks, of which the second keeps its channels and needs no shortcut's weights."""
+def test_the_forward_pass_equals_the_paper():
+    """Three blocks; the second keeps its channels and has an identity shortcut."""
     split = zoo.built("tcn")
     state = zoo.float64(split.state)
     x = np.asarray(zoo.SERIES, np.float64)
@@ -50,19 +50,19 @@ def test_the_forward_pass_is_the_papers():
 
 
 @pytest.mark.parametrize(("kernel", "levels", "field"), [(2, 1, 3), (3, 2, 13), (2, 3, 15)])
-def test_an_output_sees_its_receptive_field_and_nothing_else(kernel, levels, field):
+def test_an_output_depends_exactly_on_its_receptive_field(kernel, levels, field):
     split = zoo.build(lambda **given: TCN(2, [6] * levels, 1, kernel=kernel, **given))
     time = field + 4
     assert split.merge().receptive_field == field
     x = np.random.default_rng(0).normal(size=(1, time, 2)).astype(np.float32)
-    # Gains of one sign, so that no unit is dead and every path counts.
+    # Gains of one sign, so that no unit is dead and every path contributes.
     state = jax.tree.map(np.abs, split.state)
     last = jax.jit(jax.grad(lambda x: zoo.forward(split.graph, state, x)[0][0, -1, 0]))
     seen = np.any(np.asarray(last(np.abs(x)))[0] != 0, axis=-1)
     np.testing.assert_array_equal(seen, np.arange(time) >= time - field)
 
 
-def test_the_future_changes_nothing_before_it():
+def test_outputs_do_not_depend_on_the_future():
     split = zoo.built("tcn")
     changed = zoo.SERIES + 100 * (np.arange(9) >= 5)[:, None].astype(np.float32)
     before, after = (zoo.output(split, x) for x in (zoo.SERIES, changed))
@@ -70,8 +70,8 @@ def test_the_future_changes_nothing_before_it():
     assert np.all(before[:, 5] != after[:, 5])
 
 
-def test_weights_start_as_their_directions():
-    """So that the gains do not change the scale that the draw has."""
+def test_weights_equal_their_directions_initially():
+    """The gains keep the initial scale of the weights."""
     start = zoo.initialized(lambda **given: CausalConvolution(16, 30, 5, **given)).state
     direction = np.asarray(start["direction"][...], np.float64)
     norm = np.sqrt((direction**2).sum((0, 1)))
@@ -81,7 +81,7 @@ def test_weights_start_as_their_directions():
     np.testing.assert_allclose(direction.var(), bound**2 / 3, rtol=0.1)
 
 
-def test_a_direction_has_no_length():
+def test_the_length_of_a_direction_has_no_effect():
     split = zoo.build(lambda **given: CausalConvolution(4, 6, 3, **given))
     doubled = nnx.State({**split.state})
     doubled["direction"] = nnx.Param(2 * split.state["direction"][...])
@@ -93,8 +93,8 @@ def test_a_direction_has_no_length():
     )
 
 
-def test_dropout_is_of_whole_channels():
-    """After each of two convolutions in both blocks, one draw for all times."""
+def test_dropout_drops_whole_channels():
+    """After each of two convolutions in both blocks, one draw for all time steps."""
     split = zoo.built("tcn", registry="DROPOUT")
     assert zoo.shapes_drawn(split, zoo.SERIES) == 4 * [(3, 1, 5)]
 
@@ -109,14 +109,14 @@ def test_dropout_is_of_whole_channels():
         ({"kernel": 0}, r"kernel must be in \[1, inf\), got 0"),
     ],
 )
-def test_bad_arguments_are_refused(given, message):
+def test_bad_arguments_raise(given, message):
     settings = {"features": 3, "channels": [4], "outputs": 2, **given}
     with pytest.raises(ValueError, match=message):
         zoo.shape_of(lambda **rest: TCN(**settings, **rest))
 
 
 @pytest.mark.parametrize("name", ["inputs", "outputs", "kernel", "dilation"])
-def test_bad_arguments_of_a_convolution_are_refused(name):
+def test_bad_arguments_of_a_convolution_raise(name):
     settings = {"inputs": 3, "outputs": 4, "kernel": 2, "dilation": 1, name: 0}
     with pytest.raises(ValueError, match=rf"{name} must be in \[1, inf\), got 0"):
         zoo.shape_of(lambda **rest: CausalConvolution(**settings, **rest))

@@ -1,4 +1,4 @@
-"""The transformer is nanoGPT's, by count, by start and number by number."""
+"""The transformer equals nanoGPT in parameter count, initialization and output."""
 
 import dataclasses
 import math
@@ -28,7 +28,7 @@ def built(dtype=None, remat=False, **changes):
     return zoo.build(lambda **given: Transformer(config, dtype=dtype, remat=remat, **given))
 
 
-def test_gpt2_has_the_published_count():
+def test_gpt2_has_the_published_parameter_count():
     config = TransformerConfig.of_size("124M", 50_257, bias=True)
     assert count(config) == 124_439_808
 
@@ -36,15 +36,15 @@ def test_gpt2_has_the_published_count():
 @pytest.mark.parametrize(
     ("size", "exact", "printed"), [("0.8M", 804_096, "0.80M"), ("11M", 10_745_088, "10.65M")]
 )
-def test_nanogpts_networks_for_characters_have_its_counts(size, exact, printed):
-    """It prints its count without the table of positions."""
+def test_nanogpt_character_models_have_its_parameter_counts(size, exact, printed):
+    """The count that nanoGPT prints excludes position embeddings."""
     config = TransformerConfig.of_size(size, vocabulary=65)
     assert count(config) == exact
     assert f"{(exact - config.context * config.width) / 1e6:.2f}M" == printed
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_sizes_are_named_by_their_count(size):
+def test_sizes_are_named_by_their_parameter_count(size):
     vocabulary = 50_257 if size == "124M" else 65
     named = float(size.removesuffix("M"))
     counted = count(TransformerConfig.of_size(size, vocabulary)) / 1e6
@@ -53,8 +53,8 @@ def test_sizes_are_named_by_their_count(size):
 
 @pytest.mark.parametrize("bias", [False, True])
 @both_positions
-def test_the_count_is_the_formula(bias, positions):
-    """Embedding, positions, and 12 d^2 a layer, with norms of d and biases of 9 d + 2 d."""
+def test_the_parameter_count_matches_the_formula(bias, positions):
+    """Embedding, positions, 12 d^2 per layer, norms of d and biases of 9 d + 2 d."""
     config = TransformerConfig(101, 32, 3, 4, 24, bias=bias, positions=positions)
     layer = 12 * 24**2 + 2 * 24 + (11 * 24 if bias else 0)
     table = 32 * 24 if positions == "learned" else 0
@@ -67,7 +67,7 @@ def start():
     return zoo.initialized(lambda **given: Transformer(config, **given))
 
 
-def test_weights_start_as_nanogpts_do(start):
+def test_initial_weights_have_the_distribution_of_nanogpt(start):
     state = zoo.float64(start.state)
     block = state["blocks"][1]
     onto_residual = 0.02 / math.sqrt(6)
@@ -79,14 +79,14 @@ def test_weights_start_as_nanogpts_do(start):
         (block["hidden"]["kernel"], 0.02),
         (block["output"]["kernel"], onto_residual),
     ]:
-        # Four standard deviations of a sample's standard deviation.
+        # Four standard deviations of a sample standard deviation.
         assert abs(kernel.std() / deviation - 1) < 4 / math.sqrt(2 * kernel.size)
     for part in ("hidden", "output", "hidden_norm", "attention_norm"):
         np.testing.assert_array_equal(block[part]["bias"], 0)
     np.testing.assert_array_equal(state["norm"]["scale"], 1)
 
 
-def test_the_loss_starts_at_that_of_a_guess(start):
+def test_the_initial_loss_is_the_loss_of_a_uniform_guess(start):
     tokens = np.random.default_rng(0).integers(301, size=(4, 65))
     logits = np.asarray(zoo.output(start, tokens[:, :-1]), np.float64)
     surprise = (
@@ -128,8 +128,8 @@ def reference(state, tokens, config):
 
 @pytest.mark.parametrize("scale", [1.0, 1e-3])
 @pytest.mark.parametrize(("positions", "bias"), [("learned", True), ("rotary", False)])
-def test_the_forward_pass_is_the_published_one(positions, bias, scale):
-    """Small embeddings make the norms' epsilon count."""
+def test_the_forward_pass_equals_the_published_one(positions, bias, scale):
+    """Small embeddings make the epsilon of the norms matter."""
     split = built(bias=bias, positions=positions)
     for name in {"learned": ("embedding", "positions"), "rotary": ("embedding",)}[positions]:
         table = split.state[name]["embedding"]
@@ -142,7 +142,7 @@ def test_the_forward_pass_is_the_published_one(positions, bias, scale):
 
 
 @both_positions
-def test_the_future_changes_nothing_before_it(positions):
+def test_outputs_do_not_depend_on_the_future(positions):
     split = built(positions=positions)
     changed = (zoo.TOKENS + (np.arange(9) >= 5)) % 11
     before, after = (zoo.output(split, tokens) for tokens in (zoo.TOKENS, changed))
@@ -152,7 +152,7 @@ def test_the_future_changes_nothing_before_it(positions):
 
 @both_positions
 def test_order_matters(positions):
-    """Attention alone would not tell the order of what came before."""
+    """Attention without positions would not depend on the order."""
     split = built(positions=positions)
     swapped = zoo.TOKENS[:, [1, 0, *range(2, 9)]]
     one, other = (zoo.output(split, tokens)[1, 2:] for tokens in (zoo.TOKENS, swapped))
@@ -163,7 +163,7 @@ def test_order_matters(positions):
 @pytest.mark.parametrize(
     ("positions", "dtype"), [("learned", None), ("rotary", None), ("rotary", jnp.bfloat16)]
 )
-def test_the_cache_in_pieces_comes_to_the_whole(positions, dtype):
+def test_reading_in_pieces_with_a_cache_equals_one_pass(positions, dtype):
     split = built(positions=positions, dtype=dtype)
 
     @jax.jit
@@ -183,14 +183,14 @@ def test_the_cache_in_pieces_comes_to_the_whole(positions, dtype):
     assert cache.layers[1].keys.dtype == cache.layers[1].values.dtype == (dtype or jnp.float32)
 
 
-def test_dropout_is_at_each_place_where_nanogpt_has_it():
-    """After the embedding, and for each layer of the weights and before both additions."""
+def test_dropout_is_applied_where_nanogpt_applies_it():
+    """After the embedding and, per layer, on the attention weights and before both additions."""
     stream, weights = (3, 9, 16), (3, 2, 9, 9)
     drawn = zoo.shapes_drawn(built(dropout=0.5), zoo.TOKENS)
     assert drawn == [stream, *2 * [weights, stream, stream]]
 
 
-def test_rematerialisation_changes_memory_and_nothing_else():
+def test_rematerialization_changes_only_memory():
     found = []
     for remat in (False, True):
         split = built(dropout=0.5, layers=1, remat=remat)
@@ -207,7 +207,7 @@ def test_rematerialisation_changes_memory_and_nothing_else():
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
 
 
-def test_a_text_longer_than_the_context_is_refused():
+def test_tokens_longer_than_the_context_raise():
     model = built().merge()
     with pytest.raises(ValueError, match=r"length in \[1, 12\], the context, got 13"):
         model(jnp.zeros((1, 13), int))
@@ -231,11 +231,11 @@ def test_a_text_longer_than_the_context_is_refused():
         ({"positions": "sinus"}, r"positions must be 'learned' or 'rotary', got 'sinus'"),
     ],
 )
-def test_bad_configs_are_refused(changes, message):
+def test_bad_configs_raise(changes, message):
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(zoo.CONFIG, **changes)
 
 
-def test_an_unknown_size_is_told_the_known_ones():
+def test_an_unknown_size_raises_with_the_known_sizes():
     with pytest.raises(ValueError, match=r"size must be '0\.1M' or .*'124M', got 'huge'"):
         TransformerConfig.of_size("huge", 65)

@@ -1,4 +1,4 @@
-"""Every model, tiny, with an input: a new one joins the laws by one line."""
+"""Tiny versions of every model, with inputs; a new model is registered by one line."""
 
 from functools import cache
 from typing import NamedTuple
@@ -16,7 +16,7 @@ from experiments.models.resnet import ResNet
 from experiments.models.tcn import TCN
 from experiments.models.transformer import Transformer, TransformerConfig
 
-# The generator whose programs compile fastest.
+# The random generator that compiles fastest.
 KEYS = [jax.random.key(seed, impl="rbg") for seed in range(2)]
 
 CONFIG = TransformerConfig(vocabulary=11, context=12, layers=1, heads=2, width=16)
@@ -74,7 +74,7 @@ class Split(NamedTuple):
 
 
 def build(factory, seed=0, **given):
-    """A model with every number away from its start, so that none goes untested.
+    """A model whose parameters all differ from their initial values.
 
     NumPy draws them: JAX would compile a program for each model.
     """
@@ -104,25 +104,25 @@ def built(name, seed=0, dtype=None, registry="MODELS"):
 
 
 def shape_of(factory, **given):
-    """A model of shapes, which takes no memory."""
+    """Returns a model of shapes, which takes no memory."""
     return nnx.eval_shape(lambda: factory(rngs=nnx.Rngs(0), **given))
 
 
 def initialized(factory, **given):
-    """The model's own start."""
+    """Returns the initial state of the model."""
     graph, _ = nnx.split(shape_of(factory, **given))
     draw = jax.jit(lambda key: nnx.split(factory(rngs=nnx.Rngs(key), **given))[1])
     return Split(graph, draw(KEYS[0]))
 
 
 def forward(graph, state, x, **given):
-    """What comes out, and the state after."""
+    """Returns outputs and the new state."""
     model = nnx.merge(graph, state)
     y = model(x, **given)
     return y, nnx.state(model)
 
 
-# One function, so that tests share the programs of the models that they share.
+# One function, so that tests share compiled programs.
 run = jax.jit(forward, static_argnums=0)
 
 
@@ -131,7 +131,7 @@ def output(split, x, **given):
 
 
 def equations(jaxpr):
-    """Every equation, those inside of others included."""
+    """Yields every equation, including nested ones."""
     for equation in jaxpr.eqns:
         yield equation
         for inner in jaxprs_in_params(equation.params):
@@ -139,7 +139,7 @@ def equations(jaxpr):
 
 
 def shapes_drawn(split, x):
-    """The shapes of the random numbers of a call, scans' bodies left out."""
+    """Returns the shapes of the random draws of a call, outside of scan bodies."""
     jaxpr = jax.make_jaxpr(lambda key: forward(*split, x, key=key)[0])(KEYS[0]).jaxpr
     jaxpr = jaxpr.replace(eqns=[e for e in jaxpr.eqns if e.primitive.name != "scan"])
     drawn = [e for e in equations(jaxpr) if e.primitive.name == "random_bits"]
@@ -147,7 +147,7 @@ def shapes_drawn(split, x):
 
 
 def stacked(*states):
-    """One state with a leading axis."""
+    """Stacks states along a leading axis."""
     return jax.tree.map(lambda *leaves: jnp.asarray(np.stack(leaves)), *states)
 
 

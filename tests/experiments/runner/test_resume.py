@@ -168,7 +168,7 @@ def test_a_damaged_checkpoint_is_replaced_by_the_one_before(tmp_path, undisturbe
     assert records(runs)[-1]["step"] == loop.step
 
 
-def test_a_disk_without_room_is_told_in_a_line_before_anything_is_written(
+def test_a_full_disk_is_reported_in_one_line_before_anything_is_written(
     tmp_path, monkeypatch, capsys
 ):
     checkpoints = runner.Checkpoints(tmp_path / "checkpoints")
@@ -177,7 +177,7 @@ def test_a_disk_without_room_is_told_in_a_line_before_anything_is_written(
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 5, 5))
     checkpoints.save(2, {"x": np.zeros(1_000_000, np.float32)})
     assert not checkpoints.close()
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1
-    assert "the disk is full: 5 MiB are needed, 0 are free; the last good one is step 1" in said
+    printed = capsys.readouterr().err
+    assert printed.count("\n") == 1
+    assert "the disk is full: 5 MiB are needed, 0 are free; the last good one is step 1" in printed
     assert checkpoints.restore({"x": np.zeros(1_000_000, np.float32)}).carry["x"].all()
