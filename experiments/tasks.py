@@ -1,9 +1,9 @@
-"""Tasks: a data set with a model, a loss and what a batch is.
+"""Tasks: a data set with a model, its losses and the way to make a batch.
 
-classification   cross entropy and accuracy in percent
-regression       squared error, of targets at mean 0 and spread 1
-text             cross entropy of the next token, in nats a token
-series           squared error of the values that follow a window, likewise scaled
+classification   cross entropy, and accuracy in percent
+regression       squared error of standardized targets
+text             cross entropy of the next token, in nats per token
+series           squared error of the standardized values that follow a window
 """
 
 import hashlib
@@ -36,32 +36,32 @@ class Part(NamedTuple):
     """Training, validation or test examples.
 
     Attributes:
-      arrays: what a batch is made from, on the host.
-      examples: how many indices there are.
-      judged: i64[m], the indices that an evaluation takes.
+      arrays: the data, on the host.
+      examples: the number of examples, which have indices 0 to `examples` - 1.
+      evaluation_indices: `i64[m]`, the examples to evaluate on.
     """
 
     arrays: Any
     examples: int
-    judged: np.ndarray
+    evaluation_indices: np.ndarray
 
 
 class Task(NamedTuple):
-    """What is trained, on what, and how it is judged.
+    """A model, a data set and the scores of the one on the other.
 
     Attributes:
       name: of the data set.
-      build: makes the model from `nnx.Rngs`.
-      pick: from `(arrays, indices)` to examples as they are stored; on the host or inside
-        a compiled program.
-      prepare: from examples to a batch, inside a compiled program.
-      scores: of each example of a batch.
-      train, validation, test: the examples; a part may have none.
-      replacement: whether batches are drawn at random rather than epoch by epoch.
-      convolutional: whether the model is mostly convolutions, which want other programs.
-      source: where the data is from.
-      tokenizer: of a text.
-      baseline: a forecast without a model: its name and its loss on the test part.
+      build: Called as `build(rngs)` with `nnx.Rngs`; returns the model.
+      pick: Called as `pick(arrays, indices)`, on the host or in a compiled program; returns
+        examples as they are stored.
+      prepare: Called as `prepare(examples)` in a compiled program; returns a batch.
+      scores: Called as `scores(model, batch, key)`; returns the scores of each example by name.
+      train, validation, test: the examples; a part may be empty.
+      replacement: True if batches are drawn with replacement rather than epoch by epoch.
+      convolutional: True if the model consists mostly of convolutions.
+      source: of the data.
+      tokenizer: of a text; otherwise `None`.
+      baseline: name and test loss of a forecast without a model, or `None`.
     """
 
     name: str
@@ -80,18 +80,18 @@ class Task(NamedTuple):
 
     @property
     def side_by_side(self) -> Literal["vmap", "map", "unrolled"]:
-        """How several networks are trained: what XLA does well with.
+        """The fastest way to train several networks in one program.
 
-        A batch of networks turns convolutions into grouped ones, which are slower than one
-        network after another; and on a CPU a convolution in a loop is several times slower than
-        outside (`experiments.benchmarks.runner`, "scan").
+        `vmap` over networks turns convolutions into grouped convolutions, which are slower than
+        one network after another. On a CPU a convolution inside a loop is several times slower
+        than outside (`experiments.benchmarks.runner`, "scan").
         """
         if not self.convolutional:
             return "vmap"
         return "unrolled" if jax.default_backend() == "cpu" else "map"
 
     def digest(self) -> str:
-        """SHA-256 of all examples, of whatever they are read from."""
+        """Returns the SHA-256 of all examples; it does not depend on the format of the files."""
         digest = hashlib.sha256()
         for leaf in jax.tree.leaves(
             [part.arrays for part in (self.train, self.validation, self.test)]
@@ -100,30 +100,31 @@ class Task(NamedTuple):
         return digest.hexdigest()
 
     def batch_of(self, arrays: Any, indices: jax.Array) -> Any:
-        """A batch from arrays on the device."""
+        """Returns a batch of arrays on the device."""
         return self.prepare(self.pick(arrays, indices))
 
 
-def spread(indices: np.ndarray, most: int | None) -> np.ndarray:
-    """At most so many of the indices, evenly spread."""
-    if most is None or len(indices) <= most:
+def subsample(indices: np.ndarray, max_count: int | None) -> np.ndarray:
+    """Returns at most `max_count` of the indices, evenly spaced."""
+    if max_count is None or len(indices) <= max_count:
         return indices
-    return indices[np.linspace(0, len(indices) - 1, most).astype(int)]
+    return indices[np.linspace(0, len(indices) - 1, max_count).astype(int)]
 
 
-class Shape(NamedTuple):
-    """How a model is made, beside what the data says.
+class ModelConfig(NamedTuple):
+    """A model and its options; the data determines inputs and outputs.
 
-    What is None is as the model has it; what a model does not take must be None.
+    By default, `None`, an option has the model's default value. Options that the model does not
+    have (see `MODEL_OPTIONS`) must be left at `None`.
 
     Attributes:
       name: one of `MODELS`.
-      size: of a transformer, one of `transformer.SIZES`; "0.1M".
-      width: of hidden layers; 128.
-      depth: hidden layers; of a residual network 6n + 2.
-      dropout: in [0, 1); 0.
+      size: of a transformer, one of `transformer.SIZES`; by default "0.1M".
+      width: of hidden layers; by default 128.
+      depth: number of hidden layers; 6n + 2 for a residual network.
+      dropout: probability, in [0, 1); by default 0.
       positions: of a transformer, "learned" (the default) or "rotary".
-      bias: whether a transformer has biases; it has none.
+      bias: True if a transformer has biases; by default it does not.
       dtype: of the computation; parameters are float32.
     """
 
@@ -137,18 +138,18 @@ class Shape(NamedTuple):
     dtype: Any = None
 
     def check(self) -> None:
-        """Raises ValueError for something that the model does not take."""
-        taken = TAKEN.get(self.name, ())
+        """Raises ValueError if an option is set that the model does not have."""
+        allowed = MODEL_OPTIONS.get(self.name, ())
         for name in ("size", "width", "depth", "dropout", "positions", "bias"):
             value = getattr(self, name)
-            if value is not None and taken and name not in taken:
+            if value is not None and allowed and name not in allowed:
                 raise ValueError(
                     f"--{name} must be left out with {self.name}, which takes "
-                    f"{', '.join(taken)}, got {value}"
+                    f"{', '.join(allowed)}, got {value}"
                 )
 
 
-TAKEN = {
+MODEL_OPTIONS = {
     "mlp": ("width", "depth"),
     "cnn": ("dropout",),
     "resnet": ("depth",),
@@ -161,7 +162,7 @@ TAKEN = {
 
 def load(
     name: str,
-    shape: Shape,
+    model: ModelConfig,
     *,
     data_dir: Path | None = None,
     tokenizer: str | None = None,
@@ -169,27 +170,27 @@ def load(
     context: int | None = None,
     window: int | None = None,
 ) -> Task:
-    """A task by the name of its data, or by the path of a text file.
+    """Loads a data set or a text file and returns its task.
 
     Args:
       name: one of `data.NAMES`, or a path that ends in .txt or .txt.gz.
-      shape: the model.
-      data_dir: the folder of data files; None for the environment's `JAXDESCENT_DATA`.
+      model: the model.
+      data_dir: folder of the data files; by default the environment variable `JAXDESCENT_DATA`.
       tokenizer: of a text: "character" (the default), "byte" or "byte_pair".
-      vocabulary_size: of byte pairs; 1,024.
-      context: tokens that a model of text sees; None for its size's, or 64.
-      window: rows that a forecast sees; 20.
+      vocabulary_size: of byte pairs; by default 1,024.
+      context: tokens that a language model sees; by default its size's, or 64.
+      window: rows that a forecast sees; by default 20.
 
     Raises:
-      DataError: the data is missing, or is not what it should be.
-      ValueError: there is no such data, or the model is for other data.
+      DataError: the data is missing or has unexpected content.
+      ValueError: the data set is unknown, or the model does not fit it.
 
     Example:
-      >>> task = load("digits", Shape("mlp"))
+      >>> task = load("digits", ModelConfig("mlp"))
       >>> task.train.examples, task.validation.examples, task.test.examples
       (1078, 359, 360)
     """
-    shape.check()
+    model.check()
     text_file = name.endswith((".txt", ".txt.gz"))
     kind = "text" if text_file else data.entry(name).kind
     of_text = {"tokenizer": tokenizer, "vocabulary_size": vocabulary_size}
@@ -197,36 +198,36 @@ def load(
         for flag, value in flags.items():
             if value is not None and kind != owner:
                 shown = flag.replace("_", "-")
-                raise ValueError(f"--{shown} must be left out with {name}, which is no {owner}")
+                raise ValueError(f"--{shown} must be left out with {name}, which is not a {owner}")
     if kind == "text":
         options: Any = {flag: value for flag, value in of_text.items() if value is not None}
         if text_file:
-            return _text(corpus.from_file(name, **options), shape, context)
-        return _text(cast(Corpus, data.load(name, data_dir, **options)), shape, context)
+            return _text(corpus.from_file(name, **options), model, context)
+        return _text(cast(Corpus, data.load(name, data_dir, **options)), model, context)
     loaded: Any = data.load(name, data_dir)
     if kind == "series":
         windows = data.windows(loaded, window or 20)
         last = windows.test.inputs[:, -1:, loaded.columns.index("Close")]
         errors = (last - windows.test.targets) / windows.target_std
-        return supervised(windows, shape)._replace(
+        return supervised(windows, model)._replace(
             baseline=("last value", float(np.mean(errors**2)))
         )
-    return supervised(loaded, shape)
+    return supervised(loaded, model)
 
 
-def supervised(dataset: Dataset, shape: Shape) -> Task:
-    """The task of a data set with labels or values."""
-    shape.check()
+def supervised(dataset: Dataset, model: ModelConfig) -> Task:
+    """Returns the task of a data set with labels or values."""
+    model.check()
     inputs = dataset.train.inputs.shape[1:]
     outputs = dataset.classes or dataset.train.targets.shape[-1]
-    build, series = _network(shape, dataset.name, inputs, outputs)
+    build, outputs_per_time = _network(model, dataset.name, inputs, outputs)
 
     def pick(arrays: Split, indices: Any) -> Split:
         return Split(arrays.inputs[indices], arrays.targets[indices])
 
     def scores(model: Any, batch: Split, key: jax.Array | None) -> dict[str, jax.Array]:
         outputs = _call(model, batch.inputs, key)
-        outputs = outputs[:, -1] if series else outputs
+        outputs = outputs[:, -1] if outputs_per_time else outputs
         if not dataset.classes:
             return {"loss": jnp.mean((outputs - batch.targets) ** 2, -1)}
         losses = optax.softmax_cross_entropy_with_integer_labels(outputs, batch.targets)
@@ -246,41 +247,40 @@ def supervised(dataset: Dataset, shape: Shape) -> Task:
         scores,
         *parts,
         replacement=False,
-        convolutional=shape.name in ("cnn", "resnet", "tcn"),
+        convolutional=model.name in ("cnn", "resnet", "tcn"),
         source=dataset.source,
     )
 
 
 def _network(
-    shape: Shape, name: str, inputs: tuple[int, ...], outputs: int
+    model: ModelConfig, name: str, inputs: tuple[int, ...], outputs: int
 ) -> tuple[Callable[[nnx.Rngs], nnx.Module], bool]:
-    """Makes the model; whether it has an output for each time, of which the last counts."""
-    images, times = len(inputs) == 3, len(inputs) == 2
-    dropout, dtype = shape.dropout or 0.0, shape.dtype
-    if shape.name == "mlp":
-        sizes = [int(np.prod(inputs)), *[shape.width or 128] * (shape.depth or 1), outputs]
-        return lambda rngs: _Flat(MLP(sizes, dtype=dtype, rngs=rngs)), False
-    if shape.name == "cnn" and images:
-        return (
-            lambda rngs: CNN(inputs, classes=outputs, dropout=dropout, dtype=dtype, rngs=rngs),
-            False,
-        )
-    if shape.name == "resnet" and images:
-        resnet = partial(ResNet, shape.depth or 20, channels=inputs[-1], classes=outputs)
-        return lambda rngs: resnet(dtype=dtype, rngs=rngs), False
-    if shape.name in ("lstm", "gru") and times:
-        recurrent = partial(Recurrent, shape.width or 128, shape.depth or 1, cell=shape.name)
-        features = {"features": inputs[-1], "outputs": outputs}
-        return lambda rngs: recurrent(**features, dropout=dropout, dtype=dtype, rngs=rngs), True
-    if shape.name == "tcn" and times:
-        channels = [shape.width or 128] * (shape.depth or 4)
-        tcn = partial(TCN, inputs[-1], channels, outputs, kernel=3, dropout=dropout)
-        return lambda rngs: tcn(dtype=dtype, rngs=rngs), True
-    raise ValueError(f"model {shape.name!r} does not take {name}, whose inputs are {inputs}")
+    """Returns the model's constructor, and True if the model has outputs at every time."""
+    is_image, is_sequence = len(inputs) == 3, len(inputs) == 2
+    common: dict[str, Any] = {"dtype": model.dtype}
+    dropout = model.dropout or 0.0
+    if model.name == "mlp":
+        sizes = [int(np.prod(inputs)), *[model.width or 128] * (model.depth or 1), outputs]
+        return lambda rngs: _Flat(MLP(sizes, rngs=rngs, **common)), False
+    if model.name == "cnn" and is_image:
+        cnn = partial(CNN, inputs, classes=outputs, dropout=dropout, **common)
+        return lambda rngs: cnn(rngs=rngs), False
+    if model.name == "resnet" and is_image:
+        resnet = partial(ResNet, model.depth or 20, channels=inputs[-1], classes=outputs, **common)
+        return lambda rngs: resnet(rngs=rngs), False
+    if model.name in ("lstm", "gru") and is_sequence:
+        recurrent = partial(Recurrent, model.width or 128, model.depth or 1, cell=model.name)
+        sizes = {"features": inputs[-1], "outputs": outputs}
+        return lambda rngs: recurrent(dropout=dropout, rngs=rngs, **sizes, **common), True
+    if model.name == "tcn" and is_sequence:
+        channels = [model.width or 128] * (model.depth or 4)
+        tcn = partial(TCN, inputs[-1], channels, outputs, kernel=3, dropout=dropout, **common)
+        return lambda rngs: tcn(rngs=rngs), True
+    raise ValueError(f"model {model.name!r} does not take {name}, whose inputs are {inputs}")
 
 
 class _Flat(nnx.Module):
-    """A model of what an example holds, in one axis."""
+    """A model of flattened examples."""
 
     def __init__(self, model: nnx.Module):
         self.model = model
@@ -289,26 +289,27 @@ class _Flat(nnx.Module):
         return self.model(x.reshape(len(x), -1))
 
 
-def _text(text: Corpus, shape: Shape, context: int | None) -> Task:
-    vocabulary, dropout = text.tokenizer.vocabulary_size, shape.dropout or 0.0
-    if shape.name == "transformer":
-        given = {"dropout": shape.dropout, "positions": shape.positions, "bias": shape.bias}
-        given["context"] = context
-        changes = {name: value for name, value in given.items() if value is not None}
-        config = TransformerConfig.of_size(shape.size or "0.1M", vocabulary, **changes)
+def _text(text: Corpus, model: ModelConfig, context: int | None) -> Task:
+    vocabulary = text.tokenizer.vocabulary_size
+    if model.name == "transformer":
+        options = {
+            "dropout": model.dropout,
+            "positions": model.positions,
+            "bias": model.bias,
+            "context": context,
+        }
+        changes: Any = {name: value for name, value in options.items() if value is not None}
+        config = TransformerConfig.of_size(model.size or "0.1M", vocabulary, **changes)
         context = config.context
-        build: Any = lambda rngs: Transformer(config, dtype=shape.dtype, rngs=rngs)
-    elif shape.name in ("lstm", "gru"):
+        build: Any = partial(_build_transformer, config, model.dtype)
+    elif model.name in ("lstm", "gru"):
         context = context or 64
-        recurrent = partial(Recurrent, shape.width or 128, shape.depth or 2, cell=shape.name)
-        build = lambda rngs: recurrent(
-            vocabulary=vocabulary, dropout=dropout, dtype=shape.dtype, rngs=rngs
-        )
+        build = partial(_build_language_rnn, model, vocabulary)
     else:
         raise ValueError(
-            f"model {shape.name!r} does not take {text.name}, a text; transformer, lstm and gru do"
+            f"model {model.name!r} does not take {text.name}, a text; transformer, lstm and gru do"
         )
-    length = context + 1  # the targets are the inputs, one token later
+    length = context + 1  # the targets are the inputs shifted by one token
 
     def pick(tokens: Any, starts: Any) -> Any:
         return tokens[starts[..., None] + np.arange(length)]
@@ -346,7 +347,23 @@ def _text(text: Corpus, shape: Shape, context: int | None) -> Task:
     )
 
 
+def _build_transformer(config: TransformerConfig, dtype: Any, rngs: nnx.Rngs) -> Transformer:
+    return Transformer(config, dtype=dtype, rngs=rngs)
+
+
+def _build_language_rnn(model: ModelConfig, vocabulary: int, rngs: nnx.Rngs) -> Recurrent:
+    return Recurrent(
+        model.width or 128,
+        model.depth or 2,
+        cell=model.name,
+        vocabulary=vocabulary,
+        dropout=model.dropout or 0.0,
+        dtype=model.dtype,
+        rngs=rngs,
+    )
+
+
 def _call(model: Any, inputs: jax.Array, key: jax.Array | None) -> jax.Array:
-    """The model's outputs; those that have dropout take a key."""
+    """Returns the model's outputs; models with dropout take a key."""
     takes_key = isinstance(model, (CNN, Recurrent, TCN, Transformer))
     return model(inputs, key=key) if takes_key else model(inputs)

@@ -16,8 +16,6 @@ may itself be a tower:
                            the spaces in which it learns them
     one_step, eligibility_trace
                            the effect of the hyperparameters on the loss that it uses
-    scale_by_sign_agreement
-                           the scale-invariant hyper-optimizer of `self_tuning`
     get_hyperparams, set_hyperparams
                            read and write the hyperparameters in use
     inner_state, freeze_hyperparams
@@ -121,7 +119,6 @@ from jaxdescent.towers import (
     PerLeaf,
     Positive,
     RestartState,
-    SignAgreementState,
     Space,
     Tower,
     Unconstrained,
@@ -138,7 +135,6 @@ from jaxdescent.towers import (
     per_leaf,
     positive,
     restart_on_divergence,
-    scale_by_sign_agreement,
     self_tuning,
     set_hyperparams,
     unconstrained,
@@ -166,7 +162,6 @@ __all__ = [
     "RungInfo",
     "ScaleBySharpnessState",
     "Sharpness",
-    "SignAgreementState",
     "Soup",
     "Space",
     "SpectralDensity",
@@ -211,7 +206,6 @@ __all__ = [
     "pruning",
     "restart_on_divergence",
     "scale_by_sharpness",
-    "scale_by_sign_agreement",
     "select_optimizer",
     "self_tuning",
     "set_hyperparams",

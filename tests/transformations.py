@@ -41,8 +41,9 @@ def self_tuning_adam(learning_rate):
     return jd.self_tuning(optax.adam, learning_rate=learning_rate)
 
 
-def averaged_adam(learning_rate):
-    return jd.with_average(optax.adam(learning_rate))
+def averaged_momentum(learning_rate):
+    momentum = optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(learning_rate, momentum=0.9))
+    return jd.with_average(momentum)
 
 
 def restarted_momentum(learning_rate, hyper_rate):
@@ -104,12 +105,11 @@ TRANSFORMATIONS = {
         {"learning_rate": 1e-2, "hyper_rate": 1e-4},
     ),
     "self-tuning adam": (self_tuning_adam, {"learning_rate": 1e-3}),
-    "averaged adam": (averaged_adam, {"learning_rate": 1e-2}),
+    "averaged momentum": (averaged_momentum, {"learning_rate": 1e-3}),
     "restarted tower of momentum": (
         restarted_momentum,
         {"learning_rate": 1e-4, "hyper_rate": 1e-3},
     ),
-    "sign agreement": (jd.scale_by_sign_agreement, {}),
     "step over loss": (step_over_loss, {"learning_rate": 1e-2, "max_learning_rate": 1e-3}),
     "catapult warm-up of momentum": (
         catapult_warmup_of_momentum,

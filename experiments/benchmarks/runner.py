@@ -92,9 +92,9 @@ def _cases() -> list[Case]:
     part = Split(images, labels)
     few = Split(images[:500], labels[:500])
     dataset = Dataset.from_parts("noise", (part, few, few), 10, "drawn here")
-    mlp = tasks.supervised(dataset, tasks.Shape("mlp"))
-    cnn = tasks.supervised(dataset, tasks.Shape("cnn"))
-    text = tasks.load("python_topics", tasks.Shape("transformer"))
+    mlp = tasks.supervised(dataset, tasks.ModelConfig("mlp"))
+    cnn = tasks.supervised(dataset, tasks.ModelConfig("cnn"))
+    text = tasks.load("python_topics", tasks.ModelConfig("transformer"))
     return [
         Case("MLP 784-128-10, batch 256", mlp, 256, 200),
         Case("CNN of 35k, 28 x 28, batch 64", cnn, 64, 20),

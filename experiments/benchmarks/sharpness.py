@@ -26,7 +26,7 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 from sklearn.datasets import load_digits
 
 import jaxdescent as jd
-from experiments import edge
+from experiments.models import tanh_network
 from experiments.runner.report import table
 
 TURNS = 3
@@ -106,10 +106,15 @@ def cases() -> list[Case]:
     found = [Case(f"digits, {at}", loss, params, batch) for at, params in networks(batch).items()]
     inputs = jax.random.normal(jax.random.key(0), (1_000, 3_072))
     labels = jax.random.randint(jax.random.key(1), (1_000,), 0, 10)
-    published = edge.network(jax.random.key(2), (3_072, 200, 200, 10))
+    published = tanh_network.init_params(jax.random.key(2), (3_072, 200, 200, 10))
     return [
         *found,
-        Case("published network", edge.loss, published, (inputs, jax.nn.one_hot(labels, 10))),
+        Case(
+            "published network",
+            tanh_network.squared_error,
+            published,
+            (inputs, jax.nn.one_hot(labels, 10)),
+        ),
     ]
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import optax
 
 import jaxdescent as jd
-from experiments.edge import loss, network
+from experiments.models.tanh_network import init_params, squared_error
 from experiments.runner.report import table
 
 TURNS = 5
@@ -52,7 +52,7 @@ def chunk(tx: optax.GradientTransformation, probes: bool) -> Callable[..., Any]:
 
         def step(carry: Any, _: None) -> Any:
             params, state = carry
-            grads = jax.grad(loss)(params, batch)
+            grads = jax.grad(squared_error)(params, batch)
             updates, state = tx.update(grads, state, params, **extra)
             return (optax.apply_updates(params, updates), state), None
 
@@ -63,11 +63,11 @@ def chunk(tx: optax.GradientTransformation, probes: bool) -> Callable[..., Any]:
 
 def measure(case: Case) -> tuple[str, ...]:
     """Returns a table row: seconds of the plain chunk, and the overhead of monitoring."""
-    monitored = jd.monitor_stability(case.optimizer, loss, case.threshold, every=EVERY)
+    monitored = jd.monitor_stability(case.optimizer, squared_error, case.threshold, every=EVERY)
     inputs = jax.random.normal(jax.random.key(0), (case.examples, case.sizes[0]))
     labels = jax.random.randint(jax.random.key(1), (case.examples,), 0, case.sizes[-1])
     batch = inputs, jax.nn.one_hot(labels, case.sizes[-1])
-    params = network(jax.random.key(2), case.sizes)
+    params = init_params(jax.random.key(2), case.sizes)
     programs = [chunk(case.optimizer, False), chunk(monitored, True)]
     carries = [(params, case.optimizer.init(params)), (params, monitored.init(params))]
     times = np.empty((TURNS + 1, 2))

@@ -1,4 +1,9 @@
-"""The studies, one file each: a frozen dataclass `Settings` and `run(settings, run)`."""
+"""The studies, one module or package each.
+
+A study has a docstring, whose first line the command line lists; a frozen dataclass `Settings`,
+which becomes its flags; `run(settings, run)`, which returns `runner.Results`; and optionally
+`check(settings)`, which raises an error before the run's folder is made.
+"""
 
 import importlib
 import pkgutil
@@ -8,10 +13,10 @@ NAMES = tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
 
 
 def load(name: str) -> ModuleType:
-    """The study's module."""
+    """Returns the module or package of a study."""
     return importlib.import_module(f"{__name__}.{name}")
 
 
 def summary(name: str) -> str:
-    """The first line of the study's docstring."""
+    """Returns the first line of a study's docstring."""
     return (load(name).__doc__ or "").splitlines()[0]

@@ -14,7 +14,6 @@ from jaxdescent.towers.inspection import (
 from jaxdescent.towers.replay.tracing import UpdateRecord
 from jaxdescent.towers.restart import RestartState, restart_on_divergence
 from jaxdescent.towers.self_tuning import self_tuning
-from jaxdescent.towers.sign_agreement import SignAgreementState, scale_by_sign_agreement
 from jaxdescent.towers.signals import EligibilityTrace, OneStep, eligibility_trace, one_step
 from jaxdescent.towers.spaces import (
     PerLeaf,
@@ -37,7 +36,6 @@ __all__ = [
     "PerLeaf",
     "Positive",
     "RestartState",
-    "SignAgreementState",
     "Space",
     "Tower",
     "Unconstrained",
@@ -54,7 +52,6 @@ __all__ = [
     "per_leaf",
     "positive",
     "restart_on_divergence",
-    "scale_by_sign_agreement",
     "self_tuning",
     "set_hyperparams",
     "unconstrained",

@@ -4,14 +4,14 @@
     x      <- x + u                     u = a d, where the factory makes d from g
     y      <- y + c_n (x - y)           the average of the last part of the path
 
-A composition of three parts, each public:
+It is `restart_on_divergence(tower)`:
 
-- A tower of height 1 whose hyper-optimizer is scale-invariant (`sign_agreement`). The one-step
+- The tower has height 1 and a scale-invariant hyper-optimizer (`sign_agreement`). The one-step
   signal alone makes learning rates fall for as long as the loss is noisy (short-horizon bias:
   Wu et al. 2018); slower hyper-steps and the average take the place of a longer signal.
-- `restart_on_divergence`, which undoes starts that are too high.
-- `with_average`, for evaluation. The restart returns to this average, so that both share one
-  buffer of the parameters' size; therefore the average is inside the restart.
+- `restart_on_divergence` undoes starts that are too high.
+- `with_average`, inside the restart, keeps the average of the path for evaluation. Restarts
+  return to this average, so that one buffer of the parameters' size serves both.
 
 Source: the signal is K. Chandra et al. 2022, arXiv:1909.13371 (for one rate, A. G. Baydin
 et al. 2018, arXiv:1703.04782); its bias Y. Wu et al. 2018, arXiv:1803.02021; the average

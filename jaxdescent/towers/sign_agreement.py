@@ -64,8 +64,7 @@ def scale_by_sign_agreement() -> optax.GradientTransformationExtraArgs:
       without it the growth f is small from the start.
 
     Example:
-      >>> import jax.numpy as jnp, jaxdescent as jd
-      >>> tx = jd.scale_by_sign_agreement()
+      >>> tx = scale_by_sign_agreement()
       >>> x, state = jnp.zeros(()), tx.init(jnp.zeros(()))
       >>> for _ in range(30):
       ...     dx, state = tx.update(jnp.array(-1e-30), state, value=1.0)

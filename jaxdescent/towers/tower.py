@@ -52,8 +52,6 @@ class HypergradientState(NamedTuple):
       hyperparams: the hyperparameters, as coordinates in their spaces;
         `jd.get_hyperparams` reads them (`optax.tree.get` finds each name twice).
       hyper_state: the state of the optimizer that trains them.
-      hypergradient: the hypergradient that moved them in the last step; zero where they did not
-        move.
       previous: the record of the last update, from which it is differentiated.
       has_previous: bool[], True if the last batch was used. False at the start and after a
         skipped batch; then only the inner state in `previous` counts, which is the present one.
@@ -62,18 +60,20 @@ class HypergradientState(NamedTuple):
         out.
       rejected: i32[], number of hyperparameter updates that were undone because a
         hyperparameter or the hyper-optimizer's state became non-finite.
+      hypergradient: the hypergradient that moved the hyperparameters in the last step; zero where
+        they did not move.
       traces: a tree like the parameters for each name if the signal is
         `jd.eligibility_trace`; else ().
     """
 
     hyperparams: dict[str, Any]
     hyper_state: Any
-    hypergradient: dict[str, Any]
     previous: UpdateRecord
     has_previous: jax.Array
     skipped: jax.Array
     masked: jax.Array
     rejected: jax.Array
+    hypergradient: dict[str, Any]
     traces: Any = ()
 
 

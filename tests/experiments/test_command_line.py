@@ -38,7 +38,7 @@ def test_help_of_a_study_comes_from_its_settings(capsys):
     assert code == 0
     for flag in ("--seeds", "--scale", "--seed", "--runs", "--picture"):
         assert flag in out
-    assert "Networks trained side by side" in out
+    assert "Networks trained in parallel" in out
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 
 import jaxdescent as jd
-from experiments.gdtuo import rules
+from experiments.studies.gdtuo_table import rules
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 CASES = json.loads((FIXTURES / "gdtuo_cases.json").read_text())

@@ -112,9 +112,7 @@ def guarded(
 
     def init(params: Any) -> GuardedState:
         params = jax.tree.map(lambda x: x if hasattr(x, "dtype") else jnp.asarray(x), params)
-        for leaf in jax.tree.leaves(params):
-            if not jnp.issubdtype(leaf.dtype, jnp.floating):
-                raise ValueError(f"params must be floating-point, got a leaf of {leaf.dtype}")
+        validation.check_floating("params", params)
         dtype = jnp.result_type(float)
 
         def zeros() -> Any:

@@ -199,7 +199,7 @@ def test_missing_parameters_raise():
 
 
 def test_integer_parameters_raise():
-    with pytest.raises(ValueError, match="params must be floating-point, got a leaf of int32"):
+    with pytest.raises(ValueError, match="params must have real floating-point leaves, got int32"):
         guarded(1.0).init({"w": jnp.ones(1), "n": jnp.arange(3)})
 
 

@@ -1,1 +1,0 @@
-"""The published package of hypergradient descent: its rules, and its table of results."""

@@ -1,0 +1,46 @@
+"""Settings of the landscape study."""
+
+import dataclasses
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from experiments import runner
+
+POINTS = {"smoke": 5, "small": 31, "full": 51}
+EXAMPLES = {"smoke": 64, "small": 1_000, "full": 5_000}
+SUBSPACE = {"smoke": 4, "small": 20, "full": 100}
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings(runner.Settings):
+    """Settings of the landscape study."""
+
+    saved: tyro.conf.Positional[Path] = Path("last")
+    """Folder of a run of train; last is the newest under --runs."""
+    points: int | None = None
+    """Points along each side of a plane; by default 5, 31 or 51, depending on the scale."""
+    examples: int | None = None
+    """Training examples in each loss; by default at most 64, 1,000 or 5,000."""
+    statistics: Literal["batch", "running"] = "batch"
+    """batch: recompute batch normalization at each point. running: use the last averages."""
+    data_dir: Path | None = None
+    """Folder of the data files; by default the run's."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, least in (("points", 2), ("examples", 1)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ValueError(f"--{name} must be in [{least}, inf), got {value}")
+        if self.saved == Path("last"):
+            object.__setattr__(self, "saved", _newest(self.runs))
+
+
+def _newest(runs: Path) -> Path:
+    """Returns the folder of the newest run of train."""
+    found = [path.parent for path in runs.glob("train/*/run.json")]
+    if not found:
+        raise ValueError(f"there is no run of train under {runs.absolute()}; name a run's folder")
+    return max(found, key=lambda folder: runner.read_description(folder)["began"])

@@ -1,0 +1,40 @@
+"""League of optimizers at equal steps and data: which need no tuning, and at what loss.
+
+On each task there are two groups of optimizers. The tuned ones are run several times: at the best
+fixed learning rate of a grid with two values per decade, with a warmup-cosine schedule that peaks
+at that learning rate, and with one whose peak is tuned too. The others are run once, at their
+documented defaults: optax's learning-rate-free methods and Schedule-Free, plain towers, and
+jd.self_tuning.
+"""
+
+from experiments import runner
+from experiments.studies.league.candidates import Settings, tuning_free
+from experiments.studies.league.report import draw, results
+from experiments.studies.league.standings import PEAKS, Standing, run_tuned
+from experiments.tuning.trials import Trials, state_size
+from experiments.tuning.workloads import prepare_workloads
+
+__all__ = ["Settings", "run"]
+
+
+def run(settings: Settings, run: runner.Run) -> runner.Results:
+    """Runs every optimizer on every task."""
+    workloads, skipped = prepare_workloads(settings, run)
+    if not workloads:
+        raise runner.RunError("; ".join(skipped))
+    candidates = tuning_free(settings)
+    trials = len(candidates)
+    trials += sum(len(settings.grid(name)) + PEAKS for name in settings.optimizers)
+    notes = list(skipped)
+    tables: dict[str, list[Standing]] = {}
+    with runner.Progress(total=trials * sum(each.steps for each in workloads)) as progress:
+        for workload in workloads:
+            standings, notes_on_grids = run_tuned(run, workload, progress)
+            notes += notes_on_grids
+            for entry, candidate in candidates.items():
+                result = Trials(run, workload, entry.name, candidate, progress)()
+                size = state_size(candidate.tx, workload.params)
+                standings.append(Standing(entry, result, size))
+            tables[workload.workload.title] = standings
+    run.save_figure("league", draw(tables))
+    return results(settings, tables, notes)

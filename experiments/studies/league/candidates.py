@@ -1,0 +1,91 @@
+"""The optimizers of the league."""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import optax
+from optax import contrib
+
+import jaxdescent as jd
+from experiments.tuning import trials, workloads
+from experiments.tuning.trials import Candidate
+
+HYPER_RATE, TOWER_START = 0.05, 1e-3
+HEIGHTS = (1, 2, 3)
+WARMUP = 0.05  # fraction of the steps
+
+_average = contrib.schedule_free_eval_params
+# Each has its documented defaults, which `DEFAULTS` lists.
+PUBLISHED = {
+    "Prodigy": Candidate(contrib.prodigy()),
+    "D-Adaptation": Candidate(contrib.dadapt_adamw()),
+    "Mechanic (adam)": Candidate(contrib.mechanize(optax.adam(1.0))),
+    "DoG": Candidate(contrib.dog()),
+    "DoWG": Candidate(contrib.dowg()),
+    "MoMo": Candidate(contrib.momo()),
+    "MoMo-Adam": Candidate(contrib.momo_adam()),
+    "COCOB": Candidate(contrib.cocob()),
+    "Schedule-Free sgd": Candidate(contrib.schedule_free_sgd(), last_params=_average),
+    "Schedule-Free adamw": Candidate(contrib.schedule_free_adamw(), last_params=_average),
+}
+DEFAULTS = (
+    "Defaults: Prodigy learning_rate 1, estim_lr0 1e-6; D-Adaptation (dadapt_adamw) the same; "
+    "Mechanic over adam at 1, s_init 1e-6, its weight_decay 0.01; DoG learning_rate 1, "
+    "init_step heuristic 1e-6; DoWG learning_rate 1; MoMo learning_rate 1, lower_bound 0; "
+    "MoMo-Adam learning_rate 0.01, lower_bound 0; COCOB alpha 100; Schedule-Free sgd "
+    "learning_rate 1, b1 0.9, adamw learning_rate 0.0025, b1 0.9, both without warmup; "
+    "self-tuning starts at 1e-3; towers start at "
+    f"{TOWER_START}, learned in log space by Adam at {HYPER_RATE}, which the next level learns."
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings(workloads.Settings):
+    """Settings of the league."""
+
+
+class Entry(NamedTuple):
+    """An optimizer that is run once.
+
+    Attributes:
+      name: in tables and logs.
+      self_tuned: the optimizer that `jd.self_tuning` tunes; `None` for the others.
+    """
+
+    name: str
+    self_tuned: str | None = None
+
+
+def tuning_free(settings: Settings) -> dict[Entry, Candidate]:
+    """Returns the optimizers that are run once, without tuning."""
+    factories = {name: workloads.FACTORIES[name] for name in settings.optimizers}
+    published = {Entry(name): candidate for name, candidate in PUBLISHED.items()}
+    towers = {
+        Entry(f"{name}, tower of height {height}"): _tower(factories[name], height)
+        for name in ("sgd", "adam")
+        if name in factories
+        for height in HEIGHTS
+    }
+    self_tuned = {
+        Entry(f"{name} self-tuning", name): trials.self_tuning(factory)
+        for name, factory in factories.items()
+    }
+    return {**published, **towers, **self_tuned}
+
+
+def _tower(factory: Any, height: int) -> Candidate:
+    tower: optax.GradientTransformation = optax.adam(HYPER_RATE)
+    for _ in range(height - 1):
+        tower = jd.hypergradient(optax.adam, tower, tune={"learning_rate": HYPER_RATE})
+    tower = jd.hypergradient(factory, tower, tune={"learning_rate": TOWER_START})
+    return Candidate(tower, get_rate=trials.learned_rate)
+
+
+def warmup_cosine(factory: Any, steps: int) -> Any:
+    """Returns the factory with a warmup-cosine schedule that peaks at `learning_rate`."""
+    shape = optax.warmup_cosine_decay_schedule(0.0, 1.0, max(1, round(WARMUP * steps)), steps)
+
+    def scheduled(learning_rate: Any) -> optax.GradientTransformation:
+        return factory(lambda count: learning_rate * shape(count))
+
+    return scheduled

@@ -1,0 +1,169 @@
+"""The report of the league: verdicts, the table with its notes, and the figure."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
+
+from experiments import runner
+from experiments.studies.league.candidates import DEFAULTS, WARMUP, Entry, Settings
+from experiments.studies.league.standings import PEAKS, Standing, best_tuned_loss, ranks
+from experiments.tuning.trials import format_loss, mean, ratio
+from experiments.tuning.workloads import WINDOWS
+
+CLOSE = 1.02  # largest ratio to the best tuned schedule that counts as close
+
+COLUMNS = (
+    "task",
+    "optimizer",
+    "final loss",
+    "ratio",
+    "last",
+    "averaged",
+    "training loss",
+    "state size",
+    "tuned",
+    "runs",
+    "rank",
+)
+
+
+def results(
+    settings: Settings, tables: Mapping[str, Sequence[Standing]], notes: Sequence[str]
+) -> runner.Results:
+    """Returns the table, the notes and the numbers.
+
+    Args:
+      settings: of the study.
+      tables: task titles to the standings.
+      notes: on skipped tasks and on grids.
+    """
+    cells, values = [], {}
+    for task, standings in tables.items():
+        places, best = ranks(standings), best_tuned_loss(standings)
+        ordered = sorted(standings, key=lambda each: each.result.loss)
+        cells += [_cells(task, each, best, places.get(each.entry)) for each in ordered]
+        values[task] = {
+            each.entry.name: {
+                **each.result._asdict(),
+                "loss": each.result.loss,
+                "state_size": each.state_size,
+                "runs": each.runs,
+                "rank": places.get(each.entry),
+            }
+            for each in standings
+        }
+    explanations = [
+        *verdicts(tables, settings.optimizers),
+        *notes,
+        f"'final loss' is over all held-out examples ({WINDOWS} windows of a text), with mean and "
+        f"standard deviation over {settings.seeds} seeds, after the same number of steps on the "
+        "same batches. 'ratio' is to the loss of the task's best tuned schedule. The best "
+        "constant, also the peak of the schedule, is chosen by the same held-out losses, which "
+        "favors it over the optimizers that are run once.",
+        "The final loss is at the last parameters; at the evaluation parameters for Schedule-Free; "
+        "at the averaged parameters for self-tuning. 'last' and 'averaged' are ratios at the last "
+        "parameters and at the same polynomial average for every optimizer. 'training loss' is the "
+        "mean over the last tenth of the steps. 'state size' is in multiples of the parameters' "
+        "size. 'runs' is the number of trials needed. 'rank' is among the optimizers that are run "
+        "once.",
+        f"warmup-cosine rises linearly over {WARMUP:.0%} of the steps to the best constant, then "
+        "decays to zero (optax's warmup_cosine_decay_schedule). 'best peak' is the best of that "
+        f"peak and of the next {PEAKS - 1} learning rates of the grid. {DEFAULTS}",
+    ]
+    return runner.Results("League of optimizers", COLUMNS, cells, explanations, values)
+
+
+def verdicts(tables: Mapping[str, Sequence[Standing]], optimizers: Sequence[str]) -> list[str]:
+    """Returns the ranks of self-tuning: a sentence for each task, then for each optimizer."""
+    sentences = []
+    first: dict[str, list[str]] = {}
+    close: dict[str, list[str]] = {}
+    for task, standings in tables.items():
+        places, averaged = ranks(standings), ranks(standings, averaged=True)
+        best = best_tuned_loss(standings)
+        losses = {each.entry: each.result.loss for each in standings}
+        tuned = {entry.self_tuned: entry for entry in places if entry.self_tuned}
+        entries = {name: tuned[name] for name in optimizers}
+        ratios = {name: ratio(losses[entry], best) for name, entry in entries.items()}
+        first[task] = [name for name, entry in entries.items() if places[entry] == 1]
+        close[task] = [name for name, x in ratios.items() if x <= CLOSE]
+        ranked = [
+            f"{name} {places[entry]} ({format_loss(ratios[name], '.3f')})"
+            for name, entry in entries.items()
+        ]
+        ranked_averaged = [f"{name} {averaged[entry]}" for name, entry in entries.items()]
+        sentences.append(
+            f"{task}: of {len(places)} optimizers without tuning, {_winners(places)} ranks first. "
+            "Ranks of self-tuning, with ratios to the best tuned schedule: "
+            f"{', '.join(ranked)}. At the averaged parameters of every optimizer, "
+            f"{_winners(averaged)} ranks first. Ranks of self-tuning: {', '.join(ranked_averaged)}."
+        )
+    return sentences + [
+        f"Self-tuning of {name} {_held('ranks first', name, first)}, and "
+        f"{_held(f'is within {CLOSE} of the best tuned schedule', name, close)}."
+        for name in optimizers
+    ]
+
+
+def _winners(places: Mapping[Entry, int]) -> str:
+    return " and ".join(entry.name for entry, place in places.items() if place == 1)
+
+
+def _held(claim: str, optimizer: str, held: Mapping[str, Sequence[str]]) -> str:
+    failed = [task for task, optimizers in held.items() if optimizer not in optimizers]
+    where = f" (not on {', '.join(failed)})" if failed else ""
+    return f"{claim} on {len(held) - len(failed)} of {len(held)} tasks{where}"
+
+
+def _cells(task: str, standing: Standing, best: float, rank: int | None) -> tuple[str, ...]:
+    result = standing.result
+    spread = f" ± {np.std(result.losses):.4f}" if np.isfinite(result.loss) else ""
+    return (
+        task,
+        standing.entry.name,
+        format_loss(result.loss, ".4f") + spread,
+        format_loss(ratio(result.loss, best), ".3f"),
+        format_loss(ratio(mean(result.last), best), ".3f"),
+        format_loss(ratio(mean(result.average), best), ".3f"),
+        format_loss(mean(result.training), ".4f"),
+        f"{standing.state_size:.1f}",
+        "yes" if standing.tuned else "no",
+        str(standing.runs),
+        "-" if rank is None else str(rank),
+    )
+
+
+MAX_RATIO = 3.0  # end of the axis; larger ratios are drawn there as crosses
+
+
+def draw(tables: Mapping[str, Sequence[Standing]]) -> Figure:
+    """Draws for each task the ratios to the best tuned schedule, the best at the top."""
+    height = 0.22 * max(map(len, tables.values())) + 1.2
+    figure = Figure(figsize=(4.4 * len(tables), height), layout="constrained")
+    panels = figure.subplots(1, len(tables), squeeze=False)[0]
+    for panel, (task, standings) in zip(panels, tables.items(), strict=True):
+        ordered = sorted(standings, key=lambda each: -each.result.loss)
+        best = best_tuned_loss(standings)
+        for y, standing in enumerate(ordered):
+            x = ratio(standing.result.loss, best)
+            shown, marker = (x, "o") if x <= MAX_RATIO else (MAX_RATIO, "x")
+            panel.plot(shown, y, marker, color=_color(standing), markersize=5)
+        panel.axvspan(1.0, CLOSE, color="#2e86c1", alpha=0.2, linewidth=0)
+        names = [standing.entry.name for standing in ordered]
+        panel.set_yticks(range(len(ordered)), names, fontsize=7)
+        panel.set(xscale="log", title=task, xlabel="final loss / best tuned schedule's")
+        panel.set_xlim(right=1.1 * MAX_RATIO)
+        panel.xaxis.set_major_locator(LogLocator(subs=(1, 1.2, 1.5, 2, 3)))
+        panel.xaxis.set_major_formatter("{x:g}")
+        panel.xaxis.set_minor_locator(NullLocator())
+        panel.grid(alpha=0.25, axis="x")
+    return figure
+
+
+def _color(standing: Standing) -> str:
+    """Returns blue for self-tuning, black for tuned optimizers, gray for the others."""
+    if standing.result.own_average:
+        return "#2e86c1"
+    return "#222222" if standing.tuned else "#999999"

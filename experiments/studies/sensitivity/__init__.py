@@ -1,0 +1,42 @@
+"""Sensitivity to the initial learning rate: jd.self_tuning from 1e-8 to 1e2.
+
+Self-tuning starts at a learning rate from each decade, on five tasks and with three optimizers.
+Its held-out loss is compared with the best fixed learning rate of a grid with two values per
+decade. One more trial starts at that best learning rate, where self-tuning should do no harm.
+
+The study also reproduces a figure of the published method: towers of SGD of height 0 to 5, whose
+learning rates are not constrained to be positive (K. Chandra et al. 2022, arXiv:1909.13371,
+figure 3a). The network has the published activations, tanh on the logits too; with ReLU tall
+towers overflow from every initial learning rate.
+"""
+
+from experiments import runner
+from experiments.studies.sensitivity import published_towers
+from experiments.studies.sensitivity.figure import draw
+from experiments.studies.sensitivity.report import results
+from experiments.studies.sensitivity.settings import HEIGHTS, STARTS, Settings
+from experiments.studies.sensitivity.sweeps import run_sweep
+from experiments.tuning.workloads import prepare_workloads
+
+__all__ = ["Settings", "run"]
+
+
+def run(settings: Settings, run: runner.Run) -> runner.Results:
+    """Runs every trial and draws the figure."""
+    workloads, skipped = prepare_workloads(settings, run)
+    if not workloads:
+        raise runner.RunError("; ".join(skipped))
+    starts, heights = STARTS[settings.scale], HEIGHTS[settings.scale]
+    tanh_workload = published_towers.prepare(settings)
+    trials = sum(len(settings.grid(name)) + len(starts) + 1 for name in settings.optimizers)
+    total = trials * sum(workload.steps for workload in workloads)
+    total += (len(heights) + 1) * len(starts) * tanh_workload.steps
+    with runner.Progress(total=total) as progress:
+        sweeps = [
+            run_sweep(run, workload, optimizer, starts, progress)
+            for workload in workloads
+            for optimizer in settings.optimizers
+        ]
+        published = published_towers.run_towers(run, tanh_workload, heights, starts, progress)
+    run.save_figure("sensitivity", draw(sweeps, published))
+    return results(settings, sweeps, published, skipped)

@@ -1,0 +1,110 @@
+"""The report of a training run: scores of the last and the best state, and the losses."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from experiments import runner, tasks
+from experiments.models.counting import parameter_count
+from experiments.models.sampling import sample
+from experiments.runner.curves import curve, draw
+from experiments.studies.train.settings import SERIES, Settings
+from experiments.studies.train.training import Evaluator, Trained, model_of
+
+
+def results(settings: Settings, run: runner.Run, trained: Trained) -> runner.Results:
+    """Evaluates the last and the best state; returns the table, the notes and the numbers."""
+    task, loop, evaluator = trained
+    last = model_of(loop.carry)
+    best = loop.best(last)
+    tested, tested_step = (best, loop.best_step) if best else (last, loop.step)
+    history = run.log.read(SERIES)
+    values: dict[str, Any] = {"steps": loop.step, "best_step": loop.best_step if best else None}
+    values["loss"] = history[-1]["loss"]
+    rows = [("training, last", str(loop.step), _mean_and_spread(values["loss"]), "-")]
+    evaluations = [("validation, last", task.validation, last, loop.step)]
+    if best:
+        evaluations.append(("validation, best", task.validation, best, loop.best_step))
+    title = f"test, at the {'best' if best else 'last'}"
+    evaluations.append((title, task.test, tested, tested_step))
+    for title, part, model, step in evaluations:
+        scores = evaluator(part, **model)
+        if not scores:
+            continue
+        values[title] = scores
+        accuracy = scores.get("accuracy")
+        shown = "-" if accuracy is None else _mean_and_spread(accuracy)
+        rows.append((title, str(step), _mean_and_spread(scores["loss"]), shown))
+    if task.baseline:
+        name, loss = task.baseline
+        values[f"test, {name}"] = {"loss": loss}
+        rows.append((f"test, {name}", "-", f"{loss:.4g}", "-"))
+    _draw_losses(run, history)
+    values["parameters"] = parameter_count(nnx.eval_shape(lambda: task.build(nnx.Rngs(0))))
+    notes = [
+        f"{task.name}: {task.source}",
+        f"{values['parameters']:,} parameters; seeds: {settings.seeds}; ± is the standard "
+        f"deviation over seeds. {loop.step / max(loop.seconds, 1e-9):,.0f} steps per second "
+        f"without evaluations, which took {evaluator.seconds:.3g} s since the run was last "
+        "started.",
+        *_notes_on_evaluations(task, evaluator),
+        *_notes_on_training(settings, loop, history),
+    ]
+    if task.tokenizer and settings.sample and settings.context != 1:
+        notes.append(f"A sample: {task.tokenizer.decode(_generate(settings, task, tested))!r}")
+    columns = ("part", "step", "loss", "accuracy %")
+    return runner.Results(f"{task.name} by {settings.optimizer}", columns, rows, notes, values)
+
+
+def _notes_on_evaluations(task: tasks.Task, evaluator: Evaluator) -> list[str]:
+    parts = task.validation, task.test
+    count = max(map(evaluator.count, parts))
+    if count == max(len(part.evaluation_indices) for part in parts):
+        return []
+    return [f"Each part is evaluated on at most {count} examples."]
+
+
+def _notes_on_training(
+    settings: Settings, loop: runner.Loop, history: list[dict[str, Any]]
+) -> list[str]:
+    notes = []
+    if not np.isfinite(loop.best_value):
+        notes.append("The validation loss was never finite; all results are of the last step.")
+    failed = sum(bool(record.get("not_finite_steps")) for record in history)
+    if failed:
+        notes.append(f"In {failed} of {len(history)} chunks some losses were not finite.")
+    if loop.stalled:
+        notes.append(f"Stopped early: {settings.patience} evaluations without improvement.")
+    return notes
+
+
+def _generate(settings: Settings, task: tasks.Task, networks: Any) -> np.ndarray:
+    """Returns the first network's continuation of the first token of the validation text."""
+    model: Any = task.build(nnx.Rngs(0))
+    for state in networks["params"], networks["model_state"]:
+        nnx.update(model, jax.tree.map(lambda leaf: leaf[0], state))
+    context = getattr(model, "context", None)
+    length = settings.sample if context is None else min(settings.sample, context - 1)
+    prompt = jnp.asarray(task.validation.arrays[None, :1], jnp.int32)
+    generated = sample(model, prompt, length=length, key=jax.random.key(settings.seed))
+    return np.asarray(generated[0])
+
+
+def _mean_and_spread(values: Any) -> str:
+    numbers = np.array([np.nan if value is None else value for value in np.ravel(values)], float)
+    mean = f"{numbers.mean():.4g}"
+    return mean if len(numbers) == 1 else f"{mean} ± {numbers.std():.2g}"
+
+
+def _draw_losses(run: runner.Run, history: list[dict[str, Any]]) -> None:
+    """Draws the training and the validation loss over steps and over seconds."""
+    curves = {}
+    for label, metric in (("training", "loss"), ("validation", "validation_loss")):
+        found = curve(history, metric)
+        if found:
+            curves[label] = [(found.steps, found.values), (found.seconds, found.values)]
+    if curves:
+        run.save_figure("losses", draw(curves, ("steps", "seconds"), "loss"))

@@ -1,0 +1,165 @@
+"""Settings of a training run."""
+
+import dataclasses
+import inspect
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import optax
+
+from experiments import runner
+from experiments.models.transformer import SIZES
+
+SERIES = "train"
+"""The name of the run's only series in its log and among its checkpoints."""
+OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
+    "adam": optax.adam,
+    "adamw": optax.adamw,
+    "sgd": optax.sgd,
+    "momentum": partial(optax.sgd, momentum=0.9),
+    "nesterov": partial(optax.sgd, momentum=0.9, nesterov=True),
+    "rmsprop": optax.rmsprop,
+    "lion": optax.lion,
+}
+STEPS = {"smoke": 20, "small": 2_000, "full": 20_000}
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings(runner.Settings):
+    """Settings of a training run."""
+
+    data: str = "digits"
+    """Name of a data set, or path of a .txt or .txt.gz file."""
+    data_dir: Path | None = None
+    """Folder of the data files; by default the environment variable JAXDESCENT_DATA."""
+    model: Literal["auto", "mlp", "cnn", "resnet", "transformer", "lstm", "gru", "tcn"] = "auto"
+    """auto: transformer for a text, lstm for a series, mlp for other data."""
+    size: str | None = None
+    """Size of a transformer: 0.1M (the default), 0.8M, 3M, 11M, 25M or 124M."""
+    positions: Literal["learned", "rotary"] | None = None
+    """Position encoding of a transformer; by default learned."""
+    bias: bool | None = None
+    """Give a transformer biases, as GPT-2 has; by default it has no biases."""
+    width: int | None = None
+    """Width of the hidden layers, if the model has this option; by default 128."""
+    depth: int | None = None
+    """Number of hidden layers, if the model has this option; 6n + 2 for a resnet."""
+    dropout: float | None = None
+    """Dropout probability in [0, 1), if the model has this option; by default 0."""
+    tokenizer: Literal["character", "byte", "byte_pair"] | None = None
+    """Tokenizer of a text; by default character."""
+    vocabulary_size: int | None = None
+    """Number of tokens of the byte_pair tokenizer; by default 1,024."""
+    context: int | None = None
+    """Tokens that a language model sees; by default its size's, or 64."""
+    window: int | None = None
+    """Rows of a series that a forecast sees; by default 20."""
+    optimizer: Literal["adam", "adamw", "sgd", "momentum", "nesterov", "rmsprop", "lion"] = "adam"
+    """The optimizer."""
+    learning_rate: float = 1e-3
+    """Learning rate: initial with --tower, otherwise the peak of the schedule."""
+    weight_decay: float | None = None
+    """Weight decay of adamw and lion; by default optax's."""
+    b2: float | None = None
+    """Decay of the second moment in adam, adamw and lion; by default optax's."""
+    clip: float | None = None
+    """Largest norm of the gradient; by default gradients are not clipped."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """cosine: linear warmup over 5% of the steps, then decay to a tenth of the peak."""
+    tower: int = 0
+    """Number of optimizers above this one, which learn the learning rate; 0 keeps it fixed."""
+    steps: int | None = None
+    """Optimizer steps; by default 20, 2,000 or 20,000, depending on the scale."""
+    batch_size: int = 64
+    """Examples per optimizer step."""
+    accumulate: int = 1
+    """Number of parts of a batch, differentiated one after another to save memory."""
+    stream: bool = False
+    """Keep the training data on the host and send batches, for data larger than the device."""
+    evaluate_every: int | None = None
+    """Steps between evaluations, a divisor of all steps; by default about a fortieth of them."""
+    evaluate_on: int | None = None
+    """Largest number of examples to evaluate on; by default 500 at smoke, otherwise all."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Precision of the computation; parameters and optimizer state are float32."""
+    seeds: int = 1
+    """Networks trained in parallel, each with its own initialization and data order."""
+    sample: int = 200
+    """Tokens that a language model generates at the end, limited by its context."""
+    patience: int | None = None
+    """Stop after this number of evaluations without improvement; by default never."""
+    warm_start: Path | None = None
+    """Run of this study whose best parameters (or last, without a best) are the initial ones."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check_ranges()
+        self._check_combinations()
+        if self.data.endswith((".txt", ".txt.gz")):  # so that it is found from any folder
+            object.__setattr__(self, "data", str(Path(self.data).expanduser().absolute()))
+
+    def _check_ranges(self) -> None:
+        for name in _POSITIVE:
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"--{name.replace('_', '-')} must be in [1, inf), got {value}")
+        if self.size is not None and self.size not in SIZES:
+            raise ValueError(f"--size must be one of {', '.join(SIZES)}, got {self.size!r}")
+        if self.weight_decay is not None and not 0 <= self.weight_decay < float("inf"):
+            raise ValueError(f"--weight-decay must be in [0, inf), got {self.weight_decay}")
+        if self.b2 is not None and not 0 <= self.b2 < 1:
+            raise ValueError(f"--b2 must be in [0, 1), got {self.b2}")
+        for name in ("tower", "sample"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"--{name} must be in [0, inf), got {getattr(self, name)}")
+        if not 0 < self.learning_rate < float("inf"):
+            raise ValueError(f"--learning-rate must be in (0, inf), got {self.learning_rate}")
+        if self.clip is not None and not self.clip > 0:
+            raise ValueError(f"--clip must be in (0, inf), got {self.clip}")
+
+    def _check_combinations(self) -> None:
+        if self.total_steps % (self.evaluate_every or 1):
+            raise ValueError(
+                f"--evaluate-every must divide the {self.total_steps} steps, "
+                f"got {self.evaluate_every}"
+            )
+        if self.total_steps > 80 * self.steps_per_chunk and not self.evaluate_every:
+            raise ValueError(
+                f"--steps must have a divisor near a fortieth of it, got {self.total_steps}; "
+                "choose a rounder number, or set --evaluate-every"
+            )
+        for name in ("weight_decay", "b2"):
+            keywords = inspect.signature(OPTIMIZERS[self.optimizer]).parameters
+            if getattr(self, name) is not None and name not in keywords:
+                flag = name.replace("_", "-")
+                raise ValueError(f"--{flag} must be left out with {self.optimizer}")
+        if self.tower and self.schedule != "constant":
+            raise ValueError(
+                f"--schedule must be constant with --tower, which learns the learning rate, "
+                f"got {self.schedule}"
+            )
+        if self.batch_size % self.accumulate:
+            raise ValueError(
+                f"--accumulate must divide --batch-size {self.batch_size}, got {self.accumulate}"
+            )
+
+    @property
+    def total_steps(self) -> int:
+        """The number of optimizer steps."""
+        return self.steps or STEPS[self.scale]
+
+    @property
+    def steps_per_chunk(self) -> int:
+        """The number of steps between two evaluations."""
+        steps = self.total_steps
+        wanted = max(10, steps // 40)
+        divisors = (every for every in range(min(wanted, steps), 0, -1) if steps % every == 0)
+        return self.evaluate_every or next(divisors)
+
+
+_POSITIVE = [
+    *("width", "depth", "context", "window", "vocabulary_size", "batch_size", "accumulate"),
+    *("seeds", "steps", "evaluate_every", "evaluate_on", "patience"),
+]

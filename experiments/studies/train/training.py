@@ -1,0 +1,254 @@
+"""The training of a run: its task, its optimizer, warm starts, the loop and its evaluations."""
+
+import json
+import time
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+
+import jaxdescent as jd
+from experiments import data, runner, tasks
+from experiments.data.batches import Batches, data_seeds
+from experiments.runner.log import write_atomically
+from experiments.runner.run import RunError
+from experiments.studies.train.settings import OPTIMIZERS, SERIES, Settings
+
+HYPER_RATE = 0.05
+
+
+class Trained(NamedTuple):
+    """A run after its last step.
+
+    Attributes:
+      task: the task.
+      loop: the loop, with the last and the best state.
+      evaluator: evaluates the validation and the test part.
+    """
+
+    task: tasks.Task
+    loop: runner.Loop
+    evaluator: "Evaluator"
+
+
+def check(settings: Settings) -> None:
+    """Raises ValueError if settings contradict each other or the data is missing."""
+    task = load_task(settings)
+    nnx.eval_shape(lambda: task.build(nnx.Rngs(0)))
+    _batches(settings, task)
+    if settings.warm_start:
+        _check_warm_start(settings.warm_start)
+
+
+def train(settings: Settings, run: runner.Run) -> Trained:
+    """Trains and evaluates after each chunk."""
+    task = load_task(settings)
+    run.pin("data", task.digest())
+    if task.tokenizer:  # the checkpoints are useless without it
+        write_atomically(run.folder / "tokenizer.json", json.dumps(task.tokenizer.to_dict()))
+    every, steps = settings.steps_per_chunk, settings.total_steps
+    trainer = runner.trainer(
+        task.build,
+        task.batch_of,
+        task.scores,
+        optimizer(settings, steps),
+        prepare=task.prepare if settings.stream else None,
+        accumulate=settings.accumulate,
+        side_by_side=task.side_by_side,
+    )
+    keys = jax.random.split(jax.random.key(settings.seed), settings.seeds)
+    state = trainer.start(keys)
+    if settings.warm_start and not runner.Checkpoints(run.checkpoints_folder(SERIES)).steps():
+        state = _warm_start(state, settings.warm_start)
+    batches = _batches(settings, task)
+    program = runner.Program(
+        trainer.chunk,
+        state,
+        steps_per_chunk=every,
+        feed=batches.chunk(0, every),
+        constants=(None if settings.stream else task.train.arrays,),
+        calls=every if task.side_by_side == "unrolled" else 1,
+    )
+    evaluator = Evaluator(trainer, task, settings)
+    with runner.Progress(total=steps) as progress:
+        loop = runner.Loop(
+            run,
+            SERIES,
+            program,
+            state,
+            chunks=steps // every,
+            batches=batches,
+            patience=settings.patience,
+            progress=progress,
+            save_final=True,
+        )
+        _run_loop(settings, run, task, loop, evaluator)
+    return Trained(task, loop, evaluator)
+
+
+def _run_loop(
+    settings: Settings,
+    run: runner.Run,
+    task: tasks.Task,
+    loop: runner.Loop,
+    evaluator: "Evaluator",
+) -> None:
+    """Runs the chunks: saves the trajectory, evaluates, logs and keeps the best state."""
+    first = _first_network(loop.carry)
+    trajectory = runner.Trajectory(run.trajectory_folder(SERIES), chunks=loop.chunks, example=first)
+    if not loop.chunk:
+        trajectory.save(0, 0, first)
+    for chunk in loop:
+        state = chunk.carry
+        if trajectory.is_due(loop.chunk):
+            trajectory.save(loop.chunk, loop.step, _first_network(state))
+        scores = evaluator(task.validation, state.params, state.model_state)
+        metrics = {f"validation_{name}": score for name, score in scores.items()}
+        losses = chunk.metrics
+        if not np.isfinite(losses).all():
+            metrics["not_finite_steps"] = np.sum(~np.isfinite(losses), 0)
+        if settings.tower:
+            metrics["learning_rate"] = jd.get_hyperparams(state.opt_state)[0]["learning_rate"]
+        loop.log(loss=losses.mean(0), **metrics)
+        value = metrics.get("validation_loss", losses.mean(0))
+        loop.update_best(float(np.mean(value)), keep=model_of(state))
+
+
+@lru_cache(1)  # called by the check and by the run
+def load_task(settings: Settings) -> tasks.Task:
+    """Loads the data and returns the task of the settings."""
+    name = settings.model
+    if name == "auto":
+        known = settings.data in data.NAMES
+        kind = data.entry(settings.data).kind if known else "text"
+        name = {"text": "transformer", "series": "lstm"}.get(kind, "mlp")
+    model = tasks.ModelConfig(
+        name,
+        settings.size,
+        settings.width,
+        settings.depth,
+        settings.dropout,
+        settings.positions,
+        settings.bias,
+        jnp.bfloat16 if settings.precision == "bfloat16" else None,
+    )
+    return tasks.load(
+        settings.data,
+        model,
+        data_dir=settings.data_dir,
+        tokenizer=settings.tokenizer,
+        vocabulary_size=settings.vocabulary_size,
+        context=settings.context,
+        window=settings.window,
+    )
+
+
+def optimizer(settings: Settings, steps: int) -> optax.GradientTransformation:
+    """Returns the optimizer of the settings.
+
+    Args:
+      settings: the settings.
+      steps: the length of the schedule.
+    """
+    options = {"weight_decay": settings.weight_decay, "b2": settings.b2}
+    given = {name: value for name, value in options.items() if value is not None}
+    rate = settings.learning_rate
+
+    def factory(learning_rate: Any) -> optax.GradientTransformation:
+        optimizer = OPTIMIZERS[settings.optimizer](learning_rate=learning_rate, **given)
+        if settings.clip is None:
+            return optimizer
+        return optax.chain(optax.clip_by_global_norm(settings.clip), optimizer)
+
+    if settings.tower:
+        tower: optax.GradientTransformation = optax.adam(HYPER_RATE)
+        for _ in range(settings.tower - 1):
+            tower = jd.hypergradient(optax.adam, tower, tune={"learning_rate": HYPER_RATE})
+        return jd.hypergradient(factory, tower, tune={"learning_rate": rate})
+    if settings.schedule == "constant":
+        return factory(rate)
+    warmup = max(1, steps // 20)
+    return factory(
+        optax.warmup_cosine_decay_schedule(0.0, rate, warmup, max(steps, warmup + 1), rate / 10)
+    )
+
+
+def _batches(settings: Settings, task: tasks.Task) -> Batches:
+    if not settings.batch_size <= task.train.examples:
+        raise ValueError(
+            f"--batch-size must be in [1, {task.train.examples}], the training examples of "
+            f"{task.name}, got {settings.batch_size}"
+        )
+    return Batches(
+        task.train.examples,
+        settings.batch_size,
+        seeds=data_seeds(settings.seed, settings.seeds),
+        replacement=task.replacement,
+        gather=partial(task.pick, task.train.arrays) if settings.stream else None,
+    )
+
+
+def model_of(state: runner.TrainState) -> dict[str, Any]:
+    """Returns "params" and "model_state" of all networks, without the optimizer's state."""
+    return {"params": state.params, "model_state": state.model_state}
+
+
+def _first_network(state: runner.TrainState) -> dict[str, Any]:
+    """Returns what the trajectory stores: the model of the first network."""
+    return jax.tree.map(lambda leaf: leaf[0], model_of(state))
+
+
+def _check_warm_start(folder: Path) -> None:
+    study = runner.read_description(folder)["study"]
+    if study != "train":
+        raise RunError(f"--warm-start must be a run of train, got {folder}, a run of {study}")
+
+
+def _warm_start(state: runner.TrainState, folder: Path) -> runner.TrainState:
+    """Returns the state with the parameters of another run and a new optimizer state."""
+    _check_warm_start(folder)
+    checkpoints = runner.Checkpoints(folder / "checkpoints" / SERIES)
+    return state._replace(**jax.device_put(checkpoints.load_best(model_of(state))))
+
+
+class Evaluator:
+    """Evaluates the validation and the test part. Returns NumPy arrays `f32[seeds]` by name.
+
+    Args:
+      trainer: evaluates networks on examples.
+      task: has the data.
+      settings: limit the number of examples.
+
+    Attributes:
+      seconds: time spent in evaluations by this process.
+    """
+
+    def __init__(self, trainer: runner.Trainer, task: tasks.Task, settings: Settings):
+        self._evaluate, self.seconds = trainer.evaluate, 0.0
+        max_count = settings.evaluate_on or (500 if settings.scale == "smoke" else None)
+        # The arrays are moved to the device once, not in each evaluation.
+        self._parts = {
+            id(part): (
+                jax.device_put(part.arrays),
+                tasks.subsample(part.evaluation_indices, max_count),
+            )
+            for part in (task.validation, task.test)
+        }
+
+    def __call__(self, part: tasks.Part, params: Any, model_state: Any) -> dict[str, np.ndarray]:
+        """Returns the scores of the networks, or an empty dict if the part is empty."""
+        if not len(part.evaluation_indices):
+            return {}
+        began = time.perf_counter()
+        scores = jax.device_get(self._evaluate(params, model_state, *self._parts[id(part)]))
+        self.seconds += time.perf_counter() - began
+        return scores
+
+    def count(self, part: tasks.Part) -> int:
+        """Returns the number of examples that an evaluation of the part uses."""
+        return len(self._parts[id(part)][1])

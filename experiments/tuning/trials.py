@@ -1,0 +1,272 @@
+"""Trials: one optimizer on one workload, evaluated on held-out examples.
+
+Several networks are trained in parallel. An optimizer is compiled once per workload; the learning
+rate is set in its state. Every trial also keeps the average of its parameters, by
+`jd.with_average`, or by `jd.self_tuning`, which averages its parameters in the same way. The last
+and the averaged parameters are both evaluated.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import cached_property, partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import jaxdescent as jd
+from experiments import runner
+from experiments.tuning.workloads import CHUNKS, FACTORIES, PreparedWorkload
+
+
+def _last_params(state: Any, params: Any) -> Any:
+    del state
+    return params
+
+
+class Candidate(NamedTuple):
+    """An optimizer to try.
+
+    Attributes:
+      tx: the transformation.
+      set_rate: Called as `set_rate(state, learning_rate)`; returns the state with that learning
+        rate. `None` if the learning rate is fixed when `tx` is built.
+      get_rate: Called as `get_rate(state)`; returns the current learning rate. `None` if the
+        optimizer has no such number.
+      last_params: Called as `last_params(state, params)`; returns the parameters that the
+        optimizer's authors evaluate after the last step.
+      own_average: True if the state holds an average, which is then evaluated.
+    """
+
+    tx: optax.GradientTransformation
+    set_rate: Callable[[Any, float], Any] | None = None
+    get_rate: Callable[[Any], Any] | None = None
+    last_params: Callable[[Any, Any], Any] = _last_params
+    own_average: bool = False
+
+
+def fixed(factory: Callable[..., optax.GradientTransformation]) -> Candidate:
+    """Returns an optimizer with a fixed learning rate, which is set in its state."""
+    tx = optax.inject_hyperparams(factory)(learning_rate=1.0)
+    return Candidate(tx, _set_fixed_rate, _get_fixed_rate)
+
+
+def self_tuning(factory: Callable[..., optax.GradientTransformation]) -> Candidate:
+    """Returns `jd.self_tuning(factory)`; the initial learning rate is its default or set."""
+
+    def set_rate(state: Any, learning_rate: float) -> Any:
+        return jd.set_hyperparams(state, {"learning_rate": learning_rate})
+
+    return Candidate(jd.self_tuning(factory), set_rate, learned_rate, own_average=True)
+
+
+def learned_rate(state: Any) -> Any:
+    """Returns the learning rate that a tower has learned."""
+    return jd.get_hyperparams(state)[0]["learning_rate"]
+
+
+def _get_fixed_rate(state: Any) -> Any:
+    return state.inner_state.hyperparams["learning_rate"]
+
+
+def _set_fixed_rate(state: Any, learning_rate: float) -> Any:
+    full = jnp.full_like(_get_fixed_rate(state), learning_rate)
+    hyperparams = {**state.inner_state.hyperparams, "learning_rate": full}
+    return state._replace(inner_state=state.inner_state._replace(hyperparams=hyperparams))
+
+
+def state_size(tx: optax.GradientTransformation, params: Any) -> float:
+    """Returns the size of the optimizer's state in multiples of the parameters' size."""
+    return _bytes(jax.eval_shape(tx.init, params)) / _bytes(params)
+
+
+def _bytes(tree: Any) -> int:
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+class TrialResult(NamedTuple):
+    """Losses and learning rates of a trial, `f32[seeds]` each.
+
+    Attributes:
+      last: held-out loss at the last parameters.
+      average: held-out loss at the averaged parameters.
+      training: mean training loss of the last tenth of the steps.
+      rate: the final learning rate; nan if the optimizer has no such number.
+      own_average: `bool[]`, True if the average counts rather than the last parameters.
+    """
+
+    last: np.ndarray
+    average: np.ndarray
+    training: np.ndarray
+    rate: np.ndarray
+    own_average: np.ndarray
+
+    @property
+    def losses(self) -> np.ndarray:
+        """`f32[seeds]`, the held-out losses that count."""
+        return self.average if self.own_average else self.last
+
+    @property
+    def loss(self) -> float:
+        """The mean of `losses`; inf if a network diverged."""
+        return mean(self.losses)
+
+
+def mean(values: np.ndarray) -> float:
+    """Returns the mean, or inf if a value is not finite: a diverged trial ranks last."""
+    return float(np.mean(values)) if np.isfinite(values).all() else float("inf")
+
+
+class Trials:
+    """Runs the trials of a candidate on a workload with one compiled program.
+
+    Args:
+      run: the run of the study.
+      workload: the workload.
+      name: of the candidate, unique for the workload.
+      candidate: the optimizer.
+      progress: counts the steps.
+    """
+
+    def __init__(
+        self,
+        run: runner.Run,
+        workload: PreparedWorkload,
+        name: str,
+        candidate: Candidate,
+        progress: runner.Progress | None = None,
+    ):
+        self._run, self._workload, self._candidate = run, workload, candidate
+        self._name = f"{workload.workload.title}, {name}"
+        self._progress = progress
+
+    def __call__(self, learning_rate: float | None = None) -> TrialResult:
+        """Runs a trial.
+
+        Args:
+          learning_rate: the initial one; by default the learning rate that the candidate was
+            built with.
+        """
+        name = self._name if learning_rate is None else f"{self._name} from {learning_rate:.3g}"
+        return self._run.series(
+            name,
+            TrialResult,
+            partial(self._compute, name, learning_rate),
+            progress=self._progress,
+            steps=self._workload.steps,
+        )
+
+    @cached_property
+    def _trainer(self) -> runner.Trainer:
+        tx = self._candidate.tx
+        return self._workload.trainer(tx if self._candidate.own_average else jd.with_average(tx))
+
+    @cached_property
+    def _program(self) -> runner.Program:
+        workload, steps = self._workload, self._workload.steps // CHUNKS
+        return runner.Program(
+            self._trainer.chunk,
+            jax.eval_shape(self._trainer.start, workload.keys),
+            steps_per_chunk=steps,
+            feed=workload.batches.chunk(0, steps),
+            constants=(workload.task.train.arrays,),
+            calls=steps if workload.task.side_by_side == "unrolled" else 1,
+        )
+
+    def _compute(self, name: str, learning_rate: float | None) -> TrialResult:
+        workload, candidate = self._workload, self._candidate
+        state = self._trainer.start(workload.keys)
+        if learning_rate is not None and candidate.set_rate:
+            state = state._replace(opt_state=candidate.set_rate(state.opt_state, learning_rate))
+        loop = runner.Loop(
+            self._run,
+            name,
+            self._program,
+            state,
+            chunks=CHUNKS,
+            batches=workload.batches,
+            progress=self._progress,
+        )
+        for chunk in loop:
+            loop.log(loss=chunk.metrics.mean(0))
+        state = loop.carry
+        params, opt_state = state.params, state.opt_state
+        own_state = opt_state if candidate.own_average else opt_state.inner_state
+        last = jax.vmap(candidate.last_params)(own_state, params)
+        average = jd.averaged_params(opt_state, params)
+        training = self._run.log.read(name)[-1]["loss"]
+        no_rate = np.full(len(workload.keys), np.nan)
+        return TrialResult(
+            last=workload.loss(last, state.model_state),
+            average=workload.loss(average, state.model_state),
+            training=np.array(training, np.float32),  # where the log has null, nan
+            rate=candidate.get_rate(opt_state) if candidate.get_rate else no_rate,
+            own_average=np.asarray(candidate.own_average),
+        )
+
+
+class GridResult(NamedTuple):
+    """Results of a grid of fixed learning rates.
+
+    Attributes:
+      rates: the learning rates, ascending.
+      results: the trial of each.
+    """
+
+    rates: Sequence[float]
+    results: Sequence[TrialResult]
+
+    @property
+    def losses(self) -> np.ndarray:
+        """`f64[rates]`, held-out losses at the last parameters; inf where a trial diverged."""
+        return np.array([result.loss for result in self.results])
+
+    @property
+    def averaged(self) -> np.ndarray:
+        """`f64[rates]`, held-out losses at the averages; inf where a trial diverged."""
+        return np.array([mean(result.average) for result in self.results])
+
+    @property
+    def best(self) -> int:
+        """The index of the learning rate with the least held-out loss."""
+        return int(np.argmin(self.losses))
+
+    @property
+    def at_end(self) -> bool:
+        """True if the best learning rate is the least or the greatest of the grid."""
+        return self.best in (0, len(self.rates) - 1)
+
+
+def run_grid(
+    run: runner.Run,
+    workload: PreparedWorkload,
+    optimizer: str,
+    progress: runner.Progress | None = None,
+) -> GridResult:
+    """Runs an optimizer at each fixed learning rate of its grid."""
+    rates = workload.settings.grid(optimizer)
+    trial = Trials(run, workload, f"{optimizer} fixed", fixed(FACTORIES[optimizer]), progress)
+    return GridResult(rates, [trial(rate) for rate in rates])
+
+
+def ratio(loss: float, reference: float) -> float:
+    """Returns loss / reference; inf if the trial diverged."""
+    return loss / reference if np.isfinite(loss) else float("inf")
+
+
+def format_loss(value: float, digits: str = ".2f") -> str:
+    """Formats a loss or a ratio of losses for a table."""
+    return f"{value:{digits}}" if np.isfinite(value) else "diverged"
+
+
+def notes_on_grid_ends(grids: Sequence[tuple[str, GridResult]]) -> list[str]:
+    """Returns a sentence that names the grids whose best learning rate is at an end, if any.
+
+    Args:
+      grids: pairs of a name and the results.
+    """
+    found = [f"{name} ({grid.rates[grid.best]:.0e})" for name, grid in grids if grid.at_end]
+    if not found:
+        return []
+    return [f"The best fixed learning rate is at an end of its grid: {', '.join(found)}."]
