@@ -97,9 +97,9 @@ def _notes(result: StudyResult) -> list[str]:
         f"The results agree with the prediction: {prediction}."
         if not unexpected
         else f"The prediction is: {prediction}. The results differ at {', '.join(unexpected)}.",
-        f"The warmup's search finds a start of {start.min():.3f} to {start.max():.3f} times 1 / "
-        "sharpness. To second order, a step increases the loss above 2 / sharpness; constant rates "
-        "diverge above 4 / sharpness. From this start the warmup increases the rate to the value "
+        f"The warmup's search finds an initial rate from {start.min():.3f} to {start.max():.3f} "
+        "times 1 / sharpness. To second order, rates above 2 / sharpness raise the loss; constant "
+        "rates above 4 / sharpness diverge. From there the warmup increases the rate to the value "
         f"in the table, at a slope that would reach it from 0 in {WARMUP_STEPS} steps.",
         f"ReLU networks have two hidden layers and are trained on {RELU_EXAMPLES} examples. A run "
         f"converges if its final loss is below {RELU_CONVERGED:g} of the initial loss. Their "

@@ -9,7 +9,7 @@ import numpy as np
 from experiments import runner
 
 PREDICTED = {1.5: True, 2.2: True, 3.0: True, 3.8: True, 4.5: False}
-"""From learning rate x initial sharpness to the prediction: True if training converges."""
+"""Maps learning rate x initial sharpness to the prediction: True if training converges."""
 
 WIDTH = {"smoke": 500, "small": 2_000, "full": 2_000}
 SEEDS = {"smoke": 4, "small": 20, "full": 100}

@@ -186,8 +186,8 @@ def _notes(result: StudyResult, summaries: Sequence[SeriesSummary]) -> list[str]
         f"{TOLERANCE:g} away from theory: "
         f"{'; '.join(_deviations(summaries)) or 'not a single row'}.",
         f'Measured over predicted mean losses for "{GROWING_NORM}": {", ".join(ratios)}. The '
-        "prediction uses the exact variance of clipped noise, which grows slowly near p = 2. In "
-        "the theory column, its exponent over these T comes before its limit.",
+        "prediction uses the exact variance of clipped noise, which grows slowly near p = 2. The "
+        "theory column shows the exponent of this prediction over these T, then its limit.",
         f'Theory: the exponent for "{GROWING_NORM}" is the published one, which needs p > 1. Under '
         "symmetric noise a constant threshold gives a finite variance without bias, hence 1 / T. "
         "Without clipping the width of the average is T^(1/p - 1), so the median loss decreases "

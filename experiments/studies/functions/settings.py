@@ -32,12 +32,12 @@ class Setup(NamedTuple):
 
     Attributes:
       functions: the functions in two dimensions.
-      runs: the number of reported runs in two dimensions.
+      runs: the number of reported runs per function in two dimensions.
       tuning_runs: the number of additional runs on which the baselines' settings are chosen.
       budget: the number of gradients of a run in two dimensions.
-      budget_factors: further budgets on the hard functions, relative to `budget`.
+      budget_factors: other budgets for the hard functions, relative to `budget`.
       agents: the number of agents of multi-agent gradient descent (MAGD).
-      unpruned_agents: the numbers of agents of the same kind without pruning.
+      unpruned_agents: the numbers of agents in the comparison without pruning.
       high_dimension, high_runs, high_budget: the same for the hard functions in many dimensions;
         they are left out if `high_runs` is 0.
       risk_runs: the number of runs per function that measure the risk of pruning the best agent.

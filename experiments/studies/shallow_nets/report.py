@@ -114,7 +114,7 @@ def _notes(
         f"Single runs with a validation regret of at most {TARGET_REGRET:.0%}: "
         f"{'; '.join(_single_runs(comparisons, regime) for regime in REGIMES)}. A run is decided "
         f"late if the best validation loss of all {AGENTS} agents comes after the first pruning. "
-        "Before it, as on small data sets that are quickly overfitted, pruning cannot cause "
+        "If it is before, as on small data sets that are quickly overfitted, pruning cannot cause "
         "regret. The pruning rule, the decaying learning rate and the decay of the average were "
         "chosen on other seeds (100 and above).",
         "Agents have the same losses to the bit in the pruned run and in the full training, until "

@@ -16,7 +16,7 @@ class Settings(runner.Settings):
     """Settings of the study of long step sizes."""
 
     margin: float = 1.1
-    """Factor on a measured smoothness; an underestimate costs more than an overestimate."""
+    """Factor by which a measured smoothness is enlarged: underestimates cost more."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

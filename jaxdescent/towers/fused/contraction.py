@@ -1,12 +1,12 @@
-"""The hypergradient of an update that moves each coordinate on its own.
+"""The hypergradient of a coordinate-wise update.
 
 With scalars a(h) and an elementwise function f (see `elementwise`),
 
     G_j = sum_i g_i dU_i/dh_j = sum_i g_i (df/da)_i . da/dh_j,
 
-and each term needs coordinate i of every buffer once: a sum that reads the buffers and writes
-nothing. It uses forward mode, since the da/dh_j are scalars. As in the general method,
-non-finite terms are left out and counted.
+Each term needs coordinate i of every buffer once, so the sum reads each buffer once and stores no
+array. It uses forward mode, because the da/dh_j are scalars. As in the general method, non-finite
+terms are left out and counted.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,11 +31,11 @@ from jaxdescent.towers.replay.replay import Replay, Step
 from jaxdescent.towers.replay.tracing import UpdateRecord
 
 
-class FusedReplay(NamedTuple):
-    """The last update, differentiated from its inputs coordinate by coordinate.
+class FusedFromInputs(NamedTuple):
+    """The last update, differentiated coordinate by coordinate from its inputs.
 
     Attributes:
-      replay: the update as a program, which makes the step.
+      replay: the update as a program; it also makes the current step.
       parts: the update, split for the fused method.
     """
 
@@ -52,8 +52,8 @@ class FusedReplay(NamedTuple):
         return self.replay.step(*args, **flags)
 
 
-class FusedRecall(NamedTuple):
-    """The last update, differentiated from the state after it coordinate by coordinate.
+class FusedFromState(NamedTuple):
+    """The last update, differentiated coordinate by coordinate from the state after it.
 
     Attributes:
       previous: the record of the last update, with the state after it.
@@ -101,8 +101,8 @@ def _contract(
     has_previous: jax.Array,
 ) -> tuple[Contraction, jax.Array]:
     found, finite = contract(parts, values(parts, given), previous.hyperparams, grads, has_previous)
-    # A non-finite gradient makes its term non-finite, so that usually nothing is left to check.
-    # Where conditionals are expensive, the check always runs.
+    # A non-finite gradient makes its term non-finite, so the gradient itself rarely needs a check.
+    # On platforms where conditionals are expensive, the check always runs.
     return found, unless(all_finite)(finite & on_cpu(), jnp.ones((), bool), grads)
 
 

@@ -1,11 +1,11 @@
-"""Decides from which arrays the fused method can differentiate an update.
+"""Decides which arrays the fused method needs to differentiate an update.
 
 `from_inputs` takes all inputs of the last update, as the general method does.
 
-`from_state` needs less. Many updates read the *new* moments s_t alone, and for some
-hyperparameters s_t does not depend on h: the learning rate and eps of Adam, the learning rate
-of momentum. Then s_t, which the optimizer holds in any case, is enough. Where s_t does depend on
-h, as on a beta, s_t and the gradient are enough if s_t is a moving average (`ema_inversion`).
+`from_state` needs fewer arrays. Many updates read only the *new* moments s_t, and s_t does not
+depend on some hyperparameters h: the learning rate and eps of Adam, the learning rate of momentum.
+Then s_t, which the optimizer stores anyway, is enough. If s_t depends on h, as on a beta, then s_t
+and the gradient are enough if s_t is a moving average (see `ema_inversion`).
 """
 
 from typing import Any, NamedTuple
@@ -69,7 +69,7 @@ def from_inputs(trace: TracedUpdate) -> Fused:
     """Returns an update as a function of all its inputs.
 
     Raises:
-      NotElementwiseError: the update does not move each coordinate on its own.
+      NotElementwiseError: the update is not coordinate-wise.
     """
     jaxpr, updates, variables = _flat(trace)
     inputs = variables._replace(new_state=[])
@@ -80,12 +80,11 @@ def from_inputs(trace: TracedUpdate) -> Fused:
 def from_state(trace: TracedUpdate) -> Fused:
     """Returns an update as a function of the state after it and as few other inputs as possible.
 
-    A moment that h moves is replaced by a new variable wherever it is read. So the moment's own
-    update is separate from the updates that read the moment.
+    A moment that depends on h is replaced by a new variable wherever it is read. This separates the
+    update of the moment from the updates that read the moment.
 
     Raises:
-      NotElementwiseError: that is not enough, or the update does not move each coordinate on its
-        own.
+      NotElementwiseError: these inputs are not enough, or the update is not coordinate-wise.
     """
     jaxpr, updates, inputs = _flat(trace)
     held = {v for kind in inputs[:-1] for v in kind if isinstance(v, core.Var)}
@@ -142,8 +141,8 @@ _PRODUCTS = frozenset((
 def _check_factors(trace: TracedUpdate, parts: Elementwise, factors: set[int]) -> None:
     """Raises unless the slope of each moment changes in proportion to itself.
 
-    A beta that is learned in its logit and a rate that is learned in its logarithm do so, and
-    products of them. A difference like 1 - h may pass through zero at full speed.
+    This holds for a beta learned as its logit, for a learning rate learned as its logarithm, and
+    for products of these. A difference such as 1 - h can cross zero with a nonzero slope.
     """
     kinds = [
         type(node.space if isinstance(node, spaces.PerLeaf) else node)

@@ -1,13 +1,13 @@
 """Splits an update into scalars and, for each leaf, an elementwise function.
 
-Most optimizers move each coordinate on its own. With scalars a, b, ... (learning rates, betas,
+Most optimizers update each coordinate independently. With scalars a, b, ... (learning rates, betas,
 bias corrections, a global norm) that depend on the hyperparameters h,
 
     U_i = f(a(h), b(h), ...; g_i, m_i, v_i, x_i),      the same f for all i of a leaf.
 
-Then dU_i/dh is computed for a block of coordinates at a time, without a buffer of derivatives.
-The jaxpr of the update tells if it is of this kind: on the way back from the leaf's update to
-the given arrays and scalars, every operation must be elementwise.
+Then dU_i/dh is computed for a block of coordinates at a time, without a buffer of derivatives. The
+jaxpr of the update shows if the update has this form: every operation between the given arrays and
+scalars and the leaf's update must be elementwise.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,7 +30,7 @@ _ELEMENTWISE = frozenset((
 
 
 class NotElementwiseError(ValueError):
-    """Raised for an update that does not move each coordinate on its own."""
+    """Raised for an update that is not coordinate-wise."""
 
 
 class Leaf(NamedTuple):
@@ -84,7 +84,7 @@ class Leaf(NamedTuple):
 
 
 class Elementwise(NamedTuple):
-    """An update split in two.
+    """An update, split into scalars and an elementwise program for each leaf.
 
     Attributes:
       program: computes all scalars that the leaves' programs read.

@@ -1,11 +1,11 @@
-"""Inverts a moving average: its value before an update from its value after it.
+"""Inverts a moving average: computes its value before an update from its value after it.
 
 An exponential moving average is affine in its last value, with one scalar as slope:
 
     s_t = a s_{t-1} + b_t(g_{t-1})      so      s_{t-1} = (s_t - b_t) / a.
 
-ds_t/da needs s_{t-1}. With the inversion a tower that tunes a beta keeps the state after the
-update, as the inner optimizer does, instead of the state before it.
+ds_t/da needs s_{t-1}. Thanks to the inversion, a tower that tunes a beta stores only the state
+after the update, which the inner optimizer needs anyway, and not the state before it.
 
 The inversion divides the rounding error of s_t by a. The derivatives by log a and logit a
 multiply s_{t-1} by a again, so that the error stays at the level of rounding. The derivative by
