@@ -159,8 +159,8 @@ def _number_at(name: str, kind: Any, present: Any, value: Any) -> Any:
 def inner_state(tx: Tower, state: Any, /) -> Any:
     """Returns the present state of the bottom optimizer.
 
-    With the general method a tower holds the state before the last update and recomputes the
-    state after it in the next update; this function recomputes it now.
+    With the general method, or if it tunes a beta, a tower holds the state before the last update
+    and recomputes the state after it in the next update; this function recomputes it now.
 
     Args:
       tx: the tower that `jd.hypergradient` returned.

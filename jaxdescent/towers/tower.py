@@ -13,8 +13,9 @@ model. In the first step G = 0, and V steps as well.
 Beside h and the state of V, the state holds what dU/dh needs. Its size does not grow with the
 number of hyperparameters or the height:
 
-- Fused, where U moves each coordinate on its own: the present s_t, and at most the last gradient
-  and parameters. For the learning rate of Adam it is s_t alone.
+- Fused, where U moves each coordinate on its own. If the present s_t does not depend on h: s_t,
+  and at most the last gradient and parameters. For the learning rate of Adam it is s_t alone.
+  If s_t depends on h, as on a beta: the same inputs as the general method.
 - General, for any other U: all *inputs* of the last update, with the state before it. One
   evaluation of U at those inputs gives both dU/dh and the present s_t.
 
