@@ -159,8 +159,8 @@ def _number_at(name: str, kind: Any, present: Any, value: Any) -> Any:
 def inner_state(tx: Tower, state: Any, /) -> Any:
     """Returns the current state of the plain optimizer at the bottom of a tower.
 
-    With the general method, a tower's state holds the inner state before the last update, and the
-    next update recomputes the state after it. This function recomputes it now.
+    With the general method, or if it tunes a beta, a tower's state holds the inner state before the
+    last update, and the next update recomputes the state after it. This function recomputes it now.
 
     Args:
       tx: the tower that `jd.hypergradient` returned.

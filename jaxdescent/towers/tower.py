@@ -13,8 +13,9 @@ the model. In the first step there is no previous update, so G = 0; V makes a st
 In addition to h and the state of V, the state of a tower holds the arrays that dU/dh needs. Their
 size does not grow with the number of hyperparameters or the height of the tower:
 
-- Fused method, for updates U that are coordinate-wise: the current state s_t, and at most the last
-  gradient and parameters. For the learning rate of Adam, s_t alone is enough.
+- Fused method, for updates U that are coordinate-wise. If the current state s_t does not depend on
+  h: s_t, and at most the last gradient and parameters; for the learning rate of Adam, s_t alone. If
+  s_t depends on h, as on a beta: the same inputs as the general method.
 - General method, for any other U: all *inputs* of the last update, including the state before it.
   Evaluating U at those inputs gives both dU/dh and the current state s_t.
 

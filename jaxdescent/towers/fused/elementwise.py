@@ -65,12 +65,6 @@ class Leaf(NamedTuple):
         ]
         return self.scalars, *inputs, *eqns, name(program.outvars[0])
 
-    @property
-    def dtype(self) -> Any:
-        """The update's dtype."""
-        update: Any = self.program.outvars[0].aval
-        return update.dtype
-
     def update(self, scalars: Sequence[Any], blocks: Sequence[Any], shape: tuple[int, ...]) -> Any:
         """Returns the update at some coordinates, from a block of each array, all of one shape."""
         resized = [
@@ -148,7 +142,7 @@ def _unrounded(jaxpr: Any, atom: Any) -> Any:
     for eqn in jaxpr.eqns:
         if atom in eqn.outvars and eqn.primitive.name == "convert_element_type":
             wide = eqn.invars[0]
-            return wide if is_real(wide) else atom
+            return wide if _is_real(wide) else atom
     return atom
 
 
@@ -156,10 +150,10 @@ def _moved(program: core.Jaxpr, source: Any, order: Mapping[Any, int]) -> frozen
     if not isinstance(source, core.Var):
         return frozenset()
     found = dataflow.reached(program, source)
-    return frozenset(i for v, i in order.items() if v in found and is_real(v))
+    return frozenset(i for v, i in order.items() if v in found and _is_real(v))
 
 
-def is_real(atom: Any) -> bool:
+def _is_real(atom: Any) -> bool:
     """True if an atom holds real floating-point numbers."""
     return jnp.issubdtype(atom.aval.dtype, jnp.floating)
 
@@ -173,7 +167,7 @@ def _leaf(part: core.Jaxpr, order: Mapping[Any, int], place: Mapping[Any, int]) 
 
 def _check_elementwise(part: Any) -> None:
     shape, dtype = part.outvars[0].aval.shape, part.outvars[0].aval.dtype
-    if not is_real(part.outvars[0]):
+    if not _is_real(part.outvars[0]):
         raise NotElementwiseError(f"parameters of {dtype}")
     for eqn in part.eqns:
         name = eqn.primitive.name
