@@ -95,6 +95,14 @@ def boolean(name: str, value: Any) -> Any:
     raise ValueError(f"{name} must be True or False, got {value!r}")
 
 
+def scalar_boolean(name: str, value: Any) -> jax.Array:
+    """Returns a bool, which may be traced, as bool[]; None counts as False."""
+    value = boolean(name, False if value is None else value)
+    if np.shape(value):
+        raise ValueError(f"{name} must be one bool, got shape {np.shape(value)}")
+    return jnp.asarray(value)
+
+
 def random_key(name: str, value: Any) -> jax.Array:
     """Returns a single random key, typed or raw."""
     if isinstance(value, (jax.Array, np.ndarray)):

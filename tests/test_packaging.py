@@ -49,6 +49,16 @@ def packages():
     return [package for package in (jaxdescent, *imported) if hasattr(package, "__all__")]
 
 
+def namespaces():
+    public = (getattr(jaxdescent, name) for name in jaxdescent.__all__)
+    return [jaxdescent, *filter(inspect.ismodule, public)]
+
+
+@pytest.mark.parametrize("namespace", namespaces(), ids=lambda namespace: namespace.__name__)
+def test_dir_of_a_public_namespace_lists_its_public_names(namespace):
+    assert {*dir(namespace)} - {"__version__"} == {*namespace.__all__}
+
+
 @pytest.mark.parametrize("package", packages(), ids=lambda package: package.__name__)
 def test_public_names_are_all_that_a_package_defines_and_have_docstrings(package):
     assert len(package.__all__) == len(set(package.__all__))

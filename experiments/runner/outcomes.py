@@ -20,13 +20,15 @@ def to_numpy(value: Any) -> Any:
     """Returns the outcome with NumPy arrays in place of numbers and arrays.
 
     Raises:
-      TypeError: a value is not a number or an array.
+      TypeError: a value is not a number or an array, or a mapping's key is not a string.
     """
     if value is None:
         return None
     if _is_named_tuple(type(value)):
         return type(value)(*map(to_numpy, value))
     if isinstance(value, Mapping):
+        if wrong := [name for name in value if not isinstance(name, str)]:
+            raise TypeError(f"names in an outcome must be strings, got {wrong[0]!r}")
         return {name: to_numpy(each) for name, each in value.items()}
     array = np.asarray(value)
     if array.dtype.kind in "OSU":

@@ -180,6 +180,7 @@ class Run:
         """
         saved = read_outcome(self._outcome_file(name), outcome_type)
         if saved is not None:
+            self._remove_checkpoints(name)  # still there if the run was killed before it did so
             if progress:
                 progress.skip(steps)
             return saved
@@ -204,9 +205,12 @@ class Run:
         self.interruption.check()
         outcome = to_numpy(compute())
         write_outcome(self._outcome_file(name), outcome)
-        shutil.rmtree(self.checkpoints_folder(name), ignore_errors=True)
+        self._remove_checkpoints(name)
         self.footprint.save()
         return outcome
+
+    def _remove_checkpoints(self, name: str) -> None:
+        shutil.rmtree(self.checkpoints_folder(name), ignore_errors=True)
 
     def _outcome_file(self, name: str) -> Path:
         return self.folder / "outcomes" / f"{_file_name(name)}.npz"

@@ -33,3 +33,7 @@ __all__ = [
     "grid_intensity",
     "meter",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

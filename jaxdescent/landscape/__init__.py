@@ -75,3 +75,7 @@ __all__ = [
     "surface_figure",
     "surface_html",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -77,3 +77,7 @@ __all__ = [
     "squared_log_error",
     "tversky_loss",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

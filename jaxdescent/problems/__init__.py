@@ -70,3 +70,7 @@ __all__ = [
     "three_hump_camel",
     "zakharov",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -21,6 +21,7 @@ from jaxdescent.numerics import find_states, wide_copy, widest_float
 from jaxdescent.towers.factory import cast_like
 
 POWER = 5.0  # the last sixth of the parameters count most
+_INT32_MAX = 2**31 - 1
 
 
 def average_weight(n: jax.Array, power: float = POWER) -> jax.Array:
@@ -76,8 +77,8 @@ def with_average(
       1.0
     """
     inner = validation.transformation("tx", tx)
-    power = validation.number_in("power", power, 0.0, float("inf"))
-    burn_in = validation.integer_in("burn_in", burn_in, 0)
+    validation.check_non_negative("power", power)
+    power, burn_in = float(power), validation.integer_in("burn_in", burn_in, 0, _INT32_MAX)
 
     def init(params: Any) -> AverageState:
         average = jax.tree.map(wide_copy, params)
@@ -90,11 +91,12 @@ def with_average(
             raise ValueError("update(grads, state, params) needs params, which are averaged")
         updates, inner_state = inner.update(updates, state.inner_state, params, **extra)
         count = jnp.asarray(optax.safe_increment(state.count))
-        n = (count - burn_in).astype(widest_float(params))
+        # At least 1: the weight of the burn-in's last step may be infinite, and is not used.
+        n = jnp.maximum(count - burn_in, 1).astype(widest_float(params))
         weight = average_weight(n, power)
 
         def step(y: jax.Array, x: jax.Array) -> jax.Array:
-            return y + (weight * (x.astype(y.dtype) - y)).astype(y.dtype)
+            return y + (weight * (jnp.asarray(x, y.dtype) - y)).astype(y.dtype)
 
         average = jax.tree.map(step, state.average, params)
         if burn_in:

@@ -29,9 +29,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jaxdescent import validation
 from jaxdescent.numerics import all_finite, widest_float
 from jaxdescent.towers import spaces
 from jaxdescent.towers.averaging import AverageState, with_average
+from jaxdescent.towers.factory import cast_like
 from jaxdescent.towers.signals import OneStep
 from jaxdescent.towers.tower import HypergradientState, Tower
 
@@ -87,10 +89,10 @@ def restart_on_divergence(tower: Tower, /) -> optax.GradientTransformationExtraA
         must tune `learning_rate` in the positive space, as one number or one per leaf.
 
     Returns:
-      A transformation. `update(grads, state, params, *, value, **extra)` needs the parameters and
-      `value`, the loss whose gradients are `grads`. A batch whose loss is not finite is
-      skipped; two skipped batches in a row cause a restart. `jd.averaged_params(state, params)`
-      reads the average.
+      A transformation. `update(grads, state, params, *, value, skip=None, **extra)` needs the
+      parameters and `value`, the loss whose gradients are `grads`. A batch is skipped if its loss
+      is not finite or `skip` is True; two skipped batches in a row cause a restart.
+      `jd.averaged_params(state, params)` reads the average.
 
     Raises:
       TypeError: `tower` is not a tower.
@@ -137,12 +139,18 @@ def restart_on_divergence(tower: Tower, /) -> optax.GradientTransformationExtraA
         )
 
     def update(
-        updates: Any, state: Any, params: Any = None, *, value: Any = None, **extra: Any
+        updates: Any,
+        state: Any,
+        params: Any = None,
+        *,
+        value: Any = None,
+        skip: Any = None,
+        **extra: Any,
     ) -> tuple[Any, RestartState]:
         _check_arguments(params, value)
         old = state.inner_state
         value = jnp.asarray(value, state.value.dtype)
-        skip = ~jnp.isfinite(value) | extra.pop("skip", False)
+        skip = ~jnp.isfinite(value) | validation.scalar_boolean("skip", skip)
         stepped: Any = averaged.update(updates, old, params, value=value, skip=skip, **extra)
         updates, new = stepped
         skipped = ~new.inner_state.has_previous
@@ -176,7 +184,7 @@ def restart_on_divergence(tower: Tower, /) -> optax.GradientTransformationExtraA
             restarts=optax.safe_increment(seen.restarts),
         )
         returned = state._replace(returning=jnp.zeros_like(state.returning))
-        to_average = jax.tree.map(lambda y, x: y.astype(x.dtype) - x, old.average, params)
+        to_average = jax.tree.map(jnp.subtract, cast_like(old.average, params), params)
         updates = optax.tree.where(restart | state.returning, to_average, updates)
         state = optax.tree.where(
             state.returning, returned, optax.tree.where(restart, restarted, going)

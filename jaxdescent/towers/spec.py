@@ -43,6 +43,9 @@ from jaxdescent.towers.signals import EligibilityTrace, OneStep
 
 METHODS = ("auto", "general", "fused")
 
+RESERVED = frozenset({"outer_grads", "skip"})
+"""Keywords that a tower's update takes for itself and does not pass on."""
+
 # Stands for the parameters before there are any.
 _STAND_IN = {"probe": jax.ShapeDtypeStruct((2, 2), jnp.float32)}
 
@@ -352,6 +355,11 @@ def _examples(extra_args: Mapping[str, Any] | None, dtype: Any) -> dict[str, Any
         return value
     if not isinstance(extra_args, Mapping) or extra_args:
         validation.mapping("extra_args", extra_args, "names and example arrays")
+    for name in RESERVED & {*extra_args}:
+        raise ValueError(
+            f"extra_args must not name {name!r}, which the tower's own update takes; rename the "
+            "keyword of the factory's update"
+        )
     for name, example in extra_args.items():
         for leaf in jax.tree.leaves(example):
             if not (hasattr(leaf, "dtype") or isinstance(leaf, (int, float, complex))):

@@ -222,7 +222,7 @@ def hypergradient(
             finite = all_finite(present.grads)
         usable = finite & all_finite(present.extra_args)
         if skip is not None:
-            usable &= ~jnp.asarray(skip)
+            usable &= ~validation.scalar_boolean("skip", skip)
 
         def move() -> Any:
             return _move_hyperparams(hyper_optimizer, found.hypergradient, state, extra_args)

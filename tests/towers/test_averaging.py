@@ -38,6 +38,21 @@ def test_during_the_burn_in_the_average_is_equal_to_the_initial_parameters():
     np.testing.assert_array_equal(jd.averaged_params(state, X), X)
 
 
+@pytest.mark.parametrize(("power", "burn_in"), [(0, 1), (5, 6)])
+def test_no_nan_is_computed_during_the_burn_in(power, burn_in):
+    tx = jd.with_average(optax.sgd(0.05), power=power, burn_in=burn_in)
+    state = tx.init(X)
+    with jax.debug_nans(True):
+        for _ in range(burn_in + 1):
+            _, state = tx.update(X, state, X)
+
+
+def test_parameters_may_be_python_numbers():
+    tx = jd.with_average(optax.sgd(0.1))
+    _, state = tx.update(1.0, tx.init(2.0), 2.0)
+    assert float(jd.averaged_params(state, 2.0)) == 2.0
+
+
 def test_the_updates_do_not_change():
     plain, _ = path_of(optax.adam(0.1), X, 5)
     averaged, _ = path_of(jd.with_average(optax.adam(0.1)), X, 5)
@@ -63,9 +78,11 @@ def test_the_average_of_narrow_parameters_is_kept_in_float32():
 def test_bad_arguments_are_named():
     with pytest.raises(TypeError, match="tx must be an optax gradient transformation"):
         jd.with_average(optax.adam)
-    with pytest.raises(ValueError, match=r"power must be a number in \[0, inf\], got -1"):
+    with pytest.raises(ValueError, match=r"power must be a number in \[0, inf\), got -1"):
         jd.with_average(optax.sgd(0.1), power=-1)
-    with pytest.raises(ValueError, match=r"burn_in must be an integer at least 0, got 1\.5"):
+    with pytest.raises(
+        ValueError, match=r"burn_in must be an integer in \[0, 2147483647\], got 1\.5"
+    ):
         jd.with_average(optax.sgd(0.1), burn_in=1.5)
     tx = jd.with_average(optax.sgd(0.1))
     with pytest.raises(ValueError, match="needs params"):

@@ -242,6 +242,12 @@ def test_extra_args_are_examples_by_name(extra_args, parts):
         tower(extra_args=extra_args)
 
 
+@pytest.mark.parametrize("name", ["outer_grads", "skip"])
+def test_extra_args_do_not_name_what_the_towers_update_takes(name):
+    with pytest.raises(ValueError, match=saying("extra_args must not name", name)):
+        tower(extra_args={name: np.ones(())})
+
+
 def on_plateau(learning_rate):
     return optax.chain(optax.sgd(learning_rate), contrib.reduce_on_plateau())
 

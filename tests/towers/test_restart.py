@@ -66,6 +66,23 @@ def test_a_batch_can_be_skipped_by_its_caller():
     assert int(state.inner_state.count) == 0
 
 
+def test_no_batch_is_skipped_by_default():
+    tx = jd.restart_on_divergence(tower(learning_rate=0.1))
+    arguments = jax.grad(loss)(X), tx.init(X), X
+    plain = tx.update(*arguments, value=loss(X))
+    jax.tree.map(
+        np.testing.assert_array_equal, plain, tx.update(*arguments, value=loss(X), skip=None)
+    )
+
+
+@pytest.mark.parametrize("skip", [2, "yes", np.array([True])])
+def test_skip_must_be_one_bool(skip):
+    inner = tower(learning_rate=0.1)
+    for tx in (inner, jd.restart_on_divergence(inner)):
+        with pytest.raises(ValueError, match="skip must be"):
+            tx.update(X, tx.init(X), X, value=1.0, skip=skip)
+
+
 def test_bad_arguments_are_named():
     with pytest.raises(TypeError, match=r"tower must be a transformation that jd\.hypergradient"):
         jd.restart_on_divergence(optax.adam(1e-3))

@@ -109,7 +109,7 @@ def sgd(
       20.000 38.000
     """
     if nesterov:
-        raise ValueError("nesterov must be False, got True; its flow is not implemented")
+        raise ValueError(f"nesterov must be False, got {nesterov!r}; its flow is not implemented")
     momentum = 0.0 if momentum is None else momentum
     validation.positive("learning_rate", learning_rate)
     validation.half_open_interval("momentum", momentum, 0.0, 1.0)

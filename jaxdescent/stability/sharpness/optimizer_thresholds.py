@@ -248,6 +248,7 @@ def _over_learning_rate(factor: ArrayLike, learning_rate: LearningRate) -> Thres
 
 def _momentum_factor(momentum: ArrayLike | None, nesterov: bool) -> ArrayLike:
     """Returns the threshold times the learning rate."""
+    nesterov = validation.boolean("nesterov", nesterov)
     if momentum is None:
         return 2.0
     validation.half_open_interval("momentum", momentum, 0.0, 1.0)

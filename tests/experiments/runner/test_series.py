@@ -49,6 +49,18 @@ def never():
     pytest.fail("computed again")
 
 
+def test_names_must_be_strings_because_a_read_outcome_has_no_others(run):
+    with pytest.raises(TypeError, match="names in an outcome must be strings, got 1"):
+        run.series("a", Number, lambda: Number({1: np.ones(2)}))
+
+
+def test_checkpoints_that_a_killed_run_left_are_removed(run):
+    run.series("a", Number, lambda: Number(1))
+    run.checkpoints_folder("a").mkdir(parents=True)
+    run.series("a", Number, never)
+    assert not run.checkpoints_folder("a").exists()
+
+
 @pytest.mark.parametrize(
     "value",
     [2, 0.5, True, np.float32([1, 2]), jnp.arange(3), np.zeros((0, 2)), jnp.ones(2, jnp.bfloat16)],

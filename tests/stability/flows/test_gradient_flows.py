@@ -136,6 +136,7 @@ def test_a_non_finite_loss_stops_the_flow_at_its_last_state():
         (lambda: jd.flows.sgd(0.0), r"learning_rate must be in \(0, inf\), got 0.0"),
         (lambda: jd.flows.sgd(0.1, 1.0), r"momentum must be in \[0, 1\), got 1.0"),
         (lambda: jd.flows.sgd(0.1, 0.9, nesterov=True), "nesterov must be False, got True"),
+        (lambda: jd.flows.sgd(0.1, 0.9, nesterov=1), "nesterov must be False, got 1"),
         (lambda: jd.flows.rmsprop(0.1, -0.1), r"decay must be in \[0, 1\), got -0.1"),
         (lambda: jd.flows.adam(0.1, b2=1.0), r"b2 must be in \[0, 1\), got 1.0"),
         (lambda: jd.flows.adam(0.1, eps=-1.0), r"eps must be in \[0, inf\), got -1.0"),

@@ -214,6 +214,7 @@ def test_the_learning_rate_equals_the_rate_of_the_update():
         (lambda: thresholds.sgd(0.0), "learning_rate must be in (0, inf), got 0.0"),
         (lambda: thresholds.sgd(0.1, 1.0), "momentum must be in [0, 1), got 1.0"),
         (lambda: thresholds.sgd(0.1, -0.1, nesterov=True), "momentum must be in [0, 1), got -0.1"),
+        (lambda: thresholds.sgd(0.1, 0.9, "yes"), "nesterov must be True or False, got 'yes'"),
         (lambda: thresholds.rmsprop(0.1, 1.5), "decay must be in [0, 1), got 1.5"),
         (lambda: thresholds.rmsprop(0.1, eps=0.0), "eps must be in (0, inf), got 0.0"),
         (lambda: thresholds.adam(0.1, b1=1.0), "b1 must be in [0, 1), got 1.0"),
