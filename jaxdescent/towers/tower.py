@@ -209,15 +209,15 @@ def hypergradient(
         if outer_grads is not None:
             validation.shaped_like("outer_grads", outer_grads, present.grads)
             outer_grads = cast_like(outer_grads, present.grads)
-        judge = present.grads if outer_grads is None else outer_grads
+        outer = present.grads if outer_grads is None else outer_grads
         if isinstance(spec.signal, EligibilityTrace):
             replayed: Any = last
             found, traces = replayed.contract_traces(
-                state.traces, spec.signal.decay, judge, has_previous
+                state.traces, spec.signal.decay, outer, has_previous
             )
             finite = all_finite(present.grads)
         else:
-            (found, finite), traces = last.contract(judge, has_previous), ()
+            (found, finite), traces = last.contract(outer, has_previous), ()
         if outer_grads is not None:
             finite = all_finite(present.grads)
         usable = finite & all_finite(present.extra_args)

@@ -1,4 +1,4 @@
-"""The recipe without a learning rate: any start will do, and what goes wrong is undone."""
+"""Self-tuning works from any initial learning rate and recovers from divergence."""
 
 from functools import partial
 
