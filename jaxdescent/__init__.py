@@ -10,20 +10,21 @@ may itself be a tower:
     self_tuning            an optimizer that needs no choice of learning rate
     restart_on_divergence  restarts a tower whose learning rate is too high
     with_average, averaged_params
-                           an average of the path, at which to evaluate a model
+                           keep and read an average of the parameters, to evaluate a model at
     hypergradient          an optimizer that learns its own hyperparameters
     positive, unit_interval, unconstrained, per_leaf
                            the spaces in which it learns them
     one_step, eligibility_trace
-                           the effect of the hyperparameters on the loss that it uses
+                           train them on the effect of the last update, or of all past updates
     get_hyperparams, set_hyperparams
                            read and write the hyperparameters in use
     inner_state, freeze_hyperparams
-                           return to the plain optimizer
+                           the plain optimizer's state; the plain optimizer, at fixed values
     describe               summarize a tower, one line per level
 
-A *population* is many agents that descend independently. A *rule* acts on it between stretches
-of descent, for example by pruning agents with high loss:
+A *population* is many agents that descend independently. Descent is divided into stretches of
+steps, called rungs. After each rung a *rule* acts on the population, for example by pruning agents
+with high loss:
 
     minimize, minimize_loop
                            minimize a deterministic function
@@ -33,14 +34,14 @@ of descent, for example by pruning agents with high loss:
     basin_hopping          an optimizer that jumps away from its best point at intervals
     select_optimizer       different optimizers in one population
     copy_agents, place_agents
-                           the two functions by which a rule moves agents
+                           replace agents by copies of others; restart them at new parameters
     uniform_soup, greedy_soup, weighted_average, ensemble
                            averages and ensembles of the survivors
 
 A `Problem` is a function to minimize, with the box from which initial points are drawn.
 `help(jd.problems)` lists test functions with known minima.
 
-*Stability* measures curvature and takes large steps:
+*Stability* is about curvature, and about steps as large as the curvature allows:
 
     sharpness              largest eigenvalues of the Hessian, with certified residuals
     block_sharpness        sharpness of each layer, with the other layers held fixed
@@ -50,10 +51,10 @@ A `Problem` is a function to minimize, with the box from which initial points ar
     scale_by_sharpness     a learning rate at a fraction of the largest stable one
     stability_probe, stability_log, get_stability
                            the measurement as a function, and its records
-    step_sizes             step sizes beyond the classical 2/L: help(jd.step_sizes) lists them
+    step_sizes             step sizes beyond 2 / curvature: help(jd.step_sizes) lists them
     central_flow           the average path of an optimizer at the edge of stability
-    gradient_flow          the path of an optimizer that does not oscillate
-    flows                  the optimizers whose flows are known
+    gradient_flow          the path that an optimizer would take without oscillations
+    flows                  the optimizers to which the two flows apply
 
 Losses, landscapes and cost:
 

@@ -1,10 +1,10 @@
-"""A problem: a function to minimize, its box, its data and its known optima.
+"""A problem: a function to minimize, a box of initial points, its data and its known optima.
 
     minimize value_fn(x, *data)    with starts from the box [lower, upper]
 
 A problem is a pytree. Its arrays (the box, data such as shifts and rotations, the optima) are
-leaves and its functions are static, so that a compiled program takes other instances of the same
-problem as an argument.
+leaves and its functions are static. A compiled program can therefore take the problem as an
+argument, and serve other instances of it.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ _DATA = ("lower", "upper", "data", "optima", "minimum")
 @jax.tree_util.register_pytree_node_class
 @dataclasses.dataclass(frozen=True, eq=False)
 class Problem:
-    """A function to minimize, with its box.
+    """A function to minimize, with the box from which initial points are drawn.
 
     Attributes:
       value_fn: Called as `value_fn(x, *data)`, x a tree like `lower`; returns a scalar. Two

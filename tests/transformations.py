@@ -1,7 +1,7 @@
-"""Every transformation of the package. A new one joins all invariants by adding a line.
+"""The registry of transformations. A new transformation joins all invariants by one row.
 
-A row is a factory, whose keywords are numbers, and the numbers. With them it must solve
-optax's own test targets (Rosenbrock's function among them) within 30,000 steps.
+A row is a factory, whose keywords are numbers, and the numbers. With them the transformation must
+solve optax's own test targets, such as Rosenbrock's function, within 30,000 steps.
 """
 
 import jax
@@ -62,38 +62,42 @@ def catapult_warmup_of_momentum(learning_rate, start):
 
 
 def guarded_silver(smoothness):
-    """With more smoothness than batches show: what they refute, half precision would not."""
+    """With a smoothness large enough that no batch contradicts it in half precision."""
     return jd.step_sizes.guarded(jd.step_sizes.silver(1.0), smoothness)
 
 
 def magd_of_one_agent(learning_rate):
-    """All of the parameters as one agent, so that any loop can drive it."""
+    """Treats the parameters as one agent, so that any training loop can use it."""
     momentum = optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(learning_rate, momentum=0.9))
     tx = jd.magd(momentum, jd.pruning.successive_halving(), steps_per_rung=10)
 
-    def wide(leaf):
+    def add_axis(leaf):
         if isinstance(leaf, jax.ShapeDtypeStruct):
             return jax.ShapeDtypeStruct((1, *leaf.shape), leaf.dtype)
         return leaf[None]
 
-    widened = lambda tree: jax.tree.map(wide, tree)
+    def one_agent(tree):
+        return jax.tree.map(add_axis, tree)
 
     def update(updates, state, params=None, *, value, **extra):
-        params = None if params is None else widened(params)
+        params = None if params is None else one_agent(params)
         value = jnp.asarray(value, state.best_values.dtype)[None]
-        updates, state = tx.update(widened(updates), state, params, value=value, **extra)
+        updates, state = tx.update(one_agent(updates), state, params, value=value, **extra)
         return jax.tree.map(lambda x: x[0], updates), state
 
-    return optax.GradientTransformationExtraArgs(lambda p: tx.init(widened(p)), update)
+    return optax.GradientTransformationExtraArgs(lambda p: tx.init(one_agent(p)), update)
 
 
 def monitored_momentum(learning_rate):
-    """What it watches is a bowl, whatever the loss: updates are the optimizer's own."""
+    """Monitors a quadratic instead of the loss; the updates do not depend on it."""
     momentum = optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(learning_rate, momentum=0.9))
-    bowl = lambda params, batch: optax.tree.norm(params, squared=True)
+
+    def quadratic(params, batch):
+        return optax.tree.norm(params, squared=True)
+
     threshold = jd.thresholds.sgd(learning_rate, 0.9)
     return jd.monitor_stability(
-        momentum, bowl, threshold, every=100, log_size=2, num_steps=1, max_restarts=0
+        momentum, quadratic, threshold, every=100, log_size=2, num_steps=1, max_restarts=0
     )
 
 
@@ -111,7 +115,7 @@ TRANSFORMATIONS = {
         {"learning_rate": 1e-4, "hyper_rate": 1e-3},
     ),
     "step over loss": (step_over_loss, {"learning_rate": 1e-2, "max_learning_rate": 1e-3}),
-    "catapult warm-up of momentum": (
+    "catapult warmup of momentum": (
         catapult_warmup_of_momentum,
         {"learning_rate": 1e-3, "start": 2e-4},
     ),
@@ -122,10 +126,10 @@ TRANSFORMATIONS = {
 }
 
 PROBES = {"monitored momentum"}
-"""Those that look at the Hessian, now and then."""
+"""Names of transformations that compute Hessian products at intervals."""
 
 
 def make(name):
-    """The transformation of a row."""
+    """Returns the transformation of a row."""
     factory, numbers = TRANSFORMATIONS[name]
     return factory(**numbers)

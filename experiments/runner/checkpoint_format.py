@@ -1,6 +1,6 @@
-"""The format of one checkpoint: how it is given to Orbax and read back.
+"""The format of a checkpoint on disk: how its arrays and facts are written with Orbax and read.
 
-Orbax cannot store an array without elements; the facts have its shape and dtype.
+Orbax cannot store an array without elements. The facts (a JSON file) have its shape and dtype.
 """
 
 from collections.abc import Container, Mapping

@@ -26,7 +26,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.runner.environment import environment
@@ -200,11 +199,6 @@ class Run:
                 steps_per_second=steps / max(seconds, 1e-9),
             )
         return outcome
-
-    def once(self, name: str, compute: Callable[[], Mapping[str, Any]]) -> dict[str, np.ndarray]:
-        """Returns the outcome of a series as arrays by name; `series` replaces this method."""
-        saved = read_outcome(self._outcome_file(name), dict)
-        return self._compute(name, compute) if saved is None else saved
 
     def _compute(self, name: str, compute: Callable[[], Any]) -> Any:
         """Computes an outcome and saves it."""

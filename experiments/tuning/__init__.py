@@ -1,4 +1,5 @@
-"""Comparisons of optimizers: workloads, the optimizers to compare, and trials of one on the other.
+"""Comparisons of optimizers on small workloads, for the studies `league` and `sensitivity`.
 
-The studies `league` and `sensitivity` are made of it.
+workloads.py    small tasks, each with a model and a number of steps; grids of learning rates
+trials.py       trains one optimizer on one workload, and evaluates it on held-out examples
 """

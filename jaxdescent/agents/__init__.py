@@ -3,11 +3,12 @@
     loops/           `minimize` and `fit`, in rungs
     pruning/         rules that prune agents: `jd.pruning`
     optimizers/      `magd`, `basin_hopping` and `select_optimizer`
-    population.py    the agents, and the two functions by which rules move them
+    population.py    the agents; `copy_agents` and `place_agents`, by which rules change them
     rule.py          the protocol of rules
     model_soups.py   averages and ensembles of the survivors
 
-THEORY.md derives how often pruning removes the agent that would have been best.
+A rung is a stretch of optimizer steps between two actions of a rule. THEORY.md derives how often
+pruning removes the agent that would have had the lowest final value.
 """
 
 from jaxdescent.agents import pruning

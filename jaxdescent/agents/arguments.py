@@ -65,11 +65,11 @@ def checked_length(length: ArrayLike) -> jax.Array:
 def rung_lengths(
     steps: int, *, steps_per_rung: int | None = None, num_rungs: int | None = None
 ) -> np.ndarray:
-    """Returns i32[rungs], the number of steps of each rung, of `steps` in all.
+    """Returns i32[rungs], the number of steps of each rung; their sum is `steps`.
 
     With `steps_per_rung` the last rung may be shorter. Otherwise there are `num_rungs` rungs, 10 by
-    default, whose lengths differ by at most one, the longer first; where there are fewer steps,
-    each is a rung. No steps are one rung of length 0.
+    default, whose lengths differ by at most one, the longer ones first. If `steps` is smaller than
+    the number of rungs, every step is a rung. If it is 0, there is one rung of length 0.
 
     Raises:
       ValueError: an argument is out of its range, or both options are given.

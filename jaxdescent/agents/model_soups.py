@@ -6,8 +6,8 @@
 
 Two agents share a basin if there is no barrier between them (`jd.landscape.barrier`): the value
 along the line between them exceeds the chord between its ends by at most a tolerance, apart from
-rounding. Averages over different basins are poor models, since hidden units may be permuted. The
-model state is averaged too; after averaging, recompute running statistics of a BatchNorm on data.
+rounding. Averages over different basins are poor models, because hidden units may be permuted. The
+model state is averaged too; recompute the running statistics of a BatchNorm on data afterward.
 
 Sources: M. Wortsman et al. 2022, arXiv:2203.05482 (soups); J. Frankle et al. 2020, arXiv:1912.05671
 (the barrier on the line).
@@ -107,7 +107,7 @@ def uniform_soup(
         returns a value, such as the validation loss.
       *data: arrays, arguments of `value_fn`.
       tolerance: height of a barrier, in units of the value, below which two agents share a basin;
-        in [0, inf]. With 0 the value on the line must be as in a convex basin.
+        in [0, inf]. With 0 the values on the line must be at most the values on the chord.
       points: number of points on the line where the value is computed, without its ends; at
         least 1.
 
@@ -141,7 +141,7 @@ def greedy_soup(
     tolerance: float = 0.0,
     points: int = 5,
 ) -> Soup:
-    """Like `uniform_soup`, but adds an agent only if the value of the mean is not worse with it.
+    """Returns the mean of agents, each added only if the value of the mean does not get worse.
 
     Agents are tried in order of their values, the best first. The value of the soup is at most the
     value of the best survivor.

@@ -1,7 +1,7 @@
 """A population: many agents, each a row of every array.
 
-Rules move agents only with two functions. `copy_agents` copies everything that belongs to an agent;
-`place_agents` restarts an agent at new parameters.
+Rules change agents with only two functions: `copy_agents` replaces an agent by a copy of another,
+with everything that belongs to it; `place_agents` restarts an agent at new parameters.
 """
 
 from collections.abc import Callable, Mapping
@@ -30,8 +30,9 @@ class Population(NamedTuple):
       evaluated: bool[agents], True where `values` and `grads` belong to the present `params`.
       alive: bool[agents], True where the agent is not pruned.
       ids: i32[agents], the agent's number, from which its random numbers are drawn.
-      ancestors: i32[agents], the id of the agent from whose start it descends.
-      age: i32[agents], number of steps since that start.
+      ancestors: i32[agents], the id of the agent from whose initial parameters it descends; for a
+        copy, the ancestor of its source.
+      age: i32[agents], number of steps since those initial parameters.
       best_params: the parameters of each agent's least value.
       best_model_state: the model state there.
       best_values: f[agents], that value; inf before the first finite one.
@@ -117,8 +118,8 @@ def place_agents(
     """Returns the population with some agents restarted at new parameters.
 
     Restarted agents are alive, not yet evaluated, and have a new optimizer state. Typed random keys
-    in it differ from restart to restart, so that an agent draws other numbers each time. An agent's
-    best point is forgotten; the loop's state keeps the best point of all.
+    in it differ from restart to restart, so that an agent draws other numbers each time. The
+    agent's own best point is reset; the loop's state keeps the best point of all agents.
 
     Args:
       population: N agents.
@@ -171,7 +172,7 @@ def initial_population(
         values=jnp.full(count, jnp.nan, value_dtype),
         grads=grads,
         evaluated=jnp.zeros(count, bool),
-        # From a constant, the compiler would compute the order of alive agents, for seconds.
+        # The barrier keeps XLA from computing the order of alive agents as a constant (slow).
         alive=jax.lax.optimization_barrier(jnp.ones(count, bool)),
         ids=ids,
         ancestors=ids,

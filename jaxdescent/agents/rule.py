@@ -33,7 +33,7 @@ class Rule(NamedTuple):
 
 
 def chain(*rules: Rule) -> Rule:
-    """Applies rules one after the other at every rung; each sees the last one's population.
+    """Applies rules one after another at every rung; each receives the previous one's result.
 
     Raises:
       ValueError: there are no rules.
@@ -65,9 +65,9 @@ def chain(*rules: Rule) -> Rule:
 
 
 def delay(rungs: int, rule: Rule) -> Rule:
-    """Delays a rule: it observes every rung, and changes the population only after the first ones.
+    """Lets a rule observe every rung, but change the population only after the first rungs.
 
-    In the first rungs its report says what the rule would have done.
+    During these first rungs, its info reports what the rule would have done.
 
     Args:
       rungs: number of rungs without changes, at least 0.
@@ -132,7 +132,7 @@ def _shape_and_dtype(leaf: Any) -> str:
 
 
 def check_rule(name: str, value: Any) -> None:
-    """Raises TypeError unless `value` is a `Rule`; the usual mistake is one not yet called."""
+    """Raises TypeError unless `value` is a `Rule`, such as a rule function that was not called."""
     if isinstance(value, Rule):
         return
     hint = "; call it first, as in jd.pruning.successive_halving()" if callable(value) else ""

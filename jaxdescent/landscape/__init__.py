@@ -17,8 +17,8 @@ losses are kept and counted. Figures need matplotlib, and interactive surfaces n
     principal_plane        plane of largest variance of a path, and distances from it
     plane_through          plane through three points
     project                projections of points onto a line or a plane
-    connectivity           the loss between two points, and its barrier
-    barrier                the barrier of values on a line
+    connectivity           the loss between two points, and the barrier between them
+    barrier                largest excess of values on a line over the chord between its ends
     epsilon_sharpness      largest increase of the loss in a small box
     contour_figure, surface_figure, path_figure, agents_figure
                            figures by matplotlib

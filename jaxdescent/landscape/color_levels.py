@@ -1,9 +1,9 @@
 """Contour levels of a loss: their positions, their scale, and the values that are clipped.
 
 The loss on a plane is often large or non-finite far from the origin. A figure therefore has a
-ceiling, by default the ninth decile of the finite values, and reports how many points it clips. A
-positive loss that spans more than two decades has a logarithmic scale. Otherwise the levels are
-squares of even steps, so that the contours of a quadratic are evenly spaced.
+ceiling, by default the 90th percentile of the finite values, and its caption counts the points that
+are clipped. A positive loss that spans more than two decades has a logarithmic scale. Otherwise the
+levels are squares of evenly spaced numbers, so that the contours of a quadratic are evenly spaced.
 """
 
 from typing import Any, NamedTuple
@@ -51,8 +51,8 @@ def levels(values: ArrayLike, ceiling: float | None = None) -> Levels:
 
     Args:
       values: losses.
-      ceiling: the last level; by default the ninth decile of the finite values, or their
-        maximum if that is at most twice as far above the minimum.
+      ceiling: the last level; by default the 90th percentile of the finite values, or their maximum
+        if that is at most twice as far above the minimum.
 
     Raises:
       ValueError: no value is finite, or the ceiling is not a number above the smallest value.

@@ -6,13 +6,13 @@
 Two networks are linearly mode connected if the barrier is zero. Entezari et al. define the barrier,
 Frankle et al. the instability; they call two networks connected if the instability of the error is
 below 2%. Both numbers are equal if both ends have the same loss. Otherwise the barrier is more
-meaningful: on a line along which the loss only decreases, the barrier of a straight decrease is 0,
-and its instability is half of the decrease. Both are computed at a finite number of points, so that
-a narrow ridge between two of them is missed.
+meaningful: if the loss decreases linearly from one end to the other, the barrier is 0, but the
+instability is half of the decrease. Both are computed at a finite number of points, so a narrow
+ridge between two of these points is missed.
 
-Batch normalization statistics fit the weights that they were computed with, and do not fit a
-mixture. The loss should recompute them from its batch; otherwise the barrier measures the mismatch
-(Jordan et al.).
+Batch normalization statistics that belong to the weights at the ends do not fit weights on the line
+between them. The loss should recompute the statistics from its batch; otherwise the barrier
+measures this mismatch (Jordan et al.).
 
 Sources: J. Frankle et al. 2020, arXiv:1912.05671; R. Entezari et al. 2022, arXiv:2110.06296;
 K. Jordan et al. 2023, arXiv:2211.08403.

@@ -7,10 +7,10 @@ therefore rescaled to the norm of the same filter of the weights w,
 
     d_f <- d_f ||w_f|| / ||d_f||
 
-and a plane along such directions is the same for all rescaled copies. A filter holds the weights of
-one output: all but the last axis of a convolution kernel [h, w, in, out], or a column of a dense
-kernel [in, out]. Leaves with at most one axis, such as biases and the scales of normalization
-layers, are held fixed by default.
+and a plane along such directions is the same for all networks that differ by such a rescaling. A
+filter holds the weights of one output: all but the last axis of a convolution kernel [h, w, in,
+out], or a column of a dense kernel [in, out]. Leaves with at most one axis, such as biases and the
+scales of normalization layers, are held fixed by default.
 
 Source: H. Li, Z. Xu, G. Taylor, C. Studer, T. Goldstein 2018, arXiv:1712.09913.
 """
@@ -45,8 +45,9 @@ def random_directions(
       key: random key.
       params: pytree of real arrays, whose filters give the norms.
       count: number of directions.
-      filter_axes: the axis, or axes, that index the filters, -1 in Flax. If leaves differ, a
-        function of the path of a leaf, such as "['dense']['kernel']", that returns the axes.
+      filter_axes: the axis, or axes, that enumerate the filters: -1 in Flax. If leaves differ, a
+        function that is called with the path of a leaf, such as "['dense']['kernel']", and returns
+        the axes.
       biases: direction of leaves with at most one axis: "zero", as in Li et al., or
         "scaled" to the norm of the whole leaf.
 

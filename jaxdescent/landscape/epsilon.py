@@ -70,7 +70,7 @@ def epsilon_sharpness(
       epsilon: half the side of the box, relative to |x_i| + 1. Keskar et al. use 1e-3 and 5e-4.
       subspace: number of random directions, p; by default the full space. The directions take p
         times the memory of the parameters.
-      num_steps: number of ascent steps; each start takes `num_steps + 1` gradients.
+      num_steps: number of ascent steps; each initial point takes `num_steps + 1` gradients.
       num_starts: number of initial points. The first is the parameters, the others are random
         points of the box.
       key: random key for the initial points and the subspace; None for a fixed key.

@@ -35,7 +35,7 @@ def contour_figure(
 
     Args:
       plane: the losses.
-      ceiling: highest level; by default the ninth decile of the losses.
+      ceiling: highest level; by default the 90th percentile of the losses.
       title: title of the figure.
       labels: labels of the axes.
 
@@ -98,7 +98,7 @@ def path_figure(
       distances: f[n], distances of the points from the plane.
       explained: f[2 or more], fractions of the variance of the path in its principal directions.
       steps: f[n], training steps of the points; by default 0, 1, 2, ...
-      ceiling: highest level; by default the ninth decile of the losses, or higher to show the
+      ceiling: highest level; by default the 90th percentile of the losses, or higher to show the
         whole path.
       title: title of the figure.
 
@@ -165,10 +165,10 @@ def agents_figure(
       plane: the losses, such as of a function of two variables.
       paths: f[agents, time, 2], coordinates on the plane, from `project`. Points after an agent
         was pruned are ignored.
-      pruned: i[agents], the last time index at which an agent moved; `time` or more if the
-        agent was not pruned. By default all agents survive.
+      pruned: i[agents], the last time index at which each agent moved; `time` or more for agents
+        that were not pruned. By default all agents survive.
       winner: index of the agent that is drawn in red.
-      ceiling: highest level; by default the ninth decile of the losses.
+      ceiling: highest level; by default the 90th percentile of the losses.
       title: title of the figure.
       labels: labels of the axes.
 

@@ -30,7 +30,7 @@ def surface_html(
       path: f[n, 2], coordinates of points on the plane, drawn as a line.
       path_losses: f[n], heights of the path; required with a path. With the true losses, the
         line leaves the surface where the loss on the plane differs from the loss on the path.
-      ceiling: highest loss shown; by default the ninth decile on the plane, or higher to show
+      ceiling: highest loss shown; by default the 90th percentile on the plane, or higher to show
         the whole path.
       title: title of the figure.
       labels: labels of the axes.

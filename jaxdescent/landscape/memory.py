@@ -1,8 +1,8 @@
 """An estimate of the memory that a call needs, from its jaxpr, before it is compiled.
 
 The estimate is the peak number of live bytes of the first argument and of all intermediate values
-that depend on it. XLA fuses operations, which needs less; it may also choose a layout that needs
-more.
+that depend on it. XLA may need less, because it fuses operations, or more, because of the layouts
+that it chooses.
 """
 
 import math

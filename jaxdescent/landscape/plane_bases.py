@@ -46,7 +46,7 @@ class PrincipalPlane(NamedTuple):
 
     Attributes:
       origin: pytree, the path's last point, or its mean.
-      directions: two orthonormal pytrees; the path's first point has no negative coordinate.
+      directions: two orthonormal pytrees, with signs that make the first point's coordinates >= 0.
       coordinates: f[points, 2], coordinates of the path.
       distances: f[points], distances of the path from the plane.
       explained: f[points], fraction of the variance in every principal direction, the largest

@@ -6,8 +6,8 @@ are 1 - a and a, so that the ends are exact. The sum is computed in float32 or w
 once to the dtype of the parameters. A slice of a bfloat16 network therefore shows rounding steps;
 pass float32 parameters for a smooth slice.
 
-Points are evaluated one at a time or, within a memory budget, in batches. On a CPU one at a time
-needs the least memory and, for a network of a million parameters, the least time
+Points are evaluated one at a time or, within a memory budget, in batches. On a CPU, evaluating one
+at a time needs the least memory and, for a network of a million parameters, the least time
 (`experiments/benchmarks/landscape.py`).
 """
 

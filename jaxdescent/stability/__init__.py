@@ -3,7 +3,7 @@
     sharpness     eigenvalues of a loss's Hessian; optimizers that record or use them
     thresholds    the largest sharpness at which an optimizer is stable
     step_sizes    schedules and transformations with long steps
-    flows         differential equations that an optimizer's iterates follow
+    flows         differential equations for the path of an optimizer
 
 `jaxdescent.stability.sharpness` is a package; `jd.sharpness` is the function `sharpness` in it.
 """

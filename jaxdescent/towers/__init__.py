@@ -1,6 +1,14 @@
 """Hypergradient descent: optimizers that learn their own hyperparameters, recursively.
 
-What one-step hypergradients provably do is in THEORY.md.
+    tower.py             `hypergradient`, which makes a tower
+    self_tuning.py       the recommended recipe, made of a tower, restart.py and averaging.py
+    spaces.py            the coordinates in which hyperparameters are learned
+    signals.py           the effect on the loss that trains the hyperparameters
+    inspection.py        read, set and freeze hyperparameters
+    spec.py, factory.py  the checked and analyzed arguments of `hypergradient`
+    replay/, fused/      derivative of an update: of any, or of a coordinate-wise update
+
+THEORY.md proves guarantees for one-step hypergradients.
 """
 
 from jaxdescent.towers.averaging import AverageState, averaged_params, with_average

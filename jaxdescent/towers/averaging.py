@@ -1,10 +1,10 @@
-"""The average of the path of an optimizer, at which to evaluate a model.
+"""Average of the parameters along training, at which to evaluate a model.
 
     y_n = y_{n-1} + c_n (x_n - y_{n-1}),    c_n = (p + 1) / (n + p),    n = 1, 2, ...
 
 Polynomial-decay averaging: the weight of x_k in y_n grows like k^p, so that the last n / (p + 1)
-parameters count most. At a constant learning rate it removes the noise that the end of a
-learning-rate schedule would remove, and needs no knowledge of when training ends.
+parameters count most. At a constant learning rate it removes the noise that a decay of the learning
+rate would remove, without knowing when training will end.
 
 Source: O. Shamir, T. Zhang, "Stochastic Gradient Descent for Non-smooth Optimization", ICML
 2013, arXiv:1212.1824.
@@ -20,7 +20,7 @@ from jaxdescent import validation
 from jaxdescent.numerics import find_states, wide_copy, widest_float
 from jaxdescent.towers.factory import cast_like
 
-POWER = 5.0  # the last sixth of the path counts most
+POWER = 5.0  # the last sixth of the parameters count most
 _INT32_MAX = 2**31 - 1
 
 
@@ -46,14 +46,15 @@ class AverageState(NamedTuple):
 def with_average(
     tx: optax.GradientTransformation, /, *, power: float = POWER, burn_in: int = 0
 ) -> optax.GradientTransformationExtraArgs:
-    """Keeps the polynomial-weighted average of the parameters at which updates are made.
+    """Wraps an optimizer to keep a polynomially weighted average of the parameters.
 
-    The updates of `tx` do not change. The state holds one buffer of the parameters' size beside
-    the state of `tx`.
+    The average is over the parameters that are passed to `update`. The updates of `tx` do not
+    change. In addition to the state of `tx`, the state holds one buffer of the parameters' size.
 
     Args:
       tx: a transformation.
-      power: p, in [0, inf). 0 weights all parameters equally; a larger power forgets sooner.
+      power: p, in [0, inf). 0 weights all parameters equally; the larger it is, the more recent
+        parameters dominate.
       burn_in: number of updates before the average begins; until then it is equal to the
         initial parameters.
 
@@ -106,7 +107,7 @@ def with_average(
 
 
 def averaged_params(state: Any, params: Any, /) -> Any:
-    """Returns the average of the path that `with_average` or `self_tuning` keeps.
+    """Returns the average of the parameters that `with_average` or `self_tuning` keeps.
 
     Args:
       state: the optimizer's state, or any tree that holds it. Of a `flax.nnx.Optimizer`, pass

@@ -1,9 +1,9 @@
 """Calls a factory with hyperparameters, and computes its updates in float32 or wider.
 
-The tuned hyperparameters are strong arrays of float32, or of float64 where a parameter is
-float64. Floats of 16 bits or fewer are widened to float32 before the factory's update, and its
-updates and state are returned in the dtypes of the arguments. So bf16 arrays are stored in bf16
-and computed with in float32 (in bf16 a b2 of 0.999 would be 1).
+The tuned hyperparameters are arrays, without weak types, of float32, or of float64 if a parameter
+is float64. Before the factory's update, arrays of floats of 16 bits or fewer are widened to
+float32, and its updates and state are returned in the dtypes of the arguments. So bf16 arrays are
+stored in bf16, but computed with in float32 (in bf16 a b2 of 0.999 would be 1).
 """
 
 import inspect

@@ -26,8 +26,8 @@ def get_hyperparams(state: Any, /) -> list[dict[str, Any]]:
         the `opt_state` of an `nnx.Optimizer`).
 
     Returns:
-      A dict for each level. Values have the shape of their start, after the axes of a
-      population; a name that is learned per leaf has a tree like the parameters.
+      A dict for each level. Values have the shapes of their initial values, with the axes of a
+      population in front; a name that is learned per leaf has a tree like the parameters.
 
     Raises:
       ValueError: `state` does not hold exactly one tower's state.
@@ -157,10 +157,10 @@ def _number_at(name: str, kind: Any, present: Any, value: Any) -> Any:
 
 
 def inner_state(tx: Tower, state: Any, /) -> Any:
-    """Returns the present state of the bottom optimizer.
+    """Returns the current state of the plain optimizer at the bottom of a tower.
 
-    With the general method a tower holds the state before the last update and recomputes the
-    state after it in the next update; this function recomputes it now.
+    With the general method, or if it tunes a beta, a tower's state holds the inner state before the
+    last update, and the next update recomputes the state after it. This function recomputes it now.
 
     Args:
       tx: the tower that `jd.hypergradient` returned.
@@ -203,8 +203,8 @@ def freeze_hyperparams(
       state: the tower's state, or a tree that holds it.
 
     Returns:
-      A transformation with fixed hyperparameters, and the state with which it continues where
-      the tower stopped.
+      A plain transformation with fixed hyperparameters, and its state, so that training can
+      continue from where the tower stopped.
 
     Raises:
       TypeError: `tx` is not a tower.
@@ -239,9 +239,9 @@ def describe(tx: Tower, /, params: Any = None) -> str:
         particular parameters.
 
     Returns:
-      For each level the factory, the tuned names with their starts and spaces, the signal, the
-      method and mode of differentiation, and the inputs of the last update that the state holds
-      beside the inner state.
+      A line for each level: the factory, the tuned names with their initial values and spaces, the
+      signal, the method and mode of differentiation, and the inputs of the last update that the
+      state holds in addition to the inner state.
 
     Raises:
       TypeError: `tx` is not a tower.

@@ -1,22 +1,25 @@
 """Restarts a tower whose learning rate is too high.
 
-With log a the coordinate of the learning rate, u the update and g the next gradient, the
-tower's hypergradient is G = <g, u>: by how much the update changed the loss, to first order.
-The sum of all G since the last restart, the *rise*, tells a learning rate that does harm from
-a loss that drifts by itself.
+Let log a be the coordinate of the learning rate, u the update and g the next gradient. The tower's
+hypergradient is G = <g, u>: to first order, the change of the loss that the update caused. The
+*rise* is the sum of all G since the last restart. It distinguishes a learning rate that does harm
+from a loss that changes for other reasons.
 
-First come `TRIAL_STEPS` steps on trial, against starts that are too high. A learning rate that
-grows from below stops by itself, but no later learning rate repairs what a huge first step
-spoils. If the rise is above zero then, or the loss has more than doubled, the parameters go
-back to where the attempt began, the optimizer starts afresh and the learning rate is divided by
-`SEVERE_DIVISOR`.
+The first `TRIAL_STEPS` steps are a trial, which detects initial learning rates that are too high.
+(A learning rate that grows from below is corrected by the tower, but a lower learning rate cannot
+undo the damage of a huge first step.) The trial fails if the rise is above zero at its end, or if
+the mean loss has increased by more than twice the first loss; it fails early if the rise exceeds
+the first loss. Then the parameters return to their values at the beginning of the attempt, the
+optimizer is initialized again and the learning rate is divided by `SEVERE_DIVISOR`.
 
-Later, a running mean of the loss that climbs back over half of what was won leads back to the
-average of the path, with the learning rate divided by `MILD_DIVISOR`; but only if the rise
-explains half of the climb. The average (see `averaging`) begins after the trial, so that it is
-the place to go back to in both cases, and one buffer serves both.
+After the trial, the parameters return to their average, and the learning rate is divided by
+`MILD_DIVISOR`, if two conditions hold: the running mean of the loss exceeds its lowest value by
+more than half of the decrease since the first loss, plus twice its noise; and the rise explains at
+least half of this increase. The average (see `averaging`) begins after the trial; until then it
+equals the parameters at the beginning of the attempt. Both kinds of restart therefore return to the
+average, and one buffer serves both.
 
-A restart takes two steps, since the difference to the average is rounded.
+A restart takes two updates: the second removes the rounding error of the first.
 """
 
 from typing import Any, NamedTuple
@@ -36,7 +39,7 @@ from jaxdescent.towers.tower import HypergradientState, Tower
 
 TRIAL_STEPS = 6
 SEVERE_DIVISOR, MILD_DIVISOR = 100.0, 3.0  # of the learning rate
-MAX_FAILURES = 8  # in a row; then there are no more trials, for nothing is learned from them
+MAX_FAILURES = 8  # in a row; after that trials stop, because they did not help
 WINDOW = 10  # steps, of the running mean
 
 
@@ -46,8 +49,8 @@ class RestartState(NamedTuple):
     An attempt is the time since the last restart.
 
     Attributes:
-      inner_state: the tower's state beside the average of the attempt, and the number of its
-        steps; the average is where a restart leads.
+      inner_state: an `AverageState` with the tower's state, the average of the parameters since the
+        last restart, to which a restart returns, and the number of steps since then.
       first_value: f32[], the attempt's first loss.
       value: f32[], the running mean of the loss.
       noise: f32[], the running mean of the loss's distance from its running mean.
@@ -78,8 +81,8 @@ class RestartState(NamedTuple):
 def restart_on_divergence(tower: Tower, /) -> optax.GradientTransformationExtraArgs:
     """Restarts a tower with a lower learning rate when its learning rate makes the loss rise.
 
-    Restarts lead back to the average of the path, which the state holds as `jd.with_average`
-    keeps it: one buffer of the parameters' size.
+    A restart returns to the average of the parameters. The state holds it, as for
+    `jd.with_average`, in one buffer of the parameters' size.
 
     Args:
       tower: a transformation that `jd.hypergradient` returned, with the one-step signal. It
@@ -87,8 +90,8 @@ def restart_on_divergence(tower: Tower, /) -> optax.GradientTransformationExtraA
 
     Returns:
       A transformation. `update(grads, state, params, *, value, skip=None, **extra)` needs the
-      parameters and the loss `value` that the gradients are of. A batch is skipped if its loss is
-      not finite or `skip` is True; two skipped batches in a row cause a restart.
+      parameters and `value`, the loss whose gradients are `grads`. A batch is skipped if its loss
+      is not finite or `skip` is True; two skipped batches in a row cause a restart.
       `jd.averaged_params(state, params)` reads the average.
 
     Raises:
@@ -161,7 +164,7 @@ def restart_on_divergence(tower: Tower, /) -> optax.GradientTransformationExtraA
             inner_state=new, rise=rise, unusable=jnp.where(skipped, state.unusable + 1, 0)
         )
         severe, mild = _diagnose(seen)
-        severe |= ~all_finite(jax.tree.map(jnp.add, params, updates))  # no step leads back
+        severe |= ~all_finite(jax.tree.map(jnp.add, params, updates))  # could not be undone
         restart = (severe | mild) & ~state.returning
 
         going = seen._replace(failures=jnp.where(new.count > TRIAL_STEPS, 0, seen.failures))
@@ -213,7 +216,7 @@ def _check_tower(tower: Any) -> None:
 
 def _check_arguments(params: Any, value: Any) -> None:
     if params is None or value is None:
-        missing = "params" if params is None else "value=, the loss that the gradients are of"
+        missing = "params" if params is None else "value=, the loss whose gradients are grads"
         raise ValueError(f"update(grads, state, params, value=loss) needs {missing}")
     if jnp.shape(value):
         raise ValueError(f"value must be a scalar, got shape {jnp.shape(value)}")
@@ -222,13 +225,13 @@ def _check_arguments(params: Any, value: Any) -> None:
 def _observe(
     state: RestartState, count: jax.Array, value: jax.Array, rise: jax.Array
 ) -> RestartState:
-    """Returns the state with another loss in its statistics.
+    """Returns the state with its statistics updated by a new loss.
 
     Args:
       state: before the step.
-      count: i32[], steps of the attempt, this one included.
-      value: the present loss.
-      rise: the sum of the attempt's hypergradients, this step's included.
+      count: i32[], number of steps of the attempt, including this step.
+      value: the current loss.
+      rise: the sum of the attempt's hypergradients, including this step's.
     """
     begins = count == 1
     weight = 1.0 / jnp.minimum(count, WINDOW).astype(value.dtype)

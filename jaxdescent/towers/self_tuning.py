@@ -1,4 +1,4 @@
-"""Training without a learning rate to choose.
+"""Training without choosing a learning rate.
 
     log a  <- log a + step(<g, u>)      a tower: one-step signal, log space
     x      <- x + u                     u = a d, where the factory makes d from g
@@ -7,17 +7,17 @@
 It is `restart_on_divergence(tower)`:
 
 - The tower has height 1 and a scale-invariant hyper-optimizer (`sign_agreement`). The one-step
-  signal alone makes learning rates fall for as long as the loss is noisy (short-horizon bias:
-  Wu et al. 2018); slower hyper-steps and the average take the place of a longer signal.
-- `restart_on_divergence` undoes starts that are too high.
-- `with_average`, inside the restart, keeps the average of the path for evaluation. Restarts
-  return to this average, so that one buffer of the parameters' size serves both.
+  signal alone lowers the learning rate for as long as the loss is noisy (short-horizon bias: Wu et
+  al. 2018). Slower steps of the hyper-optimizer and the average compensate for this bias.
+- `restart_on_divergence` restarts with a lower learning rate if the initial one was too high.
+- `with_average`, inside the restart, keeps the average of the parameters for evaluation. Restarts
+  return to this average, so that one buffer of the parameters' size serves both purposes.
 
 Source: the signal is K. Chandra et al. 2022, arXiv:1909.13371 (for one rate, A. G. Baydin
 et al. 2018, arXiv:1703.04782); its bias Y. Wu et al. 2018, arXiv:1803.02021; the average
-O. Shamir, T. Zhang 2013, arXiv:1212.1824. The trial and the step's acceleration are ours;
-their constants were chosen on the digits and MNIST of `experiments sensitivity`, with a look
-at characters of War and Peace, which is not one of its tasks.
+O. Shamir, T. Zhang 2013, arXiv:1212.1824. The trial and the acceleration of the steps are ours.
+Their constants were chosen on two tasks of `python -m experiments sensitivity`, digits and MNIST;
+results on characters of War and Peace, which is not one of its tasks, were also considered.
 """
 
 from collections.abc import Mapping
@@ -54,9 +54,9 @@ def self_tuning(
 
     Returns:
       A transformation with a `jd.RestartState`. `update(grads, state, params, *, value,
-      **extra)` needs the parameters and the loss `value` that the gradients are of. Evaluate
-      the model at `jd.averaged_params(state, params)`. The state holds one buffer of the
-      parameters' size beside the tower's, the average.
+      **extra)` needs the parameters and `value`, the loss whose gradients are `grads`. Evaluate the
+      model at `jd.averaged_params(state, params)`. In addition to the state of the tower, the state
+      holds the average, one buffer of the parameters' size.
 
     Raises:
       TypeError, ValueError: as `jd.hypergradient` does.

@@ -1,4 +1,4 @@
-"""A normalized step for hyperparameters: fast while the hypergradients agree, slow later.
+"""Normalized steps for hyperparameters: large while hypergradients agree in sign, small later.
 
 With G the hypergradient of a coordinate, m and v Adam's moments of G,
 
@@ -7,14 +7,14 @@ With G the hypergradient of a coordinate, m and v Adam's moments of G,
     dx = -n (r / sqrt(1 + t / T) + f max(0, a - c) / (1 - c))
 
 A raw hypergradient is proportional to the scale of the loss and to the size of the model;
-normalization makes the step independent of both. If a learning rate is too low, batch after batch
-agrees that it should grow, and it does. If it is nearly right, batches disagree, and it settles
-with steps that fall like 1 / sqrt(t).
+normalization makes the step independent of both. If a learning rate is much too low, the
+hypergradients of successive batches have the same sign, and the learning rate grows fast. If it is
+nearly right, their signs vary, and it settles with steps that decrease like 1 / sqrt(t).
 
-The growth f depends on the sum of all G, which is to first order the change of the loss that the
-moves have caused. While it is below a hundredth of the loss, growth is harmless and f is large.
-Later f is small, since a learning rate that grows faster than the batches can tell does lasting
-harm.
+The growth factor f depends on the sum of all G: to first order, the change of the loss that the
+updates have caused. While this is below a hundredth of the loss, growth is harmless and f is large.
+Later f is small, because a learning rate that grows before the hypergradients can indicate an
+overshoot does lasting harm.
 
 Source: the normalization is Adam's (D. P. Kingma, J. Ba, 2015, arXiv:1412.6980); faster
 steps under agreement of signs are Rprop's (M. Riedmiller, H. Braun, 1993).
@@ -29,7 +29,7 @@ import optax
 HYPER_RATE = 0.02  # r, in units of the coordinate
 HORIZON = 50.0  # T, in steps
 AGREED = 0.7  # c
-BOLD, CAREFUL = 0.35, 0.1  # f before and after the moves have changed the loss
+BOLD, CAREFUL = 0.35, 0.1  # f before and after the updates have changed the loss noticeably
 NEGLIGIBLE = 0.01  # change of the loss, relative to the loss
 DISCOUNT = 0.8  # of the mean of signs
 B1, B2 = 0.9, 0.999
@@ -41,7 +41,7 @@ class SignAgreementState(NamedTuple):
     Attributes:
       mean: discounted means of the hypergradients, without bias correction.
       root_mean_square: square roots of the discounted means of their squares, without bias
-        correction. Squares would underflow.
+        correction; the squares themselves could underflow.
       agreement: discounted means of sign(-G), without bias correction.
       total: sums of all hypergradients, to first order the change of the loss.
       count: i32[], number of hypergradients.
@@ -55,13 +55,13 @@ class SignAgreementState(NamedTuple):
 
 
 def scale_by_sign_agreement() -> optax.GradientTransformationExtraArgs:
-    """Scales hypergradients to normalized steps, longer while their signs agree on growth.
+    """Scales hypergradients to normalized steps, which are longer while their signs agree.
 
-    The hyper-optimizer of `jd.self_tuning`.
+    It is the hyper-optimizer of `jd.self_tuning`.
 
     Returns:
       A transformation. Its `update(hypergradients, state, *, value)` takes the loss as `value`;
-      without it the growth f is small from the start.
+      without it, the growth factor f is small from the start.
 
     Example:
       >>> tx = scale_by_sign_agreement()

@@ -1,13 +1,12 @@
-"""Signals: how the loss reaches the hyperparameters.
+"""Signals: the effects of past updates on the loss that train the hyperparameters.
 
-`one_step` is the published method: G = (dU/dh)^T g, the effect that the last update's
-hyperparameters had on the loss right after it. The effect on later steps, through the
-optimizer's memory, is not counted.
+`one_step` is the published method: G = (dU/dh)^T g, the effect of the last update's hyperparameters
+on the current loss. Their effect on later steps, through the optimizer's memory, is not counted.
 
-`eligibility_trace` counts the effect of all past updates on the present loss, with less weight
-for older ones. One step alone makes the learning rate too small where batches are noisy
-(short-horizon bias). A trace avoids that, but can make the learning rate too large for an
-optimizer that normalizes its updates. Neither is safe for every optimizer.
+`eligibility_trace` counts the effect of all past updates on the current loss, with less weight for
+older updates. With one step alone, the learning rate becomes too small if batches are noisy
+(short-horizon bias). A trace avoids that, but can make the learning rate too large for an optimizer
+that normalizes its updates. Neither signal is safe for every optimizer.
 
 Source: K. Chandra, A. Xie, J. Ragan-Kelley, E. Meijer, "Gradient Descent: The Ultimate
 Optimizer", NeurIPS 2022, arXiv:1909.13371; for one rate, A. G. Baydin et al., "Online
@@ -29,7 +28,7 @@ class EligibilityTrace(NamedTuple):
     """The signal `eligibility_trace`.
 
     Attributes:
-      decay: the weight of a step's effect is multiplied by it in each later step.
+      decay: factor by which the weight of an update's effect is multiplied in each later step.
     """
 
     decay: float
@@ -54,7 +53,7 @@ def eligibility_trace(decay: Any, /) -> EligibilityTrace:
     parameters' size for each tuned name. Tuned values must be numbers, or numbers per leaf.
 
     Args:
-      decay: in [0, 1]; 0 is `one_step`, 1 does not discount.
+      decay: in [0, 1]; 0 is equal to `one_step`, and 1 does not discount.
 
     Raises:
       ValueError: `decay` is out of range.

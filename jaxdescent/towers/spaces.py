@@ -6,9 +6,9 @@ A hyperparameter h is carried as a coordinate x and used as h(x):
     unit_interval   h = sigmoid(x)  h stays in (0, 1)
     unconstrained   h = x           h is any real number
 
-The coordinate is a NamedTuple whose type is the space. So the state of an optimizer tells by
-itself in which space each number is, in memory and in a checkpoint. Any NamedTuple with the
-three methods of `Space` is a space.
+The coordinate is a NamedTuple whose type is the space. An optimizer state, in memory or in a
+checkpoint, therefore records the space of each number. Any NamedTuple with the three methods of
+`Space` is a space.
 """
 
 import math
@@ -134,15 +134,15 @@ class PerLeaf(NamedTuple):
     """A coordinate for each leaf of the parameters.
 
     Attributes:
-      space: a coordinate that holds a tree like the parameters; as a start, one coordinate or
-        bare number for all leaves.
+      space: a coordinate that holds a tree like the parameters; as an initial value, one coordinate
+        or bare number for all leaves.
     """
 
     space: Any
 
 
 def positive(start: chex.Numeric, /) -> Positive:
-    """Returns the start of a hyperparameter in (0, inf), learned in log space.
+    """Returns the initial value of a hyperparameter in (0, inf), learned in log space.
 
     Args:
       start: the initial value, in natural units; a number or an array.
@@ -159,7 +159,7 @@ def positive(start: chex.Numeric, /) -> Positive:
 
 
 def unit_interval(start: chex.Numeric, /) -> UnitInterval:
-    """Returns the start of a hyperparameter in (0, 1), learned in logit space.
+    """Returns the initial value of a hyperparameter in (0, 1), learned in logit space.
 
     Args:
       start: the initial value, in natural units; a number or an array.
@@ -176,9 +176,9 @@ def unit_interval(start: chex.Numeric, /) -> UnitInterval:
 
 
 def unconstrained(start: chex.Numeric, /) -> Unconstrained:
-    """Returns the start of a hyperparameter that may take any real value, learned directly.
+    """Returns the initial value of a hyperparameter of any real value, learned directly.
 
-    The published code learns learning rates like this; they may become negative.
+    The published code learns learning rates in this space, where they may become negative.
 
     Args:
       start: the initial value; a number or an array.
@@ -195,14 +195,14 @@ def unconstrained(start: chex.Numeric, /) -> Unconstrained:
 
 
 def per_leaf(start: Space | float, /) -> PerLeaf:
-    """Returns the start of a hyperparameter that each leaf of the parameters learns separately.
+    """Returns the initial value of a hyperparameter that is learned separately for each leaf.
 
     The factory is called once per leaf, and its transformation sees only that leaf: a global norm
     inside it becomes the norm of the leaf.
 
     Args:
-      start: a coordinate such as `jd.positive(1e-3)`, or a bare number, which takes the space of
-        its name.
+      start: a coordinate such as `jd.positive(1e-3)`, or a bare number, whose space follows from
+        the hyperparameter's name.
 
     Raises:
       TypeError: `start` is neither.

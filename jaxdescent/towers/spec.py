@@ -1,13 +1,13 @@
 """The parts of a tower, analyzed once.
 
-A `Spec` holds the factory, the starts of the tuned hyperparameters, the signal, examples of extra
-arguments and the method of differentiation. `make_spec` checks them and analyzes the update on a
-stand-in for the parameters. `Spec.analyze` does so for the real parameters, once for each set of
-shapes. The analysis decides what the state keeps of an update for its derivative:
+A `Spec` holds the factory, the initial values of the tuned hyperparameters, the signal, examples of
+extra arguments and the method of differentiation. `make_spec` checks them and analyzes the update
+on stand-in parameters. `Spec.analyze` analyzes it on the real parameters, once for each set of
+shapes. The analysis decides which arrays of an update the state must keep for its derivative:
 
-general    any update: forward or reverse mode through all of it, at its last inputs
-fused      updates that move each coordinate on its own: from the state after the update where
-           that is enough, else from its last inputs
+general    for any update: differentiates all of it at its last inputs, in forward or reverse mode
+fused      for coordinate-wise updates: differentiates from the state after the update if that is
+           enough, otherwise from its last inputs
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ from jaxdescent.numerics import widest_float
 from jaxdescent.towers import factory as factories
 from jaxdescent.towers import spaces
 from jaxdescent.towers.fused import decomposition
-from jaxdescent.towers.fused.contraction import FusedRecall, FusedReplay
+from jaxdescent.towers.fused.contraction import FusedFromInputs, FusedFromState
 from jaxdescent.towers.fused.elementwise import NotElementwiseError
 from jaxdescent.towers.replay import dataflow
 from jaxdescent.towers.replay.contraction import Mode
@@ -74,11 +74,11 @@ class Spec:
 
     Attributes:
       factory: makes the transformation that is tuned.
-      starts: coordinates at which the tuned hyperparameters start, by name.
-      signal: how the loss reaches the hyperparameters.
+      starts: initial coordinates of the tuned hyperparameters, by name.
+      signal: the effect on the loss that trains the hyperparameters.
       extra_args: examples of the extra arguments that the update may read.
       method: one of `METHODS`; "auto" is resolved for each set of parameters.
-      without_effect: the tuned names that cannot move the parameters in the step that uses them.
+      without_effect: the tuned names that do not affect the update of the same step.
     """
 
     factory: factories.Factory
@@ -90,11 +90,11 @@ class Spec:
     _analyses: dict[Any, Analysis] = dataclasses.field(default_factory=dict)
 
     def build(self, hyperparams: Mapping[str, Any]) -> optax.GradientTransformationExtraArgs:
-        """Returns the transformation at some coordinates."""
+        """Builds the transformation with hyperparameters at the given coordinates."""
         return factories.build(self.factory, hyperparams)
 
     def starting_hyperparams(self, params: Any) -> dict[str, Any]:
-        """Returns the starts as strong arrays, one for each leaf for `PerLeaf`."""
+        """Returns the initial coordinates as strongly typed arrays; per leaf for `PerLeaf`."""
         return _starting_hyperparams(self.starts, params)
 
     def analyze(self, params: Any) -> Analysis:
@@ -169,9 +169,9 @@ class Spec:
             extra_args=zeros(shapes.extra_args),
         )
 
-    def present_and_last(
+    def current_and_last(
         self, previous: UpdateRecord, grads: Any, params: Any, extra_args: Mapping[str, Any]
-    ) -> tuple[UpdateRecord, Replay | FusedReplay | FusedRecall]:
+    ) -> tuple[UpdateRecord, Replay | FusedFromInputs | FusedFromState]:
         """Returns the record of the present step, and the last update to be differentiated.
 
         Args:
@@ -189,7 +189,7 @@ class Spec:
 
     def _last_update(
         self, previous: UpdateRecord, present: UpdateRecord, extra_args: Mapping[str, Any]
-    ) -> Replay | FusedReplay | FusedRecall:
+    ) -> Replay | FusedFromInputs | FusedFromState:
         others = {
             name: refuse(name) if callable(value) else value
             for name, value in extra_args.items()
@@ -205,12 +205,12 @@ class Spec:
                     "hypergradient"
                 )
         if previous.new_state is not None:
-            return FusedRecall(previous, decomposition.from_state(program))
+            return FusedFromState(previous, decomposition.from_state(program))
         replay = Replay(previous, program)
         if self.method == "general":
             return replay
         try:
-            return FusedReplay(replay, decomposition.from_inputs(program))
+            return FusedFromInputs(replay, decomposition.from_inputs(program))
         except NotElementwiseError:
             return replay
 
@@ -276,7 +276,7 @@ def check_hyper_optimizer(
     """Raises if the hyper-optimizer evaluates a loss of the hyperparameters.
 
     Raises:
-      ValueError: it does; there is no such function to give it.
+      ValueError: it does; a tower has no loss of the hyperparameters alone to give it.
     """
     hyperparams = _starting_hyperparams(starts, _STAND_IN)
     examples = _examples(None, jnp.float32)

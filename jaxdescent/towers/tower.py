@@ -7,19 +7,21 @@ with hyperparameters h, and V for the optimizer that trains h. At step t, with g
     h   <- V(G, ...; h)         V may be a tower itself: its own hyperparameters move first
     x   <- x + U(g, s_t, x; h)
 
-So hyperparameters move from the top of the tower down, and there is no second pass through the
-model. In the first step G = 0, and V steps as well.
+So hyperparameters are updated from the top of the tower down, and there is no second pass through
+the model. In the first step there is no previous update, so G = 0; V makes a step nevertheless.
 
-Beside h and the state of V, the state holds what dU/dh needs. Its size does not grow with the
-number of hyperparameters or the height:
+In addition to h and the state of V, the state of a tower holds the arrays that dU/dh needs. Their
+size does not grow with the number of hyperparameters or the height of the tower:
 
-- Fused, where U moves each coordinate on its own: the present s_t, and at most the last gradient
-  and parameters. For the learning rate of Adam it is s_t alone.
-- General, for any other U: all *inputs* of the last update, with the state before it. One
-  evaluation of U at those inputs gives both dU/dh and the present s_t.
+- Fused method, for updates U that are coordinate-wise. If the current state s_t does not depend on
+  h: s_t, and at most the last gradient and parameters; for the learning rate of Adam, s_t alone. If
+  s_t depends on h, as on a beta: the same inputs as the general method.
+- General method, for any other U: all *inputs* of the last update, including the state before it.
+  Evaluating U at those inputs gives both dU/dh and the current state s_t.
 
-`has_previous` is True if there is a last update. It is False at the start and after a batch that
-was skipped because its gradient was not finite; then the state that is held is the present one.
+`has_previous` is True if there is a last update to differentiate. It is False at the start and
+after a batch that was skipped because its gradient was not finite; the stored inner state is then
+the current state.
 
 Source: K. Chandra, A. Xie, J. Ragan-Kelley, E. Meijer, "Gradient Descent: The Ultimate
 Optimizer", NeurIPS 2022, arXiv:1909.13371.
@@ -49,21 +51,21 @@ class HypergradientState(NamedTuple):
     """State of a tower.
 
     Attributes:
-      hyperparams: the hyperparameters, as coordinates in their spaces;
-        `jd.get_hyperparams` reads them (`optax.tree.get` finds each name twice).
+      hyperparams: the hyperparameters, as coordinates in their spaces. Read them with
+        `jd.get_hyperparams`; `optax.tree.get` would find each name twice.
       hyper_state: the state of the optimizer that trains them.
       previous: the record of the last update, from which it is differentiated.
-      has_previous: bool[], True if the last batch was used. False at the start and after a
-        skipped batch; then only the inner state in `previous` counts, which is the present one.
+      has_previous: bool[], True if the last batch was used. False at the start and after a skipped
+        batch; `previous` then serves only to hold the current inner state.
       skipped: i32[], number of batches that were skipped.
       masked: i32[], number of steps whose hypergradient had non-finite terms, which were left
         out.
       rejected: i32[], number of hyperparameter updates that were undone because a
         hyperparameter or the hyper-optimizer's state became non-finite.
-      hypergradient: the hypergradient that moved the hyperparameters in the last step; zero where
-        they did not move.
-      traces: a tree like the parameters for each name if the signal is
-        `jd.eligibility_trace`; else ().
+      hypergradient: the hypergradient used in the last step; zero if the hyperparameters did not
+        change.
+      traces: for each tuned name a tree like the parameters, if the signal is
+        `jd.eligibility_trace`; otherwise ().
     """
 
     hyperparams: dict[str, Any]
@@ -103,42 +105,43 @@ def hypergradient(
 
     Args:
       factory: a callable that takes the tuned names as keywords and returns an optax
-        transformation: an alias, a `functools.partial` of an alias, or a function that builds a
-        chain. Clipping, decay and schedules belong inside, so that the hypergradient sees the
-        update that is applied.
-      hyper_optimizer: any transformation; its parameters are the coordinates of the
-        hyperparameters. If it is a tower, the result is a higher tower.
-      tune: the starts of the tuned hyperparameters by name: `jd.positive`, `jd.unit_interval`,
-        `jd.unconstrained`, `jd.per_leaf` of these, or a bare number, which takes the space of
-        its optax name (positive for `learning_rate`, `weight_decay`, `eps` and the like, unit
-        interval for `b1`, `b2`, `decay`, `momentum` and the like).
-      signal: how the loss reaches the hyperparameters: `jd.one_step()`, the default, or
-        `jd.eligibility_trace(decay)`.
+        transformation: an alias such as `optax.adam`, a `functools.partial` of an alias, or a
+        function that builds a chain. Put clipping, decay and schedules inside the factory, so that
+        the hypergradient sees the update that is applied.
+      hyper_optimizer: any transformation. It trains the coordinates of the hyperparameters. If it
+        is itself a tower, the result is a tower of more levels.
+      tune: the initial values of the tuned hyperparameters, by name. Each is a number wrapped in
+        its space, by `jd.positive`, `jd.unit_interval`, `jd.unconstrained` or `jd.per_leaf`; or a
+        bare number, whose space follows from its name in optax (positive for `learning_rate`,
+        `weight_decay`, `eps` and the like; unit interval for `b1`, `b2`, `decay`, `momentum` and
+        the like).
+      signal: the effect on the loss that trains the hyperparameters: the effect of the last update,
+        `jd.one_step()` (the default), or of all past updates, `jd.eligibility_trace(decay)`.
       extra_args: examples (arrays or `jax.ShapeDtypeStruct`) of the array keywords that the
-        factory's update may read, beside `value`, a scalar. Those that it reads are kept from
-        step to step and must be passed to every `update`. `{"value": None}` declares that
-        `value` is never passed.
-      method: how the update is differentiated, and therefore what the state holds. "general"
-        runs any update once more, at the gradient and state that it had. "fused" is for updates
-        that move each coordinate on its own: it sums the hypergradient in one pass over the
-        buffers, and holds no more than it needs, nothing for the learning rate of adam or
-        momentum. "auto" is "fused" where possible, else "general".
+        factory's update may read, in addition to `value`, a scalar. Keywords that it reads are
+        stored from step to step, and must be passed to every `update`. `{"value": None}` declares
+        that `value` is never passed.
+      method: how the update is differentiated, which determines what the state holds. "general"
+        works for any update: it runs the last update again at its own inputs. "fused" works for
+        coordinate-wise updates: it sums the hypergradient in one pass over the buffers and stores
+        only what it needs, nothing for the learning rate of adam or momentum. "auto" is "fused" if
+        possible, otherwise "general".
 
     Returns:
       A transformation. Its `update(grads, state, params, *, outer_grads=None, skip=None,
       **extra)` trains the hyperparameters on `outer_grads`, such as the gradient of a validation
-      batch, in place of `grads`. Where `skip` is True the batch is skipped like a batch with a
-      non-finite gradient. `value` is passed to the hyper-optimizer as well. Gradients are kept
-      in the parameters' dtypes. Hyperparameters are float32, or float64 where a parameter is;
-      bf16 and fp16 numbers are computed with in float32. Call `update` inside `jax.jit`:
-      outside, every call traces it anew.
+      batch, in place of `grads`. If `skip` is True, the batch is skipped like a batch with a
+      non-finite gradient. `value` is also passed to the hyper-optimizer. Gradients are stored in
+      the parameters' dtypes. Hyperparameters are float32, or float64 if a parameter is;
+      computations with bf16 and fp16 arrays use float32. Call `update` inside `jax.jit`: otherwise
+      every call traces it again.
 
     Raises:
       TypeError: an argument is of the wrong type.
-      ValueError: a start is out of range; a name is unknown, or fixed in a partial; the factory
-        rejects its keywords, branches in Python on a tuned value, or calls the model (as line
-        searches do), which a replay cannot repeat; the hyper-optimizer calls a loss; the method
-        is unknown, or "fused" for an update that mixes coordinates.
+      ValueError: an initial value is out of range; a name is unknown, or fixed in a partial; the
+        factory rejects its keywords, branches in Python on a tuned value, or calls the model (as
+        line searches do), which cannot be repeated later; the hyper-optimizer calls a loss; the
+        method is unknown, or "fused" for an update that mixes coordinates.
 
     Warns:
       UserWarning: a hyperparameter has no effect on the update of the same step (such as `b2`
@@ -180,7 +183,7 @@ def hypergradient(
             return jnp.zeros((), dtype)
 
         traced = isinstance(spec.signal, EligibilityTrace)
-        return HypergradientState(  # No two leaves share a buffer, so that it can be donated.
+        return HypergradientState(  # No two leaves share a buffer: the state can be donated.
             hyperparams=copy_hyperparams(),
             hyper_state=jax.tree.map(strong, hyper_optimizer.init(copy_hyperparams())),
             hypergradient=jax.tree.map(jnp.zeros_like, previous.hyperparams),
@@ -202,7 +205,7 @@ def hypergradient(
         **extra_args: Any,
     ) -> tuple[Any, HypergradientState]:
         previous, has_previous = state.previous, state.has_previous
-        present, last = spec.present_and_last(previous, updates, params, extra_args)
+        present, last = spec.current_and_last(previous, updates, params, extra_args)
         if outer_grads is not None:
             validation.shaped_like("outer_grads", outer_grads, present.grads)
             outer_grads = cast_like(outer_grads, present.grads)

@@ -24,7 +24,7 @@ COMPLEX = {"z": np.array([1 + 2j, -0.5j, 0.25]), "b": np.array([0.3, -0.2, 0.9])
 def slope(update, hyperparams, grads, has_previous, *, forward):
     mode = Mode.FORWARD if forward else Mode.ANY
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(contraction, "_FEW", 0)
+        patch.setattr(contraction, "_MAX_FORWARD_PASSES", 0)
         return contract(lambda h, _: update(h), hyperparams, (), grads, has_previous, mode=mode)
 
 

@@ -312,10 +312,7 @@ def test_terms_that_are_not_finite_are_left_out_block_by_block(small_blocks):
 @pytest.mark.parametrize(
     "start", [1e-30, 1e-9, 1e-3, jd.unconstrained(0.0), jd.unconstrained(1e-6)], ids=str
 )
-def test_a_beta_near_zero_costs_nothing(start):
-    # The inversion divides the rounding error of a moment by beta. The slope in the logit
-    # multiplies by beta again. The slope in beta itself does not, so that the moments before the
-    # update are held.
+def test_the_methods_agree_for_a_beta_near_zero(start):
     hyper = optax.sgd(1e-4)
     with jax.enable_x64(True):
         grads = jnp.asarray(GRADS)
@@ -325,24 +322,6 @@ def test_a_beta_near_zero_costs_nothing(start):
         )
         assert_close((path, states.hyperparams), (expected, expected_states.hyperparams))
     assert int(final(states).masked) == 0
-
-
-@pytest.mark.parametrize(
-    ("momentum_of", "start"),
-    [(lambda h: 2 * h - 1, jd.unit_interval(0.5)), (lambda h: 1 - h, jd.positive(1.0))],
-    ids=["2h - 1", "1 - h"],
-)
-def test_a_momentum_that_passes_through_zero_is_not_inverted(momentum_of, start):
-    def factory(h):
-        return optax.sgd(0.05, momentum=momentum_of(h))
-
-    tune, x = {"h": start}, jnp.asarray(START, jnp.float32)
-    auto, general = (
-        run(jd.hypergradient(factory, optax.adam(0.05), tune=tune, method=method), x, GRADS)[0]
-        for method in ("auto", "general")
-    )
-    assert_close(auto, general, 1e-6)
-    assert np.abs(np.diff(auto, axis=0)).min() > 1e-4
 
 
 def test_narrow_parameters_are_differentiated_in_single_precision():

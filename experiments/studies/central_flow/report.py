@@ -44,13 +44,14 @@ def results(cases: Sequence[Case], summaries: Sequence[Summary], scale: Scale) -
         f"{scale.images} digits, full batch. The optimizer and both flows start from the same "
         "parameters; all steps are included. GD is gradient descent, Polyak is heavy-ball "
         "momentum; the number after a name is the momentum or the decay of the second moment.",
-        "Loss: the mean over all steps. Then ratios to it: of the central flow's prediction "
-        "L + <Sigma, H> / 2, over all steps and over the steps after the flow reached the edge; of "
-        "L on the central flow, without the oscillation; and of the stable flow's loss.",
+        "Loss: the mean over all steps. The next columns are ratios to this loss: for the loss "
+        "that the central flow predicts, L + <Sigma, H> / 2, over all steps and over steps after "
+        "the flow reached the edge; for L on the central flow, without the oscillation; and for "
+        "the loss of the stable flow.",
         "Variance: the mean square of the alternating part of the iterates, from the step at which "
-        "the flow reaches the edge and first predicts an oscillation. Then ratios of predicted to "
-        f"measured variance: from that step on, their range over windows of {WINDOW} steps, and "
-        "over all steps, which include the steps before the edge with their prediction of 0.",
+        "the flow reaches the edge and first predicts an oscillation. The next columns are ratios "
+        "of the predicted to the measured variance: from that step on; their range over windows of "
+        f"{WINDOW} steps; and over all steps, with a prediction of 0 before the edge.",
         "For an optimizer that starts beyond the edge, a variance is predicted from the first step "
         "on.",
         "The squared deviation of the iterates from the flow, within the flow's directions, also "

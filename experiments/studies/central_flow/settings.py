@@ -21,7 +21,7 @@ class Case(NamedTuple):
       flow_optimizer: the optimizer in the form that flows take.
       tx: the same optimizer of optax.
       steps: optimizer steps at scale small.
-      k: eigenvalues to track; at least one more than reach the edge, if possible.
+      k: number of eigenvalues to track; if possible, at least one more than reach the edge.
     """
 
     title: str

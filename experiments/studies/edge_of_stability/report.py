@@ -57,16 +57,16 @@ def results(
         *verdicts(case_results, summaries, quadratics),
         *skipped,
         f"Ratio: sharpness over the optimizer's stability threshold, from a probe every "
-        f"{PROBE_EVERY} steps. Role edge: the median over the probes of all seeds from the step at "
-        "which the edge is reached, with the least and the greatest median of a seed, and the "
-        "median over the last third of the run. Role far below: the greatest ratio. Role scaled: "
-        "the median, with the learning rate that the previous probe had set. Role too large: the "
-        "median. The first probe does not count, except in role edge: at the first step the "
-        "preconditioner of an adaptive method is close to zero.",
-        "Edge reached: the median step of the first probe at or above the threshold. A run that "
-        "starts above it reaches it after the sharpness has fallen below. Rising steps: the "
-        "percentage of the steps from there on that increased the loss; in other roles, of all "
-        "steps.",
+        f"{PROBE_EVERY} steps. The number depends on the role. Edge: the median over the probes of "
+        "all seeds from the step at which the edge is reached; then the smallest and the largest "
+        "median of a single seed, and the median over the last third of the run. Far below: the "
+        "largest ratio. Scaled: the median, with the learning rate that the previous probe had "
+        "set. Too large: the median. The first probe counts only in the role edge, because at the "
+        "first step the preconditioner of an adaptive method is close to zero.",
+        "Edge reached: the median step of the first probe at or above the threshold. If a run "
+        "starts above the threshold, probes count after the sharpness has first fallen below it. "
+        "Rising steps: the percentage of the steps after the edge is reached that increased the "
+        "loss; in other roles, of all steps.",
         *notes_on_scaling(case_results, summaries),
         "GD is gradient descent; Polyak and Nesterov are its momentum methods; SAM is "
         "sharpness-aware minimization.",

@@ -13,7 +13,7 @@ from experiments import runner
 
 
 class OptimizerWithThreshold(NamedTuple):
-    """An optimizer and its stability threshold, which both read the learning rate from the state.
+    """An optimizer and its stability threshold; both read the learning rate from the state.
 
     Attributes:
       factory: takes `learning_rate`.
@@ -77,8 +77,8 @@ class Case(NamedTuple):
         return f"{self.optimizer}, rate {self.learning_rate:g}"
 
 
-# Momentum's first instability moves the sharpness far below the threshold: 1,500 steps would end
-# before it has risen again.
+# Momentum's first instability moves the sharpness far below the threshold. A run of 1,500 steps
+# would end before the sharpness has risen again.
 STEPS = {"smoke": 60, "small": 4_000, "full": 10_000}
 IMAGES = {"smoke": 32, "small": 512, "full": 1_078}
 # Learning rates that reach the edge early; two for GD and for Polyak.
@@ -118,7 +118,7 @@ class Settings(runner.Settings):
     tasks: tuple[Literal["digits", "cifar10"], ...] = ("digits", "cifar10")
     """Data sets. CIFAR-10 is skipped if it is not found, and the report says so."""
     seeds: int = 5
-    """Networks for each case; on CIFAR-10 one, except at scale full."""
+    """Number of networks for each case; on CIFAR-10 only one, except at scale full."""
     data_dir: Path | None = None
     """Folder of CIFAR-10; by default the environment variable JAXDESCENT_DATA."""
 

@@ -89,11 +89,12 @@ def _notes_on_the_paper(histories: RowHistories) -> list[str]:
     ]
     either = [np.any([within_two(e, runs) for e in compared], axis=0).sum() for runs in (1, 3)]
     return [
-        "Deviation: our error minus the paper's, in joint standard errors, if the number after ± "
-        f"in the paper is a standard error. Within two of them, of {len(pairs)} rows: "
-        f"{', '.join(counts)}, {either[0]} after one or the other ({either[1]}). The numbers in "
-        "parentheses hold if it is the standard deviation of the paper's three runs. With standard "
-        "errors of three runs each, chance alone puts one row in nine outside.",
+        "Deviation: our error minus the paper's, in units of the joint standard error, if the "
+        "number after ± in the paper is a standard error. Number of rows within two joint standard "
+        f"errors, of {len(pairs)}: {', '.join(counts)}, {either[0]} after one or the other "
+        f"({either[1]}). Numbers in parentheses assume that the number after ± is the standard "
+        "deviation of the paper's three runs. With standard errors of three runs each, chance "
+        "alone puts one row in nine outside.",
         f"The paper says 30 epochs; the example in the package's README trains for "
         f"{EXAMPLE_EPOCHS}.",
         "Without a number r, the top rule has the package's default learning rate, 0.01, or 0.001 "

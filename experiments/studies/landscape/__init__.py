@@ -1,4 +1,4 @@
-"""The loss around a trained network: random, curved and principal planes, lines and barriers.
+"""The loss around a trained network: random, Hessian and principal planes, lines and barriers.
 
 Reads a run of `train`. Around its last parameters there are three planes: along random directions
 with the norms of the network's filters, along the two eigenvectors of the Hessian with the

@@ -37,9 +37,9 @@ def results(settings: Settings, subject: Subject, found: Mapping[str, Any]) -> r
         f"{saved.folder}, network 1 of {saved.settings.seeds} at step {saved.step:,}. Losses are "
         f"means over the same {count:,} training examples, in float32, without dropout. "
         f"Statistics of batch normalization, if there are any, are {statistics}.",
-        "Random directions have the norm of the network's filter in each filter, and do not move "
-        "biases and scales of normalization (Li et al. 2018). Coordinates of the other planes are "
-        "Euclidean distances.",
+        "Random directions are filter-normalized: each filter has the norm of the network's. "
+        "Biases and normalization scales do not move (Li et al. 2018). Coordinates of the other "
+        "planes are Euclidean distances.",
         "Barrier: the largest excess of the loss on the line over the linear interpolation of the "
         "losses at its ends (Entezari et al. 2022). Instability: the largest excess over their "
         "mean (Frankle et al. 2020).",

@@ -18,15 +18,15 @@ class Settings(runner.Settings):
     """Settings of the landscape study."""
 
     saved: tyro.conf.Positional[Path] = Path("last")
-    """Folder of a run of train; last is the newest under --runs."""
+    """Folder of a run of train, or last for the newest run under --runs."""
     points: int | None = None
     """Points along each side of a plane; by default 5, 31 or 51, depending on the scale."""
     examples: int | None = None
     """Training examples in each loss; by default at most 64, 1,000 or 5,000."""
     statistics: Literal["batch", "running"] = "batch"
-    """batch: recompute batch normalization at each point. running: use the last averages."""
+    """Batch normalization: batch recomputes it at each point, running uses the last averages."""
     data_dir: Path | None = None
-    """Folder of the data files; by default the run's."""
+    """Folder of the data files; by default the folder that the run used."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

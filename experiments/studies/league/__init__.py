@@ -1,10 +1,10 @@
 """League of optimizers at equal steps and data: which need no tuning, and at what loss.
 
-On each task there are two groups of optimizers. The tuned ones are run several times: at the best
-fixed learning rate of a grid with two values per decade, with a warmup-cosine schedule that peaks
-at that learning rate, and with one whose peak is tuned too. The others are run once, at their
-documented defaults: optax's learning-rate-free methods and Schedule-Free, plain towers, and
-jd.self_tuning.
+On each task there are two groups of optimizers. The tuned optimizers are run several times: at the
+best fixed learning rate of a grid with two values per decade, with a warmup-cosine schedule that
+peaks at that learning rate, and with a warmup-cosine schedule whose peak is tuned too. The others
+are run once, at their documented defaults: optax's learning-rate-free methods and Schedule-Free,
+plain towers, and jd.self_tuning.
 """
 
 from experiments import runner

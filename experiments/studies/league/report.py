@@ -59,9 +59,9 @@ def results(
         *notes,
         f"'final loss' is over all held-out examples ({WINDOWS} windows of a text), with mean and "
         f"standard deviation over {settings.seeds} seeds, after the same number of steps on the "
-        "same batches. 'ratio' is to the loss of the task's best tuned schedule. The best "
-        "constant, also the peak of the schedule, is chosen by the same held-out losses, which "
-        "favors it over the optimizers that are run once.",
+        "same batches. 'ratio' is the final loss over the loss of the task's best tuned schedule. "
+        "The best constant learning rate, also used as the peak of a schedule, is chosen by the "
+        "same held-out losses, which favors it over the optimizers that are run once.",
         "The final loss is at the last parameters; at the evaluation parameters for Schedule-Free; "
         "at the averaged parameters for self-tuning. 'last' and 'averaged' are ratios at the last "
         "parameters and at the same polynomial average for every optimizer. 'training loss' is the "

@@ -62,8 +62,8 @@ def results(
         "chosen by the same held-out losses, which favors it over self-tuning. Nothing else is "
         "chosen by them.",
         "All other losses are relative to the loss of the best fixed learning rate. Fixed learning "
-        "rates are evaluated at their last parameters. 'averaged' is the least loss of the fixed "
-        "learning rates at the average of their parameters.",
+        "rates are evaluated at their last parameters. 'averaged' is the lowest loss of the fixed "
+        "learning rates if they are evaluated at the average of their parameters.",
         "'worst', 'median' and 'best' are losses of self-tuning over its initial learning rates, "
         "evaluated at the average of its parameters; 'last' means at its last parameters. 'worst "
         "start' is the initial learning rate with the worst loss; 'learned rates' are the least "

@@ -35,7 +35,7 @@ class Settings(runner.Settings):
     data_dir: Path | None = None
     """Folder of the data files; by default the environment variable JAXDESCENT_DATA."""
     model: Literal["auto", "mlp", "cnn", "resnet", "transformer", "lstm", "gru", "tcn"] = "auto"
-    """auto: transformer for a text, lstm for a series, mlp for other data."""
+    """Model; auto is a transformer for a text, an lstm for a series and an mlp for other data."""
     size: str | None = None
     """Size of a transformer: 0.1M (the default), 0.8M, 3M, 11M, 25M or 124M."""
     positions: Literal["learned", "rotary"] | None = None
@@ -53,9 +53,9 @@ class Settings(runner.Settings):
     vocabulary_size: int | None = None
     """Number of tokens of the byte_pair tokenizer; by default 1,024."""
     context: int | None = None
-    """Tokens that a language model sees; by default its size's, or 64."""
+    """Context length of a language model in tokens; by default from --size, or 64."""
     window: int | None = None
-    """Rows of a series that a forecast sees; by default 20."""
+    """Number of past rows of a series that a forecast uses; by default 20."""
     optimizer: Literal["adam", "adamw", "sgd", "momentum", "nesterov", "rmsprop", "lion"] = "adam"
     """The optimizer."""
     learning_rate: float = 1e-3
@@ -67,19 +67,19 @@ class Settings(runner.Settings):
     clip: float | None = None
     """Largest norm of the gradient; by default gradients are not clipped."""
     schedule: Literal["constant", "cosine"] = "constant"
-    """cosine: linear warmup over 5% of the steps, then decay to a tenth of the peak."""
+    """cosine has a linear warmup over 5% of the steps, then decays to a tenth of the peak."""
     tower: int = 0
-    """Number of optimizers above this one, which learn the learning rate; 0 keeps it fixed."""
+    """Height of the tower of optimizers that learns the learning rate; 0 keeps it fixed."""
     steps: int | None = None
     """Optimizer steps; by default 20, 2,000 or 20,000, depending on the scale."""
     batch_size: int = 64
     """Examples per optimizer step."""
     accumulate: int = 1
-    """Number of parts of a batch, differentiated one after another to save memory."""
+    """Gradient accumulation: number of parts into which a batch is split to save memory."""
     stream: bool = False
     """Keep the training data on the host and send batches, for data larger than the device."""
     evaluate_every: int | None = None
-    """Steps between evaluations, a divisor of all steps; by default about a fortieth of them."""
+    """Steps between evaluations; must divide --steps. By default about a fortieth of --steps."""
     evaluate_on: int | None = None
     """Largest number of examples to evaluate on; by default 500 at smoke, otherwise all."""
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -87,11 +87,11 @@ class Settings(runner.Settings):
     seeds: int = 1
     """Networks trained in parallel, each with its own initialization and data order."""
     sample: int = 200
-    """Tokens that a language model generates at the end, limited by its context."""
+    """Number of tokens that a language model generates at the end, at most its context."""
     patience: int | None = None
     """Stop after this number of evaluations without improvement; by default never."""
     warm_start: Path | None = None
-    """Run of this study whose best parameters (or last, without a best) are the initial ones."""
+    """Folder of a run of train to start from: its best parameters, or else its last ones."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

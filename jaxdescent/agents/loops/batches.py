@@ -4,8 +4,8 @@
     order        = a permutation drawn from (key, epoch), or from (key, id, epoch)
     batch        = the examples order[place size : (place + 1) size]
 
-Examples that do not fill a batch at the end of an epoch are dropped; each epoch drops others. With
-a shared order the batch is gathered once for all agents of a chunk, otherwise once for each.
+Examples that do not fill a batch at the end of an epoch are dropped, different ones in each epoch.
+With a shared order the batch is gathered once for all agents of a chunk, otherwise once for each.
 """
 
 from typing import Any, NamedTuple

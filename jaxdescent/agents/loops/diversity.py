@@ -3,8 +3,8 @@
     y = x - x_0                        difference of a selected agent from the first of them
     diversity = sqrt((sum |y|^2 - |sum y|^2 / agents) / (agents x coordinates))
 
-Little precision is lost to cancellation, since y is as small as the agents' distances, wherever
-they are.
+Little precision is lost to cancellation, because y is as small as the distances between agents,
+even if all agents are far from the origin.
 """
 
 from functools import partial

@@ -109,7 +109,7 @@ class Driver(NamedTuple):
           evaluations: i32[] or i32[agents], number of values computed by it.
           tracks_best: whether `descend` carries the fields of `BEST` too.
           aux: mapping from names to f[agents], reported for agents that do not descend.
-          acts: whether agents may be removed in this rung, by the rule or as not finite.
+          acts: whether this rung may remove agents, by the rule or because of non-finite values.
         """
         before = state.population
         descending = before.alive | ~jnp.asarray(validation.boolean("prune", prune))

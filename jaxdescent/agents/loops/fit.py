@@ -1,7 +1,7 @@
 """Fits many agents to data: `fit_loop` as one compiled program.
 
-Training from several starts guards against bad ones, at the cost of training each to the end. Here
-agents with high values, on validation data for example, are pruned on the way.
+Training from several initializations guards against a bad one, but training each to the end is
+expensive. Here agents with high values, such as a high validation loss, are pruned during training.
 """
 
 from collections.abc import Callable, Mapping
@@ -43,10 +43,11 @@ def fit(
     record_params: bool = False,
     mesh: jax.sharding.Mesh | None = None,
 ) -> PopulationResult:
-    """Trains a model from many starts and prunes agents with high values on the way.
+    """Trains a model from many initializations, and prunes agents with high values on the way.
 
-    One compiled program serves all: another key, other starts or other data of the same shapes
-    reuse it, if the functions, the optimizer and the rule are the same objects.
+    An agent's value is its loss on validation data, or its mean training loss in the rung. The
+    compiled program is reused for other keys, other initial parameters and other data of the same
+    shapes, if the functions, the optimizer and the rule are the same objects.
 
     Args:
       loss_fn: Called as `loss_fn(params, batch)`; returns the batch's mean loss. With `needs_rng`
@@ -56,8 +57,8 @@ def fit(
       optimizer: a transformation that all agents share, or a factory such as `optax.adam` that
         is called with each agent's own hyperparameters, as keywords.
       data: a tree of arrays [examples, ...].
-      init_params: starts, a tree like the parameters with a leading axis of agents, such as
-        `jax.vmap(init)(jax.random.split(key, num_agents))`.
+      init_params: initial parameters, a tree like the parameters with a leading axis of agents,
+        such as `jax.vmap(init)(jax.random.split(key, num_agents))`.
       key: random key for the data order, the losses and the rule. Use the default kind of key:
         with `rbg` keys, random numbers under `vmap` depend on the other agents of a chunk, and so
         on pruning.
@@ -76,8 +77,8 @@ def fit(
         leading axis of agents.
       hyperparams: mapping from keywords to arrays with a leading axis of agents.
       rule: acts after each rung; by default `jd.pruning.adaptive()`.
-      prune: with False agents that the rule removes keep training, to see what they would have
-        found. This does not affect other agents.
+      prune: if False, agents that the rule removes continue training, which shows the result that
+        they would have had. This does not affect other agents.
       data_order: with "shared" all agents see the same batch in a step, which is gathered once
         per chunk; with "per_agent" each agent has its own order, drawn from its id.
       needs_rng: whether the loss draws random numbers, for dropout for example.

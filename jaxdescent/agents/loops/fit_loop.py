@@ -4,9 +4,9 @@
     x       <- x + update(g)
     value   = at the end of the rung: the value on validation data, or the rung's mean loss
 
-The rule compares values. An agent's best parameters are those at the end of the rung in which its
-value was least. Every random number of an agent (dropout, its own data order) depends on the key,
-the agent's id and the step only, so that pruning other agents does not change it.
+The rule compares values. An agent's best parameters are the parameters at the end of the rung in
+which its value was lowest. Every random number of an agent (dropout, its own data order) depends
+only on the key, the agent's id and the step, so that pruning other agents does not change it.
 """
 
 from collections.abc import Callable, Mapping
@@ -36,7 +36,7 @@ from jaxdescent.numerics import widest_float
 from jaxdescent.problem import Problem
 
 ORDER_STREAM, LOSS_STREAM = np.uint32(2**32 - 2), np.uint32(2**32 - 1)
-"""Folded into the key for data orders and losses; rules fold in rung numbers, which are less."""
+"""Folded into the key for data orders and losses; rules fold in rung numbers, all smaller."""
 
 
 def fit_loop(
@@ -57,7 +57,7 @@ def fit_loop(
     """Returns the loop of `fit` as functions, to run it rung by rung.
 
     Use it to save checkpoints between rungs, for example. Compile `step` once, with the state
-    donated: the data, `length` and `prune` are arrays there.
+    donated: the data, `length` and `prune` may be arrays, so that other values do not recompile.
 
     Args:
       loss_fn: see `fit`.

@@ -3,9 +3,9 @@
     fair_d    = descending agents / devices, rounded down or up
     exported  = agents of a device beyond its fair share, sent to devices with fewer than theirs
 
-An agent's row stays on its device, since a rule may have state for each row. Copies of rows travel
-by `all_to_all` and back. In one round a device imports as many rows as a chunk holds, so that one
-round is usually enough.
+An agent's row stays on its device, because a rule may have state for each row. Copies of exported
+rows travel to other devices by `all_to_all`, and the results travel back. In one round a device
+imports as many rows as a chunk holds, so one round is usually enough.
 """
 
 import math
@@ -103,8 +103,9 @@ def fair_shares(counts: jax.Array) -> jax.Array:
 def transfers(counts: jax.Array, fair: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Returns how many rows each device exports to each other device.
 
-    Lay all surplus rows on a line, device by device, and all missing rows on another. Device i
-    sends to device j as many as i's part of the one and j's part of the other overlap.
+    Lay all surplus rows on a line, device by device, and all missing rows on a second line. Device
+    i sends to device j the overlap of device i's part of the first line with device j's part of the
+    second line.
 
     Args:
       counts: i32[devices].

@@ -1,8 +1,8 @@
 """Minimizes a deterministic function with many agents: `minimize_loop` as one compiled program.
 
-Either every rung has the same number of steps, or every rung has the same number of gradients, so
-that the gradients that pruning saves become further steps of the survivors (the budget of
-successive halving: Z. Karnin et al. 2013).
+Either every rung has the same number of steps, or every rung has the same number of gradients. In
+the second case, the gradients that pruning saves become additional steps of the survivors (as in
+the budget of successive halving: Z. Karnin et al. 2013).
 """
 
 from collections.abc import Callable, Mapping
@@ -53,9 +53,9 @@ def minimize(
 ) -> PopulationResult:
     """Minimizes a function with many agents and prunes agents with high values on the way.
 
-    Give either `steps` or `gradient_budget`; there are ten rungs by default. One compiled program
-    serves all: another key, other starts or another instance of the same problem reuse it, if
-    the optimizer and the rule are the same objects. It has no reverse-mode derivative, since the
+    Give either `steps` or `gradient_budget`; there are ten rungs by default. The compiled program
+    is reused for other keys, other initial parameters and other instances of the same problem, if
+    the optimizer and the rule are the same objects. It has no reverse-mode derivative, because the
     number of chunks in a rung is known only at run time.
 
     Args:
@@ -77,8 +77,8 @@ def minimize(
       num_rungs: number of rungs, 10 by default. With `steps`, rungs differ in length by at most
         one step, the longer first, and there are at most `steps` of them.
       rule: acts after each rung; by default `jd.pruning.adaptive()`.
-      prune: with False agents that the rule removes keep descending, to see what they would have
-        found. This does not affect other agents; gradients may exceed their budget.
+      prune: if False, agents that the rule removes continue descending, which shows the result that
+        they would have had. This does not affect other agents; gradients may exceed their budget.
       chunk_size: number of agents that descend side by side, rounded up to a multiple of 8 or,
         below 8, to a power of two; by default as many as a cache holds.
       record_params: whether the history has all parameters at the end of each rung.

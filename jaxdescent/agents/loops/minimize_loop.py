@@ -68,7 +68,7 @@ def minimize_loop(
         `hyperparams` maps keywords to arrays with that axis.
       - `step(state, length, prune=True)`: runs a rung of `length` steps. With `prune=False`
         agents that the rule removes keep descending; this does not affect other agents. A rung
-        of length 0 evaluates agents at new places, and changes nothing if there are none.
+        of length 0 evaluates agents that a rule has moved, and changes nothing else.
 
     Raises:
       ValueError: an argument is out of its range; at tracing, shapes disagree or the loss is not

@@ -1,9 +1,9 @@
 """The loop over rungs as a pair of pure functions, its state, its reports and its result.
 
     state       = loop.init(key, ...)
-    state, info = loop.step(state, ...)         a rung: some steps, then the rule
+    state, info = loop.step(state, ...)         one rung: optimizer steps, then the rule
 
-As in blackjax, the state is carried from rung to rung and the info is only reported.
+As in blackjax, the state is carried from rung to rung, and the info is only reported.
 """
 
 from collections.abc import Callable

@@ -2,10 +2,10 @@
 
     every `period` steps:    x <- x_best + jump * xi,    xi standard normal,
 
-and the inner optimizer restarts, its schedules included; its random keys continue. Each agent jumps
-from its own best point, so agents stay independent. With a learning rate that decays within each
-period, every descent converges. A jump larger than the distance between basins can reach a better
-basin, where gradients lead to the nearest local minimum.
+and the inner optimizer restarts, including its schedules; its random keys continue. Each agent
+jumps from its own best point, so agents stay independent. If the learning rate decays within each
+period, the descent converges in each period. A jump larger than the distance between basins can
+reach a better basin, where gradients lead to the nearest local minimum.
 
 Sources: D. Wales and J. Doye 1997, arXiv:cond-mat/9803344 (basin hopping); R. Leary 2000
 (jumps from the best point only); I. Loshchilov and F. Hutter 2017, arXiv:1608.03983 (learning rate

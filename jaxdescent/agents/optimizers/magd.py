@@ -1,12 +1,13 @@
 """Multi-agent gradient descent as one transformation, with pruning.
 
-Parameters have an agent axis, and `update(grads, state, params, value=losses)` moves alive agents:
+Parameters have a leading axis of agents. `update(grads, state, params, value=losses)` moves only
+the agents that are alive:
 
     updates_i = the optimizer's update of agent i     if alive_i, else 0
     alive     <- rule(values)                         every `steps_per_rung` updates, before one
 
-Any training loop can use it. Pruned agents still cost as much as before; `minimize` and `fit` save
-their work.
+Any training loop can use it. Pruned agents still cost as much as other agents; `minimize` and `fit`
+save this cost.
 
 Source: M. Sakka, M. Bahrami 2025, Applied Sciences 15(4) 2008 (independent agents that are pruned).
 Its rule is not public; ours are in `jd.pruning`.

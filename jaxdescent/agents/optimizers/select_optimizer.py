@@ -23,8 +23,8 @@ def select_optimizer(
 ) -> optax.GradientTransformationExtraArgs:
     """Returns an optimizer that applies the updates of one of several optimizers.
 
-    It takes the time and memory of all of them, except that gradients are shared. The others see
-    the same gradients and update their states, though their updates are not applied.
+    Time and memory are the sum over all optimizers, except that the gradients are computed once.
+    The optimizers that are not selected also see these gradients and update their states.
 
     Args:
       optimizers: at least one; their updates must agree in shapes and dtypes.

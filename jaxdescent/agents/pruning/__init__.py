@@ -2,15 +2,15 @@
 
     result = jd.minimize(problem, optimizer, rule=jd.pruning.successive_halving(), ...)
 
-    adaptive               the default: keeps as many as the correlation of ranks asks for
+    adaptive               the default: keeps fewer agents the better early ranks predict later ones
     successive_halving     keeps the best 1 / eta
     gap_to_best            prunes by the distance to the best value
     stalled                prunes agents too slow to reach the best value
     predicted_to_lose      prunes agents whose extrapolated curve misses the best value
-    until                  stops all agents at a target value
+    until                  ends the run when an agent reaches a target value
     no_pruning             keeps all: plain multistart
-    chain, delay           combine rules, and delay one
-    prob_best_pruned       probability that pruning by early ranks removes the final best
+    chain, delay           apply several rules; let a rule act only after some rungs
+    prob_best_pruned       probability that pruning by early ranks removes the final best agent
     rank_correlation, normal_scores, ranks
                            ranks of agents, and how well early ranks predict later ones
     Pruned                 the info that these rules report

@@ -50,7 +50,7 @@ def _shared_ranks(scores: jax.Array) -> jax.Array:
 def rank_correlation(earlier: jax.Array, later: jax.Array) -> jax.Array:
     """Returns f[], the correlation of normal scores, clipped to [0, 1 - 1e-6]; 0 if all tie.
 
-    Agents count whose scores are finite in both, each f[agents].
+    Only agents with finite scores in both arguments, each f[agents], are counted.
     """
     both = jnp.isfinite(earlier) & jnp.isfinite(later)
     count = jnp.maximum(jnp.sum(both), 1)

@@ -165,7 +165,7 @@ def predicted_to_lose(total_rungs: int, *, burn_in: int = 3, deviations: float =
 
     Args:
       total_rungs: number of rungs of the whole run.
-      burn_in: number of rungs before the first pruning, at least 3: a line takes two.
+      burn_in: number of rungs before the first pruning, at least 3, because two define a line.
       deviations: at least 0.
 
     Raises:
@@ -211,7 +211,7 @@ def predicted_to_lose(total_rungs: int, *, burn_in: int = 3, deviations: float =
 
 
 class _Scores(NamedTuple):
-    """Scores at two rungs, the second at least twice as many steps from the start as the first."""
+    """Scores at two rungs; at the second, agents are at least twice as old as at the first."""
 
     age: jax.Array  # i32[], age of the agents at the second rung
     earlier: jax.Array  # f[agents], NaN before it is known
@@ -221,22 +221,22 @@ class _Scores(NamedTuple):
 def adaptive(
     risk: float = 0.1, *, max_eta: float = 4.0, by: Literal["value", "best"] = "value"
 ) -> Rule:
-    """Keeps as few agents as hold the final best with probability 1 - `risk`: our default.
+    """Keeps the fewest agents that include the final best one with probability 1 - `risk`.
 
-    Present ranks are compared with those at half the age or before, as normal scores (Gaussian
-    quantiles of the ranks). Their correlation r measures how well ranks at half the age predicted
-    present ones. It is taken as the correlation of present ranks with those at twice the age. At
-    first, before it can be measured, r = 0.5. If ranks follow a Gaussian copula with that
-    correlation, the agent that will have the least value of N is, with probability 1 - risk, in the
-    best share
+    This is the default rule. Ranks are compared as normal scores (Gaussian quantiles of the ranks).
+    The correlation r of current ranks with the ranks at half the current age or before measures how
+    well early ranks have predicted later ones. The rule assumes that current ranks predict the
+    ranks at twice the age equally well. Before the first measurement it assumes r = 0.5. If ranks
+    follow a Gaussian copula with this correlation, the agent with the lowest final value is, with
+    probability 1 - risk, among the best fraction
 
         Phi(r m + sqrt(1 - r^2) Phi^-1(1 - risk)),    m = Phi^-1(0.625 / (N + 0.25))
 
-    of agents now. While ranks still change nearly all agents are kept; once they are stable all but
-    a few are pruned, at most 1 - 1 / max_eta of the alive agents at a rung. The risk is taken at
-    each rung anew, and runs may be longer than twice the age. `jaxdescent/agents/THEORY.md`
-    derives the rule, and shows functions on which it prunes the final best more often than the
-    copula predicts.
+    of the N agents. While ranks still change, nearly all agents are kept. Once they are stable, all
+    but a few are pruned, at most 1 - 1 / max_eta of the alive agents at a rung. The risk applies to
+    each rung separately, and runs may continue beyond twice the age. `jaxdescent/agents/THEORY.md`
+    derives the rule, and shows functions on which it prunes the final best agent more often than
+    the copula predicts.
 
     Args:
       risk: in (0, 0.5).
@@ -295,9 +295,9 @@ def no_pruning() -> Rule:
 
 
 def until(target: float) -> Rule:
-    """Removes all agents once one has had a value of at most `target`, so that the run stops.
+    """Ends the run once an agent has had a value of at most `target`, by removing all agents.
 
-    Chain it with a rule that prunes. The best point is in the result.
+    Chain it with a rule that prunes. The result contains the best point.
 
     Args:
       target: a finite number.

@@ -2,7 +2,7 @@
 
     (X, Y)  early and late value of an agent: after a monotone transformation of each, Gaussian
             with correlation r
-    best    the agent with the least Y of N; it is kept if fewer than k other agents have a lesser X
+    best    the agent with the lowest Y of N; it is kept if fewer than k other agents have a lower X
 
 With y the late value of the best agent, x its early value and p(x, y) = P(X < x | Y > y),
 
@@ -21,9 +21,10 @@ from jaxdescent import validation
 
 
 def prob_best_pruned(correlation: float, num_agents: int, kept: int) -> float:
-    """Returns the probability that the least late value is not among the `kept` least early ones.
+    """Returns the probability that pruning by early values removes the agent that would be best.
 
-    It is computed by quadrature.
+    Of `num_agents` agents, the `kept` agents with the lowest early values are kept. The best agent
+    is the agent with the lowest late value. The probability is computed by quadrature.
 
     Args:
       correlation: correlation of the normal scores of early and late values, in [-1, 1].
@@ -77,7 +78,7 @@ def _both_below(x: np.ndarray, y: np.ndarray, r: float) -> np.ndarray:
 
 
 def share_to_keep(correlation: jax.Array, num_agents: jax.Array, risk: float) -> jax.Array:
-    """Returns f[], the share of least early values that has the best agent at 1 - risk.
+    """Returns f[], the fraction of agents to keep so that the best one is kept at 1 - risk.
 
         Phi(r m + sqrt(1 - r^2) Phi^-1(1 - risk)),    m = Phi^-1(0.625 / (N + 0.25))
 

@@ -1,13 +1,13 @@
-"""Flows: differential equations that an optimizer's iterates follow.
+"""Flows: differential equations for the path of an optimizer.
 
     central_flow       the average path of an optimizer, also at the edge of stability
-    gradient_flow      the path of an optimizer that does not oscillate
+    gradient_flow      the path that an optimizer would take without oscillations
 
 The optimizers with known flows, with optax's arguments:
 
     sgd, rmsprop, adam     jd.central_flow(loss_fn, params, batch, jd.flows.adam(1e-3), steps=9)
 
-The flows as (init, step) pairs for your own loops, where a step lasts one optimizer step:
+The flows as (init, step) pairs for your own loops; one step advances by one optimizer step:
 
     central, gradient      state, info = jd.flows.central(loss_fn, optimizer).step(state, batch)
 """

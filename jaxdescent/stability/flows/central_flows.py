@@ -132,7 +132,7 @@ class _Point(NamedTuple):
 def central(loss_fn: Loss, optimizer: FlowOptimizer, *, k: int = 2, substeps: int = 4) -> Flow:
     """Returns the central flow as (init, step), one optimizer step per call.
 
-    See `central_flow`.
+    See `central_flow`, which also describes the arguments.
 
     Args:
       loss_fn: called as `loss_fn(params, batch)`; returns a scalar.
@@ -217,10 +217,10 @@ def central_flow(
 ) -> tuple[CentralFlowState, CentralFlowInfo]:
     """Follows the central flow of an optimizer: its time-averaged path, also at the edge.
 
-    The theory holds for a deterministic optimizer (pass all data as `batch`) that starts below
-    its stability threshold. Above the threshold the flow moves to it at once, while the optimizer
-    may diverge. A substep takes k Hessian-vector products and the gradients of k (k + 1) / 2
-    second derivatives, which are held in memory together. Half precision is computed in float32.
+    The theory holds for a deterministic optimizer (pass all data as `batch`) that starts below its
+    stability threshold. If it starts above, the flow moves to the threshold at once, although the
+    optimizer may diverge. A substep takes k Hessian-vector products and the gradients of k (k + 1)
+    / 2 second derivatives, which are in memory together. Half precision is computed in float32.
 
     Args:
       loss_fn: called as `loss_fn(params, batch)`; returns a scalar, three times differentiable.
@@ -240,8 +240,8 @@ def central_flow(
         loss is not a scalar.
 
     Example:
-      A valley along y whose curvature grows at the speed c while x does not oscillate. At the
-      edge, oscillations with a mean x^2 = 2 c keep the curvature at 2 / learning_rate:
+      In a valley along y the curvature grows at the speed c while x does not oscillate. At the
+      edge, oscillations with a mean x^2 of 2 c keep the curvature at 2 / learning_rate:
 
       >>> import jax.numpy as jnp
       >>> import jaxdescent as jd

@@ -130,11 +130,11 @@ def gradient_flow(
     steps: int,
     substeps: int = 16,
 ) -> tuple[GradientFlowState, GradientFlowInfo]:
-    """Follows the gradient flow of an optimizer: its path if it does not oscillate.
+    """Follows the gradient flow of an optimizer: the path that it would take without oscillations.
 
     Uses an Euler method, of first order for gradient descent. With moving averages, which are
-    updated before the parameters, it is of second order. The computation is unstable, although
-    the flow is not, where an eigenvalue of P^-1/2 H P^-1/2 is above
+    updated before the parameters, it is of second order. The flow is stable, but its computation is
+    unstable where an eigenvalue of P^-1/2 H P^-1/2 is above
 
         2 (1 + b1^h) / (h learning_rate (1 - b1^h)),    h = 1 / substeps.
 

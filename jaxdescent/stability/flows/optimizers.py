@@ -1,4 +1,4 @@
-"""Optimizers with a known flow, with optax's arguments and meaning.
+"""Optimizers to which the flows apply, with the arguments and the meaning of optax.
 
 Each has the form of one update rule, with two moving averages of the gradient g:
 

@@ -1,11 +1,11 @@
 """Sharpness: the largest eigenvalues of a loss's Hessian, and optimizers that observe them.
 
-sharpness, block_sharpness    top eigenvalues, of the whole matrix or of each layer's block
+sharpness, block_sharpness    top eigenvalues, of the whole Hessian or of each layer's block
 spectral_density              the distribution of all eigenvalues
-stability_probe               measures sharpness against an optimizer's stability threshold
+stability_probe               a function that compares sharpness with the stability threshold
 monitor_stability             an optimizer that runs a probe every few steps
-scale_by_sharpness            an optimizer whose learning rate follows the sharpness
-get_stability, stability_log  read the state of a probe and its records
+scale_by_sharpness            makes an optimizer with a learning rate that follows the sharpness
+get_stability, stability_log  the state of a probe, and its records
 """
 
 from jaxdescent.stability.sharpness.eigenvalues import (

@@ -1,4 +1,4 @@
-"""Sharpness: the top eigenvalues of a loss's Hessian, each with the residual that certifies it.
+"""Sharpness: the top eigenvalues of a loss's Hessian, each with a residual as an error bound.
 
 Gradient descent with step size eta is stable while the largest eigenvalue of the Hessian is
 below 2 / eta. A number theta with a unit vector y and ||H y - theta y|| = r means that H has an
@@ -7,9 +7,10 @@ eigenvalue within r of theta. Theta itself is never above the largest eigenvalue
 With a `preconditioner` P, a positive diagonal, the matrix is P^-1/2 H P^-1/2, which has the
 eigenvalues of P^-1 H. They determine the stability of an adaptive method that divides by P.
 
-A residual certifies an eigenvalue, but not that it is the first or second: an eigenvector that is
-nearly orthogonal to the start can be missed. A cold start is random, so that this is unlikely. A
-warm start is not, and after eigenvalues cross it may follow the old one for a while.
+A small residual proves that an eigenvalue is nearby, but not that it is the largest or the second
+largest: an eigenvector that is nearly orthogonal to the initial vectors can be missed. This is
+unlikely for a cold start, from random vectors. A warm start, from earlier eigenvectors, may follow
+the old eigenvector for a while after two eigenvalues have crossed.
 """
 
 import functools
@@ -68,8 +69,9 @@ def sharpness(
 ) -> Sharpness:
     """Computes the top eigenvalues and eigenvectors of a loss's Hessian or Gauss-Newton matrix.
 
-    A program is compiled for each `loss_fn`, `model_fn` and shapes, and holds the data that they
-    close over. Pass the same functions each time, not a new lambda, and pass data as `batch`.
+    One program is compiled for each `loss_fn`, `model_fn` and set of shapes; data that these
+    functions close over is stored in it as constants. Pass the same functions each time, not a new
+    lambda, and pass data as `batch`.
 
     Args:
       loss_fn: called as `loss_fn(params, batch)`, with a `model_fn` as `loss_fn(outputs, batch)`;
@@ -90,10 +92,12 @@ def sharpness(
       num_steps: largest number of Lanczos steps between restarts; memory is that many copies of
         the parameters. Iteration stops as soon as the tolerance is met.
       max_restarts: largest number of restarts. The result is then marked as not converged.
-      num_microbatches: number of parts that the leading axis of the batch is split into, one in
-        memory at a time, for a loss that is a mean over that axis.
-      start: an earlier result, whose vectors are the start. Start cold now and then.
-      key: for the random start and for a little noise in it. None for a fixed key.
+      num_microbatches: number of parts into which the leading axis of the batch is split, to have
+        only one part in memory at a time; for a loss that is a mean over that axis.
+      start: an earlier result, whose eigenvectors are the initial vectors (a warm start). Omit it
+        from time to time, so that no larger eigenvalue is missed for long.
+      key: for the random initial vectors, and for a little noise in a warm start. None for a fixed
+        key.
 
     Returns:
       values f[k], vectors, residuals f[k], converged bool[k] and the number of products.

@@ -3,9 +3,9 @@
     updates, state = optimizer.update(grads, state, params)      returned unchanged, to the bit
     every n steps: sharpness and threshold at these parameters (see `probe`)
 
-A step between probes only increments a counter. Everything runs inside the compiled step, in one
-program. Under `vmap` the condition becomes a select, so that every step costs a probe; there,
-call `stability_probe` between chunks of steps instead.
+A step without a probe only increments a counter. Everything runs inside the compiled step, in one
+program. Under `vmap` the condition becomes a select, so that every step runs a probe; call
+`stability_probe` between chunks of steps instead.
 """
 
 from collections.abc import Callable
@@ -48,18 +48,17 @@ def monitor_stability(
     Args:
       optimizer: any optax transformation; its updates are not changed.
       loss_fn: called as `loss_fn(params, batch)`; returns the scalar whose Hessian is measured.
-      threshold: the optimizer's stability threshold, one of `jd.thresholds`, with the
-        optimizer's own arguments.
-      every: steps between probes; the first step has one.
+      threshold: the optimizer's stability threshold, one of `jd.thresholds`, made with the same
+        arguments as the optimizer.
+      every: number of steps between probes; the first step has a probe.
       **options: keywords of `jd.stability_probe`.
 
     Returns:
-      A transformation. `update(grads, state, params, *, batch=None, **extra)` needs the
-      parameters. The probe passes `batch` to `loss_fn`, for example a quarter of the data. The
-      optimizer receives `extra`, not `batch`. Make `batch` an argument of the compiled step,
-      because data that a program closes over is stored in it as a constant. The state holds one
-      more copy of the parameters, the eigenvector, in at least float32; a running probe holds
-      several more.
+      A transformation. `update(grads, state, params, *, batch=None, **extra)` needs the parameters.
+      The probe passes `batch`, for example a quarter of the data, to `loss_fn`; the optimizer
+      receives `extra` but not `batch`. Make `batch` an argument of the compiled step, because data
+      that a program closes over is stored in it as a constant. The state holds the eigenvector, one
+      more copy of the parameters in at least float32; a running probe holds several more.
 
     Raises:
       ValueError, TypeError: an argument is out of its range or of the wrong type.

@@ -45,9 +45,9 @@ LearningRate = ArrayLike | optax.Schedule | FromState | None
 
 
 class Threshold(NamedTuple):
-    """The stability threshold of an optimizer, as pure functions; make one for any optimizer.
+    """The stability threshold of an optimizer, as pure functions; you can make your own.
 
-    Pass the state that an update returns: P belongs to the step just taken.
+    Pass the state that an update returns, because P belongs to the step just taken.
 
     Attributes:
       learning_rate: called as `learning_rate(state, count)`; returns the learning rate of the
@@ -73,8 +73,9 @@ def sgd(
     """Threshold of `optax.sgd(learning_rate, momentum, nesterov)`.
 
     Args:
-      learning_rate: the optimizer's: a number or array, or an optax schedule. None reads it from
-        the state of `optax.inject_hyperparams`, `FromState(read)` with a function of your own.
+      learning_rate: the optimizer's learning rate: a number, an array or an optax schedule. With
+        None it is read from the state of `optax.inject_hyperparams`; with `FromState(read)`, by a
+        function of your own.
       momentum: b, in [0, 1), or None.
       nesterov: True for Nesterov momentum. Without momentum it has no effect, as in optax.
 
@@ -109,7 +110,7 @@ def rmsprop(
 ) -> Threshold:
     """Threshold of `optax.rmsprop` with these arguments, not centered, or `optax.scale_by_rms`.
 
-    The state tells whether the second moment is corrected for its bias.
+    Whether the second moment is corrected for its bias is found in the state.
 
     Args:
       learning_rate: as for `sgd`.
@@ -120,7 +121,7 @@ def rmsprop(
       nesterov: True for Nesterov momentum.
 
     Raises:
-      ValueError: an argument is out of its range; later, if there is no such state.
+      ValueError: an argument is out of its range; at update, if the state has no such moment.
     """
     validation.half_open_interval("decay", decay, 0.0, 1.0)
     validation.positive("eps", eps)
@@ -161,7 +162,7 @@ def adam(
       eps_root: in [0, inf).
 
     Raises:
-      ValueError: an argument is out of its range; later, if there is no such state.
+      ValueError: an argument is out of its range; at update, if the state has no such moments.
 
     Example:
       >>> round(float(adam(1e-4).max_sharpness(1e-4, None)))

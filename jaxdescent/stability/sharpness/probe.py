@@ -84,7 +84,7 @@ class StabilityState(NamedTuple):
       suspicious: i32[], number of consecutive probes at which the divergence test held.
       below: bool[], True if the sharpness was ever below the threshold.
       reached: i32[], step of the first probe with a sharpness at or above the threshold, or -1.
-        A start above the threshold is forgotten once the sharpness has fallen below it.
+        If the run starts above the threshold, this is reset once the sharpness falls below it.
       diverged: i32[], step at which the run was first found to diverge, or -1.
       not_finite: i32[], step of the first number that was not finite, or -1.
       vector: like the parameters, the last eigenvector, from which the next probe starts.
@@ -118,7 +118,7 @@ class StabilityState(NamedTuple):
 
 
 class StabilityProbe(NamedTuple):
-    """A probe as two pure functions, to which `jax.vmap` applies.
+    """A probe as two pure functions, which can be vmapped.
 
     Attributes:
       init: called as `init(params)`; returns a `StabilityState`.
@@ -144,21 +144,23 @@ def stability_probe(
 ) -> StabilityProbe:
     """Returns a probe to call in your own loop, for example between compiled chunks of steps.
 
-    `monitor_stability` calls it every few steps with `lax.cond`. `vmap` runs both branches of
-    a `cond`, so for vmapped seeds call the probe between chunks.
+    `monitor_stability` runs a probe every few steps with `lax.cond`. Under `vmap` both branches of
+    a `cond` are computed in every step, so for vmapped seeds call a probe between chunks of steps.
 
     Args:
       loss_fn: called as `loss_fn(params, batch)`; returns a scalar.
       threshold: the optimizer's stability threshold, one of `jd.thresholds`.
       log_size: number of records to keep.
       patience: number of consecutive probes at which the divergence test must hold; the outcome
-        is then final. Choose the time between probes so that this is longer than a catapult.
+        DIVERGING is then final. Choose it, and the time between probes, so that a catapult (a
+        temporary increase of the loss) is over sooner.
       rise: how far the loss must be above its minimum, in units of the magnitude of the first
         loss; in (0, inf).
       tolerance: for the eigenvalue's residual, relative to the eigenvalue.
-      num_steps: Lanczos steps between restarts. A probe starts at the last eigenvector and takes
-        at least 6 steps, which find an eigenvalue that has overtaken it. With fewer steps a
-        record could stay at the old eigenvalue for long, and be marked as converged.
+      num_steps: largest number of Lanczos steps between restarts. A probe starts at the last
+        eigenvector and takes at least 6 steps, which is enough to find another eigenvalue that has
+        become larger. With fewer steps, a record could follow the old eigenvalue for a long time
+        and still be marked as converged.
       max_restarts: largest number of restarts; the record is then marked as not converged.
 
     Raises:

@@ -4,11 +4,11 @@
                      eta = fraction * (learning rate with threshold s; 2 / s for gradient descent)
     every step       the optimizer's update with learning rate eta
 
-The probe runs before the step that uses its result, with the P of that step for an adaptive
-method. The learning rate decreases at once. It increases by at most the factor
-`max_increase` between probes: in flat regions 2 / s is large but valid only for a short distance.
-A sharpness that is not positive or not finite leaves the learning rate unchanged. An unconverged
-sharpness can only lower it, since the largest eigenvalue may be larger.
+The probe runs before the step that uses its result; for an adaptive method it uses the P of that
+step. The learning rate may decrease by any factor. It increases by at most the factor
+`max_increase` between probes, because in flat regions 2 / s is large but valid only for a short
+distance. A sharpness that is not positive or not finite leaves the learning rate unchanged. A
+sharpness that is not converged can only lower it, because the largest eigenvalue may be larger.
 
 Sources: Y. LeCun et al. 1993, "Automatic learning rate maximization by on-line estimation of
 the Hessian's eigenvectors"; `optimizer_thresholds` and `probe` for thresholds and divergence test.
@@ -80,11 +80,11 @@ def scale_by_sharpness(
       loss_fn: called as `loss_fn(params, batch)`; returns a scalar.
       threshold: the optimizer's stability threshold, one of `jd.thresholds`, without a learning
         rate.
-      fraction: of the largest stable learning rate, in (0, inf). Below 1 training is stable
+      fraction: of the largest stable learning rate, in (0, inf). Below 1, training is stable
         between probes unless the curvature grows; above 1 it is unstable.
-      every: steps between probes; the first step has one.
-      learning_rate: used until a probe finds a positive sharpness. That probe ignores
-        `max_increase`.
+      every: number of steps between probes; the first step has a probe.
+      learning_rate: used until a probe finds a positive sharpness. `max_increase` does not apply
+        to that probe.
       max_increase: largest factor by which the learning rate grows from one probe to the next,
         in (1, inf].
       **options: keywords of `jd.stability_probe`.

@@ -2,9 +2,9 @@
 
 For convex functions with a known smoothness L, in units of 1 / L:
 
-    obs_f                  known horizon: the smallest loss after exactly that many steps
-    silver                 unknown horizon, where training can stop at 1, 3, 7, 15, ... steps
-    anytime                unknown horizon, any stopping time; a smaller gain, n^-1.12
+    obs_f                  known horizon: the lowest loss after exactly that many steps
+    silver                 unknown horizon, where training can stop after 1, 3, 7, 15, ... steps
+    anytime                unknown horizon, any stopping time; a slower guarantee, n^-1.12
     silver_strongly_convex known smallest curvature: linear convergence
 
     tx = optax.sgd(jd.step_sizes.silver(smoothness, horizon=127))
@@ -15,11 +15,11 @@ horizons diverge, so add a margin to an estimate. For an unknown L:
     guarded                wraps one of the above; it raises an estimate of L that a gradient
                            contradicts
 
-Limits: `silver` is worse than constant steps just after a long step (4, 8, 16, ... steps, later
-also 17, 18, 20, 24, ...: where n in binary has few ones), and warns about such horizons. `obs_f`
-and `silver_strongly_convex` guarantee nothing before their horizon or inside a block. All need
-the full gradient of a convex function. Methods with momentum converge faster: Nesterov's method
-and the optimized gradient method reach n^-2.
+Limits: just after a long step (4, 8, 16, ... steps, later also 17, 18, 20, 24, ...: numbers with
+few ones in binary) `silver` is worse than constant steps; it warns about such horizons. `obs_f` and
+`silver_strongly_convex` guarantee nothing before their horizon or inside a block. All need the full
+gradient of a convex function. Methods with momentum converge faster: Nesterov's method and the
+optimized gradient method reach n^-2.
 
 For logistic regression on separable data:
 

@@ -5,10 +5,10 @@ Steps are h_i / L. Two lists of steps, with sums x and y, are joined by one step
     a, phi(x, y), b        phi(x, y) = (sqrt((x + y + 2)^2 + 4 (x + 1) (y + 1)) - x - y) / 2
     a, psi(x, y), c        psi(x, y) = (3 - 2 y + sqrt((2 y + 1) (2 y + 8 x + 9))) / 4
 
-a and b are empty or were joined by phi, and their join can be joined again; silver steps are of
-this kind. c is empty or was joined by psi. Joining by psi gains more, but ends the list.
-Both kinds leave f - f* <= L D^2 / (2 + 4 sum(h)), so the best list of n steps has the
-largest sum. A dynamic program finds where to split.
+a and b are empty or were joined by phi, and the joined list can be joined again; silver steps are
+made in this way. c is empty or was joined by psi. Joining by psi gains more, but its result cannot
+be joined further. Both kinds leave f - f* <= L D^2 / (2 + 4 sum(h)), so the best list of n steps
+has the largest sum. A dynamic program finds where to split.
 
 Source: B. Grimmer, K. Shu, A. L. Wang 2024, arXiv:2410.16249; Z. Zhang, R. Jiang 2024,
 arXiv:2410.12395, for phi and psi; Z. Zhang, J. D. Lee, S. S. Du, Y. Chen 2024, arXiv:2411.17668,

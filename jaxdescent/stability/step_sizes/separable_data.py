@@ -2,8 +2,8 @@
 
     L(w) = mean_i log(1 + exp(-y_i <x_i, w>))    |x_i| <= radius    <x_i, y_i w*> >= margin |w*|
 
-L has no minimum: it decreases to 0 as w grows, and is flatter where it is lower. Three ways to
-exceed the classical step size 8 / radius^2, written for radius 1:
+L has no minimum: it decreases to 0 as w grows, and is flatter where it is lower. Three ways to use
+larger steps than the classical step size 8 / radius^2, written for radius 1:
 
     large_constant   eta = margin^2 T       L rises and falls, then L = O(1 / (margin^4 T^2))
     growing          eta_t = c / B_t        B_t a known bound on L(w_t); L never rises

@@ -38,10 +38,9 @@ def silver(smoothness: ArrayLike, horizon: int | None = None) -> optax.Schedule:
 
     After n = 2^k - 1 steps f - f* <= L D^2 / (2 + 4 sum(h)), where sum(h) = rho^k - 1 and D
     is the distance from the start to a minimum: about n^-1.27, instead of 1 / n for constant
-    steps. The schedule never ends, and the guarantee holds at every such n, but not in between.
-    Just after a long step the loss may be high: the function L x^2 / 2 is at
-    L D^2 rho^(-2 b) / 2, where b is the number of ones in n in binary. For n = 4, 8, 16, ... that
-    is .0858 L D^2.
+    steps. The schedule never ends. The guarantee holds after every such n, but not in between: just
+    after a long step the loss may be high. For the function L x^2 / 2 it is L D^2 rho^(-2 b) / 2,
+    where b is the number of ones in n in binary. For n = 4, 8, 16, ... that is .0858 L D^2.
 
     Args:
       smoothness: L, the largest curvature, above 0; a number or an array, which may be traced.
@@ -94,8 +93,8 @@ def silver_strongly_convex(
     Args:
       smoothness: L, the largest curvature, above 0; a number or an array, which may be traced.
       strong_convexity: mu, the smallest curvature, in (0, L]; as `smoothness`.
-      block: number of steps in a block, a power of 2. None: 2^floor(log_rho(kappa / 3)), as
-        published; longer blocks gain little more, and end later.
+      block: number of steps in a block, a power of 2. By default 2^floor(log_rho(kappa / 3)), as
+        published. Longer blocks gain little, and their guarantee comes later.
 
     Returns:
       A schedule: called with the number of steps taken (from 0; may be traced), returns the next

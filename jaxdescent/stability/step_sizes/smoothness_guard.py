@@ -1,20 +1,20 @@
-"""Long steps for an unknown smoothness: an estimate that gradients can refute.
+"""Long steps for an unknown smoothness: an estimate that gradients can contradict.
 
 With the previous and current parameters x, x', their gradients g, g' and an estimate L,
 
     |g' - g| <= L |x' - x|        holds for consecutive points of an L-smooth function.
 
-The proofs for long steps use such inequalities only at visited points, so L need not exceed
-the smoothness along the run. A pair of points that violates the inequality refutes L. Then the
-run returns to the point with the smallest gradient so far, L is doubled (or set to 1.1 times the
-curvature that the pair shows, if that is larger) and the schedule restarts. No gradient is
-computed twice. A refuted L is too low, up to rounding. Other L may still be too low for pairs that
-are not consecutive. An initial estimate L is refuted at most ceil(log2(L* / L))
-times, where L* is the global smoothness.
+The proofs for long steps use such inequalities only at visited points, so an estimate only needs to
+be as large as the smoothness along the run. A pair of points that violates the inequality refutes
+the estimate: it is too low, up to rounding. Then the run returns to the point with the smallest
+gradient so far, L is doubled (or set to 1.1 times the curvature that the pair shows, if that is
+larger) and the schedule restarts. No gradient is computed twice. An estimate that is not refuted
+may still be too low for pairs of points that are not consecutive. An initial estimate L is refuted
+at most ceil(log2(L* / L)) times, where L* is the global smoothness.
 
-An estimate that is too high costs steps in proportion, and curvature often decreases on the way
-to a minimum. After 63, 127, 255, ... steps, where silver steps have their guarantee, `state.due`
-tells that it is a good time to measure it again.
+If the estimate is too high by some factor, the run takes longer by about this factor, and the
+curvature often decreases on the way to a minimum. After 63, 127, 255, ... steps, where silver steps
+have their guarantee, `state.due` is True: it is a good time to measure the smoothness again.
 
 Source: the steps are from J. M. Altschuler and P. A. Parrilo (2023, arXiv:2309.16530); the guard
 is ours, similar to backtracking (A. Beck, M. Teboulle 2009).
@@ -69,9 +69,9 @@ def guarded(
 ) -> optax.GradientTransformationExtraArgs:
     """Gradient descent with scheduled steps and an estimated smoothness that may be too low.
 
-    For the full gradient of a convex function, without a horizon. The state holds three copies
-    of the parameters. A non-finite gradient refutes the estimate too; until there was a finite
-    gradient, updates are zero.
+    For the full gradient of a convex function, without a horizon. The state holds three copies of
+    the parameters. A non-finite gradient refutes the estimate too. Updates are zero until the first
+    finite gradient.
 
     Args:
       schedule: steps for a smoothness of 1, such as `silver(1.0)`.

@@ -2,9 +2,9 @@
 
     eta_t = low + (high - low) s_t per_cycle^(t // (2 half)) per_step^t
 
-s_t rises from 0 to 1 over `half` steps and falls back to 0 over the next `half`. The author's
-names are `triangular` for both factors 1, `triangular2` for per_cycle = 1 / 2 and `exp_range`
-for per_step < 1. For cosines with restarts use `optax.sgdr_schedule`, for a single cycle
+s_t rises from 0 to 1 over `half` steps and falls back to 0 over the next `half`. In the paper,
+`triangular` has both factors equal to 1, `triangular2` has per_cycle = 1 / 2, and `exp_range` has
+per_step < 1. For cosines with restarts use `optax.sgdr_schedule`, for a single cycle
 `optax.cosine_onecycle_schedule` or `optax.linear_onecycle_schedule`.
 
 Source: L. N. Smith, "Cyclical learning rates for training neural networks", WACV 2017,

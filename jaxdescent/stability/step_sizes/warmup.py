@@ -4,9 +4,10 @@
               there is above L(w_0), then halves between the last two on a logarithmic scale
     warmup    from the best r of the search, linearly, to the target step size
 
-A warmup moves a network to where larger steps are stable. Below the smallest step size that raises
-the loss (for gradient descent 2 over the sharpness, to second order) there is no need for it,
-so those steps of the usual warmup from 0 are saved. The slope is the usual one.
+A warmup moves a network to regions where larger steps are stable. It is not needed below the
+smallest step size that increases the loss (for gradient descent 2 over the sharpness, to second
+order). This warmup therefore skips the part of a warmup from 0 that is below this step size, and
+increases at the same slope.
 
 Source: D. S. Kalra, M. Barkeshli 2024, arXiv:2406.09405. There the search runs before training.
 Here it takes the first steps of the training loop, and only its last point is kept.
@@ -75,19 +76,19 @@ def catapult_warmup(
 
         min(learning_rate, low + learning_rate t / steps)
 
-    A non-finite loss counts as raised. So does a trial point that overflows the parameters'
-    dtype, which is not visited. If even `learning_rate` does not raise the loss, there is no
-    warmup. The search waits for a finite first update and loss.
+    A non-finite loss counts as an increase. So does a trial point that overflows the parameters'
+    dtype, which is not visited. If even `learning_rate` does not increase the loss, there is no
+    warmup. The search waits until the first update and the loss are finite.
 
     Args:
       optimizer: for a step size of 1, such as `optax.sgd(1.0)` or `optax.adam(1.0)`.
       learning_rate: the target step size, a number in (0, inf).
-      steps: number of steps that a warmup from 0 would take, a number in (0, inf).
+      steps: number of steps that a warmup from 0 would take, a number in (0, inf); sets the slope.
       start: the first trial, a number in (0, inf); `learning_rate / 1024` by default. If it
         raises the loss, trials become smaller. The search ends after 60 trials, within a factor
         of 1e18 of its start, and the warmup starts from what it has reached.
-      halvings: number of trials between the last two of the search, an integer in [0, 60]; the
-        result is too low by a factor of at most 2^(1 / 2^halvings).
+      halvings: number of bisections between the last two trials of the search, an integer in [0,
+        60]; the result is too low by a factor of at most 2^(1 / 2^halvings).
 
     Returns:
       A transformation. `update(grads, state, params, *, value, **extra)` needs the parameters

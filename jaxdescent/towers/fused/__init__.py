@@ -1,1 +1,1 @@
-"""The cheap way to differentiate an update that moves each coordinate on its own."""
+"""Derivatives of coordinate-wise updates, at low cost."""

@@ -1,12 +1,12 @@
-"""The hypergradient of an update that moves each coordinate on its own.
+"""The hypergradient of a coordinate-wise update.
 
 With scalars a(h) and an elementwise function f (see `elementwise`),
 
     G_j = sum_i g_i dU_i/dh_j = sum_i g_i (df/da)_i . da/dh_j,
 
-and each term needs coordinate i of every buffer once: a sum that reads the buffers and writes
-nothing. It uses forward mode, since the da/dh_j are scalars. As in the general method,
-non-finite terms are left out and counted.
+Each term needs coordinate i of every buffer once, so the sum reads each buffer once and stores no
+array. It uses forward mode, because the da/dh_j are scalars. As in the general method, non-finite
+terms are left out and counted.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,6 @@ from jaxdescent.towers import spaces
 from jaxdescent.towers.factory import cast_like
 from jaxdescent.towers.fused.decomposition import Fused, Variables
 from jaxdescent.towers.fused.elementwise import Elementwise, Leaf
-from jaxdescent.towers.fused.ema_inversion import Inversion
 from jaxdescent.towers.replay import blocks, dataflow
 from jaxdescent.towers.replay.conditional import on_cpu, unless
 from jaxdescent.towers.replay.contraction import Contraction, settled
@@ -31,11 +30,11 @@ from jaxdescent.towers.replay.replay import Replay, Step
 from jaxdescent.towers.replay.tracing import UpdateRecord
 
 
-class FusedReplay(NamedTuple):
-    """The last update, differentiated from its inputs coordinate by coordinate.
+class FusedFromInputs(NamedTuple):
+    """The last update, differentiated coordinate by coordinate from its inputs.
 
     Attributes:
-      replay: the update as a program, which makes the step.
+      replay: the update as a program; it also makes the current step.
       parts: the update, split for the fused method.
     """
 
@@ -52,8 +51,8 @@ class FusedReplay(NamedTuple):
         return self.replay.step(*args, **flags)
 
 
-class FusedRecall(NamedTuple):
-    """The last update, differentiated from the state after it coordinate by coordinate.
+class FusedFromState(NamedTuple):
+    """The last update, differentiated coordinate by coordinate from the state after it.
 
     Attributes:
       previous: the record of the last update, with the state after it.
@@ -101,8 +100,8 @@ def _contract(
     has_previous: jax.Array,
 ) -> tuple[Contraction, jax.Array]:
     found, finite = contract(parts, values(parts, given), previous.hyperparams, grads, has_previous)
-    # A non-finite gradient makes its term non-finite, so that usually nothing is left to check.
-    # Where conditionals are expensive, the check always runs.
+    # A non-finite gradient makes its term non-finite, so the gradient itself rarely needs a check.
+    # On platforms where conditionals are expensive, the check always runs.
     return found, unless(all_finite)(finite & on_cpu(), jnp.ones((), bool), grads)
 
 
@@ -116,8 +115,8 @@ def values(fused: Fused, record: UpdateRecord) -> list[Any]:
 
 def updates_of(fused: Fused, inputs: Sequence[Any]) -> list[Any]:
     """Returns the updates from the values of the inputs."""
-    held = [v for kind in fused.inputs[:-1] for v in kind]  # all but the state before
-    place = {v: i for i, v in reversed([*enumerate(held)]) if isinstance(v, core.Var)}
+    names = [v for kind in fused.inputs for v in kind]
+    place = {v: i for i, v in reversed([*enumerate(names)]) if isinstance(v, core.Var)}
     program = dataflow.cut(fused.jaxpr.jaxpr, fused.updates, place.__contains__)
     run = core.jaxpr_as_fun(core.ClosedJaxpr(program, ()))
     return run(*(inputs[place[v]] for v in program.invars))
@@ -156,17 +155,15 @@ def contract(
         name: {i: or_default(x, 0) for i, x in of_name.items()}
         for name, of_name in _slopes(parts, inputs, hyperparams).items()
     }
-    inverses = {i: each.inverse_slope(scalars) for i, each in fused.inversions.items()}
     dtype = jax.tree.leaves(hyperparams)[0].dtype if jax.tree.leaves(hyperparams) else jnp.float32
     per_leaf = any(isinstance(node, spaces.PerLeaf) for node in hyperparams.values())
-    groups = [[k] for k in range(len(leaves))] if per_leaf else _groups(fused, leaves)
-    shared = scalars, [*slopes.values()], inverses
+    groups = [[k] for k in range(len(leaves))] if per_leaf else _groups(parts, leaves)
+    shared = scalars, [*slopes.values()]
     size, rows = sum(g.size for g in leaves), []
     for group in groups:
         leaf = parts.leaves[group[0]]
-        inversions = {i: fused.inversions[i] for i in leaf.arrays if i in fused.inversions}
-        places = [_arrays_read(parts.leaves[k], fused.inversions) for k in group]
-        terms = partial(_terms, leaf, inversions, dtype, places[0])
+        places = [parts.leaves[k].arrays for k in group]
+        terms = partial(_terms, leaf, dtype)
         columns = [
             [leaves[k] for k in group],
             *([inputs[i] for i in row] for row in zip(*places, strict=True)),
@@ -183,15 +180,15 @@ def contract(
     return settled(Contraction(found, ~all_terms_finite), has_previous), all_terms_finite
 
 
-def _groups(fused: Fused, grads: Sequence[jax.Array]) -> list[list[int]]:
+def _groups(parts: Elementwise, grads: Sequence[jax.Array]) -> list[list[int]]:
     """Returns groups of leaves: small leaves with the same update share a group."""
     groups: list[list[int]] = []
     open_groups: dict[Any, list[int]] = {}
-    for k, (leaf, g) in enumerate(zip(fused.parts.leaves, grads, strict=True)):
+    for k, (leaf, g) in enumerate(zip(parts.leaves, grads, strict=True)):
         if blocks.is_sharded(g) or not blocks.is_small(g.size):
             groups.append([k])
             continue
-        key = (str(g.dtype), leaf.signature, *_inversion_signatures(fused, leaf))
+        key = (str(g.dtype), leaf.signature)
         together = [*open_groups.get(key, ()), k]
         if len(together) > 1 and blocks.is_small(sum(grads[i].size for i in together)):
             open_groups[key].append(k)
@@ -199,17 +196,6 @@ def _groups(fused: Fused, grads: Sequence[jax.Array]) -> list[list[int]]:
             groups.append([k])
             open_groups[key] = groups[-1]
     return groups
-
-
-def _inversion_signatures(fused: Fused, leaf: Leaf) -> list[Any]:
-    """Returns a key that is equal for leaves whose moments have the same inversions."""
-    places = _arrays_read(leaf, fused.inversions)
-
-    def positions(arrays: Sequence[int]) -> tuple[int, ...]:
-        return tuple(map(places.index, arrays))
-
-    moments = [(i, fused.inversions[i].leaf) for i in leaf.arrays if i in fused.inversions]
-    return [(positions([i]), positions(own.arrays[1:]), own.signature) for i, own in moments]
 
 
 def _concatenate(arrays: Sequence[jax.Array]) -> jax.Array:
@@ -238,57 +224,33 @@ def _slopes(
 
 def _terms(
     leaf: Leaf,
-    inversions: Mapping[int, Inversion],
     dtype: Any,
-    places: Sequence[int],
-    shared: tuple[Sequence[jax.Array], Sequence[Mapping[int, jax.Array]], Mapping[int, Any]],
+    shared: tuple[Sequence[jax.Array], Sequence[Mapping[int, jax.Array]]],
     g: jax.Array,
     *arrays: jax.Array,
 ) -> list[jax.Array]:
     """Returns the terms g_i dU_i/dh_j of some coordinates, for each hyperparameter."""
-    scalars, directions, inverses = shared
-    at = dict(zip(places, arrays, strict=True))
-    before = {
-        i: at | {each.before: each.value_before(scalars, inverses[i], at)}
-        for i, each in inversions.items()
-    }
-    terms = []
-    for slopes in directions:
-        moments = {
-            i: _derivative(each.leaf, scalars, before[i], slopes, {}, g.shape)
-            for i, each in inversions.items()
-            if not slopes.keys().isdisjoint(each.leaf.scalars)
-        }
-        change = _derivative(leaf, scalars, at, slopes, moments, g.shape)
-        terms.append(g.astype(dtype) * change.astype(dtype))
-    return terms
+    scalars, directions = shared
+    changes = [_derivative(leaf, scalars, arrays, slopes, g.shape) for slopes in directions]
+    return [g.astype(dtype) * change.astype(dtype) for change in changes]
 
 
 def _derivative(
     leaf: Leaf,
     scalars: Sequence[jax.Array],
-    arrays: Mapping[int, jax.Array],
+    arrays: Sequence[jax.Array],
     slopes: Mapping[int, jax.Array],
-    changes: Mapping[int, jax.Array],
     shape: tuple[int, ...],
 ) -> jax.Array:
-    """Returns the derivative of a leaf's update along slopes of scalars and changes of arrays."""
-    moving = [i for i in leaf.scalars if i in slopes], [i for i in leaf.arrays if i in changes]
-    at = [scalars[i] for i in moving[0]], [arrays[i] for i in moving[1]]
-    along = [slopes[i] for i in moving[0]], [changes[i] for i in moving[1]]
+    """Returns the derivative of a leaf's update along slopes of scalars."""
+    moving = [i for i in leaf.scalars if i in slopes]
 
-    def update(some_scalars: Sequence[jax.Array], some_arrays: Sequence[jax.Array]) -> jax.Array:
-        given = _with(scalars, moving[0], some_scalars)
-        held = {**arrays, **dict(zip(moving[1], some_arrays, strict=True))}
-        return leaf.update([given[i] for i in leaf.scalars], [held[i] for i in leaf.arrays], shape)
+    def update(some_scalars: Sequence[jax.Array]) -> jax.Array:
+        given = _with(scalars, moving, some_scalars)
+        return leaf.update([given[i] for i in leaf.scalars], arrays, shape)
 
-    return jax.jvp(update, at, along)[1]
-
-
-def _arrays_read(leaf: Leaf, inversions: Mapping[int, Inversion]) -> list[int]:
-    """Returns the indices of the inputs that the terms of a leaf read."""
-    for_moments = [j for i in leaf.arrays if i in inversions for j in inversions[i].leaf.arrays[1:]]
-    return [*dict.fromkeys((*leaf.arrays, *for_moments))]
+    at, along = [scalars[i] for i in moving], [slopes[i] for i in moving]
+    return jax.jvp(update, (at,), (along,))[1]
 
 
 def _with(values: Sequence[Any], places: Sequence[int], others: Sequence[Any]) -> list[Any]:

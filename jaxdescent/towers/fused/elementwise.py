@@ -1,13 +1,13 @@
 """Splits an update into scalars and, for each leaf, an elementwise function.
 
-Most optimizers move each coordinate on its own. With scalars a, b, ... (learning rates, betas,
+Most optimizers update each coordinate independently. With scalars a, b, ... (learning rates, betas,
 bias corrections, a global norm) that depend on the hyperparameters h,
 
     U_i = f(a(h), b(h), ...; g_i, m_i, v_i, x_i),      the same f for all i of a leaf.
 
-Then dU_i/dh is computed for a block of coordinates at a time, without a buffer of derivatives.
-The jaxpr of the update tells if it is of this kind: on the way back from the leaf's update to
-the given arrays and scalars, every operation must be elementwise.
+Then dU_i/dh is computed for a block of coordinates at a time, without a buffer of derivatives. The
+jaxpr of the update shows if the update has this form: every operation between the given arrays and
+scalars and the leaf's update must be elementwise.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,7 +30,7 @@ _ELEMENTWISE = frozenset((
 
 
 class NotElementwiseError(ValueError):
-    """Raised for an update that does not move each coordinate on its own."""
+    """Raised for an update that is not coordinate-wise."""
 
 
 class Leaf(NamedTuple):
@@ -65,12 +65,6 @@ class Leaf(NamedTuple):
         ]
         return self.scalars, *inputs, *eqns, name(program.outvars[0])
 
-    @property
-    def dtype(self) -> Any:
-        """The update's dtype."""
-        update: Any = self.program.outvars[0].aval
-        return update.dtype
-
     def update(self, scalars: Sequence[Any], blocks: Sequence[Any], shape: tuple[int, ...]) -> Any:
         """Returns the update at some coordinates, from a block of each array, all of one shape."""
         resized = [
@@ -84,7 +78,7 @@ class Leaf(NamedTuple):
 
 
 class Elementwise(NamedTuple):
-    """An update split in two.
+    """An update, split into scalars and an elementwise program for each leaf.
 
     Attributes:
       program: computes all scalars that the leaves' programs read.
@@ -148,7 +142,7 @@ def _unrounded(jaxpr: Any, atom: Any) -> Any:
     for eqn in jaxpr.eqns:
         if atom in eqn.outvars and eqn.primitive.name == "convert_element_type":
             wide = eqn.invars[0]
-            return wide if is_real(wide) else atom
+            return wide if _is_real(wide) else atom
     return atom
 
 
@@ -156,10 +150,10 @@ def _moved(program: core.Jaxpr, source: Any, order: Mapping[Any, int]) -> frozen
     if not isinstance(source, core.Var):
         return frozenset()
     found = dataflow.reached(program, source)
-    return frozenset(i for v, i in order.items() if v in found and is_real(v))
+    return frozenset(i for v, i in order.items() if v in found and _is_real(v))
 
 
-def is_real(atom: Any) -> bool:
+def _is_real(atom: Any) -> bool:
     """True if an atom holds real floating-point numbers."""
     return jnp.issubdtype(atom.aval.dtype, jnp.floating)
 
@@ -173,7 +167,7 @@ def _leaf(part: core.Jaxpr, order: Mapping[Any, int], place: Mapping[Any, int]) 
 
 def _check_elementwise(part: Any) -> None:
     shape, dtype = part.outvars[0].aval.shape, part.outvars[0].aval.dtype
-    if not is_real(part.outvars[0]):
+    if not _is_real(part.outvars[0]):
         raise NotElementwiseError(f"parameters of {dtype}")
     for eqn in part.eqns:
         name = eqn.primitive.name

@@ -1,1 +1,1 @@
-"""The general way to differentiate an update: run it again on its own inputs."""
+"""Derivatives of any update, by running it again on its own inputs."""

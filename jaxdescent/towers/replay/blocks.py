@@ -20,8 +20,8 @@ from jaxdescent.towers.replay import dataflow
 
 Terms = Callable[..., list[jax.Array]]
 
-# A block is wide enough to hide the cost of a loop iteration, and in a large model for XLA to
-# give every core a part; and it is small enough for the cache, and beside the parameters.
+# A block is wide enough to hide the cost of a loop iteration and, in a large model, to give every
+# core a part. It is small enough for the cache, and small relative to the parameters.
 _NARROWEST, _WIDEST, _SHARE = 4096, 65536, 8
 
 
@@ -38,7 +38,7 @@ class Sums(NamedTuple):
 
 
 def is_small(size: int) -> bool:
-    """True if so few coordinates are summed without blocks."""
+    """True if this number of coordinates is small enough to be summed without blocks."""
     return size < _NARROWEST
 
 
@@ -55,7 +55,7 @@ def sums(terms: Terms, *arrays: jax.Array, scalars: Any = (), of: int = 0) -> Su
         one or more kinds of terms. It is elementwise and reads no other traced value.
       *arrays: arrays of one shape.
       scalars: a tree of values that the terms of all coordinates read.
-      of: number of coordinates in all, these and others.
+      of: total number of coordinates of the sum, in these arrays and in others.
 
     Example:
       >>> terms = lambda _, x, y: [x + y, x * y]

@@ -1,4 +1,4 @@
-"""Conditionals that skip work under `vmap`, and that vanish on platforms where they are slow.
+"""Conditionals that skip work even under `vmap`, and that vanish where they would be slow.
 
 Under `vmap`, `lax.cond` with a predicate for each agent becomes a select, and both branches run
 for every agent in every step. In `unless` the expensive branch runs only if some agent needs it.

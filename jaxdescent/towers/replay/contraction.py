@@ -5,20 +5,20 @@ With U(h) the last update as a function of its hyperparameters, and g the gradie
     G = (dU/dh)^T g = sum_i g_i dU_i/dh        over all coordinates i of the parameters.
 
 Forward mode computes the terms, in one pass for each number in h, and in one pass for a
-hyperparameter that is learned per leaf. Non-finite terms are left out (a number that overflowed;
-an outer gradient that is not finite), and the rest of the sum stands. Reverse mode computes all
-components of G in one pass, but its sums are expensive. It serves many numbers, narrow
-parameters, and updates without a forward mode. Where its result is not finite, forward mode
-replaces it. `safe_derivatives` handles slopes that are singular at zero, as in sqrt.
+hyperparameter that is learned per leaf. Non-finite terms, due to overflow or a non-finite outer
+gradient, are left out of the sum. Reverse mode computes all components of G in one pass, but its
+sums are expensive. It is used for many numbers, for parameters narrower than the hyperparameters,
+and for updates without a forward mode. If its result is not finite, forward mode replaces it.
+`safe_derivatives` handles slopes that are singular at zero, as in sqrt.
 
 An eligibility trace accumulates the effect of all past hyperparameters on the parameters:
 
     T_t = decay T_{t-1} + dU_{t-1}/dh        a tree like the parameters for each name
     G_t = sum_i g_i T_i
 
-The present parameters are a sum of all past updates. One step measures the effect of the last of
-them on the present loss; a trace measures the effect of all of them, with less weight for older
-ones. The effect of a past update on later gradients and on the optimizer's memory is not counted.
+The current parameters are the sum of all past updates. One step measures the effect of the last
+update on the current loss; a trace measures the effect of all updates, with less weight for older
+ones. The effect of an update on later gradients and on the optimizer's memory is not counted.
 For a learning rate a in log space and an update linear in a, dU/d(log a) is U itself, and with a
 decay of 1 the trace is x_t - x_0.
 """
@@ -50,7 +50,7 @@ class Mode(enum.Enum):
 
 
 def goes_forward(mode: Mode, hyperparams: Mapping[str, Any], params: Any) -> bool:
-    """True if an update of such parameters is differentiated in forward mode.
+    """True if an update of these parameters is differentiated in forward mode.
 
     Narrow parameters need reverse mode, which multiplies and adds in the precision of the
     hyperparameters; forward mode would round each term to the parameters' dtype.

@@ -6,7 +6,7 @@ walk from the outputs of a jaxpr back to its inputs. A loop counts as reading al
 which may report too many inputs as read.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -127,21 +127,6 @@ def cut(jaxpr: core.Jaxpr, outputs: Sequence[Any], given: Callable[[Any], bool])
         outvars=list(outputs),
         eqns=eqns[::-1],
     )
-
-
-def renamed(jaxpr: core.Jaxpr, names: Mapping[Any, Any]) -> core.Jaxpr:
-    """Returns a jaxpr that reads other variables; it must be without inner calls.
-
-    Args:
-      jaxpr: the jaxpr.
-      names: the new variable of each variable that is replaced.
-    """
-
-    def rename(atom: Any) -> Any:
-        return names.get(atom, atom) if isinstance(atom, core.Var) else atom
-
-    eqns = [eqn.replace(invars=[rename(atom) for atom in eqn.invars]) for eqn in jaxpr.eqns]
-    return jaxpr.replace(eqns=eqns)
 
 
 def deduplicated(jaxpr: core.ClosedJaxpr, *, final: bool = False) -> core.ClosedJaxpr:

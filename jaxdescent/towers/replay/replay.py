@@ -1,8 +1,8 @@
 """Replay: running the last update again on its own inputs.
 
 The inputs are hyperparameters, gradients, inner state, and the parameters and extra arguments if
-the update reads them, all of the last step. The present parameters would give another state
-wherever they enter it, as with weight decay before momentum, or Prodigy.
+the update reads them, all from the last step. The current parameters cannot stand in for the last
+ones if the state depends on them, as for weight decay before momentum, or for Prodigy.
 """
 
 from collections.abc import Mapping

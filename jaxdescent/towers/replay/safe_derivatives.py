@@ -1,10 +1,10 @@
 """Evaluates a jaxpr so that singular slopes count as zero.
 
 Where Adam's second moment v is exactly zero, Adam computes sqrt(0). The update is finite, but its
-derivative is infinity times zero, and one NaN spoils a sum over all coordinates; where the
-optimizer itself sums, it spoils every coordinate of the update. So sqrt and other singular
-functions follow the convention of relu at zero: a non-finite slope counts as zero. Values are
-unchanged, and both modes of differentiation work.
+derivative is infinity times zero, and one NaN makes a sum over all coordinates NaN; if the
+optimizer itself computes such a sum, every coordinate of the update is affected. So sqrt and other
+singular functions follow the convention of relu at zero: a non-finite slope counts as zero. Values
+are unchanged, and both modes of differentiation work.
 """
 
 from collections.abc import Sequence

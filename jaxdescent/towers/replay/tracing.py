@@ -20,9 +20,9 @@ from jaxdescent.towers.replay.contraction import Mode
 
 
 class UpdateRecord(NamedTuple):
-    """Record of an update, from which the next step differentiates it.
+    """Record of an update, from which the next step differentiates the update.
 
-    Exactly one of `state` and `new_state` is kept. An entry that the derivative does not need
+    Exactly one of `state` and `new_state` is stored. An entry that the derivative does not need
     is None.
 
     Attributes:
@@ -72,7 +72,7 @@ class UpdateRecord(NamedTuple):
         )
 
     def inputs(self, present: "UpdateRecord") -> "UpdateRecord":
-        """Returns inputs of the update's shapes; what was not kept takes the present value."""
+        """Returns complete inputs; those that were not stored are replaced by current values."""
         return UpdateRecord(
             hyperparams=self.hyperparams,
             grads=present.grads if self.grads is None else self.grads,
@@ -84,7 +84,7 @@ class UpdateRecord(NamedTuple):
 
 
 class NotReplayableError(ValueError):
-    """An update that cannot be traced, or not be run again on its last inputs."""
+    """Raised for an update that cannot be traced, or cannot be run again on its last inputs."""
 
 
 class TracedUpdate(NamedTuple):
@@ -166,7 +166,7 @@ _NEEDS_A_NUMBER = (
 
 
 def explain_errors(factory: Factory, attempt: Callable[[], Any]) -> Any:
-    """Runs a trace; raises errors that have one meaning here with that meaning."""
+    """Runs a trace; explains errors that are caused by the factory."""
     name = label(factory)
     try:
         return attempt()

@@ -189,11 +189,6 @@ def test_an_outcome_that_was_cut_short_is_computed_again(run, capsys):
         assert run.series("a", Number, never).x == 2
 
 
-def test_once_reads_what_it_computed(run):
-    assert run.once("a", lambda: {"x": 1, "y/z": [2.0]})["y/z"] == 2.0
-    assert run.once("a", never)["y/z"] == 2.0
-
-
 NAMES = ("first", "second", "third", "fourth")
 STEPS = 10
 

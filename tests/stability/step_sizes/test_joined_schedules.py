@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import jaxdescent as jd
-from experiments import worst_cases
+from experiments.studies.step_sizes import worst_cases
 from jaxdescent.stability.step_sizes.joined_schedules import _best_steps
 from tests.stability.step_sizes.test_silver_schedules import needs_pep, silver_of, steps_of
 
@@ -45,7 +45,7 @@ def test_obs_f_has_the_published_constant(x64):
 
 def test_a_huber_function_attains_the_guarantee_of_obs_f(optimal):
     for steps in optimal.values():
-        assert worst_cases.gap_from_below(steps) == pytest.approx(guarantee(steps), abs=1e-9)
+        assert worst_cases.gap_lower_bound(steps) == pytest.approx(guarantee(steps), abs=1e-9)
 
 
 @needs_pep
@@ -131,7 +131,7 @@ def test_anytime_steps_are_joined_silver_blocks(anytime):
 
 def test_anytime_steps_keep_their_rate_on_huber_functions(anytime):
     n = np.array([*range(1, 65), 100, 277, 278, 500, 1350, 1351, 2000, 4096])
-    gaps = np.array([worst_cases.gap_from_below(anytime[:i], 512) for i in n])
+    gaps = np.array([worst_cases.gap_lower_bound(anytime[:i], 512) for i in n])
     assert np.all(gaps * n**1.1195 < 0.35)
     assert np.all(gaps < 1 / (4 * n + 2))
 

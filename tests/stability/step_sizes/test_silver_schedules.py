@@ -9,12 +9,12 @@ import optax
 import pytest
 
 import jaxdescent as jd
-from experiments import worst_cases
+from experiments.studies.step_sizes import worst_cases
 
 RHO = 1 + np.sqrt(2)
 pytestmark = pytest.mark.usefixtures("quick_to_compile")
 needs_pep = pytest.mark.skipif(
-    not worst_cases.installed(), reason="needs PEPit: pip install 'jaxdescent[pep]'"
+    not worst_cases.has_pepit(), reason="needs PEPit: pip install 'jaxdescent[pep]'"
 )
 
 
@@ -43,7 +43,7 @@ def test_the_sum_of_a_block_is_a_power_of_rho(x64, k):
 @pytest.mark.parametrize("k", [1, 2, 3, 4, 5])
 def test_a_huber_function_attains_the_guarantee(k):
     steps = silver_of(2**k - 1)
-    assert worst_cases.gap_from_below(steps) == pytest.approx(1 / (2 + 4 * steps.sum()), abs=1e-12)
+    assert worst_cases.gap_lower_bound(steps) == pytest.approx(1 / (2 + 4 * steps.sum()), abs=1e-12)
 
 
 @needs_pep
@@ -55,7 +55,7 @@ def test_the_guarantee_is_the_exact_worst_case(x64, n):
 
 @pytest.mark.parametrize("n", [4, 8, 16, 1024])
 def test_the_loss_just_after_a_long_step_is_as_high_as_after_one_step(x64, n):
-    gap = worst_cases.gap_from_below(steps_of(jd.step_sizes.silver(1.0), n))
+    gap = worst_cases.gap_lower_bound(steps_of(jd.step_sizes.silver(1.0), n))
     assert gap == pytest.approx((1 - np.sqrt(2)) ** 2 / 2, rel=1e-9)
     with pytest.warns(UserWarning, match=rf"horizon={n} stops .*use horizon={n - 1} or horizon="):
         jd.step_sizes.silver(1.0, horizon=n)
@@ -69,7 +69,7 @@ def test_a_horizon_warns_where_constant_steps_are_better(x64):
             warnings.simplefilter("always")
             jd.step_sizes.silver(1.0, horizon=n)
         warned += [n] * bool(caught)
-        worse += [n] * bool(worst_cases.gap_from_below(steps[:n], 512) > 1 / (4 * n + 2))
+        worse += [n] * bool(worst_cases.gap_lower_bound(steps[:n], 512) > 1 / (4 * n + 2))
     assert warned == worse
     assert {4, 8, 16, 17, 18, 20, 24} <= {*worse}
     assert not {2**k - 1 for k in range(1, 9)} & {*worse}
