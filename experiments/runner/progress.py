@@ -68,7 +68,8 @@ class Progress:
         self.done += steps
         now = time.monotonic()
         numbers = [] if loss is None else [f"loss {loss:.3g}"]
-        numbers.append(f"{steps_per_second:,.0f} steps/s")
+        digits = ",.0f" if steps_per_second >= 10 else ".2g"
+        numbers.append(f"{steps_per_second:{digits}} steps/s")
         computed = self.done - self._skipped
         if computed:  # else there is no measurement of the time per step
             left = (now - self._began) / computed * max(0, self.total - self.done)

@@ -110,7 +110,8 @@ def averaged_params(state: Any, params: Any, /) -> Any:
     """Returns the average of the parameters that `with_average` or `self_tuning` keeps.
 
     Args:
-      state: the optimizer's state, or any tree that holds it.
+      state: the optimizer's state, or any tree that holds it. Of a `flax.nnx.Optimizer`, pass
+        `nnx.as_pure(optimizer.opt_state)`.
       params: the parameters; the average is returned in their dtypes. Leaves that an
         `optax.masked` excludes are returned unchanged.
 

@@ -75,3 +75,9 @@ def test_a_terminal_shows_a_bar_and_no_lines(monkeypatch, capsys):
     assert "some series" in screen.getvalue()
     assert "75%  loss 0.125, 1,234 steps/s, 0 s left" in screen.getvalue()
     assert capsys.readouterr().out == ""
+
+
+def test_a_slow_speed_is_not_shown_as_zero(capsys):
+    with Progress(total=2, every=0.0) as progress:
+        progress.advance("demo", steps=2, steps_per_second=0.125)
+    assert "0.12 steps/s" in capsys.readouterr().out
