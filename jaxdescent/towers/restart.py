@@ -60,7 +60,7 @@ class RestartState(NamedTuple):
       best_rise: f32[], the rise at that time.
       returning: bool[], True if the last step restarted, and the next one completes the return.
       failures: i32[], number of attempts in a row that failed their trial.
-      unusable: i32[], number of batches in a row that were skipped.
+      unusable: i32[], number of batches in a row with non-finite numbers.
       restarts: i32[], number of restarts.
     """
 
@@ -91,7 +91,7 @@ def restart_on_divergence(tower: Tower, /) -> optax.GradientTransformationExtraA
     Returns:
       A transformation. `update(grads, state, params, *, value, skip=None, **extra)` needs the
       parameters and `value`, the loss whose gradients are `grads`. A batch is skipped if its loss
-      is not finite or `skip` is True; two skipped batches in a row cause a restart.
+      is not finite or `skip` is True; two non-finite batches in a row cause a restart.
       `jd.averaged_params(state, params)` reads the average.
 
     Raises:
@@ -150,7 +150,8 @@ def restart_on_divergence(tower: Tower, /) -> optax.GradientTransformationExtraA
         _check_arguments(params, value)
         old = state.inner_state
         value = jnp.asarray(value, state.value.dtype)
-        skip = ~jnp.isfinite(value) | validation.scalar_boolean("skip", skip)
+        requested = validation.scalar_boolean("skip", skip)
+        skip = ~jnp.isfinite(value) | requested
         stepped: Any = averaged.update(updates, old, params, value=value, skip=skip, **extra)
         updates, new = stepped
         skipped = ~new.inner_state.has_previous
@@ -161,7 +162,9 @@ def restart_on_divergence(tower: Tower, /) -> optax.GradientTransformationExtraA
         rise = state.rise + sum(jax.tree.leaves(new.inner_state.hypergradient["learning_rate"]))
         seen = optax.tree.where(skipped, state, _observe(state, new.count, value, rise))
         seen = seen._replace(
-            inner_state=new, rise=rise, unusable=jnp.where(skipped, state.unusable + 1, 0)
+            inner_state=new,
+            rise=rise,
+            unusable=jnp.where(skipped, state.unusable + ~jnp.asarray(requested), 0),
         )
         severe, mild = _diagnose(seen)
         severe |= ~all_finite(jax.tree.map(jnp.add, params, updates))  # could not be undone

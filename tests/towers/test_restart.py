@@ -57,13 +57,22 @@ def test_the_rise_is_the_first_order_change_of_the_loss():
     assert float(state.rise) < 0
 
 
-def test_a_batch_can_be_skipped_by_its_caller():
+def test_batches_skipped_by_the_caller_do_not_cause_a_restart():
     tx = jd.restart_on_divergence(tower(learning_rate=0.1))
     state = tx.init(X)
-    updates, state = tx.update(jax.grad(loss)(X), state, X, value=loss(X), skip=True)
-    assert float(optax.tree.norm(updates)) == 0
-    assert int(state.unusable) == int(state.inner_state.inner_state.skipped) == 1
-    assert int(state.inner_state.count) == 0
+    for _ in range(3):
+        updates, state = tx.update(jax.grad(loss)(X), state, X, value=loss(X), skip=True)
+        assert float(optax.tree.norm(updates)) == 0
+    assert int(state.inner_state.inner_state.skipped) == 3
+    assert int(state.unusable) == int(state.restarts) == int(state.inner_state.count) == 0
+
+
+def test_two_batches_with_a_non_finite_loss_cause_a_restart():
+    tx = jd.restart_on_divergence(tower(learning_rate=0.1))
+    state = tx.init(X)
+    for restarts in (0, 1):
+        _, state = tx.update(jax.grad(loss)(X), state, X, value=jnp.nan)
+        assert int(state.restarts) == restarts
 
 
 def test_no_batch_is_skipped_by_default():
