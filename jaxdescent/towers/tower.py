@@ -160,7 +160,6 @@ def hypergradient(
       >>> bool(loss(x) < 1e-3), bool(jd.get_hyperparams(state)[0]["learning_rate"] > 1e-2)
       (True, True)
     """
-    factory = validation.factory("factory", factory)
     hyper_optimizer = validation.transformation("hyper_optimizer", hyper_optimizer)
     signal = one_step() if signal is None else signal
     spec = make_spec(factory, tune, signal, extra_args, method)
