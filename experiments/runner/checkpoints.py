@@ -21,6 +21,9 @@ import contextlib
 import logging
 import shutil
 import sys
+import threading
+import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache, cached_property
@@ -138,6 +141,9 @@ class Checkpoints:
         complete = self.wait()
         self._finisher.shutdown()
         self._close_writer()
+        if not complete:  # a write that is still queued in TensorStore creates the folder again
+            time.sleep(1.0)
+            self._remove_partial()
         return complete
 
     def steps(self) -> list[int]:
@@ -248,6 +254,10 @@ class Checkpoints:
         """Removes what a failed save left, when nothing writes to it any more."""
         with contextlib.suppress(Exception):
             self._close_writer()
+        for thread in threading.enumerate():
+            if type(thread).__module__.startswith("orbax."):
+                with contextlib.suppress(Exception):  # `join` raises the thread's own error
+                    thread.join(timeout=10)
         self._remove_partial()
 
     def _close_writer(self) -> None:
@@ -287,7 +297,7 @@ def _silence() -> Iterator[None]:
         del record
         return False
 
-    _ignore_closed_event_loops()
+    _ignore_late_errors()
     loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
     for logger in loggers:
         logger.addFilter(reject)
@@ -299,10 +309,10 @@ def _silence() -> Iterator[None]:
 
 
 @cache
-def _ignore_closed_event_loops() -> None:
-    """Suppresses tracebacks of file operations that end after Orbax has raised the first error.
+def _ignore_late_errors() -> None:
+    """Suppresses reports of operations that end after Orbax has raised the first error of a save.
 
-    Orbax closes its event loop then; when the other operations end, they find it closed.
+    Orbax has closed its event loop then, and its threads log their own errors, at any later time.
     """
     previous = sys.unraisablehook
 
@@ -311,6 +321,8 @@ def _ignore_closed_event_loops() -> None:
             previous(unraisable)
 
     sys.unraisablehook = hook
+    logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname)
+    warnings.filterwarnings("ignore", "coroutine 'async_serialize_from_host", RuntimeWarning)
 
 
 def _one_line(error: BaseException) -> str:

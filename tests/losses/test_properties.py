@@ -66,7 +66,7 @@ def poisoned(case, arrays, where):
 
 
 def test_every_loss_has_a_case():
-    public = {n for n, thing in vars(losses).items() if inspect.isfunction(thing)}
+    public = {name for name in losses.__all__ if inspect.isfunction(getattr(losses, name))}
     assert public - {"masked_mean", "linear_cross_entropy"} == {
         name.split(",")[0].split(" ")[0] for name in CASES
     }

@@ -85,7 +85,7 @@ def test_on_mnist_the_papers_numbers_are_shown(on_mnist):
     np.testing.assert_allclose(fixed["alpha"], 0.0030, rtol=1e-5)
     np.testing.assert_allclose(fixed["gamma"], 0.99, rtol=1e-5)
     assert "<td>8.99 ± 0.05</td>" in html
-    assert "of 3 rows: 0 after 6 epochs (0), 0 after 5 epochs (0)" in html  # noise
+    assert "errors, of 3: 0 after 6 epochs (0), 0 after 5 epochs (0)" in html  # noise
     assert "<td>.0030</td>" in html  # the paper's rate, beside ours
 
 
