@@ -198,7 +198,7 @@ def _managed(case: Case, save_every: float) -> Callable[[int], np.ndarray]:
             with runner.Progress(total=chunks * steps) as progress:
                 loop = runner.Loop(
                     run,
-                    "line",
+                    "series",
                     program,
                     state,
                     chunks=chunks,

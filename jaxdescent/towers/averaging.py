@@ -24,11 +24,6 @@ POWER = 5.0  # the last sixth of the parameters count most
 _INT32_MAX = 2**31 - 1
 
 
-def average_weight(n: jax.Array, power: float = POWER) -> jax.Array:
-    """Returns c_n, the weight with which the n-th parameters enter the average."""
-    return (power + 1) / (n + power)
-
-
 class AverageState(NamedTuple):
     """State of `with_average`.
 
@@ -93,7 +88,7 @@ def with_average(
         count = jnp.asarray(optax.safe_increment(state.count))
         # At least 1: the weight of the burn-in's last step may be infinite, and is not used.
         n = jnp.maximum(count - burn_in, 1).astype(widest_float(params))
-        weight = average_weight(n, power)
+        weight = (power + 1) / (n + power)
 
         def step(y: jax.Array, x: jax.Array) -> jax.Array:
             return y + (weight * (jnp.asarray(x, y.dtype) - y)).astype(y.dtype)
