@@ -107,7 +107,7 @@ def test_another_center_data_and_range_use_the_same_program(single):
     traces.clear()
     moved = jax.tree.map(lambda leaf: leaf + 1, (params, directions, data))
     found = jd.landscape.plane(loss, *moved, x=2 * X, y=Y + 1)
-    assert len(traces) == 1  # the check that the loss is a scalar
+    assert not traces
     assert np.isfinite(found.values).all()
 
 

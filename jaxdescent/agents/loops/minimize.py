@@ -57,8 +57,8 @@ def minimize(
     is reused for other keys, other initial parameters and other instances of the same problem, if
     the optimizer and the rule are made in the same way, such as by `optax.adam(0.05)`. Functions
     of your own must be the same objects: define them once, outside of a loop. A function's program
-    and the arrays that it closes over are freed with the function. The program has no reverse-mode derivative, because the
-    number of chunks in a rung is known only at run time.
+    and the arrays that it closes over are freed with the function. The result has no reverse-mode
+    derivative, because the number of chunks in a rung is known only at run time.
 
     Args:
       problem: a function of an agent's parameters, or a `Problem`.
