@@ -213,7 +213,7 @@ class Identity:
         if has_equality and not isinstance(value, type):
             try:
                 hash(reference)
-            except Exception:  # the hash of a part that has none
+            except Exception:  # a field of it is not hashable
                 return "object", id(value)
             return "equal object", reference
         return "object", id(value)
