@@ -1,9 +1,11 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-INSTALLED := $(VENV)/.installed
+PRINT_VERSION := import sys; print("%d.%d" % sys.version_info[:2])
+VERSION := $(shell $(PYTHON) -c '$(PRINT_VERSION)')
+INSTALLED := $(VENV)/.installed-$(VERSION)
 
-.PHONY: help run test lint format types pytest bench picture clean
+.PHONY: help run test compat lint format types pytest bench picture clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -12,6 +14,7 @@ help:  ## list the targets
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; use make PYTHON=...") if sys.version_info < (3, 11) else None'
 	@echo 'creating $(VENV) once, which takes about a minute'
+	@test "$$($(BIN)/python -c '$(PRINT_VERSION)' 2>&1)" = '$(VERSION)' || rm -rf $(VENV)
 	@$(PYTHON) -m venv $(VENV)
 	@PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 \
 		$(BIN)/python -m pip install --quiet --editable '.[experiments,stability,landscape,text,tensorboard,pep,bbob,dev]'
@@ -21,6 +24,11 @@ run: $(INSTALLED)  ## train the quickstart and write its report
 	$(BIN)/python -m experiments quickstart
 
 test: lint types pytest  ## run every check
+
+compat:  ## run the tests on the newest Python beside the default, if there is one
+	@newest=$$(.ci/newest_python $(VERSION)); \
+	if [ -z "$$newest" ]; then echo 'compat: skipped, as there is no other Python 3.11, 3.12 or 3.13'; \
+	else $(MAKE) pytest PYTHON="$$newest" VENV=.venv-compat; fi
 
 pytest: $(INSTALLED)
 	$(BIN)/python -m pytest --numprocesses 2
@@ -51,5 +59,5 @@ picture: $(INSTALLED)  ## redraw the figure of the README
 	$(BIN)/python -m experiments quickstart --picture docs/quickstart.png
 
 clean:  ## remove the environment and caches; runs/ stays
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-compat .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

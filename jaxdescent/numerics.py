@@ -1,7 +1,8 @@
 """Numeric helpers that every package shares: dtypes wide enough to sum in, finiteness, states.
 
 Half precision is computed with in float32, and nothing is narrowed: a float64 input gives a
-float64 result. Non-finite numbers are detected inside compiled code, as a bool[].
+float64 result. Norms scale before they square. Non-finite numbers are detected inside compiled
+code, as a bool[].
 """
 
 from typing import Any, TypeVar
@@ -37,6 +38,31 @@ def wide_copy(x: Any) -> jax.Array:
     if isinstance(x, jax.ShapeDtypeStruct):
         return jnp.zeros(x.shape, dtype)
     return jnp.array(x, dtype)
+
+
+def norm(
+    x: jax.Array, axis: int | tuple[int, ...] | None = None, *, keepdims: bool = False
+) -> jax.Array:
+    """Returns the Euclidean norm, without overflow or underflow of squares; the gradient at 0 is 0.
+
+    Args:
+      x: array of floats, of at least 32 bits.
+      axis: the axis or axes of the coordinates; all by default.
+      keepdims: whether the result keeps these axes, with length 1.
+    """
+    size = jax.lax.stop_gradient(jnp.max(jnp.abs(x), axis=axis, keepdims=True, initial=0))
+    size = jnp.where((size > 0) & jnp.isfinite(size), size, jnp.ones_like(size))
+    squares = jnp.sum((x / size) ** 2, axis=axis, keepdims=True)
+    nonzero = squares != 0
+    lengths = size * jnp.where(nonzero, jnp.sqrt(jnp.where(nonzero, squares, 1)), 0)
+    return lengths if keepdims else jnp.squeeze(lengths, axis)
+
+
+def tree_norm(tree: Any) -> jax.Array:
+    """Returns the Euclidean norm of all numbers of a tree of floats, as `norm` does."""
+    dtype = widest_float(tree)
+    norms = [norm(leaf.astype(dtype)) for leaf in jax.tree.leaves(tree)]
+    return norm(jnp.stack(norms)) if norms else jnp.zeros((), dtype)
 
 
 def all_true(flags: list[jax.Array]) -> jax.Array:

@@ -173,6 +173,25 @@ def test_is_inexact_is_false_for_a_random_key():
     assert not numerics.is_inexact(jax.random.key(0))
 
 
+@pytest.mark.parametrize("size", [1e-30, 1.0, 1e30])
+def test_norms_neither_overflow_nor_underflow(size):
+    x = size * jnp.array([[3.0, 0.0], [4.0, 0.0]])
+    np.testing.assert_allclose(numerics.norm(x), 5 * size, rtol=1e-6)
+    np.testing.assert_allclose(numerics.norm(x, 0), [5 * size, 0], rtol=1e-6)
+    np.testing.assert_allclose(numerics.norm(x, 1, keepdims=True), x[:, :1], rtol=1e-6)
+    tree = {"a": x[0], "b": x[1].astype(jnp.bfloat16), "c": jnp.zeros(0)}
+    np.testing.assert_allclose(numerics.tree_norm(tree), 5 * size, rtol=1e-2)
+    slope = jax.grad(numerics.norm)(x)
+    np.testing.assert_allclose(slope, [[0.6, 0.0], [0.8, 0.0]], rtol=1e-6)
+
+
+def test_the_norm_of_0_has_gradient_0_and_a_norm_shows_what_is_not_finite():
+    assert np.all(jax.grad(numerics.tree_norm)({"a": jnp.zeros(3)})["a"] == 0)
+    assert numerics.norm(jnp.array([1.0, np.inf])) == np.inf
+    assert np.isnan(numerics.norm(jnp.array([1.0, np.nan])))
+    assert numerics.tree_norm({}) == 0
+
+
 def test_find_states_returns_states_in_order():
     tree = {"a": Counter(0), "b": [jnp.ones(2), Counter(1)], "c": (Counter(2), None)}
     assert numerics.find_states(tree, Counter) == [Counter(0), Counter(1), Counter(2)]

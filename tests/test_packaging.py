@@ -11,6 +11,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import jaxdescent
 
@@ -33,14 +35,59 @@ def test_importing_the_package_needs_only_its_base_dependencies():
     subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=ROOT, check=True)  # noqa: S603
 
 
-def test_constraints_are_names_and_versions_and_cover_all_dependencies():
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+VERSIONS = re.findall(r"Python :: (3\.\d+)", " ".join(PROJECT["classifiers"]))
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_constraints_pin_each_dependency_once_for_each_python(version):
+    def applies(requirement):
+        marker = requirement.marker
+        return marker is None or marker.evaluate({"python_version": version})
+
     lines = (ROOT / "constraints.txt").read_text().splitlines()
-    assert all(re.fullmatch(r"[\w.-]+==[\w.+]+", line) for line in lines)
-    pinned = {line.split("==")[0].lower().replace("_", "-") for line in lines}
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    extras = project["optional-dependencies"].values()
-    declared = [name for group in (project["dependencies"], *extras) for name in group]
-    assert {name.split(">=")[0].lower() for name in declared} <= pinned
+    pins = [each for each in map(Requirement, lines) if applies(each)]
+    assert all(re.fullmatch(r"==[\w.+]+", str(pin.specifier)) for pin in pins)
+    pinned = [canonicalize_name(pin.name) for pin in pins]
+    assert len(pinned) == len(set(pinned))
+    extras = PROJECT["optional-dependencies"].values()
+    declared = [Requirement(each) for group in (PROJECT["dependencies"], *extras) for each in group]
+    chosen = {canonicalize_name(pin.name): pin for pin in pins}
+    for requirement in filter(applies, declared):
+        (pin,) = chosen[canonicalize_name(requirement.name)].specifier
+        assert requirement.specifier.contains(pin.version)
+
+
+def newest_python(default, versions, folder):
+    """Returns what the script prints if these versions of Python, and no others, are found."""
+    for version in versions:
+        fake = folder / "versions" / f"{version}.7" / "bin" / "python"
+        fake.parent.mkdir(parents=True)
+        fake.write_text("#!/bin/sh\n")
+        fake.chmod(0o755)
+    found = subprocess.run(  # noqa: S603
+        ["/bin/bash", ROOT / ".ci/newest_python", default],
+        env={"PATH": "", "PYENV_ROOT": str(folder)},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert not found.stderr
+    return found.stdout.removeprefix(f"{folder}/versions/").partition("/")[0].strip()
+
+
+@pytest.mark.parametrize(
+    ("default", "versions", "newest"),
+    [
+        ("3.11", ["3.11", "3.12", "3.13"], "3.13.7"),
+        ("3.13", ["3.10", "3.12", "3.13"], "3.12.7"),
+        ("3.11", ["3.11", "3.10", "3.99"], ""),
+        ("3.12", [], ""),
+    ],
+)
+def test_compatibility_is_tested_on_the_newest_other_python(default, versions, newest, tmp_path):
+    assert newest_python(default, versions, tmp_path) == newest
+    assert {*VERSIONS} == {"3.11", "3.12", "3.13"}
 
 
 def packages():

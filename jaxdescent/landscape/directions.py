@@ -7,10 +7,29 @@ therefore rescaled to the norm of the same filter of the weights w,
 
     d_f <- d_f ||w_f|| / ||d_f||
 
-and a plane along such directions is the same for all networks that differ by such a rescaling. A
-filter holds the weights of one output: all but the last axis of a convolution kernel [h, w, in,
-out], or a column of a dense kernel [in, out]. Leaves with at most one axis, such as biases and the
-scales of normalization layers, are held fixed by default.
+A plane along such directions is the same for all networks that differ by a rescaling that
+multiplies every filter by one number. `filters.py` defines the filters of each layer. They cover
+these rescalings, each of which leaves the function of a network unchanged:
+
+    a layer times c, the next layer over c          any layers of Flax, ReLU or nothing between
+    an output channel times c                       before batch normalization; a group or a layer
+                                                    before group or layer normalization
+    the channels before a group of a grouped        whole filters of the layer before, and of the
+      convolution times c, the group over c         group
+    a unit or head of query times c, of key over c  attention layers of Flax
+    a unit or head of value times c, of out over c  attention layers of Flax
+    the vector of a token times c                   before layer or RMS normalization
+    a rank of lora_a times c, of lora_b over c      LoRA
+
+They do not cover these, where one filter holds weights that are multiplied by different numbers:
+
+    a single neuron of a dense layer or channel of a convolution, and its row of the next layer
+    a head of an output projection [heads * dim, out] that merges the axes, or of a layer whose
+      names are not Flax's: pass `filter_axes`
+    a rotation of the ranks of LoRA, or of the units of a head, is not a rescaling
+
+Biases and the scales of normalization layers are held fixed by default: a rescaling multiplies them
+with their layer.
 
 Source: H. Li, Z. Xu, G. Taylor, C. Studer, T. Goldstein 2018, arXiv:1712.09913.
 """
@@ -24,10 +43,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdescent import validation
-from jaxdescent.landscape import arguments
-from jaxdescent.numerics import at_least_float32, widest_float
+from jaxdescent.landscape import arguments, filters
+from jaxdescent.numerics import at_least_float32, norm, widest_float
 
-FilterAxes = int | Sequence[int] | Callable[[str], int | Sequence[int]]
+Axes = int | Sequence[int] | Literal["auto"]
+FilterAxes = Axes | Callable[[str], Axes]
 Biases = Literal["zero", "scaled"]
 
 
@@ -36,7 +56,7 @@ def random_directions(
     params: Any,
     count: int = 2,
     *,
-    filter_axes: FilterAxes = -1,
+    filter_axes: FilterAxes = "auto",
     biases: Biases = "zero",
 ) -> tuple[Any, ...]:
     """Draws Gaussian directions with filter normalization.
@@ -45,11 +65,16 @@ def random_directions(
       key: random key.
       params: pytree of real arrays, whose filters give the norms.
       count: number of directions.
-      filter_axes: the axis, or axes, that enumerate the filters: -1 in Flax. If leaves differ, a
-        function that is called with the path of a leaf, such as "['dense']['kernel']", and returns
-        the axes.
-      biases: direction of leaves with at most one axis: "zero", as in Li et al., or
-        "scaled" to the norm of the whole leaf.
+      filter_axes: the axis, or axes, that enumerate the filters of leaves with two axes or more.
+        "auto" reads the names and shapes of Flax: a filter holds the weights of one output of a
+        kernel, the weights into one unit of one head for query, key and value of an attention
+        layer, the weights out of it for its output, the vector of one token of an embedding,
+        and one rank of LoRA. Other leaves are read as kernels, whose last axis enumerates the
+        filters: pass 0 for weights [out, in] as in Equinox and -2 for a transposed kernel. If
+        leaves differ, a function that is called with the path of a leaf, such as
+        "['dense']['kernel']", and returns the axes or "auto".
+      biases: direction of leaves with at most one axis, and of leaves named bias or scale:
+        "zero", as in Li et al., or "scaled" to the norm over their last axis.
 
     Returns:
       A tuple of `count` pytrees like the parameters, in float32 or wider.
@@ -71,7 +96,7 @@ def random_directions(
 
 
 def filter_normalized(
-    direction: Any, params: Any, *, filter_axes: FilterAxes = -1, biases: Biases = "zero"
+    direction: Any, params: Any, *, filter_axes: FilterAxes = "auto", biases: Biases = "zero"
 ) -> Any:
     """Rescales the filters of a direction to the norms of the filters of the parameters.
 
@@ -101,16 +126,16 @@ def _plan(params: Any, filter_axes: FilterAxes, biases: Biases) -> tuple[Any, ..
     if biases not in ("zero", "scaled"):
         raise ValueError(f"biases must be 'zero' or 'scaled', got {biases!r}")
     arguments.check_params("params", params)
-    plan: list[tuple[int, ...] | None] = []
-    for path, weights in jax.tree_util.tree_leaves_with_path(params):
-        ndim = jnp.ndim(weights)
-        if ndim <= 1:
-            plan.append(None if biases == "zero" else tuple(range(ndim)))
-        else:
-            plan.append(_axes_within(filter_axes, jax.tree_util.keystr(path), ndim))
+    plan = filters.axes_within_filters(params, scaled=biases == "scaled")
+    for i, (path, weights) in enumerate(jax.tree_util.tree_leaves_with_path(params)):
+        ndim, place = jnp.ndim(weights), jax.tree_util.keystr(path)
+        chosen = filter_axes(place) if ndim > 1 and callable(filter_axes) else filter_axes
+        if ndim > 1 and chosen != "auto":
+            plan[i] = _axes_within(chosen, place, ndim)
     if all(within is None for within in plan):
         raise ValueError(
-            "biases must be 'scaled' if all leaves of params have at most one axis, got 'zero'"
+            "biases must be 'scaled' if all leaves of params have at most one axis or are named "
+            "bias or scale, got 'zero'"
         )
     return tuple(plan)
 
@@ -149,20 +174,14 @@ def _to_norms(part: jax.Array, weights: jax.Array, axes: tuple[int, ...] | None)
     part = part.astype(dtype)
     if axes is None:
         return jnp.zeros_like(part)
-    length, wanted = _norm(part, axes), _norm(weights.astype(dtype), axes)
+    length, wanted = (norm(x.astype(dtype), axes, keepdims=True) for x in (part, weights))
     return part * jnp.where(length > 0, wanted / jnp.where(length > 0, length, 1), 0)
 
 
-def _norm(x: jax.Array, axes: tuple[int, ...]) -> jax.Array:
-    """Computes the Euclidean norm without overflow or underflow of squares."""
-    size = jnp.max(jnp.abs(x), axis=axes, keepdims=True)
-    unit = jnp.where((size > 0) & jnp.isfinite(size), size, jnp.ones_like(size))
-    return unit * jnp.sqrt(jnp.sum((x / unit) ** 2, axis=axes, keepdims=True))
-
-
-def _axes_within(filter_axes: FilterAxes, path: str, ndim: int) -> tuple[int, ...]:
-    """Returns the axes within one filter."""
-    chosen = filter_axes(path) if callable(filter_axes) else filter_axes
+def _axes_within(chosen: Any, path: str, ndim: int) -> tuple[int, ...]:
+    """Returns the axes within one filter, given the axes that enumerate the filters."""
+    if isinstance(chosen, str):
+        raise ValueError(f"filter_axes of params{path} must be axes or 'auto', got {chosen!r}")
     apart = [chosen] if isinstance(chosen, int) else [*chosen]
     for axis in apart:
         validation.integer_in(f"filter_axes of params{path}", axis, -ndim, ndim - 1)

@@ -22,7 +22,7 @@ from jaxdescent import validation
 from jaxdescent.landscape import arguments
 from jaxdescent.landscape.planes import path_length
 from jaxdescent.landscape.points import LossFn
-from jaxdescent.numerics import at_least_float32
+from jaxdescent.numerics import at_least_float32, norm
 from jaxdescent.stability.sharpness import Sharpness, sharpness
 
 # Relative variance in the second direction that float32 rounding gives a straight path.
@@ -115,8 +115,9 @@ def principal_plane(path: Any, *, origin: Literal["last", "mean"] = "last") -> P
     length = path_length(path, least=3)
     leaves, structure = jax.tree.flatten(path)
     gram = np.zeros((length, length))
+    unit = max(float(np.max(np.abs(_centered(leaf)), initial=0.0)) for leaf in leaves) or 1.0
     for leaf in leaves:
-        rows = _centered(leaf)
+        rows = _centered(leaf) / unit
         gram += rows @ rows.T
     if not np.isfinite(gram).all():
         raise ValueError("path must be finite, got non-finite points")
@@ -129,7 +130,7 @@ def principal_plane(path: Any, *, origin: Literal["last", "mean"] = "last") -> P
         )
     start = vectors[0, :2] - (vectors[-1, :2] if origin == "last" else 0.0)
     signs = np.where(start < 0, -1.0, 1.0)
-    mixes = signs * vectors[:, :2] / np.sqrt(variances[:2])
+    mixes = signs * vectors[:, :2] / np.sqrt(variances[:2]) / unit
     parts = [(mixes.T @ _centered(leaf), leaf) for leaf in leaves]
     directions = tuple(
         structure.unflatten(_shaped(rows[i], leaf) for rows, leaf in parts) for i in range(2)
@@ -235,20 +236,24 @@ def project(points: Any, origin: Any, directions: Sequence[Any]) -> Projection:
     names = [f"directions[{i}]" for i in range(len(directions))]
     arguments.check_independent(names, directions, origin)
     leading = _leading_axes(points, origin)
-    inverse = np.linalg.inv(arguments.gram_matrix(directions))
+    gram = arguments.gram_matrix(directions)
+    lengths = np.sqrt(np.diag(gram))
+    inverse = np.linalg.inv(gram / lengths / lengths[:, None])
     offsets = jax.tree.map(_difference, points, origin)
+    units = [_divided(each, length) for each, length in zip(directions, lengths, strict=True)]
     with jax.default_matmul_precision("highest"):
-        products = jnp.stack([_inner(offsets, direction) for direction in directions], -1)
+        products = jnp.stack([_inner(offsets, unit) for unit in units], -1)
         coordinates = products @ jnp.asarray(inverse, products.dtype)
 
     def off_plane(offset: jax.Array, *alongs: jax.Array) -> jax.Array:
         for i, along in enumerate(alongs):
             each = coordinates[..., i].astype(offset.dtype)
             offset = offset - jnp.tensordot(each, along.astype(offset.dtype), 0)
-        return jnp.sum(offset**2, axis=tuple(range(leading, offset.ndim)))
+        return norm(offset, tuple(range(leading, offset.ndim)))
 
-    squares = jax.tree.leaves(jax.tree.map(off_plane, offsets, *directions))
-    return Projection(coordinates, jnp.sqrt(sum(squares)))
+    distances = jax.tree.leaves(jax.tree.map(off_plane, offsets, *units))
+    distances = norm(jnp.stack([x.astype(products.dtype) for x in distances]), 0)
+    return Projection(coordinates / jnp.asarray(lengths, products.dtype), distances)
 
 
 def _inner(offsets: Any, direction: Any) -> jax.Array:
@@ -284,7 +289,13 @@ def _difference(point: jax.Array, origin: jax.Array) -> jax.Array:
 
 
 def _divided(tree: Any, length: float) -> Any:
-    return jax.tree.map(lambda leaf: leaf / leaf.dtype.type(length), tree)
+    """Returns the tree divided by a number, in float32 or wider."""
+
+    def divide(leaf: jax.Array) -> jax.Array:
+        leaf = jnp.asarray(leaf)
+        return leaf.astype(at_least_float32(leaf.dtype)) / at_least_float32(leaf.dtype).type(length)
+
+    return jax.tree.map(divide, tree)
 
 
 def _centered(leaf: Any) -> np.ndarray:

@@ -4,9 +4,13 @@
     loss = jd.losses.masked_mean(losses, labels != 0)
 
 As in optax, a loss returns one value per element or, if it sums over coordinates or classes, one
-per example. Only `linear_cross_entropy` returns a mean. Every loss takes a boolean mask `where`,
-of the shape of its result or of its predictions: excluded entries have loss 0 and gradient 0,
-even if they are NaN. Half precision is computed, and returned, in float32.
+per example. Only `linear_cross_entropy` and `mean_cross_entropy` return a mean. Every loss takes a
+boolean mask `where`, of the shape of its result or of its predictions: excluded entries have loss 0
+and gradient 0, even if they are NaN. Half precision is computed, and returned, in float32.
+
+Scores and logarithms may be infinite: a logit of -inf rules a class out. The loss is 0 where the
+label agrees, infinite where it does not, and never NaN. The gradient of a finite loss is finite.
+Class weights need `mean_cross_entropy` for PyTorch's mean, which divides by the weights.
 
     absolute_error, quantile_loss, absolute_percentage_error, squared_log_error
     poisson_nll_loss, gaussian_nll_loss
@@ -19,6 +23,7 @@ even if they are NaN. Half precision is computed, and returned, in float32.
     margin_ranking_loss, hinge_embedding_loss, cosine_embedding_loss, circle_loss
                            ranking and metric learning
     tversky_loss, iou_loss overlap of regions
+    mean_cross_entropy     mean cross entropy, weighted by the class weights as in PyTorch
     linear_cross_entropy   mean cross entropy of a linear layer, without storing its logits
     masked_mean            mean of the losses that are not masked
 """
@@ -27,6 +32,7 @@ from jaxdescent.losses.classification import (
     binary_cross_entropy_with_logits,
     categorical_focal_loss,
     cross_entropy,
+    mean_cross_entropy,
 )
 from jaxdescent.losses.linear_head import linear_cross_entropy
 from jaxdescent.losses.margins import (
@@ -68,6 +74,7 @@ __all__ = [
     "linear_cross_entropy",
     "margin_ranking_loss",
     "masked_mean",
+    "mean_cross_entropy",
     "multiclass_margin_loss",
     "multilabel_margin_loss",
     "multilabel_soft_margin_loss",

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxdescent import validation
-from jaxdescent.losses import arguments
+from jaxdescent.losses import arguments, limits
 from jaxdescent.losses import labels as integer_labels
 from jaxdescent.losses.masking import keep
 
@@ -127,7 +127,7 @@ def _evaluate_chunk(examples: _Examples, kernel: jax.Array, bias: jax.Array | No
     dtype = jnp.promote_types(jnp.result_type(examples.features, kernel), jnp.float32)
     logits = jnp.matmul(examples.features, kernel, preferred_element_type=dtype)
     logits = logits if bias is None else logits + bias
-    logits = logits - jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True))
+    logits = limits.subtract(logits, jnp.max(logits, axis=-1, keepdims=True))
     normalizers = jnp.log(jnp.sum(jnp.exp(logits), axis=-1))
     of_labels = jnp.take_along_axis(logits, examples.labels[:, None], axis=-1)[:, 0]
     return _Chunk(keep(examples.counted, normalizers - of_labels), logits, normalizers)

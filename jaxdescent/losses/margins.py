@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxdescent import validation
-from jaxdescent.losses import arguments, masking
+from jaxdescent.losses import arguments, limits, masking
 from jaxdescent.losses.classification import binary_cross_entropy_with_logits
 from jaxdescent.losses.labels import check_labeled_scores
 
@@ -79,7 +79,8 @@ def categorical_hinge_loss(
     """
     rows = check_labeled_scores("scores", scores, labels, where)
     runner_up = jnp.max(masking.keep(rows.others, rows.scores), axis=-1)  # 0 at the label
-    return rows.mask_losses(jax.nn.relu(1 - rows.at_label(rows.scores) + runner_up))
+    lead = limits.subtract(rows.at_label(rows.scores), runner_up)
+    return rows.mask_losses(jax.nn.relu(1 - lead))
 
 
 def multiclass_margin_loss(
@@ -118,11 +119,11 @@ def multiclass_margin_loss(
         raise ValueError(f"p must be 1 or 2, got {p!r}")
     validation.check_non_negative("margin", margin)
     rows = check_labeled_scores("scores", scores, labels, where)
-    lead = rows.at_label(rows.scores)[..., None] - rows.scores
+    lead = limits.subtract(rows.at_label(rows.scores)[..., None], rows.scores)
     losses = rows.mask.mean(masking.keep(rows.others, jax.nn.relu(margin - lead) ** p))
     if class_weights is not None:
         weights = arguments.as_weights("class_weights", class_weights, rows.scores)
-        losses = weights[rows.labels] * losses
+        losses = limits.scale(weights[rows.labels], losses)
     return rows.mask_losses(losses)
 
 
@@ -157,9 +158,10 @@ def multilabel_margin_loss(
     arguments.check_entries("labels", labels, "0 or 1", lambda y: (y == 0) | (y == 1), where)
     values, present = mask.fill(values), mask.fill(present)
     absent = mask.fill(1 - present)
-    shortfall = jax.nn.relu(margin - (values[..., :, None] - values[..., None, :]))
+    lead = limits.subtract(values[..., :, None], values[..., None, :])
     pairs = present[..., :, None] * absent[..., None, :]
-    return jnp.sum(pairs * shortfall, axis=(-2, -1)) / mask.counts(values)
+    shortfall = limits.scale(pairs, jax.nn.relu(margin - lead))
+    return jnp.sum(shortfall, axis=(-2, -1)) / mask.counts(values)
 
 
 def multilabel_soft_margin_loss(
@@ -195,5 +197,6 @@ def multilabel_soft_margin_loss(
     arguments.check_probabilities("labels", labels, where)
     losses = binary_cross_entropy_with_logits(mask.fill(values), mask.fill(present))
     if class_weights is not None:
-        losses = arguments.as_weights("class_weights", class_weights, values) * losses
+        weights = arguments.as_weights("class_weights", class_weights, values)
+        losses = limits.scale(weights, losses)
     return mask.mean(losses)

@@ -24,7 +24,8 @@ def masked_mean(
     """Computes the mean of the losses that are not masked, or 0 if all are masked.
 
     Masked losses have gradient 0 here, but a NaN inside the computation of a masked loss still
-    makes its gradient NaN. Pass `where` to the loss as well.
+    makes its gradient NaN. Pass `where` to the loss as well. The mean is not weighted: for class
+    weights use `mean_cross_entropy`.
 
     Args:
       losses: `f32[...]`.

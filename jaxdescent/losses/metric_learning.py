@@ -18,9 +18,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxdescent import validation
-from jaxdescent.losses import arguments, masking
-
-_EPS = 1e-12  # PyTorch's, added to a squared norm
+from jaxdescent.losses import arguments, limits, masking
 
 
 def margin_ranking_loss(
@@ -57,7 +55,7 @@ def margin_ranking_loss(
     arguments.check_signs("order", order, where)
 
     def loss(a: jax.Array, b: jax.Array, y: jax.Array) -> jax.Array:
-        return jax.nn.relu(margin - y * (a - b))
+        return jax.nn.relu(margin - y * limits.subtract(a, b))
 
     return masking.elementwise(loss, where, *arrays)
 
@@ -105,7 +103,8 @@ def cosine_embedding_loss(
     """Computes 1 - cos for similar pairs and max(0, cos - margin) for dissimilar pairs.
 
     Args:
-      first: `f32[..., coordinates]`. A zero vector has cosine 0.
+      first: `f32[..., coordinates]`. The length has no effect. The zero vector has cosine 0 and
+        gradient 0; the cosine of an infinite vector is NaN.
       second: `f32[..., coordinates]`.
       labels: `f32[...]`: 1 for similar pairs, -1 for dissimilar pairs.
       margin: the largest cosine of dissimilar pairs that has no loss, in [-1, 1].
@@ -149,7 +148,8 @@ def circle_loss(
     The weights a_p and a_n are differentiated, as in Keras; the authors hold them constant.
 
     Args:
-      embeddings: `f32[examples, coordinates]`; they need not be normalized.
+      embeddings: `f32[examples, coordinates]`; they need not be normalized. The zero vector has
+        similarity 0 with all others, and gradient 0.
       labels: `int[examples]`, the classes.
       gamma: the scale of the similarities, at least 0.
       margin: m in [0, 1]. Similarities should be above 1 - m within a class and below m between
@@ -199,7 +199,12 @@ def circle_loss(
 
 
 def _unit(vectors: jax.Array) -> jax.Array:
-    return vectors * jax.lax.rsqrt(jnp.sum(vectors**2, axis=-1, keepdims=True) + _EPS)
+    """Divides vectors by their lengths, however long or short; the gradient of 0 is 0."""
+    size = jax.lax.stop_gradient(jnp.max(jnp.abs(vectors), axis=-1, keepdims=True))
+    nonzero = size >= jnp.finfo(size.dtype).tiny
+    scaled = masking.keep(nonzero, vectors) / jnp.where(nonzero, size, 1)
+    squares = jnp.sum(scaled**2, axis=-1, keepdims=True)
+    return scaled * jax.lax.rsqrt(jnp.where(nonzero, squares, 1))
 
 
 def _log_sum_exp(values: jax.Array, where: jax.Array) -> jax.Array:

@@ -14,6 +14,7 @@ Weigend, "Estimating the mean and variance of the target probability distributio
 """
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +22,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from jaxdescent import validation
-from jaxdescent.losses import arguments, masking
+from jaxdescent.losses import arguments, limits, masking
 
 
 def absolute_error(
@@ -47,7 +48,9 @@ def absolute_error(
       [0.5, 2.0]
     """
     predictions, targets = arguments.as_floats(predictions=predictions, targets=targets)
-    return masking.elementwise(lambda p, t: jnp.abs(t - p), where, predictions, targets)
+    return masking.elementwise(
+        lambda p, t: jnp.abs(limits.subtract(t, p)), where, predictions, targets
+    )
 
 
 def quantile_loss(
@@ -89,7 +92,8 @@ def quantile_loss(
     q = jnp.asarray(quantile, predictions.dtype)
 
     def loss(p: jax.Array, t: jax.Array) -> jax.Array:
-        return q * jax.nn.relu(t - p) + (1 - q) * jax.nn.relu(p - t)
+        error = limits.subtract(t, p)
+        return q * jax.nn.relu(error) + (1 - q) * jax.nn.relu(-error)
 
     return masking.elementwise(loss, where, predictions, targets)
 
@@ -120,7 +124,8 @@ def absolute_percentage_error(
     validation.open_interval("eps", eps, 0.0, math.inf)
 
     def loss(p: jax.Array, t: jax.Array) -> jax.Array:
-        return 100 * jnp.abs(t - p) / jnp.maximum(jnp.abs(t), eps)
+        size = jnp.where(jnp.isinf(t), 1, jnp.maximum(jnp.abs(t), eps))
+        return 100 * jnp.abs(limits.subtract(t, p)) / size
 
     return masking.elementwise(loss, where, predictions, targets)
 
@@ -149,7 +154,8 @@ def squared_log_error(
     predictions, targets = arguments.as_floats(predictions=predictions, targets=targets)
 
     def loss(p: jax.Array, t: jax.Array) -> jax.Array:
-        return (jnp.log1p(jax.nn.relu(p)) - jnp.log1p(jax.nn.relu(t))) ** 2
+        logarithms = jnp.log1p(jax.nn.relu(p)), jnp.log1p(jax.nn.relu(t))
+        return limits.square(limits.subtract(*logarithms))
 
     return masking.elementwise(loss, where, predictions, targets)
 
@@ -201,7 +207,12 @@ def poisson_nll_loss(
     validation.open_interval("eps", eps, 0.0, math.inf)
 
     def loss(p: jax.Array, t: jax.Array) -> jax.Array:
-        losses = _finite_exp(p) - t * p if log_input else p - t * jnp.log(p + eps)
+        # The rate exceeds t log(rate) where it is infinite; inf - inf would be NaN.
+        finite = jnp.where(p == jnp.inf, 0, p)
+        if log_input:
+            losses = _finite_exp(p) - limits.scale(t, finite)
+        else:
+            losses = p - t * jnp.log(finite + eps)
         return losses + _stirling(t) if full else losses
 
     return masking.elementwise(loss, where, rates, counts)
@@ -209,7 +220,8 @@ def poisson_nll_loss(
 
 def _finite_exp(x: jax.Array) -> jax.Array:
     last = jnp.asarray(math.log(float(jnp.finfo(x.dtype).max)) * 2 / 3, x.dtype)
-    return jnp.exp(jnp.minimum(x, last)) * (1 + jax.nn.relu(x - last))
+    tangent = jnp.exp(last) * (1 - last + x)
+    return jnp.where(x > last, tangent, jnp.exp(jnp.minimum(x, last)))
 
 
 def _stirling(t: jax.Array) -> jax.Array:
@@ -256,8 +268,21 @@ def gaussian_nll_loss(
     validation.open_interval("eps", eps, 0.0, math.inf)
 
     def loss(p: jax.Array, t: jax.Array, v: jax.Array) -> jax.Array:
-        v = jax.lax.stop_gradient(jnp.maximum(v, eps)) + (v - jax.lax.stop_gradient(v))
-        losses = 0.5 * (jnp.log(v) + (t - p) ** 2 / v)
+        v = _at_least(v, jnp.asarray(eps, v.dtype))
+        # Scaling before squaring prevents overflow. An infinite variance has infinite loss.
+        error = jnp.where(jnp.isinf(v), 0, limits.subtract(t, p))
+        losses = 0.5 * (jnp.log(v) + (error * jax.lax.rsqrt(v)) ** 2)
         return losses + 0.5 * math.log(2 * math.pi) if full else losses
 
     return masking.elementwise(loss, where, means, targets, checked)
+
+
+@jax.custom_jvp
+def _at_least(x: jax.Array, low: jax.Array) -> jax.Array:
+    """Returns the maximum; the derivative with respect to x is 1 everywhere."""
+    return jnp.maximum(x, low)
+
+
+@_at_least.defjvp
+def _at_least_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+    return _at_least(*primals), tangents[0]

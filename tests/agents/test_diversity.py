@@ -38,6 +38,15 @@ def test_it_is_the_standard_deviation_for_any_chunk_size_and_number_of_devices(
     np.testing.assert_allclose(found, np.sqrt(np.mean((flat - flat.mean(0)) ** 2)), rtol=1e-5)
 
 
+def test_distances_are_scaled_before_they_are_squared():
+    mesh = jax.make_mesh((4,), ("a",), (jax.sharding.AxisType.Auto,))
+    found = jax.jit(partial(diversity, size=2, mesh=mesh))
+    one, large, small = (
+        found(params(spread, 0.0), np.arange(AGENTS) % 2 == 0) for spread in (1.0, 1e25, 1e-25)
+    )
+    np.testing.assert_allclose([large / 1e25, small / 1e-25], one, rtol=1e-5)
+
+
 def test_it_is_zero_without_agents_and_for_equal_agents():
     assert diversity({"a": jnp.ones((3, 2))}, jnp.zeros(3, bool), size=2) == 0
     assert diversity({"a": jnp.ones((3, 2))}, jnp.ones(3, bool), size=2) == 0

@@ -188,6 +188,16 @@ def test_the_margin_is_the_standard_deviation_of_a_least_squares_prediction():
         assert survivors(rule, *np.stack([np.full(7, best), y], 1))[-1] == kept
 
 
+def test_predictions_do_not_depend_on_the_unit_of_the_loss():
+    rng = np.random.default_rng(2)
+    curves = 3 + np.cumsum(rng.normal(size=(8, 40)), axis=0) / 4
+    rule = jd.pruning.predicted_to_lose(30, deviations=0.5)
+    left = survivors(rule, *curves)
+    assert 1 < len(left[-1]) < 30
+    for unit in (1e-25, 1e25):
+        assert survivors(rule, *(unit * curves)) == left
+
+
 def test_ties_that_keep_their_order_do_not_count_as_correlation():
     left = survivors(jd.pruning.adaptive(0.05), np.zeros(64), np.zeros(64))
     # First at the default r = 0.5, then at the measured r = 0, which keeps 95%.

@@ -148,6 +148,16 @@ def test_points_with_any_leading_axes_are_projected_onto_oblique_directions():
     np.testing.assert_allclose(found.distances, np.linalg.norm(off, axis=-1), rtol=1e-5)
 
 
+@pytest.mark.parametrize(("length", "distance"), [(1e20, 1e20), (1e-25, 1.0), (1.0, 1e-25)])
+def test_projections_neither_overflow_nor_underflow(length, distance):
+    axes = [length * jnp.array(each) for each in ([1.0, 0.0, 0.0], [1.0, 1.0, 0.0])]
+    points = distance * jnp.array([[3.0, 4.0, 5.0]])
+    found = jd.landscape.project(points, jnp.zeros(3), axes)
+    wanted = distance / length * np.array([[-1.0, 4.0]])
+    np.testing.assert_allclose(found.coordinates, wanted, rtol=1e-5)
+    np.testing.assert_allclose(found.distances, [5 * distance], rtol=1e-5)
+
+
 @pytest.mark.parametrize("shape", [(3, 2, 1), (2, 3), (5, 4)])
 def test_points_that_would_broadcast_raise(shape):
     points = {"a": np.ones((4, 2, 3)), "b": np.ones(shape)}

@@ -67,7 +67,7 @@ def poisoned(case, arrays, where):
 
 def test_every_loss_has_a_case():
     public = {name for name in losses.__all__ if inspect.isfunction(getattr(losses, name))}
-    assert public - {"masked_mean", "linear_cross_entropy"} == {
+    assert public - {"masked_mean", "mean_cross_entropy", "linear_cross_entropy"} == {
         name.split(",")[0].split(" ")[0] for name in CASES
     }
     assert all(f"{name}" in losses.__doc__ for name in public)
@@ -217,6 +217,36 @@ def test_extreme_inputs_have_finite_losses_and_gradients(name, dtype):
         zeros = {key: jnp.zeros_like(array) for key, array in variables.items()}
         found = compiled(name)(zeros, fixed)
         assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(found))
+
+
+NOT_SCORES = ("cosine_embedding_loss", "circle_loss", "tversky_loss", "iou_loss")  # no infinity
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name not in NOT_SCORES])
+def test_infinite_scores_have_the_limit_of_the_loss_and_no_nan(name):
+    case = CASES[name]
+    finite = 0
+    for seed in range(6):
+        rng, arrays = np.random.default_rng(seed), case.arrays(seed)
+        for key, array in arrays.items():
+            if case.kinds[key] in ("real", "positive") and key != "targets":
+                choices = [np.inf] if case.kinds[key] == "positive" else [-np.inf, np.inf]
+                chosen = rng.choice(choices, size=array.shape)
+                arrays[key] = np.where(rng.random(array.shape) < 0.3, chosen, array)
+        large = {
+            key: np.nan_to_num(a, posinf=1e30, neginf=-1e30) if case.is_float(key) else a
+            for key, a in arrays.items()
+        }
+        values, grads = compiled(name)(*case.split(arrays))
+        limits = np.asarray(compiled(name)(*case.split(large))[0])
+        infinite = np.isinf(values)
+        assert np.all(limits[infinite] > 30)  # the slowest growth is log(1e30) / 2
+        np.testing.assert_allclose(values[~infinite], limits[~infinite], rtol=1e-5, atol=1e-5)
+        for grad in grads.values():
+            assert not np.any(np.isnan(grad))
+            assert np.all(np.isfinite(grad[~infinite]))
+        finite += np.sum(~infinite)
+    assert finite > 6
 
 
 @every_loss

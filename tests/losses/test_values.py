@@ -139,12 +139,130 @@ def test_an_ignored_label_equals_a_mask(ignored):
     assert both[3] == masking[1][3]
 
 
-def test_the_weighted_mean_of_pytorch_divides_by_the_weights():
-    found = losses.cross_entropy(LOGITS, LABELS, class_weights=WEIGHTS)
-    plain = losses.cross_entropy(LOGITS, LABELS)
-    close(
-        jnp.sum(found) / jnp.sum(WEIGHTS[LABELS]), np.average(plain, weights=WEIGHTS[LABELS]), 1e-5
+def weighted_mean(logits, labels, weights, ignored, smoothing):
+    """Returns PyTorch's mean, example by example in float64."""
+    total = divisor = 0.0
+    for x, y in zip(np.reshape(logits, (-1, CLASSES)), np.ravel(labels), strict=True):
+        if y == ignored:
+            continue
+        log_p = np.float64(x) - np.log(np.sum(np.exp(np.float64(x))))
+        total -= (1 - smoothing) * weights[y] * log_p[y]
+        total -= smoothing / CLASSES * np.sum(weights * log_p)
+        divisor += weights[y]
+    return total / divisor
+
+
+@pytest.mark.parametrize(
+    ("weights", "ignored", "smoothing"),
+    [(None, None, 0.0), (WEIGHTS, -100, 0.0), (WEIGHTS, 2, 0.2), (None, 0, 0.2)],
+)
+def test_the_mean_cross_entropy_divides_by_the_weights_of_the_labels(weights, ignored, smoothing):
+    labels = np.where(np.arange(ROWS) % 3, LABELS, LABELS if ignored is None else ignored)
+    options = {"class_weights": weights, "ignore_index": ignored, "label_smoothing": smoothing}
+    numbers = np.ones(CLASSES) if weights is None else weights
+    expected = weighted_mean(LOGITS, labels, numbers, ignored, smoothing)
+    for shape in ((ROWS,), (1, 2, 3)):  # examples, or pixels
+        pixels = jnp.reshape(LOGITS, (*shape, CLASSES)), labels.reshape(shape)
+        close(losses.mean_cross_entropy(*pixels, **options), expected, 1e-5)
+
+    def mean(logits):
+        return losses.mean_cross_entropy(logits, labels, **options)
+
+    step = 1e-2 * jnp.ones(CLASSES).at[0].set(-1)
+    change = weighted_mean(LOGITS + step, labels, numbers, ignored, smoothing) - weighted_mean(
+        LOGITS - step, labels, numbers, ignored, smoothing
     )
+    close(2 * jnp.vdot(jax.grad(mean)(LOGITS), step + 0 * LOGITS), change, 1e-5)
+
+
+def test_a_mask_an_ignored_label_and_a_weight_of_0_are_left_out_of_the_mean_cross_entropy():
+    keep = np.array([True, True, False, True, True, True])
+    labels = np.where(np.arange(ROWS) == 4, -100, LABELS)
+    poisoned = LOGITS.at[2].set(jnp.nan).at[4].set(jnp.inf)
+    found = losses.mean_cross_entropy(
+        poisoned, labels, class_weights=WEIGHTS, ignore_index=-100, where=keep, z_loss=0.5
+    )
+    left = [0, 1, 3, 5]
+    expected = weighted_mean(LOGITS[jnp.array(left)], LABELS[left], WEIGHTS, None, 0.0)
+    penalty = np.mean(np.log(np.sum(np.exp(np.float64(LOGITS[jnp.array(left)])), -1)) ** 2) / 2
+    close(found, expected + penalty, 1e-5)
+    no_weight = jax.value_and_grad(
+        lambda x: losses.mean_cross_entropy(x, LABELS, class_weights=np.zeros(CLASSES))
+    )(LOGITS)
+    assert all(np.all(leaf == 0) for leaf in no_weight)
+    assert losses.mean_cross_entropy(LOGITS, LABELS, where=~keep & keep) == 0
+    invalid = jax.jit(losses.mean_cross_entropy)(LOGITS, labels)
+    assert np.isnan(invalid)
+
+
+INF = np.inf
+
+
+def test_a_logit_of_minus_infinity_rules_a_class_out():
+    x, y = jnp.array([[1.0, -INF, 0.5]]), np.array([0])
+    two = np.log1p(np.exp(-0.5))  # the cross entropy of the two classes that are left
+    close(losses.cross_entropy(x, y), [two])
+    close(losses.cross_entropy(x, np.array([1])), [INF])
+    close(losses.categorical_focal_loss(x, np.array([1])), [INF])
+    expected = [[np.log1p(np.exp(-1.0)), 0.0, np.log1p(np.exp(0.5))]]
+    close(losses.binary_cross_entropy_with_logits(x, [[1.0, 0.0, 0.0]]), expected)
+    close(losses.multilabel_soft_margin_loss(x, [[1.0, 0.0, 0.0]]), [np.mean(expected)])
+    close(losses.multiclass_margin_loss(x, y), [0.5 / 3])
+    close(losses.multilabel_margin_loss(x, [[1, 0, 0]]), [0.5 / 3])
+    close(losses.categorical_hinge_loss(x, y), [0.5])
+    weights = jnp.array([1.0, 0.0, 1.0])  # a weight of 0 excludes a class from the smoothing
+    smooth = losses.cross_entropy(x, y, class_weights=weights, label_smoothing=0.3)
+    close(smooth, [0.7 * two + 0.3 / 3 * (2 * two + 0.5)])
+
+
+@pytest.mark.parametrize(
+    ("row", "label", "expected"),
+    [
+        ([INF, 0.0], 0, 0.0),
+        ([INF, 0.0], 1, INF),
+        ([INF, INF, 0.0], 1, np.log(2)),
+        ([-INF, -INF], 0, np.log(2)),
+        ([-INF, 3.0], 1, 0.0),
+    ],
+)
+def test_equal_logits_have_equal_probabilities_even_if_they_are_infinite(row, label, expected):
+    row, label = jnp.array([row]), np.array([label])
+    for loss in (losses.cross_entropy, losses.mean_cross_entropy):
+        value, slope = jax.value_and_grad(lambda x: jnp.sum(loss(x, label)))(row)  # noqa: B023
+        close(value, expected)
+        assert np.all(np.isfinite(slope))
+    features = jnp.ones((1, 1))
+    value, slopes = jax.value_and_grad(losses.linear_cross_entropy, (0, 1))(
+        features, jnp.zeros(row.shape), label, bias=row[0]
+    )
+    close(value, expected)
+    assert all(np.all(np.isfinite(slope)) for slope in slopes)
+
+
+def test_an_infinite_normalizer_has_an_infinite_z_loss_without_nan():
+    for row in ([INF, 0.0], [-INF, -INF]):
+        value, slope = jax.value_and_grad(
+            lambda x: jnp.sum(losses.cross_entropy(x, np.array([0]), z_loss=0.1))
+        )(jnp.array([row]))
+        assert value == INF
+        assert not np.any(np.isnan(slope))
+
+
+def test_rates_and_variances_may_be_0_or_infinite():
+    rates, counts = jnp.array([-INF, -INF, INF, INF]), jnp.array([0.0, 2.0, 0.0, 2.0])
+    close(losses.poisson_nll_loss(rates, counts), [0.0, INF, INF, INF])
+    close(losses.poisson_nll_loss(jnp.exp(rates), counts, log_input=False)[2:], [INF, INF])
+    found = losses.gaussian_nll_loss(jnp.zeros(1), jnp.ones(1), jnp.array([INF]))
+    close(found, [INF])
+
+
+def test_the_gaussian_loss_scales_errors_before_it_squares_them():
+    found = losses.gaussian_nll_loss(jnp.zeros(1), jnp.array([3e25]), jnp.array([1e36]))
+    close(found, [0.5 * np.log(1e36) + 0.5 * (3e7) ** 2], 1e-5)
+    small = losses.gaussian_nll_loss(
+        jnp.zeros(1), jnp.array([1e-25]), jnp.ones(1) * 1e-36, eps=1e-38
+    )
+    close(small, [0.5 * np.log(1e-36) + 0.5 * (1e-7) ** 2], 1e-5)
 
 
 def test_the_focal_loss_at_probability_one_half_is_a_quarter_of_the_cross_entropy():
@@ -204,6 +322,37 @@ def test_the_cosine_ignores_lengths_and_is_finite_at_zero():
     close(found, losses.cosine_embedding_loss(50 * first, 0.1 * second, pairs), 1e-5)
     close(found, losses.cosine_embedding_loss(second, first, pairs))
     close(losses.cosine_embedding_loss(first, 0 * first, pairs), [1, 0])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("length", [1e20, 1e-25])
+def test_long_and_short_vectors_have_the_cosines_and_circle_losses_of_unit_vectors(length, dtype):
+    first, second = (x.reshape(2, 4).astype(dtype) for x in (A, B))
+    pairs, labels = np.array([1, -1]), np.array([0, 0, 1, 1])
+
+    def cosine(scale):
+        return losses.cosine_embedding_loss(first * scale, second * scale, pairs)
+
+    def circle(scale):
+        vectors = jnp.concatenate([first, second]) * scale
+        return losses.circle_loss(vectors, labels, gamma=2.0)
+
+    scale = jnp.asarray(length, dtype)
+    tolerance = 1e-5 if dtype == "float32" else 0.05
+    close(cosine(scale), cosine(jnp.asarray(1, dtype)), tolerance)
+    close(circle(scale), circle(jnp.asarray(1, dtype)), tolerance)
+
+
+def test_the_gradient_of_a_cosine_is_inverse_to_the_length_and_0_at_0():
+    b = jnp.array([[1.0, 1.0]])
+
+    def loss(a):
+        return losses.cosine_embedding_loss(a, b, np.array([1]))[0]
+
+    for length in (1e20, 1.0, 1e-25):
+        slope = jax.grad(loss)(jnp.array([[length, 0.0]]))
+        close(slope * length, [[0.0, -np.sqrt(0.5)]], 1e-5)
+    assert np.all(jax.grad(loss)(jnp.zeros((1, 2))) == 0)
 
 
 def test_the_cosine_of_a_dissimilar_pair_is_penalized_above_the_margin():

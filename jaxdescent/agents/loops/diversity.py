@@ -4,9 +4,11 @@
     diversity = sqrt((sum |y|^2 - |sum y|^2 / agents) / (agents x coordinates))
 
 Little precision is lost to cancellation, because y is as small as the distances between agents,
-even if all agents are far from the origin.
+even if all agents are far from the origin. Sums are in units of the largest |y_i| so far, so that
+squares neither overflow nor underflow.
 """
 
+import functools
 from functools import partial
 from typing import Any
 
@@ -33,27 +35,27 @@ def diversity(
         sharded = jax.sharding.PartitionSpec(*mesh.axis_names)
         replicated = jax.sharding.PartitionSpec()
         sums = jax.shard_map(
-            lambda *arrays: jax.lax.psum(_sums(*arrays, size=size), mesh.axis_names),
+            lambda *arrays: _sum_over(mesh.axis_names, *_sums(*arrays, size=size)),
             mesh=mesh,
             in_specs=(sharded, sharded, replicated),
             out_specs=replicated,
             check_vma=False,
         )
-    total, squares = sums(leaves, selected, origin)
+    unit, total, squares = sums(leaves, selected, origin)
     count = jnp.maximum(jnp.sum(selected, dtype=jnp.float32), 1.0)
     for y in total:
         squares -= jnp.sum(y**2) / count
     coordinates = max(sum(len(x) for x in origin), 1)
-    return jnp.sqrt(jnp.maximum(squares, 0.0) / (count * coordinates))
+    return unit * jnp.sqrt(jnp.maximum(squares, 0.0) / (count * coordinates))
 
 
 def _sums(
     leaves: list[jax.Array], selected: jax.Array, origin: list[jax.Array], *, size: int
-) -> tuple[list[jax.Array], jax.Array]:
-    """Returns sum y over selected agents, leaf by leaf, and sum |y|^2, f[]."""
+) -> tuple[jax.Array, list[jax.Array], jax.Array]:
+    """Returns the unit u, f[], sum y / u over selected agents, leaf by leaf, and sum |y / u|^2."""
     rows = min(size, len(selected))
 
-    def add_chunk(i: jax.Array, sums: tuple[list[jax.Array], jax.Array]) -> Any:
+    def add_chunk(i: jax.Array, sums: Any) -> Any:
         first = jnp.minimum(i * rows, len(selected) - rows)  # the last chunk overlaps another
 
         def rows_of_chunk(x: jax.Array) -> jax.Array:
@@ -61,12 +63,33 @@ def _sums(
 
         is_new = first + jnp.arange(rows, dtype=jnp.int32) >= i * rows
         new = rows_of_chunk(selected) & is_new
-        total, squares = list(sums[0]), sums[1]
-        for k, (x, zero) in enumerate(zip(leaves, origin, strict=True)):
-            y = jnp.where(new[:, None], rows_of_chunk(x).astype(jnp.float32) - zero[None], 0.0)
-            total[k] += jnp.sum(y, 0)
-            squares += jnp.sum(y**2)
-        return total, squares
+        parts = [
+            jnp.where(new[:, None], rows_of_chunk(x).astype(jnp.float32) - zero[None], 0.0)
+            for x, zero in zip(leaves, origin, strict=True)
+        ]
+        largest = [jnp.max(jnp.abs(y), initial=0) for y in parts]
+        unit = functools.reduce(jnp.maximum, largest, sums[0])
+        total, squares = _in_unit(unit, *sums)
+        scaled = [y / jnp.where(unit > 0, unit, 1) for y in parts]
+        total = [sum_y + jnp.sum(y, 0) for sum_y, y in zip(total, scaled, strict=True)]
+        return unit, total, squares + sum(jnp.sum(y**2) for y in scaled)
 
-    zeros = [jnp.zeros_like(zero) for zero in origin], jnp.zeros((), jnp.float32)
+    zero = jnp.zeros((), jnp.float32)
+    zeros = zero, [jnp.zeros_like(x) for x in origin], zero
     return jax.lax.fori_loop(0, -(-len(selected) // rows), add_chunk, zeros)
+
+
+def _in_unit(
+    unit: jax.Array, old: jax.Array, total: list[jax.Array], squares: jax.Array
+) -> tuple[list[jax.Array], jax.Array]:
+    """Converts sums from an old unit to a unit that is not smaller."""
+    ratio = jnp.where(old > 0, old / unit, 0)
+    return [ratio * y for y in total], ratio**2 * squares
+
+
+def _sum_over(
+    axes: Any, unit: jax.Array, total: list[jax.Array], squares: jax.Array
+) -> tuple[jax.Array, list[jax.Array], jax.Array]:
+    """Adds the sums of all devices, in the largest of their units."""
+    largest = jax.lax.pmax(unit, axes)
+    return largest, *jax.lax.psum(_in_unit(largest, unit, total, squares), axes)

@@ -151,7 +151,7 @@ class _Curves(NamedTuple):
     mean_x: jax.Array  # of x = log(rung)
     var_x: jax.Array  # sum of squares about the mean
     mean_y: jax.Array  # of the values
-    var_y: jax.Array
+    deviation_y: jax.Array  # root of the sum of squares, which could overflow
     cov: jax.Array
 
 
@@ -192,17 +192,21 @@ def predicted_to_lose(total_rungs: int, *, burn_in: int = 3, deviations: float =
             mean_x=old.mean_x + dx / n,
             var_x=old.var_x + dx * dx * (n - 1) / n,
             mean_y=old.mean_y + dy / n,
-            var_y=old.var_y + dy * dy * (n - 1) / n,
+            deviation_y=jnp.hypot(old.deviation_y, dy * jnp.sqrt((n - 1) / n)),
             cov=old.cov + dx * dy * (n - 1) / n,
         )
-        slope = new.cov / jnp.maximum(new.var_x, 1e-12)
+        var_x = jnp.maximum(new.var_x, 1e-12)
+        slope = new.cov / var_x
         ahead = jnp.maximum(jnp.log(jnp.asarray(total_rungs, y.dtype)), x) - new.mean_x
-        residual = jnp.maximum(new.var_y - slope * new.cov, 0.0) / jnp.maximum(n - 2, 1.0)
-        spread = jnp.sqrt(residual * (1 + 1 / n + ahead**2 / jnp.maximum(new.var_x, 1e-12)))
+        explained = jnp.abs(new.cov) / jnp.sqrt(var_x)
+        unexplained = jnp.maximum(new.deviation_y - explained, 0.0)
+        residual = jnp.sqrt(unexplained) * jnp.sqrt(new.deviation_y + explained)
+        factor = (1 + 1 / n + ahead**2 / var_x) / jnp.maximum(n - 2, 1.0)
+        spread = residual * jnp.sqrt(factor)
         predicted = new.mean_y + slope * ahead - deviations * spread
         scores = population.scores
         best = jnp.min(scores)
-        # The prediction is NaN if squares overflow, and comparisons with NaN are False.
+        # The prediction is NaN if a value is not finite, and comparisons with NaN are False.
         kept = (n < burn_in) | ~(predicted > best) | (scores == best)
         started = jax.tree.map(lambda curve: jnp.where(population.evaluated, curve, 0), new)
         return kept, started._replace(rung=rung)

@@ -25,6 +25,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.linalg import solve_triangular
 
+from jaxdescent.numerics import norm
+
 MAX_ITERATIONS = 50
 SMALLEST = 1e-6  # smallest unit of a mode, relative to the largest
 
@@ -151,10 +153,10 @@ def _residual(
     posed: tuple[jax.Array, jax.Array], X: jax.Array, S: jax.Array, basis: jax.Array
 ) -> jax.Array:
     A, B = posed
-    size, strength = _positive(jnp.linalg.norm(A)), _positive(jnp.trace(B) / len(B))
+    size, strength = _positive(norm(A)), _positive(jnp.trace(B) / len(B))
     image = jnp.einsum("a,aij->ij", B @ jnp.einsum("aij,ij->a", basis, X), basis)
-    gap = jnp.vdot(X, S) / jnp.maximum(jnp.linalg.norm(X), size / strength)
-    return jnp.maximum(jnp.linalg.norm(A + image - S), gap) / size
+    gap = jnp.vdot(X / jnp.maximum(norm(X), size / strength), S / size)
+    return jnp.maximum(norm(A + image - S) / size, gap)
 
 
 def _positive(value: jax.Array) -> jax.Array:

@@ -15,6 +15,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxdescent.numerics import norm
+
 
 class Tracked(NamedTuple):
     """Ritz pairs in descending order.
@@ -66,7 +68,7 @@ def track(
         rotation = rotation[:, ::-1][:, :k]
         Q, image = basis @ rotation, images @ rotation
         values = jnp.sum(Q * image, axis=0)
-        return Tracked(values, Q, image, jnp.linalg.norm(image - values * Q, axis=0), rounds)
+        return Tracked(values, Q, image, norm(image - values * Q, 0), rounds)
 
     def unfinished(last: Tracked) -> jax.Array:
         needed = jnp.any(last.residuals > tolerance) | (last.rounds < min_rounds)

@@ -28,6 +28,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdescent.extras import require
+from jaxdescent.numerics import norm
 from jaxdescent.stability.sharpness.curvature import Product
 
 CHUNK = 2  # steps between evaluations of the residuals
@@ -255,7 +256,7 @@ class _Solver:
         if not self.warm:
             return carry
         start, noise = map(self.restrict, (self.start, _noise(self.key, (k, n), dtype)))
-        size = jnp.linalg.norm(start, axis=1, keepdims=True)
+        size = norm(start, 1, keepdims=True)
         valid = jnp.isfinite(size) & (size > 0)
         start = jnp.where(valid, start / jnp.where(valid, size, 1), noise)
         if k > 1:

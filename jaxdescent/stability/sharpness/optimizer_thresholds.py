@@ -302,4 +302,4 @@ def _wide(x: jax.Array) -> jax.Array:
 def _norm(grads: Any) -> jax.Array:
     if not jax.tree.leaves(grads):
         raise ValueError("grads must be given: the threshold of SAM depends on their norm")
-    return optax.tree.norm(jax.tree.map(_wide, grads))
+    return numerics.tree_norm(grads)

@@ -20,7 +20,6 @@ Source: the steps are from J. M. Altschuler and P. A. Parrilo (2023, arXiv:2309.
 is ours, similar to backtracking (A. Beck, M. Teboulle 2009).
 """
 
-import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -29,6 +28,7 @@ import optax
 from jax.typing import ArrayLike
 
 from jaxdescent import validation
+from jaxdescent.numerics import tree_norm
 
 FIRST_DUE = 63  # measuring after fewer steps costs more than it gains
 
@@ -188,11 +188,6 @@ def _curvature(grads: Any, params: Any, state: GuardedState) -> jax.Array:
 
 
 def _norm(tree: Any) -> jax.Array:
-    """Returns the Euclidean norm in JAX's default float dtype, without overflow of squares."""
+    """Returns the Euclidean norm in JAX's default float dtype."""
     dtype = jnp.result_type(float)
-    leaves = [leaf.astype(dtype) for leaf in jax.tree.leaves(tree)]
-    maxima = [jnp.max(jnp.abs(leaf), initial=0) for leaf in leaves]
-    size = functools.reduce(jnp.maximum, maxima, jnp.zeros((), dtype))
-    scale = jnp.where(size > 0, size, 1)
-    squares = [jnp.sum(jnp.square(leaf / scale)) for leaf in leaves]
-    return size * jnp.sqrt(sum(squares, start=jnp.zeros((), dtype)))
+    return tree_norm(jax.tree.map(lambda leaf: leaf.astype(dtype), tree)).astype(dtype)

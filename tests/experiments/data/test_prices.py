@@ -99,7 +99,7 @@ def test_google_is_bundled_with_its_known_days():
     assert series.times[[0, -1]].astype(str).tolist() == ["2004-08-19", "2008-10-14"]
     # The first day of trading; the offering price was 85 dollars.
     np.testing.assert_allclose(series.values[0], [100, 104.06, 95.96, 100.34, 22351900], rtol=1e-6)
-    assert (np.diff(series.times) > np.timedelta64(0)).all()
+    assert (np.diff(series.times) > np.timedelta64(0, "D")).all()
     opening, high, low, close, _ = series.values.T
     assert (low <= np.minimum(opening, close)).all()
     assert (high >= np.maximum(opening, close)).all()

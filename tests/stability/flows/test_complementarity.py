@@ -143,3 +143,10 @@ def test_a_zero_matrix_has_the_zero_solution(B):
     np.testing.assert_array_equal(found.X, np.zeros((2, 2)))
     np.testing.assert_array_equal(found.slack, np.zeros((2, 2)))
     assert (float(found.residual), int(found.rank)) == (0.0, 0)
+
+
+@pytest.mark.parametrize("unit", [1e-25, 1e25])
+def test_the_residual_does_not_depend_on_the_units(unit):
+    A, B = -np.eye(2), np.zeros((3, 3))  # infeasible
+    found = solve_complementarity(jnp.float32(unit * A), jnp.float32(B))
+    assert found.residual > 1e-3

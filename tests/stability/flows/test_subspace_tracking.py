@@ -33,6 +33,16 @@ def test_residuals_are_within_the_tolerance_and_bound_the_error():
         np.testing.assert_allclose(found.vectors.T @ found.vectors, np.eye(2), atol=1e-12)
 
 
+@pytest.mark.parametrize("unit", [1e-25, 1e25])
+def test_residuals_have_the_units_of_the_matrix(unit):
+    M, vectors = spectrum(VALUES)
+    M, start = jnp.float32(M), jnp.float32(vectors[:, :2] + 0.1)
+    plain, scaled = (
+        track(lambda x, M=M: M @ x, start, tolerance=0.0, max_rounds=0) for M in (M, unit * M)
+    )
+    np.testing.assert_allclose(scaled.residuals / unit, plain.residuals, rtol=1e-2)
+
+
 def test_an_exact_start_needs_no_round():
     M, vectors = spectrum(VALUES)
     found = track(lambda x: M @ x, jnp.asarray(vectors[:, :2]), tolerance=1e-3)

@@ -169,6 +169,13 @@ def test_sam_without_ascent_is_gradient_descent_and_has_threshold_0_at_a_minimum
     assert float(thresholds.sam().max_sharpness(0.1, jnp.zeros(3))) == 0.0
 
 
+@pytest.mark.parametrize("length", [1e-25, 1e25])
+def test_the_threshold_of_sam_does_not_square_long_or_short_gradients(length):
+    found = thresholds.sam(rho=0.05).max_sharpness(0.1, length * jnp.array([0.6, 0.8]))
+    expected = 40 / (1 + np.sqrt(1 + 0.4 / (0.1 * length)))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
 @pytest.mark.parametrize("name", METHODS)
 @given(rate=st.floats(1e-6, 1e3), scale=st.floats(1e-4, 1e4))
 @settings(max_examples=20, deadline=None)
