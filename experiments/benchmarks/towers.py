@@ -7,7 +7,7 @@ order, so that other load on the machine affects all of them. The figures are me
 compile times, and over the turns of the ratio to optax's own optimizer in the same turn. Ratios
 are of wall-clock time and of processor time, which other programs disturb less. Bytes are
 relative to the parameters; an operation counts as large if it makes a buffer as large as the
-largest parameter.
+largest parameter. Lines are counted in the compiled program.
 """
 
 import re
@@ -50,6 +50,8 @@ OPTIMIZERS: dict[str, tuple[str, Callable[[], Any]]] = {
     "... of height 2": ("adam", lambda: tower(optax.adam, RATE | BETAS, 2, "auto")),
     "... of height 3": ("adam", lambda: tower(optax.adam, RATE | BETAS, 3, "auto")),
     "... general, rate and betas": ("adam", lambda: tower(optax.adam, RATE | BETAS, 1, "general")),
+    "adamw": ("adam", lambda: optax.adamw(1e-3)),
+    "self-tuning adam": ("adam", lambda: jd.self_tuning(optax.adam)),
     "momentum": ("momentum", lambda: momentum(1e-3)),
     "... momentum's rate": ("momentum", lambda: tower(momentum, RATE, 1, "auto")),
 }
@@ -114,6 +116,7 @@ class Compiled(NamedTuple):
       state: bytes of the optimizer's state, relative to the parameters.
       temporaries: XLA's temporary bytes, relative to the parameters.
       operations: number of instructions that make a buffer as large as the largest parameter.
+      lines: number of lines of the compiled program.
     """
 
     step: Callable[..., Any]
@@ -122,13 +125,16 @@ class Compiled(NamedTuple):
     state: float
     temporaries: float
     operations: int
+    lines: int
 
 
 def compiled_step(tx: Any, model: Model) -> Compiled:
     """Compiles a training step."""
+    tx = optax.with_extra_args_support(tx)
 
     def step(params: Any, state: Any) -> Any:
-        updates, state = tx.update(jax.grad(model.loss)(params), state, params)
+        value, grads = jax.value_and_grad(model.loss)(params)
+        updates, state = tx.update(grads, state, params, value=value)
         return optax.apply_updates(params, updates), state
 
     params = jax.tree.map(jnp.copy, model.params)
@@ -139,13 +145,15 @@ def compiled_step(tx: Any, model: Model) -> Compiled:
     memory: Any = compiled.memory_analysis()
     size = _bytes(params)
     largest = max(leaf.size for leaf in jax.tree.leaves(params))
+    program = str(compiled.as_text())
     return Compiled(
         compiled,
         carry,
         seconds,
         _bytes(carry[1]) / size,
         memory.temp_size_in_bytes / size,
-        large_operations(str(compiled.as_text()), largest),
+        large_operations(program, largest),
+        program.count("\n"),
     )
 
 
@@ -230,10 +238,11 @@ def main() -> None:
                     f"{each.state:.2f}",
                     f"{each.temporaries:.2f}",
                     f"{each.operations}",
+                    f"{each.lines}",
                     f"{each.compile_seconds:.2f}",
                 )
             )
-        columns = (label, "ms", "time", "cpu", "state", "temp", "large ops", "compile s")
+        columns = (label, "ms", "time", "cpu", "state", "temp", "large ops", "lines", "compile s")
         print(f"\n{table(columns, rows)}", flush=True)
         if jax.default_backend() == "gpu":
             extra = {

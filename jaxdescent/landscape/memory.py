@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
-from jax.extend import core
+
+from jaxdescent import jax_internals as core
 
 
 def peak_bytes(fn: Callable[[Any, Any], Any], varied: Any, shared: Any) -> int:

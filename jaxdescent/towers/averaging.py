@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxdescent import validation
+from jaxdescent.eager_calls import compile_eager_calls
 from jaxdescent.numerics import find_states, wide_copy, widest_float
 from jaxdescent.towers.factory import cast_like
 
@@ -79,6 +80,7 @@ def with_average(
         average = jax.tree.map(wide_copy, params)
         return AverageState(inner.init(params), average, jnp.zeros((), jnp.int32))
 
+    @compile_eager_calls
     def update(
         updates: Any, state: Any, params: Any = None, **extra: Any
     ) -> tuple[Any, AverageState]:

@@ -30,10 +30,12 @@ import numpy as np
 import optax
 
 from jaxdescent import validation
+from jaxdescent.eager_calls import compile_eager_calls
 from jaxdescent.numerics import all_finite, widest_float
 from jaxdescent.towers import spaces
 from jaxdescent.towers.averaging import AverageState, with_average
 from jaxdescent.towers.factory import cast_like
+from jaxdescent.towers.replay.conditional import choose, computed_once
 from jaxdescent.towers.signals import OneStep
 from jaxdescent.towers.tower import HypergradientState, Tower
 
@@ -138,6 +140,7 @@ def restart_on_divergence(tower: Tower, /) -> optax.GradientTransformationExtraA
             restarts=count(),
         )
 
+    @compile_eager_calls
     def update(
         updates: Any,
         state: Any,
@@ -168,7 +171,7 @@ def restart_on_divergence(tower: Tower, /) -> optax.GradientTransformationExtraA
         )
         severe, mild = _diagnose(seen)
         severe |= ~all_finite(jax.tree.map(jnp.add, params, updates))  # could not be undone
-        restart = (severe | mild) & ~state.returning
+        restart = computed_once((severe | mild) & ~state.returning)
 
         going = seen._replace(failures=jnp.where(new.count > TRIAL_STEPS, 0, seen.failures))
         divisor = jnp.where(severe, SEVERE_DIVISOR, MILD_DIVISOR)
@@ -189,10 +192,8 @@ def restart_on_divergence(tower: Tower, /) -> optax.GradientTransformationExtraA
         returned = state._replace(returning=jnp.zeros_like(state.returning))
         to_average = jax.tree.map(jnp.subtract, cast_like(old.average, params), params)
         updates = optax.tree.where(restart | state.returning, to_average, updates)
-        state = optax.tree.where(
-            state.returning, returned, optax.tree.where(restart, restarted, going)
-        )
-        return updates, state
+        outcome = jnp.where(state.returning, 2, restart.astype(jnp.int32))
+        return updates, choose(outcome, going, restarted, returned)
 
     return optax.GradientTransformationExtraArgs(init, update)
 

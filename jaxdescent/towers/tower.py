@@ -28,7 +28,7 @@ Optimizer", NeurIPS 2022, arXiv:1909.13371.
 """
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -37,10 +37,11 @@ import jax.numpy as jnp
 import optax
 
 from jaxdescent import validation
+from jaxdescent.eager_calls import compile_eager_calls
 from jaxdescent.numerics import all_finite, all_true, is_inexact
 from jaxdescent.towers import spaces
 from jaxdescent.towers.factory import Factory, cast_like, strong
-from jaxdescent.towers.replay.conditional import on_cpu
+from jaxdescent.towers.replay.conditional import computed_once, on_cpu
 from jaxdescent.towers.replay.contraction import empty_traces
 from jaxdescent.towers.replay.tracing import UpdateRecord
 from jaxdescent.towers.signals import EligibilityTrace, OneStep, one_step
@@ -90,6 +91,11 @@ class Tower(optax.GradientTransformationExtraArgs):
     spec: Spec
     hyper_optimizer: optax.GradientTransformationExtraArgs
 
+    def _replace(self, **functions: Any) -> "Tower":
+        replaced = super()._replace(**functions)
+        replaced.spec, replaced.hyper_optimizer = self.spec, self.hyper_optimizer
+        return replaced
+
 
 def hypergradient(
     factory: Factory,
@@ -133,8 +139,7 @@ def hypergradient(
       batch, in place of `grads`. If `skip` is True, the batch is skipped like a batch with a
       non-finite gradient. `value` is also passed to the hyper-optimizer. Gradients are stored in
       the parameters' dtypes. Hyperparameters are float32, or float64 if a parameter is;
-      computations with bf16 and fp16 arrays use float32. Call `update` inside `jax.jit`: otherwise
-      every call traces it again.
+      computations with bf16 and fp16 arrays use float32.
 
     Raises:
       TypeError: an argument is of the wrong type.
@@ -194,6 +199,7 @@ def hypergradient(
             traces=empty_traces(copy_hyperparams(), params) if traced else (),
         )
 
+    @compile_eager_calls
     def update(
         updates: Any,
         state: Any,
@@ -222,14 +228,10 @@ def hypergradient(
         usable = finite & all_finite(present.extra_args)
         if skip is not None:
             usable &= ~validation.scalar_boolean("skip", skip)
-
-        def move() -> Any:
-            return _move_hyperparams(hyper_optimizer, found.hypergradient, state, extra_args)
-
-        def stay() -> Any:
-            return state.hyperparams, state.hyper_state, jnp.zeros((), bool)
-
-        hyperparams, hyper_state, rejected = _if_usable(usable, move, stay)
+        usable = computed_once(usable)
+        hyperparams, hyper_state, rejected = _move_if_usable(
+            usable, hyper_optimizer, found.hypergradient, state, extra_args
+        )
         # The hypergradient is always finite. But XLA copies a donated buffer that a loop reads,
         # unless the value that overwrites the buffer depends on the result of the loop.
         tx = spec.build(hyperparams)
@@ -250,6 +252,8 @@ def hypergradient(
             traces=traces,
         )
         skipped = state._replace(
+            hyperparams=hyperparams,  # unchanged
+            hyper_state=hyper_state,
             hypergradient=zeros,
             previous=step.skipped_record,
             traces=traces,
@@ -265,24 +269,39 @@ def hypergradient(
     return tower
 
 
-def _if_usable(usable: jax.Array, move: Callable[[], Any], stay: Callable[[], Any]) -> Any:
-    """Returns the result of `move`, or of `stay` where the batch will not be used.
+def _move_if_usable(usable: jax.Array, *args: Any) -> tuple[dict[str, Any], Any, jax.Array]:
+    """Returns the result of `_move_hyperparams`, which moves nothing where a batch is not usable.
 
     The conditional is for speed: on a CPU XLA otherwise duplicates the computation in each of its
-    many uses. Under `shard_map` the devices may disagree, and `move` may need all of them.
+    many uses. Under `shard_map` the devices may disagree, and the move may need all of them.
     """
     if jax.sharding.get_abstract_mesh().manual_axes:
-        return move()
-    return jax.lax.cond(usable | ~on_cpu(), move, stay)
+        return _move_hyperparams(usable, *args)
+    state: HypergradientState = args[2]
+    cpu = on_cpu()
+
+    def move() -> Any:
+        return _move_hyperparams(usable | cpu, *args)
+
+    def stay() -> Any:
+        return state.hyperparams, state.hyper_state, jnp.zeros((), bool)
+
+    return jax.lax.cond(usable | ~cpu, move, stay)
 
 
 def _move_hyperparams(
+    usable: jax.Array,
     hyper_optimizer: optax.GradientTransformationExtraArgs,
     hypergradient: dict[str, Any],
     state: HypergradientState,
     extra_args: Mapping[str, Any],
 ) -> tuple[dict[str, Any], Any, jax.Array]:
-    """Makes a step of the hyper-optimizer, undone where its result is not finite."""
+    """Makes a step of the hyper-optimizer, undone where not usable or its result not finite.
+
+    Returns:
+      The hyperparameters, the state of the hyper-optimizer, and bool[], True if the result was not
+      finite.
+    """
     passed_on = {name: extra_args[name] for name in ("value",) if name in extra_args}
     changes, hyper_state = hyper_optimizer.update(
         hypergradient, state.hyper_state, state.hyperparams, **passed_on
@@ -291,8 +310,8 @@ def _move_hyperparams(
     hyperparams: Any = optax.apply_updates(state.hyperparams, changes)
     spoiled = ~all_finite(hyperparams) | ~_stayed_finite(state.hyper_state, hyper_state)
     hyperparams = {name: spaces.clamp(node) for name, node in hyperparams.items()}
-    hyperparams = optax.tree.where(spoiled, state.hyperparams, hyperparams)
-    return hyperparams, optax.tree.where(spoiled, state.hyper_state, hyper_state), spoiled
+    old, new = (state.hyperparams, state.hyper_state), (hyperparams, hyper_state)
+    return *optax.tree.where(usable & ~spoiled, new, old), spoiled
 
 
 def _stayed_finite(before: Any, after: Any) -> jax.Array:

@@ -95,6 +95,25 @@ def test_a_further_level_costs_numbers_only(name, programs):
         assert buffers(added) < 0.02
 
 
+def instructions(tx):
+    """Returns the number of instructions of the compiled update of four small leaves."""
+    params = {
+        name: jnp.ones(shape) for name, shape in zip("abcd", [(4, 4), 4, (4, 3), 3], strict=True)
+    }
+
+    def step(params, state, value):
+        updates, state = tx.update(params, state, params, value=value)
+        return optax.apply_updates(params, updates), state
+
+    args = params, tx.init(params), jnp.zeros(())
+    return compiled(step, *args, donate_argnums=(0, 1)).as_text().count(" = ")
+
+
+def test_the_decisions_of_self_tuning_are_not_compiled_anew_for_each_array():
+    plain = instructions(optax.with_extra_args_support(optax.adamw(1e-3)))
+    assert instructions(jd.self_tuning(optax.adam)) < 9 * plain
+
+
 def test_on_a_gpu_no_conditional_makes_the_device_wait(monkeypatch):
     def elsewhere():
         return jax.lax.platform_dependent(default=lambda: jnp.zeros((), bool))

@@ -22,6 +22,7 @@ from jax.typing import ArrayLike
 
 from jaxdescent import validation
 from jaxdescent.agents.population import is_key
+from jaxdescent.eager_calls import compile_eager_calls
 from jaxdescent.numerics import widest_float
 
 
@@ -94,6 +95,7 @@ def basin_hopping(
             key=jax.random.clone(start),
         )
 
+    @compile_eager_calls
     def update(
         updates: Any,
         state: Any,

@@ -33,6 +33,7 @@ from jaxdescent.agents.arguments import (
 from jaxdescent.agents.population import Population, initial_opt_states
 from jaxdescent.agents.rule import Rule, apply_rule, check_rule
 from jaxdescent.chunking import where_rows
+from jaxdescent.eager_calls import compile_eager_calls
 from jaxdescent.numerics import widest_float
 
 
@@ -130,6 +131,7 @@ def magd(
         rule_state = rule.init(jax.random.key(seed), population, None)
         return state._replace(rule_state=rule_state)
 
+    @compile_eager_calls
     def update(
         updates: Any,
         state: Any,

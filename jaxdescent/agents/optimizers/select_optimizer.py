@@ -16,6 +16,7 @@ import optax
 from jax.typing import ArrayLike
 
 from jaxdescent import validation
+from jaxdescent.eager_calls import compile_eager_calls
 
 
 def select_optimizer(
@@ -58,6 +59,7 @@ def select_optimizer(
     def init(params: Any) -> tuple[Any, ...]:
         return tuple(tx.init(params) for tx in transformations)
 
+    @compile_eager_calls
     def update(
         updates: Any, state: Any, params: Any = None, **extra: Any
     ) -> tuple[Any, tuple[Any, ...]]:

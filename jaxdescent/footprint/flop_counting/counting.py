@@ -15,9 +15,8 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
-from jax.extend import core
-from jax.interpreters import partial_eval
 
+from jaxdescent import jax_internals as core
 from jaxdescent.footprint.flop_counting import traversal
 from jaxdescent.footprint.flop_counting.traversal import FlopsByKind
 from jaxdescent.footprint.quantities import Quantity
@@ -142,7 +141,7 @@ def flops(
     """
     if not callable(fn):
         raise TypeError(f"fn must be a function of arrays, got {fn!r}")
-    jaxpr = _without_dead_code(_traced(fn, args, kwargs))
+    jaxpr = core.without_dead_code(_traced(fn, args, kwargs))
     total = traversal.tally(jaxpr, while_trips, traversal.most_expensive)
     by_primitive = Counter[str]()
     for (_, name), number in total.flops.items():
@@ -172,8 +171,3 @@ def _traced(fn: Callable[..., Any], args: Any, kwargs: Any) -> core.ClosedJaxpr:
                 "it static in jax.jit"
             )
     return jax.make_jaxpr(fn)(*args, **kwargs)
-
-
-def _without_dead_code(jaxpr: core.ClosedJaxpr) -> core.Jaxpr:
-    live, _ = partial_eval.dce_jaxpr(jaxpr.jaxpr, [True] * len(jaxpr.jaxpr.outvars))
-    return live

@@ -11,8 +11,7 @@ Reinsch, with all of U if full); LAPACK Working Note 41 (1994) for forming Q.
 import math
 from collections.abc import Callable
 
-from jax.extend import core
-
+from jaxdescent import jax_internals as core
 from jaxdescent.footprint.flop_counting.operands import real_per_complex, shape, size
 
 Formula = Callable[[core.JaxprEqn], float | None]

@@ -5,7 +5,8 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.extend import core
+
+from jaxdescent import jax_internals as core
 
 
 def shape(variable: Any) -> tuple[int, ...]:

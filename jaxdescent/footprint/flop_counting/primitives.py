@@ -20,8 +20,8 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from jax.extend import core
 
+from jaxdescent import jax_internals as core
 from jaxdescent.footprint.flop_counting import convolution, linear_algebra
 from jaxdescent.footprint.flop_counting.operands import is_complex, real_per_complex, shape, size
 

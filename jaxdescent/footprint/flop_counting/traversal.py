@@ -16,8 +16,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from jax.extend import core
 
+from jaxdescent import jax_internals as core
 from jaxdescent.footprint.flop_counting import primitives
 from jaxdescent.footprint.quantities import Quantity
 

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxdescent import validation
+from jaxdescent.eager_calls import compile_eager_calls
 from jaxdescent.stability.sharpness.optimizer_thresholds import Threshold
 from jaxdescent.stability.sharpness.probe import StabilityState, stability_probe
 
@@ -91,6 +92,7 @@ def monitor_stability(
         count = jnp.zeros((), jnp.int32)
         return MonitorState(count, probe.init(params), optimizer.init(params))
 
+    @compile_eager_calls
     def update(
         updates: Any, state: Any, params: Any = None, *, batch: Any = None, **extra: Any
     ) -> tuple[Any, MonitorState]:

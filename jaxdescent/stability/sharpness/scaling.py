@@ -24,6 +24,7 @@ import optax
 from jax.typing import ArrayLike
 
 from jaxdescent import validation
+from jaxdescent.eager_calls import compile_eager_calls
 from jaxdescent.stability.sharpness.arguments import check_threshold
 from jaxdescent.stability.sharpness.optimizer_thresholds import Threshold
 from jaxdescent.stability.sharpness.probe import (
@@ -135,6 +136,7 @@ def scale_by_sharpness(
             count, rate, found, probe.init(params), make(rate).init(params)
         )
 
+    @compile_eager_calls
     def update(
         updates: Any, state: Any, params: Any = None, *, batch: Any = None, **extra: Any
     ) -> tuple[Any, ScaleBySharpnessState]:

@@ -25,6 +25,7 @@ import optax
 from jax.typing import ArrayLike
 
 from jaxdescent import numerics, validation
+from jaxdescent.eager_calls import compile_eager_calls
 from jaxdescent.stability.step_sizes import arguments
 
 STABLE = 4.0  # times 1 / radius^2: one over the largest curvature of L
@@ -260,6 +261,7 @@ def step_over_loss(
             skipped=jnp.zeros((), jnp.int32),
         )
 
+    @compile_eager_calls
     def update(
         updates: Any, state: Any, params: Any = None, *, value: Any = None, **extra: Any
     ) -> tuple[Any, StepOverLossState]:

@@ -28,6 +28,7 @@ import optax
 from jax.typing import ArrayLike
 
 from jaxdescent import validation
+from jaxdescent.eager_calls import compile_eager_calls
 from jaxdescent.numerics import tree_norm
 
 FIRST_DUE = 63  # measuring after fewer steps costs more than it gains
@@ -130,6 +131,7 @@ def guarded(
             max_norm=jnp.zeros((), dtype),
         )
 
+    @compile_eager_calls
     def update(updates: Any, state: Any, params: Any = None, **_: Any) -> tuple[Any, GuardedState]:
         if params is None:
             raise ValueError("params must be given: update(updates, state, params)")

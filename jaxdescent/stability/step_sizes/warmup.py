@@ -21,6 +21,7 @@ import optax
 from jax.typing import ArrayLike
 
 from jaxdescent import numerics, validation
+from jaxdescent.eager_calls import compile_eager_calls
 from jaxdescent.stability.step_sizes import arguments
 
 FACTOR = 2.0  # between trials, until the loss rises
@@ -146,6 +147,7 @@ def catapult_warmup(
             count=count(),
         )
 
+    @compile_eager_calls
     def update(
         updates: Any, state: Any, params: Any = None, *, value: Any = None, **extra: Any
     ) -> tuple[Any, CatapultWarmupState]:

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jax.extend import core
 
+from jaxdescent import jax_internals as core
 from jaxdescent.numerics import all_finite, all_true
 from jaxdescent.towers import spaces
 from jaxdescent.towers.factory import cast_like

@@ -11,8 +11,8 @@ needs the state before the update, and `from_inputs` is used.
 from typing import Any, NamedTuple
 
 import jax
-from jax.extend import core
 
+from jaxdescent import jax_internals as core
 from jaxdescent.towers.fused import elementwise
 from jaxdescent.towers.fused.elementwise import Elementwise, NotElementwiseError
 from jaxdescent.towers.replay import dataflow

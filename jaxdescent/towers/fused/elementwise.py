@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
-from jax.extend import core
 
+from jaxdescent import jax_internals as core
 from jaxdescent.towers.replay import dataflow, safe_derivatives
 
 # fmt: off

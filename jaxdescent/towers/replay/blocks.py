@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.extend import core
 
+from jaxdescent import jax_internals as core
 from jaxdescent.numerics import all_finite, all_true
 from jaxdescent.towers.replay import dataflow
 

@@ -5,6 +5,7 @@ for every agent in every step. In `unless` the expensive branch runs only if som
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -73,6 +74,40 @@ def on_cpu() -> jax.Array:
         return lambda: jnp.full((), value)
 
     return jax.lax.platform_dependent(cpu=constant(True), default=constant(False))
+
+
+def computed_once(flag: jax.Array) -> jax.Array:
+    """Returns a bool[] as it is; XLA's CPU backend will not compute it again in each of its uses.
+
+    XLA copies cheap computations of numbers into every loop over an array that uses them. For a
+    flag that selects every array of a state, the program would grow by the whole computation of the
+    flag for each array. XLA does not copy a sort.
+    """
+
+    def sort(flag: jax.Array) -> jax.Array:
+        return jnp.sort(jnp.stack([flag, flag]))[0]
+
+    return jax.lax.platform_dependent(flag, cpu=sort, default=lambda flag: flag)
+
+
+def choose(index: jax.Array, *values: Any) -> Any:
+    """Returns the value at an index, i32[]; all are trees of the same arrays.
+
+    On a CPU it is a conditional: arrays that exist need no computation, and no program. On other
+    platforms a conditional makes the device wait, and a selection costs little.
+    """
+
+    def branches(index: jax.Array, *values: Any) -> Any:
+        return jax.lax.switch(index, [partial(_get, i) for i in range(len(values))], *values)
+
+    def selection(index: jax.Array, *values: Any) -> Any:
+        return jax.tree.map(partial(jax.lax.select_n, index), *values)
+
+    return jax.lax.platform_dependent(index, *values, cpu=branches, default=selection)
+
+
+def _get(i: int, *values: Any) -> Any:
+    return values[i]
 
 
 def _select(fine: jax.Array, value: jax.Array, other: jax.Array) -> jax.Array:

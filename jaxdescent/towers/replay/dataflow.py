@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
-from jax.extend import core
+
+from jaxdescent import jax_internals as core
 
 _CALLS = ("jit", "pjit", "closed_call", "core_call", "remat2", "checkpoint")
 
@@ -90,16 +91,9 @@ def _run(jaxpr: core.Jaxpr, args: Sequence[Any], calls: Sequence[str]) -> list[A
         if (inner := called(eqn, calls)) is not None:
             results = _run(inner.jaxpr, [*inner.consts, *operands], calls)
         else:
-            results = bind(eqn, operands)
+            results = core.bind(eqn, operands)
         values.update(zip(eqn.outvars, results, strict=True))
     return [value_of(atom) for atom in jaxpr.outvars]
-
-
-def bind(eqn: core.JaxprEqn, operands: Sequence[Any]) -> Sequence[Any]:
-    """Returns the results of an equation at other operands."""
-    with eqn.ctx.manager:
-        results = eqn.primitive.bind(*operands, **eqn.primitive.get_bind_params(eqn.params))
-    return results if eqn.primitive.multiple_results else [results]
 
 
 def cut(jaxpr: core.Jaxpr, outputs: Sequence[Any], given: Callable[[Any], bool]) -> core.Jaxpr:

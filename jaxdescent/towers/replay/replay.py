@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jax.extend import core
 
+from jaxdescent import jax_internals as core
 from jaxdescent.numerics import all_finite
 from jaxdescent.towers.replay import safe_derivatives
 from jaxdescent.towers.replay.contraction import Contraction, contract, contract_traces

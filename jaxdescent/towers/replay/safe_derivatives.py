@@ -14,8 +14,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
-from jax.extend import core
 
+from jaxdescent import jax_internals as core
 from jaxdescent.towers.replay import dataflow
 
 _SINGULAR = ("sqrt", "rsqrt", "cbrt", "pow", "integer_pow", "div", "log", "log1p")
@@ -59,7 +59,7 @@ def _apply(eqn: core.JaxprEqn, args: list[Any], by_reciprocals: bool) -> Sequenc
         )
     if (inner := dataflow.called(eqn)) is not None:
         return inside(inner, *args)
-    return dataflow.bind(eqn, args)
+    return core.bind(eqn, args)
 
 
 def _with_safe_slope(eqn: core.JaxprEqn) -> Any:

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple, NoReturn
 
 import jax
 import jax.numpy as jnp
-from jax.extend import core
 
+from jaxdescent import jax_internals as core
 from jaxdescent import validation
 from jaxdescent.towers.factory import Factory, build, cast_like, label
 from jaxdescent.towers.replay import dataflow

@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax.extend.core import jaxprs_in_params
 
 from experiments.models.cnn import CNN
 from experiments.models.mlp import MLP
@@ -15,6 +14,7 @@ from experiments.models.recurrent import Recurrent
 from experiments.models.resnet import ResNet
 from experiments.models.tcn import TCN
 from experiments.models.transformer import Transformer, TransformerConfig
+from jaxdescent.jax_internals import jaxprs_in_params
 
 # The random generator that compiles fastest.
 KEYS = [jax.random.key(seed, impl="rbg") for seed in range(2)]
