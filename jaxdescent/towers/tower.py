@@ -36,7 +36,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxdescent import validation
+from jaxdescent import containers, validation
 from jaxdescent.numerics import all_finite, all_true, is_inexact
 from jaxdescent.towers import spaces
 from jaxdescent.towers.factory import Factory, cast_like, strong
@@ -89,6 +89,34 @@ class Tower(optax.GradientTransformationExtraArgs):
 
     spec: Spec
     hyper_optimizer: optax.GradientTransformationExtraArgs
+
+
+class Wrapper(optax.GradientTransformationExtraArgs):
+    """A transformation around another one, in which `find_tower` finds a tower.
+
+    Attributes:
+      inner: the transformation inside.
+    """
+
+    inner: optax.GradientTransformationExtraArgs
+
+
+def wrapper(
+    inner: optax.GradientTransformationExtraArgs,
+    init: Callable[[Any], Any],
+    update: Callable[..., tuple[Any, Any]],
+) -> Wrapper:
+    """Returns a transformation that is known to hold `inner`."""
+    tx = Wrapper(init, update)
+    tx.inner = inner
+    return tx
+
+
+def find_tower(tx: Any) -> Tower | None:
+    """Returns the tower that a transformation is, or is around; None if there is none."""
+    while isinstance(tx, Wrapper):
+        tx = tx.inner
+    return tx if isinstance(tx, Tower) else None
 
 
 def hypergradient(
@@ -173,6 +201,7 @@ def hypergradient(
         )
 
     def init(params: Any) -> HypergradientState:
+        validation.check_arrays("params", params)
         previous = spec.first_record(params)
 
         def copy_hyperparams() -> Any:
@@ -203,6 +232,7 @@ def hypergradient(
         skip: Any = None,
         **extra_args: Any,
     ) -> tuple[Any, HypergradientState]:
+        params = containers.params_like(params, updates)
         previous, has_previous = state.previous, state.has_previous
         present, last = spec.current_and_last(previous, updates, params, extra_args)
         if outer_grads is not None:

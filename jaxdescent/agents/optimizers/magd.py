@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
-from jaxdescent import validation
+from jaxdescent import containers, validation
 from jaxdescent.agents import pruning
 from jaxdescent.agents.arguments import (
     check_agents,
@@ -112,6 +112,7 @@ def magd(
     agent_hyperparams = checked_hyperparams(hyperparams)
 
     def init(params: Any) -> MagdState:
+        validation.check_arrays("params", params)
         params = jax.tree.map(_as_array, params)
         # `optax.tree.map_params` initializes a placeholder without leaves.
         agents = count_agents("params", params) if jax.tree.leaves(params) else 1
@@ -139,8 +140,14 @@ def magd(
         **extra: Any,
     ) -> tuple[Any, MagdState]:
         agents = state.alive.shape
+        params = containers.params_like(params, updates)
         check_agents("updates", updates, *agents)
         shape = None if value is None else jnp.shape(value)
+        if shape is None:
+            raise ValueError(
+                "update(grads, state, params, value=losses) needs the losses of the agents as "
+                + validation.MISSING_VALUE
+            )
         if shape != agents:
             raise ValueError(
                 f"value must be the losses of the agents, of shape {agents}, got {shape}"

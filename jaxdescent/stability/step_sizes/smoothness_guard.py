@@ -28,7 +28,7 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
-from jaxdescent import validation
+from jaxdescent import containers, validation
 
 FIRST_DUE = 63  # measuring after fewer steps costs more than it gains
 
@@ -61,7 +61,8 @@ class GuardedState(NamedTuple):
     @property
     def due(self) -> jax.Array:
         """True if now is a good time to measure the smoothness again, bool[]."""
-        return (self.count >= FIRST_DUE) & (self.count & (self.count + 1) == 0)
+        count = containers.unboxed(self.count)  # as nnx.Optimizer holds it
+        return (count >= FIRST_DUE) & (count & (count + 1) == 0)
 
 
 def guarded(
@@ -111,6 +112,7 @@ def guarded(
         raise ValueError(f"smoothness must be a number, got shape {jnp.shape(smoothness)}")
 
     def init(params: Any) -> GuardedState:
+        validation.check_arrays("params", params)
         params = jax.tree.map(lambda x: x if hasattr(x, "dtype") else jnp.asarray(x), params)
         validation.check_floating("params", params)
         dtype = jnp.result_type(float)
@@ -133,7 +135,7 @@ def guarded(
     def update(updates: Any, state: Any, params: Any = None, **_: Any) -> tuple[Any, GuardedState]:
         if params is None:
             raise ValueError("params must be given: update(updates, state, params)")
-        grads = updates
+        params, grads = containers.params_like(params, updates), updates
         norm = _norm(grads)
         finite = jnp.isfinite(norm)
         curvature = _curvature(grads, params, state)
