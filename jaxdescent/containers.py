@@ -10,14 +10,16 @@ by the names of its fields.
 """
 
 import sys
-import typing
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, TypeVar
+from typing import get_type_hints as uncached_type_hints
 
 import jax
 
 State = TypeVar("State")
 Path = tuple[str, ...]
+get_type_hints = lru_cache(uncached_type_hints)  # asked of every mapping in a tree
 
 
 def unboxed(tree: Any) -> Any:
@@ -62,7 +64,7 @@ def find_states(
     def is_state(node: Any) -> bool:
         if may_be_empty is None or not isinstance(node, Mapping):
             return isinstance(node, kind)
-        fields = set(kind._fields)
+        fields = {*get_type_hints(kind)}
         return fields - {*may_be_empty} <= set(node) <= fields
 
     nodes = [node for node in jax.tree.leaves(tree, is_leaf=is_state) if is_state(node)]
@@ -73,7 +75,7 @@ def _as_state(node: Any, kind: Any) -> Any:
     """Returns a NamedTuple for a mapping; fields that are annotated as NamedTuples too."""
     if not isinstance(node, Mapping):
         return node
-    annotations = typing.get_type_hints(kind)
+    annotations = get_type_hints(kind)
 
     def field(name: str) -> Any:
         value, inner = node.get(name, ()), annotations[name]

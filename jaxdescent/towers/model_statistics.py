@@ -16,6 +16,7 @@ Source: P. Izmailov et al. 2018, arXiv:1803.05407, whose `update_bn` in PyTorch 
 mean; it divides variances by n - 1 where Flax divides by n.
 """
 
+import math
 import sys
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -102,23 +103,23 @@ def reestimate_statistics(
     floating = {i: jnp.result_type(x) for i, x in enumerate(leaves) if is_inexact(x)}
     for i in floating:
         leaves[i] = _without_diverged(leaves[i])
-    momenta: dict[int, float | None] = {}  # None if the leaf is not a running statistic
+    momenta: dict[int, float] = {}  # NaN if the leaf is not a running statistic
     means = {i: _Mean(jnp.shape(leaves[i])) for i in floating}
     batch = None
     for batch in batches:
         if unknown := floating.keys() - momenta.keys():
             momenta |= _momenta(applied, leaves, batch, unknown)
         for i, momentum in momenta.items():
-            leaves[i] = leaves[i] if momentum is None else jnp.zeros_like(leaves[i])
+            leaves[i] = leaves[i] if math.isnan(momentum) else jnp.zeros_like(leaves[i])
         for i, new in enumerate(applied(leaves, batch)):
-            if i not in floating or (i in momenta and momenta[i] is None):
+            if i not in floating or math.isnan(momenta.get(i, 0)):
                 leaves[i] = new
             elif i in momenta:
                 means[i].add(np.asarray(new, np.float64) / (1 - momenta[i]))
     if batch is None:
         raise ValueError("batches must hold at least one batch, got none")
     for i, dtype in floating.items():
-        if momenta.get(i, 0.0) is not None:
+        if not math.isnan(momenta.get(i, 0)):
             leaves[i] = jnp.asarray(means[i].value(), dtype)
     return structure.unflatten(leaves)
 
@@ -141,8 +142,8 @@ def _check_not_equinox(model_state: Any) -> None:
 
 def _momenta(
     applied: Callable[[list[Any], Any], list[Any]], leaves: list[Any], batch: Any, unknown: set[int]
-) -> dict[int, float | None]:
-    """Returns the momenta of leaves; None for a leaf that is not a running statistic.
+) -> dict[int, float]:
+    """Returns the momenta of leaves; NaN for a leaf that is not a running statistic.
 
     A leaf without finite statistics of this batch is left out.
     """
@@ -155,13 +156,13 @@ def _momenta(
         x + jnp.asarray(shifts[i], x.dtype) if i in shifts else x for i, x in enumerate(leaves)
     ]
     high = applied(moved, batch)
-    found: dict[int, float | None] = {}
+    found = {}
     for i, shift in shifts.items():
         slopes = (np.asarray(high[i], np.float64) - finite[i]) / shift
         slopes = slopes[np.isfinite(slopes)]
         momentum = np.mean(slopes) if slopes.size else np.nan
         is_running = 0 <= round(momentum, 6) < 1 and np.ptp(slopes) < _TOLERANCE
-        found[i] = float(momentum) if is_running else None
+        found[i] = float(momentum) if is_running else math.nan
     return found
 
 

@@ -103,8 +103,8 @@ class Wrapper(optax.GradientTransformationExtraArgs):
 
 def wrapper(
     inner: optax.GradientTransformationExtraArgs,
-    init: Callable[[Any], Any],
-    update: Callable[..., tuple[Any, Any]],
+    init: optax.TransformInitFn,
+    update: optax.TransformUpdateExtraArgsFn,
 ) -> Wrapper:
     """Returns a transformation that is known to hold `inner`."""
     tx = Wrapper(init, update)

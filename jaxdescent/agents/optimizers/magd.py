@@ -143,14 +143,10 @@ def magd(
         params = containers.params_like(params, updates)
         check_agents("updates", updates, *agents)
         shape = None if value is None else jnp.shape(value)
-        if shape is None:
-            raise ValueError(
-                "update(grads, state, params, value=losses) needs the losses of the agents as "
-                + validation.MISSING_VALUE
-            )
         if shape != agents:
+            hint = f"; update needs {validation.MISSING_VALUE}" if value is None else ""
             raise ValueError(
-                f"value must be the losses of the agents, of shape {agents}, got {shape}"
+                f"value must be the losses of the agents, of shape {agents}, got {shape}{hint}"
             )
         value = jnp.asarray(value, state.best_values.dtype)
         finite = jnp.isfinite(value)
