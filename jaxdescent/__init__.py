@@ -11,6 +11,7 @@ may itself be a tower:
     restart_on_divergence  restarts a tower whose learning rate is too high
     with_average, averaged_params
                            keep and read an average of the parameters, to evaluate a model at
+    reestimate_statistics  the running statistics of BatchNorm at given parameters
     hypergradient          an optimizer that learns its own hyperparameters
     positive, unit_interval, unconstrained, per_leaf
                            the spaces in which it learns them
@@ -135,6 +136,7 @@ from jaxdescent.towers import (
     one_step,
     per_leaf,
     positive,
+    reestimate_statistics,
     restart_on_divergence,
     self_tuning,
     set_hyperparams,
@@ -205,6 +207,7 @@ __all__ = [
     "positive",
     "problems",
     "pruning",
+    "reestimate_statistics",
     "restart_on_divergence",
     "scale_by_sharpness",
     "select_optimizer",

@@ -1,16 +1,14 @@
-"""Numeric helpers that every package shares: dtypes wide enough to sum in, finiteness, states.
+"""Numeric helpers that every package shares: dtypes wide enough to sum in, and finiteness.
 
 Half precision is computed with in float32, and nothing is narrowed: a float64 input gives a
 float64 result. Norms scale before they square. Non-finite numbers are detected inside compiled
 code, as a bool[].
 """
 
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-
-State = TypeVar("State")
 
 _FEW_FLAGS = 8
 
@@ -87,12 +85,3 @@ def all_finite(tree: Any) -> jax.Array:
 def is_inexact(leaf: Any) -> bool:
     """True if a leaf holds floating or complex numbers."""
     return jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
-
-
-def find_states(tree: Any, kind: type[State]) -> list[State]:
-    """Returns the nodes of a tree that are instances of `kind`, in order; not nested ones."""
-
-    def is_state(node: Any) -> bool:
-        return isinstance(node, kind)
-
-    return [node for node in jax.tree.leaves(tree, is_leaf=is_state) if is_state(node)]

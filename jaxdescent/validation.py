@@ -13,6 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+MISSING_VALUE = (
+    "value=, the loss whose gradients are grads. TrainState.apply_gradients of Flax does not pass "
+    "it on: override it to call tx.update(grads, opt_state, params, value=value). Nor does "
+    "optax.MultiSteps inside optax.chain or another wrapper: put it outermost, as in "
+    "optax.MultiSteps(optax.chain(...), 2)"
+)
+"""Says that an update needs the loss, and where it may have been lost."""
+
 
 def finite_array(name: str, value: Any) -> np.ndarray:
     """Returns a finite number or array of numbers as float64.
@@ -154,6 +162,10 @@ def shaped_like(name: str, tree: Any, reference: Any, what: str = "the parameter
 
 def transformation(name: str, value: Any) -> optax.GradientTransformationExtraArgs:
     """Returns an optax transformation, or `optax.MultiSteps`, that accepts extra arguments."""
+    if isinstance(value, optax.GradientTransformation):
+        # MultiSteps.gradient_transformation() returns its methods, but declares no extra arguments.
+        method_of = getattr(value.update, "__self__", None)
+        value = method_of if isinstance(method_of, optax.MultiSteps) else value
     if isinstance(value, optax.MultiSteps):
         value = _multi_steps(value)
     if isinstance(value, optax.GradientTransformation):
@@ -236,6 +248,17 @@ def check_non_negative(name: str, value: Any) -> None:
             raise ValueError(f"{name} must be a number in [0, inf), got {value!r}")
 
 
+def check_arrays(name: str, tree: Any) -> None:
+    """Raises TypeError unless every leaf of a tree is an array, its shape or a number."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        if not (hasattr(leaf, "dtype") or isinstance(leaf, (bool, int, float, complex))):
+            raise TypeError(
+                f"{name} must have arrays as leaves, got {leaf!r} at "
+                f"{name}{jax.tree_util.keystr(path)}; of an Equinox model, pass the first of "
+                "eqx.partition(model, eqx.is_inexact_array), and eqx.combine both in the loss"
+            )
+
+
 def check_floating(name: str, tree: Any, hint: str = "") -> None:
     """Raises ValueError unless every leaf of a tree is real and floating point.
 
@@ -244,6 +267,7 @@ def check_floating(name: str, tree: Any, hint: str = "") -> None:
       tree: arrays, numbers or `jax.ShapeDtypeStruct`s.
       hint: added to the message, such as "close over integer leaves".
     """
+    check_arrays(name, tree)
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         dtype = jnp.result_type(leaf)
         if not jnp.issubdtype(dtype, jnp.floating):
@@ -275,6 +299,7 @@ def check_leading_axis(name: str, tree: Any, size: int, meaning: str) -> None:
       size: the length of the axis.
       meaning: the axis' name, for the error message, such as "num_agents".
     """
+    check_arrays(name, tree)
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         if np.shape(leaf)[:1] != (size,):
             place = f"{name}{jax.tree_util.keystr(path)}"

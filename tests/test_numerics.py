@@ -1,23 +1,11 @@
-"""Dtype rules, finiteness and the search for states, on every kind of leaf."""
-
-from typing import NamedTuple
+"""Dtype rules and finiteness, on every kind of leaf."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
 from jaxdescent import numerics
-
-
-class Counter(NamedTuple):
-    count: int
-
-
-class Wrapper(NamedTuple):
-    inner: object
-    other: object
 
 
 @pytest.mark.parametrize(

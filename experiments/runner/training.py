@@ -50,11 +50,15 @@ class Trainer(NamedTuple):
       evaluate: called as `evaluate(params, model_state, arrays, indices)` with indices i64[m];
         returns the mean of each score over the examples, f32[n]. It compiles a program for one
         batch, so call it outside of other programs.
+      model_state_after: called as `model_state_after(params, model_state, batch)` with a batch
+        (arrays, indices) that all networks share; returns the model state after a pass in training
+        mode, for `jd.reestimate_statistics`.
     """
 
     start: Callable[[jax.Array], TrainState]
     chunk: Callable[[TrainState, Any, Any], tuple[TrainState, jax.Array]]
     evaluate: Callable[[Any, Any, Any, np.ndarray], dict[str, jax.Array]]
+    model_state_after: Callable[[Any, Any, Any], Any]
 
 
 def trainer(
@@ -189,7 +193,13 @@ def trainer(
         ]
         return jax.tree.map(lambda *parts: sum(parts) / count, *sums)
 
-    return Trainer(jax.jit(jax.vmap(start_one)), chunk, evaluate)
+    def model_state_after(params: Any, model_state: Any, batch: Any) -> Any:
+        def one(params: Any, model_state: Any) -> Any:
+            return loss_of(params, model_state, batch_of(*batch), jax.random.key(0))[1]
+
+        return _map_networks(one, side_by_side, params, model_state)
+
+    return Trainer(jax.jit(jax.vmap(start_one)), chunk, evaluate, model_state_after)
 
 
 def _map_networks(fn: Callable[..., Any], side_by_side: str, *arguments: Any) -> Any:

@@ -27,6 +27,7 @@ def count_agents(name: str, tree: Any) -> int:
     Raises:
       ValueError: the tree has no leaves, or its first leaf has no agents.
     """
+    validation.check_arrays(name, tree)
     leaves = jax.tree.leaves(tree)
     if not leaves:
         raise ValueError(f"{name} must hold at least one array, got {tree!r}")

@@ -7,7 +7,8 @@
 Two agents share a basin if there is no barrier between them (`jd.landscape.barrier`): the value
 along the line between them exceeds the chord between its ends by at most a tolerance, apart from
 rounding. Averages over different basins are poor models, because hidden units may be permuted. The
-model state is averaged too; recompute the running statistics of a BatchNorm on data afterward.
+model state is averaged too; re-estimate the running statistics of a BatchNorm afterward, with
+`jd.reestimate_statistics`.
 
 Sources: M. Wortsman et al. 2022, arXiv:2203.05482 (soups); J. Frankle et al. 2020, arXiv:1912.05671
 (the barrier on the line).
@@ -76,6 +77,7 @@ def weighted_average(params: Any, weights: ArrayLike) -> Any:
     weights = jnp.asarray(weights)
     if weights.ndim != 1:
         raise ValueError(f"weights must have one axis, of agents, got shape {weights.shape}")
+    validation.check_arrays("params", params)
     params = jax.tree.map(jnp.asarray, params)
     check_agents("params", params, len(weights))
 

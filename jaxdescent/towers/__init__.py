@@ -4,6 +4,7 @@
     self_tuning.py       the recommended recipe, made of a tower, restart.py and averaging.py
     spaces.py            the coordinates in which hyperparameters are learned
     signals.py           the effect on the loss that trains the hyperparameters
+    model_statistics.py  a model's running statistics at given parameters
     inspection.py        read, set and freeze hyperparameters
     spec.py, factory.py  the checked and analyzed arguments of `hypergradient`
     replay/, fused/      derivative of an update: of any, or of a coordinate-wise update
@@ -19,6 +20,7 @@ from jaxdescent.towers.inspection import (
     inner_state,
     set_hyperparams,
 )
+from jaxdescent.towers.model_statistics import reestimate_statistics
 from jaxdescent.towers.replay.tracing import UpdateRecord
 from jaxdescent.towers.restart import RestartState, restart_on_divergence
 from jaxdescent.towers.self_tuning import self_tuning
@@ -59,6 +61,7 @@ __all__ = [
     "one_step",
     "per_leaf",
     "positive",
+    "reestimate_statistics",
     "restart_on_divergence",
     "self_tuning",
     "set_hyperparams",

@@ -16,10 +16,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxdescent import validation
+from jaxdescent import containers, validation
 from jaxdescent.eager_calls import compile_eager_calls
-from jaxdescent.numerics import find_states, wide_copy, widest_float
-from jaxdescent.towers.factory import cast_like
+from jaxdescent.numerics import wide_copy, widest_float
+from jaxdescent.towers.tower import wrapper
 
 POWER = 5.0  # the last sixth of the parameters count most
 _INT32_MAX = 2**31 - 1
@@ -77,6 +77,7 @@ def with_average(
     power, burn_in = float(power), validation.integer_in("burn_in", burn_in, 0, _INT32_MAX)
 
     def init(params: Any) -> AverageState:
+        validation.check_arrays("params", params)
         average = jax.tree.map(wide_copy, params)
         return AverageState(inner.init(params), average, jnp.zeros((), jnp.int32))
 
@@ -86,6 +87,7 @@ def with_average(
     ) -> tuple[Any, AverageState]:
         if params is None:
             raise ValueError("update(grads, state, params) needs params, which are averaged")
+        params = containers.params_like(params, updates)
         updates, inner_state = inner.update(updates, state.inner_state, params, **extra)
         count = jnp.asarray(optax.safe_increment(state.count))
         # At least 1: the weight of the burn-in's last step may be infinite, and is not used.
@@ -100,20 +102,28 @@ def with_average(
             average = optax.tree.where(count > burn_in, average, state.average)
         return updates, AverageState(inner_state, average, count)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return wrapper(inner, init, update)
 
 
 def averaged_params(state: Any, params: Any, /) -> Any:
     """Returns the average of the parameters that `with_average` or `self_tuning` keeps.
 
+    A model that has other state, such as the running statistics of BatchNorm, has it from the last
+    parameters, not from their average: see `jd.reestimate_statistics`.
+
     Args:
-      state: the optimizer's state, or any tree that holds it. Of a `flax.nnx.Optimizer`, pass
-        `nnx.as_pure(optimizer.opt_state)`.
-      params: the parameters; the average is returned in their dtypes. Leaves that an
-        `optax.masked` excludes are returned unchanged.
+      state: the optimizer's state, or any tree that holds it: the `opt_state` of an
+        `nnx.Optimizer`, `nnx.state(optimizer)`, a `TrainState`, or a state that Orbax restored
+        without a template.
+      params: the parameters. The average is returned in their containers and dtypes: of `nnx.Param`
+        variables, of a `FrozenDict`, or in an Equinox model. Leaves that the optimizer does not
+        update, such as those that an `optax.masked` excludes or the functions in an Equinox model,
+        are returned unchanged. For an `nnx.Module` the average is an `nnx.State`, for
+        `nnx.update(model, average)`.
 
     Raises:
-      ValueError: `state` does not hold exactly one average.
+      ValueError: `state` does not hold exactly one average; or `params` lacks a parameter of the
+        average, or has another shape.
 
     Example:
       >>> import jax.numpy as jnp, optax, jaxdescent as jd
@@ -121,17 +131,35 @@ def averaged_params(state: Any, params: Any, /) -> Any:
       >>> jd.averaged_params(tx.init(x), x)
       Array([1., 1.], dtype=float32)
     """
-    found = find_states(state, AverageState)
+    found = containers.find_states(state, AverageState, may_be_empty=("inner_state",))
     if len(found) != 1:
         raise ValueError(
             "state must hold one state of jd.with_average or jd.self_tuning, got "
             f"{len(found)} of them"
         )
+    averages = containers.leaves_by_path(found[0].average)
+    if not isinstance(params, type(found[0].average)):
+        params = containers.variables_of_module(params, averages)
+    leaves = containers.leaves_by_path(params)
+    for path, average in averages.items():
+        _check_leaf(path, leaves, average)
+    new = [_average_like(averages.get(path, leaf), leaf) for path, leaf in leaves.items()]
+    return containers.boxed_like(new, params)
 
-    def is_masked(node: Any) -> bool:
-        return isinstance(node, optax.MaskedNode)
 
-    def average(y: Any, x: Any) -> Any:
-        return x if is_masked(y) else cast_like(y, x)
+def _check_leaf(path: containers.Path, leaves: dict[containers.Path, Any], average: Any) -> None:
+    name, shape = "/".join(path), jnp.shape(average)
+    if path not in leaves:
+        what = "None" if not leaves else f"parameters without {name!r}" if name else "a tree"
+        raise ValueError(
+            f"params must be the parameters that the optimizer was initialized with, got {what}"
+        )
+    if jnp.shape(leaves[path]) != shape:
+        raise ValueError(
+            f"params must have the shapes of the average, got {jnp.shape(leaves[path])} for "
+            f"{shape}{name and ' at ' + repr(name)}"
+        )
 
-    return jax.tree.map(average, found[0].average, params, is_leaf=is_masked)
+
+def _average_like(average: Any, leaf: Any) -> Any:
+    return average if average is leaf else jnp.asarray(average, jnp.result_type(leaf))

@@ -9,21 +9,22 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxdescent.numerics import find_states
+from jaxdescent import containers, validation
 from jaxdescent.towers import spaces
 from jaxdescent.towers.factory import label
 from jaxdescent.towers.replay.contraction import goes_forward
 from jaxdescent.towers.replay.tracing import run_update
 from jaxdescent.towers.signals import EligibilityTrace
-from jaxdescent.towers.tower import HypergradientState, Tower
+from jaxdescent.towers.tower import HypergradientState, Tower, find_tower
 
 
 def get_hyperparams(state: Any, /) -> list[dict[str, Any]]:
     """Returns the hyperparameters in use, in natural units, from the bottom of the tower up.
 
     Args:
-      state: a tower's state, or any tree that holds one (the state of a chain or a population,
-        the `opt_state` of an `nnx.Optimizer`).
+      state: a tower's state, or any tree that holds one: the state of a chain or a population,
+        the `opt_state` of an `nnx.Optimizer`, `nnx.state(optimizer)`, a `TrainState`, or a state
+        that Orbax restored without a template.
 
     Returns:
       A dict for each level. Values have the shapes of their initial values, with the axes of a
@@ -48,19 +49,23 @@ def get_hyperparams(state: Any, /) -> list[dict[str, Any]]:
 def _levels(state: Any) -> list[HypergradientState]:
     """Returns the states of a tower's levels from the bottom up."""
     found = [_the_tower_in(state)]
-    while above := find_states(found[-1].hyper_state, HypergradientState):
+    while above := _towers_in(found[-1].hyper_state):
         found.append(_only(above))
     return found
 
 
-def _is_state(node: Any) -> bool:
-    return isinstance(node, HypergradientState)
-
-
 def _the_tower_in(state: Any) -> HypergradientState:
-    if not (found := find_states(state, HypergradientState)):
+    if not (found := _towers_in(state)):
         raise ValueError(f"state must hold a tower's state, got {type(state).__name__} without one")
     return _only(found)
+
+
+def _towers_in(state: Any) -> list[HypergradientState]:
+    found = containers.find_states(state, HypergradientState, ("hyper_state", "traces"))
+    return [
+        node._replace(hyperparams={n: spaces.restored(x) for n, x in node.hyperparams.items()})
+        for node in found
+    ]
 
 
 def _only(found: list[HypergradientState]) -> HypergradientState:
@@ -76,7 +81,7 @@ def set_hyperparams(state: Any, /, *levels: Mapping[str, Any]) -> Any:
     """Returns a state with other hyperparameters, which the next update uses.
 
     Args:
-      state: a tower's state, or any tree that holds one.
+      state: a tower's state, or any tree that holds one, as for `get_hyperparams`.
       *levels: new values in natural units, a mapping for each level from the bottom up; omitted
         names do not change. Values broadcast to the present shape.
 
@@ -102,73 +107,65 @@ def set_hyperparams(state: Any, /, *levels: Mapping[str, Any]) -> Any:
                 f"levels must be mappings of names and values, got {level!r}; "
                 "unpack a list of them with a star"
             )
-    height = len(_levels(state))
-    if len(levels) > height:
-        raise ValueError(f"levels must be at most {height}, the tower's height, got {len(levels)}")
-    return _set_levels(state, levels)
-
-
-def _set_levels(state: Any, levels: tuple[Mapping[str, Any], ...]) -> Any:
-    if not levels:
-        return state
-
-    def replace(node: Any) -> Any:
-        if not _is_state(node):
-            return node
-        if unknown := set(levels[0]) - set(node.hyperparams):
+    leaves, structure = jax.tree.flatten(state)
+    # The levels of a state whose leaves are their own positions say which leaves to change.
+    found = _levels(structure.unflatten(range(len(leaves))))
+    if len(levels) > len(found):
+        raise ValueError(
+            f"levels must be at most {len(found)}, the tower's height, got {len(levels)}"
+        )
+    for level, new in zip(found, levels, strict=False):
+        if unknown := set(new) - set(level.hyperparams):
             raise ValueError(
                 f"levels must name tuned hyperparameters, got {sorted(unknown)[0]!r}; "
-                f"tuned are {', '.join(node.hyperparams)}"
+                f"tuned are {', '.join(level.hyperparams)}"
             )
-        changed = {
-            name: _moved_to(name, node.hyperparams[name], value)
-            for name, value in levels[0].items()
-        }
-        return node._replace(
-            hyperparams={**node.hyperparams, **changed},
-            hyper_state=_set_levels(node.hyper_state, levels[1:]),
-        )
-
-    return jax.tree.map(replace, state, is_leaf=_is_state)
+        for name, value in new.items():
+            for kind, position, number in _numbers_at(name, level.hyperparams[name], value):
+                leaves[position] = _moved_to(name, kind, leaves[position], number)
+    return structure.unflatten(leaves)
 
 
-def _moved_to(name: str, present: Any, value: Any) -> Any:
-    if not isinstance(present, spaces.PerLeaf):
-        return type(present)(_number_at(name, type(present), present[0], value))
-    kind, numbers = type(present.space), present.space[0]
-    leaves, structure = jax.tree.flatten(numbers)
-    same_tree = jax.tree.structure(value) == structure
-    if isinstance(value, Mapping) and not same_tree:
+def _numbers_at(name: str, positions: Any, value: Any) -> list[tuple[Any, int, Any]]:
+    """Returns the space, the position in the state and the new value of each coordinate."""
+    if not isinstance(positions, spaces.PerLeaf):
+        return [(type(positions), positions[0], value)]
+    kind, tree = type(positions.space), containers.leaves_by_path(positions.space[0])
+    values = containers.leaves_by_path(value)
+    if values.keys() == tree.keys():
+        return [(kind, position, values[path]) for path, position in tree.items()]
+    if isinstance(value, Mapping):
         raise TypeError(f"{name} must be a number or a tree like the parameters, got {value!r}")
-    values = jax.tree.leaves(value) if same_tree else [value] * len(leaves)
-    pairs = zip(leaves, values, strict=True)
-    moved = [_number_at(name, kind, old, new) for old, new in pairs]
-    return spaces.PerLeaf(kind(structure.unflatten(moved)))
+    return [(kind, position, value) for position in tree.values()]
 
 
-def _number_at(name: str, kind: Any, present: Any, value: Any) -> Any:
+def _moved_to(name: str, kind: Any, present: Any, value: Any) -> Any:
     """Returns the coordinate of a natural value, with the dtype and shape of the present one."""
-    (leaf,), structure = jax.tree.flatten(present)  # flax wraps the array in a Variable
-    number = jnp.asarray(kind.at(name, value)[0], leaf.dtype)
-    if np.broadcast_shapes(number.shape, leaf.shape) != leaf.shape:
-        raise ValueError(f"{name} must broadcast to shape {leaf.shape}, got {number.shape}")
-    (clamped,) = kind(jnp.broadcast_to(number, leaf.shape)).clamp()
-    return structure.unflatten([jnp.where(jnp.isnan(clamped), leaf, clamped)])
+    number = jnp.asarray(kind.at(name, value)[0], present.dtype)
+    if np.broadcast_shapes(number.shape, present.shape) != present.shape:
+        raise ValueError(f"{name} must broadcast to shape {present.shape}, got {number.shape}")
+    (clamped,) = kind(jnp.broadcast_to(number, present.shape)).clamp()
+    return jnp.where(jnp.isnan(clamped), present, clamped)
 
 
-def inner_state(tx: Tower, state: Any, /) -> Any:
+def inner_state(tx: optax.GradientTransformation, state: Any, /) -> Any:
     """Returns the current state of the plain optimizer at the bottom of a tower.
 
     With the general method, or if it tunes a beta, a tower's state holds the inner state before the
     last update, and the next update recomputes the state after it. This function recomputes it now.
 
     Args:
-      tx: the tower that `jd.hypergradient` returned.
-      state: the tower's state, or a tree that holds it.
+      tx: the tower that `jd.hypergradient` returned, or a self-tuning optimizer; see
+        `freeze_hyperparams`.
+      state: its state, or a tree that holds it, as for `get_hyperparams`.
+
+    Returns:
+      A state in the containers of the parameters, whose arrays are not in `nnx.Variable`s.
 
     Raises:
-      TypeError: `tx` is not a tower.
-      ValueError: `state` does not hold exactly one tower's state, or holds a population's.
+      TypeError: `tx` does not hold a tower.
+      ValueError: `state` does not hold exactly one tower's state, holds a population's, or was
+        restored without a template.
 
     Example:
       >>> import jax.numpy as jnp, optax, jaxdescent as jd
@@ -177,8 +174,14 @@ def inner_state(tx: Tower, state: Any, /) -> Any:
       >>> int(jd.inner_state(tx, state)[0].count)
       1
     """
-    _check_tower(tx)
+    spec = _tower_of(tx).spec
     tower = _the_tower_in(state)
+    if not containers.find_states(state, HypergradientState):
+        raise ValueError(
+            "state must have the types of an optimizer's state, got mappings in their place; "
+            "restore it with a template, such as tx.init(params), or pass optimizer.opt_state in "
+            "place of nnx.state(optimizer)"
+        )
     if jnp.ndim(tower.has_previous):
         raise ValueError(
             "state must be of one agent, got a population of shape "
@@ -189,26 +192,29 @@ def inner_state(tx: Tower, state: Any, /) -> Any:
         return inputs.new_state
     if inputs.params is None:  # not read, but some optimizers require them
         inputs = inputs._replace(params=inputs.grads)
-    _, replayed = run_update(tx.spec.factory, inputs.hyperparams, inputs, {})
+    _, replayed = run_update(spec.factory, inputs.hyperparams, inputs, {})
     return optax.tree.where(tower.has_previous, replayed, inputs.state)
 
 
 def freeze_hyperparams(
-    tx: Tower, state: Any, /
+    tx: optax.GradientTransformation, state: Any, /
 ) -> tuple[optax.GradientTransformationExtraArgs, Any]:
     """Returns the plain optimizer at the learned hyperparameters, and its state.
 
     Args:
-      tx: the tower that `jd.hypergradient` returned.
-      state: the tower's state, or a tree that holds it.
+      tx: the tower that `jd.hypergradient` returned, or `jd.self_tuning`, `jd.with_average` or
+        `jd.restart_on_divergence` around it.
+      state: its state, or a tree that holds it, as for `get_hyperparams`.
 
     Returns:
-      A plain transformation with fixed hyperparameters, and its state, so that training can
-      continue from where the tower stopped.
+      A plain transformation with fixed hyperparameters, which neither averages nor restarts, and
+      its state, so that training can continue from where the tower stopped. Gradients and
+      parameters may be in `nnx.Param`s or other containers; updates are returned in the same.
 
     Raises:
-      TypeError: `tx` is not a tower.
-      ValueError: `state` does not hold exactly one tower's state, or holds a population's.
+      TypeError: `tx` does not hold a tower.
+      ValueError: `state` does not hold exactly one tower's state, holds a population's, or was
+        restored without a template.
 
     Example:
       >>> import jax.numpy as jnp, optax, jaxdescent as jd
@@ -217,24 +223,39 @@ def freeze_hyperparams(
       >>> frozen.update(jnp.ones(3), state)[0]
       Array([-0.5, -0.5, -0.5], dtype=float32)
     """
-    _check_tower(tx)
     learned = _the_tower_in(state).hyperparams
-    return tx.spec.build(learned), inner_state(tx, state)
+    plain = _tower_of(tx).spec.build(learned)
+
+    def init(params: Any) -> Any:
+        return plain.init(containers.unboxed(params))
+
+    def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
+        params = containers.params_like(params, updates)
+        arguments = containers.unboxed((updates, state, params))
+        new_updates, new_state = plain.update(*arguments, **containers.unboxed(extra))
+        boxed = containers.boxed_like(new_updates, updates)
+        return boxed, containers.boxed_like(new_state, state)
+
+    return optax.GradientTransformationExtraArgs(init, update), inner_state(tx, state)
 
 
-def _check_tower(tx: Any) -> None:
-    if not isinstance(tx, Tower):
+def _tower_of(tx: Any) -> Tower:
+    tower = find_tower(tx)
+    if tower is None:
         raise TypeError(
-            "tx must be a transformation that jd.hypergradient returned, got "
-            f"{type(tx).__name__}; if it is part of a chain, pass the tower itself"
+            "tx must be a transformation that jd.hypergradient or jd.self_tuning returned, got "
+            f"{type(tx).__name__}; if it is part of a chain, pass the tower itself, with the "
+            "chain's state"
         )
+    return tower
 
 
-def describe(tx: Tower, /, params: Any = None) -> str:
+def describe(tx: optax.GradientTransformation, /, params: Any = None) -> str:
     """Describes the levels of a tower, from the bottom up.
 
     Args:
-      tx: the tower that `jd.hypergradient` returned.
+      tx: the tower that `jd.hypergradient` returned, or `jd.self_tuning`, `jd.with_average` or
+        `jd.restart_on_divergence` around it.
       params: the parameters, arrays or shapes; needed only if the factory is written for
         particular parameters.
 
@@ -244,7 +265,7 @@ def describe(tx: Tower, /, params: Any = None) -> str:
       state holds in addition to the inner state.
 
     Raises:
-      TypeError: `tx` is not a tower.
+      TypeError: `tx` does not hold a tower.
 
     Example:
       >>> import optax, jaxdescent as jd
@@ -254,9 +275,9 @@ def describe(tx: Tower, /, params: Any = None) -> str:
          carries grads
       2: a transformation that is not a tower
     """
-    _check_tower(tx)
+    validation.check_arrays("params", params)
     lines = []
-    level: Any = tx
+    level: Any = _tower_of(tx)
     while isinstance(level, Tower):
         spec = level.spec
         record, mode, method = spec.analyze(params)

@@ -29,7 +29,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxdescent import validation
+from jaxdescent import containers, validation
 from jaxdescent.eager_calls import compile_eager_calls
 from jaxdescent.numerics import all_finite, widest_float
 from jaxdescent.towers import spaces
@@ -37,7 +37,7 @@ from jaxdescent.towers.averaging import AverageState, with_average
 from jaxdescent.towers.factory import cast_like
 from jaxdescent.towers.replay.conditional import choose, computed_once
 from jaxdescent.towers.signals import OneStep
-from jaxdescent.towers.tower import HypergradientState, Tower
+from jaxdescent.towers.tower import HypergradientState, Tower, wrapper
 
 TRIAL_STEPS = 6
 SEVERE_DIVISOR, MILD_DIVISOR = 100.0, 3.0  # of the learning rate
@@ -84,7 +84,8 @@ def restart_on_divergence(tower: Tower, /) -> optax.GradientTransformationExtraA
     """Restarts a tower with a lower learning rate when its learning rate makes the loss rise.
 
     A restart returns to the average of the parameters. The state holds it, as for
-    `jd.with_average`, in one buffer of the parameters' size.
+    `jd.with_average`, in one buffer of the parameters' size. Other state of the model does not
+    return: see `jd.reestimate_statistics`.
 
     Args:
       tower: a transformation that `jd.hypergradient` returned, with the one-step signal. It
@@ -116,6 +117,7 @@ def restart_on_divergence(tower: Tower, /) -> optax.GradientTransformationExtraA
     averaged = with_average(tower, burn_in=TRIAL_STEPS)
 
     def init(params: Any) -> RestartState:
+        validation.check_arrays("params", params)
         dtype = widest_float(params)
 
         def number(x: float = 0.0) -> jax.Array:
@@ -151,6 +153,7 @@ def restart_on_divergence(tower: Tower, /) -> optax.GradientTransformationExtraA
         **extra: Any,
     ) -> tuple[Any, RestartState]:
         _check_arguments(params, value)
+        params = containers.params_like(params, updates)
         old = state.inner_state
         value = jnp.asarray(value, state.value.dtype)
         requested = validation.scalar_boolean("skip", skip)
@@ -195,7 +198,7 @@ def restart_on_divergence(tower: Tower, /) -> optax.GradientTransformationExtraA
         outcome = jnp.where(state.returning, 2, restart.astype(jnp.int32))
         return updates, choose(outcome, going, restarted, returned)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return wrapper(tower, init, update)
 
 
 def _check_tower(tower: Any) -> None:
@@ -220,7 +223,7 @@ def _check_tower(tower: Any) -> None:
 
 def _check_arguments(params: Any, value: Any) -> None:
     if params is None or value is None:
-        missing = "params" if params is None else "value=, the loss whose gradients are grads"
+        missing = "params" if params is None else validation.MISSING_VALUE
         raise ValueError(f"update(grads, state, params, value=loss) needs {missing}")
     if jnp.shape(value):
         raise ValueError(f"value must be a scalar, got shape {jnp.shape(value)}")

@@ -55,8 +55,10 @@ def self_tuning(
     Returns:
       A transformation with a `jd.RestartState`. `update(grads, state, params, *, value,
       **extra)` needs the parameters and `value`, the loss whose gradients are `grads`. Evaluate the
-      model at `jd.averaged_params(state, params)`. In addition to the state of the tower, the state
-      holds the average, one buffer of the parameters' size.
+      model at `jd.averaged_params(state, params)`. A restart returns the parameters, but not other
+      state of the model: with BatchNorm, evaluate with `jd.reestimate_statistics`, which computes
+      statistics at the averaged parameters. In addition to the state of the
+      tower, the state holds the average, one buffer of the parameters' size.
 
     Raises:
       TypeError, ValueError: as `jd.hypergradient` does.

@@ -12,6 +12,7 @@ checkpoint, therefore records the space of each number. Any NamedTuple with the 
 """
 
 import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
 
 import chex
@@ -263,6 +264,25 @@ def _shared_start(name: str, start: Any) -> Space:
 def is_space(node: Any) -> bool:
     """True if a node of a tree is a coordinate."""
     return isinstance(node, tuple) and isinstance(node, Space)  # a flax Variable is not a tuple
+
+
+def restored(node: Any) -> Any:
+    """Returns the coordinate of which a mapping has the field, as `nnx.state` or Orbax returns it.
+
+    Raises:
+      ValueError: no space has a field of that name.
+    """
+    if not isinstance(node, Mapping):
+        return node
+    for kind in (Positive, UnitInterval, Unconstrained):
+        if tuple(node) == kind._fields:
+            return kind(*node.values())
+    if tuple(node) == PerLeaf._fields:
+        return PerLeaf(restored(node["space"]))
+    raise ValueError(
+        f"state must hold coordinates of known spaces, got a mapping of {', '.join(map(str, node))}"
+        "; restore it with a template, such as tx.init(params), or pass optimizer.opt_state"
+    )
 
 
 def natural(node: Any) -> Any:

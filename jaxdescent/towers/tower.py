@@ -36,7 +36,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxdescent import validation
+from jaxdescent import containers, validation
 from jaxdescent.eager_calls import compile_eager_calls
 from jaxdescent.numerics import all_finite, all_true, is_inexact
 from jaxdescent.towers import spaces
@@ -95,6 +95,34 @@ class Tower(optax.GradientTransformationExtraArgs):
         replaced = super()._replace(**functions)
         replaced.spec, replaced.hyper_optimizer = self.spec, self.hyper_optimizer
         return replaced
+
+
+class Wrapper(optax.GradientTransformationExtraArgs):
+    """A transformation around another one, in which `find_tower` finds a tower.
+
+    Attributes:
+      inner: the transformation inside.
+    """
+
+    inner: optax.GradientTransformationExtraArgs
+
+
+def wrapper(
+    inner: optax.GradientTransformationExtraArgs,
+    init: optax.TransformInitFn,
+    update: optax.TransformUpdateExtraArgsFn,
+) -> Wrapper:
+    """Returns a transformation that is known to hold `inner`."""
+    tx = Wrapper(init, update)
+    tx.inner = inner
+    return tx
+
+
+def find_tower(tx: Any) -> Tower | None:
+    """Returns the tower that a transformation is, or is around; None if there is none."""
+    while isinstance(tx, Wrapper):
+        tx = tx.inner
+    return tx if isinstance(tx, Tower) else None
 
 
 def hypergradient(
@@ -178,6 +206,7 @@ def hypergradient(
         )
 
     def init(params: Any) -> HypergradientState:
+        validation.check_arrays("params", params)
         previous = spec.first_record(params)
 
         def copy_hyperparams() -> Any:
@@ -209,6 +238,7 @@ def hypergradient(
         skip: Any = None,
         **extra_args: Any,
     ) -> tuple[Any, HypergradientState]:
+        params = containers.params_like(params, updates)
         previous, has_previous = state.previous, state.has_previous
         present, last = spec.current_and_last(previous, updates, params, extra_args)
         if outer_grads is not None:

@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from flax import nnx
 
 import jaxdescent as jd
 
@@ -74,15 +73,6 @@ def test_the_average_of_narrow_parameters_is_kept_in_float32():
     state = jd.with_average(optax.sgd(0.1)).init(x)
     assert state.average.dtype == jnp.float32
     assert jd.averaged_params(state, x).dtype == jnp.bfloat16
-
-
-def test_the_average_of_an_nnx_optimizer_can_be_read():
-    model = nnx.Linear(2, 1, rngs=nnx.Rngs(0))
-    optimizer = nnx.Optimizer(model, jd.with_average(optax.sgd(0.1)), wrt=nnx.Param)
-    params = jax.tree.map(jnp.copy, nnx.state(model, nnx.Param))
-    optimizer.update(model, jax.tree.map(jnp.ones_like, params))
-    average = jd.averaged_params(nnx.as_pure(optimizer.opt_state), params)
-    jax.tree.map(np.testing.assert_array_equal, average, nnx.as_pure(params))
 
 
 def test_bad_arguments_are_named():

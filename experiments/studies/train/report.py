@@ -12,13 +12,13 @@ from experiments.models.counting import parameter_count
 from experiments.models.sampling import sample
 from experiments.runner.curves import curve, draw
 from experiments.studies.train.settings import SERIES, Settings
-from experiments.studies.train.training import Evaluator, Trained, model_of
+from experiments.studies.train.training import Evaluator, Trained
 
 
 def results(settings: Settings, run: runner.Run, trained: Trained) -> runner.Results:
     """Evaluates the last and the best state; returns the table, the notes and the numbers."""
     task, loop, evaluator = trained
-    last = model_of(loop.carry)
+    last = evaluator.model_of(loop.carry)
     best = loop.best(last)
     tested, tested_step = (best, loop.best_step) if best else (last, loop.step)
     history = run.log.read(SERIES)
@@ -71,6 +71,11 @@ def _notes_on_training(
     settings: Settings, loop: runner.Loop, history: list[dict[str, Any]]
 ) -> list[str]:
     notes = []
+    if settings.self_tuning:
+        notes.append(
+            "Evaluated at the average of the parameters; statistics of a batch normalization are "
+            "re-estimated there."
+        )
     if not np.isfinite(loop.best_value):
         notes.append("The validation loss was never finite; all results are of the last step.")
     failed = sum(bool(record.get("not_finite_steps")) for record in history)

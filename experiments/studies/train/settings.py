@@ -59,7 +59,7 @@ class Settings(runner.Settings):
     optimizer: Literal["adam", "adamw", "sgd", "momentum", "nesterov", "rmsprop", "lion"] = "adam"
     """The optimizer."""
     learning_rate: float = 1e-3
-    """Learning rate: initial with --tower, otherwise the peak of the schedule."""
+    """Learning rate: initial with --tower or --self-tuning, otherwise the peak of the schedule."""
     weight_decay: float | None = None
     """Weight decay of adamw and lion; by default optax's."""
     b2: float | None = None
@@ -70,6 +70,8 @@ class Settings(runner.Settings):
     """cosine has a linear warmup over 5% of the steps, then decays to a tenth of the peak."""
     tower: int = 0
     """Height of the tower of optimizers that learns the learning rate; 0 keeps it fixed."""
+    self_tuning: bool = False
+    """Use jd.self_tuning, and evaluate at the average of the parameters."""
     steps: int | None = None
     """Optimizer steps; by default 20, 2,000 or 20,000, depending on the scale."""
     batch_size: int = 64
@@ -135,15 +137,23 @@ class Settings(runner.Settings):
             if getattr(self, name) is not None and name not in keywords:
                 flag = name.replace("_", "-")
                 raise ValueError(f"--{flag} must be left out with {self.optimizer}")
-        if self.tower and self.schedule != "constant":
+        if self.tower and self.self_tuning:
+            raise ValueError(f"--tower must be 0 with --self-tuning, got {self.tower}")
+        learner = "--self-tuning" if self.self_tuning else "--tower"
+        if self.learns_rate and self.schedule != "constant":
             raise ValueError(
-                f"--schedule must be constant with --tower, which learns the learning rate, "
+                f"--schedule must be constant with {learner}, which learns the learning rate, "
                 f"got {self.schedule}"
             )
         if self.batch_size % self.accumulate:
             raise ValueError(
                 f"--accumulate must divide --batch-size {self.batch_size}, got {self.accumulate}"
             )
+
+    @property
+    def learns_rate(self) -> bool:
+        """True if the optimizer learns its learning rate."""
+        return self.self_tuning or self.tower > 0
 
     @property
     def total_steps(self) -> int:

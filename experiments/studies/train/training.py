@@ -20,6 +20,7 @@ from experiments.runner.run import RunError
 from experiments.studies.train.settings import OPTIMIZERS, SERIES, Settings
 
 HYPER_RATE = 0.05
+STATISTICS_EXAMPLES, STATISTICS_BATCH = 2_048, 256  # to re-estimate statistics of BatchNorm
 
 
 class Trained(NamedTuple):
@@ -107,16 +108,17 @@ def _run_loop(
         state = chunk.carry
         if trajectory.is_due(loop.chunk):
             trajectory.save(loop.chunk, loop.step, _first_network(state))
-        scores = evaluator(task.validation, state.params, state.model_state)
+        model = evaluator.model_of(state)
+        scores = evaluator(task.validation, **model)
         metrics = {f"validation_{name}": score for name, score in scores.items()}
         losses = chunk.metrics
         if not np.isfinite(losses).all():
             metrics["not_finite_steps"] = np.sum(~np.isfinite(losses), 0)
-        if settings.tower:
+        if settings.learns_rate:
             metrics["learning_rate"] = jd.get_hyperparams(state.opt_state)[0]["learning_rate"]
         loop.log(loss=losses.mean(0), **metrics)
         value = metrics.get("validation_loss", losses.mean(0))
-        loop.update_best(float(np.mean(value)), keep=model_of(state))
+        loop.update_best(float(np.mean(value)), keep=model)
 
 
 @lru_cache(1)  # called by the check and by the run
@@ -165,6 +167,8 @@ def optimizer(settings: Settings, steps: int) -> optax.GradientTransformation:
             return optimizer
         return optax.chain(optax.clip_by_global_norm(settings.clip), optimizer)
 
+    if settings.self_tuning:
+        return jd.self_tuning(factory, learning_rate=rate)
     if settings.tower:
         tower: optax.GradientTransformation = optax.adam(HYPER_RATE)
         for _ in range(settings.tower - 1):
@@ -230,6 +234,7 @@ class Evaluator:
 
     def __init__(self, trainer: runner.Trainer, task: tasks.Task, settings: Settings):
         self._evaluate, self.seconds = trainer.evaluate, 0.0
+        self._model_state_after, self._self_tuning = trainer.model_state_after, settings.self_tuning
         max_count = settings.evaluate_on or (500 if settings.scale == "smoke" else None)
         # The arrays are moved to the device once, not in each evaluation.
         self._parts = {
@@ -239,6 +244,34 @@ class Evaluator:
             )
             for part in (task.validation, task.test)
         }
+
+        examples = tasks.subsample(np.arange(task.train.examples), STATISTICS_EXAMPLES)
+        self._examples = partial(task.pick, task.train.arrays, examples)
+        count = -(-len(examples) // STATISTICS_BATCH)
+        self._batches = np.array_split(np.arange(len(examples), dtype=np.int32), count)
+
+    def model_of(self, state: runner.TrainState) -> dict[str, Any]:
+        """Returns the models to evaluate: with `--self-tuning` at the average of the parameters.
+
+        Statistics of a batch normalization are re-estimated at the average: the running statistics
+        are of the last parameters, and of those that a restart has undone.
+        """
+        model = model_of(state)
+        if not self._self_tuning:
+            return model
+        params = jd.averaged_params(state.opt_state, state.params)
+        if not jax.tree.leaves(nnx.filter_state(state.model_state, nnx.BatchStat)):
+            return {**model, "params": params}
+        began = time.perf_counter()
+        arrays = jax.device_put(self._examples())
+        model_state = jd.reestimate_statistics(
+            self._model_state_after,
+            params,
+            state.model_state,
+            [(arrays, indices) for indices in self._batches],
+        )
+        self.seconds += time.perf_counter() - began
+        return {"params": params, "model_state": model_state}
 
     def __call__(self, part: tasks.Part, params: Any, model_state: Any) -> dict[str, np.ndarray]:
         """Returns the scores of the networks, or an empty dict if the part is empty."""

@@ -20,7 +20,7 @@ import numpy as np
 import optax
 from jax.typing import ArrayLike
 
-from jaxdescent import validation
+from jaxdescent import containers, validation
 from jaxdescent.agents.population import is_key
 from jaxdescent.eager_calls import compile_eager_calls
 from jaxdescent.numerics import widest_float
@@ -87,6 +87,7 @@ def basin_hopping(
         raise TypeError(f"key must be one typed random key, as of jax.random.key, got {start!r}")
 
     def init(params: Any) -> BasinHoppingState:
+        validation.check_arrays("params", params)
         return BasinHoppingState(
             inner_state=inner.init(params),
             count=jnp.zeros((), jnp.int32),
@@ -105,7 +106,9 @@ def basin_hopping(
         **extra: Any,
     ) -> tuple[Any, BasinHoppingState]:
         if params is None or value is None:
-            raise ValueError("update must be given params and value, got None")
+            missing = "params" if params is None else validation.MISSING_VALUE
+            raise ValueError(f"update(grads, state, params, value=loss) needs {missing}")
+        params = containers.params_like(params, updates)
         value = jnp.asarray(value, state.best_value.dtype)
         better = (value < state.best_value) & jnp.isfinite(value)
         best_params = optax.tree.where(better, params, state.best_params)

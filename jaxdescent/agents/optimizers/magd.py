@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
-from jaxdescent import validation
+from jaxdescent import containers, validation
 from jaxdescent.agents import pruning
 from jaxdescent.agents.arguments import (
     check_agents,
@@ -113,6 +113,7 @@ def magd(
     agent_hyperparams = checked_hyperparams(hyperparams)
 
     def init(params: Any) -> MagdState:
+        validation.check_arrays("params", params)
         params = jax.tree.map(_as_array, params)
         # `optax.tree.map_params` initializes a placeholder without leaves.
         agents = count_agents("params", params) if jax.tree.leaves(params) else 1
@@ -141,11 +142,13 @@ def magd(
         **extra: Any,
     ) -> tuple[Any, MagdState]:
         agents = state.alive.shape
+        params = containers.params_like(params, updates)
         check_agents("updates", updates, *agents)
         shape = None if value is None else jnp.shape(value)
         if shape != agents:
+            hint = f"; update needs {validation.MISSING_VALUE}" if value is None else ""
             raise ValueError(
-                f"value must be the losses of the agents, of shape {agents}, got {shape}"
+                f"value must be the losses of the agents, of shape {agents}, got {shape}{hint}"
             )
         value = jnp.asarray(value, state.best_values.dtype)
         finite = jnp.isfinite(value)

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from jaxdescent import numerics, validation
+from jaxdescent import containers, validation
 from jaxdescent.stability.sharpness import curvature
 from jaxdescent.stability.sharpness.arguments import check_threshold
 from jaxdescent.stability.sharpness.eigenvalues import Sharpness, sharpness
@@ -105,16 +105,17 @@ class StabilityState(NamedTuple):
     @property
     def last(self) -> StabilityRecord:
         """The newest record."""
-        size = len(self.log.step)
-        return jax.tree.map(lambda ring: ring[(self.probes - 1) % size], self.log)
+        log, probes = containers.unboxed((self.log, self.probes))
+        return jax.tree.map(lambda ring: ring[(probes - 1) % len(ring)], log)
 
     @property
     def outcome(self) -> jax.Array:
         """i32[], a value of `StabilityOutcome`."""
-        outcome = jnp.where(self.reached < 0, StabilityOutcome.BELOW, StabilityOutcome.EDGE)
-        outcome = jnp.where(self.diverged < 0, outcome, StabilityOutcome.DIVERGING)
-        outcome = jnp.where(self.not_finite < 0, outcome, StabilityOutcome.NOT_FINITE)
-        return jnp.where(self.probes > 0, outcome, StabilityOutcome.UNKNOWN).astype(jnp.int32)
+        state = containers.unboxed(self)  # as nnx.Optimizer holds it
+        outcome = jnp.where(state.reached < 0, StabilityOutcome.BELOW, StabilityOutcome.EDGE)
+        outcome = jnp.where(state.diverged < 0, outcome, StabilityOutcome.DIVERGING)
+        outcome = jnp.where(state.not_finite < 0, outcome, StabilityOutcome.NOT_FINITE)
+        return jnp.where(state.probes > 0, outcome, StabilityOutcome.UNKNOWN).astype(jnp.int32)
 
 
 class StabilityProbe(NamedTuple):
@@ -229,12 +230,20 @@ def stability_probe(
     ) -> StabilityState:
         dtype = state.least_loss.dtype
         step = jnp.asarray(step, jnp.int32)
-        preconditioner = threshold.preconditioner
+        model, params = params, containers.params_like(params, state.vector)
+        opt_state = containers.unboxed(opt_state)
+
+        def loss_of(params: Any, batch: Any) -> jax.Array:
+            return loss_fn(containers.filled(params, model), batch)
+
+        preconditioner = None
+        if threshold.preconditioner is not None:
+            preconditioner = containers.boxed_like(threshold.preconditioner(opt_state), params)
         top = sharpness(
-            loss_fn,
+            loss_of,
             params,
             batch,
-            preconditioner=None if preconditioner is None else preconditioner(opt_state),
+            preconditioner=preconditioner,
             tolerance=tolerance,
             num_steps=num_steps,
             max_restarts=max_restarts,
@@ -244,7 +253,7 @@ def stability_probe(
         learning_rate = threshold.learning_rate(opt_state, step)
         record = StabilityRecord(
             step=step,
-            loss=loss_fn(params, batch).astype(dtype),
+            loss=loss_of(params, batch).astype(dtype),
             learning_rate=learning_rate.astype(dtype),
             sharpness=top.values[0],
             residual=top.residuals[0],
@@ -285,10 +294,13 @@ def stability_log(state: Any, /) -> StabilityRecord:
 def get_stability(state: Any, /) -> StabilityState:
     """Returns the only `StabilityState` in a tree, such as a monitored optimizer's state.
 
+    The tree may also be the `opt_state` of an `nnx.Optimizer`, `nnx.state(optimizer)`, a
+    `TrainState`, or a state that Orbax restored without a template.
+
     Raises:
       ValueError: there is no such state, or more than one.
     """
-    found = numerics.find_states(state, StabilityState)
+    found = containers.find_states(state, StabilityState, may_be_empty=())
     if len(found) != 1:
         raise ValueError(f"state must hold one StabilityState, got {len(found)}")
     return found[0]

@@ -23,7 +23,7 @@ import numpy as np
 import optax
 from jax.typing import ArrayLike
 
-from jaxdescent import validation
+from jaxdescent import containers, validation
 from jaxdescent.eager_calls import compile_eager_calls
 from jaxdescent.stability.sharpness.arguments import check_threshold
 from jaxdescent.stability.sharpness.optimizer_thresholds import Threshold
@@ -168,7 +168,8 @@ def scale_by_sharpness(
             lambda: (state.stability, state.learning_rate, state.found),
         )
         updates, inner = make(rate).update(grads, state.optimizer, params, **extra)
-        updates, inner = jax.tree.map(_cast_like, (updates, inner), (params, state.optimizer))
+        dtypes_of = containers.params_like(params, updates), state.optimizer
+        updates, inner = jax.tree.map(_cast_like, (updates, inner), dtypes_of)
         count = jnp.asarray(optax.safe_increment(state.count))
         return updates, ScaleBySharpnessState(count, rate, found, stability, inner)
 

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxdescent import numerics
+from jaxdescent import numerics, validation
 
 
 def loss_value(params: Any, value: Any) -> jax.Array:
@@ -16,7 +16,7 @@ def loss_value(params: Any, value: Any) -> jax.Array:
       ValueError: params or value is None, or the loss is not a scalar.
     """
     if params is None or value is None:
-        missing = "params" if params is None else "value=, the loss at params"
+        missing = "params" if params is None else validation.MISSING_VALUE
         raise ValueError(f"update(grads, state, params, value=loss) needs {missing}")
     value = jnp.asarray(value)
     if not any(jnp.issubdtype(value.dtype, kind) for kind in (jnp.floating, jnp.integer)):
@@ -27,5 +27,10 @@ def loss_value(params: Any, value: Any) -> jax.Array:
 
 
 def as_arrays(tree: Any) -> Any:
-    """Converts Python numbers in a tree to arrays of JAX's default float dtype."""
+    """Converts Python numbers in a tree to arrays of JAX's default float dtype.
+
+    Raises:
+      TypeError: a leaf is neither an array nor a number.
+    """
+    validation.check_arrays("params", tree)
     return jax.tree.map(lambda x: x if hasattr(x, "dtype") else jnp.asarray(x, float), tree)

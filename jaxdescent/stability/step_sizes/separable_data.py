@@ -24,7 +24,7 @@ import numpy as np
 import optax
 from jax.typing import ArrayLike
 
-from jaxdescent import numerics, validation
+from jaxdescent import containers, numerics, validation
 from jaxdescent.eager_calls import compile_eager_calls
 from jaxdescent.stability.step_sizes import arguments
 
@@ -267,7 +267,8 @@ def step_over_loss(
     ) -> tuple[Any, StepOverLossState]:
         del extra
         value = arguments.loss_value(params, value)
-        updates, params = arguments.as_arrays(updates), arguments.as_arrays(params)
+        params = arguments.as_arrays(containers.params_like(params, updates))
+        updates = arguments.as_arrays(updates)
         rate, max_rate = (jnp.asarray(x, value.dtype) for x in (learning_rate, max_learning_rate))
         known = jnp.isfinite(value)
         value = jnp.where(known, value, 0)

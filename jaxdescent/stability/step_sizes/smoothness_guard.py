@@ -27,7 +27,7 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
-from jaxdescent import validation
+from jaxdescent import containers, validation
 from jaxdescent.eager_calls import compile_eager_calls
 from jaxdescent.numerics import tree_norm
 
@@ -62,7 +62,8 @@ class GuardedState(NamedTuple):
     @property
     def due(self) -> jax.Array:
         """True if now is a good time to measure the smoothness again, bool[]."""
-        return (self.count >= FIRST_DUE) & (self.count & (self.count + 1) == 0)
+        count = containers.unboxed(self.count)  # as nnx.Optimizer holds it
+        return (count >= FIRST_DUE) & (count & (count + 1) == 0)
 
 
 def guarded(
@@ -112,6 +113,7 @@ def guarded(
         raise ValueError(f"smoothness must be a number, got shape {jnp.shape(smoothness)}")
 
     def init(params: Any) -> GuardedState:
+        validation.check_arrays("params", params)
         params = jax.tree.map(lambda x: x if hasattr(x, "dtype") else jnp.asarray(x), params)
         validation.check_floating("params", params)
         dtype = jnp.result_type(float)
@@ -135,7 +137,7 @@ def guarded(
     def update(updates: Any, state: Any, params: Any = None, **_: Any) -> tuple[Any, GuardedState]:
         if params is None:
             raise ValueError("params must be given: update(updates, state, params)")
-        grads = updates
+        params, grads = containers.params_like(params, updates), updates
         norm = _norm(grads)
         finite = jnp.isfinite(norm)
         curvature = _curvature(grads, params, state)

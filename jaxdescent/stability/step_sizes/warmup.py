@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
-from jaxdescent import numerics, validation
+from jaxdescent import containers, numerics, validation
 from jaxdescent.eager_calls import compile_eager_calls
 from jaxdescent.stability.step_sizes import arguments
 
@@ -152,7 +152,8 @@ def catapult_warmup(
         updates: Any, state: Any, params: Any = None, *, value: Any = None, **extra: Any
     ) -> tuple[Any, CatapultWarmupState]:
         loss = arguments.loss_value(params, value).astype(state.value.dtype)
-        updates, params = arguments.as_arrays(updates), arguments.as_arrays(params)
+        params = arguments.as_arrays(containers.params_like(params, updates))
+        updates = arguments.as_arrays(updates)
         target = jnp.asarray(learning_rate, loss.dtype)
         slope = target / jnp.asarray(steps, loss.dtype)
         direction, inner = tx.update(updates, state.inner, params, value=value, **extra)
