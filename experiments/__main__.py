@@ -1,10 +1,11 @@
 """The command line: `python -m experiments STUDY [--flags]`."""
 
 import contextlib
+import dataclasses
 import difflib
 import io
-import itertools
 import re
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ import tyro
 
 from experiments import studies
 from experiments.data import DataError
+from experiments.flag_hints import suggest
 from experiments.runner import (
     CheckpointError,
     Interrupted,
@@ -26,17 +28,21 @@ from experiments.runner import (
 )
 from experiments.runner.comparison import Comparison, compare
 from experiments.runner.report import rewrite_report
+from experiments.runner.run import newest_run
+from experiments.runner.settings import changed_settings, flag
 
 _USAGE = """\
 usage: python -m experiments STUDY [--flags]
-       python -m experiments STUDY --resume RUN
+       python -m experiments STUDY --resume RUN [--flags]
        python -m experiments landscape RUN
-       python -m experiments report RUN
+       python -m experiments report RUN [--runs DIR]
        python -m experiments compare RUN RUN ... [--flags]
 
-RUN is the folder of a run, or "last" for the newest run of the study in runs/.
+RUN is the folder of a run, or "last" for the newest run of the study in runs/, or in the folder
+that --runs names.
 
 studies:"""
+_REFUSALS = (RunError, CheckpointError, TrajectoryError, DataError)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -52,23 +58,30 @@ def main(arguments: Sequence[str] | None = None) -> None:
     name, *flags = arguments
     names = (*studies.NAMES, "report", "compare")
     if name not in names:
-        _exit(f"unknown study {name!r}", name, names, "python -m experiments lists the studies")
+        near = difflib.get_close_matches(name, names, n=1)
+        hint = f"did you mean {near[0]}?" if near else ""
+        _exit(f"unknown study {name!r}", hint, "python -m experiments lists the studies")
     try:
         if name == "compare":
             _compare(flags)
         elif name == "report":
             _report(flags)
-        elif any(flag.split("=")[0] == "--resume" for flag in flags):
+        elif _has(flags, "--resume") and not _wants_help(flags):
             _resume(name, flags)
         else:
             _start(name, flags)
-    except (RunError, CheckpointError, TrajectoryError, DataError) as error:
+    except _REFUSALS as error:
         _exit(str(error))
+    except studies.StudyError as error:
+        _exit(str(error), f'python -c "import experiments.studies.{name}" shows where')
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        sys.exit(130)
 
 
 def _start(name: str, flags: Sequence[str]) -> None:
     study = studies.load(name)
-    settings = _parse(name, study.Settings, flags, description=study.__doc__)
+    settings = _parse(name, study.Settings, flags, description=_description(study))
     _check(study, settings)
     try:
         run = Run.start(name, settings)
@@ -79,23 +92,23 @@ def _start(name: str, flags: Sequence[str]) -> None:
 
 
 def _resume(name: str, flags: Sequence[str]) -> None:
-    """Resumes a run; other flags may change only settings that no result depends on."""
-    index = next(i for i, flag in enumerate(flags) if flag.split("=")[0] == "--resume")
-    argument, rest = flags[index].partition("=")[2], [*flags[:index], *flags[index + 1 :]]
-    if not argument and index < len(rest):
-        argument = rest.pop(index)
-    if not argument:
-        _exit(
-            "--resume must be followed by the folder of a run, or by last for the newest in runs/"
-        )
-    folder = _run_folder(argument, name)
+    """Resumes a run. Other flags change its settings, or are refused."""
+    argument, rest = _take("--resume", flags, "the folder of a run, or by last for the newest")
+    runs, rest = _take("--runs", rest, "a folder of runs")
+    folder = newest_run(Path(runs or "runs"), name) if argument == "last" else Path(argument)
     description = read_description(folder)
     if description["study"] != name:
         _exit(f"{folder} is a run of {description['study']}, not of {name}")
+    if runs and Path(runs).resolve() not in folder.resolve().parents:
+        _exit(f"--runs must be a folder that {folder} is in, or be left out, got {runs}")
     study = studies.load(name)
-    settings = _parse(name, study.Settings, rest, saved_settings(study.Settings, description))
-    if description["status"] == "finished":
-        print(f"{folder} is finished\nreport: {rewrite_report(folder)}")
+    saved = saved_settings(study.Settings, description)
+    settings = _parse(name, study.Settings, rest, saved)
+    changed = changed_settings(saved, settings)
+    if description["status"] == "finished" and not {*changed} - {"save_every", "keep"}:
+        if changed:
+            _exit(f"{flag(changed[0])} changes nothing, because {folder} is finished; leave it out")
+        print(f"{folder} is finished\nreport: {_rewrite(folder)}")
         return
     try:
         run = Run.resume(folder, settings)
@@ -115,14 +128,15 @@ def _check(study: Any, settings: Any) -> None:
 
 def _run(study: Any, run: Run) -> None:
     """Runs the study and writes its report; if it stops early, says how to resume it."""
-    study_name = run.description["study"]
-    advice = f"resume with: python -m experiments {study_name} --resume {run.folder}"
+    resume = ["python", "-m", "experiments", run.description["study"], "--resume", str(run.folder)]
+    advice = f"resume with: {shlex.join(resume)}"
     try:
         with run.interruption:
             results = study.run(run.settings, run)
         write_report(run, results)
     except (Interrupted, KeyboardInterrupt) as stop:
-        run.mark("interrupted")
+        with contextlib.suppress(OSError):
+            run.mark("interrupted")
         print(f"\ninterrupted; {advice}", file=sys.stderr)
         sys.exit(128 + stop.signal if isinstance(stop, Interrupted) else 130)
     except OSError as error:
@@ -130,6 +144,10 @@ def _run(study: Any, run: Run) -> None:
             run.mark("failed")
         print(f"cannot write {_reason(error)}; {advice}", file=sys.stderr)
         sys.exit(1)
+    except _REFUSALS:
+        with contextlib.suppress(OSError):
+            run.revert()
+        raise
     except BaseException:
         with contextlib.suppress(OSError):
             run.mark("failed")
@@ -140,36 +158,76 @@ def _run(study: Any, run: Run) -> None:
 
 
 def _report(flags: Sequence[str]) -> None:
-    if len(flags) != 1 or flags[0].startswith("-"):
-        _exit("usage: python -m experiments report RUN")
+    usage = "usage: python -m experiments report RUN [--runs DIR]"
+    if _wants_help(flags):
+        print(f"{usage}\n\nWrites the report of a run again, whether the run is finished or not.")
+        return
+    runs, rest = _take("--runs", flags, "a folder of runs")
+    if len(rest) != 1 or rest[0].startswith("-"):
+        _exit(usage)
+    folder = _named_run(rest[0], Path(runs or "runs"))
+    if runs and rest[0] != "last":
+        _exit(f"--runs must be left out, because {folder} is not last")
+    print(f"report: {_rewrite(folder)}")
+
+
+def _rewrite(folder: Path) -> Path:
     try:
-        print(f"report: {rewrite_report(_run_folder(flags[0]))}")
+        return rewrite_report(folder)
     except OSError as error:
         _exit(f"cannot write {_reason(error)}")
 
 
 def _compare(flags: Sequence[str]) -> None:
-    runs = [
-        _run_folder(flag)
-        for flag in itertools.takewhile(lambda word: not word.startswith("-"), flags)
-    ]
-    if not runs:
+    comparison = _parse("compare", Comparison, flags, description=Comparison.__doc__)
+    if not comparison.folders:
         _exit("usage: python -m experiments compare RUN RUN ... [--metric NAME] [--target VALUE]")
-    rest = ["--runs", *map(str, runs), *flags[len(runs) :]]
+    folders = tuple(_named_run(str(folder), comparison.runs) for folder in comparison.folders)
     try:
-        print(f"report: {compare(_parse('compare', Comparison, rest))}")
+        page = compare(dataclasses.replace(comparison, folders=folders))
     except OSError as error:
         _exit(f"cannot write {_reason(error)}; choose --output PATH")
+    print(f"report: {page}")
 
 
-def _run_folder(argument: str, study: str = "*") -> Path:
-    """Returns the folder; for "last", the newest run in runs/."""
-    if argument != "last":
-        return Path(argument)
-    runs = [path.parent for path in Path("runs").glob(f"{study}/*/run.json")]
-    if not runs:
-        _exit(f"{Path('runs').absolute()} has no runs; give the folder of a run")
-    return max(runs, key=lambda folder: read_description(folder)["began"])
+def _named_run(argument: str, runs: Path) -> Path:
+    """Returns the folder; for "last", the newest run of any study."""
+    return newest_run(runs) if argument == "last" else Path(argument)
+
+
+def _description(study: Any) -> str:
+    """Returns the study's docstring, with what a resumed run may change."""
+    names = [flag(name) for name in study.Settings.may_change if name != "runs"]
+    return (
+        f"{study.__doc__}\n\n--resume RUN continues a run. RUN is its folder, or last for the "
+        f"newest in --runs. It keeps its settings; only these flags may change: "
+        f"{', '.join(names)}."
+    )
+
+
+def _has(flags: Sequence[str], name: str) -> bool:
+    return any(word.split("=")[0] == name for word in flags)
+
+
+def _wants_help(flags: Sequence[str]) -> bool:
+    return "-h" in flags or "--help" in flags
+
+
+def _take(name: str, flags: Sequence[str], value: str) -> tuple[str, list[str]]:
+    """Returns the value of a flag, which is "" without the flag, and the other flags."""
+    places = [place for place, word in enumerate(flags) if word.split("=")[0] == name]
+    if not places:
+        return "", [*flags]
+    if len(places) > 1:
+        _exit(f"{name} must be given once")
+    (place,) = places
+    _, equals, argument = flags[place].partition("=")
+    rest = [*flags[place + 1 :]]
+    if not equals and rest and not rest[0].startswith("-"):
+        argument, *rest = rest
+    if not argument:
+        _exit(f"{name} must be followed by {value}")
+    return argument, [*flags[:place], *rest]
 
 
 def _parse(
@@ -182,12 +240,12 @@ def _parse(
     """Returns the settings given by the flags; a wrong flag is reported in one line."""
     advice = f"python -m experiments {name} --help lists the flags"
     messages = io.StringIO()
-    help_wanted = "-h" in flags or "--help" in flags
+    help_wanted = _wants_help(flags)
     try:
         with contextlib.nullcontext() if help_wanted else contextlib.redirect_stderr(messages):
             settings, unknown = tyro.cli(
                 settings_type,
-                args=flags,
+                args=["--help"] if help_wanted else flags,
                 prog=f"python -m experiments {name}",
                 description=description,
                 return_unknown_args=True,
@@ -198,10 +256,18 @@ def _parse(
     except SystemExit as stop:
         if not stop.code:
             raise
-        _exit(_without_box(messages.getvalue()), advice=advice)
+        _exit(_without_box(messages.getvalue()), advice)
     if unknown:
-        known = ["--" + field.replace("_", "-") for field in settings_type.__dataclass_fields__]
-        _exit(f"unknown flag {unknown[0]!r}", unknown[0], known, advice)
+        word = unknown[0].split("=")[0]
+        known = [field.name for field in dataclasses.fields(settings_type)]
+        if not word.startswith("-"):
+            _exit(
+                f"unknown argument {word!r}",
+                "a value follows its flag, and a flag that is on or off has no value",
+                advice,
+            )
+        near = suggest(word, [*known, "resume"])
+        _exit(f"unknown flag {word!r}", f"did you mean {near}?" if near else "", advice)
     return settings
 
 
@@ -214,16 +280,40 @@ def _reason(error: OSError) -> str:
 
 def _without_box(message: str) -> str:
     """Returns the text of a message of tyro, which draws a box around it."""
-    text = " ".join(message.translate(dict.fromkeys(map(ord, "╭╮╰╯─│┌┐└┘"), " ")).split())
-    text = text.split(" For full helptext")[0]
-    return re.sub(r"^Value error Error parsing \w+: ", "", text)
+    text = message.translate(dict.fromkeys(map(ord, "╭╮╰╯─│┌┐└┘•"), " "))
+    text = re.sub(r"^[+| ]+|[+| ]+$|-{4,}", " ", text, flags=re.MULTILINE)  # a box in ASCII
+    text = " ".join(text.split()).split(" For full helptext")[0].split(" Argument helptext")[0]
+    for pattern, replacement in _REWORDED:
+        text = re.sub(pattern, replacement, text)
+    return text
 
 
-def _exit(problem: str, word: str = "", known: Sequence[str] = (), advice: str = "") -> NoReturn:
-    """Prints the problem in one line and exits; suggests the known word that is most similar."""
-    near = difflib.get_close_matches(word, known, n=1)
-    hint = f"did you mean {near[0]}?" if near else ""
-    print("; ".join(part for part in (problem, hint, advice) if part), file=sys.stderr)
+_REWORDED = (
+    (r"^(Value error|Missing argument|Invalid choice) ", ""),
+    (r"^Error parsing Settings: ", ""),
+    (
+        r"^Error parsing (\S+): no type matching {None}\|(\S+) could .* from \['(.*?)'\].*",
+        r"\1 must be \2 or None, got '\3'",
+    ),
+    (r"^Error parsing (\S+): invalid literal for int.*: '(.*)'$", r"\1 must be INT, got '\2'"),
+    (
+        r"^Error parsing (\S+): could not convert string to float: '(.*)'$",
+        r"\1 must be FLOAT, got '\2'",
+    ),
+    (
+        r"^invalid choice '(.*)' for argument '(.*)'\. Expected one of \((.*?),?\)\.$",
+        r"\2 must be one of \3, got '\1'",
+    ),
+    (
+        r"^Missing value for argument '(.*)'\. Expected 1 values\.$",
+        r"\1 must be followed by a value",
+    ),
+)
+
+
+def _exit(*parts: str) -> NoReturn:
+    """Prints the parts that are not empty in one line, and exits."""
+    print("; ".join(filter(None, parts)), file=sys.stderr)
     sys.exit(2)
 
 

@@ -178,26 +178,3 @@ def test_the_norm_of_0_has_gradient_0_and_a_norm_shows_what_is_not_finite():
     assert numerics.norm(jnp.array([1.0, np.inf])) == np.inf
     assert np.isnan(numerics.norm(jnp.array([1.0, np.nan])))
     assert numerics.tree_norm({}) == 0
-
-
-def test_find_states_returns_states_in_order():
-    tree = {"a": Counter(0), "b": [jnp.ones(2), Counter(1)], "c": (Counter(2), None)}
-    assert numerics.find_states(tree, Counter) == [Counter(0), Counter(1), Counter(2)]
-
-
-def test_find_states_looks_inside_other_states_but_not_inside_a_match():
-    nested = Wrapper(Wrapper(Counter(0), 1.0), Counter(1))
-    assert numerics.find_states(nested, Counter) == [Counter(0), Counter(1)]
-    assert numerics.find_states([nested], Wrapper) == [nested]
-
-
-def test_find_states_returns_an_empty_list_if_there_is_no_match():
-    assert numerics.find_states({"a": jnp.ones(2), "b": None}, Counter) == []
-    assert numerics.find_states(jnp.ones(2), Counter) == []
-
-
-def test_find_states_finds_a_state_inside_optax_wrappers():
-    tx = optax.chain(optax.clip(1.0), optax.masked(optax.adam(1e-3), True))
-    states = numerics.find_states(tx.init(jnp.ones(3)), optax.ScaleByAdamState)
-    assert len(states) == 1
-    assert states[0].mu.shape == (3,)

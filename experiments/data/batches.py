@@ -90,9 +90,16 @@ class Batches:
         return _random(seed, epoch).permutation(self.examples)
 
 
-def data_seeds(seed: int, networks: int) -> list[int]:
-    """Returns a seed of the data order for each network, distinct across runs."""
-    sequence = np.random.SeedSequence([seed, 0])
+def data_seeds(seed: int, networks: int, steps_before: int = 0) -> list[int]:
+    """Returns a seed of the data order for each network, distinct across runs.
+
+    Args:
+      seed: of the run.
+      networks: the number of networks.
+      steps_before: the number of steps that earlier runs trained the initial parameters for, so
+        that a run that continues another one has an order of its own.
+    """
+    sequence = np.random.SeedSequence([seed, steps_before])
     return [int(each) for each in sequence.generate_state(networks, np.uint64)]
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import tyro
 
 from experiments.runner.curves import Curve, by_series, curve, draw
 from experiments.runner.footprint_log import flops_per_step
@@ -25,16 +26,18 @@ from experiments.runner.settings import NOT_IN_RESULTS
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """Settings of a comparison."""
+    """Compares runs by the steps, FLOPs and seconds that they need to reach a value of a metric."""
 
-    runs: Sequence[Path]
-    """Folders of runs."""
+    folders: tyro.conf.Positional[tuple[Path, ...]] = ()
+    """Folders of runs, before all flags; last is the newest run under --runs."""
     metric: str | None = None
     """Higher is better for an accuracy, lower for all else. Default: validation_loss, or loss."""
     target: float | None = None
     """The value to reach. Default: the worst series' best value, which every series reaches."""
-    output: Path = Path("runs")
-    """Folder in which `compare/TIMESTAMP` is created."""
+    runs: Path = Path("runs")
+    """Folder of runs."""
+    output: Path | None = None
+    """Folder in which `compare/TIMESTAMP` is created; by default the folder of runs."""
 
 
 class _Series(NamedTuple):
@@ -58,11 +61,11 @@ def compare(comparison: Comparison) -> Path:
     Raises:
       RunError: a folder is not a run's folder, has no metrics, or lacks the metric.
     """
-    if not comparison.runs:
+    if not comparison.folders:
         raise RunError("compare needs the folders of one or more runs")
     if comparison.target is not None and not math.isfinite(comparison.target):
         raise RunError(f"--target must be a finite number, got {comparison.target}")
-    names = _names(comparison.runs)
+    names = _names(comparison.folders)
     logs = {folder: by_series(Log(folder / "metrics.jsonl").read()) for folder in names}
     for folder, log in logs.items():
         if not log:
@@ -81,7 +84,9 @@ def compare(comparison: Comparison) -> Path:
         "program, for one network with its optimizer, without evaluations.",
     ]
     began = datetime.datetime.now().astimezone()
-    folder = new_folder(comparison.output / "compare", began.strftime("%Y-%m-%dT%H-%M-%S"))
+    folder = new_folder(
+        (comparison.output or comparison.runs) / "compare", began.strftime("%Y-%m-%dT%H-%M-%S")
+    )
     differing = _differing([each.settings for each in series])
     curves = {
         _legend(each, differing): [
@@ -94,7 +99,7 @@ def compare(comparison: Comparison) -> Path:
     figure = draw(curves, ("steps", "FLOPs", "seconds"), metric)
     figure.savefig(folder / "compare.png", dpi=130)
     html = page(
-        title=f"{len(comparison.runs)} runs by {metric}",
+        title=f"{len(comparison.folders)} runs by {metric}",
         subtitle=began.isoformat(timespec="seconds"),
         columns=columns,
         rows=rows,

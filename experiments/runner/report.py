@@ -2,6 +2,7 @@
 
 import base64
 import io
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -99,12 +100,21 @@ def rewrite_report(folder: Path) -> Path:
     """
     description = read_description(folder)
     series = by_series(Log(folder / "metrics.jsonl").read())
+    resume = shlex.join(
+        ["python", "-m", "experiments", description["study"], "--resume", str(folder)]
+    )
     if "table" not in description:
-        description = {**description, **_unfinished(folder, description, series)}
+        description |= _unfinished(description, series, resume)
+    elif description["status"] != "finished":
+        note = (
+            "The run has not finished since it was last resumed; these results are from before. "
+            f"Continue it with: {resume}"
+        )
+        description["notes"].insert(0, note)
     pictures = [picture(path) for path in sorted(folder.glob("*.png"))]
     html = page(
         title=description["title"],
-        subtitle=f"{description['study']} at scale {description['settings']['scale']}, "
+        subtitle=f"{description['study']} at scale {description['settings'].get('scale')}, "
         f"{description['began']}, {description['status']}",
         **description["table"],
         notes=description["notes"],
@@ -135,7 +145,7 @@ def picture(path: Path) -> tuple[str, str]:
 
 
 def _unfinished(
-    folder: Path, description: Mapping[str, Any], series: Mapping[str, Any]
+    description: Mapping[str, Any], series: Mapping[str, Any], resume: str
 ) -> dict[str, Any]:
     """Returns title, table and notes of a run without results."""
     curves = {name: curve(records, "loss") for name, records in series.items()}
@@ -144,7 +154,6 @@ def _unfinished(
         for name, c in curves.items()
         if c
     ]
-    resume = f"python -m experiments {description['study']} --resume {folder}"
     return {
         "title": f"{description['study']}, not finished",
         "table": {

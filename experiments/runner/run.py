@@ -12,12 +12,15 @@ footprint.json   time, energy and FLOPs up to now
 report.html      all of this in one file
 """
 
+import contextlib
+import copy
 import datetime
 import fcntl
 import hashlib
 import json
 import os
 import re
+import shlex
 import shutil
 import sys
 import time
@@ -35,9 +38,9 @@ from experiments.runner.log import Log, write_atomically
 from experiments.runner.outcomes import read_outcome, to_numpy, write_outcome
 from experiments.runner.progress import Progress
 from experiments.runner.settings import (
-    NOT_IN_RESULTS,
     S,
     Settings,
+    changed_settings,
     settings_from_json,
     settings_to_json,
 )
@@ -63,14 +66,15 @@ class Run:
       interruption: tells whether a signal asked the run to stop.
     """
 
-    def __init__(self, folder: Path, description: dict[str, Any], settings: Settings):
+    def __init__(self, folder: Path, description: dict[str, Any], settings: Settings, lock: int):
         self.folder, self.description, self.settings = folder, description, settings
         self.identity: str = description["identity"]
-        self._lock = _lock(folder)
-        self._tensorboard = TensorBoard(folder / "tensorboard") if settings.tensorboard else None
+        self._lock = lock
+        self._tensorboard = _tensorboard(folder) if settings.tensorboard else None
         self.log = Log(folder / "metrics.jsonl", listen=self._tensorboard)
         self.footprint = FootprintLog(folder / "footprint.json")
         self.interruption = Interruption()
+        self._before: dict[str, Any] | None = None
 
     @classmethod
     def start(cls, study: str, settings: Settings) -> "Run":
@@ -86,41 +90,67 @@ class Run:
             "identity": uuid.uuid4().hex,
             "status": "running",
             "began": began.isoformat(timespec="seconds"),
-            "command": " ".join(["python -m experiments", *sys.argv[1:]]),
+            "command": _command(),
             "settings": settings_to_json(settings),
             "environment": environment(),
             "pins": {},
             "resumed": [],
         }
-        run = cls(folder, description, settings)
+        run = cls(folder, description, settings, _lock(folder))
         run.write_description()
         return run
 
     @classmethod
     def resume(cls, folder: Path, settings: Settings) -> "Run":
-        """Opens a run that was started with the same settings.
+        """Opens a run to continue it, with settings that a resumed run may have.
+
+        A finished run is continued in the same way. Its results stay in `run.json` until they are
+        replaced.
 
         Raises:
-          RunError: the folder is not a run's folder, or the settings differ.
+          RunError: the folder is not a run's folder, another process has the run open, or
+            `settings.check_resume` does not allow the settings.
           OSError: the folder cannot be written.
         """
-        description = read_description(folder)
-        current, saved = settings_to_json(settings), description["settings"]
-        for name in current:
-            if name in saved and current[name] != saved[name] and name not in NOT_IN_RESULTS:
-                raise RunError(
-                    f"{name} must be {saved[name]}, as when {folder} was started, "
-                    f"got {current[name]}; start a new run to change it"
-                )
-        run = cls(folder, description, settings)
+        read_description(folder)  # a lock file is made only in a run's folder
+        lock = _lock(folder)
+        try:
+            description = read_description(folder)  # another process may have changed it until now
+            saved = saved_settings(type(settings), description)
+            try:
+                settings.check_resume(saved, folder)
+            except ValueError as error:
+                raise RunError(f"{error}; start a new run to change it") from error
+            run = cls(folder, description, settings, lock)
+        except BaseException:
+            os.close(lock)
+            raise
+        run._before = copy.deepcopy(description)
         now, then = environment(), description["environment"]
         changed = [f"{k} was {then.get(k)}, is {now[k]}" for k in now if now[k] != then.get(k)]
         if changed:
             print(f"the last digits may differ: {'; '.join(changed)}", file=sys.stderr)
-        description["resumed"].append({"at": _now().isoformat(timespec="seconds"), **now})
+        current = settings_to_json(settings)
+        changes = {name: current[name] for name in changed_settings(saved, settings)}
+        began = _now().isoformat(timespec="seconds")
+        resumed = {"at": began, "command": _command(), "changes": changes, **now}
+        description["resumed"].append(resumed)
+        description["settings"] = current
         description["status"] = "running"
         run.write_description()
         return run
+
+    def revert(self) -> None:
+        """Writes `run.json` as it was before this process resumed the run.
+
+        For a run that cannot go on, because its data is missing for example. A run that this
+        process started is marked as failed instead.
+        """
+        if self._before is None:
+            self.mark("failed")
+        else:
+            self.description = self._before
+            self.write_description()
 
     def write_description(self) -> None:
         """Writes `run.json`."""
@@ -224,9 +254,11 @@ class Run:
         return trajectory_folder(self.folder, series)
 
     def save_figure(self, name: str, figure: Figure) -> Path:
-        """Saves a figure as `name.png`."""
+        """Saves a figure as `name.png`, completely or not at all."""
         path = self.folder / f"{name}.png"
-        figure.savefig(path, dpi=130)
+        partial = path.with_name(f"{path.name}.partial")
+        figure.savefig(partial, dpi=130, format="png")
+        partial.replace(path)
         return path
 
     def save_fragment(self, name: str, html: str) -> Path:
@@ -240,6 +272,25 @@ class Run:
         if self._tensorboard:
             self._tensorboard.close()
         os.close(self._lock)
+
+
+def _command() -> str:
+    return f"python -m experiments {shlex.join(sys.argv[1:])}".rstrip()
+
+
+def _tensorboard(folder: Path) -> TensorBoard:
+    """Returns the writer of the metrics, which has the earlier records, too."""
+    is_new = not (folder / "tensorboard").exists()
+    writer = TensorBoard(folder / "tensorboard")
+    for record in Log(folder / "metrics.jsonl").read() if is_new else ():
+        writer(record)
+    return writer
+
+
+def steps_done(folder: Path) -> int:
+    """Returns the number of steps in the newest checkpoint of a run; 0 without checkpoints."""
+    names = [path.name for path in folder.glob("checkpoints/*/*")]
+    return max((int(name) for name in names if name.isdecimal()), default=0)
 
 
 def trajectory_folder(folder: Path, series: str) -> Path:
@@ -282,6 +333,27 @@ def read_description(folder: Path) -> dict[str, Any]:
     return description
 
 
+def newest_run(runs: Path, study: str = "*") -> Path:
+    """Returns the folder of the newest run of a study, or of any study; skips damaged runs.
+
+    Raises:
+      RunError: there is no run.
+    """
+    found = []
+    for path in runs.glob(f"{study}/*/run.json"):
+        with contextlib.suppress(RunError, ValueError, OverflowError):
+            began = datetime.datetime.fromisoformat(read_description(path.parent)["began"])
+            # Runs that began in the same second are named NAME, NAME_1, ..., NAME_10.
+            found.append((began.timestamp(), len(path.parent.name), path.parent.name, path.parent))
+    if not found:
+        what = "runs" if study == "*" else f"runs of {study}"
+        raise RunError(
+            f"{runs.absolute()} has no {what}; name the folder of a run, "
+            "or say with --runs where the runs are"
+        )
+    return max(found)[-1]
+
+
 def saved_settings(settings_type: type[S], description: Mapping[str, Any]) -> S:
     """Returns the settings of a run; a setting that was added later has its default.
 
@@ -303,9 +375,12 @@ def _lock(folder: Path) -> int:
     lock = os.open(folder / "lock", os.O_CREAT | os.O_RDWR)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
+    except BlockingIOError as error:
         os.close(lock)
         raise RunError(f"{folder} is in use by another process; end that process first") from error
+    except OSError:
+        os.close(lock)
+        raise
     return lock
 
 

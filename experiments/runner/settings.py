@@ -5,15 +5,24 @@ import importlib.util
 import typing
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, ClassVar, Literal, Self, TypeVar
 
 from experiments.runner.log import jsonable
+
+NOT_IN_RESULTS = ("runs", "save_every", "keep", "tensorboard")
+"""Settings that do not change any result."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Settings that every study has."""
+    """Settings that every study has.
 
+    Attributes:
+      may_change: names of the settings that `--resume` may change; all others must stay as they
+        were. A setting with several values may only gain values.
+    """
+
+    may_change: ClassVar[tuple[str, ...]] = NOT_IN_RESULTS
     scale: Literal["smoke", "small", "full"] = "small"
     """smoke: seconds; small: up to minutes on two cores; full: as published, or longer."""
     seed: int = 0
@@ -39,11 +48,38 @@ class Settings:
         if self.keep < 1:
             raise ValueError(f"--keep must be in [1, inf), got {self.keep}")
 
+    def check_resume(self, saved: Self, folder: Path) -> None:
+        """Checks that a run can go on with these settings.
 
-NOT_IN_RESULTS = ("runs", "save_every", "keep", "tensorboard")
-"""Settings that do not change any result: a resumed run may have other values of them."""
+        Args:
+          saved: the settings of the run.
+          folder: the folder of the run.
+
+        Raises:
+          ValueError: a setting differs that must stay the same.
+        """
+        before, now = settings_to_json(saved), settings_to_json(self)
+        for name in changed_settings(saved, self):
+            wanted = f"be {before[name]}"
+            if name in self.may_change:
+                if not isinstance(now[name], list) or {*before[name]} <= {*now[name]}:
+                    continue
+                wanted = f"include {', '.join(before[name])}"
+            raise ValueError(f"{name} must {wanted}, as when {folder} was started, got {now[name]}")
+
 
 S = TypeVar("S", bound=Settings)
+
+
+def flag(name: str) -> str:
+    """Returns the flag of a setting."""
+    return f"--{name.replace('_', '-')}"
+
+
+def changed_settings(saved: Settings, settings: Settings) -> list[str]:
+    """Returns the names of the settings that differ."""
+    before, now = settings_to_json(saved), settings_to_json(settings)
+    return [name for name in now if now[name] != before[name]]
 
 
 def settings_to_json(settings: Settings) -> dict[str, Any]:
@@ -62,9 +98,10 @@ def settings_from_json(settings_type: type[S], saved: Mapping[str, Any]) -> S:
     """
     hints = typing.get_type_hints(settings_type)
     fields = {field.name for field in dataclasses.fields(settings_type)}
-    values: dict[str, Any] = {
-        name: Path(value) if value is not None and "Path" in str(hints[name]) else value
-        for name, value in saved.items()
-        if name in fields
-    }
-    return settings_type(**values)
+
+    def decode(name: str, value: Any) -> Any:
+        if value is not None and "Path" in str(hints[name]):
+            return Path(value)
+        return tuple(value) if isinstance(value, list) else value
+
+    return settings_type(**{name: decode(name, saved[name]) for name in saved if name in fields})

@@ -53,6 +53,9 @@ class Trajectory:
       max_snapshots: the largest number of snapshots, including the one at the start.
       max_bytes: the largest size of all snapshots together. If fewer than three snapshots
         have room, none is saved.
+      steps_per_chunk: number of steps in a chunk. If the series goes on after its end, with more
+        chunks, the distance of the saved snapshots is multiplied until all have room. Those
+        between are removed at the end.
 
     Example:
       >>> import tempfile
@@ -72,11 +75,16 @@ class Trajectory:
         example: Any,
         max_snapshots: int = _MAX_SNAPSHOTS,
         max_bytes: int = _MAX_BYTES,
+        steps_per_chunk: int = 1,
     ):
         size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(example))
         number = min(max_snapshots, max_bytes // max(size, 1))
-        self.folder, self.chunks = folder, chunks
-        self.every = -(-chunks // (number - 1)) if number >= 3 else None
+        self.folder, self.chunks, self._steps_per_chunk = folder, chunks, steps_per_chunk
+        self.every: int | None = None
+        if number >= 3:
+            saved = [step for step in _saved_steps(folder) if step]
+            distance = max(1, saved[0] // steps_per_chunk) if saved else 1
+            self.every = distance * -(-chunks // (distance * (number - 1)))
 
     def is_due(self, chunk: int) -> bool:
         """True if there is a snapshot after this number of chunks."""
@@ -89,9 +97,17 @@ class Trajectory:
         path = self.folder / f"{step}.npz"
         try:
             _write(path, copy_to_host(tree))
+            if chunk == self.chunks:
+                self._remove_between(step)
         except OSError as error:
             print(f"the trajectory ends before step {step}: {error}", file=sys.stderr)
             self.every = None
+
+    def _remove_between(self, last_step: int) -> None:
+        """Removes the snapshots that were due when the series had fewer chunks."""
+        for step in _saved_steps(self.folder):
+            if step % ((self.every or 1) * self._steps_per_chunk) and step != last_step:
+                (self.folder / f"{step}.npz").unlink()
 
 
 def read_trajectory(folder: Path, example: Any, *, until: int | None = None) -> Snapshots:
@@ -105,11 +121,14 @@ def read_trajectory(folder: Path, example: Any, *, until: int | None = None) -> 
     Raises:
       TrajectoryError: a snapshot is damaged or does not match the example.
     """
-    steps = sorted(int(path.stem) for path in folder.glob("*.npz") if path.stem.isdecimal())
-    steps = [step for step in steps if until is None or step <= until]
+    steps = [step for step in _saved_steps(folder) if until is None or step <= until]
     return Snapshots(
         np.array(steps, np.int64), [_read(folder / f"{step}.npz", example) for step in steps]
     )
+
+
+def _saved_steps(folder: Path) -> list[int]:
+    return sorted(int(path.stem) for path in folder.glob("*.npz") if path.stem.isdecimal())
 
 
 def _write(path: Path, arrays: Mapping[str, np.ndarray]) -> None:

@@ -11,7 +11,7 @@ import os
 from collections.abc import Sequence
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -39,6 +39,7 @@ SIZES = (64, 64, 10)
 class Settings(runner.Settings):
     """Settings of the quickstart."""
 
+    may_change: ClassVar = (*runner.Settings.may_change, "picture")
     seeds: int = 5
     """Networks trained in parallel."""
     grid: bool = False

@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
 import numpy as np
@@ -94,6 +94,7 @@ SMOKE_GRID = (1e-3, 1e-2, 1e-1)
 class Settings(runner.Settings):
     """Settings of a study that runs trials of optimizers on workloads."""
 
+    may_change: ClassVar = (*runner.Settings.may_change, "tasks", "optimizers", "data_dir")
     tasks: tuple[WorkloadName, ...] = ("digits", "mnist", "diabetes", "pneumonia", "shakespeare")
     """Tasks. A task whose data is missing is skipped, and the report says so."""
     optimizers: tuple[OptimizerName, ...] = ("sgd", "adam", "adamw")

@@ -1,7 +1,7 @@
 """Settings of the central flow study: optimizers and scales."""
 
 import dataclasses
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import optax
 
@@ -74,6 +74,7 @@ SCALES = {
 class Settings(runner.Settings):
     """Settings of the central flow study."""
 
+    may_change: ClassVar = (*runner.Settings.may_change, "optimizers")
     optimizers: tuple[Name, ...] = tuple(CASES)
     """The optimizers."""
 

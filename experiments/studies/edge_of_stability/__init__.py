@@ -47,6 +47,8 @@ def run(settings: Settings, run: runner.Run) -> runner.Results:
     plans, skipped = _plans(settings)
     if not plans:
         raise runner.RunError("; ".join(skipped))
+    for plan in plans:
+        run.pin(f"data of {plan.batch.title}", plan.batch.digest())
     total = sum(len(plan.cases) * plan.seeds * plan.steps for plan in plans)
     with runner.Progress(total=total) as progress:
         by_plan = [_run_cases(run, plan, progress) for plan in plans]

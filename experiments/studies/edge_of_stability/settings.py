@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import optax
 
@@ -115,6 +115,7 @@ RATIOS = {"smoke": (), "small": (0.5, 0.99, 1.01, 1.1, 3.0), "full": (0.5, 0.99,
 class Settings(runner.Settings):
     """Settings of the edge of stability study."""
 
+    may_change: ClassVar = (*runner.Settings.may_change, "tasks", "seeds", "data_dir")
     tasks: tuple[Literal["digits", "cifar10"], ...] = ("digits", "cifar10")
     """Data sets. CIFAR-10 is skipped if it is not found, and the report says so."""
     seeds: int = 5

@@ -1,5 +1,6 @@
 """Full-batch training with a probe of the sharpness before each compiled chunk of steps."""
 
+import hashlib
 from collections.abc import Sequence
 from functools import cached_property, partial
 from pathlib import Path
@@ -37,6 +38,10 @@ class FullBatch(NamedTuple):
     def layer_sizes(self) -> Sequence[int]:
         """Sizes of the network's layers."""
         return self.inputs.shape[1], WIDTH, WIDTH, self.targets.shape[1]
+
+    def digest(self) -> str:
+        """Returns a digest of the images and labels."""
+        return hashlib.sha256(self.inputs.tobytes() + self.targets.tobytes()).hexdigest()
 
 
 def load_batch(name: str, count: int, data_dir: Path | None = None) -> FullBatch:

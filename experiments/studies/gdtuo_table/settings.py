@@ -4,6 +4,7 @@ import dataclasses
 import os
 from functools import lru_cache
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -22,6 +23,7 @@ class Settings(runner.Settings):
     folder is given, otherwise the digits.
     """
 
+    may_change: ClassVar = (*runner.Settings.may_change, "data_dir")
     data_dir: Path | None = None
     """Folder of MNIST's files; by default the environment variable JAXDESCENT_DATA."""
     seeds: int = 3

@@ -2,11 +2,12 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import tyro
 
 from experiments import runner
+from experiments.runner.run import newest_run
 
 POINTS = {"smoke": 5, "small": 31, "full": 51}
 EXAMPLES = {"smoke": 64, "small": 1_000, "full": 5_000}
@@ -15,8 +16,9 @@ SUBSPACE = {"smoke": 4, "small": 20, "full": 100}
 
 @dataclasses.dataclass(frozen=True)
 class Settings(runner.Settings):
-    """Settings of the landscape study."""
+    """Settings of the landscape study. The saved run may have moved when a run is resumed."""
 
+    may_change: ClassVar = (*runner.Settings.may_change, "saved", "data_dir")
     saved: tyro.conf.Positional[Path] = Path("last")
     """Folder of a run of train, or last for the newest run under --runs."""
     points: int | None = None
@@ -35,12 +37,4 @@ class Settings(runner.Settings):
             if value is not None and value < least:
                 raise ValueError(f"--{name} must be in [{least}, inf), got {value}")
         if self.saved == Path("last"):
-            object.__setattr__(self, "saved", _newest(self.runs))
-
-
-def _newest(runs: Path) -> Path:
-    """Returns the folder of the newest run of train."""
-    found = [path.parent for path in runs.glob("train/*/run.json")]
-    if not found:
-        raise ValueError(f"there is no run of train under {runs.absolute()}; name a run's folder")
-    return max(found, key=lambda folder: runner.read_description(folder)["began"])
+            object.__setattr__(self, "saved", newest_run(self.runs, "train"))

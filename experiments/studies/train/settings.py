@@ -2,15 +2,18 @@
 
 import dataclasses
 import inspect
+import math
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal, Self
 
 import optax
 
 from experiments import runner
 from experiments.models.transformer import SIZES
+from experiments.runner.run import newest_run, steps_done
+from experiments.runner.settings import flag
 
 SERIES = "train"
 """The name of the run's only series in its log and among its checkpoints."""
@@ -30,6 +33,7 @@ STEPS = {"smoke": 20, "small": 2_000, "full": 20_000}
 class Settings(runner.Settings):
     """Settings of a training run."""
 
+    may_change: ClassVar = (*runner.Settings.may_change, "steps", "patience", "sample", "data_dir")
     data: str = "digits"
     """Name of a data set, or path of a .txt or .txt.gz file."""
     data_dir: Path | None = None
@@ -73,7 +77,8 @@ class Settings(runner.Settings):
     self_tuning: bool = False
     """Use jd.self_tuning, and evaluate at the average of the parameters."""
     steps: int | None = None
-    """Optimizer steps; by default 20, 2,000 or 20,000, depending on the scale."""
+    """Optimizer steps; by default 20, 2,000 or 20,000, depending on the scale. A run can be
+    resumed with more steps, unless its schedule is cosine."""
     batch_size: int = 64
     """Examples per optimizer step."""
     accumulate: int = 1
@@ -81,7 +86,8 @@ class Settings(runner.Settings):
     stream: bool = False
     """Keep the training data on the host and send batches, for data larger than the device."""
     evaluate_every: int | None = None
-    """Steps between evaluations; must divide --steps. By default about a fortieth of --steps."""
+    """Steps between evaluations; must divide --steps. By default about a fortieth of the --steps
+    that the run was started with."""
     evaluate_on: int | None = None
     """Largest number of examples to evaluate on; by default 500 at smoke, otherwise all."""
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -93,7 +99,9 @@ class Settings(runner.Settings):
     patience: int | None = None
     """Stop after this number of evaluations without improvement; by default never."""
     warm_start: Path | None = None
-    """Folder of a run of train to start from: its best parameters, or else its last ones."""
+    """Folder of a run of train to start from, or last for the newest: its best parameters, or else
+    its last ones. The order of the examples is a new one, derived from --seed and from the number
+    of steps that lie behind those parameters."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -101,12 +109,17 @@ class Settings(runner.Settings):
         self._check_combinations()
         if self.data.endswith((".txt", ".txt.gz")):  # so that it is found from any folder
             object.__setattr__(self, "data", str(Path(self.data).expanduser().absolute()))
+        if self.warm_start == Path("last"):
+            object.__setattr__(self, "warm_start", newest_run(self.runs, "train"))
+        # A resumed run keeps its interval, also if it is given more steps.
+        object.__setattr__(self, "evaluate_every", self.steps_per_chunk)
 
     def _check_ranges(self) -> None:
         for name in _POSITIVE:
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"--{name.replace('_', '-')} must be in [1, inf), got {value}")
+            if value is not None and not 1 <= value < 2**31:
+                limit = "inf" if value < 1 else 2**31
+                raise ValueError(f"{flag(name)} must be in [1, {limit}), got {value}")
         if self.size is not None and self.size not in SIZES:
             raise ValueError(f"--size must be one of {', '.join(SIZES)}, got {self.size!r}")
         if self.weight_decay is not None and not 0 <= self.weight_decay < float("inf"):
@@ -122,10 +135,12 @@ class Settings(runner.Settings):
             raise ValueError(f"--clip must be in (0, inf), got {self.clip}")
 
     def _check_combinations(self) -> None:
-        if self.total_steps % (self.evaluate_every or 1):
+        every = self.evaluate_every or 1
+        if self.total_steps % every:
+            less = self.total_steps // every * every
             raise ValueError(
-                f"--evaluate-every must divide the {self.total_steps} steps, "
-                f"got {self.evaluate_every}"
+                f"--evaluate-every must divide the {self.total_steps} steps, got {every}; "
+                f"--steps {f'{less} or ' if less else ''}{less + every} would do"
             )
         if self.total_steps > 80 * self.steps_per_chunk and not self.evaluate_every:
             raise ValueError(
@@ -135,8 +150,7 @@ class Settings(runner.Settings):
         for name in ("weight_decay", "b2"):
             keywords = inspect.signature(OPTIMIZERS[self.optimizer]).parameters
             if getattr(self, name) is not None and name not in keywords:
-                flag = name.replace("_", "-")
-                raise ValueError(f"--{flag} must be left out with {self.optimizer}")
+                raise ValueError(f"{flag(name)} must be left out with {self.optimizer}")
         if self.tower and self.self_tuning:
             raise ValueError(f"--tower must be 0 with --self-tuning, got {self.tower}")
         learner = "--self-tuning" if self.self_tuning else "--tower"
@@ -148,6 +162,25 @@ class Settings(runner.Settings):
         if self.batch_size % self.accumulate:
             raise ValueError(
                 f"--accumulate must divide --batch-size {self.batch_size}, got {self.accumulate}"
+            )
+
+    def check_resume(self, saved: Self, folder: Path) -> None:
+        """Checks that the run ends as if it had been started with these settings."""
+        super().check_resume(saved, folder)
+        if self.total_steps != saved.total_steps and self.schedule == "cosine":
+            raise ValueError(
+                f"--steps must be {saved.total_steps} with --schedule cosine, whose learning rate "
+                f"depends on the number of steps, got {self.total_steps}"
+            )
+        if self.total_steps < (done := steps_done(folder)):
+            raise ValueError(
+                f"--steps must be at least the {done} steps that {folder} has done, "
+                f"got {self.total_steps}"
+            )
+        if (self.patience or math.inf) < (saved.patience or math.inf):
+            least = f"at least {saved.patience}" if saved.patience else "left out"
+            raise ValueError(
+                f"--patience must be {least}, as when {folder} was started, got {self.patience}"
             )
 
     @property

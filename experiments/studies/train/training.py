@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Mapping
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -65,8 +66,8 @@ def train(settings: Settings, run: runner.Run) -> Trained:
     keys = jax.random.split(jax.random.key(settings.seed), settings.seeds)
     state = trainer.start(keys)
     if settings.warm_start and not runner.Checkpoints(run.checkpoints_folder(SERIES)).steps():
-        state = _warm_start(state, settings.warm_start)
-    batches = _batches(settings, task)
+        state = _warm_start(state, settings.warm_start, run)
+    batches = _batches(settings, task, steps_before=_steps_before(run.description))
     program = runner.Program(
         trainer.chunk,
         state,
@@ -101,7 +102,12 @@ def _run_loop(
 ) -> None:
     """Runs the chunks: saves the trajectory, evaluates, logs and keeps the best state."""
     first = _first_network(loop.carry)
-    trajectory = runner.Trajectory(run.trajectory_folder(SERIES), chunks=loop.chunks, example=first)
+    trajectory = runner.Trajectory(
+        run.trajectory_folder(SERIES),
+        chunks=loop.chunks,
+        example=first,
+        steps_per_chunk=settings.steps_per_chunk,
+    )
     if not loop.chunk:
         trajectory.save(0, 0, first)
     for chunk in loop:
@@ -182,7 +188,7 @@ def optimizer(settings: Settings, steps: int) -> optax.GradientTransformation:
     )
 
 
-def _batches(settings: Settings, task: tasks.Task) -> Batches:
+def _batches(settings: Settings, task: tasks.Task, steps_before: int = 0) -> Batches:
     if not settings.batch_size <= task.train.examples:
         raise ValueError(
             f"--batch-size must be in [1, {task.train.examples}], the training examples of "
@@ -191,7 +197,7 @@ def _batches(settings: Settings, task: tasks.Task) -> Batches:
     return Batches(
         task.train.examples,
         settings.batch_size,
-        seeds=data_seeds(settings.seed, settings.seeds),
+        seeds=data_seeds(settings.seed, settings.seeds, steps_before),
         replacement=task.replacement,
         gather=partial(task.pick, task.train.arrays) if settings.stream else None,
     )
@@ -207,17 +213,36 @@ def _first_network(state: runner.TrainState) -> dict[str, Any]:
     return jax.tree.map(lambda leaf: leaf[0], model_of(state))
 
 
-def _check_warm_start(folder: Path) -> None:
-    study = runner.read_description(folder)["study"]
+def _check_warm_start(folder: Path) -> dict[str, Any]:
+    """Returns the description of the run to start from."""
+    description = runner.read_description(folder)
+    study = description["study"]
     if study != "train":
         raise RunError(f"--warm-start must be a run of train, got {folder}, a run of {study}")
+    return description
 
 
-def _warm_start(state: runner.TrainState, folder: Path) -> runner.TrainState:
-    """Returns the state with the parameters of another run and a new optimizer state."""
-    _check_warm_start(folder)
+def _warm_start(state: runner.TrainState, folder: Path, run: runner.Run) -> runner.TrainState:
+    """Returns the state with the parameters of another run, and all else new.
+
+    The random keys are new, too, because the earlier run may have the same seed.
+    """
+    description = _check_warm_start(folder)
     checkpoints = runner.Checkpoints(folder / "checkpoints" / SERIES)
-    return state._replace(**jax.device_put(checkpoints.load_best(model_of(state))))
+    model = jax.device_put(checkpoints.load_best(model_of(state)))
+    before = _steps_before(description) + checkpoints.steps()[-1]
+    run.pin("warm start", description["identity"])
+    run.pin(_STEPS_BEFORE, str(before))
+    key = jax.vmap(jax.random.fold_in, in_axes=(0, None))(state.key, before)
+    return state._replace(**model, key=key)
+
+
+_STEPS_BEFORE = "steps before the warm start"
+
+
+def _steps_before(description: Mapping[str, Any]) -> int:
+    """Returns the number of steps of all runs that precede the warm start; 0 without one."""
+    return int(description["pins"].get(_STEPS_BEFORE, 0))
 
 
 class Evaluator:

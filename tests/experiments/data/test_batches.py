@@ -143,3 +143,9 @@ def test_networks_of_different_runs_have_different_data_orders():
     assert len({seed for at in range(50) for seed in data_seeds(at, 3)}) == 150
     # The order of a network does not depend on the number of networks.
     assert data_seeds(0, 1) == data_seeds(0, 3)[:1]
+
+
+def test_a_run_that_continues_another_one_has_its_own_seeds():
+    seeds = {seed for at in range(5) for before in range(50) for seed in data_seeds(at, 3, before)}
+    assert len(seeds) == 5 * 50 * 3
+    assert data_seeds(7, 2, 0) == data_seeds(7, 2)

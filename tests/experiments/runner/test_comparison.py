@@ -12,7 +12,7 @@ from tests.experiments.run_folders import records, write_run
 
 def compared(tmp_path, *runs, **options):
     """Returns the rows of the table as dicts, and the page."""
-    page = compare(Comparison(runs=runs, output=tmp_path / "out", **options))
+    page = compare(Comparison(folders=runs, output=tmp_path / "out", **options))
     assert page.parent.parent == tmp_path / "out" / "compare"
     return json.loads((page.parent / "compare.json").read_text()), page.read_text()
 
@@ -203,5 +203,5 @@ def test_the_page_is_self_contained_and_the_table_is_printed(tmp_path, slow, fas
 
 
 def test_each_comparison_has_its_own_folder(tmp_path, slow):
-    options = Comparison(runs=[slow], output=tmp_path / "out")
+    options = Comparison(folders=[slow], output=tmp_path / "out")
     assert compare(options) != compare(options)

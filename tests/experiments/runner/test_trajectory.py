@@ -19,9 +19,9 @@ def make_tree(number):
 EXAMPLE = make_tree(0)
 
 
-def save_all(folder, chunks=10, **options):
+def save_all(folder, chunks=10, start=0, **options):
     trajectory = Trajectory(folder, chunks=chunks, example=np.zeros(3), **options)
-    for chunk in range(chunks + 1):
+    for chunk in range(start, chunks + 1):
         trajectory.save(chunk, 5 * chunk, np.full(3, chunk, float))
 
 
@@ -47,6 +47,23 @@ def test_snapshots_are_evenly_spaced_and_include_both_ends(tmp_path, chunks, max
 def test_the_number_of_snapshots_is_limited(tmp_path, chunks):
     save_all(tmp_path, chunks)
     assert len(read_trajectory(tmp_path, np.zeros(3)).steps) <= 32
+
+
+@pytest.mark.parametrize(
+    ("chunks", "more", "steps"),
+    [
+        (40, 80, [*range(0, 401, 20)]),  # every second, then every fourth chunk
+        (45, 90, [*range(0, 441, 20), 450]),  # the end of the shorter series is removed
+        (31, 32, [*range(0, 160, 10), 160]),
+        (10, 20, [*range(0, 101, 5)]),
+    ],
+)
+def test_a_series_that_goes_on_has_evenly_spaced_snapshots(tmp_path, chunks, more, steps):
+    save_all(tmp_path / "two parts", chunks, steps_per_chunk=5)
+    save_all(tmp_path / "two parts", more, start=chunks + 1, steps_per_chunk=5)
+    snapshots = read_trajectory(tmp_path / "two parts", np.zeros(3))
+    assert snapshots.steps.tolist() == steps
+    assert len(steps) <= 32
 
 
 def test_large_networks_have_fewer_snapshots_and_the_largest_have_none(tmp_path):

@@ -1,5 +1,6 @@
 """The training run follows its flags, and a resumed run has the same results."""
 
+import dataclasses
 import gzip
 import json
 import re
@@ -10,11 +11,13 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+import tyro
 
 from experiments import runner, tasks
 from experiments.__main__ import main
+from experiments.data.batches import data_seeds
 from experiments.runner.log import Log
-from experiments.studies.train import Settings
+from experiments.studies.train import Settings, training
 from experiments.studies.train.settings import SERIES
 from experiments.studies.train.training import optimizer
 from tests.experiments.data.disk import write
@@ -170,6 +173,91 @@ def test_resuming_a_finished_run_changes_nothing(stopped):
     assert (results(stopped), log(stopped)) == before
 
 
+@pytest.fixture(scope="module")
+def long(runs):
+    """Returns an uninterrupted run of 40 steps."""
+    return run_train(runs, *FLAGS, "--steps", "40")
+
+
+def assert_same_end(folder, expected):
+    assert results(folder) == results(expected)
+    assert log(folder) == log(expected)
+    for item, arrays in checkpoint(expected).items():
+        for name, array in arrays.items():
+            assert checkpoint(folder)[item][name].tobytes() == array.tobytes(), name
+    trajectories = (sorted((each / "trajectory").rglob("*.npz")) for each in (folder, expected))
+    for own, other in zip(*trajectories, strict=True):
+        assert own.name == other.name
+        assert own.read_bytes() == other.read_bytes()
+
+
+def test_a_finished_run_goes_on_as_if_it_had_been_started_with_more_steps(runs, long, monkeypatch):
+    folder = run_train(runs, *FLAGS, "--steps", "20")
+    before = results(folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(runner.Loop, "log", interrupting(runner.Loop.log, 1))
+        with pytest.raises(SystemExit):
+            main(["train", "--resume", str(folder), "--steps", "40"])
+    assert results(folder) == before
+    assert description(folder)["status"] == "interrupted"
+    main(["train", "--resume", str(folder)])
+    assert_same_end(folder, long)
+    assert "<td>40</td>" in (folder / "report.html").read_text()
+
+
+def test_a_run_that_is_given_more_steps_keeps_its_interval_of_evaluations(tmp_path):
+    first = Settings(steps=2_000)
+    assert first.evaluate_every == 50
+    assert dataclasses.replace(first, steps=4_000).steps_per_chunk == 50
+
+
+@pytest.mark.parametrize(
+    ("started", "flags", "words"),
+    [
+        ([], ["--steps", "10"], "--steps must be at least the 20 steps that RUN has done, got 10"),
+        ([], ["--steps", "45"], "--evaluate-every must divide the 45 steps, got 10; --steps 40 or"),
+        ([], ["--evaluate-every", "5"], "evaluate_every must be 10, as when RUN was started"),
+        ([], ["--patience", "9"], "--patience must be left out, as when RUN was started, got 9"),
+        (["--patience", "3"], ["--patience", "2"], "--patience must be at least 3, as when RUN"),
+        (
+            ["--schedule", "cosine"],
+            ["--steps", "40"],
+            "--steps must be 20 with --schedule cosine, whose learning rate depends on the number "
+            "of steps, got 40; start a new run to change it",
+        ),
+    ],
+)
+def test_a_change_that_a_started_run_cannot_have_is_refused(
+    tmp_path, capsys, started, flags, words
+):
+    main_flags = ["--scale", "smoke", "--runs", str(tmp_path), *started]
+    settings = tyro.cli(Settings, args=main_flags)
+    run = runner.Run.start("train", settings)
+    (run.checkpoints_folder(SERIES) / "20").mkdir(parents=True)
+    run.mark("finished")
+    run.close()
+    before = (run.folder / "run.json").read_bytes()
+    message = error_of_resume(capsys, run.folder, *flags)
+    assert words.replace("RUN", str(run.folder)) in message
+    assert (run.folder / "run.json").read_bytes() == before
+
+
+def error_of_resume(capsys, folder, *flags):
+    with pytest.raises(SystemExit) as stop:
+        main(["train", "--resume", str(folder), *flags])
+    message = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert message.count("\n") == 1, message
+    return message
+
+
+def test_a_stopped_run_goes_on_with_more_patience(runs, stopped):
+    folder = shutil.copytree(stopped, runs / "train" / "copy")
+    main(["train", "--resume", str(folder), "--patience", "3"])
+    assert results(folder)["steps"] > results(stopped)["steps"]
+    assert log(folder)[: len(log(stopped))] == log(stopped)
+
+
 def test_a_warm_start_has_the_best_parameters(runs, stopped):
     still = ["--optimizer", "sgd", "--learning-rate", "1e-30", "--steps", "1"]
     folder = run_train(runs, *NETWORKS, *still, "--warm-start", str(stopped))
@@ -207,6 +295,34 @@ def test_a_resumed_warm_start_does_not_need_its_source(interrupted, warm):
     shutil.rmtree(source)
     main(["train", "--resume", str(folder)])
     assert results(folder) == results(warm)
+
+
+def test_a_warm_start_has_its_own_data_order_and_random_keys(stopped, warm):
+    steps = results(stopped)["steps"]
+    assert description(warm)["pins"]["steps before the warm start"] == str(steps)
+    fed = [data_seeds(0, 2, before) for before in (0, steps)]
+    assert not {*fed[0]} & {*fed[1]}
+    keys = [checkpoint(each)["carry"]["key"] for each in (stopped, warm)]
+    assert not (keys[0] == keys[1]).all(-1).any()
+
+
+def test_each_warm_start_of_a_chain_has_another_order(runs, warm, stopped, monkeypatch):
+    seen = []
+    monkeypatch.setattr(training, "data_seeds", record_calls(training.data_seeds, seen))
+    folder = run_train(runs, *FLAGS, "--steps", "10", "--warm-start", str(warm))
+    steps = results(stopped)["steps"] + 20
+    assert description(folder)["pins"]["steps before the warm start"] == str(steps)
+    assert seen[-1] == (0, 2, steps)
+    main(["train", "--resume", str(folder), "--steps", "20"])
+    assert seen[-1] == (0, 2, steps)
+
+
+def record_calls(function, calls):
+    def call(*arguments):
+        calls.append(arguments)
+        return function(*arguments)
+
+    return call
 
 
 def test_a_warm_start_killed_in_its_first_save_starts_again(interrupted, warm):
