@@ -342,7 +342,10 @@ def arrays(name: str, tree: Any, hint: str = "") -> Any:
                 f"{type(leaf).__name__} at {place}" + (hint and "; " + hint)
             ) from None
 
-    return jax.tree_util.tree_map_with_path(convert, tree)
+    def is_iterator(leaf: Any) -> bool:  # not a leaf in newer versions of JAX
+        return isinstance(leaf, Iterator)
+
+    return jax.tree_util.tree_map_with_path(convert, tree, is_leaf=is_iterator)
 
 
 def check_leading_axis(name: str, tree: Any, size: int, meaning: str, hint: str = "") -> None:

@@ -20,7 +20,7 @@ WHOLE_DATA = (
     "fit draws batches itself: give all examples as arrays, such as the joined batches of a "
     "loader; train on a stream in your own loop with jd.magd"
 )
-"""What to do about an iterator in place of data."""
+"""Remedy for an iterator in place of data."""
 
 
 class Batches(NamedTuple):
@@ -109,8 +109,8 @@ def make_batches(data: Any, size: int | None, data_order: str) -> Batches:
         validation.integer_in("batch_size", size, 1)
         if size > examples:
             raise ValueError(
-                f"batch_size must be an integer in [1, {examples}], the number of examples, got "
-                f"{size}; give None to take all of them in every step"
+                f"batch_size must be an integer in [1, {examples}], got {size}; data has "
+                f"{examples} examples, and None takes all of them in every step"
             )
     return Batches(examples, size, data_order == "shared")
 

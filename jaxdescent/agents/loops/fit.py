@@ -5,7 +5,6 @@ expensive. Here agents with high values, such as a high validation loss, are pru
 """
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any, Literal
 
 import jax
@@ -23,6 +22,7 @@ from jaxdescent.agents.loops.population_loop import (
 )
 from jaxdescent.agents.loops.rungs import RungPlan, rung_plan, scan_rungs
 from jaxdescent.agents.rule import Rule
+from jaxdescent.programs import compiled
 
 
 def fit(
@@ -55,8 +55,9 @@ def fit(
 
     Give either `steps` or `gradient_budget`; there are ten rungs by default. An agent's value is
     its loss on validation data, or its mean training loss in the rung. The compiled program is
-    reused for other keys, other initial parameters and other data of the same shapes, if the
-    functions, the optimizer and the rule are the same objects.
+    reused for other keys, other initial parameters and other data of the same shapes, if your
+    functions are the same objects, and the optimizer and the rule are made in the same way, such as
+    by `optax.adam(0.05)`.
 
     A step whose loss is not finite does not count: one bad example among the data must not remove
     agents whose optimizer skips its batch, as `jd.hypergradient`, `jd.self_tuning` and
@@ -162,11 +163,19 @@ def fit(
     validation_data = validation.arrays("validation_data", validation_data, WHOLE_DATA)
     model_state = validation.arrays("model_state", model_state)
     return _fit(
-        key, data, validation_data, init_params, hyperparams, model_state, plan, prune, settings
+        key,
+        data,
+        validation_data,
+        init_params,
+        hyperparams,
+        model_state,
+        plan,
+        prune,
+        settings=settings,
     )
 
 
-@partial(jax.jit, static_argnums=8)
+@compiled("settings")
 def _fit(
     key: jax.Array,
     data: Any,
@@ -176,6 +185,7 @@ def _fit(
     model_state: Any,
     plan: RungPlan,
     prune: ArrayLike,
+    *,
     settings: FitSettings,
 ) -> PopulationResult:
     loop = loop_of(settings)

@@ -5,7 +5,6 @@ Either every rung has the same number of steps, or every rung has the same numbe
 """
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any
 
 import jax
@@ -29,6 +28,7 @@ from jaxdescent.agents.loops.population_loop import (
 from jaxdescent.agents.loops.rungs import RungPlan, rung_plan, scan_rungs
 from jaxdescent.agents.rule import Rule
 from jaxdescent.problem import Problem
+from jaxdescent.programs import compiled
 
 
 def minimize(
@@ -53,8 +53,10 @@ def minimize(
 
     Give either `steps` or `gradient_budget`; there are ten rungs by default. The compiled program
     is reused for other keys, other initial parameters and other instances of the same problem, if
-    the optimizer and the rule are the same objects. It has no reverse-mode derivative, because the
-    number of chunks in a rung is known only at run time.
+    the optimizer and the rule are made in the same way, such as by `optax.adam(0.05)`. Functions
+    of your own must be the same objects: define them once, outside of a loop. A function's program
+    and the arrays that it closes over are freed with the function. The result has no reverse-mode
+    derivative, because the number of chunks in a rung is known only at run time.
 
     Args:
       problem: a function of an agent's parameters, or a `Problem`.
@@ -121,10 +123,10 @@ def minimize(
         check_agents("init_params", init_params, num_agents)
         validation.check_floating("init_params", init_params, PARTITION)
     problem = as_problem(problem, init_params)
-    return _minimize(problem, key, init_params, hyperparams, plan, prune, driver)
+    return _minimize(problem, key, init_params, hyperparams, plan, prune, driver=driver)
 
 
-@partial(jax.jit, static_argnums=6)
+@compiled("driver")
 def _minimize(
     problem: Problem,
     key: jax.Array,
@@ -132,6 +134,7 @@ def _minimize(
     hyperparams: Any,
     plan: RungPlan,
     prune: ArrayLike,
+    *,
     driver: Driver,
 ) -> PopulationResult:
     loop = loop_of(problem, driver)

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxdescent import validation
 from jaxdescent.agents.arguments import checked_num_rungs, rung_lengths
@@ -28,8 +29,8 @@ class RungPlan(NamedTuple):
     """
 
     lengths: Any
-    budget: jax.Array
-    rungs_left: jax.Array
+    budget: Any
+    rungs_left: Any
 
 
 def rung_plan(
@@ -68,8 +69,8 @@ def rung_plan(
         least = max(at_start, 1)
         budget = validation.integer_in("gradient_budget", gradient_budget, least, 2**31 - 1)
         budget -= at_start
-    rungs_left = jnp.arange(count, 0, -1, dtype=jnp.int32)
-    return RungPlan(lengths, jnp.asarray(budget, jnp.int32), rungs_left)
+    # NumPy arrays, since JAX would compile a program for each.
+    return RungPlan(lengths, np.int32(budget), np.arange(count, 0, -1, dtype=np.int32))
 
 
 def scan_rungs(
