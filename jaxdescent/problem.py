@@ -92,7 +92,8 @@ class Problem:
           ValueError: x does not have the box's shapes.
         """
         validation.shaped_like("x", x, self.lower, "the problem's box")
-        return self.value_fn(x, *self.data)
+        with validation.tracing("value_fn"):
+            return self.value_fn(x, *self.data)
 
     def value_and_grad(self, x: Any) -> tuple[jax.Array, Any]:
         """Returns the value at x and its gradient, a tree like x.

@@ -4,8 +4,9 @@ A function that returns the checked value is named for that value, such as `inte
 function that only raises is named `check_...`.
 """
 
+import contextlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -120,6 +121,15 @@ def random_key(name: str, value: Any) -> jax.Array:
     raise TypeError(f"{name} must be one random key, such as jax.random.key(0), got {value!r}")
 
 
+def mode(name: str, value: Any) -> str:
+    """Returns "min" or "max"."""
+    if isinstance(value, str) and value in ("min", "max"):
+        return value
+    raise ValueError(
+        f"{name} must be 'min' or 'max', according to which values are better, got {value!r}"
+    )
+
+
 def integer_in(name: str, value: Any, low: int, high: int | None = None) -> int:
     """Returns an int in `[low, high]`, or of at least `low` without `high`."""
     integer = isinstance(value, (int, np.integer)) and not isinstance(value, (bool, np.bool_))
@@ -174,10 +184,20 @@ def transformation(name: str, value: Any) -> optax.GradientTransformationExtraAr
     if callable(value):
         called = getattr(value, "__name__", "the_factory")
         hint = f"; call it with its arguments first, as in {called}(...)"
+    if isinstance(getattr(value, "tx", None), optax.GradientTransformation):
+        hint = "; pass its transformation, the attribute tx"
+    elif any(hasattr(leaf, "dtype") for leaf in jax.tree.leaves(value)):
+        hint = "; pass the transformation, such as optax.adam(1e-3), rather than its state"
     raise TypeError(
-        f"{name} must be an optax gradient transformation, got {value!r} "
+        f"{name} must be an optax gradient transformation, got {_on_one_line(value)} "
         f"of type {type(value).__name__}{hint}"
     )
+
+
+def _on_one_line(value: Any) -> str:
+    """Returns the value's representation, or its type in place of a long one."""
+    shown = repr(value)
+    return "an object" if len(shown) > 80 or "\n" in shown else shown
 
 
 def _multi_steps(steps: optax.MultiSteps) -> optax.GradientTransformationExtraArgs:
@@ -285,12 +305,74 @@ def check_scalar_output(name: str, fn: Callable[..., Any], *args: Any) -> None:
 
 def check_scalar(name: str, output: Any) -> None:
     """Raises ValueError unless an output, or its shape, is a real floating-point scalar."""
-    is_scalar = getattr(output, "shape", None) == ()
-    if not is_scalar or not jnp.issubdtype(output.dtype, jnp.floating):
-        raise ValueError(f"{name} must return a real scalar, got {output}")
+    shape = getattr(output, "shape", None)
+    if shape == () and jnp.issubdtype(output.dtype, jnp.floating):
+        return
+    if shape:
+        found, hint = f"{output.dtype}{list(shape)}", "; reduce it to one number, as by jnp.mean"
+    elif shape == ():
+        found, hint = f"{output.dtype}[]", "; return a floating-point number"
+    elif isinstance(output, tuple):
+        found, hint = f"a tuple of {len(output)}", "; return the scalar alone"
+    else:
+        found, hint = f"{output!r}", ""
+    raise ValueError(f"{name} must return a real scalar, got {found}{hint}")
 
 
-def check_leading_axis(name: str, tree: Any, size: int, meaning: str) -> None:
+@contextlib.contextmanager
+def tracing(name: str) -> Iterator[None]:
+    """Raises TypeError that names the remedy where a function of the user cannot be traced."""
+    try:
+        yield
+    except jax.errors.TracerArrayConversionError as error:
+        raise TypeError(
+            f"{name} must compute with jax.numpy, because it is compiled, such as jnp.sin for "
+            "np.sin; NumPy or SciPy was given a traced array"
+        ) from error
+    except (
+        jax.errors.ConcretizationTypeError,
+        jax.errors.TracerIntegerConversionError,
+    ) as error:
+        raise TypeError(
+            f"{name} must not use the value of a traced array as a Python number, because it is "
+            "compiled; compute with jax.numpy, and branch with jnp.where or jax.lax.cond"
+        ) from error
+
+
+def arrays(name: str, tree: Any, hint: str = "") -> Any:
+    """Returns a tree with every leaf as an array of its dtype.
+
+    Args:
+      name: the argument's name, for the error message.
+      tree: arrays and numbers.
+      hint: what to do about other leaves, for the error message.
+
+    Raises:
+      TypeError: a leaf is neither an array nor a number.
+    """
+
+    def convert(path: Any, leaf: Any) -> jax.Array:
+        # Sequences and iterators are not converted: that might read a whole data set.
+        is_array = hasattr(leaf, "__array__") or hasattr(leaf, "__jax_array__")
+        try:
+            if not is_array and not isinstance(leaf, (bool, int, float, complex)):
+                raise TypeError
+            # A weak type would compile a second program.
+            return jnp.asarray(leaf, jnp.asarray(leaf).dtype)
+        except (TypeError, ValueError):
+            place = f"{name}{jax.tree_util.keystr(path)}"
+            raise TypeError(
+                f"{name} must be a tree of arrays, got {_on_one_line(leaf)} of type "
+                f"{type(leaf).__name__} at {place}" + (hint and "; " + hint)
+            ) from None
+
+    def is_iterator(leaf: Any) -> bool:  # not a leaf in newer versions of JAX
+        return isinstance(leaf, Iterator)
+
+    return jax.tree_util.tree_map_with_path(convert, tree, is_leaf=is_iterator)
+
+
+def check_leading_axis(name: str, tree: Any, size: int, meaning: str, hint: str = "") -> None:
     """Raises ValueError unless every leaf has a leading axis of a size.
 
     Args:
@@ -298,6 +380,7 @@ def check_leading_axis(name: str, tree: Any, size: int, meaning: str) -> None:
       tree: arrays.
       size: the length of the axis.
       meaning: the axis' name, for the error message, such as "num_agents".
+      hint: what to do, for the error message.
     """
     check_arrays(name, tree)
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
@@ -305,5 +388,5 @@ def check_leading_axis(name: str, tree: Any, size: int, meaning: str) -> None:
             place = f"{name}{jax.tree_util.keystr(path)}"
             raise ValueError(
                 f"{name} must have a leading axis of {meaning} = {size} in every leaf, got shape "
-                f"{np.shape(leaf)} at {place}"
+                f"{np.shape(leaf)} at {place}" + (hint and "; " + hint)
             )

@@ -15,10 +15,25 @@ from jaxdescent import validation
 DEFAULT_NUM_RUNGS = 10
 _INT32_MAX = 2**31 - 1
 
+_NEEDS_VALUES = (
+    jax.errors.ConcretizationTypeError,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerIntegerConversionError,
+)
+
+STACKING = "stack one tree for each agent, as jax.vmap(init)(keys) does"
+"""Remedy for a tree without an axis of agents."""
+PARTITION = (
+    "keep other leaves out of the parameters, as with nnx.split(model, nnx.Param, ...) or "
+    "eqx.partition(model, eqx.is_inexact_array)"
+)
+"""Remedy for a model in place of its parameters."""
+
 
 def check_agents(name: str, tree: Any, num_agents: int) -> None:
     """Raises ValueError unless every leaf has a leading axis of `num_agents`."""
-    validation.check_leading_axis(name, tree, num_agents, "num_agents")
+    hint = STACKING if name in ("params", "init_params", "model_state") else ""
+    validation.check_leading_axis(name, tree, num_agents, "num_agents", hint)
 
 
 def count_agents(name: str, tree: Any) -> int:
@@ -33,7 +48,9 @@ def count_agents(name: str, tree: Any) -> int:
         raise ValueError(f"{name} must hold at least one array, got {tree!r}")
     shape = np.shape(leaves[0])
     if not shape or not shape[0]:
-        raise ValueError(f"{name} must have a leading axis of agents, got shape {shape}")
+        raise ValueError(
+            f"{name} must have a leading axis of agents, got shape {shape}; {STACKING}"
+        )
     return shape[0]
 
 
@@ -115,7 +132,7 @@ class OptimizerFactory:
         """Returns the optimizer of an agent with these hyperparameters."""
         if callable(self.optimizer):
             return validation.transformation(
-                "the return value of the factory optimizer", self.optimizer(**hyperparams)
+                "the return value of the factory optimizer", self._call(hyperparams)
             )
         if hyperparams:
             raise ValueError(
@@ -123,6 +140,18 @@ class OptimizerFactory:
                 f"transformation and hyperparams for {sorted(hyperparams)}"
             )
         return validation.transformation("optimizer", self.optimizer)
+
+    def _call(self, hyperparams: Any) -> Any:
+        try:
+            return self.optimizer(**hyperparams)
+        except TypeError as error:
+            if not (isinstance(error, _NEEDS_VALUES) or "Shapes must be" in str(error)):
+                raise
+            raise TypeError(
+                f"hyperparams must be numbers that optimizer only computes with, got "
+                f"{sorted(hyperparams)}, of which one is a shape, a flag or a choice; use "
+                "functools.partial and one run for each value, or jd.select_optimizer"
+            ) from error
 
 
 def optimizer_factory(optimizer: Any) -> OptimizerFactory:

@@ -16,7 +16,7 @@ Sources: M. Wortsman et al. 2022, arXiv:2203.05482 (soups); J. Frankle et al. 20
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -97,6 +97,7 @@ def uniform_soup(
     population: Population,
     value_fn: Callable[..., jax.Array],
     *data: Any,
+    mode: Literal["min", "max"] = "min",
     tolerance: float = 0.0,
     points: int = 5,
 ) -> Soup:
@@ -106,8 +107,9 @@ def uniform_soup(
       population: the population after a run; agents that are pruned or whose value is not finite
         are left out.
       value_fn: Called as `value_fn(params, *data)`, with `model_state=` if the agents have one;
-        returns a value, such as the validation loss.
+        returns a value, such as the validation loss, f[].
       *data: arrays, arguments of `value_fn`.
+      mode: "max" if a higher value is better, as of an accuracy.
       tolerance: height of a barrier, in units of the value, below which two agents share a basin;
         in [0, inf]. With 0 the values on the line must be at most the values on the chord.
       points: number of points on the line where the value is computed, without its ends; at
@@ -128,30 +130,32 @@ def uniform_soup(
       >>> jd.uniform_soup(result.population, two_wells).members.tolist()
       [False, True, True]
     """
-    agents, value = _agents(population), _on_agent(value_fn, data)
-    members, _ = _agents_in_best_basin(population, value, tolerance, points)
+    agents, cost, sign = _agents(population), *_cost(value_fn, data, mode)
+    members, _ = _agents_in_best_basin(population, cost, tolerance, points)
     # Without members, weights of 1 avoid a division by zero.
     weights = jnp.where(jnp.any(members), members, True)
     params, model_state = average = weighted_average(agents, weights)
-    return Soup(params, value(average), members, model_state)
+    return Soup(params, sign * cost(average), members, model_state)
 
 
 def greedy_soup(
     population: Population,
     value_fn: Callable[..., jax.Array],
     *data: Any,
+    mode: Literal["min", "max"] = "min",
     tolerance: float = 0.0,
     points: int = 5,
 ) -> Soup:
     """Returns the mean of agents, each added only if the value of the mean does not get worse.
 
-    Agents are tried in order of their values, the best first. The value of the soup is at most the
-    value of the best survivor.
+    Agents are tried in order of their values, the best first. The value of the soup is at least
+    as good as the value of the best survivor.
 
     Args:
       population: see `uniform_soup`.
       value_fn: see `uniform_soup`.
       *data: see `uniform_soup`.
+      mode: see `uniform_soup`.
       tolerance: see `uniform_soup`; with `jnp.inf` all basins count.
       points: see `uniform_soup`.
 
@@ -159,13 +163,13 @@ def greedy_soup(
       ValueError: an argument is out of its range, or a value is not a scalar.
       TypeError: `population` is not a `Population`.
     """
-    agents, value = _agents(population), _on_agent(value_fn, data)
-    candidates, values = _agents_in_best_basin(population, value, tolerance, points)
-    order = jnp.argsort(jnp.where(candidates, values, jnp.inf))
+    agents, cost, sign = _agents(population), *_cost(value_fn, data, mode)
+    candidates, costs = _agents_in_best_basin(population, cost, tolerance, points)
+    order = jnp.argsort(jnp.where(candidates, costs, jnp.inf))
     best = order[0]
     first = (
         jax.tree.map(lambda x: x[best], agents),
-        values[best],
+        costs[best],
         jnp.zeros_like(candidates).at[best].set(candidates[best]),
     )
 
@@ -173,12 +177,12 @@ def greedy_soup(
         _, least, members = soup
         new_members = members.at[agent].set(True)
         average = weighted_average(agents, new_members)
-        new_value = value(average)
-        better = candidates[agent] & ~members[agent] & (new_value <= least)
-        return optax.tree.where(better, (average, new_value, new_members), soup), None
+        new_cost = cost(average)
+        better = candidates[agent] & ~members[agent] & (new_cost <= least)
+        return optax.tree.where(better, (average, new_cost, new_members), soup), None
 
     ((params, model_state), least, members), _ = jax.lax.scan(try_add, first, order[1:])
-    return Soup(params, least, members, model_state)
+    return Soup(params, sign * least, members, model_state)
 
 
 def ensemble(
@@ -240,34 +244,47 @@ def ensemble(
 
 
 def _agents_in_best_basin(
-    population: Population, value: Callable[[Any], jax.Array], tolerance: float, points: int
+    population: Population, cost: Callable[[Any], jax.Array], tolerance: float, points: int
 ) -> tuple[jax.Array, jax.Array]:
-    """Returns bool[agents], True in the best survivor's basin, and f[agents], all values."""
+    """Returns bool[agents], True in the best survivor's basin, and f[agents], all costs."""
     if validation.real_array("tolerance", tolerance).ndim or not tolerance >= 0:
         raise ValueError(f"tolerance must be a number in [0, inf], got {tolerance!r}")
     validation.integer_in("points", points, 1)
     agents = _agents(population)
-    validation.check_scalar("value_fn", jax.eval_shape(value, jax.tree.map(lambda x: x[0], agents)))
-    values = jax.lax.map(value, agents)
-    usable = population.alive & jnp.isfinite(population.values) & jnp.isfinite(values)
-    best = jnp.argmin(jnp.where(usable, values, jnp.inf))
+    validation.check_scalar("value_fn", jax.eval_shape(cost, jax.tree.map(lambda x: x[0], agents)))
+    costs = jax.lax.map(cost, agents)
+    usable = population.alive & jnp.isfinite(population.values) & jnp.isfinite(costs)
+    best = jnp.argmin(jnp.where(usable, costs, jnp.inf))
     center = jax.tree.map(lambda x: x[best], agents)
-    x = jnp.arange(1, points + 1, dtype=values.dtype) / (points + 1)
-    ulps = ROUNDING * jnp.finfo(values.dtype).eps
+    x = jnp.arange(1, points + 1, dtype=costs.dtype) / (points + 1)
+    ulps = ROUNDING * jnp.finfo(costs.dtype).eps
 
     def barrier_to(agent_and_value: tuple[Any, jax.Array]) -> jax.Array:
         agent, end = agent_and_value
 
-        def value_at(t: jax.Array) -> jax.Array:
-            return value(jax.tree.map(partial(_interpolate, t=t), center, agent))
+        def cost_at(t: jax.Array) -> jax.Array:
+            return cost(jax.tree.map(partial(_interpolate, t=t), center, agent))
 
-        rounding = ulps * jnp.maximum(jnp.abs(values[best]), jnp.abs(end))
-        ends = jnp.stack([values[best], end])
-        return barrier(x, jax.lax.map(value_at, x), ends) - rounding
+        rounding = ulps * jnp.maximum(jnp.abs(costs[best]), jnp.abs(end))
+        ends = jnp.stack([costs[best], end])
+        return barrier(x, jax.lax.map(cost_at, x), ends) - rounding
 
-    is_connected = jax.lax.map(barrier_to, (agents, values)) <= tolerance
-    is_best = jnp.arange(len(values)) == best
-    return usable & (is_connected | is_best), values
+    is_connected = jax.lax.map(barrier_to, (agents, costs)) <= tolerance
+    is_best = jnp.arange(len(costs)) == best
+    return usable & (is_connected | is_best), costs
+
+
+def _cost(
+    value_fn: Callable[..., Any], data: Any, mode: str
+) -> tuple[Callable[[tuple[Any, Any]], jax.Array], int]:
+    """Returns a function of (params, model_state) to minimize, and its sign: value / cost."""
+    sign = -1 if validation.mode("mode", mode) == "max" else 1
+    value = _on_agent(value_fn, data)
+
+    def negated(agent: tuple[Any, Any]) -> jax.Array:
+        return jax.tree.map(jnp.negative, value(agent))
+
+    return (negated if sign < 0 else value), sign
 
 
 def _interpolate(a: jax.Array, b: jax.Array, t: jax.Array) -> jax.Array:

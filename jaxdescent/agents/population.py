@@ -2,10 +2,14 @@
 
 Rules change agents with only two functions: `copy_agents` replaces an agent by a copy of another,
 with everything that belongs to it; `place_agents` restarts an agent at new parameters.
+
+Agents draw different random numbers. Random keys in an agent's states have its id folded in, at the
+start and in each copy. Typed keys are found wherever they are, also in the variables of Flax NNX. A
+raw key is an array of integers like any other: it is found in a field or an entry named `key`,
+`rng_key` or `rng`, as optax has them.
 """
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -14,6 +18,13 @@ import optax
 
 from jaxdescent import chunking, validation
 from jaxdescent.problem import Problem
+
+RAW_KEY_NAMES = ("key", "rng_key", "rng")
+"""Names of fields and entries in which arrays of the shape of raw keys are taken for keys."""
+
+NONFINITE_STREAK = 10
+"""Least number of successive non-finite losses after which an agent is removed. A rung may have a
+single step, and then a bad batch looks like an agent that diverged."""
 
 
 class Population(NamedTuple):
@@ -24,7 +35,8 @@ class Population(NamedTuple):
       hyperparams: each agent's own hyperparameters; {} if agents share one optimizer.
       opt_state: optimizer states.
       model_state: model states, such as running averages of a BatchNorm; () without them.
-      values: f[agents], the values at `params`.
+      values: f[agents], the values at `params`, with the user's sign. If a rung of `fit` has no
+        value of an agent, because no batch had a finite loss, it keeps the one before.
       grads: the gradients at `params`, a tree like it; () in `fit`, which computes them batch by
         batch.
       evaluated: bool[agents], True where `values` and `grads` belong to the present `params`.
@@ -33,12 +45,16 @@ class Population(NamedTuple):
       ancestors: i32[agents], the id of the agent from whose initial parameters it descends; for a
         copy, the ancestor of its source.
       age: i32[agents], number of steps since those initial parameters.
-      best_params: the parameters of each agent's least value.
+      best_params: the parameters of each agent's best value.
       best_model_state: the model state there.
-      best_values: f[agents], that value; inf before the first finite one.
+      best_values: f[agents], that value; before the first finite one inf, or -inf if a higher
+        value is better.
       evaluations: i32[agents], number of values computed, with or without a gradient. Values that
         an optimizer computes within a step, for a line search, are not counted.
       gradients: i32[agents], number of gradients computed, counted likewise.
+      nonfinite_streak: i32[agents], number of successive losses up to now that were not finite,
+        in `fit`.
+      maximize: bool[agents], True if a higher value is better; the same for all agents.
     """
 
     params: Any
@@ -57,25 +73,37 @@ class Population(NamedTuple):
     best_values: jax.Array
     evaluations: jax.Array
     gradients: jax.Array
+    nonfinite_streak: jax.Array
+    maximize: jax.Array
+
+    @property
+    def costs(self) -> jax.Array:
+        """f[agents], the present values, negated if a higher value is better."""
+        return jnp.where(self.maximize, -self.values, self.values)
+
+    @property
+    def best_costs(self) -> jax.Array:
+        """f[agents], the best values, negated if a higher value is better."""
+        return jnp.where(self.maximize, -self.best_values, self.best_values)
 
     @property
     def scores(self) -> jax.Array:
-        """f[agents], the present values; inf if pruned, not evaluated or not finite."""
+        """f[agents], the present costs; inf if pruned, not evaluated or not finite."""
         known = self.alive & self.evaluated & jnp.isfinite(self.values)
-        return jnp.where(known, self.values, jnp.inf)
+        return jnp.where(known, self.costs, jnp.inf)
 
     @property
     def best_scores(self) -> jax.Array:
-        """f[agents], the least value of each agent so far; inf where `scores` is."""
-        return jnp.where(jnp.isfinite(self.scores), self.best_values, jnp.inf)
+        """f[agents], the least cost of each agent so far; inf where `scores` is."""
+        return jnp.where(jnp.isfinite(self.scores), self.best_costs, jnp.inf)
 
 
 def copy_agents(population: Population, source: jax.Array) -> Population:
     """Returns the population with agent i replaced by a copy of agent `source[i]`.
 
     A copy has its own id and its own counts of gradients and evaluations. Everything else is
-    copied, optimizer state included. The copy's id is folded into typed random keys in that state,
-    so that it draws other numbers than its source.
+    copied, with the states of optimizer and model. The copy's id is folded into the random keys in
+    these states and in the hyperparameters, so that it draws other numbers than its source.
 
     Args:
       population: N agents.
@@ -99,13 +127,17 @@ def copy_agents(population: Population, source: jax.Array) -> Population:
         )
     copied = chunking.take(population, source)
     is_itself = source == jnp.arange(len(source), dtype=source.dtype)
-    own_keys = _fold_into_keys(copied.opt_state, population.ids)
 
-    def select(own: Any, old: Any) -> Any:
-        return chunking.where_rows(is_itself, old, own) if is_key(old) else old
+    def with_own_keys(tree: Any) -> Any:
+        def select(own: jax.Array, old: jax.Array) -> jax.Array:
+            return old if own is old else chunking.where_rows(is_itself, old, own)
+
+        return jax.tree.map(select, _fold_into_keys(tree, population.ids), tree)
 
     return copied._replace(
-        opt_state=jax.tree.map(select, own_keys, copied.opt_state),
+        hyperparams=with_own_keys(copied.hyperparams),
+        opt_state=with_own_keys(copied.opt_state),
+        model_state=with_own_keys(copied.model_state),
         ids=population.ids,
         evaluations=population.evaluations,
         gradients=population.gradients,
@@ -117,9 +149,10 @@ def place_agents(
 ) -> Population:
     """Returns the population with some agents restarted at new parameters.
 
-    Restarted agents are alive, not yet evaluated, and have a new optimizer state. Typed random keys
-    in it differ from restart to restart, so that an agent draws other numbers each time. The
-    agent's own best point is reset; the loop's state keeps the best point of all agents.
+    Restarted agents are alive, not yet evaluated, and have a new optimizer state. Random keys in it
+    differ from restart to restart, so that an agent draws other numbers each time. The model state
+    continues, with its random keys. The agent's own best point is reset; the loop's state keeps the
+    best point of all agents.
 
     Args:
       population: N agents.
@@ -147,7 +180,8 @@ def place_agents(
         age=jnp.zeros_like(population.age),
         best_params=params,
         best_model_state=population.model_state,
-        best_values=jnp.full_like(population.best_values, jnp.inf),
+        best_values=worst_values(population.maximize, population.best_values.dtype),
+        nonfinite_streak=jnp.zeros_like(population.nonfinite_streak),
     )
     return jax.tree.map(lambda new, old: chunking.where_rows(mask, new, old), placed, population)
 
@@ -159,11 +193,15 @@ def initial_population(
     value_dtype: Any,
     grads: Any = (),
     model_state: Any = (),
+    *,
+    maximize: bool = False,
 ) -> Population:
     """Returns agents at their starts, not yet evaluated."""
     count = len(jax.tree.leaves(init_params)[0])
     ids = jnp.arange(count, dtype=jnp.int32)
     zeros = jnp.zeros(count, jnp.int32)
+    model_state = _fold_into_keys(model_state, ids)
+    maximizes = jnp.full(count, maximize)
     return Population(
         params=init_params,
         hyperparams=dict(hyperparams),
@@ -179,10 +217,18 @@ def initial_population(
         age=zeros,
         best_params=init_params,
         best_model_state=model_state,
-        best_values=jnp.full(count, jnp.inf, value_dtype),
+        best_values=worst_values(maximizes, value_dtype),
         evaluations=zeros,
         gradients=zeros,
+        nonfinite_streak=zeros,
+        maximize=maximizes,
     )
+
+
+def worst_values(maximize: jax.Array, dtype: Any) -> jax.Array:
+    """Returns the values to which every other is better: -inf where a higher value is better."""
+    inf = jnp.asarray(jnp.inf, dtype)
+    return jnp.where(maximize, -inf, inf)
 
 
 def initial_opt_states(
@@ -191,29 +237,36 @@ def initial_opt_states(
     hyperparams: Any,
     ids: jax.Array,
 ) -> Any:
-    """Returns each agent's initial optimizer state, its id folded into typed random keys."""
+    """Returns each agent's initial optimizer state, its id folded into random keys."""
 
-    def init(x: Any, hyperparams: Any, number: jax.Array) -> Any:
-        state = optimizer(**hyperparams).init(x)
-        return jax.tree.map(partial(_fold_into_key, number=number), state)
+    def init(x: Any, hyperparams: Any) -> Any:
+        return optimizer(**hyperparams).init(x)
 
-    return jax.vmap(init)(params, hyperparams, ids)
-
-
-def _fold_into_keys(states: Any, numbers: jax.Array) -> Any:
-    """Folds numbers, i32[agents], into the typed random keys of agents' states."""
-
-    def fold(state: Any, number: jax.Array) -> Any:
-        return jax.tree.map(partial(_fold_into_key, number=number), state)
-
-    return jax.vmap(fold)(states, numbers)
+    return _fold_into_keys(jax.vmap(init)(params, hyperparams), ids)
 
 
-def _fold_into_key(leaf: jax.Array, number: jax.Array) -> jax.Array:
-    if not is_key(leaf):
-        return leaf
-    fold = jax.vmap(jax.random.fold_in, in_axes=(0, None))
-    return fold(leaf.reshape(-1), number).reshape(leaf.shape)
+def _fold_into_keys(tree: Any, numbers: jax.Array) -> Any:
+    """Folds numbers, i32[agents], into the random keys of a tree [agents, ...].
+
+    Leaves that are not keys are returned as they are.
+    """
+    raw_shape = jax.eval_shape(jax.random.PRNGKey, 0).shape
+
+    def fold(path: Any, leaf: Any) -> Any:
+        if not is_key(leaf) and not _is_raw_key(path, leaf, raw_shape):
+            return leaf
+        keys = leaf.reshape(len(leaf), -1, *(() if is_key(leaf) else raw_shape))
+        fold_each = jax.vmap(jax.vmap(jax.random.fold_in, (0, None)))
+        return fold_each(keys, numbers).reshape(leaf.shape)
+
+    return jax.tree_util.tree_map_with_path(fold, tree)
+
+
+def _is_raw_key(path: Any, leaf: Any, raw_shape: tuple[int, ...]) -> bool:
+    """True if a leaf [agents, ...] has the name, the dtype and the shape of raw random keys."""
+    name = getattr(path[-1], "name", getattr(path[-1], "key", None)) if path else None
+    is_named = isinstance(name, str) and name in RAW_KEY_NAMES
+    return is_named and leaf.dtype == jnp.uint32 and leaf.shape[1:][-1:] == raw_shape
 
 
 def is_key(value: Any) -> bool:

@@ -68,13 +68,30 @@ def test_without_a_batch_size_the_batch_is_all_data():
 @pytest.mark.parametrize(
     ("data", "size", "data_order", "match"),
     [
-        (jnp.zeros(3), 4, "shared", r"batch_size must be an integer in \[1, 3\], got 4"),
+        (
+            jnp.zeros(3),
+            4,
+            "shared",
+            r"batch_size must be an integer in \[1, 3\], got 4; data has 3",
+        ),
         (jnp.zeros(3), 0, "shared", "batch_size must be an integer at least 1, got 0"),
         (jnp.zeros(3), 1, "own", "data_order must be 'shared' or 'per_agent', got 'own'"),
-        (jnp.zeros(0), 1, "shared", r"at least one example in every leaf, got shapes \[\(0,\)\]"),
-        ((jnp.zeros(3), jnp.zeros(2)), 1, "shared", r"got shapes \[\(3,\), \(2,\)\]"),
-        (jnp.zeros(()), 1, "shared", r"got shapes \[\(\)\]"),
-        ({}, 1, "shared", r"got shapes \[\]"),
+        (jnp.zeros(0), 1, "shared", r"at least one example in every leaf, got shapes \(0,\)"),
+        (
+            (jnp.zeros(3), jnp.zeros(2)),
+            1,
+            "shared",
+            r"got shapes \(3,\) at data\[0\], \(2,\) at data\[",
+        ),
+        ({"x": jnp.zeros((3, 1)), "y": [0.0] * 9}, 1, "shared", r"\(\) at .*, \.\.\. in 10 leaves"),
+        (jnp.zeros(()), 1, "shared", r"got shapes \(\) at data"),
+        ({}, 1, "shared", "got no arrays"),
+        (
+            jnp.zeros(3),
+            [1, 2],
+            "shared",
+            r"which all agents share, got \[1, 2\]; fit once for each",
+        ),
     ],
 )
 def test_bad_arguments_are_named(data, size, data_order, match):

@@ -154,6 +154,20 @@ def test_gradients_and_evaluations_are_counted(result):
     assert result.evaluations == result.gradients + (12 + 6 + 3 + 2 + 1)
 
 
+def test_the_history_has_an_axis_of_gradients(result):
+    assert result.history.gradients.tolist() == [48, 72, 84, 92, 96]
+    assert result.history.gradients[-1] == result.gradients
+
+
+def test_a_budget_of_gradients_gives_the_steps_that_pruning_saves_to_survivors():
+    """Each of 3 rungs has a third of what is left: 200 // 3 // 12 = 5 steps of 12 agents, ..."""
+    options = dict.fromkeys(("steps", "steps_per_rung"))
+    found = fitted(gradient_budget=200, num_rungs=3, **options)
+    assert found.history.steps.tolist() == [5, 5 + 11, 5 + 11 + 24]
+    assert found.history.gradients.tolist() == [60, 60 + 66, 60 + 66 + 72]
+    assert found.gradients <= 200
+
+
 def test_reports_are_means_over_the_rung_and_nan_for_pruned_agents(result):
     drawn = np.asarray(result.history.aux["drawn"])
     assert drawn.shape == result.history.aux["loss"].shape == (5, AGENTS)
@@ -292,6 +306,38 @@ def test_the_best_finite_point_is_kept_if_all_agents_diverge():
     assert found.history.survivors[-1] == 0
     assert np.isfinite(found.value)
     np.testing.assert_allclose(loss(found.params, VALIDATION), found.value, rtol=1e-6)
+
+
+def test_agents_that_copy_the_best_draw_their_own_numbers_with_and_without_pruning():
+    """The model state holds the keys of dropout, and one is given for all agents."""
+
+    def drop(params, batch, *, model_state):
+        key = jax.random.fold_in(model_state["key"], model_state["count"])
+        value, aux = noisy(params, batch, key)
+        new = {"key": model_state["key"], "count": model_state["count"] + 1}
+        return value, {**aux, "model_state": new}
+
+    def copy_best(key, agents, problem, state):
+        best = jnp.full(agents.ids.shape, jnp.argmin(agents.scores), jnp.int32)
+        source = jnp.where(agents.ids < 4, best, jnp.arange(6, dtype=jnp.int32))
+        alive = agents.alive & (agents.ids < 5)
+        return jd.copy_agents(agents, source)._replace(alive=alive), state, ()
+
+    key = jax.random.key(5)
+    state = {"key": jnp.broadcast_to(key, (6,)), "count": jnp.zeros(6, jnp.int32)}
+    mesh = jax.make_mesh((2,), ("agents",), (jax.sharding.AxisType.Auto,))
+    options = {"rule": jd.Rule(lambda *_: (), copy_best), "init_params": starts(6)}
+    runs = [
+        jd.fit(drop, ADAM, DATA, model_state=state, **{**OPTIONS, **options, **changes})
+        for changes in ({}, {"prune": False}, {"mesh": mesh})
+    ]
+    for found in runs:
+        drawn = np.asarray(found.history.aux["drawn"])[:, :5]
+        assert len(np.unique(drawn)) == drawn.size
+        np.testing.assert_allclose(drawn, runs[0].history.aux["drawn"][:, :5], rtol=1e-5)
+    survivors = [jax.tree.map(lambda x: x[:5], found.population.params) for found in runs]
+    chex.assert_trees_all_equal(*survivors[:2])
+    chex.assert_trees_all_close(survivors[0], survivors[2], rtol=1e-4)
 
 
 def test_each_agent_has_its_own_learning_rate():

@@ -82,14 +82,49 @@ def test_it_agrees_with_minimize(halved):
     )
 
 
-def test_an_agent_that_is_not_finite_is_pruned_at_once_and_counted():
-    def nan_at_2(i, values):
-        return values.at[5].set(jnp.where(i == 2, jnp.nan, values[5]))
+def test_a_value_that_is_not_finite_is_counted_and_the_rule_sees_the_last_finite_one():
+    """At the rung before update 3, the agent with the least value so far has a value of NaN."""
+    best = 1
 
-    path, state = train(jd.magd(optax.sgd(0.01), jd.pruning.no_pruning()), 4, nan_at_2)
-    assert state.not_finite == 1
-    assert state.age.tolist() == [4, 4, 4, 4, 4, 2, 4, 4]
+    def nan_at_3(i, values):
+        return values.at[best].set(jnp.where(i == 3, jnp.nan, values[best]))
+
+    tx = jd.magd(optax.sgd(0.01), jd.pruning.successive_halving(8), steps_per_rung=3)
+    path, state = train(tx, 5, nan_at_3)
+    assert jnp.flatnonzero(state.alive).tolist() == [best]
+    assert state.nonfinite_losses.tolist() == [0, 1, *[0] * 6]
+    assert (state.not_finite, state.nonfinite_streak[best]) == (0, 0)
     assert np.isfinite(path[-1]["x"]).all()
+
+
+@pytest.mark.parametrize(("steps_per_rung", "limit"), [(1, 10), (12, 12)])
+def test_agents_live_through_bad_batches_unless_every_value_of_a_stretch_is_bad(
+    steps_per_rung, limit
+):
+    """All agents have bad values up to update `limit - 1`, and agent 2 beyond it."""
+    guarded = optax.apply_if_finite(optax.sgd(0.01), 99)
+    tx = jd.magd(guarded, jd.pruning.no_pruning(), steps_per_rung=steps_per_rung)
+    agents = jnp.ones((4, 2))
+    state = tx.init(agents)
+
+    @jax.jit
+    def step(state, values):
+        return tx.update(jnp.full((4, 2), jnp.nan), state, agents, value=values)[1]
+
+    for _ in range(limit - 1):
+        state = step(state, jnp.full(4, jnp.nan))
+    assert state.alive.tolist() == [True] * 4
+    state = step(state, jnp.ones(4).at[2].set(jnp.inf))
+    assert state.alive.tolist() == [True, True, False, True]
+    assert state.not_finite == 1
+    assert state.nonfinite_losses.tolist() == [limit - 1, limit - 1, limit, limit - 1]
+
+
+def test_an_agent_that_starts_at_parameters_that_are_not_finite_is_pruned_at_once():
+    tx = jd.magd(optax.apply_if_finite(optax.sgd(0.1), 9), jd.pruning.no_pruning())
+    agents = jnp.ones((4, 2)).at[3, 1].set(jnp.nan)
+    _, state = tx.update(agents, tx.init(agents), agents, value=jnp.sum(agents, 1))
+    assert state.alive.tolist() == [True, True, True, False]
 
 
 def test_a_gradient_that_is_not_finite_moves_no_agent_to_nan():

@@ -195,7 +195,80 @@ def test_a_rule_can_compute_validation_losses():
         (
             {"loss_fn": lambda params, batch: params["b"]},
             ValueError,
-            "loss_fn must return a real scalar",
+            r"loss_fn must return a real scalar, got float32\[5\]; reduce it to one number",
+        ),
+        (
+            {"loss_fn": lambda params, batch: (loss(params, batch), {})},
+            ValueError,
+            r"a real scalar, got a tuple of 2; with has_aux=True it returns \(loss, aux\)",
+        ),
+        (
+            {"loss_fn": lambda params, batch: jnp.mean(np.sin(params["b"]))},
+            TypeError,
+            "loss_fn must compute with jax.numpy, because it is compiled, such as jnp.sin for np",
+        ),
+        (
+            {"loss_fn": lambda params, batch: float(params["b"][0])},
+            TypeError,
+            "loss_fn must not use the value of a traced array as a Python number",
+        ),
+        (
+            {
+                "needs_rng": True,
+                "loss_fn": lambda params, batch, *, key: loss(params, batch),
+                "validation_data": VALIDATION,
+            },
+            ValueError,
+            "value_fn must be given with validation_data where loss_fn cannot be called without k",
+        ),
+        (
+            {"data": iter([DATA])},
+            TypeError,
+            "data must be a tree of arrays, got .* of type list_iterator at data; fit draws batch",
+        ),
+        (
+            {"validation_data": (batch for batch in [VALIDATION])},
+            TypeError,
+            "validation_data must be a tree of arrays, got .* of type generator at validation_data",
+        ),
+        (
+            {"init_params": {"a": np.ones((3, 5)), "b": np.ones(5)}},
+            ValueError,
+            r"num_agents = 3 in every leaf, got shape \(5,\) at init_params\['b'\]; stack one tree",
+        ),
+        ({"init_params": 0.0}, ValueError, r"axis of agents, got shape \(\); stack one tree for"),
+        (
+            {"init_params": {**starts(3), "activation": jnp.tanh}},
+            TypeError,
+            r"init_params must be a tree of arrays, got .* at init_params\['activation'\]; keep",
+        ),
+        (
+            {"init_params": {**starts(3), "count": np.zeros(3, int)}},
+            ValueError,
+            r"real floating-point leaves, got int32 at init_params\['count'\]; keep other leav",
+        ),
+        (
+            {"optimizer": optax.adam(0.1).init(starts(3))},
+            TypeError,
+            "got an object of type tuple; pass the transformation, .* rather than its state",
+        ),
+        (
+            {
+                "optimizer": optax.sgd,
+                "hyperparams": {"learning_rate": np.ones(3), "width": [1] * 3},
+            },
+            (TypeError, ValueError),
+            "width",
+        ),
+        (
+            {"key": None},
+            TypeError,
+            r"key must be one random key, such as jax.random.key\(0\), got N",
+        ),
+        (
+            {"gradient_budget": 9},
+            ValueError,
+            "either steps or gradient_budget must be given, got b",
         ),
         (
             {

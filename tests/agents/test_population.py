@@ -169,3 +169,48 @@ def test_placing_agents_needs_an_optimizer_and_equal_shapes():
         jd.place_agents(trained_agents(), jnp.ones(4, bool), trained_agents().params, problem)
     with pytest.raises(ValueError, match="params must have the shapes of population"):
         jd.place_agents(trained_agents(), jnp.ones(4, bool), jnp.ones((4, 2)), a_problem())
+
+
+def stochastic(**fields):
+    """Returns three agents whose model state has the same keys, and with these fields."""
+    key = jax.random.key(0)
+    state = {"key": jnp.broadcast_to(key, (3,)), "count": jnp.zeros(3, jnp.uint32)}
+    adam = optax.with_extra_args_support(optax.adam(0.1))
+    problem = jd.Problem(jnp.sum, -jnp.ones(1), jnp.ones(1), optimizer=lambda **_: adam)
+    population = initial_population(problem, jnp.zeros((3, 1)), {}, jnp.float32, model_state=state)
+    return population._replace(**fields)
+
+
+def distinct(*keys):
+    """Returns the number of different keys."""
+    data = [jax.random.key_data(each).reshape(-1, 2) for each in keys]
+    return len(np.unique(np.concatenate(data), axis=0))
+
+
+def test_agents_draw_different_numbers_where_one_model_state_is_repeated_for_all():
+    assert distinct(stochastic().model_state["key"]) == 3
+
+
+def test_copies_have_their_own_keys_in_model_state_and_hyperparameters():
+    keys = jax.random.split(jax.random.key(1), 3)
+    population = stochastic(hyperparams={"noise_key": keys, "scale": jnp.arange(3.0)})
+    copied = jd.copy_agents(population, jnp.array([1, 1, 1]))
+    assert distinct(copied.model_state["key"], population.model_state["key"]) == 5
+    assert distinct(copied.hyperparams["noise_key"], keys) == 5
+    assert copied.hyperparams["scale"].tolist() == [1.0] * 3
+    assert copied.model_state["key"][1] == population.model_state["key"][1]
+    again = jd.copy_agents(population, jnp.array([1, 1, 1]))
+    chex.assert_trees_all_equal(copied, again)
+
+
+def test_raw_keys_are_found_by_their_name():
+    """Sophia's state has a raw key in `key`; the same array under another name is left as it is."""
+    raw = jnp.broadcast_to(jax.random.PRNGKey(3), (3, 2))
+    state = optax.contrib.HutchinsonState(raw)
+    population = stochastic(opt_state=state, model_state={"rng": raw, "bits": raw})
+    copied = jd.copy_agents(population, jnp.array([1, 1, 1]))
+    for found in (copied.opt_state.key, copied.model_state["rng"]):
+        assert len(np.unique(found, axis=0)) == 3
+        np.testing.assert_array_equal(found[1], raw[1])
+        assert (found[0] == jax.random.fold_in(raw[1], 0)).all()
+    np.testing.assert_array_equal(copied.model_state["bits"], raw)

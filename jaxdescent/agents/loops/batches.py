@@ -12,8 +12,15 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxdescent import chunking, validation
+
+WHOLE_DATA = (
+    "fit draws batches itself: give all examples as arrays, such as the joined batches of a "
+    "loader; train on a stream in your own loop with jd.magd"
+)
+"""Remedy for an iterator in place of data."""
 
 
 class Batches(NamedTuple):
@@ -87,21 +94,34 @@ def make_batches(data: Any, size: int | None, data_order: str) -> Batches:
         its range.
     """
     check_batches(size, data_order)
-    shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(data)]
-    counts = {shape[0] if shape else 0 for shape in shapes}
+    leaves = jax.tree_util.tree_leaves_with_path(data)
+    counts = {jnp.shape(leaf)[0] if jnp.ndim(leaf) else 0 for _, leaf in leaves}
     if len(counts) != 1 or 0 in counts:
+        shapes = [f"{jnp.shape(leaf)} at data{jax.tree_util.keystr(path)}" for path, leaf in leaves]
+        more = f", ... in {len(shapes)} leaves" if len(shapes) > 4 else ""
+        shown = "shapes " + ", ".join(shapes[:4]) + more if shapes else "no arrays"
         raise ValueError(
             "data must have the same leading axis of at least one example in every leaf, got "
-            f"shapes {shapes}"
+            f"{shown}"
         )
     (examples,) = counts
     if size is not None:
-        validation.integer_in("batch_size", size, 1, examples)
+        validation.integer_in("batch_size", size, 1)
+        if size > examples:
+            raise ValueError(
+                f"batch_size must be an integer in [1, {examples}], got {size}; data has "
+                f"{examples} examples, and None takes all of them in every step"
+            )
     return Batches(examples, size, data_order == "shared")
 
 
 def check_batches(size: int | None, data_order: str) -> None:
     """Raises ValueError if an argument is out of the range that holds for any data."""
+    if isinstance(size, (jax.Array, np.ndarray, list, tuple)):
+        raise ValueError(
+            f"batch_size must be one integer, which all agents share, got {size!r}; fit once for "
+            "each batch size"
+        )
     if size is not None:
         validation.integer_in("batch_size", size, 1)
     if data_order not in ("shared", "per_agent"):

@@ -2,7 +2,7 @@
 
     descend:  alive agents take `length` steps, one chunk of agents at a time
     best:     the best finite point so far is stored outside the population
-    clear:    agents whose value is not finite are removed and counted
+    clear:    evaluated agents whose value is not finite are removed and counted
     rule:     reads the population and changes it
 
 One compiled program serves any number of survivors: `chunking` loops over as many chunks as the
@@ -25,7 +25,7 @@ from jaxdescent.agents.arguments import OptimizerFactory, optimizer_factory
 from jaxdescent.agents.loops.diversity import diversity
 from jaxdescent.agents.loops.load_balancing import balanced_in_chunks
 from jaxdescent.agents.loops.population_loop import PopulationLoopState, RungInfo
-from jaxdescent.agents.population import Population
+from jaxdescent.agents.population import Population, worst_values
 from jaxdescent.agents.rule import Rule, apply_rule, check_rule
 from jaxdescent.problem import Problem
 
@@ -35,9 +35,11 @@ LARGE_CHUNK = 2**22
 """Upper bound in bytes for a chunk of 32 agents, which share the cost of each operation."""
 
 CARRIED = ("params", "opt_state", "model_state", "values", "grads")
-"""Fields of a population that descent changes."""
+"""Fields of a population that every descent changes."""
 BEST = ("best_params", "best_model_state", "best_values")
 """Fields that descent changes too if it tracks the best point over all steps."""
+FINITENESS = ("evaluated", "nonfinite_streak")
+"""Fields that descent changes too if losses may be non-finite because of a batch."""
 READ = ("hyperparams", "ids", "evaluated")
 """Fields that descent only reads."""
 
@@ -77,7 +79,7 @@ class Driver(NamedTuple):
             steps=jnp.zeros((), jnp.int32),
             best_params=jax.tree.map(lambda x: x[0], population.params),
             best_model_state=jax.tree.map(lambda x: x[0], population.model_state),
-            best_value=jnp.full((), jnp.inf, population.values.dtype),
+            best_value=worst_values(population.maximize[0], population.values.dtype),
             best_id=jnp.full((), -1, jnp.int32),
         )
         return self._constrain_sharding(_without_shared_leaves(state))
@@ -92,8 +94,8 @@ class Driver(NamedTuple):
         *,
         gradients: ArrayLike,
         evaluations: ArrayLike,
-        tracks_best: bool,
-        aux: Mapping[str, jax.Array] = MappingProxyType({}),
+        carries: tuple[str, ...],
+        reports: Mapping[str, Any] = MappingProxyType({"aux": {}}),
         acts: ArrayLike = True,
     ) -> tuple[PopulationLoopState, RungInfo]:
         """Runs a rung.
@@ -107,14 +109,14 @@ class Driver(NamedTuple):
           prune: whether pruned agents stay where they are.
           gradients: i32[] or i32[agents], number of gradients computed by an agent that descends.
           evaluations: i32[] or i32[agents], number of values computed by it.
-          tracks_best: whether `descend` carries the fields of `BEST` too.
-          aux: mapping from names to f[agents], reported for agents that do not descend.
+          carries: the fields that `descend` changes, in addition to `CARRIED`.
+          reports: mapping from names of fields of a `RungInfo` to trees [agents, ...], which
+            `descend` changes too; the values here are reported for agents that do not descend.
           acts: whether this rung may remove agents, by the rule or because of non-finite values.
         """
         before = state.population
         descending = before.alive | ~jnp.asarray(validation.boolean("prune", prune))
-        names = CARRIED + BEST if tracks_best else CARRIED
-        carried = {name: getattr(before, name) for name in names} | {"aux": dict(aux)}
+        carried = {name: getattr(before, name) for name in CARRIED + carries} | dict(reports)
         read = {name: getattr(before, name) for name in READ}
         size = self.chunk_size or default_chunk_size(carried)
 
@@ -128,21 +130,21 @@ class Driver(NamedTuple):
             carried = jax.shard_map(
                 balanced, mesh=self.mesh, in_specs=agents, out_specs=agents, check_vma=False
             )(carried, descending, read)
-        aux = carried.pop("aux")
+        reports = {name: carried.pop(name) for name in reports}
 
         def add(count: jax.Array, spent: ArrayLike) -> jax.Array:
             return count + jnp.where(descending, spent, 0).astype(count.dtype)
 
+        carried.setdefault("evaluated", before.evaluated | (descending & acts))
         population = before._replace(
             **carried,
-            evaluated=before.evaluated | (descending & acts),
             age=add(before.age, length),
             gradients=add(before.gradients, gradients),
             evaluations=add(before.evaluations, evaluations),
         )
-        if not tracks_best:
+        if not set(BEST) <= set(carries):
             population = _update_best_of_agents(population, descending)
-        broken = descending & ~jnp.isfinite(population.values) & acts
+        broken = descending & population.evaluated & ~jnp.isfinite(population.values) & acts
         state = update_best(state._replace(population=population, steps=state.steps + length))
         cleared = population._replace(alive=population.alive & ~broken)
         key = jax.random.fold_in(state.key, state.rung)
@@ -171,9 +173,10 @@ class Driver(NamedTuple):
             not_finite=jnp.sum(broken, dtype=jnp.int32),
             best_value=state.best_value,
             diversity=diversity(population.params, descending & ~broken, size=size, mesh=self.mesh),
-            aux=aux,
             rule_info=rule_info,
             params=population.params if self.record_params else None,
+            gradients_of_agents=population.gradients,
+            **reports,
         )
         return self._constrain_sharding(state), info
 
@@ -238,9 +241,10 @@ def make_driver(
 def update_best(state: PopulationLoopState) -> PopulationLoopState:
     """Returns the state with its best point updated by the population's."""
     population = state.population
-    scores = jnp.where(jnp.isfinite(population.best_values), population.best_values, jnp.inf)
-    best = jnp.argmin(scores)
-    better = scores[best] < state.best_value
+    costs = jnp.where(jnp.isfinite(population.best_values), population.best_costs, jnp.inf)
+    best = jnp.argmin(costs)
+    least = jnp.where(population.maximize[0], -state.best_value, state.best_value)
+    better = costs[best] < least
 
     def select(x: jax.Array, old: jax.Array) -> jax.Array:
         return jnp.where(better, x[best], old)
@@ -248,7 +252,7 @@ def update_best(state: PopulationLoopState) -> PopulationLoopState:
     return state._replace(
         best_params=jax.tree.map(select, population.best_params, state.best_params),
         best_model_state=jax.tree.map(select, population.best_model_state, state.best_model_state),
-        best_value=select(scores, state.best_value),
+        best_value=select(population.best_values, state.best_value),
         best_id=select(population.ids, state.best_id),
     )
 
@@ -257,7 +261,7 @@ def _update_best_of_agents(population: Population, descending: jax.Array) -> Pop
     """Returns the population with each agent's best point updated by its present one."""
     values = population.values
     known = descending & population.evaluated & jnp.isfinite(values)
-    better = known & (values < population.best_values)
+    better = known & (population.costs < population.best_costs)
 
     def select(new: Any, old: Any) -> Any:
         return jax.tree.map(partial(chunking.where_rows, better), new, old)

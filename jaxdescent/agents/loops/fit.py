@@ -8,13 +8,19 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import jax
-import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxdescent import validation
-from jaxdescent.agents.arguments import checked_hyperparams, count_agents, rung_lengths
+from jaxdescent.agents.arguments import PARTITION, checked_hyperparams, count_agents
+from jaxdescent.agents.loops.batches import WHOLE_DATA
 from jaxdescent.agents.loops.fit_loop import FitSettings, fit_settings, loop_of
-from jaxdescent.agents.loops.population_loop import PopulationResult, population_result
+from jaxdescent.agents.loops.population_loop import (
+    PopulationLoopState,
+    PopulationResult,
+    RungInfo,
+    population_result,
+)
+from jaxdescent.agents.loops.rungs import RungPlan, rung_plan, scan_rungs
 from jaxdescent.agents.rule import Rule
 from jaxdescent.programs import compiled
 
@@ -26,12 +32,14 @@ def fit(
     *,
     init_params: Any,
     key: jax.Array,
-    steps: int,
+    steps: int | None = None,
     steps_per_rung: int | None = None,
+    gradient_budget: int | None = None,
     num_rungs: int | None = None,
     batch_size: int | None,
     validation_data: Any = None,
     value_fn: Callable[..., jax.Array] | None = None,
+    mode: Literal["min", "max"] = "min",
     model_state: Any = None,
     hyperparams: Mapping[str, ArrayLike] | None = None,
     rule: Rule | None = None,
@@ -45,15 +53,23 @@ def fit(
 ) -> PopulationResult:
     """Trains a model from many initializations, and prunes agents with high values on the way.
 
-    An agent's value is its loss on validation data, or its mean training loss in the rung. The
-    compiled program is reused for other keys, other initial parameters and other data of the same
-    shapes, if your functions are the same objects, and the optimizer and the rule are made in the
-    same way, such as by `optax.adam(0.05)`.
+    Give either `steps` or `gradient_budget`; there are ten rungs by default. An agent's value is
+    its loss on validation data, or its mean training loss in the rung. The compiled program is
+    reused for other keys, other initial parameters and other data of the same shapes, if your
+    functions are the same objects, and the optimizer and the rule are made in the same way, such as
+    by `optax.adam(0.05)`.
+
+    A step whose loss is not finite does not count: one bad example among the data must not remove
+    agents whose optimizer skips its batch, as `jd.hypergradient`, `jd.self_tuning` and
+    `optax.apply_if_finite` do. Means of the rung leave the step out, and it changes no
+    floating-point number in the model state. `history.nonfinite_losses` counts such steps. An agent
+    is removed if its parameters are not finite, or if its losses were not finite in a whole rung
+    and in at least 10 successive steps.
 
     Args:
-      loss_fn: Called as `loss_fn(params, batch)`; returns the batch's mean loss. With `needs_rng`
-        it is also given `key=`, with a model state `model_state=`. With `has_aux` or a model
-        state it returns `(loss, aux)`, where `aux` maps names to scalars, and
+      loss_fn: Called as `loss_fn(params, batch)`; returns the batch's mean loss, f[]. With
+        `needs_rng` it is also given `key=`, with a model state `model_state=`. With `has_aux` or a
+        model state it returns `(loss, aux)`, where `aux` maps names to scalars, and
         `aux["model_state"]` is the new model state.
       optimizer: a transformation that all agents share, or a factory such as `optax.adam` that
         is called with each agent's own hyperparameters, as keywords.
@@ -64,18 +80,25 @@ def fit(
         with `rbg` keys, random numbers under `vmap` depend on the other agents of a chunk, and so
         on pruning.
       steps: number of steps of an agent that is never pruned.
-      steps_per_rung: number of steps between two actions of the rule; the last rung may be
-        shorter. By default `num_rungs` decides.
-      num_rungs: number of rungs, 10 by default; they differ in length by at most one step, the
-        longer first, and there are at most `steps` of them.
+      steps_per_rung: with `steps`, number of steps between two actions of the rule; the last rung
+        may be shorter. By default `num_rungs` decides.
+      gradient_budget: upper bound on the gradients, each of one batch, that all agents compute
+        together. Each rung gets an equal share of the remaining budget, divided by the number of
+        alive agents and rounded down.
+      num_rungs: number of rungs, 10 by default. With `steps`, rungs differ in length by at most one
+        step, the longer first, and there are at most `steps` of them.
       batch_size: examples in a batch, drawn without replacement; those that do not fill a batch
         at the end of an epoch are dropped. None to take all examples in every step.
       validation_data: a tree of arrays on which agents are evaluated at the end of a rung, all of
         it at once. Without it the value is the rung's mean training loss.
       value_fn: Called as `value_fn(params, validation_data)`, with `model_state=` if there is
-        one; returns a value. By default the loss, called without `key`.
+        one; returns a value. By default the loss, called without `key`. An agent whose value is not
+        finite is removed.
+      mode: "max" if a higher value of `value_fn` is better, as of an accuracy; "min" by default, as
+        of a loss. The value is reported as it is.
       model_state: the model's other variables, such as running averages of a BatchNorm, with a
-        leading axis of agents.
+        leading axis of agents. Each agent's id is folded into its random keys, so that agents draw
+        different numbers even if one state was repeated for all.
       hyperparams: mapping from keywords to arrays with a leading axis of agents.
       rule: acts after each rung; by default `jd.pruning.adaptive()`.
       prune: if False, agents that the rule removes continue training, which shows the result that
@@ -112,13 +135,20 @@ def fit(
       >>> bool(result.value < 0.01), result.history.survivors.tolist()
       (True, [8, 4, 2, 1, 1, 1, 1, 1])
     """
-    lengths = rung_lengths(steps, steps_per_rung=steps_per_rung, num_rungs=num_rungs)
+    plan = rung_plan(
+        steps,
+        steps_per_rung=steps_per_rung,
+        gradient_budget=gradient_budget,
+        num_rungs=num_rungs,
+    )
+    init_params = validation.arrays("init_params", init_params, PARTITION)
     settings = fit_settings(
         loss_fn,
         optimizer,
         num_agents=count_agents("init_params", init_params),
         batch_size=batch_size,
         value_fn=value_fn,
+        mode=mode,
         rule=rule,
         data_order=data_order,
         needs_rng=needs_rng,
@@ -129,10 +159,20 @@ def fit(
     )
     key, prune = validation.random_key("key", key), validation.boolean("prune", prune)
     hyperparams = checked_hyperparams(hyperparams)
-    arrays = jax.tree.map(
-        jnp.asarray, (data, validation_data, init_params, hyperparams, model_state)
+    data = validation.arrays("data", data, WHOLE_DATA)
+    validation_data = validation.arrays("validation_data", validation_data, WHOLE_DATA)
+    model_state = validation.arrays("model_state", model_state)
+    return _fit(
+        key,
+        data,
+        validation_data,
+        init_params,
+        hyperparams,
+        model_state,
+        plan,
+        prune,
+        settings=settings,
     )
-    return _fit(key, *arrays, lengths, prune, settings=settings)
 
 
 @compiled("settings")
@@ -143,15 +183,16 @@ def _fit(
     init_params: Any,
     hyperparams: Any,
     model_state: Any,
-    lengths: jax.Array,
+    plan: RungPlan,
     prune: ArrayLike,
     *,
     settings: FitSettings,
 ) -> PopulationResult:
     loop = loop_of(settings)
-    state, history = jax.lax.scan(
-        lambda state, length: loop.step(state, data, validation_data, length, prune),
-        loop.init(key, init_params, hyperparams, model_state),
-        lengths,
-    )
+
+    def step(state: PopulationLoopState, length: jax.Array) -> tuple[PopulationLoopState, RungInfo]:
+        return loop.step(state, data, validation_data, length, prune)
+
+    first = loop.init(key, init_params, hyperparams, model_state)
+    state, history = scan_rungs(step, first, plan)
     return population_result(state, history)

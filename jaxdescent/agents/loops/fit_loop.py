@@ -4,6 +4,12 @@
     x       <- x + update(g)
     value   = at the end of the rung: the value on validation data, or the rung's mean loss
 
+A step whose loss is not finite does not count: one bad example among the data must not remove an
+agent whose optimizer skips its batch. Means of the rung leave the step out, and it changes no
+floating-point number in the model state. An agent is removed if its parameters or its value are not
+finite, or if its losses were not finite in a whole rung and in at least `NONFINITE_STREAK`
+successive steps.
+
 The rule compares values. An agent's best parameters are the parameters at the end of the rung in
 which its value was lowest. Every random number of an agent (dropout, its own data order) depends
 only on the key, the agent's id and the step, so that pruning other agents does not change it.
@@ -21,18 +27,19 @@ from jax.typing import ArrayLike
 
 from jaxdescent import validation
 from jaxdescent.agents.arguments import (
+    PARTITION,
     OptimizerFactory,
     check_agents,
     checked_hyperparams,
     checked_length,
 )
-from jaxdescent.agents.loops.batches import Batches, check_batches, make_batches
-from jaxdescent.agents.loops.driver import Chunk, Driver, make_driver
+from jaxdescent.agents.loops.batches import WHOLE_DATA, Batches, check_batches, make_batches
+from jaxdescent.agents.loops.driver import FINITENESS, Chunk, Driver, make_driver
 from jaxdescent.agents.loops.objective import LOSS, Objective
 from jaxdescent.agents.loops.population_loop import PopulationLoop, PopulationLoopState, RungInfo
-from jaxdescent.agents.population import has_model_state, initial_population
+from jaxdescent.agents.population import NONFINITE_STREAK, has_model_state, initial_population
 from jaxdescent.agents.rule import Rule
-from jaxdescent.numerics import widest_float
+from jaxdescent.numerics import all_finite, is_inexact, widest_float
 from jaxdescent.problem import Problem
 
 ORDER_STREAM, LOSS_STREAM = np.uint32(2**32 - 2), np.uint32(2**32 - 1)
@@ -46,6 +53,7 @@ def fit_loop(
     num_agents: int,
     batch_size: int | None,
     value_fn: Callable[..., jax.Array] | None = None,
+    mode: Literal["min", "max"] = "min",
     rule: Rule | None = None,
     data_order: Literal["shared", "per_agent"] = "shared",
     needs_rng: bool = False,
@@ -66,6 +74,7 @@ def fit_loop(
       num_agents: number of agents.
       batch_size: see `fit`.
       value_fn: see `fit`.
+      mode: see `fit`.
       rule: acts after each rung; by default `jd.pruning.adaptive()`.
       data_order: see `fit`.
       needs_rng: see `fit`.
@@ -110,6 +119,7 @@ def fit_loop(
             num_agents=num_agents,
             batch_size=batch_size,
             value_fn=value_fn,
+            mode=mode,
             rule=rule,
             data_order=data_order,
             needs_rng=needs_rng,
@@ -126,6 +136,7 @@ class FitSettings(NamedTuple):
 
     loss_fn: Callable[..., Any]
     value_fn: Callable[..., Any] | None
+    mode: str
     needs_rng: bool
     has_aux: bool
     batch_size: int | None
@@ -140,6 +151,7 @@ def fit_settings(
     num_agents: int,
     batch_size: int | None,
     value_fn: Callable[..., Any] | None,
+    mode: str,
     rule: Rule | None,
     data_order: str,
     needs_rng: bool,
@@ -152,12 +164,17 @@ def fit_settings(
     for name, function in (("loss_fn", loss_fn), ("value_fn", value_fn)):
         if not callable(function) and not (function is None and name == "value_fn"):
             raise TypeError(f"{name} must be a function, got {function!r}")
+    validation.mode("mode", mode)
+    if mode == "max" and value_fn is None:
+        raise ValueError(
+            "mode must be 'min' without value_fn, since a loss is minimized, got 'max'"
+        )
     for name, flag in (("needs_rng", needs_rng), ("has_aux", has_aux)):
         if not isinstance(flag, bool):
             raise ValueError(f"{name} must be True or False, got {flag!r}")
     check_batches(batch_size, data_order)
     driver = make_driver(optimizer, num_agents, rule, chunk_size, record_params, mesh)
-    return FitSettings(loss_fn, value_fn, needs_rng, has_aux, batch_size, data_order, driver)
+    return FitSettings(loss_fn, value_fn, mode, needs_rng, has_aux, batch_size, data_order, driver)
 
 
 def loop_of(settings: FitSettings) -> PopulationLoop:
@@ -171,20 +188,24 @@ def loop_of(settings: FitSettings) -> PopulationLoop:
         model_state: Any = None,
     ) -> PopulationLoopState:
         key = validation.random_key("key", key)
-        init_params = jax.tree.map(jnp.array, init_params)
+        init_params = jax.tree.map(
+            jnp.copy, validation.arrays("init_params", init_params, PARTITION)
+        )
         hyperparams = checked_hyperparams(hyperparams)
-        model_state = () if model_state is None else jax.tree.map(jnp.array, model_state)
+        model_state = () if model_state is None else validation.arrays("model_state", model_state)
+        model_state = jax.tree.map(jnp.copy, model_state)
         check_agents("init_params", init_params, driver.num_agents)
-        validation.check_floating("init_params", init_params)
+        validation.check_floating("init_params", init_params, PARTITION)
         check_agents("hyperparams", hyperparams, driver.num_agents)
         check_agents("model_state", model_state, driver.num_agents)
-        problem = _problem_for_rules(None, init_params, None, driver.optimizer)
+        problem = _problem_for_rules(None, settings.mode, init_params, None, driver.optimizer)
         population = initial_population(
             problem,
             init_params,
             hyperparams,
             widest_float(init_params),
             model_state=model_state,
+            maximize=settings.mode == "max",
         )
         return driver.begin(key, population, problem)
 
@@ -198,7 +219,8 @@ def loop_of(settings: FitSettings) -> PopulationLoop:
         population = state.population
         if settings.value_fn is not None and validation_data is None:
             raise ValueError("validation_data must be given where value_fn is, got None")
-        data, validation_data = jax.tree.map(jnp.asarray, (data, validation_data))
+        data = validation.arrays("data", data, WHOLE_DATA)
+        validation_data = validation.arrays("validation_data", validation_data, WHOLE_DATA)
         shapes = [leaf.shape for leaf in jax.tree.leaves(validation_data)]
         if validation_data is not None and not (shapes and all(np.prod(shape) for shape in shapes)):
             raise ValueError(
@@ -214,21 +236,24 @@ def loop_of(settings: FitSettings) -> PopulationLoop:
         )
         batches = make_batches(data, settings.batch_size, settings.data_order)
         rung = _FitRung(objective, driver.optimizer, batches, data, validation_data, state, length)
-        aux = {
-            name: jnp.full(driver.num_agents, jnp.nan, population.values.dtype)
-            for name in rung.aux_names()
+        unknown = jnp.full(driver.num_agents, jnp.nan, population.values.dtype)
+        reports = {
+            "aux": dict.fromkeys(rung.aux_names(), unknown),
+            "nonfinite_losses": jnp.zeros(driver.num_agents, jnp.int32),
         }
         has_steps = length > 0
         return driver.advance(
             state,
-            _problem_for_rules(objective, population.params, validation_data, driver.optimizer),
+            _problem_for_rules(
+                objective, settings.mode, population.params, validation_data, driver.optimizer
+            ),
             rung.descend,
             length,
             prune,
             gradients=length,
             evaluations=length + (has_steps if validation_data is not None else 0),
-            tracks_best=False,
-            aux=aux,
+            carries=FINITENESS,
+            reports=reports,
             acts=has_steps,
         )
 
@@ -271,8 +296,8 @@ class _FitRung(NamedTuple):
         ids, first_step, (order_key, loss_key) = read["ids"], self.state.steps, self.keys
         loss_keys = jax.vmap(partial(jax.random.fold_in, loss_key))(ids)
 
-        def step_all(t: jax.Array, carry: tuple[Chunk, Any, jax.Array]) -> Any:
-            moving, totals, order = carry
+        def step_all(t: jax.Array, carry: tuple[Chunk, Chunk, jax.Array]) -> Any:
+            moving, seen, order = carry
             order = self.batches.order(order, order_key, ids, first_step + t, t == 0)
             batch = self.batches.batch(self.data, order, first_step + t)
 
@@ -283,16 +308,29 @@ class _FitRung(NamedTuple):
 
             step_each = jax.vmap(step, in_axes=(0, 0, self.batches.axis, 0))
             moving, aux = step_each(moving, read["hyperparams"], batch, loss_keys)
-            totals = jax.tree.map(lambda x, new: x + new.astype(x.dtype), totals, aux)
-            return moving, totals, order
+            finite = jnp.isfinite(aux[LOSS])
 
+            def add(total: jax.Array, new: jax.Array) -> jax.Array:
+                return total + jnp.where(finite, new.astype(total.dtype), 0)
+
+            seen = {
+                "aux": jax.tree.map(add, seen["aux"], aux),
+                "nonfinite_losses": seen["nonfinite_losses"] + (~finite).astype(jnp.int32),
+                "nonfinite_streak": jnp.where(finite, 0, seen["nonfinite_streak"] + 1),
+            }
+            return moving, seen, order
+
+        zeros = {name: agents[name] for name in ("aux", "nonfinite_losses")}
         carry = (
             {name: agents[name] for name in ("params", "opt_state", "model_state")},
-            jax.tree.map(jnp.zeros_like, agents["aux"]),
+            jax.tree.map(jnp.zeros_like, zeros) | {"nonfinite_streak": agents["nonfinite_streak"]},
             self.batches.empty_order(len(ids)),
         )
-        moving, totals, _ = jax.lax.fori_loop(0, self.length, step_all, carry)
-        return self._with_values(agents | moving, totals)
+        moving, seen, _ = jax.lax.fori_loop(0, self.length, step_all, carry)
+        agents |= moving
+        values = self._values(agents, seen)
+        old = {name: agents[name] for name in values}
+        return agents | jax.tree.map(partial(jnp.where, self.length > 0), values, old)
 
     def _step(
         self, agent: Chunk, hyperparams: Any, batch: Any, key: jax.Array
@@ -312,30 +350,52 @@ class _FitRung(NamedTuple):
             value_fn=lambda params: loss(params)[0],
         )
         params = optax.apply_updates(params, updates)
+        finite = jnp.isfinite(value)
+
+        def unless_poisoned(new: jax.Array, old: jax.Array) -> jax.Array:
+            # Counts and random keys go on: with the same key, the loss might never be finite again.
+            return jnp.where(finite, new, old) if is_inexact(old) else new
+
+        new_state = jax.tree.map(unless_poisoned, new_state, model_state)
         return {"params": params, "opt_state": opt_state, "model_state": new_state}, aux
 
-    def _with_values(self, agents: Chunk, totals: Any) -> Chunk:
-        """Returns the chunk with its values at the end of the rung; unchanged without steps."""
-        has_steps = self.length > 0
-        steps = jnp.maximum(self.length, 1)
-        aux = jax.tree.map(
-            lambda x, old: jnp.where(has_steps, x / steps.astype(x.dtype), old),
-            totals,
-            agents["aux"],
-        )
-        params, model_state, old = agents["params"], agents["model_state"], agents["values"]
-        values = aux[LOSS]
-        if self.validation_data is not None:
+    def _values(self, agents: Chunk, seen: Chunk) -> Chunk:
+        """Returns the fields of a chunk that the end of a rung of at least one step changes."""
+        num_finite = self.length - seen["nonfinite_losses"]
+        has_loss = num_finite > 0
+
+        def mean(total: jax.Array) -> jax.Array:
+            count = jnp.maximum(num_finite, 1).astype(total.dtype)
+            return jnp.where(has_loss, total / count, jnp.nan)
+
+        aux = jax.tree.map(mean, seen["aux"])
+        old = agents["values"]
+        if self.validation_data is None:
+            values, has_value = jnp.where(has_loss, aux[LOSS], old), has_loss
+        else:
             value_of_each = jax.vmap(self.objective.value, in_axes=(0, 0, None))
-            values = value_of_each(params, model_state, self.validation_data).astype(old.dtype)
-        values = jnp.where(has_steps, values, old)
-        return agents | {"aux": aux, "values": values}
+            values = value_of_each(agents["params"], agents["model_state"], self.validation_data)
+            values, has_value = values.astype(old.dtype), True
+        diverged = ~jax.vmap(all_finite)(agents["params"])
+        diverged |= seen["nonfinite_streak"] >= jnp.maximum(self.length, NONFINITE_STREAK)
+        return seen | {
+            "aux": aux,
+            "values": jnp.where(diverged, jnp.nan, values),
+            "evaluated": agents["evaluated"] | has_value | diverged,
+        }
 
 
 def _problem_for_rules(
-    objective: Objective | None, params: Any, validation_data: Any, optimizer: OptimizerFactory
+    objective: Objective | None,
+    mode: str,
+    params: Any,
+    validation_data: Any,
+    optimizer: OptimizerFactory,
 ) -> Problem:
-    """Returns the problem that rules are given: the value of parameters on validation data."""
+    """Returns the problem that rules are given: the cost of parameters on validation data.
+
+    It is minimized: the cost is the value, negated if a higher value is better.
+    """
 
     def value(params: Any, validation_data: Any) -> jax.Array:
         if objective is None or objective.stateful or validation_data is None:
@@ -343,7 +403,8 @@ def _problem_for_rules(
                 "this rule evaluates new parameters, for which jd.fit must be given "
                 "validation_data and no model_state"
             )
-        return objective.value(params, (), validation_data)
+        value = objective.value(params, (), validation_data)
+        return -value if mode == "max" else value
 
     def sample(_key: jax.Array, _problem: Problem) -> Any:
         raise ValueError("this rule draws new starts, which jd.fit cannot do; use jd.minimize")

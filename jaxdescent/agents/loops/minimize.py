@@ -1,24 +1,21 @@
 """Minimizes a deterministic function with many agents: `minimize_loop` as one compiled program.
 
-Either every rung has the same number of steps, or every rung has the same number of gradients. In
-the second case, the gradients that pruning saves become additional steps of the survivors (as in
-the budget of successive halving: Z. Karnin et al. 2013).
+Either every rung has the same number of steps, or every rung has the same number of gradients
+(`rungs.py`).
 """
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxdescent import validation
 from jaxdescent.agents.arguments import (
+    PARTITION,
     check_agents,
     checked_hyperparams,
-    checked_num_rungs,
     count_agents,
-    rung_lengths,
 )
 from jaxdescent.agents.loops.driver import Driver, make_driver
 from jaxdescent.agents.loops.minimize_loop import as_problem, loop_of
@@ -28,6 +25,7 @@ from jaxdescent.agents.loops.population_loop import (
     RungInfo,
     population_result,
 )
+from jaxdescent.agents.loops.rungs import RungPlan, rung_plan, scan_rungs
 from jaxdescent.agents.rule import Rule
 from jaxdescent.problem import Problem
 from jaxdescent.programs import compiled
@@ -103,84 +101,47 @@ def minimize(
       >>> bool(result.value < 1e-4), result.gradients <= 20_000
       (True, True)
     """
-    if (steps is None) == (gradient_budget is None):
-        found = "neither" if steps is None else "both"
-        raise ValueError(f"either steps or gradient_budget must be given, got {found}")
     if init_params is None and num_agents is None:
         raise ValueError("num_agents or init_params must be given, got neither")
     if init_params is not None:
+        init_params = validation.arrays("init_params", init_params, PARTITION)
         starts = count_agents("init_params", init_params)
         num_agents = starts if num_agents is None else num_agents
     num_agents = validation.integer_in("num_agents", num_agents, 1)
-    if steps is not None:
-        lengths = rung_lengths(steps, steps_per_rung=steps_per_rung, num_rungs=num_rungs)
-        budget, num_rungs = 0, len(lengths)
-    elif steps_per_rung is not None:
-        raise ValueError(
-            "steps_per_rung must be None with gradient_budget, whose rungs are as long as it "
-            f"lasts, got {steps_per_rung!r}; give num_rungs"
-        )
-    else:
-        lengths = None
-        budget = validation.integer_in("gradient_budget", gradient_budget, num_agents, 2**31 - 1)
-        num_rungs = checked_num_rungs(num_rungs)
+    plan = rung_plan(
+        steps,
+        steps_per_rung=steps_per_rung,
+        gradient_budget=gradient_budget,
+        num_rungs=num_rungs,
+        at_start=num_agents,  # a gradient for each start
+    )
     validation.boolean("prune", prune)
     hyperparams = checked_hyperparams(hyperparams)
     driver = make_driver(optimizer, num_agents, rule, chunk_size, record_params, mesh)
     key = validation.random_key("key", jax.random.key(0) if key is None else key)
     if init_params is not None:
-        # A weak type would compile a second program.
-        init_params = jax.tree.map(lambda x: jnp.asarray(x, jnp.asarray(x).dtype), init_params)
         check_agents("init_params", init_params, num_agents)
-        validation.check_floating("init_params", init_params)
+        validation.check_floating("init_params", init_params, PARTITION)
     problem = as_problem(problem, init_params)
-    return _minimize(
-        problem,
-        key,
-        init_params,
-        hyperparams,
-        lengths,
-        budget,
-        prune,
-        driver=driver,
-        num_rungs=num_rungs,
-    )
+    return _minimize(problem, key, init_params, hyperparams, plan, prune, driver=driver)
 
 
-@compiled("driver", "num_rungs")
+@compiled("driver")
 def _minimize(
     problem: Problem,
     key: jax.Array,
     init_params: Any,
     hyperparams: Any,
-    lengths: jax.Array | None,
-    budget: ArrayLike,
+    plan: RungPlan,
     prune: ArrayLike,
     *,
     driver: Driver,
-    num_rungs: int,
 ) -> PopulationResult:
     loop = loop_of(problem, driver)
     first = loop.init(key, init_params, hyperparams)
 
-    def step_of_length(
-        state: PopulationLoopState, length: jax.Array
-    ) -> tuple[PopulationLoopState, RungInfo]:
+    def step(state: PopulationLoopState, length: jax.Array) -> tuple[PopulationLoopState, RungInfo]:
         return loop.step(state, length, prune)
 
-    def step_of_share(
-        carry: tuple[PopulationLoopState, jax.Array], rungs_left: jax.Array
-    ) -> tuple[tuple[PopulationLoopState, jax.Array], RungInfo]:
-        state, budget = carry
-        alive = jnp.sum(state.population.alive, dtype=jnp.int32)
-        length = jnp.where(alive > 0, budget // rungs_left // jnp.maximum(alive, 1), 0)
-        state, info = loop.step(state, length, prune)
-        return (state, budget - length * alive), info
-
-    if lengths is not None:
-        state, history = jax.lax.scan(step_of_length, first, lengths)
-    else:
-        budget = jnp.asarray(budget, jnp.int32) - driver.num_agents  # a gradient for each start
-        rungs_left = jnp.arange(num_rungs, 0, -1, dtype=jnp.int32)
-        (state, _), history = jax.lax.scan(step_of_share, (first, budget), rungs_left)
+    state, history = scan_rungs(step, first, plan)
     return population_result(state, history)

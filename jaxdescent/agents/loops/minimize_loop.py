@@ -20,12 +20,13 @@ from jax.typing import ArrayLike
 
 from jaxdescent import validation
 from jaxdescent.agents.arguments import (
+    PARTITION,
     OptimizerFactory,
     check_agents,
     checked_hyperparams,
     checked_length,
 )
-from jaxdescent.agents.loops.driver import Chunk, Driver, make_driver
+from jaxdescent.agents.loops.driver import BEST, Chunk, Driver, make_driver
 from jaxdescent.agents.loops.population_loop import PopulationLoop, PopulationLoopState, RungInfo
 from jaxdescent.agents.population import initial_population
 from jaxdescent.agents.rule import Rule
@@ -106,10 +107,12 @@ def loop_of(problem: Problem | Callable[[Any], jax.Array], driver: Driver) -> Po
         if init_params is None:
             keys = jax.random.split(jax.random.fold_in(key, 0), driver.num_agents)
             init_params = jax.vmap(as_problem(problem, None).sample)(keys)
-        init_params = jax.tree.map(jnp.array, init_params)
+        init_params = jax.tree.map(
+            jnp.copy, validation.arrays("init_params", init_params, PARTITION)
+        )
         hyperparams = checked_hyperparams(hyperparams)
         check_agents("init_params", init_params, driver.num_agents)
-        validation.check_floating("init_params", init_params)
+        validation.check_floating("init_params", init_params, PARTITION)
         check_agents("hyperparams", hyperparams, driver.num_agents)
         full_problem = problem_for_rules(init_params)
         value = jax.eval_shape(jax.vmap(full_problem.value), init_params)
@@ -132,7 +135,7 @@ def loop_of(problem: Problem | Callable[[Any], jax.Array], driver: Driver) -> Po
             prune,
             gradients=spent,
             evaluations=spent,
-            tracks_best=True,
+            carries=BEST,
             acts=(length > 0) | jnp.any(stale & state.population.alive),
         )
 

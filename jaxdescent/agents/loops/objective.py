@@ -6,6 +6,7 @@
 one.
 """
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -47,8 +48,14 @@ class Objective(NamedTuple):
             integers in it become fractions.
         """
         extra = {"key": key} if self.needs_rng else {}
-        result = self.loss_fn(params, batch, **self._state_keyword(model_state), **extra)
+        with validation.tracing("loss_fn"):
+            result = self.loss_fn(params, batch, **self._state_keyword(model_state), **extra)
         loss, aux = self._split(result)
+        if isinstance(loss, tuple):
+            raise ValueError(
+                f"loss_fn must return a real scalar, got a tuple of {len(loss)}; with has_aux=True "
+                "it returns (loss, aux)"
+            )
         validation.check_scalar("loss_fn", loss)
         if self.stateful:
             if "model_state" not in aux:
@@ -79,12 +86,29 @@ class Objective(NamedTuple):
           ValueError: the value is not a scalar.
         """
         state = self._state_keyword(model_state)
-        if self.value_fn is not None:
-            value = self.value_fn(params, validation_data, **state)
-        else:
-            value, _ = self._split(self.loss_fn(params, validation_data, **state))
-        validation.check_scalar("value_fn", value)
+        function = "loss_fn" if self.value_fn is None else "value_fn"
+        with validation.tracing(function):
+            if self.value_fn is not None:
+                value = self.value_fn(params, validation_data, **state)
+            else:
+                self._check_keyless(params, validation_data, state)
+                value, _ = self._split(self.loss_fn(params, validation_data, **state))
+        validation.check_scalar(function, value)
         return value
+
+    def _check_keyless(self, params: Any, validation_data: Any, state: dict[str, Any]) -> None:
+        """Raises unless the loss can be called without a key."""
+        if not self.needs_rng:
+            return
+        try:
+            inspect.signature(self.loss_fn).bind(params, validation_data, **state)
+        except TypeError:
+            raise ValueError(
+                "value_fn must be given with validation_data where loss_fn cannot be called "
+                "without key=, got None; or give key a default of None in loss_fn"
+            ) from None
+        except ValueError:  # some callables have no signature
+            return
 
     def _state_keyword(self, model_state: Any) -> dict[str, Any]:
         # Rebuilt, since Flax variables may only be changed in the trace that made them.

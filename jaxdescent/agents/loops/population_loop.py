@@ -26,7 +26,8 @@ class PopulationLoopState(NamedTuple):
       steps: i32[], number of steps of an agent that was never pruned.
       best_params: the best finite point of any agent so far, pruned agents included.
       best_model_state: the model state of that agent at that point; () without a model state.
-      best_value: f[], the value there; inf before the first finite value.
+      best_value: f[], the value there; before the first finite value inf, or -inf if a higher
+        value is better.
       best_id: i32[], the id of that agent; -1 before the first finite value.
     """
 
@@ -46,18 +47,23 @@ class RungInfo(NamedTuple):
 
     Attributes:
       steps: i32[], number of steps of an agent that was never pruned, at the end of the rung.
-      values: f[agents], values at the end of the rung; NaN for agents that took no steps in it.
+      values: f[agents], values at the end of the rung; NaN for agents that took no steps in it. An
+        agent that had no finite loss in the rung keeps its value of the rung before.
       alive: bool[agents], True where the agent is alive after the rule.
       survivors: i32[], number of agents alive after the rule.
       descended: i32[], number of agents that took the rung's steps.
-      not_finite: i32[], number of agents removed because their value is not finite.
-      best_value: f[], the least value so far.
+      not_finite: i32[], number of agents removed because their value or their parameters are not
+        finite, or all their losses.
+      best_value: f[], the best value so far.
       diversity: f[], root mean square distance per coordinate of the agents that took the
         rung's steps from their mean. A falling diversity means that they converge.
-      aux: mapping from names to f[agents], means over the rung's steps; NaN for agents that took
-        no steps in it. {} for `minimize`.
       rule_info: the rule's report.
       params: the parameters of all agents if they are recorded, else None.
+      gradients_of_agents: i32[agents], number of gradients that each agent has computed so far.
+      aux: mapping from names to f[agents], means over the rung's steps in which the loss was
+        finite; NaN for agents without such a step. {} for `minimize`.
+      nonfinite_losses: i32[agents], number of steps of the rung in which the loss was not finite;
+        None for `minimize`.
     """
 
     steps: jax.Array
@@ -68,9 +74,19 @@ class RungInfo(NamedTuple):
     not_finite: jax.Array
     best_value: jax.Array
     diversity: jax.Array
-    aux: Any
     rule_info: Any
     params: Any
+    gradients_of_agents: jax.Array
+    aux: Any
+    nonfinite_losses: jax.Array | None = None
+
+    @property
+    def gradients(self) -> np.ndarray:
+        """Number of gradients that all agents have computed so far; i64[rungs] in a history.
+
+        Plot values against it. Gradients within a line search are not counted.
+        """
+        return _total(self.gradients_of_agents)
 
 
 class PopulationLoop(NamedTuple):
@@ -92,8 +108,8 @@ class PopulationResult(NamedTuple):
     Attributes:
       params: the best finite point of any agent, pruned agents included: over all steps for
         `minimize`, over the ends of all rungs for `fit`.
-      value: f[], the value there; inf if every value was not finite, and `params` is then a
-        start.
+      value: f[], the value there, with the user's sign. If every value was not finite it is inf, or
+        -inf if a higher value is better, and `params` is then a start.
       id: i32[], the id of the agent that found it; -1 if every value was not finite.
       model_state: the model state of that agent at that point; () without a model state.
       history: a `RungInfo` whose arrays have a leading axis of rungs. In `fit`, `history.aux` has
@@ -116,7 +132,7 @@ class PopulationResult(NamedTuple):
     @property
     def gradients(self) -> int:
         """Number of gradients computed. Those within a line search are not counted."""
-        return _total(self.population.gradients)
+        return int(_total(self.population.gradients))
 
     @property
     def evaluations(self) -> int:
@@ -124,7 +140,7 @@ class PopulationResult(NamedTuple):
 
         Those within a line search are not counted.
         """
-        return _total(self.population.evaluations)
+        return int(_total(self.population.evaluations))
 
 
 def population_result(state: PopulationLoopState, history: RungInfo) -> PopulationResult:
@@ -139,6 +155,6 @@ def population_result(state: PopulationLoopState, history: RungInfo) -> Populati
     )
 
 
-def _total(counts: jax.Array) -> int:
-    """Returns the sum of i32 counts, without overflow."""
-    return int(np.sum(np.asarray(counts), dtype=np.int64))
+def _total(counts: jax.Array) -> np.ndarray:
+    """Returns the sums of i32 counts over the last axis, of agents, without overflow."""
+    return np.asarray(np.sum(np.asarray(counts), axis=-1, dtype=np.int64))

@@ -6,6 +6,9 @@ the agents that are alive:
     updates_i = the optimizer's update of agent i     if alive_i, else 0
     alive     <- rule(values)                         every `steps_per_rung` updates, before one
 
+A loss that is not finite does not count, because one bad batch must not remove an agent whose
+optimizer skips it: the rule sees the last finite one.
+
 Any training loop can use it. Pruned agents still cost as much as other agents; `minimize` and `fit`
 save this cost.
 
@@ -25,16 +28,17 @@ from jax.typing import ArrayLike
 from jaxdescent import containers, validation
 from jaxdescent.agents import pruning
 from jaxdescent.agents.arguments import (
+    PARTITION,
     check_agents,
     checked_hyperparams,
     count_agents,
     optimizer_factory,
 )
-from jaxdescent.agents.population import Population, initial_opt_states
+from jaxdescent.agents.population import NONFINITE_STREAK, Population, initial_opt_states
 from jaxdescent.agents.rule import Rule, apply_rule, check_rule
 from jaxdescent.chunking import where_rows
 from jaxdescent.eager_calls import compile_eager_calls
-from jaxdescent.numerics import widest_float
+from jaxdescent.numerics import all_finite, widest_float
 
 
 class MagdState(NamedTuple):
@@ -44,8 +48,12 @@ class MagdState(NamedTuple):
       opt_state: the optimizer state of each agent.
       alive: bool[agents], True where the agent is not pruned.
       age: i32[agents], number of updates until now, or until the agent was pruned.
+      values: f[agents], the last finite value of each agent; NaN before the first.
       best_values: f[agents], the least value of each agent so far; inf before the first.
-      not_finite: i32[], number of agents removed because their value or update was not finite.
+      nonfinite_streak: i32[agents], number of successive values up to now that were not finite.
+      nonfinite_losses: i32[agents], number of all such values while the agent was alive.
+      not_finite: i32[], number of agents removed because their parameters would not have been
+        finite, or too many successive values were not.
       count: i32[], number of updates so far.
       rule_state: the rule's state.
     """
@@ -53,7 +61,10 @@ class MagdState(NamedTuple):
     opt_state: Any
     alive: jax.Array
     age: jax.Array
+    values: jax.Array
     best_values: jax.Array
+    nonfinite_streak: jax.Array
+    nonfinite_losses: jax.Array
     not_finite: jax.Array
     count: jax.Array
     rule_state: Any
@@ -81,7 +92,9 @@ def magd(
     Returns:
       A transformation whose `update` takes `value`, f[agents], the losses at `params`. Of its other
       keyword arguments, `grad` has an agent axis and all others are shared. Pruned agents get zero
-      updates. An agent whose value or update is not finite is pruned at once.
+      updates. An agent whose update or parameters are not finite is pruned at once, before it
+      moves. An agent is also pruned after `steps_per_rung` successive values that are not finite,
+      at least 10.
 
     Raises:
       ValueError: an argument is out of its range; at tracing, leaves disagree on the leading axis,
@@ -113,8 +126,7 @@ def magd(
     agent_hyperparams = checked_hyperparams(hyperparams)
 
     def init(params: Any) -> MagdState:
-        validation.check_arrays("params", params)
-        params = jax.tree.map(_as_array, params)
+        params = validation.arrays("params", jax.tree.map(_as_array, params), PARTITION)
         # `optax.tree.map_params` initializes a placeholder without leaves.
         agents = count_agents("params", params) if jax.tree.leaves(params) else 1
         check_agents("params", params, agents)
@@ -123,12 +135,15 @@ def magd(
             opt_state=initial_opt_states(factory, params, agent_hyperparams, jnp.arange(agents)),
             alive=jnp.ones(agents, bool),
             age=jnp.zeros(agents, jnp.int32),
+            values=jnp.full(agents, jnp.nan, widest_float(params)),
             best_values=jnp.full(agents, jnp.inf, widest_float(params)),
+            nonfinite_streak=jnp.zeros(agents, jnp.int32),
+            nonfinite_losses=jnp.zeros(agents, jnp.int32),
             not_finite=jnp.zeros((), jnp.int32),
             count=jnp.zeros((), jnp.int32),
             rule_state=None,
         )
-        population = _population(state, params, agent_hyperparams, state.best_values)
+        population = _population(state, params, agent_hyperparams)
         rule_state = rule.init(jax.random.key(seed), population, None)
         return state._replace(rule_state=rule_state)
 
@@ -150,20 +165,13 @@ def magd(
             raise ValueError(
                 f"value must be the losses of the agents, of shape {agents}, got {shape}{hint}"
             )
-        value = jnp.asarray(value, state.best_values.dtype)
-        finite = jnp.isfinite(value)
-        state = state._replace(
-            alive=state.alive & finite,
-            not_finite=state.not_finite + jnp.sum(state.alive & ~finite, dtype=jnp.int32),
-            best_values=jnp.where(
-                state.alive & finite, jnp.fmin(state.best_values, value), state.best_values
-            ),
-        )
+        value = jnp.asarray(value, state.values.dtype)
+        state = _with_values(state, value, max(steps_per_rung, NONFINITE_STREAK))
         is_due = (state.count > 0) & (state.count % steps_per_rung == 0)
         key = jax.random.fold_in(jax.random.key(seed), state.count)
 
         def prune(state: MagdState) -> MagdState:
-            return _prune(rule, key, state, params, agent_hyperparams, value)
+            return _prune(rule, key, state, params, agent_hyperparams)
 
         state = jax.lax.cond(is_due, prune, lambda state: state, state)
 
@@ -180,9 +188,8 @@ def magd(
         new_updates, opt_state = jax.vmap(update_one)(
             updates, state.opt_state, params, agent_hyperparams, mapped
         )
-        finite = jnp.ones(agents, bool)
-        for leaf in jax.tree.leaves(new_updates):
-            finite &= jnp.all(jnp.isfinite(leaf.reshape(len(leaf), -1)), axis=1)
+        moved = new_updates if params is None else optax.apply_updates(params, new_updates)
+        finite = jax.vmap(all_finite)(moved)
         broken = state.alive & ~finite
         alive = state.alive & finite
         select = partial(where_rows, alive)
@@ -199,11 +206,28 @@ def magd(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
+def _with_values(state: MagdState, value: jax.Array, streak_limit: int) -> MagdState:
+    """Returns the state after it has seen the values of a step, f[agents]."""
+    finite = jnp.isfinite(value)
+    bad = state.alive & ~finite
+    streak = jnp.where(finite, 0, state.nonfinite_streak + 1)
+    diverged = state.alive & (streak >= streak_limit)
+    seen = state.alive & finite
+    return state._replace(
+        alive=state.alive & ~diverged,
+        values=jnp.where(seen, value, state.values),
+        best_values=jnp.where(seen, jnp.fmin(state.best_values, value), state.best_values),
+        nonfinite_streak=streak,
+        nonfinite_losses=state.nonfinite_losses + bad.astype(jnp.int32),
+        not_finite=state.not_finite + jnp.sum(diverged, dtype=jnp.int32),
+    )
+
+
 def _prune(
-    rule: Rule, key: jax.Array, state: MagdState, params: Any, hyperparams: Any, value: jax.Array
+    rule: Rule, key: jax.Array, state: MagdState, params: Any, hyperparams: Any
 ) -> MagdState:
     """Returns the state after one action of the rule."""
-    population = _population(state, params, hyperparams, value)
+    population = _population(state, params, hyperparams)
     after, rule_state, _ = apply_rule(rule, key, population, None, state.rule_state)
     unpruned = after._replace(alive=population.alive)
     leaves = zip(jax.tree.leaves(unpruned), jax.tree.leaves(population), strict=True)
@@ -215,16 +239,16 @@ def _prune(
     return state._replace(alive=state.alive & after.alive, rule_state=rule_state)
 
 
-def _population(state: MagdState, params: Any, hyperparams: Any, value: jax.Array) -> Population:
+def _population(state: MagdState, params: Any, hyperparams: Any) -> Population:
     ids = jnp.arange(len(state.alive), dtype=jnp.int32)
     return Population(
         params=params,
         hyperparams=hyperparams,
         opt_state=state.opt_state,
         model_state=(),
-        values=value,
+        values=state.values,
         grads=(),
-        evaluated=jnp.ones_like(state.alive),
+        evaluated=jnp.isfinite(state.values),
         alive=state.alive,
         ids=ids,
         ancestors=ids,
@@ -234,6 +258,8 @@ def _population(state: MagdState, params: Any, hyperparams: Any, value: jax.Arra
         best_values=state.best_values,
         evaluations=state.age,
         gradients=state.age,
+        nonfinite_streak=state.nonfinite_streak,
+        maximize=jnp.zeros_like(state.alive),
     )
 
 

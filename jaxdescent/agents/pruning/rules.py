@@ -184,7 +184,7 @@ def predicted_to_lose(total_rungs: int, *, burn_in: int = 3, deviations: float =
     def keep(population: Population, old: _Curves) -> tuple[jax.Array, _Curves]:
         rung, n = old.rung + 1, old.count + 1
         x = jnp.log(rung)
-        y = population.values.astype(at_least_float32(population.values.dtype))
+        y = population.costs.astype(at_least_float32(population.costs.dtype))
         dx, dy = x - old.mean_x, y - old.mean_y
         new = _Curves(  # Welford's update, for the covariance too
             rung=rung,
@@ -299,9 +299,10 @@ def no_pruning() -> Rule:
 
 
 def until(target: float) -> Rule:
-    """Ends the run once an agent has had a value of at most `target`, by removing all agents.
+    """Ends the run once an agent has had a value as good as `target`, by removing all agents.
 
-    Chain it with a rule that prunes. The result contains the best point.
+    That is a value of at most `target`, or of at least `target` in a fit with `mode="max"`. Chain
+    it with a rule that prunes. The result contains the best point.
 
     Args:
       target: a finite number.
@@ -322,8 +323,9 @@ def until(target: float) -> Rule:
     target = validation.number_between("target", target, -np.inf, np.inf)
 
     def keep(population: Population, _: None) -> tuple[jax.Array, None]:
-        reached = jnp.any(jnp.isfinite(population.best_values) & (population.best_values <= target))
-        return population.alive & ~reached, None
+        best = population.best_values
+        good = jnp.where(population.maximize, best >= target, best <= target)
+        return population.alive & ~jnp.any(jnp.isfinite(best) & good), None
 
     return _rule(lambda _: None, keep)
 

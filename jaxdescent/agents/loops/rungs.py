@@ -1,0 +1,95 @@
+"""Rungs of a run: their lengths are given by a number of steps or by a budget of gradients.
+
+    steps:             lengths that differ by at most one
+    gradient_budget:   length = budget left / rungs left / alive agents, rounded down
+
+With a budget, the gradients that pruning saves become additional steps of the survivors (as in the
+budget of successive halving: Z. Karnin et al. 2013).
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdescent import validation
+from jaxdescent.agents.arguments import checked_num_rungs, rung_lengths
+from jaxdescent.agents.loops.population_loop import PopulationLoopState, RungInfo
+
+
+class RungPlan(NamedTuple):
+    """Lengths of rungs, or a budget to compute them from.
+
+    Attributes:
+      lengths: i32[rungs], or None with a budget.
+      budget: i32[], gradients that all agents may compute together.
+      rungs_left: i32[rungs], number of rungs from each rung to the end.
+    """
+
+    lengths: Any
+    budget: Any
+    rungs_left: Any
+
+
+def rung_plan(
+    steps: int | None,
+    *,
+    steps_per_rung: int | None,
+    gradient_budget: int | None,
+    num_rungs: int | None,
+    at_start: int = 0,
+) -> RungPlan:
+    """Returns the plan that the arguments of `minimize` and `fit` describe.
+
+    Args:
+      steps: see `minimize`.
+      steps_per_rung: see `minimize`.
+      gradient_budget: see `minimize`.
+      num_rungs: see `minimize`.
+      at_start: number of gradients of the budget that are computed before the first rung.
+
+    Raises:
+      ValueError: an argument is out of its range, or the arguments exclude each other.
+    """
+    if (steps is None) == (gradient_budget is None):
+        found = "neither" if steps is None else "both"
+        raise ValueError(f"either steps or gradient_budget must be given, got {found}")
+    if steps is not None:
+        lengths = rung_lengths(steps, steps_per_rung=steps_per_rung, num_rungs=num_rungs)
+        budget, count = 0, len(lengths)
+    elif steps_per_rung is not None:
+        raise ValueError(
+            "steps_per_rung must be None with gradient_budget, whose rungs are as long as it "
+            f"lasts, got {steps_per_rung!r}; give num_rungs"
+        )
+    else:
+        lengths, count = None, checked_num_rungs(num_rungs)
+        least = max(at_start, 1)
+        budget = validation.integer_in("gradient_budget", gradient_budget, least, 2**31 - 1)
+        budget -= at_start
+    # NumPy arrays, since JAX would compile a program for each.
+    return RungPlan(lengths, np.int32(budget), np.arange(count, 0, -1, dtype=np.int32))
+
+
+def scan_rungs(
+    step: Callable[[PopulationLoopState, jax.Array], tuple[PopulationLoopState, RungInfo]],
+    state: PopulationLoopState,
+    plan: RungPlan,
+) -> tuple[PopulationLoopState, RungInfo]:
+    """Runs all rungs of a plan; returns the last state and the history."""
+
+    def step_of_share(
+        carry: tuple[PopulationLoopState, jax.Array], rungs_left: jax.Array
+    ) -> tuple[tuple[PopulationLoopState, jax.Array], RungInfo]:
+        state, budget = carry
+        alive = jnp.sum(state.population.alive, dtype=jnp.int32)
+        length = jnp.where(alive > 0, budget // rungs_left // jnp.maximum(alive, 1), 0)
+        state, info = step(state, length)
+        return (state, budget - length * alive), info
+
+    if plan.lengths is not None:
+        return jax.lax.scan(step, state, plan.lengths)
+    (state, _), history = jax.lax.scan(step_of_share, (state, plan.budget), plan.rungs_left)
+    return state, history
