@@ -20,13 +20,13 @@ class Population(NamedTuple):
     """Agents, along the leading axis of every leaf.
 
     Attributes:
-      params: parameters.
+      params: parameters, in the coordinates of the problem.
       hyperparams: each agent's own hyperparameters; {} if agents share one optimizer.
-      opt_state: optimizer states.
+      opt_state: optimizer states, in the units of the problem's box (`Problem.in_units`).
       model_state: model states, such as running averages of a BatchNorm; () without them.
       values: f[agents], the values at `params`.
-      grads: the gradients at `params`, a tree like it; () in `fit`, which computes them batch by
-        batch.
+      grads: the gradients at `params`, a tree like it, 0 where descent would leave the problem's
+        bounds (`Problem.projected_grads`); () in `fit`, which computes them batch by batch.
       evaluated: bool[agents], True where `values` and `grads` belong to the present `params`.
       alive: bool[agents], True where the agent is not pruned.
       ids: i32[agents], the agent's number, from which its random numbers are drawn.
@@ -119,7 +119,8 @@ def place_agents(
 
     Restarted agents are alive, not yet evaluated, and have a new optimizer state. Typed random keys
     in it differ from restart to restart, so that an agent draws other numbers each time. The
-    agent's own best point is reset; the loop's state keeps the best point of all agents.
+    agent's own best point is reset; the loop's state keeps the best point of all agents. New
+    parameters outside the problem's bounds are moved into them.
 
     Args:
       population: N agents.
@@ -137,6 +138,7 @@ def place_agents(
         )
     validation.shaped_like("params", params, population.params, "population.params")
     params = jax.tree.map(lambda new, old: new.astype(old.dtype), params, population.params)
+    params = problem.into_bounds(params)
     opt_state = _initial_opt_state(problem, params, population.hyperparams, population.ids)
     placed = population._replace(
         params=params,
@@ -231,4 +233,4 @@ def _initial_opt_state(problem: Problem, params: Any, hyperparams: Any, ids: jax
         raise ValueError(
             "problem must have an optimizer, got None; use the problem given to the rule"
         )
-    return initial_opt_states(problem.optimizer, params, hyperparams, ids)
+    return initial_opt_states(problem.optimizer, problem.in_units(params), hyperparams, ids)

@@ -149,6 +149,7 @@ class Driver(NamedTuple):
         after, rule_state, rule_info = apply_rule(
             self.rule, key, cleared, problem, state.rule_state
         )
+        after = _into_bounds(after, cleared, problem)
         if acts is not True:
 
             def select(new: Any, old: Any) -> Any:
@@ -170,7 +171,13 @@ class Driver(NamedTuple):
             descended=jnp.sum(descending, dtype=jnp.int32),
             not_finite=jnp.sum(broken, dtype=jnp.int32),
             best_value=state.best_value,
-            diversity=diversity(population.params, descending & ~broken, size=size, mesh=self.mesh),
+            diversity=diversity(
+                population.params,
+                descending & ~broken,
+                scale=problem.scale if problem.unit_box else None,
+                size=size,
+                mesh=self.mesh,
+            ),
             aux=aux,
             rule_info=rule_info,
             params=population.params if self.record_params else None,
@@ -266,6 +273,21 @@ def _update_best_of_agents(population: Population, descending: jax.Array) -> Pop
         best_params=select(population.params, population.best_params),
         best_model_state=select(population.model_state, population.best_model_state),
         best_values=select(values, population.best_values),
+    )
+
+
+def _into_bounds(after: Population, before: Population, problem: Problem) -> Population:
+    """Returns the population after a rule, with parameters that it changed moved into bounds."""
+    if problem.bounds is None:
+        return after
+
+    def inside(new: Any, old: Any) -> Any:
+        leaves = zip(jax.tree.leaves(new), jax.tree.leaves(old), strict=True)
+        return problem.into_bounds(new) if any(x is not y for x, y in leaves) else new
+
+    return after._replace(
+        params=inside(after.params, before.params),
+        best_params=inside(after.best_params, before.best_params),
     )
 
 

@@ -15,7 +15,11 @@ from jax.typing import ArrayLike
 from jaxdescent import validation
 from jaxdescent.agents.arguments import checked_hyperparams, count_agents, rung_lengths
 from jaxdescent.agents.loops.fit_loop import FitSettings, fit_settings, loop_of
-from jaxdescent.agents.loops.population_loop import PopulationResult, population_result
+from jaxdescent.agents.loops.population_loop import (
+    PopulationResult,
+    population_result,
+    warn_if_undefined,
+)
 from jaxdescent.agents.rule import Rule
 
 
@@ -75,7 +79,8 @@ def fit(
         one; returns a value. By default the loss, called without `key`.
       model_state: the model's other variables, such as running averages of a BatchNorm, with a
         leading axis of agents.
-      hyperparams: mapping from keywords to arrays with a leading axis of agents.
+      hyperparams: mapping from keywords to arrays with a leading axis of agents, or to scalars
+        that all agents share.
       rule: acts after each rung; by default `jd.pruning.adaptive()`.
       prune: if False, agents that the rule removes continue training, which shows the result that
         they would have had. This does not affect other agents.
@@ -131,7 +136,7 @@ def fit(
     arrays = jax.tree.map(
         jnp.asarray, (data, validation_data, init_params, hyperparams, model_state)
     )
-    return _fit(key, *arrays, lengths, prune, settings)
+    return warn_if_undefined(_fit(key, *arrays, lengths, prune, settings))
 
 
 @partial(jax.jit, static_argnums=8)

@@ -25,6 +25,7 @@ from jaxdescent.agents.arguments import (
     check_agents,
     checked_hyperparams,
     checked_length,
+    for_each_agent,
 )
 from jaxdescent.agents.loops.batches import Batches, check_batches, make_batches
 from jaxdescent.agents.loops.driver import Chunk, Driver, make_driver
@@ -78,7 +79,7 @@ def fit_loop(
       A `PopulationLoop`:
 
       - `init(key, init_params, hyperparams=None, model_state=None)`: trees with a leading axis of
-        agents; `hyperparams` maps keywords to arrays with that axis.
+        agents; `hyperparams` maps keywords to arrays with that axis, or to scalars for all.
       - `step(state, data, validation_data=None, length=1, prune=True)`: runs a rung of `length`
         steps on trees of arrays [examples, ...]. With `prune=False` agents that the rule removes
         keep training; this does not affect other agents. A rung of length 0 changes nothing.
@@ -176,7 +177,7 @@ def loop_of(settings: FitSettings) -> PopulationLoop:
         model_state = () if model_state is None else jax.tree.map(jnp.array, model_state)
         check_agents("init_params", init_params, driver.num_agents)
         validation.check_floating("init_params", init_params)
-        check_agents("hyperparams", hyperparams, driver.num_agents)
+        hyperparams = for_each_agent(hyperparams, driver.num_agents)
         check_agents("model_state", model_state, driver.num_agents)
         problem = _problem_for_rules(None, init_params, None, driver.optimizer)
         population = initial_population(
@@ -356,4 +357,6 @@ def _problem_for_rules(
         data=(validation_data,),
         sample_fn=sample,
         optimizer=optimizer,
+        bounds=None,
+        unit_box=False,
     )

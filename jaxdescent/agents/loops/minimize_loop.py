@@ -1,10 +1,14 @@
 """A population that minimizes a deterministic function, rung by rung.
 
-    x       <- x + update(g)
-    v, g    = value and gradient at the new x
+    x       <- x + scale * update(scale * g),    moved into the bounds
+    v, g    = value and gradient at the new x,   g is 0 where descent would leave the bounds
 
-The next step uses the gradient at the end of this step, so that n steps take n gradients and
-one for the start.
+The optimizer sees coordinates in units of the problem's box: x / scale and scale * g. The next step
+uses the gradient at the end of this step, so that n steps take n gradients and one for the start.
+
+With bounds, where the value is finite, a component of the gradient that is not finite is 0 for the
+optimizer. If it is infinite, such as the slope of -sqrt(x) at 0, x also moves downhill by `NUDGE`
+widths of the box, to where the slope is finite.
 """
 
 import dataclasses
@@ -24,6 +28,7 @@ from jaxdescent.agents.arguments import (
     check_agents,
     checked_hyperparams,
     checked_length,
+    for_each_agent,
 )
 from jaxdescent.agents.loops.driver import Chunk, Driver, make_driver
 from jaxdescent.agents.loops.population_loop import PopulationLoop, PopulationLoopState, RungInfo
@@ -31,6 +36,9 @@ from jaxdescent.agents.population import initial_population
 from jaxdescent.agents.rule import Rule
 from jaxdescent.chunking import where_rows
 from jaxdescent.problem import Problem
+
+NUDGE = 2.0**-10
+"""How far x moves from a point of infinite slope, in widths of the box."""
 
 
 def minimize_loop(
@@ -65,7 +73,7 @@ def minimize_loop(
 
       - `init(key, init_params=None, hyperparams=None)`: `init_params` is a tree like the
         parameters with a leading axis of agents, or None to draw starts from the problem;
-        `hyperparams` maps keywords to arrays with that axis.
+        `hyperparams` maps keywords to arrays with that axis, or to scalars for all.
       - `step(state, length, prune=True)`: runs a rung of `length` steps. With `prune=False`
         agents that the rule removes keep descending; this does not affect other agents. A rung
         of length 0 evaluates agents that a rule has moved, and changes nothing else.
@@ -80,7 +88,7 @@ def minimize_loop(
       >>> box = jnp.full(2, 5.0)
       >>> problem = jd.Problem(lambda x: jnp.sum(x**4 - 3 * x**2 + x), -box, box)
       >>> rule = jd.pruning.successive_halving()
-      >>> loop = jd.minimize_loop(problem, optax.adam(0.1), num_agents=16, rule=rule)
+      >>> loop = jd.minimize_loop(problem, optax.adam(0.01), num_agents=16, rule=rule)
       >>> state, step = loop.init(jax.random.key(0)), jax.jit(loop.step)
       >>> for _ in range(4):
       ...     state, info = step(state, 50)
@@ -105,13 +113,16 @@ def loop_of(problem: Problem | Callable[[Any], jax.Array], driver: Driver) -> Po
         key = validation.random_key("key", key)
         if init_params is None:
             keys = jax.random.split(jax.random.fold_in(key, 0), driver.num_agents)
-            init_params = jax.vmap(as_problem(problem, None).sample)(keys)
+            drawn_from = as_problem(problem, None)
+            drawn_from.check_starts()
+            init_params = jax.vmap(drawn_from.sample)(keys)
         init_params = jax.tree.map(jnp.array, init_params)
         hyperparams = checked_hyperparams(hyperparams)
         check_agents("init_params", init_params, driver.num_agents)
         validation.check_floating("init_params", init_params)
-        check_agents("hyperparams", hyperparams, driver.num_agents)
+        hyperparams = for_each_agent(hyperparams, driver.num_agents)
         full_problem = problem_for_rules(init_params)
+        init_params = full_problem.into_bounds(init_params)
         value = jax.eval_shape(jax.vmap(full_problem.value), init_params)
         grads = jax.tree.map(jnp.zeros_like, init_params)
         population = initial_population(full_problem, init_params, hyperparams, value.dtype, grads)
@@ -147,14 +158,27 @@ def _descend(
         jnp.all(read["evaluated"]), lambda agents: agents, partial(_evaluate, problem), agents
     )
 
+    def value_in_units(x: Any) -> jax.Array:
+        return problem.value(problem.into_bounds(problem.from_units(x)))
+
     def step(agent: Chunk, hyperparams: Any) -> Chunk:
         tx = optimizer(**hyperparams)
-        value, grads, params = agent["values"], agent["grads"], agent["params"]
+        value, params = agent["values"], agent["params"]
+        grads, nudge = _usable_grads(problem, value, agent["grads"])
+        grads = problem.from_units(grads)
         updates, opt_state = tx.update(
-            grads, agent["opt_state"], params, value=value, grad=grads, value_fn=problem.value
+            grads,
+            agent["opt_state"],
+            problem.in_units(params),
+            value=value,
+            grad=grads,
+            value_fn=value_in_units,
         )
-        params = optax.apply_updates(params, updates)
-        value, grads = problem.value_and_grad(params)
+        if nudge is not None:
+            updates = jax.tree.map(jnp.add, updates, nudge)
+        params = optax.apply_updates(params, problem.from_units(updates))
+        params = problem.into_bounds(params)
+        value, grads = _value_and_grad(problem, params)
         better = (value < agent["best_values"]) & jnp.isfinite(value)
         return agent | {
             "params": params,
@@ -168,12 +192,54 @@ def _descend(
     def step_all(_: jax.Array, agents: Chunk) -> Chunk:
         return jax.vmap(step)(agents, read["hyperparams"])
 
-    return jax.lax.fori_loop(0, length, step_all, agents)
+    return _without_nan(problem, jax.lax.fori_loop(0, length, step_all, agents))
+
+
+def _value_and_grad(problem: Problem, params: Any) -> tuple[jax.Array, Any]:
+    value, grads = problem.value_and_grad(params)
+    return value, problem.projected_grads(params, grads)
+
+
+def _usable_grads(problem: Problem, value: jax.Array, grads: Any) -> tuple[Any, Any]:
+    """Returns finite gradients where the value is finite, and moves from infinite slopes.
+
+    Without bounds, and where the value is not finite, the gradients are returned as they are.
+    """
+    if problem.bounds is None:
+        return grads, None
+    is_defined = jnp.isfinite(value)
+
+    def usable(grad: jax.Array) -> jax.Array:
+        return jnp.where(is_defined & ~jnp.isfinite(grad), jnp.zeros_like(grad), grad)
+
+    def move(grad: jax.Array) -> jax.Array:
+        infinite = is_defined & jnp.isinf(grad)
+        return jnp.where(infinite, -NUDGE * jnp.sign(grad), jnp.zeros_like(grad))
+
+    return jax.tree.map(usable, grads), jax.tree.map(move, grads)
+
+
+def _without_nan(problem: Problem, agents: Chunk) -> Chunk:
+    """Returns a chunk whose agents are in the bounds, even those with an update of NaN.
+
+    Such an agent returns to its best point, and its value is NaN, so that it is removed.
+    """
+    if problem.bounds is None:
+        return agents
+    is_nan = [
+        jnp.any(jnp.isnan(x.reshape(len(x), -1)), axis=1) for x in jax.tree.leaves(agents["params"])
+    ]
+    lost = jnp.any(jnp.stack(is_nan), axis=0)
+    values = agents["values"]
+    return agents | {
+        "params": jax.tree.map(partial(where_rows, lost), agents["best_params"], agents["params"]),
+        "values": jnp.where(lost, jnp.full_like(values, jnp.nan), values),
+    }
 
 
 def _evaluate(problem: Problem, agents: Chunk) -> Chunk:
     """Returns a chunk with values and gradients at its parameters."""
-    values, grads = jax.vmap(problem.value_and_grad)(agents["params"])
+    values, grads = jax.vmap(partial(_value_and_grad, problem))(agents["params"])
     better = (values < agents["best_values"]) & jnp.isfinite(values)
     select = partial(where_rows, better)
     return agents | {
@@ -185,7 +251,7 @@ def _evaluate(problem: Problem, agents: Chunk) -> Chunk:
 
 
 def as_problem(problem: Any, init_params: Any) -> Problem:
-    """Returns a problem that fits the agents; a plain function gets a box that is never sampled.
+    """Returns a problem that fits the agents; a plain function gets an infinite box.
 
     Raises:
       TypeError: `problem` is neither a function nor a `Problem`.
@@ -200,8 +266,9 @@ def as_problem(problem: Any, init_params: Any) -> Problem:
                 "init_params must be given where problem is a plain function, got None; or pass a "
                 "jd.Problem with a box"
             )
-        corner = jax.tree.map(lambda x: np.zeros(x.shape[1:], x.dtype), init_params)
-        problem = Problem(problem, corner, jax.tree.map(np.ones_like, corner))
+        upper = jax.tree.map(lambda x: np.full(x.shape[1:], np.inf, x.dtype), init_params)
+        lower = jax.tree.map(np.negative, upper)
+        problem = Problem(problem, lower, upper, bounds=None, unit_box=False)
     if init_params is not None:
         agent = jax.eval_shape(lambda x: jax.tree.map(lambda leaf: leaf[0], x), init_params)
         validation.shaped_like(

@@ -28,6 +28,7 @@ from jaxdescent.agents.arguments import (
     check_agents,
     checked_hyperparams,
     count_agents,
+    for_each_agent,
     optimizer_factory,
 )
 from jaxdescent.agents.population import Population, initial_opt_states
@@ -74,7 +75,8 @@ def magd(
       rule: acts every `steps_per_rung` updates; it may only prune. By default
         `jd.pruning.adaptive()`.
       steps_per_rung: number of updates between two actions of the rule, at least 1.
-      hyperparams: mapping from keywords to arrays with a leading axis of agents.
+      hyperparams: mapping from keywords to arrays with a leading axis of agents, or to scalars
+        that all agents share.
       seed: seed of the rule's random numbers.
 
     Returns:
@@ -109,14 +111,14 @@ def magd(
     check_rule("rule", rule)
     validation.integer_in("steps_per_rung", steps_per_rung, 1)
     validation.integer_in("seed", seed, 0)
-    agent_hyperparams = checked_hyperparams(hyperparams)
+    given_hyperparams = checked_hyperparams(hyperparams)
 
     def init(params: Any) -> MagdState:
         params = jax.tree.map(_as_array, params)
         # `optax.tree.map_params` initializes a placeholder without leaves.
         agents = count_agents("params", params) if jax.tree.leaves(params) else 1
         check_agents("params", params, agents)
-        check_agents("hyperparams", agent_hyperparams, agents)
+        agent_hyperparams = for_each_agent(given_hyperparams, agents)
         state = MagdState(
             opt_state=initial_opt_states(factory, params, agent_hyperparams, jnp.arange(agents)),
             alive=jnp.ones(agents, bool),
@@ -145,6 +147,7 @@ def magd(
             raise ValueError(
                 f"value must be the losses of the agents, of shape {agents}, got {shape}"
             )
+        agent_hyperparams = for_each_agent(given_hyperparams, *agents)
         value = jnp.asarray(value, state.best_values.dtype)
         finite = jnp.isfinite(value)
         state = state._replace(
