@@ -2,8 +2,8 @@
 
     minimize value_fn(x, *data)    subject to lower <= x <= upper
 
-The box bounds x, unless `bounds` is None. Starts are uniform in the box, or in a smaller one that
-is given apart. The box also sets the scale of x: in `minimize`, optimizers see
+The box bounds x, unless `bounds` is None. Starts are uniform in it, or in a smaller box. The box
+also sets the scale of x: in `minimize`, optimizers see
 
     x / scale,    scale = upper - lower, or 1 where that is not finite,
 
@@ -18,7 +18,7 @@ argument, and serve other instances of it.
 import dataclasses
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
@@ -196,47 +196,6 @@ class Problem:
                     "init_params where agents start"
                 )
 
-    def into_bounds(self, x: Any) -> Any:
-        """Returns points moved into the box, by projection or reflection; x without bounds.
-
-        A reflected point that is still outside is projected. NaN stays NaN.
-
-        Args:
-          x: a tree like `lower`, or with further leading axes.
-        """
-        if self.bounds is None:
-            return x
-
-        def move(x: Any, low: Any, high: Any) -> jax.Array:
-            x = jnp.asarray(x)
-            low, high = _rounded(low, x.dtype, np.inf), _rounded(high, x.dtype, -np.inf)
-            if self.bounds == "reflect":
-                x = jnp.where(x < low, 2 * low - x, jnp.where(x > high, 2 * high - x, x))
-            # Unlike `jnp.clip`, the derivative at a bound is 1, as at other points of the box.
-            return jnp.where(x < low, low, jnp.where(x > high, high, x))
-
-        return jax.tree.map(move, x, self.lower, self.upper)
-
-    def projected_grads(self, x: Any, grads: Any) -> Any:
-        """Returns gradients that are 0 where x is at a bound and descent would leave the box.
-
-        They are 0 at a minimum in the box, even if that is at a bound.
-
-        Args:
-          x: a tree like `lower`.
-          grads: the gradients at x.
-        """
-        if self.bounds is None:
-            return grads
-
-        def project(x: Any, grad: jax.Array, low: Any, high: Any) -> jax.Array:
-            x = jnp.asarray(x)
-            low, high = _rounded(low, x.dtype, np.inf), _rounded(high, x.dtype, -np.inf)
-            leaves = ((x <= low) & (grad > 0)) | ((x >= high) & (grad < 0))
-            return jnp.where(leaves, jnp.zeros_like(grad), grad)
-
-        return jax.tree.map(project, x, grads, self.lower, self.upper)
-
     @property
     def scale(self) -> Any:
         """The unit of each coordinate, a tree like `lower`: the box's width, or 1."""
@@ -248,21 +207,37 @@ class Problem:
 
         return jax.tree.map(width, self.lower, self.upper)
 
+    def box_like(self, x: Any) -> "Box":
+        """Returns the box in the dtypes of x, rounded inward; x may have further leading axes."""
+
+        def like(toward: float) -> Any:
+            return lambda x, bound: _rounded(bound, jnp.result_type(x), toward)
+
+        return Box(
+            jax.tree.map(like(np.inf), x, self.lower),
+            jax.tree.map(like(-np.inf), x, self.upper),
+            jax.tree.map(lambda x, scale: scale.astype(jnp.result_type(x)), x, self.scale),
+        )
+
+    def into_bounds(self, x: Any) -> Any:
+        """Returns points moved into the box, by projection or reflection; x without bounds.
+
+        A reflected point that is still outside is projected. NaN stays NaN.
+
+        Args:
+          x: a tree like `lower`, or with further leading axes.
+        """
+        if self.bounds is None:
+            return x
+        return self.box_like(x).move(x, reflect=self.bounds == "reflect")
+
     def in_units(self, x: Any) -> Any:
         """Returns x / scale, the coordinates that optimizers see in `minimize`.
 
         Args:
           x: a tree like `lower`, or with further leading axes.
         """
-        if not self.unit_box:
-            return x
-        return jax.tree.map(lambda x, scale: x / scale.astype(jnp.result_type(x)), x, self.scale)
-
-    def from_units(self, x: Any) -> Any:
-        """Returns x scale, the inverse of `in_units`; also scales gradients and updates."""
-        if not self.unit_box:
-            return x
-        return jax.tree.map(lambda x, scale: x * scale.astype(jnp.result_type(x)), x, self.scale)
+        return self.box_like(x).in_units(x) if self.unit_box else x
 
     def in_unit_box(self) -> "Problem":
         """Returns the same problem with each coordinate of the box mapped to [0, 1].
@@ -335,6 +310,47 @@ class Problem:
         for name, value in zip((*_ARRAYS, *_STATIC), (*arrays, *static), strict=True):
             object.__setattr__(problem, name, value)
         return problem
+
+
+class Box(NamedTuple):
+    """The box of a problem in the dtypes of x, trees like x.
+
+    Attributes:
+      lower, upper: the corners.
+      scale: the unit of each coordinate for optimizers.
+    """
+
+    lower: Any
+    upper: Any
+    scale: Any
+
+    def move(self, x: Any, *, reflect: bool) -> Any:
+        """Returns points moved into the box."""
+
+        def move(x: Any, low: jax.Array, high: jax.Array) -> jax.Array:
+            if reflect:
+                x = jnp.where(x < low, 2 * low - x, jnp.where(x > high, 2 * high - x, x))
+            # Unlike `jnp.clip`, the derivative at a bound is 1, as at other points of the box.
+            return jnp.where(x < low, low, jnp.where(x > high, high, x))
+
+        return jax.tree.map(move, x, self.lower, self.upper)
+
+    def project_grads(self, x: Any, grads: Any) -> Any:
+        """Returns gradients that are 0 where x is at a bound and descent would leave the box."""
+
+        def project(x: jax.Array, grad: jax.Array, low: jax.Array, high: jax.Array) -> jax.Array:
+            outward = ((x <= low) & (grad > 0)) | ((x >= high) & (grad < 0))
+            return jnp.where(outward, jnp.zeros_like(grad), grad)
+
+        return jax.tree.map(project, x, grads, self.lower, self.upper)
+
+    def in_units(self, x: Any) -> Any:
+        """Returns x / scale."""
+        return jax.tree.map(jnp.divide, x, self.scale)
+
+    def from_units(self, x: Any) -> Any:
+        """Returns x scale, the inverse of `in_units`; gives derivatives by x / scale, too."""
+        return jax.tree.map(jnp.multiply, x, self.scale)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -25,8 +25,10 @@ class Population(NamedTuple):
       opt_state: optimizer states, in the units of the problem's box (`Problem.in_units`).
       model_state: model states, such as running averages of a BatchNorm; () without them.
       values: f[agents], the values at `params`.
-      grads: the gradients at `params`, a tree like it, 0 where descent would leave the problem's
-        bounds (`Problem.projected_grads`); () in `fit`, which computes them batch by batch.
+      grads: the gradients at `params` that the optimizer is given next, a tree like it, in units of
+        the problem's box: derivatives by `Problem.in_units(params)`. They are 0 where descent would
+        leave the problem's bounds, so that all are 0 at a minimum within them. () in `fit`, which
+        computes gradients batch by batch.
       evaluated: bool[agents], True where `values` and `grads` belong to the present `params`.
       alive: bool[agents], True where the agent is not pruned.
       ids: i32[agents], the agent's number, from which its random numbers are drawn.

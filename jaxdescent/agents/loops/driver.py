@@ -29,8 +29,9 @@ from jaxdescent.agents.population import Population
 from jaxdescent.agents.rule import Rule, apply_rule, check_rule
 from jaxdescent.problem import Problem
 
-SMALL_CHUNK = 2**16
-"""Bytes of a chunk that fill a CPU's vector units and fit its nearest cache."""
+SMALL_CHUNK = 2**15
+"""Bytes of a chunk that fill a CPU's vector units and fit its nearest cache. With more, XLA splits
+the gradients of a chunk over threads, which takes longer than it saves."""
 LARGE_CHUNK = 2**22
 """Upper bound in bytes for a chunk of 32 agents, which share the cost of each operation."""
 

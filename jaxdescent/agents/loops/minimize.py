@@ -63,7 +63,7 @@ def minimize(
 
     Agents stay within a problem's bounds. With a finite box, optimizers see coordinates in units of
     its width, so that learning rates and the jumps of `basin_hopping` are fractions of the width.
-    Parameters, gradients and values are reported in the problem's own coordinates. A function that
+    Parameters are reported in the problem's own coordinates. A function that
     is not a `Problem` has neither bounds nor units.
 
     An agent whose value is not finite is removed at the end of the rung. If no agent ever had a

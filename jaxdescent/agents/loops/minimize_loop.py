@@ -1,14 +1,16 @@
 """A population that minimizes a deterministic function, rung by rung.
 
-    x       <- x + scale * update(scale * g),    moved into the bounds
-    v, g    = value and gradient at the new x,   g is 0 where descent would leave the bounds
+    x       <- x + scale * update(g),    moved into the bounds
+    v, g    = value at the new x, and scale * gradient, 0 where descent would leave the bounds
 
-The optimizer sees coordinates in units of the problem's box: x / scale and scale * g. The next step
-uses the gradient at the end of this step, so that n steps take n gradients and one for the start.
+The optimizer sees coordinates in units of the problem's box, x / scale, and the gradient in them.
+The next step uses the gradient at the end of this step, so that n steps take n gradients and one
+for the start.
 
-With bounds, where the value is finite, a component of the gradient that is not finite is 0 for the
-optimizer. If it is infinite, such as the slope of -sqrt(x) at 0, x also moves downhill by `NUDGE`
-widths of the box, to where the slope is finite.
+With bounds, where the value is finite, a component of the gradient that is not finite must not
+reach the optimizer's state. NaN becomes 0. An infinite slope, such as the slope of -sqrt(x) at 0,
+becomes the smallest normal number of its sign, and x moves downhill by `NUDGE` widths of the box,
+to where the slope is finite.
 """
 
 import dataclasses
@@ -35,10 +37,10 @@ from jaxdescent.agents.loops.population_loop import PopulationLoop, PopulationLo
 from jaxdescent.agents.population import initial_population
 from jaxdescent.agents.rule import Rule
 from jaxdescent.chunking import where_rows
-from jaxdescent.problem import Problem
+from jaxdescent.problem import Box, Problem
 
 NUDGE = 2.0**-10
-"""How far x moves from a point of infinite slope, in widths of the box."""
+"""Distance, in widths of the box, by which x leaves a point of infinite slope."""
 
 
 def minimize_loop(
@@ -154,31 +156,36 @@ def _descend(
     problem: Problem, optimizer: OptimizerFactory, length: jax.Array, agents: Chunk, read: Chunk
 ) -> Chunk:
     """Returns a chunk of agents after `length` steps."""
+    box = None
+    if problem.bounds is not None or problem.unit_box:
+        box = problem.box_like(agents["params"])
     agents = jax.lax.cond(
-        jnp.all(read["evaluated"]), lambda agents: agents, partial(_evaluate, problem), agents
+        jnp.all(read["evaluated"]),
+        lambda agents: agents,
+        partial(_evaluate, problem, box),
+        agents,
     )
-
-    def value_in_units(x: Any) -> jax.Array:
-        return problem.value(problem.into_bounds(problem.from_units(x)))
 
     def step(agent: Chunk, hyperparams: Any) -> Chunk:
         tx = optimizer(**hyperparams)
-        value, params = agent["values"], agent["params"]
-        grads, nudge = _usable_grads(problem, value, agent["grads"])
-        grads = problem.from_units(grads)
+        value, grads, params = agent["values"], agent["grads"], agent["params"]
+
+        def value_in_units(x: Any) -> jax.Array:
+            return problem.value(_into_bounds(problem, box, _from_units(box, x)))
+
         updates, opt_state = tx.update(
             grads,
             agent["opt_state"],
-            problem.in_units(params),
+            params if box is None else box.in_units(params),
             value=value,
             grad=grads,
             value_fn=value_in_units,
         )
-        if nudge is not None:
-            updates = jax.tree.map(jnp.add, updates, nudge)
-        params = optax.apply_updates(params, problem.from_units(updates))
-        params = problem.into_bounds(params)
-        value, grads = _value_and_grad(problem, params)
+        if problem.bounds is not None:
+            updates = jax.tree.map(_nudged, updates, grads)
+        params = optax.apply_updates(params, _from_units(box, updates))
+        params = _into_bounds(problem, box, params)
+        value, grads = _value_and_grad(problem, box, params)
         better = (value < agent["best_values"]) & jnp.isfinite(value)
         return agent | {
             "params": params,
@@ -195,28 +202,38 @@ def _descend(
     return _without_nan(problem, jax.lax.fori_loop(0, length, step_all, agents))
 
 
-def _value_and_grad(problem: Problem, params: Any) -> tuple[jax.Array, Any]:
+def _into_bounds(problem: Problem, box: Box | None, x: Any) -> Any:
+    if box is None or problem.bounds is None:
+        return x
+    return box.move(x, reflect=problem.bounds == "reflect")
+
+
+def _from_units(box: Box | None, x: Any) -> Any:
+    return x if box is None else box.from_units(x)
+
+
+def _value_and_grad(problem: Problem, box: Box | None, params: Any) -> tuple[jax.Array, Any]:
+    """Returns the value and the gradient that the optimizer is given, in units of the box."""
     value, grads = problem.value_and_grad(params)
-    return value, problem.projected_grads(params, grads)
+    grads = _from_units(box, grads)
+    if box is None or problem.bounds is None:
+        return value, grads
+    usable = jax.tree.map(partial(_usable, jnp.isfinite(value)), grads)
+    return value, box.project_grads(params, usable)
 
 
-def _usable_grads(problem: Problem, value: jax.Array, grads: Any) -> tuple[Any, Any]:
-    """Returns finite gradients where the value is finite, and moves from infinite slopes.
+def _usable(is_defined: jax.Array, grad: jax.Array) -> jax.Array:
+    """Returns gradients with +-tiny for +-inf and 0 for NaN, where the value is finite."""
+    tiny = jnp.finfo(grad.dtype).tiny
+    zero = jnp.zeros_like(grad)
+    stand_in = jnp.where(grad > 0, zero + tiny, jnp.where(grad < 0, zero - tiny, zero))
+    return jnp.where(is_defined & ~jnp.isfinite(grad), stand_in, grad)
 
-    Without bounds, and where the value is not finite, the gradients are returned as they are.
-    """
-    if problem.bounds is None:
-        return grads, None
-    is_defined = jnp.isfinite(value)
 
-    def usable(grad: jax.Array) -> jax.Array:
-        return jnp.where(is_defined & ~jnp.isfinite(grad), jnp.zeros_like(grad), grad)
-
-    def move(grad: jax.Array) -> jax.Array:
-        infinite = is_defined & jnp.isinf(grad)
-        return jnp.where(infinite, -NUDGE * jnp.sign(grad), jnp.zeros_like(grad))
-
-    return jax.tree.map(usable, grads), jax.tree.map(move, grads)
+def _nudged(update: jax.Array, grad: jax.Array) -> jax.Array:
+    """Returns updates that are `NUDGE` downhill where the slope is infinite."""
+    tiny = jnp.finfo(grad.dtype).tiny
+    return jnp.where(grad == tiny, -NUDGE, jnp.where(grad == -tiny, NUDGE, update))
 
 
 def _without_nan(problem: Problem, agents: Chunk) -> Chunk:
@@ -237,9 +254,9 @@ def _without_nan(problem: Problem, agents: Chunk) -> Chunk:
     }
 
 
-def _evaluate(problem: Problem, agents: Chunk) -> Chunk:
+def _evaluate(problem: Problem, box: Box | None, agents: Chunk) -> Chunk:
     """Returns a chunk with values and gradients at its parameters."""
-    values, grads = jax.vmap(partial(_value_and_grad, problem))(agents["params"])
+    values, grads = jax.vmap(partial(_value_and_grad, problem, box))(agents["params"])
     better = (values < agents["best_values"]) & jnp.isfinite(values)
     select = partial(where_rows, better)
     return agents | {
