@@ -253,7 +253,7 @@ class Problem:
           >>> scaled = problem.in_unit_box()
           >>> scaled.optima.round(2)
           Array([[0.55, 0.65]], dtype=float32)
-          >>> scaled.from_unit_box(scaled.optima[0])
+          >>> scaled.from_unit_box(scaled.optima[0]).round(5)
           Array([1., 3.], dtype=float32)
         """
         for name in ("lower", "upper"):
