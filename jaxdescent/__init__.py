@@ -39,7 +39,7 @@ with high loss:
     uniform_soup, greedy_soup, weighted_average, ensemble
                            averages and ensembles of the survivors
 
-A `Problem` is a function to minimize, with the box from which initial points are drawn.
+A `Problem` is a function to minimize in a box, from which initial points are drawn.
 `help(jd.problems)` lists test functions with known minima.
 
 *Stability* is about curvature, and about steps as large as the curvature allows:
@@ -73,6 +73,7 @@ from jaxdescent.agents import (
     Population,
     PopulationLoop,
     PopulationLoopState,
+    PopulationOutcome,
     PopulationResult,
     Rule,
     RungInfo,
@@ -157,6 +158,7 @@ __all__ = [
     "Population",
     "PopulationLoop",
     "PopulationLoopState",
+    "PopulationOutcome",
     "PopulationResult",
     "Positive",
     "Problem",

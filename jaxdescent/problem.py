@@ -1,6 +1,14 @@
-"""A problem: a function to minimize, a box of initial points, its data and its known optima.
+"""A problem: a function to minimize, its box, its data and its known optima.
 
-    minimize value_fn(x, *data)    with starts from the box [lower, upper]
+    minimize value_fn(x, *data)    subject to lower <= x <= upper
+
+The box bounds x, unless `bounds` is None. Starts are uniform in it, or in a smaller box. The box
+also sets the scale of x: in `minimize`, optimizers see
+
+    x / scale,    scale = upper - lower, or 1 where that is not finite,
+
+so that a learning rate is a fraction of the box's width. Rules, histories and results are in the
+problem's own coordinates.
 
 A problem is a pytree. Its arrays (the box, data such as shifts and rotations, the optima) are
 leaves and its functions are static. A compiled program can therefore take the problem as an
@@ -9,7 +17,8 @@ argument, and serve other instances of it.
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Self
+from functools import partial
+from typing import Any, Literal, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
@@ -18,20 +27,22 @@ import optax
 
 from jaxdescent import validation
 
-_DATA = ("lower", "upper", "data", "optima", "minimum")
+_ARRAYS = ("lower", "upper", "data", "optima", "minimum", "start_lower", "start_upper")
+_STATIC = ("value_fn", "name", "sample_fn", "optimizer", "bounds", "unit_box")
+_BOUNDS = ("project", "reflect", None)
 
 
 @jax.tree_util.register_pytree_node_class
 @dataclasses.dataclass(frozen=True, eq=False)
 class Problem:
-    """A function to minimize, with the box from which initial points are drawn.
+    """A function to minimize in a box, from which initial points are drawn.
 
     Attributes:
       value_fn: Called as `value_fn(x, *data)`, x a tree like `lower`; returns a scalar. Two
-        problems share compiled programs if they share this function, `sample_fn`, `name` and
-        `optimizer`, and the shapes and dtypes of their arrays.
-      lower, upper: the box that starts are drawn from, trees of arrays of the shapes of x. Descent
-        may leave it.
+        problems share compiled programs if they share this function and the other fields that are
+        not arrays, and the shapes and dtypes of their arrays.
+      lower, upper: the box, trees of floating-point arrays of the shapes of x. They may be
+        infinite if starts are given otherwise.
       data: tuple of further arguments of `value_fn`, trees of arrays.
       optima: the known global optima, like x with a leading axis; or None.
       minimum: f[], the value at the optima; or None.
@@ -40,9 +51,17 @@ class Problem:
         starts are uniform in the box.
       optimizer: Called with an agent's hyperparameters as keywords; returns its optimizer.
         `minimize` and `fit` set it in the problem that they give to rules.
+      bounds: what happens to a point that leaves the box: "project" moves it to the nearest point
+        of the box, "reflect" mirrors it at the bound. With None the box does not bound x, and is
+        only for starts and the scale.
+      start_lower, start_upper: a box within the bounds from which starts are drawn instead.
+      unit_box: whether `minimize` scales the coordinates by the width of the box. Coordinates
+        along which the box is not finite are not scaled.
 
     Raises:
-      ValueError: the box is empty or not finite, or its sides disagree in shape.
+      ValueError: the box is empty, its sides disagree in shape, a leaf is not floating point (an
+        integer cannot descend; pass it as data), the box of starts is not finite or not within
+        the bounds, or `bounds` is not one of its values.
       TypeError: a function is not callable, or `data` is not a tuple.
 
     Example:
@@ -53,6 +72,8 @@ class Problem:
       >>> problem = jd.Problem(sphere, -box, box, data=(jnp.ones(3),), minimum=0.0)
       >>> float(problem.value(jnp.zeros(3))), problem.sample(jax.random.key(0)).shape
       (3.0, (3,))
+      >>> problem.into_bounds(jnp.array([1.0, 7.0, -6.0]))
+      Array([ 1.,  5., -5.], dtype=float32)
     """
 
     value_fn: Callable[..., jax.Array]
@@ -64,6 +85,10 @@ class Problem:
     name: str = ""
     sample_fn: Callable[[jax.Array, "Problem"], Any] | None = None
     optimizer: Callable[..., optax.GradientTransformationExtraArgs] | None = None
+    bounds: Literal["project", "reflect"] | None = "project"
+    start_lower: Any = None
+    start_upper: Any = None
+    unit_box: bool = True
 
     def __post_init__(self) -> None:
         if not callable(self.value_fn):
@@ -74,16 +99,52 @@ class Problem:
             value = getattr(self, name)
             if value is not None and not callable(value):
                 raise TypeError(f"{name} must be callable or None, got {value!r}")
-        validation.shaped_like("upper", self.upper, self.lower, "lower")
-        for low, high in zip(jax.tree.leaves(self.lower), jax.tree.leaves(self.upper), strict=True):
-            if isinstance(low, jax.core.Tracer) or isinstance(high, jax.core.Tracer):
+        if self.bounds not in _BOUNDS:
+            raise ValueError(f"bounds must be 'project', 'reflect' or None, got {self.bounds!r}")
+        if not isinstance(self.unit_box, bool):
+            raise ValueError(f"unit_box must be True or False, got {self.unit_box!r}")
+        self._check_box("lower", "upper")
+        if self.start_lower is None and self.start_upper is None:
+            return
+        self._check_box("start_lower", "start_upper")
+        validation.shaped_like("start_lower", self.start_lower, self.lower, "lower")
+        names = ("start_lower", "start_upper")
+        for name in names:
+            for leaf in jax.tree.leaves(getattr(self, name)):
+                if validation.is_concrete(leaf):
+                    validation.finite_array(name, leaf)
+        if self.bounds is None:
+            return
+        trees = (self.lower, self.start_lower, self.start_upper, self.upper)
+        for low, first, last, high in zip(*map(jax.tree.leaves, trees), strict=True):
+            known = all(map(validation.is_concrete, (low, first, last, high)))
+            if known and not (np.all(low <= first) and np.all(last <= high)):
+                raise ValueError(
+                    "start_lower and start_upper must be within lower and upper, got "
+                    f"{first} and {last} for {low} and {high}"
+                )
+
+    def _check_box(self, low_name: str, high_name: str) -> None:
+        """Raises ValueError unless two fields are the sides of a box; NaN is never one."""
+        low_tree, high_tree = getattr(self, low_name), getattr(self, high_name)
+        if low_tree is None or high_tree is None:
+            raise ValueError(f"{low_name} and {high_name} must be given together, got None")
+        for name, tree in ((low_name, low_tree), (high_name, high_tree)):
+            hint = "an integer cannot descend: write a number as 1.0, pass a constant in data"
+            validation.check_floating(name, tree, hint)
+        validation.shaped_like(high_name, high_tree, low_tree, low_name)
+        low_tree = jax.tree.map(partial(_narrowed, toward=np.inf), low_tree)
+        high_tree = jax.tree.map(partial(_narrowed, toward=-np.inf), high_tree)
+        for low, high in zip(jax.tree.leaves(low_tree), jax.tree.leaves(high_tree), strict=True):
+            if not (validation.is_concrete(low) and validation.is_concrete(high)):
                 continue
-            low, high = (
-                validation.finite_array("lower", low),
-                validation.finite_array("upper", high),
-            )
-            if not np.all(low < high):
-                raise ValueError(f"lower must be below upper everywhere, got {low} and {high}")
+            below = validation.real_array(low_name, low) < validation.real_array(high_name, high)
+            if not np.all(below):
+                raise ValueError(
+                    f"{low_name} must be below {high_name} everywhere, got {low} and {high}"
+                )
+        object.__setattr__(self, low_name, low_tree)
+        object.__setattr__(self, high_name, high_tree)
 
     def value(self, x: Any) -> jax.Array:
         """Returns the value at x, a scalar. Use `jax.vmap` for many points.
@@ -105,11 +166,17 @@ class Problem:
         return jax.value_and_grad(self.value_fn)(x, *self.data)
 
     def sample(self, key: jax.Array) -> Any:
-        """Draws a start for one agent."""
+        """Draws a start for one agent.
+
+        Raises:
+          ValueError: there is neither a `sample_fn` nor a finite box.
+        """
         if self.sample_fn is not None:
             return self.sample_fn(key, self)
-        lower, structure = jax.tree.flatten(self.lower)
-        upper = structure.flatten_up_to(self.upper)
+        self.check_starts()
+        has_starts = self.start_lower is not None
+        lower, structure = jax.tree.flatten(self.start_lower if has_starts else self.lower)
+        upper = structure.flatten_up_to(self.start_upper if has_starts else self.upper)
         keys = jax.random.split(key, len(lower))
         drawn = [
             jax.random.uniform(k, jnp.shape(a), jnp.result_type(float, a, b), a, b)
@@ -117,10 +184,69 @@ class Problem:
         ]
         return structure.unflatten(drawn)
 
-    def in_unit_box(self) -> "Problem":
-        """Returns the same problem with each coordinate of the box scaled to [0, 1].
+    def check_starts(self) -> None:
+        """Raises ValueError if `sample` would draw from a box that is not finite."""
+        if self.sample_fn is not None or self.start_lower is not None:
+            return
+        for low, high in zip(jax.tree.leaves(self.lower), jax.tree.leaves(self.upper), strict=True):
+            known = validation.is_concrete(low) and validation.is_concrete(high)
+            if known and not np.all(np.isfinite(low) & np.isfinite(high)):
+                raise ValueError(
+                    "lower and upper must be finite to draw starts from, got "
+                    f"{low} and {high}; give start_lower and start_upper, sample_fn, or "
+                    "init_params where agents start"
+                )
 
-        A learning rate then does not depend on the size of the box.
+    @property
+    def scale(self) -> Any:
+        """The unit of each coordinate, a tree like `lower`: the box's width, or 1."""
+
+        def width(low: Any, high: Any) -> jax.Array:
+            difference = jnp.asarray(high) - jnp.asarray(low)
+            one = jnp.ones_like(difference)
+            return jnp.where(jnp.isfinite(difference), difference, one) if self.unit_box else one
+
+        return jax.tree.map(width, self.lower, self.upper)
+
+    def box_like(self, x: Any) -> "Box":
+        """Returns the box in the dtypes of x, rounded inward; x may have further leading axes."""
+
+        def like(toward: float) -> Any:
+            return lambda x, bound: _rounded(bound, jnp.result_type(x), toward)
+
+        return Box(
+            jax.tree.map(like(np.inf), x, self.lower),
+            jax.tree.map(like(-np.inf), x, self.upper),
+            jax.tree.map(lambda x, scale: scale.astype(jnp.result_type(x)), x, self.scale),
+        )
+
+    def into_bounds(self, x: Any) -> Any:
+        """Returns points moved into the box, by projection or reflection; x without bounds.
+
+        A reflected point that is still outside is projected. NaN stays NaN.
+
+        Args:
+          x: a tree like `lower`, or with further leading axes.
+        """
+        if self.bounds is None:
+            return x
+        return self.box_like(x).move(x, reflect=self.bounds == "reflect")
+
+    def in_units(self, x: Any) -> Any:
+        """Returns x / scale, the coordinates that optimizers see in `minimize`.
+
+        Args:
+          x: a tree like `lower`, or with further leading axes.
+        """
+        return self.box_like(x).in_units(x) if self.unit_box else x
+
+    def in_unit_box(self) -> "Problem":
+        """Returns the same problem with each coordinate of the box mapped to [0, 1].
+
+        `minimize` does not need this, because it scales coordinates itself.
+
+        Raises:
+          ValueError: the box is not finite.
 
         Example:
           >>> import jax.numpy as jnp, jaxdescent as jd
@@ -128,29 +254,43 @@ class Problem:
           >>> scaled = problem.in_unit_box()
           >>> scaled.optima.round(2)
           Array([[0.55, 0.65]], dtype=float32)
-          >>> scaled.from_unit_box(scaled.optima[0])
+          >>> scaled.from_unit_box(scaled.optima[0]).round(5)
           Array([1., 3.], dtype=float32)
         """
+        for name in ("lower", "upper"):
+            for leaf in jax.tree.leaves(getattr(self, name)):
+                if validation.is_concrete(leaf):
+                    validation.finite_array(name, leaf)
+
+        def scaled(tree: Any) -> Any:
+            return None if tree is None else _to_unit_box(tree, self.lower, self.upper)
+
         return Problem(
-            InUnitBox(self.value_fn),
+            InUnitBox(self.value_fn, self.bounds is not None),
             jax.tree.map(jnp.zeros_like, self.lower),
             jax.tree.map(jnp.ones_like, self.upper),
             (self.lower, self.upper, *self.data),
-            None if self.optima is None else _to_unit_box(self.optima, self.lower, self.upper),
+            scaled(self.optima),
             self.minimum,
             self.name,
             None if self.sample_fn is None else SampleInUnitBox(self.value_fn, self.sample_fn),
+            bounds=self.bounds,
+            start_lower=scaled(self.start_lower),
+            start_upper=scaled(self.start_upper),
+            unit_box=self.unit_box,
         )
 
     def from_unit_box(self, x: Any) -> Any:
         """Maps a point of a problem made by `in_unit_box` to the original box.
+
+        A point in the unit box is in the original box despite rounding, if the box binds.
 
         Raises:
           ValueError: this problem was not made by `in_unit_box`.
         """
         if not isinstance(self.value_fn, InUnitBox):
             raise ValueError("problem must be made by in_unit_box, got another problem")
-        return _from_unit_box(x, *self.data[:2])
+        return self.value_fn.original(x, *self.data[:2])
 
     @property
     def dimension(self) -> int:
@@ -159,17 +299,59 @@ class Problem:
 
     def tree_flatten(self) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
         """Returns the arrays and the static fields."""
-        arrays = tuple(getattr(self, name) for name in _DATA)
-        return arrays, (self.value_fn, self.name, self.sample_fn, self.optimizer)
+        arrays, static = (
+            tuple(getattr(self, name) for name in names) for names in (_ARRAYS, _STATIC)
+        )
+        return arrays, static
 
     @classmethod
     def tree_unflatten(cls, static: tuple[Any, ...], arrays: tuple[Any, ...]) -> Self:
         """Returns a problem of these leaves without checks: JAX also passes placeholders."""
         problem = object.__new__(cls)
-        names = ("value_fn", "name", "sample_fn", "optimizer")
-        for name, value in zip((*_DATA, *names), (*arrays, *static), strict=True):
+        for name, value in zip((*_ARRAYS, *_STATIC), (*arrays, *static), strict=True):
             object.__setattr__(problem, name, value)
         return problem
+
+
+class Box(NamedTuple):
+    """The box of a problem in the dtypes of x, trees like x.
+
+    Attributes:
+      lower, upper: the corners.
+      scale: the unit of each coordinate for optimizers.
+    """
+
+    lower: Any
+    upper: Any
+    scale: Any
+
+    def move(self, x: Any, *, reflect: bool) -> Any:
+        """Returns points moved into the box."""
+
+        def move(x: Any, low: jax.Array, high: jax.Array) -> jax.Array:
+            if reflect:
+                x = jnp.where(x < low, 2 * low - x, jnp.where(x > high, 2 * high - x, x))
+            # Unlike `jnp.clip`, the derivative at a bound is 1, as at other points of the box.
+            return jnp.where(x < low, low, jnp.where(x > high, high, x))
+
+        return jax.tree.map(move, x, self.lower, self.upper)
+
+    def project_grads(self, x: Any, grads: Any) -> Any:
+        """Returns gradients that are 0 where x is at a bound and descent would leave the box."""
+
+        def project(x: jax.Array, grad: jax.Array, low: jax.Array, high: jax.Array) -> jax.Array:
+            outward = ((x <= low) & (grad > 0)) | ((x >= high) & (grad < 0))
+            return jnp.where(outward, jnp.zeros_like(grad), grad)
+
+        return jax.tree.map(project, x, grads, self.lower, self.upper)
+
+    def in_units(self, x: Any) -> Any:
+        """Returns x / scale."""
+        return jax.tree.map(jnp.divide, x, self.scale)
+
+    def from_units(self, x: Any) -> Any:
+        """Returns x scale, the inverse of `in_units`; gives derivatives by x / scale, too."""
+        return jax.tree.map(jnp.multiply, x, self.scale)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,13 +359,32 @@ class InUnitBox:
     """A problem's function in coordinates in [0, 1].
 
     Two of the same function are equal, so that they share compiled programs.
+
+    Attributes:
+      value_fn: the function in the original coordinates.
+      bounded: whether x is projected to the box.
     """
 
     value_fn: Callable[..., jax.Array]
+    bounded: bool
 
     def __call__(self, x: Any, lower: Any, upper: Any, *data: Any) -> jax.Array:
         """Returns the value at the point of the box."""
-        return self.value_fn(_from_unit_box(x, lower, upper), *data)
+        return self.value_fn(self.original(x, lower, upper), *data)
+
+    def original(self, x: Any, lower: Any, upper: Any) -> Any:
+        """Returns the original coordinates of a point."""
+
+        def move(x: Any, low: Any, high: Any) -> Any:
+            x = jnp.asarray(x)
+            from_low = low + x * (high - low)
+            if not self.bounded:
+                return from_low
+            # Exact at both corners, and monotone between them.
+            original = jnp.where(x > 0.5, high - (1 - x) * (high - low), from_low)
+            return jnp.where(x < 0, low, jnp.where(x > 1, high, original))
+
+        return jax.tree.map(move, x, lower, upper)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -199,19 +400,22 @@ class SampleInUnitBox:
     def __call__(self, key: jax.Array, problem: Problem) -> Any:
         """Draws a start of a problem that `in_unit_box` made."""
         lower, upper, *data = problem.data
-        optima = problem.optima
-        if optima is not None:
-            optima = _from_unit_box(optima, lower, upper)
-        original = dataclasses.replace(
+
+        def original(tree: Any) -> Any:
+            return None if tree is None else _from_unit_box(tree, lower, upper)
+
+        unscaled = dataclasses.replace(
             problem,
             value_fn=self.value_fn,
             lower=lower,
             upper=upper,
             data=tuple(data),
-            optima=optima,
+            optima=original(problem.optima),
             sample_fn=self.sample_fn,
+            start_lower=original(problem.start_lower),
+            start_upper=original(problem.start_upper),
         )
-        return _to_unit_box(self.sample_fn(key, original), lower, upper)
+        return _to_unit_box(self.sample_fn(key, unscaled), lower, upper)
 
 
 def _to_unit_box(z: Any, lower: Any, upper: Any) -> Any:
@@ -220,3 +424,26 @@ def _to_unit_box(z: Any, lower: Any, upper: Any) -> Any:
 
 def _from_unit_box(x: Any, lower: Any, upper: Any) -> Any:
     return jax.tree.map(lambda u, low, high: low + u * (high - low), x, lower, upper)
+
+
+def _rounded(bound: Any, dtype: Any, toward: float) -> jax.Array:
+    """Returns a bound in the dtype of x, rounded into the box if the dtype is less precise."""
+    bound = jnp.asarray(bound)
+    cast = bound.astype(dtype)
+    if jnp.finfo(dtype).nmant >= jnp.finfo(bound.dtype).nmant:
+        return cast
+    wide = cast.astype(bound.dtype)
+    outside = wide < bound if toward > 0 else wide > bound
+    return jnp.where(outside, jnp.nextafter(cast, jnp.full_like(cast, toward)), cast)
+
+
+def _narrowed(bound: Any, toward: float) -> Any:
+    """Returns a NumPy bound in the dtype that JAX would convert it to, rounded into the box."""
+    if not isinstance(bound, (np.ndarray, np.generic)):
+        return bound
+    dtype = jax.dtypes.canonicalize_dtype(bound.dtype)
+    if dtype == bound.dtype:
+        return bound
+    cast = np.asarray(bound).astype(dtype)
+    outside = cast < bound if toward > 0 else cast > bound
+    return np.where(outside, np.nextafter(cast, dtype.type(toward)), cast)

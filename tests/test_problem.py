@@ -71,7 +71,13 @@ def test_starts_can_be_drawn_by_a_custom_function():
     [
         (jnp.zeros(2), jnp.ones(3), "upper must have the shapes of lower"),
         (jnp.zeros(2), jnp.array([1.0, 0.0]), "lower must be below upper"),
-        (jnp.zeros(2), jnp.array([1.0, jnp.inf]), "upper must be finite"),
+        (jnp.zeros(2), jnp.array([1.0, jnp.nan]), "lower must be below upper"),
+        (jnp.array([0, 0]), jnp.ones(2), "lower must have real floating-point leaves, got int32"),
+        (
+            {"x": jnp.zeros(2), "n": jnp.zeros(())},
+            {"x": jnp.ones(2), "n": 3},
+            r"upper must have real floating-point leaves, got int32 at upper\['n'\]; an integer",
+        ),
         ({"y": jnp.zeros(2)}, {"x": jnp.ones(2)}, "upper must be a tree like lower"),
     ],
 )

@@ -19,6 +19,7 @@ from jaxdescent.agents.loops.minimize_loop import minimize_loop
 from jaxdescent.agents.loops.population_loop import (
     PopulationLoop,
     PopulationLoopState,
+    PopulationOutcome,
     PopulationResult,
     RungInfo,
 )
@@ -41,6 +42,7 @@ __all__ = [
     "Population",
     "PopulationLoop",
     "PopulationLoopState",
+    "PopulationOutcome",
     "PopulationResult",
     "Rule",
     "RungInfo",

@@ -1,6 +1,7 @@
 """Checks and conversions of the arguments that loops, `magd` and model soups share."""
 
 import dataclasses
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -63,7 +64,22 @@ def checked_hyperparams(hyperparams: Any) -> dict[str, jax.Array]:
     if hyperparams is None or (isinstance(hyperparams, Mapping) and not hyperparams):
         return {}
     numbers = validation.mapping("hyperparams", hyperparams, "arrays, by keyword")
-    return {name: jnp.array(value) for name, value in numbers.items()}
+    # A weak type would compile a second program.
+    return {name: jnp.array(value, jnp.asarray(value).dtype) for name, value in numbers.items()}
+
+
+def for_each_agent(hyperparams: dict[str, jax.Array], num_agents: int) -> dict[str, jax.Array]:
+    """Returns hyperparameters with a leading axis of agents; a scalar is repeated.
+
+    Raises:
+      ValueError: an array has another number of agents.
+    """
+    arrays = {
+        name: value if value.ndim else jnp.broadcast_to(value, (num_agents,))
+        for name, value in hyperparams.items()
+    }
+    check_agents("hyperparams", arrays, num_agents)
+    return arrays
 
 
 def checked_length(length: ArrayLike) -> jax.Array:
@@ -131,6 +147,7 @@ class OptimizerFactory:
     def __call__(self, **hyperparams: Any) -> optax.GradientTransformationExtraArgs:
         """Returns the optimizer of an agent with these hyperparameters."""
         if callable(self.optimizer):
+            _check_keywords(self.optimizer, hyperparams)
             return validation.transformation(
                 "the return value of the factory optimizer", self._call(hyperparams)
             )
@@ -159,3 +176,21 @@ def optimizer_factory(optimizer: Any) -> OptimizerFactory:
     if not callable(optimizer):
         validation.transformation("optimizer", optimizer)
     return OptimizerFactory(optimizer)
+
+
+def _check_keywords(factory: Any, hyperparams: Mapping[str, Any]) -> None:
+    """Raises unless the factory can be called with the hyperparameters as keywords."""
+    try:
+        signature = inspect.signature(factory)
+    except (TypeError, ValueError):  # builtins and some callables have no signature
+        return
+    try:
+        signature.bind(**hyperparams)
+    except TypeError as error:
+        name = getattr(factory, "__name__", repr(factory))
+        # Without hyperparameters, a transformation may have been meant.
+        raise (ValueError if hyperparams else TypeError)(
+            f"hyperparams= must have the keywords with which the factory {name} is called, got "
+            f"{sorted(hyperparams)}: {error}; give hyperparams={{...}}, or as optimizer a "
+            f"transformation such as {name}(...)"
+        ) from None

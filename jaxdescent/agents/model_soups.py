@@ -54,6 +54,7 @@ class Soup(NamedTuple):
 def weighted_average(params: Any, weights: ArrayLike) -> Any:
     """Returns the weighted mean over agents; agents of weight 0 may have any values, even NaN.
 
+    The mean of agents within bounds is within these bounds, despite rounding.
     Sums are computed in float32 or wider. Integers, such as counts in a model state, are rounded to
     the nearest. Of random keys, the first agent's with positive weight is taken.
 
@@ -87,7 +88,12 @@ def weighted_average(params: Any, weights: ArrayLike) -> Any:
         dtype = at_least_float32(x.dtype)
         shares = weights.astype(dtype) / jnp.sum(weights.astype(dtype))
         shares = shares.reshape(shares.shape + (1,) * (x.ndim - 1))
-        total = jnp.sum(jnp.where(shares != 0, shares * x.astype(dtype), 0), 0)
+        used = shares != 0
+        total = jnp.sum(jnp.where(used, shares * x.astype(dtype), 0), 0)
+        if jnp.issubdtype(x.dtype, jnp.floating):  # rounding must not leave the agents' range
+            wide = x.astype(dtype)
+            low = jnp.min(jnp.where(used, wide, jnp.inf), 0)
+            total = jnp.clip(total, low, jnp.max(jnp.where(used, wide, -jnp.inf), 0))
         return (total if is_inexact(x) else jnp.round(total)).astype(x.dtype)
 
     return jax.tree.map(mean, params)
@@ -290,7 +296,8 @@ def _cost(
 def _interpolate(a: jax.Array, b: jax.Array, t: jax.Array) -> jax.Array:
     if not jnp.issubdtype(a.dtype, jnp.floating):
         return a
-    return (a + t.astype(a.dtype) * (b - a)).astype(a.dtype)
+    between = (a + t.astype(a.dtype) * (b - a)).astype(a.dtype)
+    return jnp.clip(between, jnp.minimum(a, b), jnp.maximum(a, b))
 
 
 def _agents(population: Population) -> tuple[Any, Any]:

@@ -31,14 +31,16 @@ class Population(NamedTuple):
     """Agents, along the leading axis of every leaf.
 
     Attributes:
-      params: parameters.
+      params: parameters, in the coordinates of the problem.
       hyperparams: each agent's own hyperparameters; {} if agents share one optimizer.
-      opt_state: optimizer states.
+      opt_state: optimizer states, in the units of the problem's box (`Problem.in_units`).
       model_state: model states, such as running averages of a BatchNorm; () without them.
       values: f[agents], the values at `params`, with the user's sign. If a rung of `fit` has no
         value of an agent, because no batch had a finite loss, it keeps the one before.
-      grads: the gradients at `params`, a tree like it; () in `fit`, which computes them batch by
-        batch.
+      grads: the gradients at `params` that the optimizer is given next, a tree like it, in units of
+        the problem's box: derivatives by `Problem.in_units(params)`. They are 0 where descent would
+        leave the problem's bounds, so that all are 0 at a minimum within them. () in `fit`, which
+        computes gradients batch by batch.
       evaluated: bool[agents], True where `values` and `grads` belong to the present `params`.
       alive: bool[agents], True where the agent is not pruned.
       ids: i32[agents], the agent's number, from which its random numbers are drawn.
@@ -152,7 +154,7 @@ def place_agents(
     Restarted agents are alive, not yet evaluated, and have a new optimizer state. Random keys in it
     differ from restart to restart, so that an agent draws other numbers each time. The model state
     continues, with its random keys. The agent's own best point is reset; the loop's state keeps the
-    best point of all agents.
+    best point of all agents. New parameters outside the problem's bounds are moved into them.
 
     Args:
       population: N agents.
@@ -170,6 +172,7 @@ def place_agents(
         )
     validation.shaped_like("params", params, population.params, "population.params")
     params = jax.tree.map(lambda new, old: new.astype(old.dtype), params, population.params)
+    params = problem.into_bounds(params)
     opt_state = _initial_opt_state(problem, params, population.hyperparams, population.ids)
     placed = population._replace(
         params=params,
@@ -284,4 +287,4 @@ def _initial_opt_state(problem: Problem, params: Any, hyperparams: Any, ids: jax
         raise ValueError(
             "problem must have an optimizer, got None; use the problem given to the rule"
         )
-    return initial_opt_states(problem.optimizer, params, hyperparams, ids)
+    return initial_opt_states(problem.optimizer, problem.in_units(params), hyperparams, ids)

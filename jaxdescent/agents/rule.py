@@ -4,7 +4,9 @@
     update: (key, population, problem, rule_state) -> (population, rule_state, info)
 
 Both functions are pure and compiled into the loop. A rule that only prunes changes only `alive`; a
-rule that moves agents uses `copy_agents` and `place_agents`. State is carried from rung to rung;
+rule that moves agents uses `copy_agents` and `place_agents`. Parameters are in the problem's own
+coordinates; gradients and optimizer states are in units of `problem.scale`. The loop moves
+parameters that a rule has changed into the problem's bounds. State is carried from rung to rung;
 info is only reported, once for each rung.
 """
 

@@ -3,7 +3,8 @@
     problem = jd.problems.rastrigin(20, key=key, rotated=True)
     value, grads = problem.value_and_grad(x)
 
-Each returns a `Problem` in pure JAX, whose gradients are finite everywhere. Without a key it is the
+Each returns a `Problem` in pure JAX, whose gradients are finite everywhere. Boxes bound x, except
+for BBOB, whose functions are defined for all x. Without a key it is the
 textbook function. With a key it is shifted at random and, with `rotated=True`, rotated; its
 `optima` are moved accordingly.
 

@@ -18,7 +18,7 @@ def with_values(values, alive=None):
 
 
 def a_problem():
-    """Returns a quadratic problem with Adam as optimizer."""
+    """Returns a quadratic problem without bounds, with Adam as optimizer."""
     one = jnp.ones(1)
     adam = optax.with_extra_args_support(optax.adam(0.1))
-    return jd.Problem(lambda x: jnp.sum(x**2), -one, one, optimizer=lambda: adam)
+    return jd.Problem(lambda x: jnp.sum(x**2), -one, one, optimizer=lambda: adam, bounds=None)

@@ -371,7 +371,8 @@ def test_a_placed_agent_does_not_inherit_a_best_value():
     loop = jd.fit_loop(loss, ADAM, num_agents=3, batch_size=5, rule=rule)
     step = jax.jit(loop.step)
     state, _ = step(loop.init(KEY, starts(3)), DATA, VALIDATION, 2)
-    problem = jd.Problem(jnp.sum, np.zeros(1), np.ones(1), optimizer=lambda: ADAM)
+    settings = {"optimizer": lambda: ADAM, "bounds": None, "unit_box": False}
+    problem = jd.Problem(jnp.sum, np.zeros(1), np.ones(1), **settings)
     mask = jnp.array([False, True, False])
     placed = jd.place_agents(state.population, mask, starts(3), problem)
     after, _ = step(state._replace(population=placed), DATA, VALIDATION, 0)

@@ -22,7 +22,7 @@ def draw_agents() -> Figure:
     edge = float(problem.upper[0])
     result = jd.minimize(
         problem,
-        optax.adam(optax.exponential_decay(edge / 20, 96, 0.02)),
+        optax.adam(optax.exponential_decay(1 / 40, 96, 0.02)),
         key=jax.random.key(1),
         num_agents=64,
         steps=96,

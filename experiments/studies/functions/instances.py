@@ -1,6 +1,7 @@
 """Test functions, drawn anew for each run: shifted, rotated and scaled to the unit box.
 
-In the unit box a learning rate means the same for all functions. All functions of a dimension
+In the unit box a learning rate means the same for all functions. Agents may leave it: the functions
+have no lower values outside. All functions of a dimension
 share one JAX function that takes the function's number as an argument, so that each method is
 compiled once instead of once per function.
 """
@@ -58,7 +59,7 @@ def draw_instances(names: Sequence[str], dimension: int, seeds: Sequence[int]) -
 
     def draw(key: jax.Array) -> dict[str, jd.Problem]:
         suite = jd.problems.classic_suite(dimension, key=key, rotated=True)
-        return {name: suite[name].in_unit_box() for name in names}
+        return {name: dataclasses.replace(suite[name], bounds=None).in_unit_box() for name in names}
 
     keys = jax.vmap(jax.random.key)(np.array([seed % 2**32 for seed in seeds], np.uint32))
     run_keys = jax.vmap(lambda key: jax.random.fold_in(key, 7))(keys)
@@ -68,7 +69,7 @@ def draw_instances(names: Sequence[str], dimension: int, seeds: Sequence[int]) -
     instances = []
     for number, (name, problem) in enumerate(drawn.items()):
         data = (jnp.full(len(keys), number), *problem.data)
-        shared = jd.Problem(switched, problem.lower, problem.upper, data, None, problem.minimum)
+        shared = dataclasses.replace(problem, value_fn=switched, data=data, optima=None, name="")
         instances.append(Instances(name, shared, run_keys))
     return instances
 

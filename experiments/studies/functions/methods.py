@@ -242,7 +242,7 @@ def _descend(
     number, *data = problem.data  # equal in all runs, so that only this function is evaluated
 
     def descend_one(data: Any, key: jax.Array, hyperparams: Any, lower: Any, upper: Any) -> Any:
-        instance = jd.Problem(problem.value_fn, lower, upper, (number[0], *data))
+        instance = jd.Problem(problem.value_fn, lower, upper, (number[0], *data), bounds=None)
         loop = jd.minimize_loop(
             instance, optimizer, num_agents=agents, rule=NO_PRUNING, chunk_size=agents
         )

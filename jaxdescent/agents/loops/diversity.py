@@ -1,6 +1,6 @@
 """Distance of agents from their mean, in one pass and with the memory of one chunk.
 
-    y = x - x_0                        difference of a selected agent from the first of them
+    y = (x - x_0) / scale              difference of a selected agent from the first of them
     diversity = sqrt((sum |y|^2 - |sum y|^2 / agents) / (agents x coordinates))
 
 Little precision is lost to cancellation, because y is as small as the distances between agents,
@@ -17,25 +17,32 @@ import jax.numpy as jnp
 
 
 def diversity(
-    params: Any, selected: jax.Array, *, size: int, mesh: jax.sharding.Mesh | None = None
+    params: Any,
+    selected: jax.Array,
+    *,
+    scale: Any = None,
+    size: int,
+    mesh: jax.sharding.Mesh | None = None,
 ) -> jax.Array:
     """Returns f[], the root mean square distance per coordinate of selected agents from their mean.
 
     Args:
       params: tree with a leading axis of agents.
       selected: bool[agents].
+      scale: unit of each coordinate, a tree like one agent's parameters; None for 1.
       size: number of agents in a chunk.
       mesh: mesh of one axis over which agents are sharded, or None.
     """
     leaves = [x.reshape(len(x), -1) for x in jax.tree.leaves(params)]
     first = jnp.argmax(selected)
     origin = [x[first].astype(jnp.float32) for x in leaves]
-    sums = partial(_sums, size=size)
+    units = None if scale is None else [jnp.ravel(x) for x in jax.tree.leaves(scale)]
+    sums = partial(_sums, units=units, size=size)
     if mesh is not None:
         sharded = jax.sharding.PartitionSpec(*mesh.axis_names)
         replicated = jax.sharding.PartitionSpec()
         sums = jax.shard_map(
-            lambda *arrays: _sum_over(mesh.axis_names, *_sums(*arrays, size=size)),
+            lambda *arrays: _sum_over(mesh.axis_names, *_sums(*arrays, units=units, size=size)),
             mesh=mesh,
             in_specs=(sharded, sharded, replicated),
             out_specs=replicated,
@@ -50,7 +57,12 @@ def diversity(
 
 
 def _sums(
-    leaves: list[jax.Array], selected: jax.Array, origin: list[jax.Array], *, size: int
+    leaves: list[jax.Array],
+    selected: jax.Array,
+    origin: list[jax.Array],
+    *,
+    units: list[jax.Array] | None,
+    size: int,
 ) -> tuple[jax.Array, list[jax.Array], jax.Array]:
     """Returns the unit u, f[], sum y / u over selected agents, leaf by leaf, and sum |y / u|^2."""
     rows = min(size, len(selected))
@@ -67,6 +79,10 @@ def _sums(
             jnp.where(new[:, None], rows_of_chunk(x).astype(jnp.float32) - zero[None], 0.0)
             for x, zero in zip(leaves, origin, strict=True)
         ]
+        if units is not None:
+            parts = [
+                y / unit.astype(jnp.float32)[None] for y, unit in zip(parts, units, strict=True)
+            ]
         largest = [jnp.max(jnp.abs(y), initial=0) for y in parts]
         unit = functools.reduce(jnp.maximum, largest, sums[0])
         total, squares = _in_unit(unit, *sums)

@@ -29,8 +29,9 @@ from jaxdescent.agents.population import Population, worst_values
 from jaxdescent.agents.rule import Rule, apply_rule, check_rule
 from jaxdescent.problem import Problem
 
-SMALL_CHUNK = 2**16
-"""Bytes of a chunk that fill a CPU's vector units and fit its nearest cache."""
+SMALL_CHUNK = 2**15
+"""Bytes of a chunk that fill a CPU's vector units and fit its nearest cache. With more, XLA splits
+the gradients of a chunk over threads, which takes longer than it saves."""
 LARGE_CHUNK = 2**22
 """Upper bound in bytes for a chunk of 32 agents, which share the cost of each operation."""
 
@@ -151,6 +152,7 @@ class Driver(NamedTuple):
         after, rule_state, rule_info = apply_rule(
             self.rule, key, cleared, problem, state.rule_state
         )
+        after = _into_bounds(after, cleared, problem)
         if acts is not True:
 
             def select(new: Any, old: Any) -> Any:
@@ -172,7 +174,13 @@ class Driver(NamedTuple):
             descended=jnp.sum(descending, dtype=jnp.int32),
             not_finite=jnp.sum(broken, dtype=jnp.int32),
             best_value=state.best_value,
-            diversity=diversity(population.params, descending & ~broken, size=size, mesh=self.mesh),
+            diversity=diversity(
+                population.params,
+                descending & ~broken,
+                scale=problem.scale if problem.unit_box else None,
+                size=size,
+                mesh=self.mesh,
+            ),
             rule_info=rule_info,
             params=population.params if self.record_params else None,
             gradients_of_agents=population.gradients,
@@ -270,6 +278,21 @@ def _update_best_of_agents(population: Population, descending: jax.Array) -> Pop
         best_params=select(population.params, population.best_params),
         best_model_state=select(population.model_state, population.best_model_state),
         best_values=select(values, population.best_values),
+    )
+
+
+def _into_bounds(after: Population, before: Population, problem: Problem) -> Population:
+    """Returns the population after a rule, with parameters that it changed moved into bounds."""
+    if problem.bounds is None:
+        return after
+
+    def inside(new: Any, old: Any) -> Any:
+        leaves = zip(jax.tree.leaves(new), jax.tree.leaves(old), strict=True)
+        return problem.into_bounds(new) if any(x is not y for x, y in leaves) else new
+
+    return after._replace(
+        params=inside(after.params, before.params),
+        best_params=inside(after.best_params, before.best_params),
     )
 
 

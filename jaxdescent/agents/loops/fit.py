@@ -19,6 +19,7 @@ from jaxdescent.agents.loops.population_loop import (
     PopulationResult,
     RungInfo,
     population_result,
+    warn_if_undefined,
 )
 from jaxdescent.agents.loops.rungs import RungPlan, rung_plan, scan_rungs
 from jaxdescent.agents.rule import Rule
@@ -99,7 +100,8 @@ def fit(
       model_state: the model's other variables, such as running averages of a BatchNorm, with a
         leading axis of agents. Each agent's id is folded into its random keys, so that agents draw
         different numbers even if one state was repeated for all.
-      hyperparams: mapping from keywords to arrays with a leading axis of agents.
+      hyperparams: mapping from keywords to arrays with a leading axis of agents, or to scalars
+        that all agents share.
       rule: acts after each rung; by default `jd.pruning.adaptive()`.
       prune: if False, agents that the rule removes continue training, which shows the result that
         they would have had. This does not affect other agents.
@@ -162,7 +164,7 @@ def fit(
     data = validation.arrays("data", data, WHOLE_DATA)
     validation_data = validation.arrays("validation_data", validation_data, WHOLE_DATA)
     model_state = validation.arrays("model_state", model_state)
-    return _fit(
+    result = _fit(
         key,
         data,
         validation_data,
@@ -173,6 +175,7 @@ def fit(
         prune,
         settings=settings,
     )
+    return warn_if_undefined(result)
 
 
 @compiled("settings")

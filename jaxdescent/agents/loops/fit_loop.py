@@ -32,6 +32,7 @@ from jaxdescent.agents.arguments import (
     check_agents,
     checked_hyperparams,
     checked_length,
+    for_each_agent,
 )
 from jaxdescent.agents.loops.batches import WHOLE_DATA, Batches, check_batches, make_batches
 from jaxdescent.agents.loops.driver import FINITENESS, Chunk, Driver, make_driver
@@ -87,7 +88,7 @@ def fit_loop(
       A `PopulationLoop`:
 
       - `init(key, init_params, hyperparams=None, model_state=None)`: trees with a leading axis of
-        agents; `hyperparams` maps keywords to arrays with that axis.
+        agents; `hyperparams` maps keywords to arrays with that axis, or to scalars for all.
       - `step(state, data, validation_data=None, length=1, prune=True)`: runs a rung of `length`
         steps on trees of arrays [examples, ...]. With `prune=False` agents that the rule removes
         keep training; this does not affect other agents. A rung of length 0 changes nothing.
@@ -196,7 +197,7 @@ def loop_of(settings: FitSettings) -> PopulationLoop:
         model_state = jax.tree.map(jnp.copy, model_state)
         check_agents("init_params", init_params, driver.num_agents)
         validation.check_floating("init_params", init_params, PARTITION)
-        check_agents("hyperparams", hyperparams, driver.num_agents)
+        hyperparams = for_each_agent(hyperparams, driver.num_agents)
         check_agents("model_state", model_state, driver.num_agents)
         problem = _problem_for_rules(None, settings.mode, init_params, None, driver.optimizer)
         population = initial_population(
@@ -417,4 +418,6 @@ def _problem_for_rules(
         data=(validation_data,),
         sample_fn=sample,
         optimizer=optimizer,
+        bounds=None,
+        unit_box=False,
     )

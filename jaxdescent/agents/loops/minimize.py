@@ -24,6 +24,7 @@ from jaxdescent.agents.loops.population_loop import (
     PopulationResult,
     RungInfo,
     population_result,
+    warn_if_undefined,
 )
 from jaxdescent.agents.loops.rungs import RungPlan, rung_plan, scan_rungs
 from jaxdescent.agents.rule import Rule
@@ -58,15 +59,24 @@ def minimize(
     and the arrays that it closes over are freed with the function. The result has no reverse-mode
     derivative, because the number of chunks in a rung is known only at run time.
 
+    Agents stay within a problem's bounds. With a finite box, optimizers see coordinates in units of
+    its width, so that learning rates and the jumps of `basin_hopping` are fractions of the width.
+    Parameters are reported in the problem's own coordinates. A function that
+    is not a `Problem` has neither bounds nor units.
+
+    An agent whose value is not finite is removed at the end of the rung. If no agent ever had a
+    finite value, there is a warning, and `result.outcome` is `PopulationOutcome.UNDEFINED`.
+
     Args:
       problem: a function of an agent's parameters, or a `Problem`.
       optimizer: a transformation that all agents share, or a factory such as `optax.adam` that
         is called with each agent's own hyperparameters, as keywords.
       key: random key for starts and for the rule; by default `jax.random.key(0)`.
       num_agents: number of agents; by default the number of starts.
-      init_params: starts, a tree like the parameters with a leading axis of agents; by default
-        drawn from the problem's box.
-      hyperparams: mapping from keywords to arrays with a leading axis of agents.
+      init_params: starts, a tree like the parameters with a leading axis of agents, moved into
+        the problem's bounds; by default drawn from its box.
+      hyperparams: mapping from keywords to arrays with a leading axis of agents, or to scalars
+        that all agents share.
       steps: number of steps of an agent that is never pruned.
       steps_per_rung: with `steps`, number of steps between two actions of the rule; the last
         rung may be shorter. By default `num_rungs` decides.
@@ -95,7 +105,7 @@ def minimize(
       ...     return jnp.sum(x**2 - 10 * jnp.cos(2 * jnp.pi * x) + 10)
       >>> box = jnp.full(2, 5.12)
       >>> result = jd.minimize(
-      ...     jd.Problem(rastrigin, -box, box), optax.adam(0.05), num_agents=256,
+      ...     jd.Problem(rastrigin, -box, box), optax.adam(0.005), num_agents=256,
       ...     gradient_budget=20_000, num_rungs=8, rule=jd.pruning.successive_halving(),
       ...     key=jax.random.key(0))
       >>> bool(result.value < 1e-4), result.gradients <= 20_000
@@ -123,7 +133,10 @@ def minimize(
         check_agents("init_params", init_params, num_agents)
         validation.check_floating("init_params", init_params, PARTITION)
     problem = as_problem(problem, init_params)
-    return _minimize(problem, key, init_params, hyperparams, plan, prune, driver=driver)
+    if init_params is None:
+        problem.check_starts()
+    result = _minimize(problem, key, init_params, hyperparams, plan, prune, driver=driver)
+    return warn_if_undefined(result, problem.value)
 
 
 @compiled("driver")

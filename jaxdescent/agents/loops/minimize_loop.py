@@ -1,10 +1,16 @@
 """A population that minimizes a deterministic function, rung by rung.
 
-    x       <- x + update(g)
-    v, g    = value and gradient at the new x
+    x       <- x + scale * update(g),    moved into the bounds
+    v, g    = value at the new x, and scale * gradient, 0 where descent would leave the bounds
 
-The next step uses the gradient at the end of this step, so that n steps take n gradients and
-one for the start.
+The optimizer sees coordinates in units of the problem's box, x / scale, and the gradient in them.
+The next step uses the gradient at the end of this step, so that n steps take n gradients and one
+for the start.
+
+With bounds, where the value is finite, a component of the gradient that is not finite must not
+reach the optimizer's state. NaN becomes 0. An infinite slope, such as the slope of -sqrt(x) at 0,
+becomes the smallest normal number of its sign, and x moves downhill by `NUDGE` widths of the box,
+to where the slope is finite.
 """
 
 import dataclasses
@@ -25,13 +31,17 @@ from jaxdescent.agents.arguments import (
     check_agents,
     checked_hyperparams,
     checked_length,
+    for_each_agent,
 )
 from jaxdescent.agents.loops.driver import BEST, Chunk, Driver, make_driver
 from jaxdescent.agents.loops.population_loop import PopulationLoop, PopulationLoopState, RungInfo
 from jaxdescent.agents.population import initial_population
 from jaxdescent.agents.rule import Rule
 from jaxdescent.chunking import where_rows
-from jaxdescent.problem import Problem
+from jaxdescent.problem import Box, Problem
+
+NUDGE = 2.0**-10
+"""Distance, in widths of the box, by which x leaves a point of infinite slope."""
 
 
 def minimize_loop(
@@ -66,7 +76,7 @@ def minimize_loop(
 
       - `init(key, init_params=None, hyperparams=None)`: `init_params` is a tree like the
         parameters with a leading axis of agents, or None to draw starts from the problem;
-        `hyperparams` maps keywords to arrays with that axis.
+        `hyperparams` maps keywords to arrays with that axis, or to scalars for all.
       - `step(state, length, prune=True)`: runs a rung of `length` steps. With `prune=False`
         agents that the rule removes keep descending; this does not affect other agents. A rung
         of length 0 evaluates agents that a rule has moved, and changes nothing else.
@@ -81,7 +91,7 @@ def minimize_loop(
       >>> box = jnp.full(2, 5.0)
       >>> problem = jd.Problem(lambda x: jnp.sum(x**4 - 3 * x**2 + x), -box, box)
       >>> rule = jd.pruning.successive_halving()
-      >>> loop = jd.minimize_loop(problem, optax.adam(0.1), num_agents=16, rule=rule)
+      >>> loop = jd.minimize_loop(problem, optax.adam(0.01), num_agents=16, rule=rule)
       >>> state, step = loop.init(jax.random.key(0)), jax.jit(loop.step)
       >>> for _ in range(4):
       ...     state, info = step(state, 50)
@@ -106,15 +116,18 @@ def loop_of(problem: Problem | Callable[[Any], jax.Array], driver: Driver) -> Po
         key = validation.random_key("key", key)
         if init_params is None:
             keys = jax.random.split(jax.random.fold_in(key, 0), driver.num_agents)
-            init_params = jax.vmap(as_problem(problem, None).sample)(keys)
+            drawn_from = as_problem(problem, None)
+            drawn_from.check_starts()
+            init_params = jax.vmap(drawn_from.sample)(keys)
         init_params = jax.tree.map(
             jnp.copy, validation.arrays("init_params", init_params, PARTITION)
         )
         hyperparams = checked_hyperparams(hyperparams)
         check_agents("init_params", init_params, driver.num_agents)
         validation.check_floating("init_params", init_params, PARTITION)
-        check_agents("hyperparams", hyperparams, driver.num_agents)
+        hyperparams = for_each_agent(hyperparams, driver.num_agents)
         full_problem = problem_for_rules(init_params)
+        init_params = full_problem.into_bounds(init_params)
         value = jax.eval_shape(jax.vmap(full_problem.value), init_params)
         grads = jax.tree.map(jnp.zeros_like, init_params)
         population = initial_population(full_problem, init_params, hyperparams, value.dtype, grads)
@@ -146,18 +159,36 @@ def _descend(
     problem: Problem, optimizer: OptimizerFactory, length: jax.Array, agents: Chunk, read: Chunk
 ) -> Chunk:
     """Returns a chunk of agents after `length` steps."""
+    box = None
+    if problem.bounds is not None or problem.unit_box:
+        box = problem.box_like(agents["params"])
     agents = jax.lax.cond(
-        jnp.all(read["evaluated"]), lambda agents: agents, partial(_evaluate, problem), agents
+        jnp.all(read["evaluated"]),
+        lambda agents: agents,
+        partial(_evaluate, problem, box),
+        agents,
     )
 
     def step(agent: Chunk, hyperparams: Any) -> Chunk:
         tx = optimizer(**hyperparams)
         value, grads, params = agent["values"], agent["grads"], agent["params"]
+
+        def value_in_units(x: Any) -> jax.Array:
+            return problem.value(_into_bounds(problem, box, _from_units(box, x)))
+
         updates, opt_state = tx.update(
-            grads, agent["opt_state"], params, value=value, grad=grads, value_fn=problem.value
+            grads,
+            agent["opt_state"],
+            params if box is None else box.in_units(params),
+            value=value,
+            grad=grads,
+            value_fn=value_in_units,
         )
-        params = optax.apply_updates(params, updates)
-        value, grads = problem.value_and_grad(params)
+        if problem.bounds is not None:
+            updates = jax.tree.map(_nudged, updates, grads)
+        params = optax.apply_updates(params, _from_units(box, updates))
+        params = _into_bounds(problem, box, params)
+        value, grads = _value_and_grad(problem, box, params)
         better = (value < agent["best_values"]) & jnp.isfinite(value)
         return agent | {
             "params": params,
@@ -171,12 +202,64 @@ def _descend(
     def step_all(_: jax.Array, agents: Chunk) -> Chunk:
         return jax.vmap(step)(agents, read["hyperparams"])
 
-    return jax.lax.fori_loop(0, length, step_all, agents)
+    return _without_nan(problem, jax.lax.fori_loop(0, length, step_all, agents))
 
 
-def _evaluate(problem: Problem, agents: Chunk) -> Chunk:
+def _into_bounds(problem: Problem, box: Box | None, x: Any) -> Any:
+    if box is None or problem.bounds is None:
+        return x
+    return box.move(x, reflect=problem.bounds == "reflect")
+
+
+def _from_units(box: Box | None, x: Any) -> Any:
+    return x if box is None else box.from_units(x)
+
+
+def _value_and_grad(problem: Problem, box: Box | None, params: Any) -> tuple[jax.Array, Any]:
+    """Returns the value and the gradient that the optimizer is given, in units of the box."""
+    value, grads = problem.value_and_grad(params)
+    grads = _from_units(box, grads)
+    if box is None or problem.bounds is None:
+        return value, grads
+    usable = jax.tree.map(partial(_usable, jnp.isfinite(value)), grads)
+    return value, box.project_grads(params, usable)
+
+
+def _usable(is_defined: jax.Array, grad: jax.Array) -> jax.Array:
+    """Returns gradients with +-tiny for +-inf and 0 for NaN, where the value is finite."""
+    tiny = jnp.finfo(grad.dtype).tiny
+    zero = jnp.zeros_like(grad)
+    stand_in = jnp.where(grad > 0, zero + tiny, jnp.where(grad < 0, zero - tiny, zero))
+    return jnp.where(is_defined & ~jnp.isfinite(grad), stand_in, grad)
+
+
+def _nudged(update: jax.Array, grad: jax.Array) -> jax.Array:
+    """Returns updates that are `NUDGE` downhill where the slope is infinite."""
+    tiny = jnp.finfo(grad.dtype).tiny
+    return jnp.where(grad == tiny, -NUDGE, jnp.where(grad == -tiny, NUDGE, update))
+
+
+def _without_nan(problem: Problem, agents: Chunk) -> Chunk:
+    """Returns a chunk whose agents are in the bounds, even those with an update of NaN.
+
+    Such an agent returns to its best point, and its value is NaN, so that it is removed.
+    """
+    if problem.bounds is None:
+        return agents
+    is_nan = [
+        jnp.any(jnp.isnan(x.reshape(len(x), -1)), axis=1) for x in jax.tree.leaves(agents["params"])
+    ]
+    lost = jnp.any(jnp.stack(is_nan), axis=0)
+    values = agents["values"]
+    return agents | {
+        "params": jax.tree.map(partial(where_rows, lost), agents["best_params"], agents["params"]),
+        "values": jnp.where(lost, jnp.full_like(values, jnp.nan), values),
+    }
+
+
+def _evaluate(problem: Problem, box: Box | None, agents: Chunk) -> Chunk:
     """Returns a chunk with values and gradients at its parameters."""
-    values, grads = jax.vmap(problem.value_and_grad)(agents["params"])
+    values, grads = jax.vmap(partial(_value_and_grad, problem, box))(agents["params"])
     better = (values < agents["best_values"]) & jnp.isfinite(values)
     select = partial(where_rows, better)
     return agents | {
@@ -188,7 +271,7 @@ def _evaluate(problem: Problem, agents: Chunk) -> Chunk:
 
 
 def as_problem(problem: Any, init_params: Any) -> Problem:
-    """Returns a problem that fits the agents; a plain function gets a box that is never sampled.
+    """Returns a problem that fits the agents; a plain function gets an infinite box.
 
     Raises:
       TypeError: `problem` is neither a function nor a `Problem`.
@@ -203,8 +286,9 @@ def as_problem(problem: Any, init_params: Any) -> Problem:
                 "init_params must be given where problem is a plain function, got None; or pass a "
                 "jd.Problem with a box"
             )
-        corner = jax.tree.map(lambda x: np.zeros(x.shape[1:], x.dtype), init_params)
-        problem = Problem(problem, corner, jax.tree.map(np.ones_like, corner))
+        upper = jax.tree.map(lambda x: np.full(x.shape[1:], np.inf, x.dtype), init_params)
+        lower = jax.tree.map(np.negative, upper)
+        problem = Problem(problem, lower, upper, bounds=None, unit_box=False)
     if init_params is not None:
         agent = jax.eval_shape(lambda x: jax.tree.map(lambda leaf: leaf[0], x), init_params)
         validation.shaped_like(

@@ -6,12 +6,16 @@
 As in blackjax, the state is carried from rung to rung, and the info is only reported.
 """
 
+import enum
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
+from jaxdescent import validation
 from jaxdescent.agents.population import Population
 
 
@@ -56,9 +60,11 @@ class RungInfo(NamedTuple):
         finite, or all their losses.
       best_value: f[], the best value so far.
       diversity: f[], root mean square distance per coordinate of the agents that took the
-        rung's steps from their mean. A falling diversity means that they converge.
+        rung's steps from their mean, in units of the problem's box (`Problem.scale`). A falling
+        diversity means that they converge.
       rule_info: the rule's report.
-      params: the parameters of all agents if they are recorded, else None.
+      params: the parameters of all agents, in the coordinates of the problem, if they are
+        recorded; else None.
       gradients_of_agents: i32[agents], number of gradients that each agent has computed so far.
       aux: mapping from names to f[agents], means over the rung's steps in which the loss was
         finite; NaN for agents without such a step. {} for `minimize`.
@@ -102,6 +108,18 @@ class PopulationLoop(NamedTuple):
     step: Callable[..., tuple[PopulationLoopState, RungInfo]]
 
 
+class PopulationOutcome(enum.IntEnum):
+    """Outcome of `minimize` and `fit`; `UNDEFINED` is a failure."""
+
+    SURVIVORS = 0
+    """Agents are alive at the end."""
+    NO_SURVIVORS = 1
+    """All agents were removed: by the rule, or because their values were not finite, which
+    `history.not_finite` counts. The result is the best finite point before."""
+    UNDEFINED = 2
+    """No agent ever had a finite value."""
+
+
 class PopulationResult(NamedTuple):
     """Result of `minimize` and `fit`.
 
@@ -123,6 +141,13 @@ class PopulationResult(NamedTuple):
     model_state: Any
     history: RungInfo
     state: PopulationLoopState
+
+    @property
+    def outcome(self) -> jax.Array:
+        """i32[], a `PopulationOutcome`."""
+        survivors = jnp.any(self.population.alive, axis=-1)
+        removed = jnp.where(survivors, PopulationOutcome.SURVIVORS, PopulationOutcome.NO_SURVIVORS)
+        return jnp.where(self.id < 0, PopulationOutcome.UNDEFINED, removed).astype(jnp.int32)
 
     @property
     def population(self) -> Population:
@@ -153,6 +178,32 @@ def population_result(state: PopulationLoopState, history: RungInfo) -> Populati
         history=history,
         state=state,
     )
+
+
+def warn_if_undefined(
+    result: PopulationResult, value_fn: Callable[[Any], jax.Array] | None = None
+) -> PopulationResult:
+    """Returns the result, with a warning if no agent had a finite value; silent under `jit`.
+
+    Args:
+      result: the result of a run.
+      value_fn: if given, the warning has its value at the first start.
+    """
+    if not validation.is_concrete(result.id) or result.id >= 0:
+        return result
+    where = ""
+    if value_fn is not None:
+        value = float(value_fn(result.params))
+        where = f"; at the first start it is {value}"
+        if np.isinf(value):
+            where += ", which may be an overflow that rescaling or float64 avoids"
+    warnings.warn(
+        f"the value must be finite for at least one agent{where}. The result is a start, and its "
+        "outcome is PopulationOutcome.UNDEFINED; choose starts where the function is defined",
+        RuntimeWarning,
+        stacklevel=3,
+    )
+    return result
 
 
 def _total(counts: jax.Array) -> np.ndarray:

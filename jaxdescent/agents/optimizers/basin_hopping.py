@@ -56,7 +56,8 @@ def basin_hopping(
     Args:
       optimizer: the inner optimizer, which descends between jumps.
       period: number of steps from one jump to the next, at least 1; the last of them is the jump.
-      jump: standard deviation of each coordinate of a jump, in units of the parameters.
+      jump: standard deviation of each coordinate of a jump, in units of the parameters; in
+        `jd.minimize`, of the width of the problem's box if it is finite.
       key: typed random key of the jumps; by default `jax.random.key(0)`.
 
     Returns:
@@ -112,24 +113,25 @@ def basin_hopping(
         value = jnp.asarray(value, state.best_value.dtype)
         better = (value < state.best_value) & jnp.isfinite(value)
         best_params = optax.tree.where(better, params, state.best_params)
-        updates, inner_state = inner.update(
-            updates, state.inner_state, params, value=value, **extra
-        )
+        # The inner optimizer starts anew where the jump has landed, which bounds may have changed.
+        restarts = state.count == 0
+
+        def restart(new: jax.Array, old: jax.Array) -> jax.Array:
+            # Keys continue: new ones would be equal in all agents and in all periods.
+            return old if is_key(old) else jnp.where(restarts, new.astype(old.dtype), old)
+
+        inner_state = jax.tree.map(restart, inner.init(params), state.inner_state)
+        updates, inner_state = inner.update(updates, inner_state, params, value=value, **extra)
         count = state.count + 1
         jumps = count >= period
         next_key, jump_key = jax.random.split(state.key)
         target = _sample_around(jump_key, best_params, jump)
 
-        def select(new: jax.Array, old: jax.Array) -> jax.Array:
-            return jnp.where(jumps, new.astype(old.dtype), old)
+        def jump_to(target: jax.Array, param: jax.Array, update: jax.Array) -> jax.Array:
+            return jnp.where(jumps, (target - param).astype(update.dtype), update)
 
-        def restart(new: jax.Array, old: jax.Array) -> jax.Array:
-            # Keys continue: new ones would be equal in all agents and in all periods.
-            return old if is_key(old) else select(new, old)
-
-        updates = jax.tree.map(lambda x, p, u: select(x - p, u), target, params, updates)
-        return updates, BasinHoppingState(
-            inner_state=jax.tree.map(restart, inner.init(target), inner_state),
+        return jax.tree.map(jump_to, target, params, updates), BasinHoppingState(
+            inner_state=inner_state,
             count=jnp.where(jumps, 0, count),
             best_params=best_params,
             best_value=jnp.where(better, value, state.best_value),

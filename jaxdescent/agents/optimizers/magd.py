@@ -32,6 +32,7 @@ from jaxdescent.agents.arguments import (
     check_agents,
     checked_hyperparams,
     count_agents,
+    for_each_agent,
     optimizer_factory,
 )
 from jaxdescent.agents.population import NONFINITE_STREAK, Population, initial_opt_states
@@ -86,7 +87,8 @@ def magd(
       rule: acts every `steps_per_rung` updates; it may only prune. By default
         `jd.pruning.adaptive()`.
       steps_per_rung: number of updates between two actions of the rule, at least 1.
-      hyperparams: mapping from keywords to arrays with a leading axis of agents.
+      hyperparams: mapping from keywords to arrays with a leading axis of agents, or to scalars
+        that all agents share.
       seed: seed of the rule's random numbers.
 
     Returns:
@@ -123,14 +125,14 @@ def magd(
     check_rule("rule", rule)
     validation.integer_in("steps_per_rung", steps_per_rung, 1)
     validation.integer_in("seed", seed, 0)
-    agent_hyperparams = checked_hyperparams(hyperparams)
+    given_hyperparams = checked_hyperparams(hyperparams)
 
     def init(params: Any) -> MagdState:
         params = validation.arrays("params", jax.tree.map(_as_array, params), PARTITION)
         # `optax.tree.map_params` initializes a placeholder without leaves.
         agents = count_agents("params", params) if jax.tree.leaves(params) else 1
         check_agents("params", params, agents)
-        check_agents("hyperparams", agent_hyperparams, agents)
+        agent_hyperparams = for_each_agent(given_hyperparams, agents)
         state = MagdState(
             opt_state=initial_opt_states(factory, params, agent_hyperparams, jnp.arange(agents)),
             alive=jnp.ones(agents, bool),
@@ -165,6 +167,7 @@ def magd(
             raise ValueError(
                 f"value must be the losses of the agents, of shape {agents}, got {shape}{hint}"
             )
+        agent_hyperparams = for_each_agent(given_hyperparams, *agents)
         value = jnp.asarray(value, state.values.dtype)
         state = _with_values(state, value, max(steps_per_rung, NONFINITE_STREAK))
         is_due = (state.count > 0) & (state.count % steps_per_rung == 0)

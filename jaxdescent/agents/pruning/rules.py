@@ -55,7 +55,7 @@ def successive_halving(
       >>> problem = jd.Problem(lambda x: jnp.sum(x**2), -box, box)
       >>> rule = jd.pruning.successive_halving()
       >>> result = jd.minimize(
-      ...     problem, optax.sgd(0.1), num_agents=8, steps=40, num_rungs=4, rule=rule)
+      ...     problem, optax.sgd(0.025), num_agents=8, steps=40, num_rungs=4, rule=rule)
       >>> result.history.survivors.tolist()
       [4, 2, 1, 1]
     """
@@ -315,7 +315,7 @@ def until(target: float) -> Rule:
       >>> box = jnp.ones(2)
       >>> bowl = jd.Problem(lambda x: jnp.sum(x**2), -box, box)
       >>> result = jd.minimize(
-      ...     bowl, optax.sgd(0.1), num_agents=8, steps=1_000, steps_per_rung=10,
+      ...     bowl, optax.sgd(0.025), num_agents=8, steps=1_000, steps_per_rung=10,
       ...     rule=jd.pruning.until(1e-6))
       >>> bool(result.value <= 1e-6), result.gradients < 8 * 100
       (True, True)

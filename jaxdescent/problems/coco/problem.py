@@ -50,9 +50,11 @@ def bbob(number: int, dimension: int = 2, instance: int = 1, *, offset: bool = T
         numbers near 1000 are 6e-5 apart, so that an offset limits the precision of small values.
 
     Returns:
-      The problem, in [-5, 5]^n, in float64 if x64 is enabled at this call. Instances of one number
-      and dimension share compiled programs. `optima` holds the optimum that COCO documents: for 5
-      it is a corner of the box; 7, a staircase, 16 and 23 have further optima.
+      The problem, in float64 if x64 is enabled at this call. Starts are in [-5, 5]^n. As in COCO,
+      x may leave this box: `bounds` is None. To stay in it, minimize
+      `dataclasses.replace(problem, bounds="project")`. Instances of one number and dimension share
+      compiled programs. `optima` holds the optimum that COCO documents: for 5 it is a corner of the
+      box; 7, a staircase, 16 and 23 have further optima.
 
       In float64, values agree with COCO within 4e-11, relative to the larger of 1 and |f|, in 2,
       5, 10, 20 and 40 dimensions and instances 1 to 15. In float32, they agree within 6e-4, except
@@ -78,4 +80,5 @@ def bbob(number: int, dimension: int = 2, instance: int = 1, *, offset: bool = T
     arrays: Any = jax.tree.map(lambda c: jnp.asarray(c, float), numbers)
     border = jnp.full(n, 5.0)
     name = f"f{number} {FUNCTIONS[number - 1].name}"
-    return Problem(Bbob(number), -border, border, (arrays,), arrays.x_opt[None], arrays.f_opt, name)
+    optima, minimum = arrays.x_opt[None], arrays.f_opt
+    return Problem(Bbob(number), -border, border, (arrays,), optima, minimum, name, bounds=None)
