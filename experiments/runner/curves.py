@@ -96,4 +96,9 @@ def draw(
 
 
 def _mean(value: Any) -> float:
-    return float(np.mean(np.array(float("nan") if value is None else value, float)))
+    """Returns the mean over seeds; nan if the value is missing or is not made of numbers."""
+    try:
+        numbers = np.array(float("nan") if value is None else value, float)
+    except (TypeError, ValueError):
+        return float("nan")
+    return float(numbers.mean()) if numbers.size else float("nan")

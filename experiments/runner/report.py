@@ -103,7 +103,7 @@ def rewrite_report(folder: Path) -> Path:
     resume = shlex.join(
         ["python", "-m", "experiments", description["study"], "--resume", str(folder)]
     )
-    if "table" not in description:
+    if not _has_results(description):
         description |= _unfinished(description, series, resume)
     elif description["status"] != "finished":
         note = (
@@ -119,7 +119,10 @@ def rewrite_report(folder: Path) -> Path:
         **description["table"],
         notes=description["notes"],
         pictures=pictures or _loss_curves(series),
-        fragments=[path.read_text() for path in sorted(folder.glob("*.fragment.html"))],
+        fragments=[
+            path.read_text(encoding="utf-8", errors="replace")
+            for path in sorted(folder.glob("*.fragment.html"))
+        ],
         sections=[
             ("Settings", {**description["settings"], "command": description["command"]}),
             ("Environment", description["environment"]),
@@ -142,6 +145,12 @@ def page(**contents: Any) -> str:
 def picture(path: Path) -> tuple[str, str]:
     """Returns the name of a PNG file and its bytes in base64."""
     return path.stem, base64.b64encode(path.read_bytes()).decode()
+
+
+def _has_results(description: Mapping[str, Any]) -> bool:
+    kinds = {"title": str, "table": dict, "notes": list}
+    complete = all(isinstance(description.get(name), kind) for name, kind in kinds.items())
+    return complete and description["table"].keys() == {"columns", "rows"}
 
 
 def _unfinished(

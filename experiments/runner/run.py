@@ -323,13 +323,16 @@ def read_description(folder: Path) -> dict[str, Any]:
     except OSError as error:
         raise RunError(f"{folder} is not a run's folder: {path.name}: {error.strerror}") from error
     except ValueError as error:
-        raise RunError(f"{path} is damaged: {error}; it cannot be used") from error
+        raise RunError(f"{path} is damaged: {error}; restore it, or start a new run") from error
     description = content if isinstance(content, dict) else {}
     missing = [
         name for name, kind in _FIELDS.items() if not isinstance(description.get(name), kind)
     ]
     if missing:
-        raise RunError(f"{path} is not a run's description: it lacks {', '.join(missing)}")
+        raise RunError(
+            f"{path} is not a run's description: it lacks {', '.join(missing)}; restore it, or "
+            "start a new run"
+        )
     return description
 
 

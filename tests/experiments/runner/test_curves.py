@@ -13,6 +13,13 @@ RECORDS = [
 ]
 
 
+@pytest.mark.parametrize("value", ["high", {}, [], [[1], [2, 3]], None])
+def test_a_value_that_is_not_made_of_numbers_is_nan(value):
+    found = curve([{"step": 1, "loss": value}, {"step": 2, "loss": [1.0, 3.0]}], "loss")
+    assert np.isnan(found.values[0])
+    assert found.values[1] == 2.0
+
+
 def test_a_curve_is_the_mean_over_seeds():
     found = curve(RECORDS, "loss")
     np.testing.assert_array_equal(found.steps, [10, 20, 30, 40])

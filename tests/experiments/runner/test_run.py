@@ -1,8 +1,11 @@
 """A run's folder describes how to reproduce it, and belongs to one process at a time."""
 
 import dataclasses
+import errno
+import fcntl
 import json
 import re
+from typing import ClassVar
 
 import jax
 import pytest
@@ -82,6 +85,66 @@ def test_a_run_cannot_be_opened_twice(run):
     again = runner.Run.resume(run.folder, run.settings)
     again.close()
     run.close = lambda: None
+
+
+def test_a_folder_that_cannot_be_locked_is_not_said_to_be_in_use(closed, tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fcntl, "flock", fail)
+        with pytest.raises(OSError, match="No locks available"):
+            runner.Run.resume(closed, Settings(runs=tmp_path, seed=7))
+
+
+def test_the_description_is_read_when_no_other_process_can_change_it(closed, tmp_path, monkeypatch):
+    lock = module._lock
+
+    def finish_and_lock(folder):
+        changed = {**description(folder), "status": "finished", "results": {"x": 1}}
+        (folder / "run.json").write_text(json.dumps(changed))
+        return lock(folder)
+
+    monkeypatch.setattr(module, "_lock", finish_and_lock)
+    runner.Run.resume(closed, Settings(runs=tmp_path, seed=7)).close()
+    assert description(closed)["results"] == {"x": 1}
+
+
+def test_a_refused_resume_leaves_the_folder_unlocked_and_makes_no_file(closed, tmp_path):
+    for _ in range(2):
+        with pytest.raises(runner.RunError, match="seed must be 7"):
+            runner.Run.resume(closed, Settings(runs=tmp_path, seed=8))
+    runner.Run.resume(closed, Settings(runs=tmp_path, seed=7)).close()
+    with pytest.raises(runner.RunError, match="is not a run's folder"):
+        runner.Run.resume(tmp_path, Settings(runs=tmp_path))
+    assert not (tmp_path / "lock").exists()
+
+
+def test_a_reverted_run_is_as_before_it_was_resumed(closed, tmp_path):
+    before = (closed / "run.json").read_bytes()
+    run = runner.Run.resume(closed, Settings(runs=tmp_path, seed=7, keep=5))
+    run.pin("data", "abc")
+    assert description(closed)["settings"]["keep"] == 5
+    run.revert()
+    run.close()
+    assert (closed / "run.json").read_bytes() == before
+
+
+@dataclasses.dataclass(frozen=True)
+class SettingsWithTasks(runner.Settings):
+    may_change: ClassVar = (*runner.Settings.may_change, "tasks")
+    tasks: tuple[str, ...] = ("a", "b")
+
+
+def test_a_setting_with_several_values_may_only_gain_some(tmp_path):
+    run = runner.Run.start("study", SettingsWithTasks(runs=tmp_path))
+    run.close()
+    with pytest.raises(runner.RunError, match=r"tasks must include a, b, as when .*, got \['a'\]"):
+        runner.Run.resume(run.folder, SettingsWithTasks(runs=tmp_path, tasks=("a",)))
+    more = SettingsWithTasks(runs=tmp_path, tasks=("c", "b", "a"))
+    runner.Run.resume(run.folder, more).close()
+    saved = runner.saved_settings(SettingsWithTasks, description(run.folder))
+    assert saved.tasks == ("c", "b", "a")
 
 
 def test_each_resume_is_in_the_description(closed, tmp_path, capsys):
@@ -188,6 +251,18 @@ def test_a_missing_folder_or_a_file_is_reported(tmp_path):
     for name in ("file", "missing"):
         with pytest.raises(runner.RunError, match="is not a run's folder"):
             runner.read_description(tmp_path / name)
+
+
+def test_a_figure_that_cannot_be_written_leaves_the_earlier_one(run):
+    class Broken(Figure):
+        def savefig(self, path, **_):
+            path.write_bytes(b"half")
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    before = run.save_figure("curve", Figure()).read_bytes()
+    with pytest.raises(OSError, match="No space left"):
+        run.save_figure("curve", Broken())
+    assert (run.folder / "curve.png").read_bytes() == before
 
 
 def test_a_figure_is_saved_as_png(run):

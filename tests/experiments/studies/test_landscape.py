@@ -174,7 +174,7 @@ def error_of(capsys, *flags):
 
 def test_folders_without_a_training_run_are_rejected(tmp_path, capsys):
     runs = ["--runs", str(tmp_path)]
-    assert "there is no run of train under" in error_of(capsys, *runs)
+    assert "has no runs of train" in error_of(capsys, *runs)
     assert "is not a run's folder" in error_of(capsys, "/no/where", *runs)
     other = write_run(tmp_path / "other", [], study="quickstart")
     message = error_of(capsys, str(other), *runs)
