@@ -10,6 +10,7 @@ other directions and other data do not recompile.
 """
 
 import functools
+import inspect
 import os
 import time
 from collections.abc import Callable
@@ -128,9 +129,11 @@ def main() -> None:
     methods: list[tuple[str, Callable[[], Any], Any]] = []
     for many in (1, *BUDGETS):
         chosen = points.chunk_size(loss, params, batch, SUBSET, many * size)
-        given = loss, chosen, (params, *directions), jnp.asarray(subset), batch
-        call = functools.partial(points._losses_of_sums, *given)
-        program = points._losses_of_sums.lower(*given)
+        given = (params, *directions), jnp.asarray(subset), batch
+        options = {"loss_fn": loss, "chunk": chosen}
+        call = functools.partial(points._losses_of_sums, *given, **options)
+        function = functools.partial(inspect.unwrap(points._losses_of_sums), **options)
+        program = jax.jit(function).lower(*given)
         methods.append((f"plane, {chosen} in a batch", call, program))
     methods.append(
         ("Python loop", lambda: in_python(*arguments, subset), _one.lower(*arguments, subset[0]))

@@ -29,6 +29,7 @@ from jaxdescent import validation
 from jaxdescent.landscape import arguments
 from jaxdescent.landscape.points import LossFn
 from jaxdescent.numerics import at_least_float32
+from jaxdescent.programs import compiled
 
 Found = tuple[jax.Array, Any]
 
@@ -107,16 +108,17 @@ def epsilon_sharpness(
         y = _start(sides, start, starts)
         for turn in range(num_steps + 1):
             length = 2 * (1 - turn / num_steps)
-            y, found, value = _step(loss_fn, params, columns, sides, batch, y, found, length)
+            y, found, value = _step(
+                params, columns, sides, batch, y, found, length, loss_fn=loss_fn
+            )
             losses.append(value)
     loss, (highest, best) = losses[0], found  # the first initial point is the parameters
     value = 100 * (highest - loss) / (1 + loss)
     return EpsilonSharpness(value, loss, highest, _point_at(params, columns, best))
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@compiled("loss_fn")
 def _step(
-    loss_fn: LossFn,
     params: Any,
     columns: Any,
     sides: Any,
@@ -124,6 +126,8 @@ def _step(
     y: Any,
     found: Found,
     length: float,
+    *,
+    loss_fn: LossFn,
 ) -> tuple[Any, Found, jax.Array]:
     """Takes an ascent step from y; returns the next y, the best point so far, and the loss."""
 

@@ -11,7 +11,6 @@ Source: I. Goodfellow, O. Vinyals, A. Saxe 2015, arXiv:1412.6544; planes H. Li e
 arXiv:1712.09913.
 """
 
-import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -24,6 +23,7 @@ from jaxdescent import validation
 from jaxdescent.landscape import arguments
 from jaxdescent.landscape.points import LossFn, chunk_size, losses_of_sums, map_in_chunks
 from jaxdescent.numerics import at_least_float32
+from jaxdescent.programs import compiled
 
 
 class Line(NamedTuple):
@@ -228,7 +228,7 @@ def path_losses(
     first = jax.tree.map(lambda leaf: leaf[0], path)
     validation.check_scalar_output("loss_fn", loss_fn, first, batch)
     chunk = chunk_size(loss_fn, first, batch, points, memory)
-    return _path_losses(loss_fn, chunk, path, batch)
+    return _path_losses(path, batch, loss_fn=loss_fn, chunk=chunk)
 
 
 def path_length(path: Any, least: int = 1) -> int:
@@ -253,8 +253,8 @@ def not_finite(values: jax.Array) -> jax.Array:
     return jnp.sum(~jnp.isfinite(values), dtype=jnp.int32)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _path_losses(loss_fn: LossFn, chunk: int, path: Any, batch: Any) -> jax.Array:
+@compiled("loss_fn", "chunk")
+def _path_losses(path: Any, batch: Any, *, loss_fn: LossFn, chunk: int) -> jax.Array:
     return map_in_chunks(lambda params: loss_fn(params, batch), path, chunk)
 
 

@@ -22,6 +22,7 @@ import numpy as np
 from jaxdescent import validation
 from jaxdescent.landscape.memory import peak_bytes
 from jaxdescent.numerics import at_least_float32, widest_float
+from jaxdescent.programs import compiled
 
 LossFn = Callable[[Any, Any], jax.Array]
 
@@ -38,7 +39,7 @@ def losses_of_sums(
     """Returns the losses f[n] at the sums of k trees with the weights [n, k]."""
     chunk = chunk_size(loss_fn, trees[0], batch, len(weights), memory)
     at = jnp.asarray(weights, widest_float(trees[0]))
-    return _losses_of_sums(loss_fn, chunk, tuple(trees), at, batch)
+    return _losses_of_sums(tuple(trees), at, batch, loss_fn=loss_fn, chunk=chunk)
 
 
 def chunk_size(loss_fn: LossFn, params: Any, batch: Any, points: int, memory: int | None) -> int:
@@ -58,9 +59,9 @@ def chunk_size(loss_fn: LossFn, params: Any, batch: Any, points: int, memory: in
     return -(-points // chunks)  # batches of equal size; the last one is padded
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+@compiled("loss_fn", "chunk")
 def _losses_of_sums(
-    loss_fn: LossFn, chunk: int, trees: tuple[Any, ...], weights: jax.Array, batch: Any
+    trees: tuple[Any, ...], weights: jax.Array, batch: Any, *, loss_fn: LossFn, chunk: int
 ) -> jax.Array:
     return map_in_chunks(lambda w: loss_fn(combination(trees, w), batch), weights, chunk)
 

@@ -87,7 +87,7 @@ class Spec:
     extra_args: Mapping[str, Any] | None
     method: str
     without_effect: tuple[str, ...] = ()
-    _analyses: dict[Any, Analysis] = dataclasses.field(default_factory=dict)
+    _analyses: dict[Any, Analysis] = dataclasses.field(default_factory=dict, compare=False)
 
     def build(self, hyperparams: Mapping[str, Any]) -> optax.GradientTransformationExtraArgs:
         """Builds the transformation with hyperparameters at the given coordinates."""

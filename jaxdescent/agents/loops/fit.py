@@ -5,7 +5,6 @@ expensive. Here agents with high values, such as a high validation loss, are pru
 """
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any, Literal
 
 import jax
@@ -17,6 +16,7 @@ from jaxdescent.agents.arguments import checked_hyperparams, count_agents, rung_
 from jaxdescent.agents.loops.fit_loop import FitSettings, fit_settings, loop_of
 from jaxdescent.agents.loops.population_loop import PopulationResult, population_result
 from jaxdescent.agents.rule import Rule
+from jaxdescent.programs import compiled
 
 
 def fit(
@@ -47,7 +47,8 @@ def fit(
 
     An agent's value is its loss on validation data, or its mean training loss in the rung. The
     compiled program is reused for other keys, other initial parameters and other data of the same
-    shapes, if the functions, the optimizer and the rule are the same objects.
+    shapes, if your functions are the same objects, and the optimizer and the rule are made in the
+    same way, such as by `optax.adam(0.05)`.
 
     Args:
       loss_fn: Called as `loss_fn(params, batch)`; returns the batch's mean loss. With `needs_rng`
@@ -131,10 +132,10 @@ def fit(
     arrays = jax.tree.map(
         jnp.asarray, (data, validation_data, init_params, hyperparams, model_state)
     )
-    return _fit(key, *arrays, lengths, prune, settings)
+    return _fit(key, *arrays, lengths, prune, settings=settings)
 
 
-@partial(jax.jit, static_argnums=8)
+@compiled("settings")
 def _fit(
     key: jax.Array,
     data: Any,
@@ -144,6 +145,7 @@ def _fit(
     model_state: Any,
     lengths: jax.Array,
     prune: ArrayLike,
+    *,
     settings: FitSettings,
 ) -> PopulationResult:
     loop = loop_of(settings)

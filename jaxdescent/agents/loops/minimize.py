@@ -6,7 +6,6 @@ the budget of successive halving: Z. Karnin et al. 2013).
 """
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any
 
 import jax
@@ -31,6 +30,7 @@ from jaxdescent.agents.loops.population_loop import (
 )
 from jaxdescent.agents.rule import Rule
 from jaxdescent.problem import Problem
+from jaxdescent.programs import compiled
 
 
 def minimize(
@@ -55,8 +55,10 @@ def minimize(
 
     Give either `steps` or `gradient_budget`; there are ten rungs by default. The compiled program
     is reused for other keys, other initial parameters and other instances of the same problem, if
-    the optimizer and the rule are the same objects. It has no reverse-mode derivative, because the
-    number of chunks in a rung is known only at run time.
+    the optimizer and the rule are made in the same way, such as by `optax.adam(0.05)`. Functions
+    of your own must be the same objects: define them once, outside of a loop. A function's program
+    and the arrays that it closes over are freed with the function. The result has no reverse-mode
+    derivative, because the number of chunks in a rung is known only at run time.
 
     Args:
       problem: a function of an agent's parameters, or a `Problem`.
@@ -133,11 +135,19 @@ def minimize(
         validation.check_floating("init_params", init_params)
     problem = as_problem(problem, init_params)
     return _minimize(
-        problem, key, init_params, hyperparams, lengths, budget, prune, driver, num_rungs
+        problem,
+        key,
+        init_params,
+        hyperparams,
+        lengths,
+        budget,
+        prune,
+        driver=driver,
+        num_rungs=num_rungs,
     )
 
 
-@partial(jax.jit, static_argnums=(7, 8))
+@compiled("driver", "num_rungs")
 def _minimize(
     problem: Problem,
     key: jax.Array,
@@ -146,6 +156,7 @@ def _minimize(
     lengths: jax.Array | None,
     budget: ArrayLike,
     prune: ArrayLike,
+    *,
     driver: Driver,
     num_rungs: int,
 ) -> PopulationResult:

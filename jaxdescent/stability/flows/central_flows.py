@@ -52,6 +52,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdescent import validation
+from jaxdescent.programs import compiled
 from jaxdescent.stability.flows.complementarity import solve_complementarity, symmetric_basis
 from jaxdescent.stability.flows.flow import (
     Flow,
@@ -264,7 +265,7 @@ def central_flow(
     )
 
 
-@functools.partial(jax.jit, static_argnames=("loss_fn", "steps", "k", "substeps"))
+@compiled("loss_fn", "steps", "k", "substeps")
 def _central_flow(
     params: Any,
     batch: Any,

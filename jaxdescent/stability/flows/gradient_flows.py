@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 import jax
 
 from jaxdescent import validation
+from jaxdescent.programs import compiled
 from jaxdescent.stability.flows.flow import (
     Flow,
     Loss,
@@ -176,7 +177,7 @@ def gradient_flow(
     return _gradient_flow(params, batch, optimizer, loss_fn=loss_fn, steps=steps, substeps=substeps)
 
 
-@functools.partial(jax.jit, static_argnames=("loss_fn", "steps", "substeps"))
+@compiled("loss_fn", "steps", "substeps")
 def _gradient_flow(
     params: Any,
     batch: Any,

@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdescent import validation
+from jaxdescent.programs import compiled
 from jaxdescent.stability.sharpness import curvature
 from jaxdescent.stability.sharpness.arguments import check_loss, check_preconditioner
 from jaxdescent.stability.sharpness.lanczos import Pairs, top_eigenpairs
@@ -211,18 +212,7 @@ def block_sharpness(
     return found
 
 
-@functools.partial(
-    jax.jit,
-    static_argnames=(
-        "loss_fn",
-        "model_fn",
-        "k",
-        "which",
-        "num_steps",
-        "max_restarts",
-        "num_microbatches",
-    ),
-)
+@compiled("loss_fn", "model_fn", "k", "which", "num_steps", "max_restarts", "num_microbatches")
 def _sharpness(
     params: Any,
     batch: Any,

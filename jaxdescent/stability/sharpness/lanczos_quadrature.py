@@ -11,7 +11,6 @@ Source: S. Ubaru, J. Chen, Y. Saad, SIAM J. Matrix Anal. Appl. 38, 2017; B. Ghor
 arXiv:1901.10159.
 """
 
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -19,6 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdescent import validation
+from jaxdescent.programs import compiled
 from jaxdescent.stability.sharpness import curvature
 from jaxdescent.stability.sharpness.arguments import check_loss, check_preconditioner
 from jaxdescent.stability.sharpness.lanczos import lanczos
@@ -136,9 +136,7 @@ def spectral_density(
     return SpectralDensity(nodes, weights, flat.size)
 
 
-@functools.partial(
-    jax.jit, static_argnames=("loss_fn", "model_fn", "num_steps", "num_microbatches")
-)
+@compiled("loss_fn", "model_fn", "num_steps", "num_microbatches")
 def _rules(
     params: Any,
     batch: Any,
