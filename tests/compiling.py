@@ -2,8 +2,10 @@
 
 import jax
 
+from tests import fusion_emitters
+
 DEFAULT_OPTIONS = {
-    "xla_cpu_use_fusion_emitters": True,
+    **({"xla_cpu_use_fusion_emitters": True} if fusion_emitters.CAN_BE_DISABLED else {}),
     "xla_backend_optimization_level": 3,
     "xla_llvm_disable_expensive_passes": False,
 }

@@ -321,44 +321,65 @@ def make_linen():
     )
 
 
-def rescaled(case):
+def factors_of_leaves(case):
+    """Returns a tree of factors, each of the shape of its leaf."""
     used = set()
 
-    def scale(path, leaf):
+    def factor(path, leaf):
         place = jax.tree_util.keystr(path, simple=True, separator="/")
-        for part, factor in case.factors.items():
+        for part, number in case.factors.items():
             if f"/{part}" in f"/{place}":
                 used.add(part)
-                return np.float32(leaf * factor)
-        return leaf
+                return np.broadcast_to(np.float32(number), leaf.shape)
+        return np.ones(leaf.shape, np.float32)
 
-    scaled = jax.tree_util.tree_map_with_path(scale, case.params)
+    factors = jax.tree_util.tree_map_with_path(factor, case.params)
     assert used == {*case.factors}
-    return scaled
+    return factors
 
 
 @pytest.mark.parametrize("make", [make_nnx, make_linen])
-def test_a_rescaling_that_leaves_the_function_unchanged_leaves_the_plane_unchanged(make):
-    """Each layer is rescaled; all layers are evaluated in one program, at two points of a plane."""
+def test_a_rescaling_that_leaves_the_function_unchanged_multiplies_each_filter_by_one_number(make):
+    """So a plane is unchanged. All layers are evaluated in one program, each rescaled."""
     cases = dict(make())
+    params = {name: case.params for name, case in cases.items()}
+    factors = {name: factors_of_leaves(case) for name, case in cases.items()}
 
     @jax.jit
     def apply(params):
         return {name: case.apply(params[name], case.inputs) for name, case in cases.items()}
 
-    outputs = []
-    for params in (
-        {name: case.params for name, case in cases.items()},
-        {name: rescaled(case) for name, case in cases.items()},
-    ):
-        (u,) = jd.landscape.random_directions(KEY, params, 1)
-        outputs.append((apply(params), apply(jax.tree.map(lambda p, d: p + 0.5 * d, params, u))))
+    plain, found = apply(params), apply(jax.tree.map(np.multiply, params, factors))
     for name in cases:
-        (plain, moved), found = ([np.asarray(each[name]) for each in pair] for pair in outputs)
-        scale = 1e-4 * np.max(np.abs(moved))
-        np.testing.assert_allclose(found[0], plain, atol=scale, err_msg=f"{name}: the function")
-        np.testing.assert_allclose(found[1], moved, atol=scale, err_msg=f"{name}: the plane")
-        assert np.max(np.abs(moved - plain)) > 100 * scale, name
+        scale = np.max(np.abs(plain[name]))
+        np.testing.assert_allclose(found[name], plain[name], atol=1e-4 * scale, err_msg=name)
+        leaves = jax.tree.leaves(factors[name])
+        filters = axes_within_filters(params[name], scaled=False)
+        for factor, within in zip(leaves, filters, strict=True):
+            assert within is None or np.all(np.ptp(factor, axis=within) == 0), name
+
+
+def test_the_plane_of_a_rescaled_attention_layer_is_unchanged():
+    """The picture varies by more than 0.1."""
+    case = dict(make_nnx())["MultiHeadAttention"]
+    scaled = jax.tree.map(np.multiply, case.params, factors_of_leaves(case))
+
+    def loss(params, inputs):
+        return jnp.mean(case.apply(params, inputs) ** 2)
+
+    plain, found, other = (
+        jd.landscape.plane(
+            loss,
+            params,
+            jd.landscape.random_directions(KEY, params, biases="scaled", filter_axes=axes),
+            INPUTS,
+            x=np.linspace(-1, 1, 3),
+        ).values
+        for params, axes in ((case.params, "auto"), (scaled, "auto"), (scaled, -1))
+    )
+    assert np.ptp(plain) > 0.1
+    np.testing.assert_allclose(found, plain, rtol=1e-3)
+    assert np.max(np.abs(other - plain)) > 0.05 * np.ptp(plain)
 
 
 def is_shape(x):

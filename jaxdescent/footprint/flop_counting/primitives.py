@@ -110,9 +110,9 @@ def _pallas_call(eqn: core.JaxprEqn) -> int | None:
 _MAPS = """
     abs acos acosh add add_any asin asinh atan atan2 atanh bessel_i0e bessel_i1e cbrt ceil clamp
     cos cosh digamma div eq eq_to erf erf_inv erfc exp exp2 expm1 floor ge gt igamma
-    igamma_grad_a igammac integer_pow is_finite le le_to lgamma log log1p logistic lt lt_to max
-    min mul ne neg nextafter polygamma pow reduce_precision regularized_incomplete_beta rem round
-    rsqrt select_n sign sin sinh sqrt square sub tan tanh zeta
+    igamma_grad_a igammac integer_pow is_finite le le_to lgamma log log1p log2 logistic lt lt_to max
+    min mul ne neg nextafter one_minus_square polygamma polynomial pow reduce_precision
+    regularized_incomplete_beta rem round rsqrt select_n sign sin sinh sqrt square sub tan tanh zeta
 """
 
 _REDUCTIONS = """

@@ -85,7 +85,7 @@ def _reduce_kinds(choose: Callable[..., int], branches: list[Tally]) -> Tally:
 # Primitives that run an inner jaxpr once. It is held by one of the parameters _INNER.
 _CALLS = """
     call closed_call composite custom_jvp_call custom_partitioning custom_vjp_call
-    custom_vmap_call jit linear_call remat2 run_state
+    custom_vmap_call eval_jaxpr jit linear_call remat2 run_state
 """
 _INNER = ("jaxpr", "call_jaxpr", "callee", "call")
 
