@@ -297,3 +297,54 @@ def test_settings_written_inline_compile_once():
         traces.append(0)
     assert traces[0] > 0
     assert traces[1:] == [0, 0, 0]
+
+
+STARTS = jnp.zeros((2, 100))
+PARAMS = jnp.zeros(100)
+
+CALLS = {
+    "minimize": lambda f: (
+        jd.minimize(
+            f,
+            optax.sgd(0.5),
+            init_params=STARTS,
+            steps=1,
+            num_rungs=1,
+            rule=jd.pruning.no_pruning(),
+        ).value
+    ),
+    "fit": lambda f: (
+        jd.fit(
+            f,
+            optax.sgd(0.5),
+            jnp.ones((2, 1)),
+            init_params=STARTS,
+            key=jax.random.key(0),
+            steps=1,
+            num_rungs=1,
+            batch_size=None,
+            validation_data=jnp.ones((2, 1)),
+            rule=jd.pruning.no_pruning(),
+        ).value
+    ),
+    "sharpness": lambda f: jd.sharpness(f, PARAMS).values,
+    "spectral_density": lambda f: jd.spectral_density(f, PARAMS, num_probes=1).nodes,
+    "line": lambda f: jd.landscape.line(f, PARAMS, PARAMS + 1, x=[0.0, 1.0]).values,
+    "epsilon_sharpness": lambda f: (
+        jd.landscape.epsilon_sharpness(f, PARAMS, num_starts=1, num_steps=1).value
+    ),
+    "gradient_flow": lambda f: (
+        jd.gradient_flow(f, PARAMS, None, jd.flows.sgd(0.1), steps=1, substeps=1)[0].params
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_public_calls_take_objects_and_free_their_arrays(name, quick_to_compile):
+    for to in (1.0, 2.0):  # the second object takes the program of its own
+        objective = Frozen(jnp.full(100, to))
+        CALLS[name](objective)
+    reference = weakref.ref(objective.to)
+    del objective
+    gc.collect()
+    assert reference() is None
