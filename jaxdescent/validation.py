@@ -16,9 +16,9 @@ import optax
 
 MISSING_VALUE = (
     "value=, the loss whose gradients are grads. TrainState.apply_gradients of Flax does not pass "
-    "it on: override it to call tx.update(grads, opt_state, params, value=value). Nor does "
-    "optax.MultiSteps inside optax.chain or another wrapper: put it outermost, as in "
-    "optax.MultiSteps(optax.chain(...), 2)"
+    "it on: override it to call tx.update(grads, opt_state, params, value=value). Nor do optax's "
+    "lookahead, sam and split_real_and_imaginary, nor MultiSteps inside optax.chain or another "
+    "wrapper: put MultiSteps outermost, as in optax.MultiSteps(optax.chain(...), 2)"
 )
 """Says that an update needs the loss, and where it may have been lost."""
 

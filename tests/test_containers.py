@@ -321,7 +321,9 @@ def test_other_functions_say_how_to_filter_an_equinox_model(read):
 def test_a_missing_loss_names_who_may_have_dropped_it():
     params = {"w": jnp.ones(2)}
     inside = optax.chain(optax.clip(1.0), optax.MultiSteps(jd.self_tuning(optax.sgd), 1))
-    with pytest.raises(ValueError, match=r"MultiSteps inside optax\.chain.*put it outermost"):
+    with pytest.raises(
+        ValueError, match=r"MultiSteps inside optax\.chain.*put MultiSteps outermost"
+    ):
         inside.update(params, inside.init(params), params, value=jnp.ones(()))
     model = nn.Dense(1)
     state = train_state.TrainState.create(
@@ -335,7 +337,7 @@ def test_a_missing_loss_names_who_may_have_dropped_it():
         jd.step_sizes.catapult_warmup(optax.sgd(1.0), 0.1, steps=5),
         jd.magd(optax.sgd(0.1)),
     ):
-        with pytest.raises(ValueError, match=r"needs .*value=, the loss.*put it outermost"):
+        with pytest.raises(ValueError, match=r"needs .*value=, the loss.*put MultiSteps outermost"):
             tx.update(params, tx.init(params), params)
 
 
