@@ -85,3 +85,20 @@ def all_finite(tree: Any) -> jax.Array:
 def is_inexact(leaf: Any) -> bool:
     """True if a leaf holds floating or complex numbers."""
     return jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
+
+
+def state_unless_skipped(finite: jax.Array, new: Any, old: Any) -> Any:
+    """Returns the model state after a step, without floating-point numbers of a skipped batch.
+
+    Counts and random keys go on: with the same key, the loss might never be finite again.
+
+    Args:
+      finite: bool[], True if the loss of the step is finite.
+      new: the model state after the step.
+      old: the model state before it.
+    """
+
+    def select(new: jax.Array, old: jax.Array) -> jax.Array:
+        return jnp.where(finite, new, old) if is_inexact(old) else new
+
+    return jax.tree.map(select, new, old)

@@ -17,6 +17,8 @@ import numpy as np
 import optax
 from flax import nnx
 
+from jaxdescent.numerics import state_unless_skipped
+
 Scores = Callable[[Any, Any, jax.Array | None], dict[str, jax.Array]]
 """Called as `scores(model, batch, key)`; returns scores f32[batch] by name, with a "loss"."""
 
@@ -147,6 +149,8 @@ def trainer(
             unroll = side_by_side == "unrolled"
             (model_state, loss, grads), _ = jax.lax.scan(add_part, zero, inputs, unroll=unroll)
             loss, grads = loss / accumulate, optax.tree.scale(1 / accumulate, grads)
+        # Otherwise one bad batch that the optimizer skips leaves NaN in statistics of a BatchNorm.
+        model_state = state_unless_skipped(jnp.isfinite(loss), model_state, state.model_state)
         updates, opt_state = tx.update(grads, state.opt_state, state.params, value=loss)
         params = optax.apply_updates(state.params, updates)
         return TrainState(params, model_state, opt_state, state.step + 1, state.key), loss

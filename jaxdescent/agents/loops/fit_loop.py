@@ -40,7 +40,7 @@ from jaxdescent.agents.loops.objective import LOSS, Objective
 from jaxdescent.agents.loops.population_loop import PopulationLoop, PopulationLoopState, RungInfo
 from jaxdescent.agents.population import NONFINITE_STREAK, has_model_state, initial_population
 from jaxdescent.agents.rule import Rule
-from jaxdescent.numerics import all_finite, is_inexact, widest_float
+from jaxdescent.numerics import all_finite, state_unless_skipped, widest_float
 from jaxdescent.problem import Problem
 
 ORDER_STREAM, LOSS_STREAM = np.uint32(2**32 - 2), np.uint32(2**32 - 1)
@@ -351,13 +351,7 @@ class _FitRung(NamedTuple):
             value_fn=lambda params: loss(params)[0],
         )
         params = optax.apply_updates(params, updates)
-        finite = jnp.isfinite(value)
-
-        def unless_poisoned(new: jax.Array, old: jax.Array) -> jax.Array:
-            # Counts and random keys go on: with the same key, the loss might never be finite again.
-            return jnp.where(finite, new, old) if is_inexact(old) else new
-
-        new_state = jax.tree.map(unless_poisoned, new_state, model_state)
+        new_state = state_unless_skipped(jnp.isfinite(value), new_state, model_state)
         return {"params": params, "opt_state": opt_state, "model_state": new_state}, aux
 
     def _values(self, agents: Chunk, seen: Chunk) -> Chunk:

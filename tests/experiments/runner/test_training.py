@@ -167,6 +167,23 @@ def test_batch_statistics_and_evaluation_equal_numpy(accumulate):
     np.testing.assert_allclose(found["loss"], expected, rtol=1e-4)
 
 
+def test_a_batch_that_the_optimizer_skips_leaves_no_nan_in_the_batch_statistics():
+    def scores(model, batch, _):
+        return {"loss": model(batch[0]).sum(-1)}
+
+    arrays = (ARRAYS[0].copy(), ARRAYS[1])
+    arrays[0][5] = np.nan
+    skipping = optax.apply_if_finite(optax.set_to_zero(), 9)
+    train = runner.trainer(OnlyNorm, batch_of, scores, skipping)
+    batches = np.array([[0, 1, 2], [4, 5, 6], [7, 8, 9]])
+    state, losses = jax.jit(train.chunk)(train.start(keys_of(1)), batches[:, None], arrays)
+    assert np.isnan(losses[:, 0]).tolist() == [False, True, False]
+    means = np.zeros(3)
+    for part in batches[[0, 2]]:
+        means = 0.9 * means + 0.1 * INPUTS[part].mean(0)
+    np.testing.assert_allclose(state.model_state["norm"]["mean"][0], means, atol=1e-6)
+
+
 @pytest.fixture(scope="module", params=["vmap", "map", "unrolled"])
 def side_by_side(request):
     tx = jd.hypergradient(optax.sgd, optax.adam(0.05), tune={"learning_rate": RATE})
