@@ -14,6 +14,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+PARTITION = (
+    "keep other leaves out of the parameters, as with nnx.split(model, nnx.Param, ...) or "
+    "eqx.partition(model, eqx.is_inexact_array)"
+)
+"""Remedy for a model in place of its parameters."""
+
+
 MISSING_VALUE = (
     "value=, the loss whose gradients are grads. TrainState.apply_gradients of Flax does not pass "
     "it on: override it to call tx.update(grads, opt_state, params, value=value). Nor do optax's "
@@ -274,8 +281,7 @@ def check_arrays(name: str, tree: Any) -> None:
         if not (hasattr(leaf, "dtype") or isinstance(leaf, (bool, int, float, complex))):
             raise TypeError(
                 f"{name} must have arrays as leaves, got {leaf!r} at "
-                f"{name}{jax.tree_util.keystr(path)}; of an Equinox model, pass the first of "
-                "eqx.partition(model, eqx.is_inexact_array), and eqx.combine both in the loss"
+                f"{name}{jax.tree_util.keystr(path)}; {PARTITION}"
             )
 
 

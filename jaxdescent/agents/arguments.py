@@ -24,11 +24,6 @@ _NEEDS_VALUES = (
 
 STACKING = "stack one tree for each agent, as jax.vmap(init)(keys) does"
 """Remedy for a tree without an axis of agents."""
-PARTITION = (
-    "keep other leaves out of the parameters, as with nnx.split(model, nnx.Param, ...) or "
-    "eqx.partition(model, eqx.is_inexact_array)"
-)
-"""Remedy for a model in place of its parameters."""
 
 
 def check_agents(name: str, tree: Any, num_agents: int) -> None:

@@ -11,7 +11,7 @@ import jax
 from jax.typing import ArrayLike
 
 from jaxdescent import validation
-from jaxdescent.agents.arguments import PARTITION, checked_hyperparams, count_agents
+from jaxdescent.agents.arguments import checked_hyperparams, count_agents
 from jaxdescent.agents.loops.batches import WHOLE_DATA
 from jaxdescent.agents.loops.fit_loop import FitSettings, fit_settings, loop_of
 from jaxdescent.agents.loops.population_loop import (
@@ -143,7 +143,7 @@ def fit(
         gradient_budget=gradient_budget,
         num_rungs=num_rungs,
     )
-    init_params = validation.arrays("init_params", init_params, PARTITION)
+    init_params = validation.arrays("init_params", init_params, validation.PARTITION)
     settings = fit_settings(
         loss_fn,
         optimizer,

@@ -27,7 +27,6 @@ from jax.typing import ArrayLike
 
 from jaxdescent import validation
 from jaxdescent.agents.arguments import (
-    PARTITION,
     OptimizerFactory,
     check_agents,
     checked_hyperparams,
@@ -190,13 +189,13 @@ def loop_of(settings: FitSettings) -> PopulationLoop:
     ) -> PopulationLoopState:
         key = validation.random_key("key", key)
         init_params = jax.tree.map(
-            jnp.copy, validation.arrays("init_params", init_params, PARTITION)
+            jnp.copy, validation.arrays("init_params", init_params, validation.PARTITION)
         )
         hyperparams = checked_hyperparams(hyperparams)
         model_state = () if model_state is None else validation.arrays("model_state", model_state)
         model_state = jax.tree.map(jnp.copy, model_state)
         check_agents("init_params", init_params, driver.num_agents)
-        validation.check_floating("init_params", init_params, PARTITION)
+        validation.check_floating("init_params", init_params, validation.PARTITION)
         hyperparams = for_each_agent(hyperparams, driver.num_agents)
         check_agents("model_state", model_state, driver.num_agents)
         problem = _problem_for_rules(None, settings.mode, init_params, None, driver.optimizer)

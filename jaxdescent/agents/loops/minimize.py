@@ -12,7 +12,6 @@ from jax.typing import ArrayLike
 
 from jaxdescent import validation
 from jaxdescent.agents.arguments import (
-    PARTITION,
     check_agents,
     checked_hyperparams,
     count_agents,
@@ -114,7 +113,7 @@ def minimize(
     if init_params is None and num_agents is None:
         raise ValueError("num_agents or init_params must be given, got neither")
     if init_params is not None:
-        init_params = validation.arrays("init_params", init_params, PARTITION)
+        init_params = validation.arrays("init_params", init_params, validation.PARTITION)
         starts = count_agents("init_params", init_params)
         num_agents = starts if num_agents is None else num_agents
     num_agents = validation.integer_in("num_agents", num_agents, 1)
@@ -131,7 +130,7 @@ def minimize(
     key = validation.random_key("key", jax.random.key(0) if key is None else key)
     if init_params is not None:
         check_agents("init_params", init_params, num_agents)
-        validation.check_floating("init_params", init_params, PARTITION)
+        validation.check_floating("init_params", init_params, validation.PARTITION)
     problem = as_problem(problem, init_params)
     if init_params is None:
         problem.check_starts()

@@ -26,7 +26,6 @@ from jax.typing import ArrayLike
 
 from jaxdescent import validation
 from jaxdescent.agents.arguments import (
-    PARTITION,
     OptimizerFactory,
     check_agents,
     checked_hyperparams,
@@ -120,11 +119,11 @@ def loop_of(problem: Problem | Callable[[Any], jax.Array], driver: Driver) -> Po
             drawn_from.check_starts()
             init_params = jax.vmap(drawn_from.sample)(keys)
         init_params = jax.tree.map(
-            jnp.copy, validation.arrays("init_params", init_params, PARTITION)
+            jnp.copy, validation.arrays("init_params", init_params, validation.PARTITION)
         )
         hyperparams = checked_hyperparams(hyperparams)
         check_agents("init_params", init_params, driver.num_agents)
-        validation.check_floating("init_params", init_params, PARTITION)
+        validation.check_floating("init_params", init_params, validation.PARTITION)
         hyperparams = for_each_agent(hyperparams, driver.num_agents)
         full_problem = problem_for_rules(init_params)
         init_params = full_problem.into_bounds(init_params)

@@ -28,7 +28,6 @@ from jax.typing import ArrayLike
 from jaxdescent import containers, validation
 from jaxdescent.agents import pruning
 from jaxdescent.agents.arguments import (
-    PARTITION,
     check_agents,
     checked_hyperparams,
     count_agents,
@@ -128,7 +127,7 @@ def magd(
     given_hyperparams = checked_hyperparams(hyperparams)
 
     def init(params: Any) -> MagdState:
-        params = validation.arrays("params", jax.tree.map(_as_array, params), PARTITION)
+        params = validation.arrays("params", jax.tree.map(_as_array, params), validation.PARTITION)
         # `optax.tree.map_params` initializes a placeholder without leaves.
         agents = count_agents("params", params) if jax.tree.leaves(params) else 1
         check_agents("params", params, agents)
