@@ -118,6 +118,8 @@ class UnidentifiableError(TypeError):
     """Raised for settings that can be identified neither by value nor by identity."""
 
 
+_Jitted = type(jax.jit(len))
+
 _NEVER_BY_IDENTITY = (
     *(tuple, list, dict, set, frozenset, types.MappingProxyType),
     *(types.MethodType, jax.tree_util.PyTreeDef),  # new objects at each access
@@ -188,6 +190,8 @@ class Identity:
                 return "method", self._describe_all([value.__func__, value.__self__])
             case types.FunctionType() if _is_of_library(value):
                 return "function", value.__code__, *self._describe_all(_contents(value))
+            case _Jitted() if _is_of_library(value.__wrapped__):
+                return "jit", self._describe(value.__wrapped__)
             case jax.tree_util.PyTreeDef():
                 return "tree", *self._describe_all([value.node_data(), *value.children()])
         if _is_compared_by_fields(kind):
@@ -224,10 +228,11 @@ def _library(module: str) -> types.ModuleType | None:
     return sys.modules.get(module) if module.partition(".")[0] in LIBRARIES else None
 
 
-def _is_of_library(function: types.FunctionType) -> bool:
+def _is_of_library(function: Callable[..., Any]) -> bool:
     """Returns True if the function's code was loaded with a module of `LIBRARIES`."""
-    module = _library(function.__globals__.get("__name__", ""))
-    return module is not None and vars(module) is function.__globals__
+    scope = getattr(function, "__globals__", {})
+    module = _library(scope.get("__name__", ""))
+    return module is not None and vars(module) is scope
 
 
 def _contents(function: types.FunctionType) -> list[Any]:

@@ -207,7 +207,7 @@ def test_each_agent_can_be_a_tower():
 
 
 def test_random_numbers_of_an_optimizer_differ_between_agents():
-    noisy = optax.chain(optax.add_noise(1.0, 0.5, key=jax.random.key(0)), optax.sgd(0.1))
+    noisy = optax.chain(optax.add_noise(1.0, 0.5, key=jax.random.key(0)), optax.sgd(0.1 / WIDTH**2))
     result = jd.minimize(
         problem(), noisy, init_params=jnp.ones((4, 3)), steps=2, steps_per_rung=1, rule=NO_PRUNING
     )
