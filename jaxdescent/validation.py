@@ -30,6 +30,13 @@ MISSING_VALUE = (
 """Says that an update needs the loss, and where it may have been lost."""
 
 
+def check_params_and_loss(params: Any, value: Any) -> None:
+    """Raises ValueError unless an update is given the parameters and the loss."""
+    if params is None or value is None:
+        missing = "params" if params is None else MISSING_VALUE
+        raise ValueError(f"update(grads, state, params, value=loss) needs {missing}")
+
+
 def finite_array(name: str, value: Any) -> np.ndarray:
     """Returns a finite number or array of numbers as float64.
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.util
+import math
 import typing
 from collections.abc import Mapping
 from pathlib import Path
@@ -102,6 +103,8 @@ def settings_from_json(settings_type: type[S], saved: Mapping[str, Any]) -> S:
     def decode(name: str, value: Any) -> Any:
         if value is not None and "Path" in str(hints[name]):
             return Path(value)
+        if value is None and hints[name] is float:
+            return math.inf  # which JSON does not have
         return tuple(value) if isinstance(value, list) else value
 
     return settings_type(**{name: decode(name, saved[name]) for name in saved if name in fields})

@@ -226,9 +226,7 @@ def _check_tower(tower: Any) -> None:
 
 
 def _check_arguments(params: Any, value: Any) -> None:
-    if params is None or value is None:
-        missing = "params" if params is None else validation.MISSING_VALUE
-        raise ValueError(f"update(grads, state, params, value=loss) needs {missing}")
+    validation.check_params_and_loss(params, value)
     if jnp.shape(value):
         raise ValueError(f"value must be a scalar, got shape {jnp.shape(value)}")
 

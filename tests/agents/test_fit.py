@@ -283,7 +283,8 @@ def test_an_agent_that_is_not_finite_is_removed_without_changing_others(unpruned
 def test_without_any_finite_value_the_result_is_a_start():
     broken = starts(AGENTS)
     broken["a"][:] = np.inf
-    found = fitted(init_params=broken)
+    with pytest.warns(RuntimeWarning, match="finite for at least one agent"):
+        found = fitted(init_params=broken)
     assert (found.value, found.id) == (np.inf, -1)
     assert found.history.survivors.tolist() == [0] * 5
     assert found.history.not_finite.tolist() == [AGENTS, 0, 0, 0, 0]

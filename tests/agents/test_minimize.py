@@ -543,7 +543,7 @@ def test_leaves_must_agree_on_the_number_of_agents():
 def test_a_factory_without_its_arguments_names_hyperparams():
     with pytest.raises(TypeError, match=r"hyperparams= .*factory adam .*'learning_rate'.*adam\("):
         jd.minimize(problem(), optax.adam, num_agents=2, steps=1)
-    with pytest.raises(ValueError, match=r"hyperparams= .*factory sgd .*got \['lr'\].*'lr'"):
+    with pytest.raises(ValueError, match=r"hyperparams= .*factory sgd .*got \['lr'\]"):
         jd.minimize(problem(), optax.sgd, num_agents=2, steps=1, hyperparams={"lr": 0.1})
 
 

@@ -189,7 +189,7 @@ def warn_if_undefined(
       result: the result of a run.
       value_fn: if given, the warning has its value at the first start.
     """
-    if not validation.is_concrete(result.id) or result.id >= 0:
+    if not validation.is_concrete(result.id) or result.id >= 0 or not result.evaluations:
         return result
     where = ""
     if value_fn is not None:

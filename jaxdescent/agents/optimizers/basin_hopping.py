@@ -106,9 +106,7 @@ def basin_hopping(
         value: Any = None,
         **extra: Any,
     ) -> tuple[Any, BasinHoppingState]:
-        if params is None or value is None:
-            missing = "params" if params is None else validation.MISSING_VALUE
-            raise ValueError(f"update(grads, state, params, value=loss) needs {missing}")
+        validation.check_params_and_loss(params, value)
         params = containers.params_like(params, updates)
         value = jnp.asarray(value, state.best_value.dtype)
         better = (value < state.best_value) & jnp.isfinite(value)

@@ -15,9 +15,7 @@ def loss_value(params: Any, value: Any) -> jax.Array:
       TypeError: the loss is not a real number.
       ValueError: params or value is None, or the loss is not a scalar.
     """
-    if params is None or value is None:
-        missing = "params" if params is None else validation.MISSING_VALUE
-        raise ValueError(f"update(grads, state, params, value=loss) needs {missing}")
+    validation.check_params_and_loss(params, value)
     value = jnp.asarray(value)
     if not any(jnp.issubdtype(value.dtype, kind) for kind in (jnp.floating, jnp.integer)):
         raise TypeError(f"value must be a real number, got dtype {value.dtype}")
