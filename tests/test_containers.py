@@ -286,7 +286,7 @@ def test_an_unfiltered_equinox_model_serves_as_parameters(name):
     shapes = jax.eval_shape(update, params, state)  # the trace is where it would fail
     assert jax.tree.structure(shapes) == jax.tree.structure((params, state))
     if name != "select":  # which leaves its parameters to others
-        with pytest.raises(TypeError, match=r"params must have arrays as leaves.*eqx\.partition"):
+        with pytest.raises(TypeError, match=r"params must .* arrays.*eqx\.partition"):
             tx.init(model)
 
 
@@ -297,7 +297,7 @@ def test_agents_may_be_unfiltered_equinox_models():
     tx, params = jd.magd(optax.adamw(0.1)), eqx.filter(models, eqx.is_inexact_array)
     state = tx.init(params)
     jax.eval_shape(lambda g, s: tx.update(g, s, models, value=jnp.ones(2)), params, state)
-    with pytest.raises(TypeError, match=r"params must have arrays as leaves.*eqx\.partition"):
+    with pytest.raises(TypeError, match=r"params must .* arrays.*eqx\.partition"):
         tx.init(models)
 
 
@@ -314,7 +314,7 @@ def test_agents_may_be_unfiltered_equinox_models():
 )
 def test_other_functions_say_how_to_filter_an_equinox_model(read):
     model = eqx.nn.MLP(3, 1, 2, 1, activation=jnp.tanh, key=jax.random.key(0))
-    with pytest.raises(TypeError, match=r"must have arrays as leaves.*eqx\.partition"):
+    with pytest.raises(TypeError, match=r"must .*arrays.*eqx\.partition"):
         read(model)
 
 

@@ -245,7 +245,7 @@ def initial_opt_states(
     def init(x: Any, hyperparams: Any) -> Any:
         return optimizer(**hyperparams).init(x)
 
-    return _fold_into_keys(jax.vmap(init)(params, hyperparams), ids)
+    return _fold_into_keys(jax.vmap(init, axis_size=len(ids))(params, hyperparams), ids)
 
 
 def _fold_into_keys(tree: Any, numbers: jax.Array) -> Any:

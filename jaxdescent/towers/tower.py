@@ -40,7 +40,6 @@ from jaxdescent import containers, validation
 from jaxdescent.eager_calls import compile_eager_calls
 from jaxdescent.numerics import all_finite, all_true, is_inexact
 from jaxdescent.towers import spaces
-from jaxdescent.towers.applied import Applied, compare, sample
 from jaxdescent.towers.factory import Factory, cast_like, strong
 from jaxdescent.towers.replay.conditional import computed_once, on_cpu
 from jaxdescent.towers.replay.contraction import empty_traces
@@ -64,11 +63,8 @@ class HypergradientState(NamedTuple):
         out.
       rejected: i32[], number of hyperparameter updates that were undone because a
         hyperparameter or the hyper-optimizer's state became non-finite.
-      altered: i32[], number of updates that were not applied as they were returned, because
-        another transformation follows the tower or the training loop changed the parameters.
       hypergradient: the hypergradient used in the last step; zero if the hyperparameters did not
         change.
-      applied: the parameters and updates of the last step at a few coordinates of each leaf.
       traces: for each tuned name a tree like the parameters, if the signal is
         `jd.eligibility_trace`; otherwise ().
     """
@@ -80,9 +76,7 @@ class HypergradientState(NamedTuple):
     skipped: jax.Array
     masked: jax.Array
     rejected: jax.Array
-    altered: jax.Array
     hypergradient: dict[str, Any]
-    applied: Applied
     traces: Any = ()
 
 
@@ -146,12 +140,8 @@ def hypergradient(
     Args:
       factory: a callable that takes the tuned names as keywords and returns an optax
         transformation: an alias such as `optax.adam`, a `functools.partial` of an alias, or a
-        function that builds a chain. Put clipping, momentum, decay and schedules inside the
-        factory, so that the hypergradient sees the update that is applied. Steps that differ from
-        the update, because of a transformation after the tower or a projection in the training
-        loop, are detected at a few coordinates of the parameters and counted in `state.altered`;
-        hyperparameters then learn from the step that was made, or not at all where it is more than
-        100 times shorter or longer than the update.
+        function that builds a chain. Put clipping, decay and schedules inside the factory, so that
+        the hypergradient sees the update that is applied.
       hyper_optimizer: any transformation. It trains the coordinates of the hyperparameters. If it
         is itself a tower, the result is a tower of more levels.
       tune: the initial values of the tuned hyperparameters, by name. Each is a number wrapped in
@@ -235,8 +225,6 @@ def hypergradient(
             skipped=zero(jnp.int32),
             masked=zero(jnp.int32),
             rejected=zero(jnp.int32),
-            altered=zero(jnp.int32),
-            applied=jax.tree.map(jnp.zeros_like, sample(params, params)),
             traces=empty_traces(copy_hyperparams(), params) if traced else (),
         )
 
@@ -270,14 +258,9 @@ def hypergradient(
         usable = finite & all_finite(present.extra_args)
         if skip is not None:
             usable &= ~validation.scalar_boolean("skip", skip)
-        altered, factor = compare(state.applied, params, outer)
-        altered &= has_previous
-        hypergradient = jax.tree.map(
-            lambda g: jnp.where(altered, (factor * g).astype(g.dtype), g), found.hypergradient
-        )
         usable = computed_once(usable)
         hyperparams, hyper_state, rejected = _move_if_usable(
-            usable & ~(altered & (factor == 0)), hyper_optimizer, hypergradient, state, extra_args
+            usable, hyper_optimizer, found.hypergradient, state, extra_args
         )
         # The hypergradient is always finite. But XLA copies a donated buffer that a loop reads,
         # unless the value that overwrites the buffer depends on the result of the loop.
@@ -286,18 +269,16 @@ def hypergradient(
         present = present._replace(hyperparams=hyperparams)
         step = last.step(tx, present, extra_args, ready=ready, usable=usable)
 
-        zeros = jax.tree.map(jnp.zeros_like, hypergradient)
+        zeros = jax.tree.map(jnp.zeros_like, found.hypergradient)
         moved = HypergradientState(
             hyperparams=hyperparams,
             hyper_state=hyper_state,
-            hypergradient=optax.tree.where(rejected, zeros, hypergradient),
+            hypergradient=optax.tree.where(rejected, zeros, found.hypergradient),
             previous=step.record,
             has_previous=jnp.ones((), bool),
             skipped=state.skipped,
             masked=jnp.where(found.masked, _increment(state.masked), state.masked),
             rejected=jnp.where(rejected, _increment(state.rejected), state.rejected),
-            altered=jnp.where(altered, _increment(state.altered), state.altered),
-            applied=sample(params, step.updates),
             traces=traces,
         )
         skipped = state._replace(
@@ -360,7 +341,7 @@ def _move_hyperparams(
     spoiled = ~all_finite(hyperparams) | ~_stayed_finite(state.hyper_state, hyper_state)
     hyperparams = {name: spaces.clamp(node) for name, node in hyperparams.items()}
     old, new = (state.hyperparams, state.hyper_state), (hyperparams, hyper_state)
-    return *optax.tree.where(usable & ~spoiled, new, old), usable & spoiled
+    return *optax.tree.where(usable & ~spoiled, new, old), spoiled
 
 
 def _stayed_finite(before: Any, after: Any) -> jax.Array:
