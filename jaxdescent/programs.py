@@ -190,8 +190,8 @@ class Identity:
                 return "method", self._describe_all([value.__func__, value.__self__])
             case types.FunctionType() if _is_of_library(value):
                 return "function", value.__code__, *self._describe_all(_contents(value))
-            case _Jitted() if _is_of_library(value.__wrapped__):
-                return "jit", self._describe(value.__wrapped__)
+            case _Jitted() if _is_of_library(wrapped := getattr(value, "__wrapped__", None)):
+                return "jit", self._describe(wrapped)
             case jax.tree_util.PyTreeDef():
                 return "tree", *self._describe_all([value.node_data(), *value.children()])
         if _is_compared_by_fields(kind):
@@ -228,7 +228,7 @@ def _library(module: str) -> types.ModuleType | None:
     return sys.modules.get(module) if module.partition(".")[0] in LIBRARIES else None
 
 
-def _is_of_library(function: Callable[..., Any]) -> bool:
+def _is_of_library(function: Callable[..., Any] | None) -> bool:
     """Returns True if the function's code was loaded with a module of `LIBRARIES`."""
     scope = getattr(function, "__globals__", {})
     module = _library(scope.get("__name__", ""))
