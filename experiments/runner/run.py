@@ -340,7 +340,7 @@ def newest_run(runs: Path, study: str = "*") -> Path:
     """Returns the folder of the newest run of a study, or of any study; skips damaged runs.
 
     Raises:
-      RunError: there is no run.
+      RunError: the folder holds no run.
     """
     found = []
     for path in runs.glob(f"{study}/*/run.json"):

@@ -119,7 +119,7 @@ def wrapper(
 
 
 def find_tower(tx: Any) -> Tower | None:
-    """Returns the tower that a transformation is, or is around; None if there is none."""
+    """Returns the tower that a transformation is or wraps, or None for another transformation."""
     while isinstance(tx, Wrapper):
         tx = tx.inner
     return tx if isinstance(tx, Tower) else None

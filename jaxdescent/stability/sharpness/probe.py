@@ -233,8 +233,11 @@ def stability_probe(
         model, params = params, containers.params_like(params, state.vector)
         opt_state = containers.unboxed(opt_state)
 
-        def loss_of(params: Any, batch: Any) -> jax.Array:
+        def loss_of_model(params: Any, batch: Any) -> jax.Array:
             return loss_fn(containers.filled(params, model), batch)
+
+        # The function itself where it serves: a new one would compile at each call.
+        loss_of = loss_fn if params is model else loss_of_model
 
         preconditioner = None
         if threshold.preconditioner is not None:
