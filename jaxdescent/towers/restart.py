@@ -94,7 +94,9 @@ def restart_on_divergence(tower: Tower, /) -> optax.GradientTransformationExtraA
     Returns:
       A transformation. `update(grads, state, params, *, value, skip=None, **extra)` needs the
       parameters and `value`, the loss whose gradients are `grads`. A batch is skipped if its loss
-      is not finite or `skip` is True; two non-finite batches in a row cause a restart.
+      is not finite or `skip` is True; two non-finite batches in a row cause a restart. Put clipping
+      and other transformations inside the factory: after a step that was not the returned update
+      there is no restart.
       `jd.averaged_params(state, params)` reads the average.
 
     Raises:
@@ -174,7 +176,9 @@ def restart_on_divergence(tower: Tower, /) -> optax.GradientTransformationExtraA
         )
         severe, mild = _diagnose(seen)
         severe |= ~all_finite(jax.tree.map(jnp.add, params, updates))  # could not be undone
-        restart = computed_once((severe | mild) & ~state.returning)
+        # Where updates are not applied as returned, a restart would not reach the average.
+        altered = new.inner_state.altered != old.inner_state.altered
+        restart = computed_once((severe | mild) & ~altered & ~state.returning)
 
         going = seen._replace(failures=jnp.where(new.count > TRIAL_STEPS, 0, seen.failures))
         divisor = jnp.where(severe, SEVERE_DIVISOR, MILD_DIVISOR)
@@ -280,4 +284,5 @@ def _reset(fresh: HypergradientState, old: HypergradientState, divisor: Any) -> 
         skipped=old.skipped,
         masked=old.masked,
         rejected=old.rejected,
+        altered=old.altered,
     )

@@ -47,7 +47,9 @@ def self_tuning(
 
     Args:
       factory: takes `learning_rate` as a keyword and returns an optax transformation, as
-        for `jd.hypergradient`: `optax.adam`, `functools.partial(optax.sgd, momentum=0.9)`.
+        for `jd.hypergradient`: `optax.adam`, `functools.partial(optax.sgd, momentum=0.9)`. Put
+        clipping, momentum and decay inside the factory, not after the result in a chain: restarts
+        and the learning rate depend on updates that are applied as they are returned.
       learning_rate: initial learning rate, in (0, inf), which the first update uses. Between
         1e-8 and 1e2 it should not matter (`python -m experiments sensitivity`).
       extra_args: examples of arrays that the factory's update reads; see `jd.hypergradient`.

@@ -46,6 +46,8 @@ METHODS = ("auto", "general", "fused")
 RESERVED = frozenset({"outer_grads", "skip"})
 """Keywords that a tower's update takes for itself and does not pass on."""
 
+_MAX_ANALYSES = 64  # sets of shapes that a spec remembers
+
 # Stands for the parameters before there are any.
 _STAND_IN = {"probe": jax.ShapeDtypeStruct((2, 2), jnp.float32)}
 
@@ -110,6 +112,8 @@ class Spec:
         shapes = jax.tree.map(abstract, params if jax.tree.leaves(params) else _STAND_IN)
         key = _key(shapes)
         if key not in self._analyses:
+            if len(self._analyses) >= _MAX_ANALYSES:
+                del self._analyses[next(iter(self._analyses))]  # the oldest
             self._analyses[key] = self._analysis(self._trace_on_shapes(shapes)[0])
         return self._analyses[key]
 

@@ -39,7 +39,7 @@ import optax
 from jaxdescent import containers, validation
 from jaxdescent.eager_calls import compile_eager_calls
 from jaxdescent.numerics import all_finite, all_true, is_inexact
-from jaxdescent.towers import spaces
+from jaxdescent.towers import applied, spaces
 from jaxdescent.towers.factory import Factory, cast_like, strong
 from jaxdescent.towers.replay.conditional import computed_once, on_cpu
 from jaxdescent.towers.replay.contraction import empty_traces
@@ -63,8 +63,11 @@ class HypergradientState(NamedTuple):
         out.
       rejected: i32[], number of hyperparameter updates that were undone because a
         hyperparameter or the hyper-optimizer's state became non-finite.
+      altered: i32[], number of updates that were not applied as they were returned, because
+        another transformation follows the tower or the training loop changed the parameters.
       hypergradient: the hypergradient used in the last step; zero if the hyperparameters did not
         change.
+      sample: the parameters before the last update at a few coordinates of each leaf.
       traces: for each tuned name a tree like the parameters, if the signal is
         `jd.eligibility_trace`; otherwise ().
     """
@@ -76,7 +79,9 @@ class HypergradientState(NamedTuple):
     skipped: jax.Array
     masked: jax.Array
     rejected: jax.Array
+    altered: jax.Array
     hypergradient: dict[str, Any]
+    sample: jax.Array
     traces: Any = ()
 
 
@@ -140,8 +145,12 @@ def hypergradient(
     Args:
       factory: a callable that takes the tuned names as keywords and returns an optax
         transformation: an alias such as `optax.adam`, a `functools.partial` of an alias, or a
-        function that builds a chain. Put clipping, decay and schedules inside the factory, so that
-        the hypergradient sees the update that is applied.
+        function that builds a chain. Put clipping, momentum, decay and schedules inside the
+        factory, so that the hypergradient sees the update that is applied. Steps that differ from
+        the update, because of a transformation after the tower or a projection in the training
+        loop, are detected at a few coordinates of the parameters and counted in `state.altered`;
+        hyperparameters then learn from the step that was made, or not at all where it is more than
+        100 times shorter or longer than the update.
       hyper_optimizer: any transformation. It trains the coordinates of the hyperparameters. If it
         is itself a tower, the result is a tower of more levels.
       tune: the initial values of the tuned hyperparameters, by name. Each is a number wrapped in
@@ -225,6 +234,8 @@ def hypergradient(
             skipped=zero(jnp.int32),
             masked=zero(jnp.int32),
             rejected=zero(jnp.int32),
+            altered=zero(jnp.int32),
+            sample=applied.first_sample(params),
             traces=empty_traces(copy_hyperparams(), params) if traced else (),
         )
 
@@ -255,30 +266,38 @@ def hypergradient(
             (found, finite), traces = last.contract(outer, has_previous), ()
         if outer_grads is not None:
             finite = all_finite(present.grads)
-        usable = finite & all_finite(present.extra_args)
+        now = applied.coordinates_of_params(params, updates)
+        at_coordinates = (state.sample, now, last.sample(), applied.coordinates(outer))
+        altered, factor = applied.factor(*at_coordinates, applied.eps(params))
+        hypergradient = jax.tree.map(lambda g: factor.astype(g.dtype) * g, found.hypergradient)
+        # The hypergradient is always finite. But XLA copies a donated buffer that is read here,
+        # unless the value that overwrites the buffer depends on what was computed from it.
+        usable = finite & all_finite((present.extra_args, hypergradient))
         if skip is not None:
             usable &= ~validation.scalar_boolean("skip", skip)
         usable = computed_once(usable)
         hyperparams, hyper_state, rejected = _move_if_usable(
-            usable, hyper_optimizer, found.hypergradient, state, extra_args
+            usable, hyper_optimizer, hypergradient, state, extra_args
         )
         # The hypergradient is always finite. But XLA copies a donated buffer that a loop reads,
         # unless the value that overwrites the buffer depends on the result of the loop.
         tx = spec.build(hyperparams)
-        ready = has_previous & all_finite(found.hypergradient)
+        ready = has_previous & all_finite(hypergradient)
         present = present._replace(hyperparams=hyperparams)
         step = last.step(tx, present, extra_args, ready=ready, usable=usable)
 
-        zeros = jax.tree.map(jnp.zeros_like, found.hypergradient)
+        zeros = jax.tree.map(jnp.zeros_like, hypergradient)
         moved = HypergradientState(
             hyperparams=hyperparams,
             hyper_state=hyper_state,
-            hypergradient=optax.tree.where(rejected, zeros, found.hypergradient),
+            hypergradient=optax.tree.where(rejected, zeros, hypergradient),
             previous=step.record,
             has_previous=jnp.ones((), bool),
             skipped=state.skipped,
             masked=jnp.where(found.masked, _increment(state.masked), state.masked),
             rejected=jnp.where(rejected, _increment(state.rejected), state.rejected),
+            altered=jnp.where(has_previous & altered, _increment(state.altered), state.altered),
+            sample=now,
             traces=traces,
         )
         skipped = state._replace(

@@ -86,6 +86,7 @@ def test_a_trace_works_for_betas_under_vmap_and_in_towers():
     for row in GRADS[:3]:
         grads = jax.tree.map(lambda g: jnp.stack([g, -g]), tree(row))
         updates, state = jax.jit(jax.vmap(tx.update))(grads, state, agents)
+        agents = optax.apply_updates(agents, updates)
     single = run(tx, GRADS[:3])[-1][0]
     jax.tree.map(lambda u, v: np.testing.assert_allclose(u[0], v, rtol=1e-5), updates, single)
     assert "trace(0.9); general, forward mode;\n   carries grads, traces" in jd.describe(tx)

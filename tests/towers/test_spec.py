@@ -54,8 +54,8 @@ def test_the_state_reports_the_hypergradient_that_moved_the_hyperparameters():
     tx = jd.hypergradient(optax.sgd, optax.sgd(0.5), tune={"learning_rate": jd.unconstrained(0.1)})
     state = tx.init(X)
     assert float(state.hypergradient["learning_rate"].value) == 0
-    _, state = tx.update(X, state, X)
-    _, after = tx.update(2 * X, state, X)
+    updates, state = tx.update(X, state, X)
+    _, after = tx.update(2 * X, state, X + updates)
     assert float(after.hypergradient["learning_rate"].value) == -2 * float(X @ X)
     moved = after.hyperparams["learning_rate"].value - state.hyperparams["learning_rate"].value
     assert float(moved) == float(X @ X)

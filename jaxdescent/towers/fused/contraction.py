@@ -18,8 +18,8 @@ import jax.numpy as jnp
 import optax
 
 from jaxdescent import jax_internals as core
-from jaxdescent.numerics import all_finite, all_true
-from jaxdescent.towers import spaces
+from jaxdescent.numerics import all_finite, all_true, widest_float
+from jaxdescent.towers import applied, spaces
 from jaxdescent.towers.factory import cast_like
 from jaxdescent.towers.fused.decomposition import Fused, Variables
 from jaxdescent.towers.fused.elementwise import Elementwise, Leaf
@@ -46,6 +46,10 @@ class FusedFromInputs(NamedTuple):
         inputs, _ = self.replay.program.args
         return _contract(self.parts, inputs, self.replay.previous, grads, has_previous)
 
+    def sample(self) -> jax.Array:
+        """Returns the last update at the coordinates of `applied.coordinates`."""
+        return sample(self.parts, self.replay.program.args[0])
+
     def step(self, *args: Any, **flags: jax.Array) -> Step:
         """Makes the present step as `Replay.step` does."""
         return self.replay.step(*args, **flags)
@@ -65,6 +69,10 @@ class FusedFromState(NamedTuple):
     def contract(self, grads: Any, has_previous: jax.Array) -> tuple[Contraction, jax.Array]:
         """Returns the hypergradient, and bool[], True if `grads` is finite."""
         return _contract(self.parts, self.previous, self.previous, grads, has_previous)
+
+    def sample(self) -> jax.Array:
+        """Returns the last update at the coordinates of `applied.coordinates`."""
+        return sample(self.parts, self.previous)
 
     def step(
         self,
@@ -120,6 +128,18 @@ def updates_of(fused: Fused, inputs: Sequence[Any]) -> list[Any]:
     program = dataflow.cut(fused.jaxpr.jaxpr, fused.updates, place.__contains__)
     run = core.jaxpr_as_fun(core.ClosedJaxpr(program, ()))
     return run(*(inputs[place[v]] for v in program.invars))
+
+
+def sample(fused: Fused, record: UpdateRecord) -> jax.Array:
+    """Returns the update at a few coordinates of each leaf, from the inputs there."""
+    inputs = values(fused, record)
+    scalars = fused.parts.scalars(inputs)
+    parts = []
+    for leaf in fused.parts.leaves:
+        arrays = [applied.few(inputs[i]) for i in leaf.arrays]
+        shape = jax.eval_shape(applied.few, leaf.output).shape if leaf.output.shape else ()
+        parts.append(jnp.ravel(leaf.update([scalars[i] for i in leaf.scalars], arrays, shape)))
+    return applied.joined(parts, widest_float(record.hyperparams))
 
 
 def contract(

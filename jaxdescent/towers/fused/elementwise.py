@@ -47,6 +47,12 @@ class Leaf(NamedTuple):
     arrays: tuple[int, ...]
 
     @property
+    def output(self) -> Any:
+        """The shape and dtype of the update."""
+        program: Any = self.program
+        return program.outvars[0].aval
+
+    @property
     def signature(self) -> tuple[Any, ...]:
         """A key that is equal for leaves whose updates differ in shapes and arrays only."""
         order: dict[Any, int] = {}

@@ -14,6 +14,7 @@ import optax
 
 from jaxdescent import jax_internals as core
 from jaxdescent.numerics import all_finite
+from jaxdescent.towers import applied
 from jaxdescent.towers.replay import safe_derivatives
 from jaxdescent.towers.replay.contraction import Contraction, contract, contract_traces
 from jaxdescent.towers.replay.tracing import TracedUpdate, UpdateRecord
@@ -56,6 +57,10 @@ class Replay(NamedTuple):
             mode=self.program.mode,
         )
         return found, all_finite(grads)
+
+    def sample(self) -> jax.Array:
+        """Returns the last update at the coordinates of `applied.coordinates`."""
+        return applied.coordinates(self.program.run()[0])
 
     def contract_traces(
         self, traces: Any, decay: Any, grads: Any, has_previous: jax.Array

@@ -1,0 +1,113 @@
+"""Detects updates that are not applied as a tower returned them.
+
+A tower assumes that its update u is added to the parameters. A transformation after the tower in a
+chain, or a projection in the training loop, makes another step d. The state holds the parameters at
+a few coordinates of each leaf; the next parameters there give d, and u is computed again there. If
+d is not u, and g is the next gradient, the hypergradient is multiplied by
+
+    <g, d> / <g, u>          at these coordinates, clipped to [-1, 1]
+
+So it has the sign of the effect of the step that was made, which momentum after the tower may turn
+around. If one of d and u is more than `LONGEST` times as long as the other, the hypergradient is
+zero: with clipping by norm after the tower, the learning rate would grow without end.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxdescent.numerics import widest_float
+from jaxdescent.towers.replay import blocks
+from jaxdescent.towers.replay.conditional import computed_once
+
+LONGEST = 100.0
+COORDINATES = 64  # of each leaf
+_ROUNDINGS = 8  # of the parameters' dtype, which a step may differ by
+_SHARE = 1e-3  # of the update, which a step may differ by
+
+
+def few(array: jax.Array) -> jax.Array:
+    """Returns a vector of at most `COORDINATES` evenly spaced coordinates of an array.
+
+    They are NaN for an array that is sharded over devices.
+    """
+    size = min(COORDINATES, array.size)
+    if blocks.is_sharded(array):
+        return jnp.full(size, jnp.nan, array.dtype)
+    stride = array.size // size if size else 1
+    return jnp.ravel(array)[: size * stride : stride]
+
+
+def sampled(leaves: Sequence[Any]) -> list[int]:
+    """Returns the indices of the leaves of real floating-point numbers."""
+    return [i for i, leaf in enumerate(leaves) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+
+
+def coordinates(tree: Any) -> jax.Array:
+    """Returns a few coordinates of each floating-point leaf of a tree, in one vector."""
+    leaves = jax.tree.leaves(tree)
+    return joined([few(leaves[i]) for i in sampled(leaves)], widest_float(tree))
+
+
+def joined(parts: Sequence[jax.Array], dtype: Any) -> jax.Array:
+    """Returns vectors as one."""
+    return jnp.concatenate([part.astype(dtype) for part in parts] or [jnp.zeros(0, dtype)])
+
+
+def first_sample(params: Any) -> jax.Array:
+    """Returns zeros like the coordinates of the parameters, which may be shapes."""
+    leaves = jax.tree.leaves(params)
+    count = sum(min(COORDINATES, leaves[i].size) for i in sampled(leaves))
+    return jnp.zeros(count, widest_float(params))
+
+
+def coordinates_of_params(params: Any, grads: Any) -> jax.Array:
+    """Returns coordinates of the parameters, which are NaN if these were not passed.
+
+    XLA reads them once, before the updates are added. Otherwise it would copy the parameters.
+    """
+    if params is None:
+        return jnp.full_like(coordinates(grads), jnp.nan)
+    return computed_once(coordinates(params))
+
+
+def factor(
+    old: jax.Array, now: jax.Array, u: jax.Array, g: jax.Array, eps: float
+) -> tuple[jax.Array, jax.Array]:
+    """Compares the last update with the step that was made, at a few coordinates.
+
+    Args:
+      old: the parameters before the update.
+      now: the present parameters.
+      u: the update.
+      g: the present gradient, of which the hypergradient is made.
+      eps: the relative rounding error of the parameters.
+
+    Returns:
+      bool[], True if the step differs from the update by more than rounding, and the factor of the
+      hypergradient, a constant in derivatives. Where parameters were not passed, or are not finite,
+      the update counts as applied.
+    """
+    if not now.size:
+        return jnp.zeros((), bool), jnp.ones((), now.dtype)
+    old, now, u, g = jax.lax.stop_gradient((old, now, u, g.astype(now.dtype)))
+    d = now - old
+    rounding = _ROUNDINGS * eps * jnp.abs(old) + max(_SHARE, _ROUNDINGS * eps) * jnp.abs(u)
+    rows = [jnp.abs(d - u) - rounding, *map(jnp.abs, (d, u, g))]
+    excess, longest_d, longest_u, longest_g = jnp.max(jnp.stack(rows), axis=1)  # one reduction
+    altered, lengths = excess > 0, longest_d / longest_u
+    scaled = jnp.stack([d / longest_d, u / longest_u])  # products may overflow, or vanish
+    effects = jnp.sum(scaled * (g / longest_g), axis=1)
+    ratio = jnp.clip(lengths * effects[0] / effects[1], -1, 1)
+    comparable = jnp.abs(jnp.log(lengths)) < math.log(LONGEST)
+    made = jnp.where(comparable & ~jnp.isnan(ratio), ratio, 0)
+    return altered, jnp.where(altered, made, 1)
+
+
+def eps(params: Any) -> float:
+    """Returns the largest relative rounding error of the floating-point leaves of a tree."""
+    leaves = jax.tree.leaves(params)
+    return max((float(jnp.finfo(leaves[i].dtype).eps) for i in sampled(leaves)), default=0.0)
