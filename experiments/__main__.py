@@ -30,6 +30,7 @@ from experiments.runner.comparison import Comparison, compare
 from experiments.runner.report import rewrite_report
 from experiments.runner.run import newest_run
 from experiments.runner.settings import changed_settings, flag
+from jaxdescent.extras import MissingPackageError
 
 _USAGE = """\
 usage: python -m experiments STUDY [--flags]
@@ -42,7 +43,7 @@ RUN is the folder of a run, or "last" for the newest run of the study in runs/, 
 that --runs names.
 
 studies:"""
-_REFUSALS = (RunError, CheckpointError, TrajectoryError, DataError)
+_REFUSALS = (RunError, CheckpointError, TrajectoryError, DataError, MissingPackageError)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -4,6 +4,10 @@ import importlib
 from typing import Any
 
 
+class MissingPackageError(ImportError):
+    """An optional package is not installed; the message is one line that says how to install it."""
+
+
 def require(module: str, extra: str) -> Any:
     """Imports a module that one of this package's extras installs.
 
@@ -12,7 +16,7 @@ def require(module: str, extra: str) -> Any:
       extra: the extra that installs it, such as "energy".
 
     Raises:
-      ImportError: the module's package is not installed; the message says how to install it.
+      MissingPackageError: the module's package is not installed.
     """
     package = module.split(".")[0]
     try:
@@ -20,6 +24,6 @@ def require(module: str, extra: str) -> Any:
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] != package:
             raise  # the package is installed, but a dependency of it is missing
-        raise ImportError(
+        raise MissingPackageError(
             f"{package} is not installed; install it with: pip install 'jaxdescent[{extra}]'"
         ) from error

@@ -94,7 +94,9 @@ class Problem:
         if not callable(self.value_fn):
             raise TypeError(f"value_fn must be callable, got {self.value_fn!r}")
         if not isinstance(self.data, tuple):
-            raise TypeError(f"data must be a tuple of arguments of value_fn, got {self.data!r}")
+            raise TypeError(
+                f"data must be a tuple of arguments of value_fn, got {validation.shown(self.data)}"
+            )
         for name in ("sample_fn", "optimizer"):
             value = getattr(self, name)
             if value is not None and not callable(value):
@@ -119,9 +121,10 @@ class Problem:
         for low, first, last, high in zip(*map(jax.tree.leaves, trees), strict=True):
             known = all(map(validation.is_concrete, (low, first, last, high)))
             if known and not (np.all(low <= first) and np.all(last <= high)):
+                shown = [validation.shown(x) for x in (first, last, low, high)]
                 raise ValueError(
                     "start_lower and start_upper must be within lower and upper, got "
-                    f"{first} and {last} for {low} and {high}"
+                    f"{shown[0]} and {shown[1]} for {shown[2]} and {shown[3]}"
                 )
 
     def _check_box(self, low_name: str, high_name: str) -> None:
@@ -141,7 +144,9 @@ class Problem:
             below = validation.real_array(low_name, low) < validation.real_array(high_name, high)
             if not np.all(below):
                 raise ValueError(
-                    f"{low_name} must be below {high_name} everywhere, got {low} and {high}"
+                    f"{low_name} must be below {high_name} everywhere, got "
+                    f"{validation.shown(low)} and {validation.shown(high)}; pass a coordinate that "
+                    "does not vary in data"
                 )
         object.__setattr__(self, low_name, low_tree)
         object.__setattr__(self, high_name, high_tree)
@@ -193,8 +198,8 @@ class Problem:
             if known and not np.all(np.isfinite(low) & np.isfinite(high)):
                 raise ValueError(
                     "lower and upper must be finite to draw starts from, got "
-                    f"{low} and {high}; give start_lower and start_upper, sample_fn, or "
-                    "init_params where agents start"
+                    f"{validation.shown(low)} and {validation.shown(high)}; give start_lower and "
+                    "start_upper, sample_fn, or init_params where agents start"
                 )
 
     @property

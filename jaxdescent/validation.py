@@ -30,6 +30,14 @@ MISSING_VALUE = (
 """Says that an update needs the loss, and where it may have been lost."""
 
 
+def shown(value: Any) -> str:
+    """Returns a value's representation for an error message, on one line and not too long."""
+    text = repr(value)
+    if "\n" in text:  # such as a matrix
+        text = " ".join(text.split())
+    return text if len(text) <= 300 else text[:300] + "..."
+
+
 def check_params_and_loss(params: Any, value: Any) -> None:
     """Raises ValueError unless an update is given the parameters and the loss."""
     if params is None or value is None:
@@ -50,7 +58,7 @@ def finite_array(name: str, value: Any) -> np.ndarray:
     """
     array = real_array(name, value)
     if not np.all(np.isfinite(array)):
-        raise ValueError(f"{name} must be finite, got {value!r}")
+        raise ValueError(f"{name} must be finite, got {shown(value)}")
     return array
 
 
@@ -64,10 +72,10 @@ def real_array(name: str, value: Any) -> np.ndarray:
     except (TypeError, ValueError):
         array, numeric = np.zeros(()), False
     if not numeric or np.iscomplexobj(array):
-        raise TypeError(f"{name} must be a real number or an array of them, got {value!r}")
+        raise TypeError(f"{name} must be a real number or an array of them, got {shown(value)}")
     array = array.astype(np.float64)
     if not array.size:
-        raise ValueError(f"{name} must hold at least one number, got {value!r}")
+        raise ValueError(f"{name} must hold at least one number, got {shown(value)}")
     return array
 
 
@@ -76,7 +84,7 @@ def open_interval(name: str, value: Any, low: float, high: float, hint: str = ""
     array = finite_array(name, value)
     if not np.all((array > low) & (array < high)):
         interval = f"({_bound(low)}, {_bound(high)})"
-        raise ValueError(f"{name} must be in {interval}, got {value!r}{hint and '; ' + hint}")
+        raise ValueError(f"{name} must be in {interval}, got {shown(value)}{hint and '; ' + hint}")
     return array
 
 
@@ -89,7 +97,7 @@ def half_open_interval(name: str, value: Any, low: float, high: float) -> Any:
         return value
     array = finite_array(name, value)
     if not np.all((array >= low) & (array < high)):
-        raise ValueError(f"{name} must be in [{low:g}, {high:g}), got {value!r}")
+        raise ValueError(f"{name} must be in [{low:g}, {high:g}), got {shown(value)}")
     return array
 
 
@@ -97,7 +105,7 @@ def number_in(name: str, value: Any, low: float, high: float) -> float:
     """Returns a float that must be in the closed interval `[low, high]`."""
     array = finite_array(name, value)
     if array.ndim or not low <= array <= high:
-        raise ValueError(f"{name} must be a number in [{low:g}, {high:g}], got {value!r}")
+        raise ValueError(f"{name} must be a number in [{low:g}, {high:g}], got {shown(value)}")
     return float(array)
 
 
@@ -106,7 +114,7 @@ def number_between(name: str, value: Any, low: float, high: float) -> float:
     array = open_interval(name, value, low, high)
     if array.ndim:
         raise ValueError(
-            f"{name} must be a number in ({_bound(low)}, {_bound(high)}), got {value!r}"
+            f"{name} must be a number in ({_bound(low)}, {_bound(high)}), got {shown(value)}"
         )
     return float(array)
 
@@ -115,7 +123,7 @@ def boolean(name: str, value: Any) -> Any:
     """Returns a bool or a boolean array, which may be traced."""
     if isinstance(value, bool) or getattr(value, "dtype", None) == np.dtype("bool"):
         return value
-    raise ValueError(f"{name} must be True or False, got {value!r}")
+    raise ValueError(f"{name} must be True or False, got {shown(value)}")
 
 
 def scalar_boolean(name: str, value: Any) -> jax.Array:
@@ -132,7 +140,7 @@ def random_key(name: str, value: Any) -> jax.Array:
         typed = jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
         if value.ndim == (0 if typed else 1) and (typed or value.dtype == np.uint32):
             return jnp.asarray(value)
-    raise TypeError(f"{name} must be one random key, such as jax.random.key(0), got {value!r}")
+    raise TypeError(f"{name} must be one random key, such as jax.random.key(0), got {shown(value)}")
 
 
 def mode(name: str, value: Any) -> str:
@@ -140,7 +148,7 @@ def mode(name: str, value: Any) -> str:
     if isinstance(value, str) and value in ("min", "max"):
         return value
     raise ValueError(
-        f"{name} must be 'min' or 'max', according to which values are better, got {value!r}"
+        f"{name} must be 'min' or 'max', according to which values are better, got {shown(value)}"
     )
 
 
@@ -149,7 +157,7 @@ def integer_in(name: str, value: Any, low: int, high: int | None = None) -> int:
     integer = isinstance(value, (int, np.integer)) and not isinstance(value, (bool, np.bool_))
     if not integer or value < low or (high is not None and value > high):
         allowed = f"at least {low}" if high is None else f"in [{low}, {high}]"
-        raise ValueError(f"{name} must be an integer {allowed}, got {value!r}")
+        raise ValueError(f"{name} must be an integer {allowed}, got {shown(value)}")
     return int(value)
 
 
@@ -160,16 +168,18 @@ def _bound(value: float) -> str:
 def mapping(name: str, value: Any, contents: str) -> Mapping[str, Any]:
     """Returns a mapping with string keys and at least one entry."""
     if not isinstance(value, Mapping):
-        raise TypeError(f"{name} must be a mapping of {contents}, got {value!r}")
+        raise TypeError(f"{name} must be a mapping of {contents}, got {shown(value)}")
     if not value:
-        raise ValueError(f"{name} must hold at least one entry of {contents}, got {value!r}")
+        raise ValueError(f"{name} must hold at least one entry of {contents}, got {shown(value)}")
     for key in value:
         if not isinstance(key, str):
             raise TypeError(f"{name} must have strings as keys, got {key!r}")
     return value
 
 
-def shaped_like(name: str, tree: Any, reference: Any, what: str = "the parameters") -> None:
+def shaped_like(
+    name: str, tree: Any, reference: Any, what: str = "the parameters", hint: str = ""
+) -> None:
     """Raises ValueError unless a tree has the structure and the leaf shapes of `reference`."""
     references, structure = jax.tree.flatten(reference)
     try:
@@ -180,7 +190,7 @@ def shaped_like(name: str, tree: Any, reference: Any, what: str = "the parameter
         if np.shape(leaf) != np.shape(wanted):
             raise ValueError(
                 f"{name} must have the shapes of {what}, got {np.shape(leaf)} "
-                f"for {np.shape(wanted)}"
+                f"for {np.shape(wanted)}" + (hint and "; " + hint)
             )
 
 
@@ -210,8 +220,8 @@ def transformation(name: str, value: Any) -> optax.GradientTransformationExtraAr
 
 def _on_one_line(value: Any) -> str:
     """Returns the value's representation, or its type in place of a long one."""
-    shown = repr(value)
-    return "an object" if len(shown) > 80 or "\n" in shown else shown
+    text = repr(value)
+    return "an object" if len(text) > 80 or "\n" in text else text
 
 
 def _multi_steps(steps: optax.MultiSteps) -> optax.GradientTransformationExtraArgs:
@@ -231,7 +241,9 @@ def factory(name: str, value: Any) -> Callable[..., optax.GradientTransformation
             "pass optax.adam rather than optax.adam(1e-3)"
         )
     if not callable(value):
-        raise TypeError(f"{name} must be a callable that returns a transformation, got {value!r}")
+        raise TypeError(
+            f"{name} must be a callable that returns a transformation, got {shown(value)}"
+        )
     return value
 
 
@@ -255,7 +267,7 @@ def positive_number(name: str, value: Any, *, infinite: bool = False) -> Any:
     fits = traced or np.all((array > 0) & ((array < np.inf) | infinite))
     if array.ndim or not fits:
         end = "inf]" if infinite else "inf)"
-        raise ValueError(f"{name} must be a number in (0, {end}, got {value!r}")
+        raise ValueError(f"{name} must be a number in (0, {end}, got {shown(value)}")
     return array
 
 
@@ -265,7 +277,7 @@ def positive_up_to(name: str, value: Any, high: float) -> Any:
         return value
     array = finite_array(name, value)
     if not np.all((array > 0) & (array <= high)):
-        raise ValueError(f"{name} must be in (0, {high:g}], got {value!r}")
+        raise ValueError(f"{name} must be in (0, {high:g}], got {shown(value)}")
     return array
 
 
@@ -279,7 +291,7 @@ def check_non_negative(name: str, value: Any) -> None:
     if is_concrete(value):
         array = finite_array(name, value)
         if array.ndim or array < 0:
-            raise ValueError(f"{name} must be a number in [0, inf), got {value!r}")
+            raise ValueError(f"{name} must be a number in [0, inf), got {shown(value)}")
 
 
 def check_arrays(name: str, tree: Any) -> None:
@@ -287,7 +299,7 @@ def check_arrays(name: str, tree: Any) -> None:
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         if not (hasattr(leaf, "dtype") or isinstance(leaf, (bool, int, float, complex))):
             raise TypeError(
-                f"{name} must have arrays as leaves, got {leaf!r} at "
+                f"{name} must have arrays as leaves, got {shown(leaf)} at "
                 f"{name}{jax.tree_util.keystr(path)}; {PARTITION}"
             )
 
@@ -328,7 +340,7 @@ def check_scalar(name: str, output: Any) -> None:
     elif isinstance(output, tuple):
         found, hint = f"a tuple of {len(output)}", "; return the scalar alone"
     else:
-        found, hint = f"{output!r}", ""
+        found, hint = f"{shown(output)}", ""
     raise ValueError(f"{name} must return a real scalar, got {found}{hint}")
 
 

@@ -86,6 +86,20 @@ def test_an_invalid_box_is_refused(lower, upper, message):
         jd.Problem(bowl, lower, upper)
 
 
+def test_the_error_for_a_box_of_matrices_is_one_line():
+    one = jnp.ones((2, 2))
+    for corners in ((one, -one), (one, one), (-one, jnp.nan * one)):
+        with pytest.raises(ValueError, match="lower must be below upper") as raised:
+            jd.Problem(bowl, *corners)
+        assert "\n" not in str(raised.value)
+    with pytest.raises(ValueError, match="must be within lower and upper") as raised:
+        jd.Problem(bowl, -one, one, start_lower=-2 * one, start_upper=one)
+    assert "\n" not in str(raised.value)
+    with pytest.raises(ValueError, match="finite to draw starts") as raised:
+        jd.Problem(bowl, -jnp.inf * one, one).check_starts()
+    assert "\n" not in str(raised.value)
+
+
 def test_the_value_function_must_be_callable():
     with pytest.raises(TypeError, match="value_fn must be callable"):
         jd.Problem(3.0, jnp.zeros(1), jnp.ones(1))

@@ -279,3 +279,18 @@ def test_only_values_that_can_be_read_are_concrete():
     seen = []
     jax.jit(lambda x: seen.append(validation.is_concrete(x)))(1.0)
     assert seen == [False]
+
+
+def test_an_error_that_shows_an_array_is_one_line_that_is_not_too_long():
+    for value in (jnp.full((3, 3), 2.0), np.full((99, 99), 2.0), [[2.0] * 9] * 99):
+        for check in (
+            lambda value: validation.open_interval("rate", value, 0.0, 1.0),
+            lambda value: validation.integer_in("steps", value, 0),
+            lambda value: validation.random_key("key", value),
+        ):
+            with pytest.raises((TypeError, ValueError), match="must be") as raised:
+                check(value)
+            message = str(raised.value)
+            assert "2." in message
+            assert "\n" not in message
+            assert len(message) < 500

@@ -19,6 +19,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from jaxdescent.extras import MissingPackageError
+
 
 class Tokenizer(Protocol):
     """Protocol of tokenizers."""
@@ -285,7 +287,7 @@ def _package() -> Any:
         import tokenizers
         from tokenizers import decoders, models, pre_tokenizers, trainers  # noqa: F401
     except ImportError as error:
-        raise ImportError(
+        raise MissingPackageError(
             "byte pairs need the package tokenizers: pip install 'jaxdescent[text]'"
         ) from error
     return tokenizers

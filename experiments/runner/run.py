@@ -322,7 +322,7 @@ def read_description(folder: Path) -> dict[str, Any]:
         content = json.loads(path.read_bytes())
     except OSError as error:
         raise RunError(f"{folder} is not a run's folder: {path.name}: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RunError(f"{path} is damaged: {error}; restore it, or start a new run") from error
     description = content if isinstance(content, dict) else {}
     missing = [

@@ -66,7 +66,9 @@ class Settings:
                 if not isinstance(now[name], list) or {*before[name]} <= {*now[name]}:
                     continue
                 wanted = f"include {', '.join(before[name])}"
-            raise ValueError(f"{name} must {wanted}, as when {folder} was started, got {now[name]}")
+            raise ValueError(
+                f"{flag(name)} must {wanted}, as when {folder} was started, got {now[name]}"
+            )
 
 
 S = TypeVar("S", bound=Settings)

@@ -41,7 +41,7 @@ def count_agents(name: str, tree: Any) -> int:
     validation.check_arrays(name, tree)
     leaves = jax.tree.leaves(tree)
     if not leaves:
-        raise ValueError(f"{name} must hold at least one array, got {tree!r}")
+        raise ValueError(f"{name} must hold at least one array, got {validation.shown(tree)}")
     shape = np.shape(leaves[0])
     if not shape or not shape[0]:
         raise ValueError(
@@ -54,13 +54,24 @@ def checked_hyperparams(hyperparams: Any) -> dict[str, jax.Array]:
     """Returns a mapping from keywords to numbers, or None, as a dictionary of arrays.
 
     Raises:
-      TypeError: `hyperparams` is not a mapping.
+      TypeError: `hyperparams` is not a mapping, or holds something else than numbers.
     """
     if hyperparams is None or (isinstance(hyperparams, Mapping) and not hyperparams):
         return {}
     numbers = validation.mapping("hyperparams", hyperparams, "arrays, by keyword")
-    # A weak type would compile a second program.
-    return {name: jnp.array(value, jnp.asarray(value).dtype) for name, value in numbers.items()}
+    return {name: _as_array(name, value) for name, value in numbers.items()}
+
+
+def _as_array(name: str, value: Any) -> jax.Array:
+    try:
+        # A weak type would compile a second program.
+        return jnp.array(value, jnp.asarray(value).dtype)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"hyperparams must hold numbers or arrays of numbers, got {validation.shown(value)} "
+            f"for {name!r}; give the factory what is the same for all agents, as with "
+            "functools.partial"
+        ) from error
 
 
 def for_each_agent(hyperparams: dict[str, jax.Array], num_agents: int) -> dict[str, jax.Array]:
@@ -87,7 +98,7 @@ def checked_length(length: ArrayLike) -> jax.Array:
     if not isinstance(length, jax.Array):
         return jnp.asarray(validation.integer_in("length", length, 0, _INT32_MAX), jnp.int32)
     if length.ndim or not jnp.issubdtype(length.dtype, jnp.integer):
-        raise ValueError(f"length must be one integer, got {length!r}")
+        raise ValueError(f"length must be one integer, got {validation.shown(length)}")
     return length.astype(jnp.int32)
 
 
@@ -179,10 +190,17 @@ def _check_keywords(factory: Any, hyperparams: Mapping[str, Any]) -> None:
         signature = inspect.signature(factory)
     except (TypeError, ValueError):  # builtins and some callables have no signature
         return
+    name = getattr(factory, "__name__", repr(factory))
     try:
         signature.bind(**hyperparams)
     except TypeError as error:
-        name = getattr(factory, "__name__", repr(factory))
+        takes = signature.parameters
+        if unknown := [keyword for keyword in hyperparams if keyword not in takes]:
+            raise ValueError(
+                f"hyperparams must be keywords of the factory {name}, which takes "
+                f"{', '.join(takes)}, got {', '.join(unknown)}; use one run for each value of what "
+                "is not the optimizer's, such as a width or a batch size"
+            ) from None
         # Without hyperparameters, a transformation may have been meant.
         raise (ValueError if hyperparams else TypeError)(
             f"hyperparams= must have the keywords with which the factory {name} is called, got "

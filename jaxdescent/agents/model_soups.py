@@ -74,7 +74,9 @@ def weighted_average(params: Any, weights: ArrayLike) -> Any:
         masks = np.asarray(weights).dtype == bool
         numbers = validation.finite_array("weights", np.asarray(weights, int) if masks else weights)
         if np.any(numbers < 0) or not np.any(numbers > 0):
-            raise ValueError(f"weights must be in [0, inf) and not all 0, got {weights!r}")
+            raise ValueError(
+                f"weights must be in [0, inf) and not all 0, got {validation.shown(weights)}"
+            )
     weights = jnp.asarray(weights)
     if weights.ndim != 1:
         raise ValueError(f"weights must have one axis, of agents, got shape {weights.shape}")
@@ -254,7 +256,9 @@ def _agents_in_best_basin(
 ) -> tuple[jax.Array, jax.Array]:
     """Returns bool[agents], True in the best survivor's basin, and f[agents], all costs."""
     if validation.real_array("tolerance", tolerance).ndim or not tolerance >= 0:
-        raise ValueError(f"tolerance must be a number in [0, inf], got {tolerance!r}")
+        raise ValueError(
+            f"tolerance must be a number in [0, inf], got {validation.shown(tolerance)}"
+        )
     validation.integer_in("points", points, 1)
     agents = _agents(population)
     validation.check_scalar("value_fn", jax.eval_shape(cost, jax.tree.map(lambda x: x[0], agents)))

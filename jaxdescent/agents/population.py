@@ -125,7 +125,8 @@ def copy_agents(population: Population, source: jax.Array) -> Population:
     """
     if source.shape != population.ids.shape or not jnp.issubdtype(source.dtype, jnp.integer):
         raise ValueError(
-            f"source must be {len(population.ids)} integers, one for each agent, got {source!r}"
+            f"source must be {len(population.ids)} integers, one for each agent, got "
+            f"{validation.shown(source)}"
         )
     copied = chunking.take(population, source)
     is_itself = source == jnp.arange(len(source), dtype=source.dtype)
@@ -168,7 +169,8 @@ def place_agents(
     """
     if mask.shape != population.alive.shape or mask.dtype != population.alive.dtype:
         raise ValueError(
-            f"mask must be {len(population.alive)} booleans, one for each agent, got {mask!r}"
+            f"mask must be {len(population.alive)} booleans, one for each agent, got "
+            f"{validation.shown(mask)}"
         )
     validation.shaped_like("params", params, population.params, "population.params")
     params = jax.tree.map(lambda new, old: new.astype(old.dtype), params, population.params)

@@ -107,7 +107,9 @@ def apply_rule(
     """
     result = rule.update(key, population, problem, state)
     if not (isinstance(result, tuple) and len(result) == 3):
-        raise ValueError(f"rule must return (population, rule_state, info), got {result!r}")
+        raise ValueError(
+            f"rule must return (population, rule_state, info), got {validation.shown(result)}"
+        )
     new_population, new_state, _ = result
     for name, new, old in (
         ("population", new_population, population),

@@ -540,10 +540,28 @@ def test_leaves_must_agree_on_the_number_of_agents():
         jd.minimize(lambda x: jnp.sum(x["a"]), ADAM, init_params=starts, steps=1, steps_per_rung=1)
 
 
+def test_starts_without_an_axis_of_agents_are_refused_with_the_remedy():
+    for starts in (jnp.zeros(2), jnp.zeros(3)):
+        with pytest.raises(ValueError, match=r"init_params .* stack one tree for each agent"):
+            jd.minimize(problem(), optax.sgd(0.1), init_params=starts, steps=1)
+
+
+def test_hyperparameters_that_are_not_numbers_are_refused():
+    for value in ("cosine", optax.constant_schedule(0.1)):
+        with pytest.raises(TypeError, match=r"hyperparams must hold numbers .* 'learning_rate'"):
+            jd.minimize(
+                problem(),
+                optax.sgd,
+                num_agents=2,
+                steps=1,
+                hyperparams={"learning_rate": value},
+            )
+
+
 def test_a_factory_without_its_arguments_names_hyperparams():
     with pytest.raises(TypeError, match=r"hyperparams= .*factory adam .*'learning_rate'.*adam\("):
         jd.minimize(problem(), optax.adam, num_agents=2, steps=1)
-    with pytest.raises(ValueError, match=r"hyperparams= .*factory sgd .*got \['lr'\]"):
+    with pytest.raises(ValueError, match=r"factory sgd, which takes learning_rate, .* got lr;"):
         jd.minimize(problem(), optax.sgd, num_agents=2, steps=1, hyperparams={"lr": 0.1})
 
 

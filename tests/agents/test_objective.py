@@ -257,8 +257,8 @@ def test_a_rule_can_compute_validation_losses():
                 "optimizer": optax.sgd,
                 "hyperparams": {"learning_rate": np.ones(3), "width": [1] * 3},
             },
-            (TypeError, ValueError),
-            "width",
+            ValueError,
+            "factory sgd, .* got width; use one run for each value .* width or a batch size",
         ),
         (
             {"key": None},

@@ -13,6 +13,7 @@ from experiments.__main__ import main
 from experiments.runner import run as run_module
 from experiments.runner.log import Log
 from experiments.studies import quickstart
+from jaxdescent.extras import require
 from tests.experiments.run_folders import records, write_run
 
 
@@ -363,7 +364,7 @@ def test_resume_is_given_once(capsys):
 def test_a_resumed_run_may_change_only_settings_that_no_result_depends_on(interrupted, capsys):
     flags = ["--save-every", "7", "--seed", "3"]
     err = error_line(capsys, "quickstart", *flags, "--resume", str(interrupted))
-    assert "seed must be 7, as when" in err
+    assert "--seed must be 7, as when" in err
     err = error_line(capsys, "quickstart", "--resume", str(interrupted), "--keep", "0")
     assert "--keep must be in [1, inf), got 0" in err
     assert "unknown flag '--color'" in error_line(
@@ -507,7 +508,7 @@ def test_a_finished_run_is_not_run_again(finished, capsys):
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--seed", "3"], "seed must be 7, as when RUN was started, got 3"),
+        (["--seed", "3"], "--seed must be 7, as when RUN was started, got 3"),
         (["--keep", "3"], "--keep changes nothing, because RUN is finished; leave it out"),
         (["--save-every", "3"], "--save-every changes nothing, because RUN is finished"),
     ],
@@ -562,6 +563,19 @@ def test_a_run_that_cannot_go_on_is_as_it_was(finished, capsys, replace_study, t
     flags = ["--resume", str(finished), "--picture", str(tmp_path / "a.png")]
     code, _, err = call(capsys, "quickstart", *flags)
     assert (code, err) == (2, "the data is missing\n")
+    assert (finished / "run.json").read_bytes() == before
+
+
+def test_a_missing_package_is_one_line_when_a_run_starts_or_goes_on(
+    finished, capsys, replace_study, tmp_path
+):
+    before = (finished / "run.json").read_bytes()
+    replace_study(lambda run: require("no_such_package", "some"))
+    resumed = ["--resume", str(finished), "--picture", str(tmp_path / "a.png")]
+    for flags in (resumed, ["--runs", str(tmp_path / "others")]):
+        code, _, err = call(capsys, "quickstart", *flags)
+        assert (code, err.count("\n")) == (2, 1)
+        assert "install it with: pip install 'jaxdescent[some]'" in err
     assert (finished / "run.json").read_bytes() == before
 
 

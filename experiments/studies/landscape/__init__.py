@@ -25,13 +25,13 @@ __all__ = ["Settings", "check", "run"]
 
 def check(settings: Settings) -> None:
     """Raises an error if a package or the run is missing."""
-    for module, extra in (("plotly", "landscape"), ("matfree", "stability")):
-        require(module, extra)
+    _require_packages()
     saved_runs.read_description(settings.saved)
 
 
 def run(settings: Settings, run: runner.Run) -> runner.Results:
     """Evaluates and draws every slice that the run has the networks for."""
+    _require_packages()  # before the work, also when a run is resumed
     subject = load_subject(settings)
     run.pin("saved run", subject.saved.identity)
     run.pin("step", str(subject.saved.step))
@@ -46,3 +46,9 @@ def run(settings: Settings, run: runner.Run) -> runner.Results:
             print(f"{name}: {time.monotonic() - began:.1f} s", flush=True)
     save_figures(run, subject, found)
     return results(settings, subject, found)
+
+
+def _require_packages() -> None:
+    """Raises an error that says how to install a package that the figures need."""
+    for module, extra in (("plotly", "landscape"), ("matfree", "stability")):
+        require(module, extra)

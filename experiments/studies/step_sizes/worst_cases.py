@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxdescent as jd
+from jaxdescent.extras import MissingPackageError
 
 LONG_HORIZON = 1023  # at which the constant of OBS-F is measured
 
@@ -122,7 +123,7 @@ def _solve(steps: Sequence[float] | np.ndarray, strong_convexity: float) -> floa
         from PEPit import PEP
         from PEPit.functions import SmoothStronglyConvexFunction
     except ImportError as error:
-        raise ImportError(
+        raise MissingPackageError(
             "PEPit is not installed; install it with pip install 'jaxdescent[pep]'"
         ) from error
     problem = PEP()

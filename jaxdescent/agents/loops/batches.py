@@ -119,8 +119,8 @@ def check_batches(size: int | None, data_order: str) -> None:
     """Raises ValueError if an argument is out of the range that holds for any data."""
     if isinstance(size, (jax.Array, np.ndarray, list, tuple)):
         raise ValueError(
-            f"batch_size must be one integer, which all agents share, got {size!r}; fit once for "
-            "each batch size"
+            "batch_size must be one integer, which all agents share, got "
+            f"{validation.shown(size)}; fit once for each batch size"
         )
     if size is not None:
         validation.integer_in("batch_size", size, 1)

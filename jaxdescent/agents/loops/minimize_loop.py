@@ -26,6 +26,7 @@ from jax.typing import ArrayLike
 
 from jaxdescent import validation
 from jaxdescent.agents.arguments import (
+    STACKING,
     OptimizerFactory,
     check_agents,
     checked_hyperparams,
@@ -98,7 +99,9 @@ def minimize_loop(
       (1, -7.028)
     """
     if not callable(problem) and not isinstance(problem, Problem):
-        raise TypeError(f"problem must be a function or a jd.Problem, got {problem!r}")
+        raise TypeError(
+            f"problem must be a function or a jd.Problem, got {validation.shown(problem)}"
+        )
     driver = make_driver(optimizer, num_agents, rule, chunk_size, record_params, mesh)
     return loop_of(problem, driver)
 
@@ -279,7 +282,9 @@ def as_problem(problem: Any, init_params: Any) -> Problem:
     """
     if not isinstance(problem, Problem):
         if not callable(problem):
-            raise TypeError(f"problem must be a function or a jd.Problem, got {problem!r}")
+            raise TypeError(
+                f"problem must be a function or a jd.Problem, got {validation.shown(problem)}"
+            )
         if init_params is None:
             raise ValueError(
                 "init_params must be given where problem is a plain function, got None; or pass a "
@@ -291,7 +296,7 @@ def as_problem(problem: Any, init_params: Any) -> Problem:
     if init_params is not None:
         agent = jax.eval_shape(lambda x: jax.tree.map(lambda leaf: leaf[0], x), init_params)
         validation.shaped_like(
-            "init_params", agent, problem.lower, "the problem's box, agent by agent"
+            "init_params", agent, problem.lower, "the problem's box, agent by agent", STACKING
         )
         validation.check_scalar("problem", jax.eval_shape(problem.value, agent))
     return problem

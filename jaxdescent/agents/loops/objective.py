@@ -72,7 +72,9 @@ class Objective(NamedTuple):
             if not isinstance(name, str):
                 raise ValueError(f"aux must have strings as keys, got {name!r}")
             if not _is_real(number):
-                raise ValueError(f"aux must hold real numbers, got {number!r} for {name!r}")
+                raise ValueError(
+                    f"aux must hold real numbers, got {validation.shown(number)} for {name!r}"
+                )
             if jnp.shape(number):
                 raise ValueError(
                     f"aux must hold scalars, got shape {jnp.shape(number)} for {name!r}"
@@ -121,7 +123,7 @@ class Objective(NamedTuple):
         if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], Mapping)):
             raise TypeError(
                 "loss_fn must return (loss, aux) with aux a mapping, where has_aux or a model "
-                f"state is given, got {result!r}"
+                f"state is given, got {validation.shown(result)}"
             )
         return result[0], dict(result[1])
 

@@ -85,7 +85,9 @@ def basin_hopping(
     jump = validation.positive_number("jump", jump)
     start = jax.random.key(0) if key is None else key
     if not (is_key(start) and not start.ndim):
-        raise TypeError(f"key must be one typed random key, as of jax.random.key, got {start!r}")
+        raise TypeError(
+            f"key must be one typed random key, as of jax.random.key, got {validation.shown(start)}"
+        )
 
     def init(params: Any) -> BasinHoppingState:
         validation.check_arrays("params", params)

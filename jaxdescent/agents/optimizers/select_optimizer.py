@@ -47,13 +47,15 @@ def select_optimizer(
       [0.8, 0.9]
     """
     if not optimizers:
-        raise ValueError(f"optimizers must be at least one optimizer, got {optimizers!r}")
+        raise ValueError(
+            f"optimizers must be at least one optimizer, got {validation.shown(optimizers)}"
+        )
     transformations = [
         validation.transformation("optimizers", optimizer) for optimizer in optimizers
     ]
     last = len(transformations) - 1
     if not isinstance(index, jax.core.Tracer) and validation.number_in("index", index, 0, last) % 1:
-        raise ValueError(f"index must be an integer in [0, {last}], got {index!r}")
+        raise ValueError(f"index must be an integer in [0, {last}], got {validation.shown(index)}")
     selected = jnp.clip(jnp.asarray(index).astype(jnp.int32), 0, last)
 
     def init(params: Any) -> tuple[Any, ...]:

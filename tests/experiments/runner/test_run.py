@@ -139,7 +139,9 @@ class SettingsWithTasks(runner.Settings):
 def test_a_setting_with_several_values_may_only_gain_some(tmp_path):
     run = runner.Run.start("study", SettingsWithTasks(runs=tmp_path))
     run.close()
-    with pytest.raises(runner.RunError, match=r"tasks must include a, b, as when .*, got \['a'\]"):
+    with pytest.raises(
+        runner.RunError, match=r"--tasks must include a, b, as when .*, got \['a'\]"
+    ):
         runner.Run.resume(run.folder, SettingsWithTasks(runs=tmp_path, tasks=("a",)))
     more = SettingsWithTasks(runs=tmp_path, tasks=("c", "b", "a"))
     runner.Run.resume(run.folder, more).close()
@@ -168,7 +170,7 @@ def test_a_run_resumes_only_with_its_own_settings(closed, tmp_path):
     with pytest.raises(runner.RunError) as raised:
         runner.Run.resume(closed, Settings(runs=tmp_path, seed=8))
     assert str(raised.value) == (
-        f"seed must be 7, as when {closed} was started, got 8; start a new run to change it"
+        f"--seed must be 7, as when {closed} was started, got 8; start a new run to change it"
     )
     assert "\n" not in str(raised.value)
     assert (closed / "run.json").read_bytes() == before
@@ -234,6 +236,7 @@ def test_changes_of_the_environment_are_reported_on_resume(closed, tmp_path, mon
             "is not a run's description: it lacks identity, status, began, command",
         ),
         ('{"study": 7}', "is not a run's description: it lacks study"),
+        pytest.param("[" * 100_000, "is damaged: ", id="nested too deeply"),
     ],
 )
 def test_an_unusable_description_is_reported_in_one_line(tmp_path, content, words):

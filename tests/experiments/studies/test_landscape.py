@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import sys
 
 import jax
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import jaxdescent as jd
 from experiments import runner
 from experiments.__main__ import main
+from experiments.studies import landscape
 from experiments.studies.landscape import Settings
 from experiments.studies.landscape.report import notes_on_missing_networks, random_walk_shares
 from experiments.studies.landscape.slices import SLICES
@@ -161,6 +163,18 @@ def test_a_resumed_run_reads_saved_results(finished, monkeypatch):
         monkeypatch.setitem(SLICES, name, failing)
     main(["landscape", "--resume", str(finished)])
     assert description(finished)["results"] == before["results"]
+
+
+def test_a_resumed_run_without_plotly_is_one_line_before_any_work(finished, capsys, monkeypatch):
+    before = {**description(finished), "status": "interrupted"}
+    (finished / "run.json").write_text(json.dumps(before))
+    monkeypatch.setitem(sys.modules, "plotly", None)
+    monkeypatch.setattr(landscape, "load_subject", lambda _: pytest.fail("work is done"))
+    message = error_of(capsys, "--resume", str(finished))
+    assert (
+        "plotly is not installed; install it with: pip install 'jaxdescent[landscape]'" in message
+    )
+    assert description(finished) == before
 
 
 def error_of(capsys, *flags):

@@ -216,7 +216,7 @@ def test_a_run_that_is_given_more_steps_keeps_its_interval_of_evaluations(tmp_pa
     [
         ([], ["--steps", "10"], "--steps must be at least the 20 steps that RUN has done, got 10"),
         ([], ["--steps", "45"], "--evaluate-every must divide the 45 steps, got 10; --steps 40 or"),
-        ([], ["--evaluate-every", "5"], "evaluate_every must be 10, as when RUN was started"),
+        ([], ["--evaluate-every", "5"], "--evaluate-every must be 10, as when RUN was started"),
         ([], ["--patience", "9"], "--patience must be left out, as when RUN was started, got 9"),
         (["--patience", "3"], ["--patience", "2"], "--patience must be at least 3, as when RUN"),
         (
