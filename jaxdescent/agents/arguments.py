@@ -1,8 +1,9 @@
 """Checks and conversions of the arguments that loops, `magd` and model soups share."""
 
+import contextlib
 import dataclasses
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -12,6 +13,7 @@ import optax
 from jax.typing import ArrayLike
 
 from jaxdescent import validation
+from jaxdescent.agents.random_keys import fold_into_keys
 
 DEFAULT_NUM_RUNGS = 10
 _INT32_MAX = 2**31 - 1
@@ -24,6 +26,34 @@ _NEEDS_VALUES = (
 
 STACKING = "stack one tree for each agent, as jax.vmap(init)(keys) does"
 """Remedy for a tree without an axis of agents."""
+
+
+def params_of_agents(init_params: Any) -> Any:
+    """Returns the agents' initial parameters as arrays.
+
+    Raises:
+      TypeError: a leaf is not an array, or a function is given in place of what it returns.
+    """
+    if callable(init_params) and jax.tree_util.all_leaves([init_params]):
+        raise TypeError(
+            "init_params must be a tree of arrays, got the function "
+            f"{validation.shown(init_params)}; {STACKING}, in one run for each width or other shape"
+        )
+    return validation.arrays("init_params", init_params, validation.PARTITION)
+
+
+@contextlib.contextmanager
+def noting_one_agent(function: str, params: Any) -> Iterator[None]:
+    """Adds to an error of a user's function the shapes of the agent that it was called with."""
+    try:
+        yield
+    except Exception as error:
+        shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(params)]
+        error.add_note(
+            f"{function} was called with the parameters of one agent, whose leaves have the shapes "
+            f"{validation.shown(shapes)}; if they lack an axis, so does init_params: {STACKING}"
+        )
+        raise
 
 
 def check_agents(name: str, tree: Any, num_agents: int) -> None:
@@ -77,6 +107,8 @@ def _as_array(name: str, value: Any) -> jax.Array:
 def for_each_agent(hyperparams: dict[str, jax.Array], num_agents: int) -> dict[str, jax.Array]:
     """Returns hyperparameters with a leading axis of agents; a scalar is repeated.
 
+    Each agent's id is folded into random keys among them.
+
     Raises:
       ValueError: an array has another number of agents.
     """
@@ -85,7 +117,7 @@ def for_each_agent(hyperparams: dict[str, jax.Array], num_agents: int) -> dict[s
         for name, value in hyperparams.items()
     }
     check_agents("hyperparams", arrays, num_agents)
-    return arrays
+    return fold_into_keys(arrays, jnp.arange(num_agents, dtype=jnp.int32))
 
 
 def checked_length(length: ArrayLike) -> jax.Array:

@@ -27,6 +27,7 @@ from jax.typing import ArrayLike
 from jaxdescent import chunking, validation
 from jaxdescent.agents.arguments import check_agents
 from jaxdescent.agents.population import Population, has_model_state
+from jaxdescent.agents.random_keys import is_key, is_raw_key
 from jaxdescent.landscape import barrier
 from jaxdescent.numerics import at_least_float32, is_inexact
 
@@ -84,8 +85,8 @@ def weighted_average(params: Any, weights: ArrayLike) -> Any:
     params = jax.tree.map(jnp.asarray, params)
     check_agents("params", params, len(weights))
 
-    def mean(x: jax.Array) -> jax.Array:
-        if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+    def mean(path: Any, x: jax.Array) -> jax.Array:
+        if is_key(x) or (x.ndim > 1 and path and is_raw_key(path, x)):
             return x[jnp.argmax(weights > 0)]
         dtype = at_least_float32(x.dtype)
         shares = weights.astype(dtype) / jnp.sum(weights.astype(dtype))
@@ -98,7 +99,7 @@ def weighted_average(params: Any, weights: ArrayLike) -> Any:
             total = jnp.clip(total, low, jnp.max(jnp.where(used, wide, -jnp.inf), 0))
         return (total if is_inexact(x) else jnp.round(total)).astype(x.dtype)
 
-    return jax.tree.map(mean, params)
+    return jax.tree_util.tree_map_with_path(mean, params)
 
 
 def uniform_soup(

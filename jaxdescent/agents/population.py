@@ -3,10 +3,8 @@
 Rules change agents with only two functions: `copy_agents` replaces an agent by a copy of another,
 with everything that belongs to it; `place_agents` restarts an agent at new parameters.
 
-Agents draw different random numbers. Random keys in an agent's states have its id folded in, at the
-start and in each copy. Typed keys are found wherever they are, also in the variables of Flax NNX. A
-raw key is an array of integers like any other: it is found in a field or an entry named `key`,
-`rng_key` or `rng`, as optax has them.
+Agents draw different random numbers: random keys in an agent's states have its id folded in, at the
+start and in each copy.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,14 +15,12 @@ import jax.numpy as jnp
 import optax
 
 from jaxdescent import chunking, validation
+from jaxdescent.agents.random_keys import fold_into_keys
 from jaxdescent.problem import Problem
 
-RAW_KEY_NAMES = ("key", "rng_key", "rng")
-"""Names of fields and entries in which arrays of the shape of raw keys are taken for keys."""
-
 NONFINITE_STREAK = 10
-"""Least number of successive non-finite losses after which an agent is removed. A rung may have a
-single step, and then a bad batch looks like an agent that diverged."""
+"""Number of successive non-finite values after which an agent is removed at the end of a rung, even
+if its optimizer might recover. In `fit`, all losses of that rung must be non-finite, too."""
 
 
 class Population(NamedTuple):
@@ -54,8 +50,8 @@ class Population(NamedTuple):
       evaluations: i32[agents], number of values computed, with or without a gradient. Values that
         an optimizer computes within a step, for a line search, are not counted.
       gradients: i32[agents], number of gradients computed, counted likewise.
-      nonfinite_streak: i32[agents], number of successive losses up to now that were not finite,
-        in `fit`.
+      nonfinite_streak: i32[agents], number of successive values up to now that were not finite; in
+        `fit`, of losses.
       maximize: bool[agents], True if a higher value is better; the same for all agents.
     """
 
@@ -135,7 +131,7 @@ def copy_agents(population: Population, source: jax.Array) -> Population:
         def select(own: jax.Array, old: jax.Array) -> jax.Array:
             return old if own is old else chunking.where_rows(is_itself, old, own)
 
-        return jax.tree.map(select, _fold_into_keys(tree, population.ids), tree)
+        return jax.tree.map(select, fold_into_keys(tree, population.ids), tree)
 
     return copied._replace(
         hyperparams=with_own_keys(copied.hyperparams),
@@ -178,7 +174,7 @@ def place_agents(
     opt_state = _initial_opt_state(problem, params, population.hyperparams, population.ids)
     placed = population._replace(
         params=params,
-        opt_state=_fold_into_keys(opt_state, population.gradients),
+        opt_state=fold_into_keys(opt_state, population.gradients),
         evaluated=jnp.zeros_like(population.evaluated),
         alive=jnp.ones_like(population.alive),
         ancestors=population.ids,
@@ -205,7 +201,7 @@ def initial_population(
     count = len(jax.tree.leaves(init_params)[0])
     ids = jnp.arange(count, dtype=jnp.int32)
     zeros = jnp.zeros(count, jnp.int32)
-    model_state = _fold_into_keys(model_state, ids)
+    model_state = fold_into_keys(model_state, ids)
     maximizes = jnp.full(count, maximize)
     return Population(
         params=init_params,
@@ -247,36 +243,7 @@ def initial_opt_states(
     def init(x: Any, hyperparams: Any) -> Any:
         return optimizer(**hyperparams).init(x)
 
-    return _fold_into_keys(jax.vmap(init, axis_size=len(ids))(params, hyperparams), ids)
-
-
-def _fold_into_keys(tree: Any, numbers: jax.Array) -> Any:
-    """Folds numbers, i32[agents], into the random keys of a tree [agents, ...].
-
-    Leaves that are not keys are returned as they are.
-    """
-    raw_shape = jax.eval_shape(jax.random.PRNGKey, 0).shape
-
-    def fold(path: Any, leaf: Any) -> Any:
-        if not is_key(leaf) and not _is_raw_key(path, leaf, raw_shape):
-            return leaf
-        keys = leaf.reshape(len(leaf), -1, *(() if is_key(leaf) else raw_shape))
-        fold_each = jax.vmap(jax.vmap(jax.random.fold_in, (0, None)))
-        return fold_each(keys, numbers).reshape(leaf.shape)
-
-    return jax.tree_util.tree_map_with_path(fold, tree)
-
-
-def _is_raw_key(path: Any, leaf: Any, raw_shape: tuple[int, ...]) -> bool:
-    """True if a leaf [agents, ...] has the name, the dtype and the shape of raw random keys."""
-    name = getattr(path[-1], "name", getattr(path[-1], "key", None)) if path else None
-    is_named = isinstance(name, str) and name in RAW_KEY_NAMES
-    return is_named and leaf.dtype == jnp.uint32 and leaf.shape[1:][-1:] == raw_shape
-
-
-def is_key(value: Any) -> bool:
-    """True if `value` is an array of typed random keys."""
-    return isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
+    return fold_into_keys(jax.vmap(init, axis_size=len(ids))(params, hyperparams), ids)
 
 
 def has_model_state(model_state: Any) -> bool:

@@ -65,6 +65,23 @@ def test_random_numbers_of_the_optimizer_continue_after_a_jump():
     assert len(np.unique(path[::2])) == 6
 
 
+def test_raw_keys_of_the_inner_optimizer_continue_after_a_jump():
+    inner = optax.GradientTransformation(
+        lambda _: {"rng": jax.random.PRNGKey(0)},
+        lambda updates, state, params=None: (
+            updates,
+            {"rng": jax.random.split(state["rng"])[0]},
+        ),
+    )
+    tx = jd.basin_hopping(inner, period=1, jump=1.0)
+    x = jnp.ones(2)
+    state, seen = tx.init(x), set()
+    for _ in range(3):
+        _, state = tx.update(x, state, x, value=jnp.sum(x))
+        seen.add(tuple(state.inner_state["rng"].tolist()))
+    assert len(seen) == 3
+
+
 @pytest.mark.parametrize("key", [0, jax.random.PRNGKey(0), jax.random.split(jax.random.key(0))])
 def test_the_key_must_be_one_typed_random_key(key):
     with pytest.raises(TypeError, match="key must be one typed random key"):

@@ -245,11 +245,12 @@ def test_the_best_finite_point_is_returned_if_all_agents_become_not_finite():
         rule=HALVING,
     )
     assert result.outcome == jd.PopulationOutcome.NO_SURVIVORS
-    assert result.history.survivors.tolist() == [0, 0]
-    assert result.history.not_finite.tolist() == [2, 0]
+    # At the end of the first rung they have been there for less than 10 steps.
+    assert result.history.survivors.tolist() == [2, 0]
+    assert result.history.not_finite.tolist() == [0, 2]
     np.testing.assert_allclose(result.value, -0.9, atol=1e-6)
     np.testing.assert_allclose(result.params, [-0.9], atol=1e-6)
-    assert result.gradients == 2 * 11
+    assert result.gradients == 2 * (11 + 11)
 
 
 def test_a_value_of_minus_infinity_is_not_the_best():
@@ -265,7 +266,7 @@ def test_a_value_of_minus_infinity_is_not_the_best():
     np.testing.assert_allclose([result.value, result.population.best_values[0]], 0.6, atol=1e-6)
     np.testing.assert_allclose(result.params, [0.6], atol=1e-6)
     np.testing.assert_allclose(result.population.opt_state.best_value, [0.6], atol=1e-6)
-    assert result.history.not_finite == 1
+    assert not result.population.evaluated[0]
 
 
 def test_without_any_finite_value_the_result_is_a_start():
@@ -538,6 +539,23 @@ def test_leaves_must_agree_on_the_number_of_agents():
         ValueError, match=r"leading axis of num_agents = 2 .*\(3, 1\) at init_params\['b'\]"
     ):
         jd.minimize(lambda x: jnp.sum(x["a"]), ADAM, init_params=starts, steps=1, steps_per_rung=1)
+
+
+def test_a_rule_that_moves_agents_does_not_exceed_the_budget_of_gradients():
+    def place_all(key, population, problem, state):
+        params = jax.vmap(problem.sample)(jax.random.split(key, 4))
+        return jd.place_agents(population, population.ids < 3, params, problem), state, None
+
+    result = jd.minimize(
+        problem(),
+        optax.sgd(0.1),
+        num_agents=4,
+        gradient_budget=63,
+        num_rungs=4,
+        rule=jd.Rule(lambda *_: None, place_all),
+    )
+    # 4 starts and (63 - 4) // 4 // 4 = 3 steps, then 3 moved agents and (47 - 3) // 3 // 4 = 3, ...
+    assert result.history.gradients.tolist() == [16, 31, 46, 61]
 
 
 def test_starts_without_an_axis_of_agents_are_refused_with_the_remedy():

@@ -215,3 +215,9 @@ def test_bad_arguments_are_named(call, match):
 def test_the_population_must_be_a_population(average):
     with pytest.raises(TypeError, match="population must be a"):
         average({"x": jnp.ones(3)}, bowl)
+
+
+def test_raw_keys_are_not_averaged():
+    keys = jax.random.key_data(jax.random.split(jax.random.key(0), 2))
+    mean = jd.weighted_average({"rngs": {"dropout": keys}}, jnp.array([0.25, 0.75]))
+    np.testing.assert_array_equal(mean["rngs"]["dropout"], keys[0])

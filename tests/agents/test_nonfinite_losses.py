@@ -143,3 +143,49 @@ def test_bad_batches_do_not_count_for_the_value_on_validation_data():
     found = fit(GUARDED, WITH_BAD, steps=8, steps_per_rung=1, validation_data=DATA)
     assert found.history.survivors.tolist() == [6] * 8
     assert np.isfinite(found.history.values).all()
+
+
+def entropy(x):
+    return jnp.sum(x * jnp.log(x))  # not defined at 0
+
+
+def test_agents_that_hop_to_where_the_function_is_undefined_hop_back():
+    problem = jd.Problem(entropy, jnp.zeros(2), jnp.ones(2))
+    hopping = jd.basin_hopping(optax.adam(0.05), period=5, jump=1.0)
+    for steps_per_rung in (1, 7):
+        result = jd.minimize(
+            problem,
+            hopping,
+            num_agents=8,
+            steps=42,
+            steps_per_rung=steps_per_rung,
+            rule=NO_PRUNING,
+        )
+        values = np.asarray(result.history.values)
+        if steps_per_rung == 1:
+            assert np.isnan(values).sum() > 8  # a jump in four stays within the box
+        assert result.history.not_finite.sum() == 0
+        assert result.history.survivors[-1] == 8
+        np.testing.assert_allclose(np.median(result.population.best_values), -2 / np.e, atol=0.03)
+
+
+def test_an_agent_that_stays_where_the_function_is_undefined_is_removed_after_ten_steps():
+    def undefined_above_half(x):
+        return jnp.where(x > 0.5, jnp.nan, -x)
+
+    starts = jnp.array([0.4, 0.0])
+    guarded = optax.apply_if_finite(optax.sgd(0.2), 99)
+    for bounds in ("project", None):
+        result = jd.minimize(
+            jd.Problem(undefined_above_half, 0.0, 1.0, bounds=bounds),
+            guarded,
+            init_params=starts,
+            steps=14,
+            steps_per_rung=1,
+            rule=NO_PRUNING,
+        )
+        # The first agent leaves at its first step, the second at its third.
+        assert np.nonzero(result.history.not_finite)[0].tolist() == [9, 11]
+        assert result.value == jnp.float32(-0.4)
+        # Such an agent is evaluated again in each rung, at the cost of a gradient.
+        assert result.population.gradients.tolist() == [1 + 10 + 9, 1 + 12 + 9]

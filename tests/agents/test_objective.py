@@ -243,6 +243,21 @@ def test_a_rule_can_compute_validation_losses():
             r"init_params must be a tree of arrays, got .* at init_params\['activation'\]; keep",
         ),
         (
+            {"init_params": lambda key, width=8: starts(3)},
+            TypeError,
+            r"init_params must be a tree of arrays, got the function .* jax.vmap\(init\)\(keys\)",
+        ),
+        (
+            {"init_params": np.zeros(5, np.float32), "loss_fn": lambda w, batch: batch["x"] @ w},
+            ValueError,
+            r"shapes \[\(\)\]; .* init_params: stack one tree for each agent",
+        ),
+        (
+            {"steps": None, "steps_per_rung": None, "gradient_budget": 2},
+            ValueError,
+            r"gradient_budget must be an integer in \[3, 2147483647\], got 2",
+        ),
+        (
             {"init_params": {**starts(3), "count": np.zeros(3, int)}},
             ValueError,
             r"real floating-point leaves, got int32 at init_params\['count'\]; keep other leav",

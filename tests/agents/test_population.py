@@ -203,14 +203,41 @@ def test_copies_have_their_own_keys_in_model_state_and_hyperparameters():
     chex.assert_trees_all_equal(copied, again)
 
 
-def test_raw_keys_are_found_by_their_name():
-    """Sophia's state has a raw key in `key`; the same array under another name is left as it is."""
+def test_raw_keys_are_found_by_a_name_on_their_path():
+    """Sophia's state has a raw key in `key`; the same array under other names is left as it is."""
     raw = jnp.broadcast_to(jax.random.PRNGKey(3), (3, 2))
     state = optax.contrib.HutchinsonState(raw)
-    population = stochastic(opt_state=state, model_state={"rng": raw, "bits": raw})
+    names = {"rng": raw, "dropout_key": raw, "rngs": {"dropout": raw}, "bits": raw}
+    population = stochastic(opt_state=state, model_state=names)
     copied = jd.copy_agents(population, jnp.array([1, 1, 1]))
-    for found in (copied.opt_state.key, copied.model_state["rng"]):
+    bits = copied.model_state.pop("bits")
+    for found in (copied.opt_state.key, *jax.tree.leaves(copied.model_state)):
         assert len(np.unique(found, axis=0)) == 3
         np.testing.assert_array_equal(found[1], raw[1])
         assert (found[0] == jax.random.fold_in(raw[1], 0)).all()
-    np.testing.assert_array_equal(copied.model_state["bits"], raw)
+    np.testing.assert_array_equal(bits, raw)
+
+
+def test_a_model_state_that_is_a_raw_key_differs_between_agents():
+    raw = jnp.broadcast_to(jax.random.PRNGKey(3), (3, 2))
+    problem = jd.Problem(jnp.sum, -jnp.ones(1), jnp.ones(1), optimizer=lambda **_: optax.sgd(0.1))
+    agents = initial_population(problem, jnp.zeros((3, 1)), {}, jnp.float32, model_state=raw)
+    assert len(np.unique(agents.model_state, axis=0)) == 3
+
+
+def test_a_key_that_is_one_hyperparameter_of_all_agents_differs_between_them():
+    def noisy(key):
+        def update(updates, state, params=None):
+            return jax.random.normal(key, updates.shape), state
+
+        return optax.GradientTransformation(optax.init_empty_state, update)
+
+    result = jd.minimize(
+        lambda x: jnp.sum(x**2),
+        noisy,
+        init_params=jnp.zeros((3, 1)),
+        steps=1,
+        hyperparams={"key": jax.random.key(0)},
+        rule=jd.pruning.no_pruning(),
+    )
+    assert len(np.unique(result.population.params)) == 3

@@ -40,7 +40,7 @@ CARRIED = ("params", "opt_state", "model_state", "values", "grads")
 BEST = ("best_params", "best_model_state", "best_values")
 """Fields that descent changes too if it tracks the best point over all steps."""
 FINITENESS = ("evaluated", "nonfinite_streak")
-"""Fields that descent changes too if losses may be non-finite because of a batch."""
+"""Fields that descent changes too if an agent may recover from values that are not finite."""
 READ = ("hyperparams", "ids", "evaluated")
 """Fields that descent only reads."""
 

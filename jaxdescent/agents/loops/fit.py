@@ -11,7 +11,7 @@ import jax
 from jax.typing import ArrayLike
 
 from jaxdescent import validation
-from jaxdescent.agents.arguments import checked_hyperparams, count_agents
+from jaxdescent.agents.arguments import checked_hyperparams, count_agents, params_of_agents
 from jaxdescent.agents.loops.batches import WHOLE_DATA
 from jaxdescent.agents.loops.fit_loop import FitSettings, fit_settings, loop_of
 from jaxdescent.agents.loops.population_loop import (
@@ -137,17 +137,20 @@ def fit(
       >>> bool(result.value < 0.01), result.history.survivors.tolist()
       (True, [8, 4, 2, 1, 1, 1, 1, 1])
     """
+    init_params = params_of_agents(init_params)
+    num_agents = count_agents("init_params", init_params)
     plan = rung_plan(
         steps,
         steps_per_rung=steps_per_rung,
         gradient_budget=gradient_budget,
         num_rungs=num_rungs,
+        num_agents=num_agents,
+        evaluates_first=False,
     )
-    init_params = validation.arrays("init_params", init_params, validation.PARTITION)
     settings = fit_settings(
         loss_fn,
         optimizer,
-        num_agents=count_agents("init_params", init_params),
+        num_agents=num_agents,
         batch_size=batch_size,
         value_fn=value_fn,
         mode=mode,

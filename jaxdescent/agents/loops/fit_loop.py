@@ -32,6 +32,7 @@ from jaxdescent.agents.arguments import (
     checked_hyperparams,
     checked_length,
     for_each_agent,
+    params_of_agents,
 )
 from jaxdescent.agents.loops.batches import WHOLE_DATA, Batches, check_batches, make_batches
 from jaxdescent.agents.loops.driver import FINITENESS, Chunk, Driver, make_driver
@@ -188,9 +189,7 @@ def loop_of(settings: FitSettings) -> PopulationLoop:
         model_state: Any = None,
     ) -> PopulationLoopState:
         key = validation.random_key("key", key)
-        init_params = jax.tree.map(
-            jnp.copy, validation.arrays("init_params", init_params, validation.PARTITION)
-        )
+        init_params = jax.tree.map(jnp.copy, params_of_agents(init_params))
         hyperparams = checked_hyperparams(hyperparams)
         model_state = () if model_state is None else validation.arrays("model_state", model_state)
         model_state = jax.tree.map(jnp.copy, model_state)

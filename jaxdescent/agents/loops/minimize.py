@@ -15,6 +15,7 @@ from jaxdescent.agents.arguments import (
     check_agents,
     checked_hyperparams,
     count_agents,
+    params_of_agents,
 )
 from jaxdescent.agents.loops.driver import Driver, make_driver
 from jaxdescent.agents.loops.minimize_loop import as_problem, loop_of
@@ -63,8 +64,10 @@ def minimize(
     Parameters are reported in the problem's own coordinates. A function that
     is not a `Problem` has neither bounds nor units.
 
-    An agent whose value is not finite is removed at the end of the rung. If no agent ever had a
-    finite value, there is a warning, and `result.outcome` is `PopulationOutcome.UNDEFINED`.
+    An agent whose value is not finite at the end of a rung is removed, unless its optimizer may
+    recover, as `basin_hopping` does: its parameters are finite, and it had a finite value in its
+    last 10 steps. If no agent ever had a finite value, there is a warning, and `result.outcome` is
+    `PopulationOutcome.UNDEFINED`.
 
     Args:
       problem: a function of an agent's parameters, or a `Problem`.
@@ -113,7 +116,7 @@ def minimize(
     if init_params is None and num_agents is None:
         raise ValueError("num_agents or init_params must be given, got neither")
     if init_params is not None:
-        init_params = validation.arrays("init_params", init_params, validation.PARTITION)
+        init_params = params_of_agents(init_params)
         starts = count_agents("init_params", init_params)
         num_agents = starts if num_agents is None else num_agents
     num_agents = validation.integer_in("num_agents", num_agents, 1)
@@ -122,7 +125,8 @@ def minimize(
         steps_per_rung=steps_per_rung,
         gradient_budget=gradient_budget,
         num_rungs=num_rungs,
-        at_start=num_agents,  # a gradient for each start
+        num_agents=num_agents,
+        evaluates_first=True,
     )
     validation.boolean("prune", prune)
     hyperparams = checked_hyperparams(hyperparams)

@@ -11,6 +11,10 @@ With bounds, where the value is finite, a component of the gradient that is not 
 reach the optimizer's state. NaN becomes 0. An infinite slope, such as the slope of -sqrt(x) at 0,
 becomes the smallest normal number of its sign, and x moves downhill by `NUDGE` widths of the box,
 to where the slope is finite.
+
+At the end of a rung, an agent whose value is not finite is removed, unless its optimizer may
+recover: its parameters are finite, it has had a finite value, and fewer than `NONFINITE_STREAK`
+successive values were not finite.
 """
 
 import dataclasses
@@ -32,12 +36,15 @@ from jaxdescent.agents.arguments import (
     checked_hyperparams,
     checked_length,
     for_each_agent,
+    noting_one_agent,
+    params_of_agents,
 )
-from jaxdescent.agents.loops.driver import BEST, Chunk, Driver, make_driver
+from jaxdescent.agents.loops.driver import BEST, FINITENESS, Chunk, Driver, make_driver
 from jaxdescent.agents.loops.population_loop import PopulationLoop, PopulationLoopState, RungInfo
-from jaxdescent.agents.population import initial_population
+from jaxdescent.agents.population import NONFINITE_STREAK, initial_population
 from jaxdescent.agents.rule import Rule
 from jaxdescent.chunking import where_rows
+from jaxdescent.numerics import all_finite
 from jaxdescent.problem import Box, Problem
 
 NUDGE = 2.0**-10
@@ -121,9 +128,7 @@ def loop_of(problem: Problem | Callable[[Any], jax.Array], driver: Driver) -> Po
             drawn_from = as_problem(problem, None)
             drawn_from.check_starts()
             init_params = jax.vmap(drawn_from.sample)(keys)
-        init_params = jax.tree.map(
-            jnp.copy, validation.arrays("init_params", init_params, validation.PARTITION)
-        )
+        init_params = jax.tree.map(jnp.copy, params_of_agents(init_params))
         hyperparams = checked_hyperparams(hyperparams)
         check_agents("init_params", init_params, driver.num_agents)
         validation.check_floating("init_params", init_params, validation.PARTITION)
@@ -150,7 +155,7 @@ def loop_of(problem: Problem | Callable[[Any], jax.Array], driver: Driver) -> Po
             prune,
             gradients=spent,
             evaluations=spent,
-            carries=BEST,
+            carries=BEST + FINITENESS,
             acts=(length > 0) | jnp.any(stale & state.population.alive),
         )
 
@@ -199,12 +204,13 @@ def _descend(
             "grads": grads,
             "best_params": optax.tree.where(better, params, agent["best_params"]),
             "best_values": jnp.where(better, value, agent["best_values"]),
+            "nonfinite_streak": jnp.where(jnp.isfinite(value), 0, agent["nonfinite_streak"] + 1),
         }
 
     def step_all(_: jax.Array, agents: Chunk) -> Chunk:
         return jax.vmap(step)(agents, read["hyperparams"])
 
-    return _without_nan(problem, jax.lax.fori_loop(0, length, step_all, agents))
+    return _judged(problem, jax.lax.fori_loop(0, length, step_all, agents))
 
 
 def _into_bounds(problem: Problem, box: Box | None, x: Any) -> Any:
@@ -241,20 +247,23 @@ def _nudged(update: jax.Array, grad: jax.Array) -> jax.Array:
     return jnp.where(grad == tiny, -NUDGE, jnp.where(grad == -tiny, NUDGE, update))
 
 
-def _without_nan(problem: Problem, agents: Chunk) -> Chunk:
-    """Returns a chunk whose agents are in the bounds, even those with an update of NaN.
+def _judged(problem: Problem, agents: Chunk) -> Chunk:
+    """Returns a chunk at the end of a rung, where agents without a finite value may be removed.
 
-    Such an agent returns to its best point, and its value is NaN, so that it is removed.
+    An agent whose optimizer may find back to finite values is not removed yet: it counts as not
+    evaluated. An update of NaN cannot be recovered from. In a problem with bounds, such an agent
+    returns to its best point, so that it is within them, and its value is NaN.
     """
+    params, values = agents["params"], agents["values"]
+    may_recover = jnp.isfinite(agents["best_values"]) & jax.vmap(all_finite)(params)
+    may_recover &= agents["nonfinite_streak"] < NONFINITE_STREAK
+    agents = agents | {"evaluated": jnp.isfinite(values) | ~may_recover}
     if problem.bounds is None:
         return agents
-    is_nan = [
-        jnp.any(jnp.isnan(x.reshape(len(x), -1)), axis=1) for x in jax.tree.leaves(agents["params"])
-    ]
+    is_nan = [jnp.any(jnp.isnan(x.reshape(len(x), -1)), axis=1) for x in jax.tree.leaves(params)]
     lost = jnp.any(jnp.stack(is_nan), axis=0)
-    values = agents["values"]
     return agents | {
-        "params": jax.tree.map(partial(where_rows, lost), agents["best_params"], agents["params"]),
+        "params": jax.tree.map(partial(where_rows, lost), agents["best_params"], params),
         "values": jnp.where(lost, jnp.full_like(values, jnp.nan), values),
     }
 
@@ -298,5 +307,7 @@ def as_problem(problem: Any, init_params: Any) -> Problem:
         validation.shaped_like(
             "init_params", agent, problem.lower, "the problem's box, agent by agent", STACKING
         )
-        validation.check_scalar("problem", jax.eval_shape(problem.value, agent))
+        with noting_one_agent("problem", agent):
+            value = jax.eval_shape(problem.value, agent)
+        validation.check_scalar("problem", value)
     return problem

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdescent import validation
+from jaxdescent.agents.arguments import noting_one_agent
 
 LOSS = "loss"
 """Name of the loss in reports."""
@@ -48,7 +49,7 @@ class Objective(NamedTuple):
             integers in it become fractions.
         """
         extra = {"key": key} if self.needs_rng else {}
-        with validation.tracing("loss_fn"):
+        with noting_one_agent("loss_fn", params), validation.tracing("loss_fn"):
             result = self.loss_fn(params, batch, **self._state_keyword(model_state), **extra)
         loss, aux = self._split(result)
         if isinstance(loss, tuple):

@@ -26,11 +26,13 @@ class RungPlan(NamedTuple):
       lengths: i32[rungs], or None with a budget.
       budget: i32[], gradients that all agents may compute together.
       rungs_left: i32[rungs], number of rungs from each rung to the end.
+      evaluates_first: bool[], whether an agent that is not evaluated computes a gradient first.
     """
 
     lengths: Any
     budget: Any
     rungs_left: Any
+    evaluates_first: Any
 
 
 def rung_plan(
@@ -39,7 +41,8 @@ def rung_plan(
     steps_per_rung: int | None,
     gradient_budget: int | None,
     num_rungs: int | None,
-    at_start: int = 0,
+    num_agents: int,
+    evaluates_first: bool,
 ) -> RungPlan:
     """Returns the plan that the arguments of `minimize` and `fit` describe.
 
@@ -48,7 +51,9 @@ def rung_plan(
       steps_per_rung: see `minimize`.
       gradient_budget: see `minimize`.
       num_rungs: see `minimize`.
-      at_start: number of gradients of the budget that are computed before the first rung.
+      num_agents: number of agents.
+      evaluates_first: whether an agent computes a gradient before its first step, at its start and
+        where a rule has moved it.
 
     Raises:
       ValueError: an argument is out of its range, or the arguments exclude each other.
@@ -66,11 +71,15 @@ def rung_plan(
         )
     else:
         lengths, count = None, checked_num_rungs(num_rungs)
-        least = max(at_start, 1)
-        budget = validation.integer_in("gradient_budget", gradient_budget, least, 2**31 - 1)
-        budget -= at_start
+        # Enough for a step of each agent, or for its start.
+        budget = validation.integer_in("gradient_budget", gradient_budget, num_agents, 2**31 - 1)
     # NumPy arrays, since JAX would compile a program for each.
-    return RungPlan(lengths, np.int32(budget), np.arange(count, 0, -1, dtype=np.int32))
+    return RungPlan(
+        lengths,
+        np.int32(budget),
+        np.arange(count, 0, -1, dtype=np.int32),
+        np.bool_(evaluates_first),
+    )
 
 
 def scan_rungs(
@@ -84,7 +93,10 @@ def scan_rungs(
         carry: tuple[PopulationLoopState, jax.Array], rungs_left: jax.Array
     ) -> tuple[tuple[PopulationLoopState, jax.Array], RungInfo]:
         state, budget = carry
-        alive = jnp.sum(state.population.alive, dtype=jnp.int32)
+        agents = state.population
+        alive = jnp.sum(agents.alive, dtype=jnp.int32)
+        unevaluated = agents.alive & ~agents.evaluated & plan.evaluates_first
+        budget = jnp.maximum(budget - jnp.sum(unevaluated, dtype=jnp.int32), 0)
         length = jnp.where(alive > 0, budget // rungs_left // jnp.maximum(alive, 1), 0)
         state, info = step(state, length)
         return (state, budget - length * alive), info

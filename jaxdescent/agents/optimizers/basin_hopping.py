@@ -2,10 +2,11 @@
 
     every `period` steps:    x <- x_best + jump * xi,    xi standard normal,
 
-and the inner optimizer restarts, including its schedules; its random keys continue. Each agent
-jumps from its own best point, so agents stay independent. If the learning rate decays within each
-period, the descent converges in each period. A jump larger than the distance between basins can
-reach a better basin, where gradients lead to the nearest local minimum.
+and the inner optimizer restarts, including its schedules; its random keys continue. Where the value
+is not finite, the jump is made at once. Each agent jumps from its own best point, so agents stay
+independent. If the learning rate decays within each period, the descent converges in each period.
+A jump larger than the distance between basins can reach a better basin, where gradients lead to the
+nearest local minimum.
 
 Sources: D. Wales and J. Doye 1997, arXiv:cond-mat/9803344 (basin hopping); R. Leary 2000
 (jumps from the best point only); I. Loshchilov and F. Hutter 2017, arXiv:1608.03983 (learning rate
@@ -21,7 +22,7 @@ import optax
 from jax.typing import ArrayLike
 
 from jaxdescent import containers, validation
-from jaxdescent.agents.population import is_key
+from jaxdescent.agents.random_keys import is_key, is_raw_key
 from jaxdescent.eager_calls import compile_eager_calls
 from jaxdescent.numerics import widest_float
 
@@ -116,14 +117,18 @@ def basin_hopping(
         # The inner optimizer starts anew where the jump has landed, which bounds may have changed.
         restarts = state.count == 0
 
-        def restart(new: jax.Array, old: jax.Array) -> jax.Array:
+        def restart(path: Any, new: jax.Array, old: jax.Array) -> jax.Array:
             # Keys continue: new ones would be equal in all agents and in all periods.
-            return old if is_key(old) else jnp.where(restarts, new.astype(old.dtype), old)
+            if is_key(old) or is_raw_key(path, old):
+                return old
+            return jnp.where(restarts, new.astype(old.dtype), old)
 
-        inner_state = jax.tree.map(restart, inner.init(params), state.inner_state)
+        inner_state = jax.tree_util.tree_map_with_path(
+            restart, inner.init(params), state.inner_state
+        )
         updates, inner_state = inner.update(updates, inner_state, params, value=value, **extra)
         count = state.count + 1
-        jumps = count >= period
+        jumps = (count >= period) | (~jnp.isfinite(value) & jnp.isfinite(state.best_value))
         next_key, jump_key = jax.random.split(state.key)
         target = _sample_around(jump_key, best_params, jump)
 
