@@ -3,12 +3,12 @@
     minimize value_fn(x, *data)    subject to lower <= x <= upper
 
 The box bounds x, unless `bounds` is None. Starts are uniform in it, or in a smaller box. The box
-also sets the scale of x: in `minimize`, optimizers see
+also sets the units of x (`box.py`): in `minimize`, optimizers see
 
-    x / scale,    scale = upper - lower, or 1 where that is not finite,
+    (x - center) / scale,    scale = upper - lower,
 
-so that a learning rate is a fraction of the box's width. Rules, histories and results are in the
-problem's own coordinates.
+so that a learning rate is a fraction of the box's width, for a box of any size at any place. Rules,
+histories and results are in the problem's own coordinates.
 
 A problem is a pytree. Its arrays (the box, data such as shifts and rotations, the optima) are
 leaves and its functions are static. A compiled program can therefore take the problem as an
@@ -18,7 +18,7 @@ argument, and serve other instances of it.
 import dataclasses
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, Self
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +26,7 @@ import numpy as np
 import optax
 
 from jaxdescent import validation
+from jaxdescent.box import Box, InUnitBox, SampleInUnitBox, narrowed, rounded, to_unit_box
 
 _ARRAYS = ("lower", "upper", "data", "optima", "minimum", "start_lower", "start_upper")
 _STATIC = ("value_fn", "name", "sample_fn", "optimizer", "bounds", "unit_box")
@@ -55,8 +56,8 @@ class Problem:
         of the box, "reflect" mirrors it at the bound. With None the box does not bound x, and is
         only for starts and the scale.
       start_lower, start_upper: a box within the bounds from which starts are drawn instead.
-      unit_box: whether `minimize` scales the coordinates by the width of the box. Coordinates
-        along which the box is not finite are not scaled.
+      unit_box: whether optimizers see coordinates in units of the box in `minimize`: differences
+        from its center in widths. Where the box is not finite, they see x itself.
 
     Raises:
       ValueError: the box is empty, its sides disagree in shape, a leaf is not floating point (an
@@ -136,8 +137,8 @@ class Problem:
             hint = "an integer cannot descend: write a number as 1.0, pass a constant in data"
             validation.check_floating(name, tree, hint)
         validation.shaped_like(high_name, high_tree, low_tree, low_name)
-        low_tree = jax.tree.map(partial(_narrowed, toward=np.inf), low_tree)
-        high_tree = jax.tree.map(partial(_narrowed, toward=-np.inf), high_tree)
+        low_tree = jax.tree.map(partial(narrowed, toward=np.inf), low_tree)
+        high_tree = jax.tree.map(partial(narrowed, toward=-np.inf), high_tree)
         for low, high in zip(jax.tree.leaves(low_tree), jax.tree.leaves(high_tree), strict=True):
             if not (validation.is_concrete(low) and validation.is_concrete(high)):
                 continue
@@ -213,16 +214,31 @@ class Problem:
 
         return jax.tree.map(width, self.lower, self.upper)
 
+    @property
+    def center(self) -> Any:
+        """The origin of each coordinate, a tree like `lower`: the middle of the box, or 0."""
+
+        def middle(low: Any, high: Any) -> jax.Array:
+            half = (jnp.asarray(high) - jnp.asarray(low)) / 2
+            zero = jnp.zeros_like(half)
+            return jnp.where(jnp.isfinite(half), low + half, zero) if self.unit_box else zero
+
+        return jax.tree.map(middle, self.lower, self.upper)
+
     def box_like(self, x: Any) -> "Box":
         """Returns the box in the dtypes of x, rounded inward; x may have further leading axes."""
 
         def like(toward: float) -> Any:
-            return lambda x, bound: _rounded(bound, jnp.result_type(x), toward)
+            return lambda x, bound: rounded(bound, jnp.result_type(x), toward)
+
+        def cast(x: Any, unit: jax.Array) -> jax.Array:
+            return unit.astype(jnp.result_type(x))
 
         return Box(
             jax.tree.map(like(np.inf), x, self.lower),
             jax.tree.map(like(-np.inf), x, self.upper),
-            jax.tree.map(lambda x, scale: scale.astype(jnp.result_type(x)), x, self.scale),
+            jax.tree.map(cast, x, self.center),
+            jax.tree.map(cast, x, self.scale),
         )
 
     def into_bounds(self, x: Any) -> Any:
@@ -238,7 +254,7 @@ class Problem:
         return self.box_like(x).move(x, reflect=self.bounds == "reflect")
 
     def in_units(self, x: Any) -> Any:
-        """Returns x / scale, the coordinates that optimizers see in `minimize`.
+        """Returns (x - center) / scale, the coordinates that optimizers see in `minimize`.
 
         Args:
           x: a tree like `lower`, or with further leading axes.
@@ -268,7 +284,7 @@ class Problem:
                     validation.finite_array(name, leaf)
 
         def scaled(tree: Any) -> Any:
-            return None if tree is None else _to_unit_box(tree, self.lower, self.upper)
+            return None if tree is None else to_unit_box(tree, self.lower, self.upper)
 
         return Problem(
             InUnitBox(self.value_fn, self.bounds is not None),
@@ -316,139 +332,3 @@ class Problem:
         for name, value in zip((*_ARRAYS, *_STATIC), (*arrays, *static), strict=True):
             object.__setattr__(problem, name, value)
         return problem
-
-
-class Box(NamedTuple):
-    """The box of a problem in the dtypes of x, trees like x.
-
-    Attributes:
-      lower, upper: the corners.
-      scale: the unit of each coordinate for optimizers.
-    """
-
-    lower: Any
-    upper: Any
-    scale: Any
-
-    def move(self, x: Any, *, reflect: bool) -> Any:
-        """Returns points moved into the box."""
-
-        def move(x: Any, low: jax.Array, high: jax.Array) -> jax.Array:
-            if reflect:
-                x = jnp.where(x < low, 2 * low - x, jnp.where(x > high, 2 * high - x, x))
-            # Unlike `jnp.clip`, the derivative at a bound is 1, as at other points of the box.
-            return jnp.where(x < low, low, jnp.where(x > high, high, x))
-
-        return jax.tree.map(move, x, self.lower, self.upper)
-
-    def project_grads(self, x: Any, grads: Any) -> Any:
-        """Returns gradients that are 0 where x is at a bound and descent would leave the box."""
-
-        def project(x: jax.Array, grad: jax.Array, low: jax.Array, high: jax.Array) -> jax.Array:
-            outward = ((x <= low) & (grad > 0)) | ((x >= high) & (grad < 0))
-            return jnp.where(outward, jnp.zeros_like(grad), grad)
-
-        return jax.tree.map(project, x, grads, self.lower, self.upper)
-
-    def in_units(self, x: Any) -> Any:
-        """Returns x / scale."""
-        return jax.tree.map(jnp.divide, x, self.scale)
-
-    def from_units(self, x: Any) -> Any:
-        """Returns x scale, the inverse of `in_units`; gives derivatives by x / scale, too."""
-        return jax.tree.map(jnp.multiply, x, self.scale)
-
-
-@dataclasses.dataclass(frozen=True)
-class InUnitBox:
-    """A problem's function in coordinates in [0, 1].
-
-    Two of the same function are equal, so that they share compiled programs.
-
-    Attributes:
-      value_fn: the function in the original coordinates.
-      bounded: whether x is projected to the box.
-    """
-
-    value_fn: Callable[..., jax.Array]
-    bounded: bool
-
-    def __call__(self, x: Any, lower: Any, upper: Any, *data: Any) -> jax.Array:
-        """Returns the value at the point of the box."""
-        return self.value_fn(self.original(x, lower, upper), *data)
-
-    def original(self, x: Any, lower: Any, upper: Any) -> Any:
-        """Returns the original coordinates of a point."""
-
-        def move(x: Any, low: Any, high: Any) -> Any:
-            x = jnp.asarray(x)
-            from_low = low + x * (high - low)
-            if not self.bounded:
-                return from_low
-            # Exact at both corners, and monotone between them.
-            original = jnp.where(x > 0.5, high - (1 - x) * (high - low), from_low)
-            return jnp.where(x < 0, low, jnp.where(x > 1, high, original))
-
-        return jax.tree.map(move, x, lower, upper)
-
-
-@dataclasses.dataclass(frozen=True)
-class SampleInUnitBox:
-    """A problem's `sample_fn` in coordinates in [0, 1].
-
-    Two of the same functions are equal, so that they share compiled programs.
-    """
-
-    value_fn: Callable[..., jax.Array]
-    sample_fn: Callable[[jax.Array, Problem], Any]
-
-    def __call__(self, key: jax.Array, problem: Problem) -> Any:
-        """Draws a start of a problem that `in_unit_box` made."""
-        lower, upper, *data = problem.data
-
-        def original(tree: Any) -> Any:
-            return None if tree is None else _from_unit_box(tree, lower, upper)
-
-        unscaled = dataclasses.replace(
-            problem,
-            value_fn=self.value_fn,
-            lower=lower,
-            upper=upper,
-            data=tuple(data),
-            optima=original(problem.optima),
-            sample_fn=self.sample_fn,
-            start_lower=original(problem.start_lower),
-            start_upper=original(problem.start_upper),
-        )
-        return _to_unit_box(self.sample_fn(key, unscaled), lower, upper)
-
-
-def _to_unit_box(z: Any, lower: Any, upper: Any) -> Any:
-    return jax.tree.map(lambda z, low, high: (z - low) / (high - low), z, lower, upper)
-
-
-def _from_unit_box(x: Any, lower: Any, upper: Any) -> Any:
-    return jax.tree.map(lambda u, low, high: low + u * (high - low), x, lower, upper)
-
-
-def _rounded(bound: Any, dtype: Any, toward: float) -> jax.Array:
-    """Returns a bound in the dtype of x, rounded into the box if the dtype is less precise."""
-    bound = jnp.asarray(bound)
-    cast = bound.astype(dtype)
-    if jnp.finfo(dtype).nmant >= jnp.finfo(bound.dtype).nmant:
-        return cast
-    wide = cast.astype(bound.dtype)
-    outside = wide < bound if toward > 0 else wide > bound
-    return jnp.where(outside, jnp.nextafter(cast, jnp.full_like(cast, toward)), cast)
-
-
-def _narrowed(bound: Any, toward: float) -> Any:
-    """Returns a NumPy bound in the dtype that JAX would convert it to, rounded into the box."""
-    if not isinstance(bound, (np.ndarray, np.generic)):
-        return bound
-    dtype = jax.dtypes.canonicalize_dtype(bound.dtype)
-    if dtype == bound.dtype:
-        return bound
-    cast = np.asarray(bound).astype(dtype)
-    outside = cast < bound if toward > 0 else cast > bound
-    return np.where(outside, np.nextafter(cast, dtype.type(toward)), cast)

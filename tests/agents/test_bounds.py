@@ -252,6 +252,40 @@ def test_a_box_scaled_by_a_power_of_two_gives_the_same_run_to_the_bit():
         )
 
 
+@pytest.mark.parametrize("optimizer", [optax.adamw(0.02, weight_decay=0.1), optax.lamb(0.02)])
+def test_one_rate_serves_boxes_of_any_size_at_any_place(optimizer):
+    def bowl(x, lower, width):
+        return sum(jnp.sum(((x[k] - lower[k]) / width[k] - 0.25) ** 2) for k in x)
+
+    def values(width, place):
+        width = {"a": jnp.array(width), "b": jnp.array(width[:1])}
+        lower = jax.tree.map(lambda w: place * jnp.ones_like(w), width)
+        upper = jax.tree.map(jnp.add, lower, width)
+        problem = jd.Problem(bowl, lower, upper, (lower, width))
+        return jd.minimize(
+            problem, optimizer, num_agents=4, steps=12, num_rungs=2, rule=NO_PRUNING
+        ).history.values
+
+    expected = values([1.0, 1.0], 0.0)
+    for other in (values([512.0, 0.5], -256.0), values([1.0, 1.0], 100.0)):
+        np.testing.assert_allclose(other, expected, rtol=0.02, atol=1e-4)
+
+
+def test_optimizers_see_differences_from_the_center_in_widths():
+    seen = []
+
+    def update(updates, state, params=None):
+        jax.debug.callback(lambda x: seen.append(x.tolist()), params)
+        return updates, state
+
+    tx = optax.GradientTransformation(optax.init_empty_state, update)
+    low, high = jnp.array([10.0, 0.0]), jnp.array([14.0, jnp.inf])
+    problem = jd.Problem(linear, low, high)
+    jd.minimize(problem, tx, init_params=jnp.array([[11.0, 3.0]]), steps=1)
+    jax.effects_barrier()
+    assert seen == [[-0.25, 3.0]]
+
+
 def test_diversity_is_in_widths_of_the_box():
     starts = jnp.array([[0.0, 0.0], [2.0, 40.0]])
     low, high = jnp.zeros(2), jnp.array([4.0, 100.0])

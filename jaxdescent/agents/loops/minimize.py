@@ -59,10 +59,10 @@ def minimize(
     and the arrays that it closes over are freed with the function. The result has no reverse-mode
     derivative, because the number of chunks in a rung is known only at run time.
 
-    Agents stay within a problem's bounds. With a finite box, optimizers see coordinates in units of
-    its width, so that learning rates and the jumps of `basin_hopping` are fractions of the width.
-    Parameters are reported in the problem's own coordinates. A function that
-    is not a `Problem` has neither bounds nor units.
+    Agents stay within a problem's bounds. With a finite box, optimizers see differences from its
+    center in units of its width. Learning rates and the jumps of `basin_hopping` are then fractions
+    of the width, and weight decay pulls toward the center. Parameters are reported in the problem's
+    own coordinates. A function that is not a `Problem` has neither bounds nor units.
 
     An agent whose value is not finite at the end of a rung is removed, unless its optimizer may
     recover, as `basin_hopping` does: its parameters are finite, and it had a finite value in its

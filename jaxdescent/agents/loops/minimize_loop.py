@@ -3,7 +3,7 @@
     x       <- x + scale * update(g),    moved into the bounds
     v, g    = value at the new x, and scale * gradient, 0 where descent would leave the bounds
 
-The optimizer sees coordinates in units of the problem's box, x / scale, and the gradient in them.
+The optimizer sees coordinates in units of the problem's box (`box.py`), and the gradient in them.
 The next step uses the gradient at the end of this step, so that n steps take n gradients and one
 for the start.
 
@@ -43,9 +43,10 @@ from jaxdescent.agents.loops.driver import BEST, FINITENESS, Chunk, Driver, make
 from jaxdescent.agents.loops.population_loop import PopulationLoop, PopulationLoopState, RungInfo
 from jaxdescent.agents.population import NONFINITE_STREAK, initial_population
 from jaxdescent.agents.rule import Rule
+from jaxdescent.box import Box
 from jaxdescent.chunking import where_rows
 from jaxdescent.numerics import all_finite
-from jaxdescent.problem import Box, Problem
+from jaxdescent.problem import Problem
 
 NUDGE = 2.0**-10
 """Distance, in widths of the box, by which x leaves a point of infinite slope."""
@@ -181,7 +182,8 @@ def _descend(
         value, grads, params = agent["values"], agent["grads"], agent["params"]
 
         def value_in_units(x: Any) -> jax.Array:
-            return problem.value(_into_bounds(problem, box, _from_units(box, x)))
+            x = x if box is None else box.from_units(x)
+            return problem.value(_into_bounds(problem, box, x))
 
         updates, opt_state = tx.update(
             grads,
@@ -193,7 +195,7 @@ def _descend(
         )
         if problem.bounds is not None:
             updates = jax.tree.map(_nudged, updates, grads)
-        params = optax.apply_updates(params, _from_units(box, updates))
+        params = optax.apply_updates(params, _times_scale(box, updates))
         params = _into_bounds(problem, box, params)
         value, grads = _value_and_grad(problem, box, params)
         better = (value < agent["best_values"]) & jnp.isfinite(value)
@@ -219,14 +221,14 @@ def _into_bounds(problem: Problem, box: Box | None, x: Any) -> Any:
     return box.move(x, reflect=problem.bounds == "reflect")
 
 
-def _from_units(box: Box | None, x: Any) -> Any:
-    return x if box is None else box.from_units(x)
+def _times_scale(box: Box | None, tree: Any) -> Any:
+    return tree if box is None else box.times_scale(tree)
 
 
 def _value_and_grad(problem: Problem, box: Box | None, params: Any) -> tuple[jax.Array, Any]:
     """Returns the value and the gradient that the optimizer is given, in units of the box."""
     value, grads = problem.value_and_grad(params)
-    grads = _from_units(box, grads)
+    grads = _times_scale(box, grads)
     if box is None or problem.bounds is None:
         return value, grads
     usable = jax.tree.map(partial(_usable, jnp.isfinite(value)), grads)
