@@ -91,3 +91,19 @@ def jsonable(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value if isinstance(value, (int, str, bool, type(None))) else str(value)
+
+
+def mean_of_finite(values: Any, axis: int | None = None) -> np.ndarray:
+    """Returns the mean over the finite values, such as the losses of seeds; NaN without any.
+
+    One value that is not finite does not hide the others, whether a seed diverged or the optimizer
+    skipped a batch.
+
+    Example:
+      >>> float(mean_of_finite([1.0, float("nan"), 3.0])), float(mean_of_finite([float("inf")]))
+      (2.0, nan)
+    """
+    values = np.asarray(values, float)
+    finite = np.isfinite(values)
+    total, count = np.where(finite, values, 0).sum(axis), finite.sum(axis)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)

@@ -14,6 +14,7 @@ import numpy as np
 
 from experiments.data.batches import Batches
 from experiments.runner.checkpoints import Checkpoints
+from experiments.runner.log import mean_of_finite
 from experiments.runner.named_arrays import copy_to_host, rebuild
 from experiments.runner.progress import Progress
 from experiments.runner.run import Run
@@ -137,7 +138,7 @@ class Loop:
             self._progress.advance(
                 self.series,
                 steps=self.program.steps_per_chunk,
-                loss=float(np.mean(loss)),
+                loss=float(mean_of_finite(loss)),
                 steps_per_second=self._steps_per_second,
             )
 

@@ -11,6 +11,7 @@ from experiments import runner, tasks
 from experiments.models.counting import parameter_count
 from experiments.models.sampling import sample
 from experiments.runner.curves import curve, draw
+from experiments.runner.log import mean_of_finite
 from experiments.studies.train.settings import SERIES, Settings
 from experiments.studies.train.training import Evaluator, Trained
 
@@ -99,9 +100,15 @@ def _generate(settings: Settings, task: tasks.Task, networks: Any) -> np.ndarray
 
 
 def _mean_and_spread(values: Any) -> str:
+    """Returns the mean and the standard deviation over the seeds whose value is finite."""
     numbers = np.array([np.nan if value is None else value for value in np.ravel(values)], float)
-    mean = f"{numbers.mean():.4g}"
-    return mean if len(numbers) == 1 else f"{mean} ± {numbers.std():.2g}"
+    finite = numbers[np.isfinite(numbers)]
+    mean = f"{mean_of_finite(numbers):.4g}"
+    if len(numbers) == 1 or not len(finite):
+        return mean
+    spread = f"{mean} ± {finite.std():.2g}"
+    few = len(finite) < len(numbers)
+    return f"{spread} ({len(finite)} of {len(numbers)} seeds)" if few else spread
 
 
 def _draw_losses(run: runner.Run, history: list[dict[str, Any]]) -> None:

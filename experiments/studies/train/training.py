@@ -16,7 +16,7 @@ from flax import nnx
 import jaxdescent as jd
 from experiments import data, runner, tasks
 from experiments.data.batches import Batches, data_seeds
-from experiments.runner.log import write_atomically
+from experiments.runner.log import mean_of_finite, write_atomically
 from experiments.runner.run import RunError
 from experiments.studies.train.settings import OPTIMIZERS, SERIES, Settings
 
@@ -122,9 +122,10 @@ def _run_loop(
             metrics["not_finite_steps"] = np.sum(~np.isfinite(losses), 0)
         if settings.learns_rate:
             metrics["learning_rate"] = jd.get_hyperparams(state.opt_state)[0]["learning_rate"]
-        loop.log(loss=losses.mean(0), **metrics)
-        value = metrics.get("validation_loss", losses.mean(0))
-        loop.update_best(float(np.mean(value)), keep=model)
+        loss = mean_of_finite(losses, axis=0)
+        loop.log(loss=loss, **metrics)
+        value = metrics.get("validation_loss", loss)
+        loop.update_best(float(mean_of_finite(value)), keep=model)
 
 
 @lru_cache(1)  # called by the check and by the run

@@ -483,7 +483,7 @@ def test_losses_that_are_not_finite_are_counted_and_reported(runs):
         runs, *NETWORKS, "--optimizer", "sgd", "--learning-rate", "1e30", "--steps", "10"
     )
     (record,) = log(folder)
-    assert record["loss"] == [None, None]
+    assert max(record["loss"]) < 10  # means of the first losses, which were finite
     assert 0 < min(record["not_finite_steps"]) <= max(record["not_finite_steps"]) < 10
     found = results(folder)
     assert found["best_step"] is None
@@ -492,6 +492,26 @@ def test_losses_that_are_not_finite_are_counted_and_reported(runs):
     html = (folder / "report.html").read_text()
     assert "The validation loss was never finite" in html
     assert "In 1 of 1 chunks some losses were not finite" in html
+
+
+def test_a_seed_that_diverges_does_not_hide_the_others(runs, monkeypatch):
+    evaluate = training.Evaluator.__call__
+
+    def second_seed_diverges(self, part, **model):
+        return {
+            name: np.where(np.arange(2) == 1, np.nan, scores)
+            for name, scores in evaluate(self, part, **model).items()
+        }
+
+    monkeypatch.setattr(training.Evaluator, "__call__", second_seed_diverges)
+    folder = run_train(runs, *NETWORKS, "--steps", "20", "--evaluate-every", "10")
+    losses = [record["validation_loss"] for record in log(folder)]
+    assert [second for _, second in losses] == [None, None]
+    first = [loss for loss, _ in losses]
+    found = results(folder)
+    assert found["best_step"] == 10 * (1 + int(np.argmin(first)))
+    assert found["validation, best"]["loss"] == [pytest.approx(min(first)), None]
+    assert f"{min(first):.4g} ± 0 (1 of 2 seeds)" in (folder / "report.html").read_text()
 
 
 @pytest.mark.parametrize(
