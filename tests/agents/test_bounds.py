@@ -92,13 +92,15 @@ def test_the_minimum_in_the_box_is_found_where_lower_values_are_outside(function
     np.testing.assert_allclose(result.value, least, rtol=1e-5)
 
 
-def test_momentum_does_not_grow_against_a_bound():
+@pytest.mark.parametrize("bound", [0.0, 1.0])
+def test_momentum_does_not_grow_against_a_bound(bound):
     # The slope changes sign when x_1 has moved: an agent at the bound of x_0 must leave it at once.
     def turning(x):
-        return jnp.where(x[1] > 0.5, 1.0, -1.0) * x[0] - 0.01 * x[1]
+        outward = jnp.where(x[1] > 0.5, 1.0, -1.0) * x[0]
+        return (outward if bound == 0 else -outward) - 0.01 * x[1]
 
     problem = jd.Problem(turning, jnp.zeros(2), jnp.ones(2))
-    starts = jnp.array([[0.0, 0.9], [0.0, 0.9]])
+    starts = jnp.array([[bound, 0.9], [bound, 0.9]])
     loop = jd.minimize_loop(problem, optax.sgd(0.01, momentum=0.9), num_agents=2, rule=NO_PRUNING)
     state, _ = jax.jit(loop.step)(loop.init(jax.random.key(0), starts), 30)
     np.testing.assert_array_equal(state.population.opt_state[0].trace[:, 0], 0.0)
@@ -137,6 +139,14 @@ def test_an_agent_leaves_a_point_of_infinite_slope_by_a_small_step():
         shifted_roots, jnp.zeros(1), jnp.ones(1), optax.sgd(0.0), init_params=starts, steps=1
     )
     np.testing.assert_array_equal(result.population.params[:, 0], [NUDGE, 0.25])
+
+    def mirrored(x):  # of slope inf at 1
+        return shifted_roots(1 - x)
+
+    _, result = minimized(
+        mirrored, jnp.zeros(1), jnp.ones(1), optax.sgd(0.0), init_params=1 - starts, steps=1
+    )
+    np.testing.assert_array_equal(result.population.params[:, 0], [1 - NUDGE, 0.75])
 
 
 def test_self_tuned_and_tower_optimizers_keep_a_learning_rate_of_use_at_a_bound():
@@ -204,6 +214,25 @@ def test_an_agent_with_an_update_of_nan_is_removed_within_the_bounds():
     assert result.history.not_finite.tolist() == [1, 0, 0]
     assert inside(result.history.params, problem)
     assert (result.id, result.outcome) == (1, jd.PopulationOutcome.SURVIVORS)
+
+
+@pytest.mark.parametrize("bounds", ["project", None])
+def test_a_value_that_ignores_parameters_of_nan_does_not_count(bounds):
+    def positive_part(x):
+        return jnp.sum(jnp.where(x > 0, x, 0.0))  # 0 at NaN
+
+    def break_first(updates, state, params):
+        return jnp.where(params > 0.3, jnp.nan, 0.0), state  # in widths of the box
+
+    tx = optax.GradientTransformation(optax.init_empty_state, break_first)
+    starts = jnp.array([[0.9, 0.8], [0.2, 0.1], [jnp.nan, 0.1]])
+    _, result = minimized(
+        positive_part, -SQUARE, SQUARE, tx, init_params=starts, steps=2, bounds=bounds
+    )
+    assert result.history.not_finite.tolist() == [2, 0]
+    np.testing.assert_array_equal(result.params, starts[1])
+    assert result.value == positive_part(starts[1])
+    assert np.all(np.isfinite(result.population.best_params[:2]))
 
 
 def test_values_that_overflow_at_all_starts_are_reported():
@@ -328,6 +357,15 @@ def test_line_searches_stay_in_the_bounds_and_find_the_minimum():
     )
     assert inside(result.history.params, problem)
     np.testing.assert_array_equal(result.params, problem.lower)
+
+
+def test_line_searches_find_a_minimum_in_a_box_far_from_0():
+    def bowl(x):
+        return jnp.sum((x - 11.5) ** 4)
+
+    low = 10 * SQUARE
+    _, result = minimized(bowl, low, low + 2, optax.lbfgs(), num_agents=2, steps=20)
+    np.testing.assert_allclose(result.params, 11.5, atol=0.01)
 
 
 def test_starts_need_a_finite_box_but_bounds_do_not():

@@ -228,6 +228,8 @@ def _times_scale(box: Box | None, tree: Any) -> Any:
 def _value_and_grad(problem: Problem, box: Box | None, params: Any) -> tuple[jax.Array, Any]:
     """Returns the value and the gradient that the optimizer is given, in units of the box."""
     value, grads = problem.value_and_grad(params)
+    # The function may be finite at parameters of NaN, which `jnp.where` and `jnp.nansum` ignore.
+    value = jnp.where(_has_nan(params), jnp.full_like(value, jnp.nan), value)
     grads = _times_scale(box, grads)
     if box is None or problem.bounds is None:
         return value, grads
@@ -254,20 +256,21 @@ def _judged(problem: Problem, agents: Chunk) -> Chunk:
 
     An agent whose optimizer may find back to finite values is not removed yet: it counts as not
     evaluated. An update of NaN cannot be recovered from. In a problem with bounds, such an agent
-    returns to its best point, so that it is within them, and its value is NaN.
+    returns to its best point, so that it is within them.
     """
-    params, values = agents["params"], agents["values"]
+    params = agents["params"]
     may_recover = jnp.isfinite(agents["best_values"]) & jax.vmap(all_finite)(params)
     may_recover &= agents["nonfinite_streak"] < NONFINITE_STREAK
-    agents = agents | {"evaluated": jnp.isfinite(values) | ~may_recover}
+    agents = agents | {"evaluated": jnp.isfinite(agents["values"]) | ~may_recover}
     if problem.bounds is None:
         return agents
-    is_nan = [jnp.any(jnp.isnan(x.reshape(len(x), -1)), axis=1) for x in jax.tree.leaves(params)]
-    lost = jnp.any(jnp.stack(is_nan), axis=0)
-    return agents | {
-        "params": jax.tree.map(partial(where_rows, lost), agents["best_params"], params),
-        "values": jnp.where(lost, jnp.full_like(values, jnp.nan), values),
-    }
+    select = partial(where_rows, jax.vmap(_has_nan)(params))
+    return agents | {"params": jax.tree.map(select, agents["best_params"], params)}
+
+
+def _has_nan(params: Any) -> jax.Array:
+    """Returns bool[], True if an agent has a parameter that is NaN."""
+    return jnp.any(jnp.stack([jnp.any(jnp.isnan(x)) for x in jax.tree.leaves(params)]))
 
 
 def _evaluate(problem: Problem, box: Box | None, agents: Chunk) -> Chunk:
