@@ -2,8 +2,10 @@
 
 import gc
 import weakref
+from collections.abc import Callable
 from functools import partial
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -52,6 +54,43 @@ def test_the_second_call_of_every_transformation_traces_nothing(name, traces):
     updates, _ = tx.update(grads, state, params, **extra)
     assert len(traces) == before
     assert np.isfinite(updates).all()
+
+
+class Model(eqx.Module):
+    weights: jax.Array
+    table: jax.Array  # of integers, without a gradient
+    activation: Callable
+
+    def __call__(self, x):
+        return self.activation(self.weights * x) + jnp.sum(self.table)
+
+
+def loss_of_model(model, x):
+    return jnp.mean(model(x) ** 2)
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["parameters", "an Equinox model"])
+def test_the_second_probe_compiles_nothing(whole):
+    compiled, active = [], [True]
+
+    def listen(event, _duration, **_):
+        if active and event == "/jax/core/compile/backend_compile_duration":
+            compiled.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    model, x = Model(jnp.ones(3), jnp.arange(100), jnp.tanh), jnp.linspace(1.0, 2.0, 3)
+    loss = loss_of_model if whole else lambda w, x: jnp.mean(jnp.tanh(w * x) ** 2)
+    params = eqx.filter(model, eqx.is_inexact_array) if whole else model.weights
+    grads = eqx.filter_grad(loss)(model if whole else params, x)
+    probe = jd.stability_probe(loss, jd.thresholds.sgd(0.1))
+    state, opt_state = probe.init(params), optax.sgd(0.1).init(params)
+    for step in range(2):
+        before = len(compiled)
+        state = probe.update(state, model if whole else params, opt_state, grads, x, step)
+    active.clear()
+    assert before
+    assert len(compiled) == before
+    np.testing.assert_allclose(state.log.sharpness[0], state.log.sharpness[1], rtol=1e-3)
 
 
 def test_a_call_inside_jit_traces_the_update_itself():
