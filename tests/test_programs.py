@@ -285,6 +285,15 @@ def of_nnx():
     return lambda x: layer(x)[0], change
 
 
+def scaled(mean, x):
+    return mean.scale * x[0]
+
+
+def of_function_that_it_calls():
+    mean = Mean()
+    return lambda x: scaled(mean, x), functools.partial(setattr, mean, "scale", 2.0)
+
+
 def of_derivative():
     mean = Mean()
     return jax.grad(lambda x: mean.read(x) * x[0] / 2), functools.partial(
@@ -296,7 +305,7 @@ def of_derivative():
     "make",
     [
         *(of_method, of_helper, of_object, of_closure, of_variable, of_partial, of_array),
-        *(of_nnx, of_derivative),
+        *(of_nnx, of_derivative, of_function_that_it_calls),
     ],
 )
 def test_a_function_is_compiled_anew_when_what_it_reads_has_changed(make, traced):
@@ -343,6 +352,21 @@ def test_an_array_that_was_donated_is_not_read(traced):
     old.delete()
     function = functools.partial(target, batch=old)
     assert traced.call(jnp.ones(2), function=function) == 0
+
+
+def test_an_object_that_counts_its_traces_compiles_once(traced):
+    class Counter:
+        count = 0
+
+        def __call__(self, x):
+            self.count += 1
+            return x
+
+    counter, other = Counter(), Traced()
+    for _ in range(3):
+        traced.call(jnp.ones(1), function=counter)
+        other.call(jnp.ones(1), function=counter)
+    assert traced.traces == other.traces == 1
 
 
 def test_a_function_that_counts_its_traces_compiles_once(traced):

@@ -168,6 +168,16 @@ def test_no_transformation_after_a_tower_makes_the_rate_run_away(after, make):
     assert losses[-1] < (1e4 if after == "trace" else 1e3) * losses[0]
 
 
+def test_a_restart_waits_for_a_step_that_was_made_as_returned():
+    def self_tuning():
+        return jd.self_tuning(optax.sgd, learning_rate=1.0)
+
+    _, alone = jax.jit(lambda: train(self_tuning(), 12))()
+    _, scaled = jax.jit(lambda: train(optax.chain(self_tuning(), optax.scale(0.5)), 12))()
+    assert alone.restarts > 0
+    assert scaled[0].restarts == 0
+
+
 def test_a_projection_in_the_training_loop_is_detected():
     losses, state = jax.jit(lambda: train(adam_tower(), project=lambda x: jnp.clip(x, 2.0, 4.0)))()
     assert state.altered > 0
