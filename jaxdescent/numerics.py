@@ -48,12 +48,23 @@ def norm(
       axis: the axis or axes of the coordinates; all by default.
       keepdims: whether the result keeps these axes, with length 1.
     """
-    size = jax.lax.stop_gradient(jnp.max(jnp.abs(x), axis=axis, keepdims=True, initial=0))
-    size = jnp.where((size > 0) & jnp.isfinite(size), size, jnp.ones_like(size))
+    size = sizes_to_divide_by(x, axis)
     squares = jnp.sum((x / size) ** 2, axis=axis, keepdims=True)
     nonzero = squares != 0
     lengths = size * jnp.where(nonzero, jnp.sqrt(jnp.where(nonzero, squares, 1)), 0)
     return lengths if keepdims else jnp.squeeze(lengths, axis)
+
+
+def sizes_to_divide_by(x: jax.Array, axis: int | tuple[int, ...] | None) -> jax.Array:
+    """Returns about the largest absolute value, so that quotients can be squared and summed.
+
+    It is kept away from the smallest and largest numbers, where XLA replaces a reciprocal or a
+    product by zero. It is 1 if x is not finite, and a constant in derivatives.
+    """
+    limits = jnp.finfo(x.dtype)
+    size = jax.lax.stop_gradient(jnp.max(jnp.abs(x), axis=axis, keepdims=True, initial=0))
+    size = jnp.where(jnp.isfinite(size), size, jnp.ones_like(size))
+    return jnp.clip(size, limits.tiny / limits.eps, 1 / limits.tiny)
 
 
 def tree_norm(tree: Any) -> jax.Array:

@@ -9,7 +9,9 @@ as follows:
 - Functions of JAX, optax, flax and this package: by their code and what they close over. Two
   transformations made by `optax.adam(0.1)` are therefore equal.
 - All other functions and objects, and those that hold large arrays: by identity. When one of them
-  is garbage-collected, its programs are dropped, and with them the arrays.
+  is garbage-collected, its programs are dropped, and with them the arrays. When an attribute of an
+  object or a variable that a function closes over has changed, the program is compiled anew. Global
+  variables, and large arrays of NumPy that are changed in place, are not looked at.
 """
 
 import functools
@@ -62,14 +64,15 @@ def compiled(*static: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]
                 identity = Identity((structure, settings))
             except UnidentifiableError:
                 return _Program(function).run(structure, settings, leaves)
+            parts = identity.parts
             program = programs.pop(identity.key, None)
-            if program is None:
+            if program is None or program.is_outdated(parts):
                 program = _Program(function)
                 program.drop_with(identity, programs)
             programs[identity.key] = program  # the most recently used one stands last
             while len(programs) > CAPACITY:
                 programs.pop(next(iter(programs)), None)
-            return program.run(structure, settings, leaves)
+            return program.run(structure, settings, leaves, parts)
 
         return call
 
@@ -88,21 +91,46 @@ class _Program:
 
         def traced(leaves: list[Any]) -> Any:
             structure, settings = present.call
+            present.has_traced = True
             args, kwargs = jax.tree.unflatten(structure, leaves)
             return function(*args, **kwargs, **settings)
 
         traced.__name__ = function.__name__  # shown by profilers
         self._jitted = jax.jit(traced)
         self._references: list[Any] = []
+        self._attributes: dict[Any, Hashable] = {}
+        self._moving: set[Any] = set()
 
-    def run(self, structure: Any, settings: dict[str, Any], leaves: list[Any]) -> Any:
-        """Runs the program on the leaves of its arguments."""
-        before = getattr(self._present, "call", None)
-        self._present.call = structure, settings
+    def run(
+        self, structure: Any, settings: dict[str, Any], leaves: list[Any], parts: Any = ()
+    ) -> Any:
+        """Runs the program on the leaves of its arguments.
+
+        Args:
+          structure: of the arguments.
+          settings: the static arguments.
+          leaves: of the arguments.
+          parts: the functions and objects in the settings that are identified by identity.
+        """
+        present = self._present
+        before = getattr(present, "call", None), getattr(present, "has_traced", False)
+        present.call, present.has_traced = (structure, settings), False
+        attributes = _attributes(parts)
         try:
             return self._jitted(leaves)
         finally:
-            self._present.call = before
+            if present.has_traced:
+                self._attributes = _attributes(parts)
+                self._moving |= _differences(attributes, self._attributes)
+                self._moving |= _differences(self._attributes, attributes)
+            present.call, present.has_traced = before
+
+    def is_outdated(self, parts: Any) -> bool:
+        """True if a function or object has changed since it was traced.
+
+        Attributes that the trace itself changed, such as a count of calls, are left out.
+        """
+        return not _differences(self._attributes, _attributes(parts)) <= self._moving
 
     def drop_with(self, identity: "Identity", programs: dict[Hashable, "_Program"]) -> None:
         """Removes this program from `programs` when a part of its settings is collected."""
@@ -112,6 +140,120 @@ class _Program:
 
         parts, identity.parts = identity.parts, []
         self._references = [weakref.ref(part, drop) for part in parts]
+
+
+_READ_ALL = frozenset({"__dict__", "getattr", "tree", "vars"})  # names of what reads any attribute
+_DEPTH = 6  # of attributes of attributes
+_LONG = 64  # entries of a container
+_LARGE = 2**20  # bytes of an array of NumPy
+
+
+def _attributes(parts: Iterable[Any]) -> dict[Any, Hashable]:
+    """Describes what functions close over and the attributes that they read, by part and name."""
+    parts = [*parts]
+    names = _names_read(parts)
+    return {
+        (i, name): _fingerprint(value, names, _DEPTH)
+        for i, part in enumerate(parts)
+        for name, value in _held_by(part, names).items()
+    }
+
+
+def _held_by(value: Any, names: Any) -> dict[str, Any]:
+    """Returns the variables of a function, or the attributes of an object with one of the names.
+
+    All attributes of an object of a library, such as a module of Flax NNX.
+    """
+    if isinstance(value, types.FunctionType):
+        if _is_of_library(value):
+            return {}
+        cells = map(_cell_contents, value.__closure__ or ())
+        code = value.__code__
+        held = dict(zip(code.co_freevars, cells, strict=False))
+        return {**held, "code": code, "defaults": (value.__defaults__, value.__kwdefaults__)}
+    if isinstance(value, type | types.ModuleType | _Jitted):
+        return {}
+    attributes = getattr(value, "__dict__", {})
+    if not isinstance(attributes, dict):
+        return {}
+    reads_all = not _is_of_user(type(value)) or not names.isdisjoint(_READ_ALL)
+    return {name: x for name, x in list(attributes.items()) if reads_all or name in names}
+
+
+def _names_read(parts: Iterable[Any]) -> set[str]:
+    """Returns the names in the code of functions and objects, and of what they may call.
+
+    A method that reads few attributes of a large object, such as a trainer, is not compiled anew
+    when the others change.
+    """
+    names, kinds, seen, todo = {"__call__"}, set(), set(), [*parts]
+    while todo:
+        value = todo.pop()
+        if isinstance(value, types.FunctionType):
+            code, scope = value.__code__, value.__globals__
+            if code in seen or _is_of_library(value):
+                continue
+            seen.add(code)
+            names |= _names_in(code)
+            todo += _held_by(value, names).values()
+            todo += [f for n in names if isinstance(f := scope.get(n), types.FunctionType)]
+        elif id(value) not in seen and _is_of_user(type(value)):
+            seen.add(id(value))
+            kinds.add(type(value))
+            todo += getattr(value, "__dict__", {}).values()
+        todo += [f for f in _methods(kinds, names) if f.__code__ not in seen]
+    return names
+
+
+def _is_of_user(kind: type) -> bool:
+    return kind.__module__ not in ("builtins", "types") and _library(kind.__module__) is None
+
+
+def _methods(kinds: set[type], names: set[str]) -> list[types.FunctionType]:
+    """Returns the functions behind methods and properties with one of the names."""
+    members = [vars(base).get(name) for kind in kinds for base in kind.__mro__ for name in names]
+    functions = [
+        getattr(member, "fget", None) or getattr(member, "__func__", member) for member in members
+    ]
+    return [f for f in functions if isinstance(f, types.FunctionType) and not _is_of_library(f)]
+
+
+def _names_in(code: types.CodeType) -> set[str]:
+    inner = [x for x in code.co_consts if isinstance(x, types.CodeType)]
+    return set(code.co_names).union(*map(_names_in, inner))
+
+
+def _fingerprint(value: Any, names: set[str], depth: int) -> Hashable:
+    """Returns a description of a value that changes with it."""
+    if value is None or isinstance(value, bool | int | float | complex):
+        return type(value), repr(value)
+    if isinstance(value, str | bytes):
+        return type(value), hash(value)
+    if isinstance(value, np.ndarray) and value.dtype != object and value.nbytes <= _LARGE:
+        return value.shape, value.dtype.str, hashlib.blake2b(value.tobytes()).digest()
+    if isinstance(value, jax.Array):
+        if not _is_small(value):
+            return id(value)  # which a program that uses it holds
+        small = np.asarray(value)
+        return small.shape, small.dtype.str, small.tobytes()
+    if hasattr(type(value), "get_raw_value"):  # a variable of Flax NNX
+        return _fingerprint(value.get_raw_value(), names, depth)
+    if depth == 0:
+        return id(value)
+    held: Any = _held_by(value, names)
+    if isinstance(value, list | tuple | dict | set | frozenset):
+        if len(value) > _LONG:
+            return type(value), len(value)
+        held = value
+    if isinstance(held, dict):
+        held = [x for item in list(held.items()) for x in item]
+    inner = tuple(_fingerprint(x, names, depth - 1) for x in list(held)[: 2 * _LONG])
+    is_described = inner or isinstance(value, list | tuple | dict)
+    return (type(value), inner) if is_described else id(value)
+
+
+def _differences(old: dict[Any, Hashable], new: dict[Any, Hashable]) -> set[Any]:
+    return {name for name in old if old[name] != new.get(name)}
 
 
 class UnidentifiableError(TypeError):
@@ -204,14 +346,15 @@ class Identity:
 
     def _describe_by_identity(self, value: Any) -> Hashable:
         if isinstance(value, _NEVER_BY_IDENTITY):
-            raise UnidentifiableError(f"{value!r} must be identified by what holds it")
+            kind = type(value).__name__
+            raise UnidentifiableError(f"{kind} must be identified by what holds it")
         kind = type(value)
         has_equality = kind.__hash__ not in (None, object.__hash__)
         try:
             reference = weakref.ref(value)
         except TypeError:
             if not has_equality and _library(kind.__module__) is None:
-                raise UnidentifiableError(f"{value!r} can only be compared by identity") from None
+                raise UnidentifiableError(f"{kind} can only be compared by identity") from None
             return "object", value  # such as a dtype or a ufunc
         self.parts.append(value)
         if has_equality and not isinstance(value, type):
@@ -252,6 +395,7 @@ def _cell_contents(cell: types.CellType) -> Any:
 def _is_small(value: jax.Array) -> bool:
     return (
         not isinstance(value, jax.core.Tracer)
+        and not value.is_deleted()
         and value.size <= SMALL
         and value.is_fully_addressable
         and not jax.dtypes.issubdtype(value.dtype, jax.dtypes.extended)

@@ -2,8 +2,10 @@
 
 import gc
 import weakref
+from collections.abc import Callable
 from functools import partial
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -52,6 +54,39 @@ def test_the_second_call_of_every_transformation_traces_nothing(name, traces):
     updates, _ = tx.update(grads, state, params, **extra)
     assert len(traces) == before
     assert np.isfinite(updates).all()
+
+
+class Model(eqx.Module):
+    weights: jax.Array
+    table: jax.Array  # of integers, without a gradient
+    activation: Callable
+
+    def __call__(self, x):
+        return self.activation(self.weights * x) + jnp.sum(self.table)
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["parameters", "an Equinox model"])
+def test_the_second_probe_compiles_nothing(whole):
+    traced = [0]
+
+    def loss(model, x):
+        traced[-1] += isinstance(model.weights, jax.core.Tracer)
+        return jnp.mean(model(x) ** 2)
+
+    def loss_of_weights(weights, x):
+        return loss(Model(weights, jnp.arange(100), jnp.tanh), x)
+
+    model, x = Model(jnp.ones(3), jnp.arange(100), jnp.tanh), jnp.linspace(1.0, 2.0, 3)
+    params = eqx.filter(model, eqx.is_inexact_array) if whole else model.weights
+    function, at = (loss, model) if whole else (loss_of_weights, model.weights)
+    probe = jd.stability_probe(function, jd.thresholds.sgd(0.1))
+    state, opt_state = probe.init(params), optax.sgd(0.1).init(params)
+    for step in range(3):
+        at = jax.tree.map(lambda x: x, at)  # a new model, as a training step returns it
+        state = probe.update(state, at, opt_state, params, x, step)
+        traced.append(0)
+    assert traced[0] > traced[1] == traced[2] <= 1  # the shape of the loss is checked each time
+    np.testing.assert_allclose(state.log.sharpness[1:3], state.log.sharpness[0], rtol=1e-3)
 
 
 def test_a_call_inside_jit_traces_the_update_itself():

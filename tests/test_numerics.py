@@ -161,7 +161,7 @@ def test_is_inexact_is_false_for_a_random_key():
     assert not numerics.is_inexact(jax.random.key(0))
 
 
-@pytest.mark.parametrize("size", [1e-30, 1.0, 1e30])
+@pytest.mark.parametrize("size", [1e-37, 1e-30, 1.0, 1e30, 6e37])
 def test_norms_neither_overflow_nor_underflow(size):
     x = size * jnp.array([[3.0, 0.0], [4.0, 0.0]])
     np.testing.assert_allclose(numerics.norm(x), 5 * size, rtol=1e-6)

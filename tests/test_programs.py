@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import nnx
 
 import jaxdescent as jd
 from jaxdescent import programs
@@ -216,6 +217,169 @@ def test_a_function_may_be_any_callable_object(make, traced):
         objective = make(jnp.full(100, to))
         for _ in range(2):
             assert traced.call(jnp.zeros(100), function=objective) == 100 * to**2
+
+
+class Mean:
+    """An object with more state than its method reads."""
+
+    def __init__(self):
+        self.scale, self.seen, self.helper = 1.0, 0, Plain(0.0)
+
+    def read(self, x):
+        return self.factor * (x[0] - self.helper.to)
+
+    @property
+    def factor(self):
+        return self.scale
+
+
+def of_method():
+    mean = Mean()
+    return mean.read, functools.partial(setattr, mean, "scale", 2.0)
+
+
+def of_helper():
+    mean = Mean()
+    return mean.read, functools.partial(setattr, mean.helper, "to", -1.0)
+
+
+def of_object():
+    target = Plain(0.0)
+    return target, functools.partial(setattr, target, "to", 1.0 + 2.0**0.5)
+
+
+def of_closure():
+    settings = {"scale": 1.0}
+    return lambda x: settings["scale"] * x[0], functools.partial(settings.update, scale=2.0)
+
+
+def of_variable():
+    scale = 1.0
+
+    def apply(x):
+        return scale * x[0]
+
+    def change():
+        nonlocal scale
+        scale = 2.0
+
+    return apply, change
+
+
+def of_partial():
+    mean = Mean()
+    return functools.partial(Mean.read, mean), functools.partial(setattr, mean, "scale", 2.0)
+
+
+def of_array():
+    scale = np.ones(1)
+    return lambda x: (scale * x)[0], functools.partial(scale.fill, 2.0)
+
+
+def of_nnx():
+    layer = nnx.Linear(1, 1, kernel_init=nnx.initializers.ones, rngs=nnx.Rngs(0))
+
+    def change():
+        layer.kernel[...] = 2 * jnp.ones((1, 1))
+
+    return lambda x: layer(x)[0], change
+
+
+def scaled(mean, x):
+    return mean.scale * x[0]
+
+
+def of_function_that_it_calls():
+    mean = Mean()
+    return lambda x: scaled(mean, x), functools.partial(setattr, mean, "scale", 2.0)
+
+
+def of_derivative():
+    mean = Mean()
+    return jax.grad(lambda x: mean.read(x) * x[0] / 2), functools.partial(
+        setattr, mean, "scale", 2.0
+    )
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        *(of_method, of_helper, of_object, of_closure, of_variable, of_partial, of_array),
+        *(of_nnx, of_derivative, of_function_that_it_calls),
+    ],
+)
+def test_a_function_is_compiled_anew_when_what_it_reads_has_changed(make, traced):
+    function, change = make()
+    x = jnp.ones(1)
+    first = float(jnp.ravel(traced.call(x, function=function))[0])
+    change()
+    for _ in range(2):
+        found = float(jnp.ravel(traced.call(x, function=function))[0])
+        np.testing.assert_allclose(found, 2 * first, rtol=1e-6)
+    assert traced.traces == 2
+
+
+def test_attributes_that_a_method_does_not_read_compile_nothing(traced):
+    mean = Mean()
+    for _ in range(3):
+        traced.call(jnp.ones(1), function=mean.read)
+        mean.seen += 1
+    assert traced.traces == 1
+
+
+def test_equal_objects_share_a_program_if_what_they_hold_is_alike(traced):
+    class Equal(Plain):
+        def __eq__(self, other):
+            return type(other) is Equal
+
+        def __hash__(self):
+            return 7
+
+        def __call__(self, x, batch=None):
+            return self.to(x)
+
+    kept = [Equal(Plain(float(to))) for to in (1, 1, 2)]
+    found = [float(traced.call(jnp.zeros(2), function=function)) for function in kept]
+    assert found == [2, 2, 8]
+    assert traced.traces == 2
+
+
+def test_an_array_that_was_donated_is_not_read(traced):
+    target = Plain(jnp.zeros(2))
+    traced.call(jnp.ones(2), function=target)
+    old, target.to = target.to, jnp.ones(2)
+    assert traced.call(jnp.ones(2), function=target) == 0
+    old.delete()
+    function = functools.partial(target, batch=old)
+    assert traced.call(jnp.ones(2), function=function) == 0
+
+
+def test_an_object_that_counts_its_traces_compiles_once(traced):
+    class Counter:
+        count = 0
+
+        def __call__(self, x):
+            self.count += 1
+            return x
+
+    counter, other = Counter(), Traced()
+    for _ in range(3):
+        traced.call(jnp.ones(1), function=counter)
+        other.call(jnp.ones(1), function=counter)
+    assert traced.traces == other.traces == 1
+
+
+def test_a_function_that_counts_its_traces_compiles_once(traced):
+    calls = []
+
+    def apply(x):
+        calls.append(x.shape)
+        return x
+
+    for _ in range(3):
+        traced.call(jnp.ones(1), function=apply)
+        traced.call(jnp.ones(2), function=apply)
+    assert traced.traces == len(calls) == 2
 
 
 @pytest.mark.parametrize("make", OBJECTS)

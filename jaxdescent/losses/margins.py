@@ -120,7 +120,9 @@ def multiclass_margin_loss(
     validation.check_non_negative("margin", margin)
     rows = check_labeled_scores("scores", scores, labels, where)
     lead = limits.subtract(rows.at_label(rows.scores)[..., None], rows.scores)
-    losses = rows.mask.mean(masking.keep(rows.others, jax.nn.relu(margin - lead) ** p))
+    hinges = jax.nn.relu(margin - lead)
+    hinges = limits.square(hinges) if p == 2 else hinges
+    losses = rows.mask.mean(masking.keep(rows.others, hinges))
     if class_weights is not None:
         weights = arguments.as_weights("class_weights", class_weights, rows.scores)
         losses = limits.scale(weights[rows.labels], losses)

@@ -19,6 +19,7 @@ from jax.typing import ArrayLike
 
 from jaxdescent import validation
 from jaxdescent.losses import arguments, limits, masking
+from jaxdescent.numerics import sizes_to_divide_by
 
 
 def margin_ranking_loss(
@@ -200,9 +201,8 @@ def circle_loss(
 
 def _unit(vectors: jax.Array) -> jax.Array:
     """Divides vectors by their lengths, however long or short; the gradient of 0 is 0."""
-    size = jax.lax.stop_gradient(jnp.max(jnp.abs(vectors), axis=-1, keepdims=True))
-    nonzero = size >= jnp.finfo(size.dtype).tiny
-    scaled = masking.keep(nonzero, vectors) / jnp.where(nonzero, size, 1)
+    nonzero = jnp.any(jnp.abs(vectors) >= jnp.finfo(vectors.dtype).tiny, axis=-1, keepdims=True)
+    scaled = masking.keep(nonzero, vectors) / sizes_to_divide_by(vectors, -1)
     squares = jnp.sum(scaled**2, axis=-1, keepdims=True)
     return scaled * jax.lax.rsqrt(jnp.where(nonzero, squares, 1))
 

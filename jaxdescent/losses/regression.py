@@ -269,9 +269,11 @@ def gaussian_nll_loss(
 
     def loss(p: jax.Array, t: jax.Array, v: jax.Array) -> jax.Array:
         v = _at_least(v, jnp.asarray(eps, v.dtype))
-        # Scaling before squaring prevents overflow. An infinite variance has infinite loss.
+        # Scaling before squaring prevents overflow, also of the derivative by the variance. An
+        # infinite variance has infinite loss.
         error = jnp.where(jnp.isinf(v), 0, limits.subtract(t, p))
-        losses = 0.5 * (jnp.log(v) + (error * jax.lax.rsqrt(v)) ** 2)
+        fixed = jax.lax.stop_gradient(jnp.where(jnp.isinf(v), 1, v))
+        losses = 0.5 * (jnp.log(v) + (error * jax.lax.rsqrt(fixed)) ** 2 / (v / fixed))
         return losses + 0.5 * math.log(2 * math.pi) if full else losses
 
     return masking.elementwise(loss, where, means, targets, checked)

@@ -14,7 +14,7 @@ zero: with clipping by norm after the tower, the learning rate would grow withou
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +27,19 @@ LONGEST = 100.0
 COORDINATES = 64  # of each leaf
 _ROUNDINGS = 8  # of the parameters' dtype, which a step may differ by
 _SHARE = 1e-3  # of the update, which a step may differ by
+_FLUSHED = float(jnp.finfo(jnp.float32).tiny)  # XLA may replace smaller numbers by zero
+
+
+class Rounding(NamedTuple):
+    """Rounding errors of arrays.
+
+    Attributes:
+      eps: the relative error.
+      smallest: the absolute error of numbers near zero.
+    """
+
+    eps: float
+    smallest: float
 
 
 def few(array: jax.Array) -> jax.Array:
@@ -75,7 +88,7 @@ def coordinates_of_params(params: Any, grads: Any) -> jax.Array:
 
 
 def factor(
-    old: jax.Array, now: jax.Array, u: jax.Array, g: jax.Array, eps: float
+    old: jax.Array, now: jax.Array, u: jax.Array, g: jax.Array, rounding: Rounding
 ) -> tuple[jax.Array, jax.Array]:
     """Compares the last update with the step that was made, at a few coordinates.
 
@@ -84,7 +97,7 @@ def factor(
       now: the present parameters.
       u: the update.
       g: the present gradient, of which the hypergradient is made.
-      eps: the relative rounding error of the parameters.
+      rounding: of the parameters.
 
     Returns:
       bool[], True if the step differs from the update by more than rounding, and the factor of the
@@ -95,8 +108,9 @@ def factor(
         return jnp.zeros((), bool), jnp.ones((), now.dtype)
     old, now, u, g = jax.lax.stop_gradient((old, now, u, g.astype(now.dtype)))
     d = now - old
-    rounding = _ROUNDINGS * eps * jnp.abs(old) + max(_SHARE, _ROUNDINGS * eps) * jnp.abs(u)
-    rows = [jnp.abs(d - u) - rounding, *map(jnp.abs, (d, u, g))]
+    eps, smallest = (_ROUNDINGS * error for error in rounding)
+    tolerance = eps * jnp.abs(old) + max(_SHARE, eps) * jnp.abs(u) + smallest
+    rows = [jnp.abs(d - u) - tolerance, *map(jnp.abs, (d, u, g))]
     excess, longest_d, longest_u, longest_g = jnp.max(jnp.stack(rows), axis=1)  # one reduction
     altered, lengths = excess > 0, longest_d / longest_u
     scaled = jnp.stack([d / longest_d, u / longest_u])  # products may overflow, or vanish
@@ -107,7 +121,11 @@ def factor(
     return altered, jnp.where(altered, made, 1)
 
 
-def eps(params: Any) -> float:
-    """Returns the largest relative rounding error of the floating-point leaves of a tree."""
+def rounding_of(params: Any) -> Rounding:
+    """Returns the largest rounding errors of the floating-point leaves of a tree."""
     leaves = jax.tree.leaves(params)
-    return max((float(jnp.finfo(leaves[i].dtype).eps) for i in sampled(leaves)), default=0.0)
+    kinds = [jnp.finfo(leaves[i].dtype) for i in sampled(leaves)]
+    return Rounding(
+        eps=max((float(kind.eps) for kind in kinds), default=0.0),
+        smallest=max((float(kind.smallest_subnormal) for kind in kinds), default=0.0) + _FLUSHED,
+    )

@@ -63,7 +63,8 @@ def reestimate_statistics(
       TypeError: `apply` is not callable, or `model_state` holds an `eqx.nn.State`. The BatchNorm of
         Equinox divides by a count of batches, or normalizes by its running statistics even in
         training; pass the batches through a model with a new state instead.
-      ValueError: there are no batches, or `apply` does not return a tree like `model_state`.
+      ValueError: there are no batches, or `apply` does not return a tree like `model_state`, or
+        returns it unchanged.
 
     Example:
       >>> import jax.numpy as jnp, jaxdescent as jd
@@ -103,6 +104,7 @@ def reestimate_statistics(
     floating = {i: jnp.result_type(x) for i, x in enumerate(leaves) if is_inexact(x)}
     for i in floating:
         leaves[i] = _without_diverged(leaves[i])
+    before = [*leaves]
     momenta: dict[int, float] = {}  # NaN if the leaf is not a running statistic
     means = {i: _Mean(jnp.shape(leaves[i])) for i in floating}
     batch = None
@@ -118,9 +120,15 @@ def reestimate_statistics(
                 means[i].add(np.asarray(new, np.float64) / (1 - momenta[i]))
     if batch is None:
         raise ValueError("batches must hold at least one batch, got none")
-    for i, dtype in floating.items():
-        if not math.isnan(momenta.get(i, 0)):
-            leaves[i] = jnp.asarray(means[i].value(), dtype)
+    running = [i for i in floating if not math.isnan(momenta.get(i, 0))]
+    unchanged = [i for i in floating if np.array_equal(leaves[i], before[i])]
+    if not running and unchanged and len(unchanged) == len(floating):
+        raise ValueError(
+            "apply must run the model in training mode, got a model state without a change; pass "
+            "train=True, use_running_average=False or model.train()"
+        )
+    for i in running:
+        leaves[i] = jnp.asarray(means[i].value(), floating[i])
     return structure.unflatten(leaves)
 
 

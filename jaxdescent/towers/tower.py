@@ -268,7 +268,7 @@ def hypergradient(
             finite = all_finite(present.grads)
         now = applied.coordinates_of_params(params, updates)
         at_coordinates = (state.sample, now, last.sample(), applied.coordinates(outer))
-        altered, factor = applied.factor(*at_coordinates, applied.eps(params))
+        altered, factor = applied.factor(*at_coordinates, applied.rounding_of(params))
         hypergradient = jax.tree.map(lambda g: factor.astype(g.dtype) * g, found.hypergradient)
         # The hypergradient is always finite. But XLA copies a donated buffer that is read here,
         # unless the value that overwrites the buffer depends on what was computed from it.

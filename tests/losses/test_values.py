@@ -265,6 +265,27 @@ def test_the_gaussian_loss_scales_errors_before_it_squares_them():
     close(small, [0.5 * np.log(1e-36) + 0.5 * (1e-7) ** 2], 1e-5)
 
 
+@pytest.mark.parametrize("variance", [1e-30, 1e37])
+def test_the_gradient_of_the_gaussian_loss_is_finite_at_small_and_large_variances(variance):
+    def loss(v):
+        return losses.gaussian_nll_loss(jnp.zeros(1), jnp.array([1e-20]), v, eps=1e-38)[0]
+
+    slope = jax.grad(loss)(jnp.array([variance]))
+    np.testing.assert_allclose(slope * variance, [(1 - 1e-40 / variance) / 2], rtol=1e-4)
+
+
+@pytest.mark.parametrize("p", [1, 2])
+def test_a_class_of_weight_0_has_margin_loss_and_gradient_0_at_infinite_scores(p):
+    def loss(x):
+        return losses.multiclass_margin_loss(
+            x, np.array([0]), p=p, class_weights=jnp.array([0.0, 1.0])
+        )[0]
+
+    value, slope = jax.value_and_grad(loss)(jnp.array([[-INF, 1.0]]))
+    assert value == 0
+    close(slope, np.zeros((1, 2)))
+
+
 def test_the_focal_loss_at_probability_one_half_is_a_quarter_of_the_cross_entropy():
     found = losses.categorical_focal_loss(jnp.zeros((1, 2)), np.array([0]), gamma=2.0, alpha=1.0)
     close(found, [np.log(2) / 4])
@@ -325,7 +346,7 @@ def test_the_cosine_ignores_lengths_and_is_finite_at_zero():
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("length", [1e20, 1e-25])
+@pytest.mark.parametrize("length", [1e38, 1e20, 1e-25])
 def test_long_and_short_vectors_have_the_cosines_and_circle_losses_of_unit_vectors(length, dtype):
     first, second = (x.reshape(2, 4).astype(dtype) for x in (A, B))
     pairs, labels = np.array([1, -1]), np.array([0, 0, 1, 1])

@@ -14,11 +14,11 @@ from jaxdescent.towers import applied
 pytestmark = pytest.mark.usefixtures("quick_to_compile")
 
 OLD, U, G = jnp.array([1.0, 2.0, 3.0]), jnp.array([0.1, -0.2, 0.3]), jnp.array([1.0, 1.0, -1.0])
-EPS = 2.0**-23
+EXACT = applied.rounding_of(OLD)
 
 
-def compared(step, old=OLD, u=U, g=G):
-    altered, factor = applied.factor(old, old + step, u, g, EPS)
+def compared(step, old=OLD, u=U, g=G, rounding=EXACT):
+    altered, factor = applied.factor(old, old + step, u, g, rounding)
     return bool(altered), float(factor)
 
 
@@ -45,6 +45,26 @@ def test_rounding_and_a_thousandth_of_the_update_do_not_count():
     assert compared(1.0005 * U) == (False, 1.0)
     assert compared(1e-9 * U, u=1e-9 * U) == (False, 1.0)  # lost in the parameters
     assert compared(1.01 * U)[0]
+
+
+def test_numbers_that_are_rounded_to_zero_do_not_count():
+    flushed = jnp.array([1.0, 1.0, 1.5e-38])
+    assert compared(jnp.array([0.0, 0.0, -1.5e-38]), old=flushed, u=0 * U) == (False, 1.0)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16, jnp.float32])
+def test_updates_below_the_smallest_number_are_no_false_alarm(dtype):
+    tower = jd.hypergradient(optax.adam, optax.sgd(0.0), tune={"learning_rate": 1e-8})
+
+    def body(carry, key):
+        params, state = carry
+        updates, state = tower.update(jax.random.normal(key, (9,), dtype), state, params)
+        return (optax.apply_updates(params, updates), state), None
+
+    params = jnp.zeros(9, dtype)
+    keys = jax.random.split(jax.random.key(0), 9)
+    (_, state), _ = jax.lax.scan(body, (params, tower.init(params)), keys)
+    assert state.altered == 0
 
 
 @pytest.mark.parametrize("unknown", [{"old": OLD * jnp.nan}, {"step": U * jnp.nan}])
@@ -75,9 +95,9 @@ def test_the_update_is_computed_again_at_the_coordinates(name, tune, monkeypatch
     seen = []
     real = applied.factor
 
-    def factor(old, now, u, g, eps):
+    def factor(old, now, u, g, rounding):
         seen.append((now - old, u))
-        return real(old, now, u, g, eps)
+        return real(old, now, u, g, rounding)
 
     monkeypatch.setattr(applied, "factor", factor)
     tx = jd.hypergradient(UPDATES[name], optax.sgd(1e-2), tune=tune)
@@ -148,6 +168,16 @@ def test_no_transformation_after_a_tower_makes_the_rate_run_away(after, make):
     assert losses[-1] < (1e4 if after == "trace" else 1e3) * losses[0]
 
 
+def test_a_restart_waits_for_a_step_that_was_made_as_returned():
+    def self_tuning():
+        return jd.self_tuning(optax.sgd, learning_rate=1.0)
+
+    _, alone = jax.jit(lambda: train(self_tuning(), 12))()
+    _, scaled = jax.jit(lambda: train(optax.chain(self_tuning(), optax.scale(0.5)), 12))()
+    assert alone.restarts > 0
+    assert scaled[0].restarts == 0
+
+
 def test_a_projection_in_the_training_loop_is_detected():
     losses, state = jax.jit(lambda: train(adam_tower(), project=lambda x: jnp.clip(x, 2.0, 4.0)))()
     assert state.altered > 0
@@ -169,6 +199,19 @@ def test_a_projection_in_the_training_loop_is_detected():
 def test_wrappers_that_apply_updates_as_returned_are_no_false_alarm(wrap, dtype):
     _, state = jax.jit(lambda: train(wrap(adam_tower()), 20, dtype=dtype))()
     assert tower_state(state).altered == 0
+
+
+@pytest.mark.parametrize("method", ["fused", "general"])
+def test_integers_among_the_parameters_are_left_out(method):
+    tower = jd.hypergradient(optax.adam, optax.sgd(0.1), tune={"learning_rate": 0.1}, method=method)
+    params = {"x": jnp.ones(3), "n": jnp.arange(4)}
+    state = tower.init(params)
+    for _ in range(3):
+        grads = {"x": params["x"], "n": jnp.zeros(4, int)}
+        updates, state = tower.update(grads, state, params)
+        params = optax.apply_updates(params, updates)
+    assert state.altered == 0
+    assert jd.get_hyperparams(state)[0]["learning_rate"] > 0.1
 
 
 def test_a_copy_of_a_tower_with_another_update_keeps_its_parts():

@@ -94,6 +94,20 @@ def test_the_state_of_equinox_is_refused_with_the_remedy():
         jd.reestimate_statistics(lambda *_: None, None, [eqx.nn.State(layer)], BATCHES)
 
 
+def test_a_model_in_evaluation_mode_is_refused():
+    layer = nn.BatchNorm(use_running_average=True)
+
+    def apply(params, batch_stats, batch):
+        variables = {"params": params, "batch_stats": batch_stats}
+        return layer.apply(variables, batch, mutable=["batch_stats"])[1]["batch_stats"]
+
+    _, params, statistics = linen()
+    with pytest.raises(
+        ValueError, match=r"training mode, got .* without a change; pass train=True"
+    ):
+        jd.reestimate_statistics(apply, params, statistics, BATCHES)
+
+
 def test_bad_arguments_are_named():
     apply, params, statistics = linen()
     with pytest.raises(TypeError, match="apply must be a function"):

@@ -16,6 +16,7 @@ Source for the edge: J. Cohen et al. 2021, arXiv:2103.00065. The divergence test
 
 import enum
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -232,13 +233,7 @@ def stability_probe(
         step = jnp.asarray(step, jnp.int32)
         model, params = params, containers.params_like(params, state.vector)
         opt_state = containers.unboxed(opt_state)
-
-        def loss_of_model(params: Any, batch: Any) -> jax.Array:
-            return loss_fn(containers.filled(params, model), batch)
-
-        # The function itself where it serves: a new one would compile at each call.
-        loss_of = loss_fn if params is model else loss_of_model
-
+        loss_of, batch = _loss_of_params(loss_fn, model, params, batch)
         preconditioner = None
         if threshold.preconditioner is not None:
             preconditioner = containers.boxed_like(threshold.preconditioner(opt_state), params)
@@ -268,6 +263,53 @@ def stability_probe(
         )
 
     return StabilityProbe(init, update)
+
+
+@dataclass(frozen=True)
+class _LossOfModel:
+    """The loss of a model as a function of its parameters and of its other arrays and the batch.
+
+    Two of them are equal if the models have equal leaves that are not arrays.
+
+    Attributes:
+      loss_fn: called as `loss_fn(model, batch)`.
+      structure: of the model without the parameters.
+      others: its leaves; None in the place of arrays.
+    """
+
+    loss_fn: Callable[[Any, Any], jax.Array]
+    structure: Any
+    others: tuple[Any, ...]
+
+    def __call__(self, params: Any, arrays_and_batch: tuple[Any, Any]) -> jax.Array:
+        arrays, batch = arrays_and_batch
+        pairs = zip(arrays, self.others, strict=True)
+        leaves = [other if array is None else array for array, other in pairs]
+        model = containers.filled(params, jax.tree.unflatten(self.structure, leaves))
+        return self.loss_fn(model, batch)
+
+
+def _loss_of_params(
+    loss_fn: Callable[[Any, Any], jax.Array], model: Any, params: Any, batch: Any
+) -> tuple[Callable[[Any, Any], jax.Array], Any]:
+    """Returns the loss as a function of `params`, which are None in the model's other leaves.
+
+    The function is equal at each call, so that eager calls compile once.
+
+    Returns:
+      The function, and its second argument.
+    """
+    if params is model:
+        return loss_fn, batch
+
+    def keep(param: Any, leaf: Any) -> Any:
+        return leaf if param is None else None
+
+    others = jax.tree.map(keep, params, model, is_leaf=lambda node: node is None)
+    leaves, structure = jax.tree.flatten(others)
+    arrays = tuple(x if isinstance(x, jax.Array | np.ndarray) else None for x in leaves)
+    rest = tuple(None if isinstance(x, jax.Array | np.ndarray) else x for x in leaves)
+    return _LossOfModel(loss_fn, structure, rest), (arrays, batch)
 
 
 def stability_log(state: Any, /) -> StabilityRecord:

@@ -135,10 +135,11 @@ def sample(fused: Fused, record: UpdateRecord) -> jax.Array:
     inputs = values(fused, record)
     scalars = fused.parts.scalars(inputs)
     parts = []
-    for leaf in fused.parts.leaves:
-        arrays = [applied.few(inputs[i]) for i in leaf.arrays]
+    for i in applied.sampled([atom.aval for atom in fused.updates]):
+        leaf = fused.parts.leaves[i]
+        arrays = [applied.few(inputs[n]) for n in leaf.arrays]
         shape = jax.eval_shape(applied.few, leaf.output).shape if leaf.output.shape else ()
-        parts.append(jnp.ravel(leaf.update([scalars[i] for i in leaf.scalars], arrays, shape)))
+        parts.append(jnp.ravel(leaf.update([scalars[n] for n in leaf.scalars], arrays, shape)))
     return applied.joined(parts, widest_float(record.hyperparams))
 
 
