@@ -10,8 +10,8 @@ as follows:
   transformations made by `optax.adam(0.1)` are therefore equal.
 - All other functions and objects, and those that hold large arrays: by identity. When one of them
   is garbage-collected, its programs are dropped, and with them the arrays. When an attribute of an
-  object or a variable that a function closes over has changed, the program is compiled anew. Global
-  variables, and large arrays of NumPy that are changed in place, are not looked at.
+  object or a variable that a function reads has changed, the program is compiled anew. Large arrays
+  of NumPy that are changed in place are not looked at.
 """
 
 import functools
@@ -149,14 +149,12 @@ _LARGE = 2**20  # bytes of an array of NumPy
 
 
 def _attributes(parts: Iterable[Any]) -> dict[Any, Hashable]:
-    """Describes what functions close over and the attributes that they read, by part and name."""
+    """Describes the variables and attributes that functions read, by part or module and name."""
     parts = [*parts]
-    names = _names_read(parts)
-    return {
-        (i, name): _fingerprint(value, names, _DEPTH)
-        for i, part in enumerate(parts)
-        for name, value in _held_by(part, names).items()
-    }
+    names, found = _read_by(parts)
+    for i, part in enumerate(parts):
+        found |= {(i, name): value for name, value in _held_by(part, names).items()}
+    return {key: _fingerprint(value, names, _DEPTH) for key, value in found.items()}
 
 
 def _held_by(value: Any, names: Any) -> dict[str, Any]:
@@ -180,13 +178,16 @@ def _held_by(value: Any, names: Any) -> dict[str, Any]:
     return {name: x for name, x in list(attributes.items()) if reads_all or name in names}
 
 
-def _names_read(parts: Iterable[Any]) -> set[str]:
+def _read_by(parts: Iterable[Any]) -> tuple[set[str], dict[Any, Any]]:
     """Returns the names in the code of functions and objects, and of what they may call.
 
     A method that reads few attributes of a large object, such as a trainer, is not compiled anew
     when the others change.
+
+    Returns:
+      The names, and the global variables among them by module and name.
     """
-    names, kinds, seen, todo = {"__call__"}, set(), set(), [*parts]
+    names, variables, kinds, seen, todo = {"__call__"}, {}, set(), set(), [*parts]
     while todo:
         value = todo.pop()
         if isinstance(value, types.FunctionType):
@@ -196,13 +197,15 @@ def _names_read(parts: Iterable[Any]) -> set[str]:
             seen.add(code)
             names |= _names_in(code)
             todo += _held_by(value, names).values()
-            todo += [f for n in names if isinstance(f := scope.get(n), types.FunctionType)]
+            read = {n: scope[n] for n in _names_in(code) if n in scope}
+            variables |= {(id(scope), n): x for n, x in read.items()}
+            todo += [x for x in read.values() if isinstance(x, types.FunctionType)]
         elif id(value) not in seen and _is_of_user(type(value)):
             seen.add(id(value))
             kinds.add(type(value))
             todo += getattr(value, "__dict__", {}).values()
         todo += [f for f in _methods(kinds, names) if f.__code__ not in seen]
-    return names
+    return names, variables
 
 
 def _is_of_user(kind: type) -> bool:

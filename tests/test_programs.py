@@ -294,6 +294,34 @@ def of_function_that_it_calls():
     return lambda x: scaled(mean, x), functools.partial(setattr, mean, "scale", 2.0)
 
 
+def in_notebook(source):
+    """Returns variables as a cell of a notebook defines them, and a function that runs a cell."""
+    scope = {"__name__": "__main__"}
+
+    def run(cell):
+        exec(cell, scope)  # noqa: S102
+
+    run(source)
+    return scope, run
+
+
+def of_global_variable():
+    scope, run = in_notebook("scale = 1.0\ndef apply(x): return scale * x[0]")
+    return scope["apply"], functools.partial(run, "scale = 2.0")
+
+
+def of_redefined_function():
+    source = "def double(x): return {} * x[0]\ndef apply(x): return double(x)"
+    scope, run = in_notebook(source.format(1.0))
+    return scope["apply"], functools.partial(run, "def double(x): return 2.0 * x[0]")
+
+
+def of_global_variable_of_another_function():
+    source = "scale = 1.0\ndef scaled(x): return scale * x[0]\ndef apply(x): return scaled(x)"
+    scope, run = in_notebook(source)
+    return scope["apply"], functools.partial(run, "scale = 2.0")
+
+
 def of_derivative():
     mean = Mean()
     return jax.grad(lambda x: mean.read(x) * x[0] / 2), functools.partial(
@@ -305,7 +333,8 @@ def of_derivative():
     "make",
     [
         *(of_method, of_helper, of_object, of_closure, of_variable, of_partial, of_array),
-        *(of_nnx, of_derivative, of_function_that_it_calls),
+        *(of_nnx, of_derivative, of_function_that_it_calls, of_global_variable),
+        *(of_redefined_function, of_global_variable_of_another_function),
     ],
 )
 def test_a_function_is_compiled_anew_when_what_it_reads_has_changed(make, traced):

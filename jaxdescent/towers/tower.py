@@ -279,8 +279,6 @@ def hypergradient(
         hyperparams, hyper_state, rejected = _move_if_usable(
             usable, hyper_optimizer, hypergradient, state, extra_args
         )
-        # The hypergradient is always finite. But XLA copies a donated buffer that a loop reads,
-        # unless the value that overwrites the buffer depends on the result of the loop.
         tx = spec.build(hyperparams)
         ready = has_previous & all_finite(hypergradient)
         present = present._replace(hyperparams=hyperparams)
