@@ -36,7 +36,10 @@ AVOIDED = {
 OPENINGS = r"(What|Whether|Who|Whom|Whose|How|Where|From [(`])"
 """How a docstring may not open; write 'Returns ...', 'State of ...', 'True if ...'."""
 
+# From Python 3.12 on, an f-string is several tokens.
 STRINGS = (tokenize.STRING, getattr(tokenize, "FSTRING_MIDDLE", tokenize.STRING))
+QUOTES = (getattr(tokenize, "FSTRING_START", None), getattr(tokenize, "FSTRING_END", None))
+SPACES = (tokenize.NL, tokenize.INDENT, tokenize.DEDENT)
 
 
 def texts(source):
@@ -44,19 +47,20 @@ def texts(source):
     found, last = [], None
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type == tokenize.COMMENT:
-            text = token.string.lstrip("# ")
+            kind, text = "comment", token.string.lstrip("# ")
         elif token.type in STRINGS:
+            kind = "string"
             text = re.sub(r"^\w*(\"{3}|'{3}|\"|')|(\"{3}|'{3}|\"|')$", "", token.string)
         else:
-            if token.type not in (tokenize.NL, tokenize.INDENT, tokenize.DEDENT):
+            if token.type not in (*SPACES, *QUOTES):
                 last = None
             continue
-        if last == token.type:
+        if last == kind:
             line, before = found.pop()
             found.append((line, f"{before} {text}"))
         else:
             found.append((token.start[0], text))
-        last = token.type
+        last = kind
     return found
 
 

@@ -242,4 +242,5 @@ def trace_on_shapes(
 
 def abstract(leaf: Any) -> jax.ShapeDtypeStruct:
     """Returns the shape and dtype of an array or a number."""
-    return jax.ShapeDtypeStruct(jnp.shape(leaf), getattr(leaf, "dtype", jnp.result_type(leaf)))
+    dtype = getattr(leaf, "dtype", jnp.result_type(leaf))
+    return jax.ShapeDtypeStruct(jnp.shape(leaf), jax.dtypes.canonicalize_dtype(dtype, True))
