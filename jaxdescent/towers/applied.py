@@ -21,7 +21,6 @@ import jax.numpy as jnp
 
 from jaxdescent.numerics import widest_float
 from jaxdescent.towers.replay import blocks
-from jaxdescent.towers.replay.conditional import computed_once
 
 LONGEST = 100.0
 COORDINATES = 64  # of each leaf
@@ -78,13 +77,10 @@ def first_sample(params: Any) -> jax.Array:
 
 
 def coordinates_of_params(params: Any, grads: Any) -> jax.Array:
-    """Returns coordinates of the parameters, which are NaN if these were not passed.
-
-    XLA reads them once, before the updates are added. Otherwise it would copy the parameters.
-    """
+    """Returns coordinates of the parameters, which are NaN if these were not passed."""
     if params is None:
         return jnp.full_like(coordinates(grads), jnp.nan)
-    return computed_once(coordinates(params))
+    return coordinates(params)
 
 
 def factor(

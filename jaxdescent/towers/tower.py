@@ -266,9 +266,17 @@ def hypergradient(
             (found, finite), traces = last.contract(outer, has_previous), ()
         if outer_grads is not None:
             finite = all_finite(present.grads)
+        # A conditional, since XLA would copy the parameters to read them after the update, too.
         now = applied.coordinates_of_params(params, updates)
-        at_coordinates = (state.sample, now, last.sample(), applied.coordinates(outer))
-        altered, factor = applied.factor(*at_coordinates, applied.rounding_of(params))
+        u, g = last.sample(), applied.coordinates(outer)
+
+        def compare() -> tuple[jax.Array, jax.Array, jax.Array]:
+            return *applied.factor(state.sample, now, u, g, applied.rounding_of(params)), now
+
+        def first() -> tuple[jax.Array, jax.Array, jax.Array]:
+            return jnp.zeros((), bool), jnp.ones((), now.dtype), now
+
+        altered, factor, now = jax.lax.cond(has_previous | ~on_cpu(), compare, first)
         hypergradient = jax.tree.map(lambda g: factor.astype(g.dtype) * g, found.hypergradient)
         # The hypergradient is always finite. But XLA copies a donated buffer that is read here,
         # unless the value that overwrites the buffer depends on what was computed from it.

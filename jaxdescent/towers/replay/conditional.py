@@ -76,20 +76,18 @@ def on_cpu() -> jax.Array:
     return jax.lax.platform_dependent(cpu=constant(True), default=constant(False))
 
 
-def computed_once(x: jax.Array) -> jax.Array:
-    """Returns an array as it is; XLA's CPU backend will not compute it again in each of its uses.
+def computed_once(flag: jax.Array) -> jax.Array:
+    """Returns a bool[] as it is; XLA's CPU backend will not compute it again in each of its uses.
 
-    XLA copies cheap computations of few numbers into every loop over an array that uses them. For a
+    XLA copies cheap computations of numbers into every loop over an array that uses them. For a
     flag that selects every array of a state, the program would grow by the whole computation of the
     flag for each array. XLA does not copy a sort.
     """
 
-    def sort(x: jax.Array) -> jax.Array:
-        twice = jnp.stack([x, x])
-        keys = jax.lax.broadcasted_iota(jnp.int32, twice.shape, 0)
-        return jax.lax.sort((keys, twice), dimension=0)[1][0]
+    def sort(flag: jax.Array) -> jax.Array:
+        return jnp.sort(jnp.stack([flag, flag]))[0]
 
-    return jax.lax.platform_dependent(x, cpu=sort, default=lambda x: x)
+    return jax.lax.platform_dependent(flag, cpu=sort, default=lambda flag: flag)
 
 
 def choose(index: jax.Array, *values: Any) -> Any:
