@@ -106,13 +106,12 @@ def factor(
     d = now - old
     eps, smallest = (_ROUNDINGS * error for error in rounding)
     tolerance = eps * jnp.abs(old) + max(_SHARE, eps) * jnp.abs(u) + smallest
-    rows = [jnp.abs(d - u) - tolerance, *map(jnp.abs, (d, u, g))]
-    excess, longest_d, longest_u, longest_g = jnp.max(jnp.stack(rows), axis=1)  # one reduction
-    altered, lengths = excess > 0, longest_d / longest_u
-    scaled = jnp.stack([d / longest_d, u / longest_u])  # products may overflow, or vanish
-    effects = jnp.sum(scaled * (g / longest_g), axis=1)
-    ratio = jnp.clip(lengths * effects[0] / effects[1], -1, 1)
-    comparable = jnp.abs(jnp.log(lengths)) < math.log(LONGEST)
+    size = jnp.max(jnp.abs(u))  # squares may overflow, or vanish
+    rows = jnp.stack([d / size, u / size, g, (jnp.abs(d - u) > tolerance).astype(u.dtype)])
+    products = jnp.matmul(rows, rows.T, precision="highest")  # one operation for all sums
+    altered, lengths = products[3, 3] > 0, products[0, 0] / products[1, 1]
+    ratio = jnp.clip(products[2, 0] / products[2, 1], -1, 1)
+    comparable = jnp.abs(jnp.log(lengths)) < 2 * math.log(LONGEST)
     made = jnp.where(comparable & ~jnp.isnan(ratio), ratio, 0)
     return altered, jnp.where(altered, made, 1)
 
