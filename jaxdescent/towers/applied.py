@@ -109,9 +109,9 @@ def factor(
     size = jnp.max(jnp.abs(u))  # squares may overflow, or vanish
     rows = jnp.stack([d / size, u / size, g, (jnp.abs(d - u) > tolerance).astype(u.dtype)])
     products = jnp.matmul(rows, rows.T, precision="highest")  # one operation for all sums
-    altered, lengths = products[3, 3] > 0, products[0, 0] / products[1, 1]
+    altered, squares = products[3, 3] > 0, products[0, 0] / products[1, 1]
     ratio = jnp.clip(products[2, 0] / products[2, 1], -1, 1)
-    comparable = jnp.abs(jnp.log(lengths)) < 2 * math.log(LONGEST)
+    comparable = jnp.abs(jnp.log(squares)) < 2 * math.log(LONGEST)
     made = jnp.where(comparable & ~jnp.isnan(ratio), ratio, 0)
     return altered, jnp.where(altered, made, 1)
 
