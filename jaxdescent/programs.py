@@ -65,14 +65,15 @@ def compiled(*static: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]
             except UnidentifiableError:
                 return _Program(function).run(structure, settings, leaves)
             parts = identity.parts
+            attributes = _attributes(parts)
             program = programs.pop(identity.key, None)
-            if program is None or program.is_outdated(parts):
+            if program is None or program.is_outdated(attributes):
                 program = _Program(function)
                 program.drop_with(identity, programs)
             programs[identity.key] = program  # the most recently used one stands last
             while len(programs) > CAPACITY:
                 programs.pop(next(iter(programs)), None)
-            return program.run(structure, settings, leaves, parts)
+            return program.run(structure, settings, leaves, parts, attributes)
 
         return call
 
@@ -102,7 +103,12 @@ class _Program:
         self._moving: set[Any] = set()
 
     def run(
-        self, structure: Any, settings: dict[str, Any], leaves: list[Any], parts: Any = ()
+        self,
+        structure: Any,
+        settings: dict[str, Any],
+        leaves: list[Any],
+        parts: Iterable[Any] = (),
+        attributes: dict[Any, Hashable] | None = None,
     ) -> Any:
         """Runs the program on the leaves of its arguments.
 
@@ -111,11 +117,12 @@ class _Program:
           settings: the static arguments.
           leaves: of the arguments.
           parts: the functions and objects in the settings that are identified by identity.
+          attributes: what they read, as `_attributes` describes it.
         """
         present = self._present
         before = getattr(present, "call", None), getattr(present, "has_traced", False)
         present.call, present.has_traced = (structure, settings), False
-        attributes = _attributes(parts)
+        attributes = attributes or {}
         try:
             return self._jitted(leaves)
         finally:
@@ -125,12 +132,12 @@ class _Program:
                 self._moving |= _differences(self._attributes, attributes)
             present.call, present.has_traced = before
 
-    def is_outdated(self, parts: Any) -> bool:
-        """True if a function or object has changed since it was traced.
+    def is_outdated(self, attributes: dict[Any, Hashable]) -> bool:
+        """True if what functions and objects read has changed since they were traced.
 
         Attributes that the trace itself changed, such as a count of calls, are left out.
         """
-        return not _differences(self._attributes, _attributes(parts)) <= self._moving
+        return not _differences(self._attributes, attributes) <= self._moving
 
     def drop_with(self, identity: "Identity", programs: dict[Hashable, "_Program"]) -> None:
         """Removes this program from `programs` when a part of its settings is collected."""

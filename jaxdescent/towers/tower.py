@@ -266,7 +266,7 @@ def hypergradient(
             (found, finite), traces = last.contract(outer, has_previous), ()
         if outer_grads is not None:
             finite = all_finite(present.grads)
-        # A conditional, since XLA would copy the parameters to read them after the update, too.
+        # A conditional: otherwise XLA copies the parameters, to read them again after the update.
         now = applied.coordinates_of_params(params, updates)
         u, g = last.sample(), applied.coordinates(outer)
 

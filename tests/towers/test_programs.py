@@ -110,7 +110,7 @@ def instructions(tx, leaves=4):
 
 def test_the_decisions_of_self_tuning_are_not_compiled_anew_for_each_array():
     plain, tuned = optax.with_extra_args_support(optax.adamw(1e-3)), jd.self_tuning(optax.adam)
-    assert instructions(tuned) < 9.5 * instructions(plain)
+    assert instructions(tuned) < 9 * instructions(plain)
     of_four_leaves = instructions(tuned, 8) - instructions(tuned, 4)
     assert of_four_leaves < 5 * (instructions(plain, 8) - instructions(plain, 4))
 
