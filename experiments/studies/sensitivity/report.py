@@ -139,7 +139,7 @@ def _cells(sweep: StartSweep, summary: Summary) -> tuple[str, ...]:
     return (
         sweep.workload.title,
         sweep.optimizer,
-        "yes" if sweep.workload.used_for_constants else "no",
+        "yes" if sweep.workload.development else "no",
         f"{summary.best_rate:.0e}",
         format_loss(summary.best_loss, ".4f"),
         format_loss(summary.averaged),

@@ -129,7 +129,7 @@ def test_the_first_step_has_the_learning_rate_that_was_set(kind, name):
 def test_a_trial_with_a_fixed_rate_equals_the_plain_optimizer(tmp_path):
     """Compares with steps of the trainer on the digits, for two networks."""
     settings = workloads.Settings(scale="smoke", seeds=2, runs=tmp_path)
-    workload = workloads.PreparedWorkload(workloads.WORKLOADS["digits"], settings)
+    workload = workloads.WORKLOADS["digits"].prepare(settings)
     run = runner.Run.start("trials", settings)
     try:
         found = trials.Trials(run, workload, "adam", trials.fixed(workloads.FACTORIES["adam"]))(

@@ -1,0 +1,4 @@
+"""Problems of generated workloads, each a function that returns a `generated.Problem`.
+
+streams.py      targets that drift or jump
+"""
