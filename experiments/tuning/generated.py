@@ -5,7 +5,8 @@
 
 The environment `env` is the state of a simulation or of a stream. Networks are trained side by
 side by `vmap`. What changes during training depends on `Moment.progress`, the fraction of the
-steps done, so that a task is the same at every number of steps.
+steps done, so that a task is the same at every number of steps. Scores are measured after a step,
+and belong to the moment of that step.
 """
 
 import dataclasses
@@ -29,8 +30,8 @@ class Moment(NamedTuple):
     """A moment of training.
 
     Attributes:
-      step: i32[], number of steps done.
-      progress: f32[], `step` over the steps of the trial, in [0, 1].
+      step: i32[], number of steps before this one.
+      progress: f32[], `step` over the steps of the trial, in [0, 1).
     """
 
     step: jax.Array
@@ -152,6 +153,11 @@ class PreparedGenerated(PreparedWorkload):
 
         @jax.jit
         @jax.vmap
+        def final_scores(opt_state: Any, params: Any) -> jax.Array:
+            return self._scores(evaluated, self._moment(self.steps - 1), opt_state, params)
+
+        @jax.jit
+        @jax.vmap
         def start(key: jax.Array) -> GeneratedState:
             weights, env, observations = jax.random.split(key, 3)
             params = problem.init(weights)
@@ -175,9 +181,8 @@ class PreparedGenerated(PreparedWorkload):
             if self._scored.any():
                 means = np.asarray(state.score_sums) / self._scored.sum()
                 return means[:, 0], means[:, 1]
-            scores = jax.jit(jax.vmap(partial(self._scores, evaluated, self._moment(self.steps))))
-            last, average = scores(state.opt_state, state.params)
-            return np.asarray(last), np.asarray(average)
+            scores = np.asarray(final_scores(state.opt_state, state.params))
+            return scores[:, 0], scores[:, 1]
 
         return Training(lambda: start(self.keys), program, None, losses)
 
@@ -185,9 +190,12 @@ class PreparedGenerated(PreparedWorkload):
         step = jnp.asarray(step, jnp.int32)
         return Moment(step, step.astype(jnp.float32) / self.steps)
 
-    def _scores(self, evaluated: Evaluated, moment: Moment, opt_state: Any, params: Any) -> Any:
-        """Returns the scores at the last parameters and at their average."""
-        return tuple(self.problem.score(each, moment) for each in evaluated(opt_state, params))
+    def _scores(
+        self, evaluated: Evaluated, moment: Moment, opt_state: Any, params: Any
+    ) -> jax.Array:
+        """Returns the scores at the last parameters and at their average, f32[2]."""
+        both = jax.tree.map(lambda *leaves: jnp.stack(leaves), *evaluated(opt_state, params))
+        return jax.vmap(self.problem.score, in_axes=(0, None))(both, moment)
 
     def _step(
         self,
@@ -208,8 +216,7 @@ class PreparedGenerated(PreparedWorkload):
         params = optax.apply_updates(state.params, updates)
         sums = state.score_sums
         if self._scored.any():
-            after = self._moment(number + 1)
-            scores = partial(self._scores, evaluated, after, opt_state, params)
+            scores = partial(self._scores, evaluated, self._moment(number), opt_state, params)
             # The predicate is the same for all networks, so that vmap keeps the conditional.
-            sums = jax.lax.cond(is_scored, lambda: sums + jnp.stack(scores()), lambda: sums)
+            sums = jax.lax.cond(is_scored, lambda: sums + scores(), lambda: sums)
         return GeneratedState(params, opt_state, env, state.key, sums), loss

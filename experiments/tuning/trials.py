@@ -248,6 +248,25 @@ class GridResult(NamedTuple):
         """True if the best learning rate is the least or the greatest of the grid."""
         return self.best in (0, len(self.rates) - 1)
 
+    def extended(self, trial: Callable[[float], TrialResult]) -> "GridResult":
+        """Returns the grid with the next half decade beyond its best learning rate, at an end."""
+        rates, results = list(self.rates), list(self.results)
+        if self.best == 0:
+            rate = _half_decade(rates[0], -1)
+            return GridResult([rate, *rates], [trial(rate), *results])
+        rate = _half_decade(rates[-1], 1)
+        return GridResult([*rates, rate], [*results, trial(rate)])
+
+
+EXTENSIONS = 4  # learning rates added to a grid
+
+
+def _half_decade(rate: float, direction: int) -> float:
+    """Returns the next of ..., 0.1, 0.3, 1, 3, ... up or down."""
+    position = round(2 * np.log10(rate)) + direction
+    decade, half = divmod(position, 2)
+    return float(f"{3 if half else 1}e{decade}")
+
 
 def run_grid(
     run: runner.Run,
@@ -255,10 +274,22 @@ def run_grid(
     optimizer: str,
     progress: runner.Progress | None = None,
 ) -> GridResult:
-    """Runs an optimizer at each fixed learning rate of its grid."""
-    rates = workload.settings.grid(optimizer)
+    """Runs an optimizer at each fixed learning rate of its grid.
+
+    While the best learning rate is at an end of the grid, the next half decade is added there, at
+    most `EXTENSIONS` times; not at scale smoke.
+    """
+    rates = list(workload.settings.grid(optimizer))
     trial = Trials(run, workload, f"{optimizer} fixed", fixed(FACTORIES[optimizer]), progress)
-    return GridResult(rates, [trial(rate) for rate in rates])
+    found = GridResult(rates, [trial(rate) for rate in rates])
+    extensions = 0 if workload.settings.scale == "smoke" else EXTENSIONS
+    for _ in range(extensions):
+        if not found.at_end:
+            break
+        if progress:
+            progress.extend(workload.steps)
+        found = found.extended(trial)
+    return found
 
 
 def ratio(loss: float, reference: float) -> float:

@@ -17,8 +17,9 @@ import optax
 from experiments import runner
 from experiments.data import DataError
 from experiments.tasks import ModelConfig
-from experiments.tuning.generated import Nonstationary
-from experiments.tuning.problems import streams
+from experiments.tuning import adaptations
+from experiments.tuning.generated import Deterministic, Generated, Nonstationary
+from experiments.tuning.problems import control, equations, fine_tuning, logistic, memory, streams
 from experiments.tuning.protocol import PreparedWorkload, Workload
 from experiments.tuning.supervised import WINDOWS, Supervised
 
@@ -35,6 +36,7 @@ __all__ = [
 
 _MLP = ModelConfig("mlp", width=64)
 WORKLOADS: dict[str, Workload] = {
+    # For development.
     "digits": Supervised(
         title="digits MLP",
         data="digits",
@@ -51,12 +53,67 @@ WORKLOADS: dict[str, Workload] = {
         steps=1_500,
         development=True,
     ),
+    "autoencoder": Supervised(
+        title="MNIST autoencoder",
+        data="mnist",
+        model=_MLP,
+        adapt=adaptations.autoencoding,
+        batch_size=64,
+        steps=500,
+        development=True,
+    ),
+    "elec2": Supervised(
+        title="Elec2 MLP, batch 1",
+        data="elec2",
+        model=ModelConfig("mlp", width=32, depth=2),
+        adapt=adaptations.shuffled,
+        batch_size=1,
+        steps=6_000,
+        networks=16,
+        solved_below=0.6,
+        development=True,
+    ),
+    "adding": Generated(
+        title="adding GRU",
+        problem=memory.adding,
+        steps=1_500,
+        solved_below=0.02,
+        development=True,
+    ),
+    "low_rank": Generated(
+        title="low-rank regression",
+        problem=fine_tuning.low_rank_regression,
+        steps=1_000,
+        development=True,
+    ),
+    "poisson": Deterministic(
+        title="Poisson PINN",
+        problem=equations.poisson,
+        steps=2_000,
+        development=True,
+    ),
     "drift": Nonstationary(
         title="drifting regression",
         problem=streams.drifting_regression,
         steps=3_000,
         development=True,
     ),
+    "jumps": Nonstationary(
+        title="jumping regression",
+        problem=streams.jumping_regression,
+        steps=3_000,
+        development=True,
+    ),
+    "cart_pole": Nonstationary(
+        title="cart-pole A2C",
+        problem=control.cart_pole,
+        score_every=20,
+        steps=600,
+        networks=8,
+        solved_below=0.3,
+        development=True,
+    ),
+    # Only reported.
     "diabetes": Supervised(
         title="diabetes MLP", data="diabetes", model=_MLP, batch_size=16, steps=300
     ),
@@ -74,6 +131,51 @@ WORKLOADS: dict[str, Workload] = {
         batch_size=16,
         steps=800,
         context=32,
+    ),
+    "mnist_256": Supervised(
+        title="MNIST deep MLP, batch 256",
+        data="mnist",
+        model=ModelConfig("mlp", width=64, depth=3),
+        batch_size=256,
+        steps=600,
+    ),
+    "mnist_1": Supervised(
+        title="MNIST MLP, batch 1",
+        data="mnist",
+        model=ModelConfig("mlp", width=32),
+        batch_size=1,
+        steps=2_000,
+        networks=12,
+        solved_below=1.0,
+    ),
+    "friedman_1": Supervised(
+        title="Friedman MLP, batch 1",
+        data="friedman1",
+        model=ModelConfig("mlp", width=32),
+        batch_size=1,
+        steps=3_000,
+        networks=16,
+        solved_below=0.6,
+    ),
+    "recall": Generated(title="recall LSTM", problem=memory.recall, steps=1_000),
+    "rotated": Generated(
+        title="low-rank rotated digits", problem=fine_tuning.rotated_digits, steps=600
+    ),
+    "new_digits": Generated(
+        title="fine-tuning to new digits", problem=fine_tuning.new_digits, steps=400
+    ),
+    "logistic": Deterministic(
+        title="breast cancer logistic", problem=logistic.breast_cancer, steps=500
+    ),
+    "burgers": Deterministic(title="Burgers PINN", problem=equations.burgers, steps=1_000),
+    "permuted": Nonstationary(
+        title="permuted digits MLP", problem=streams.permuted_digits, score_every=10, steps=3_000
+    ),
+    "rotating": Nonstationary(
+        title="rotating classes MLP", problem=streams.rotating_classes, score_every=10, steps=3_000
+    ),
+    "point_mass": Nonstationary(
+        title="point mass REINFORCE", problem=control.point_mass, score_every=10, steps=500
     ),
 }
 if TYPE_CHECKING:

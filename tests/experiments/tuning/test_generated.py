@@ -15,7 +15,7 @@ SGD = trials.fixed(optax.sgd)
 
 
 def moving_target():
-    """Returns the problem |x - 10 progress|^2 with a count of steps as its environment."""
+    """Returns the problem |x - 10 progress|^2; its environment counts the steps."""
 
     def loss(params, batch):
         return jnp.sum((params - batch) ** 2)
@@ -67,8 +67,8 @@ def test_training_follows_the_same_path_as_a_loop_in_float64():
         xs, ys, expected = path_by_hand(start[network], 0.2, 20)
         np.testing.assert_allclose(losses[:, network], expected, rtol=1e-4)
         np.testing.assert_allclose(carry.params[network], xs[-1], rtol=1e-5)
-        np.testing.assert_allclose(last[network], np.sum((xs[-1] - 10) ** 2), rtol=1e-4)
-        np.testing.assert_allclose(average[network], np.sum((ys[-1] - 10) ** 2), rtol=1e-4)
+        np.testing.assert_allclose(last[network], np.sum((xs[-1] - 9.5) ** 2), rtol=1e-4)
+        np.testing.assert_allclose(average[network], np.sum((ys[-1] - 9.5) ** 2), rtol=1e-4)
     assert carry.env.tolist() == [20, 20]
 
 
@@ -80,7 +80,7 @@ def test_the_score_of_a_moving_task_is_a_mean_over_the_second_half(every, scored
     for network in range(2):
         xs, ys, _ = path_by_hand(start[network], 0.2, 20)
         for path, found in ((xs, last), (ys, average)):
-            expected = np.mean([np.sum((path[n - 1] - 10 * n / 20) ** 2) for n in scored])
+            expected = np.mean([np.sum((path[n - 1] - 10 * (n - 1) / 20) ** 2) for n in scored])
             np.testing.assert_allclose(found[network], expected, rtol=1e-4)
 
 
@@ -88,7 +88,7 @@ def test_a_moving_task_is_scored_once_at_scale_smoke_if_it_is_rarely():
     workload = prepare(Nonstationary, scale="smoke", steps=1000, score_every=100)
     assert workload.steps == 10
     _, carry, (last, _) = train(workload, SGD, 0.2)
-    expected = jnp.sum((carry.params - 10) ** 2, -1)
+    expected = jnp.sum((carry.params - 9) ** 2, -1)
     np.testing.assert_allclose(last, expected, rtol=1e-5)
 
 
