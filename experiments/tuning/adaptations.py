@@ -8,9 +8,10 @@ import numpy as np
 from flax import nnx
 
 from experiments.models.mlp import MLP
-from experiments.tasks import Part, Task
+from experiments.tasks import Part, Task, subsample
 
 BOTTLENECK = 12
+EVALUATED = 1_000  # images of each held-out part
 
 
 class Autoencoder(nnx.Module):
@@ -38,7 +39,11 @@ def autoencoding(task: Task) -> Task:
         del key
         return {"loss": jnp.mean((model(batch) - batch) ** 2, -1)}
 
-    return task._replace(build=build, prepare=prepare, scores=scores)
+    def fewer(part: Part) -> Part:
+        return part._replace(evaluation_indices=subsample(part.evaluation_indices, EVALUATED))
+
+    held_out = {"validation": fewer(task.validation), "test": fewer(task.test)}
+    return task._replace(build=build, prepare=prepare, scores=scores, **held_out)
 
 
 def shuffled(task: Task) -> Task:
