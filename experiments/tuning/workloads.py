@@ -167,7 +167,7 @@ WORKLOADS: dict[str, Workload] = {
     "logistic": Deterministic(
         title="breast cancer logistic", problem=logistic.breast_cancer, steps=500
     ),
-    "burgers": Deterministic(title="Burgers PINN", problem=equations.burgers, steps=1_000),
+    "burgers": Deterministic(title="Burgers PINN", problem=equations.burgers, steps=1_500),
     "permuted": Nonstationary(
         title="permuted digits MLP", problem=streams.permuted_digits, score_every=10, steps=3_000
     ),
