@@ -20,10 +20,11 @@ from experiments.tasks import ModelConfig
 from experiments.tuning import adaptations
 from experiments.tuning.generated import Deterministic, Generated, Nonstationary
 from experiments.tuning.problems import control, equations, fine_tuning, logistic, memory, streams
-from experiments.tuning.protocol import PreparedWorkload, Workload
+from experiments.tuning.protocol import CHUNKS, PreparedWorkload, Workload
 from experiments.tuning.supervised import WINDOWS, Supervised
 
 __all__ = [
+    "CHUNKS",
     "FACTORIES",
     "GRIDS",
     "WINDOWS",
