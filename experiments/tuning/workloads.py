@@ -206,7 +206,7 @@ GRIDS = {
     "adam": _ADAM_GRID,
     "adamw": _ADAM_GRID,
 }
-SMOKE = ("digits", "diabetes", "drift")  # tasks at scale smoke
+SMOKE = ("digits", "drift")  # tasks at scale smoke
 SMOKE_GRID = (1e-3, 1e-2, 1e-1)
 
 
@@ -216,7 +216,7 @@ class Settings(runner.Settings):
 
     may_change: ClassVar = (*runner.Settings.may_change, "tasks", "optimizers", "data_dir")
     tasks: tuple[WorkloadName, ...] | None = None
-    """Tasks; by default all, at scale smoke three. A task whose data is missing is skipped, and the
+    """Tasks; by default all, at scale smoke two. A task whose data is missing is skipped, and the
     report says so."""
     optimizers: tuple[OptimizerName, ...] = ("sgd", "adam", "adamw")
     """Optimizers to tune. sgd has momentum 0.9; adamw has weight decay 0.01."""
