@@ -1,4 +1,8 @@
-"""The optimizers of the league."""
+"""The optimizers of the league.
+
+AdEMAMix: M. Pagliardini, P. Ablin, D. Grangier 2024, arXiv:2409.03137. Schedule-Free:
+A. Defazio et al. 2024, arXiv:2405.15682.
+"""
 
 import dataclasses
 from typing import Any, NamedTuple
@@ -12,6 +16,7 @@ from experiments.tuning.trials import Candidate
 
 HYPER_RATE, TOWER_START = 0.05, 1e-3
 HEIGHTS = (1, 2, 3)
+FIXED_RATE = 1e-3  # of the rows whose learning rate is one number on every task
 WARMUP = 0.05  # fraction of the steps
 
 _average = contrib.schedule_free_eval_params
@@ -27,6 +32,7 @@ PUBLISHED = {
     "COCOB": Candidate(contrib.cocob()),
     "Schedule-Free sgd": Candidate(contrib.schedule_free_sgd(), last_params=_average),
     "Schedule-Free adamw": Candidate(contrib.schedule_free_adamw(), last_params=_average),
+    "AdEMAMix": Candidate(contrib.ademamix(FIXED_RATE)),
 }
 DEFAULTS = (
     "Defaults: Prodigy learning_rate 1, estim_lr0 1e-6; D-Adaptation (dadapt_adamw) the same; "
@@ -34,6 +40,9 @@ DEFAULTS = (
     "init_step heuristic 1e-6; DoWG learning_rate 1; MoMo learning_rate 1, lower_bound 0; "
     "MoMo-Adam learning_rate 0.01, lower_bound 0; COCOB alpha 100; Schedule-Free sgd "
     "learning_rate 1, b1 0.9, adamw learning_rate 0.0025, b1 0.9, both without warmup; "
+    f"'fixed Schedule-Free adamw' at {FIXED_RATE:g}, with a linear warmup over {WARMUP:.0%} of the "
+    f"steps; AdEMAMix at {FIXED_RATE:g}, b1 0.9, b2 0.999, b3 0.9999, alpha 5, without the "
+    "schedules of alpha and b3 that its authors use on long runs; "
     "self-tuning starts at 1e-3; towers start at "
     f"{TOWER_START}, learned in log space by Adam at {HYPER_RATE}, which the next level learns."
 )
@@ -56,10 +65,17 @@ class Entry(NamedTuple):
     self_tuned: str | None = None
 
 
-def tuning_free(settings: Settings) -> dict[Entry, Candidate]:
-    """Returns the optimizers that are run once, without tuning."""
+def tuning_free(settings: Settings, steps: int) -> dict[Entry, Candidate]:
+    """Returns the optimizers that are run once, without tuning.
+
+    Args:
+      settings: of the study.
+      steps: the number of steps of a trial.
+    """
     factories = {name: workloads.FACTORIES[name] for name in settings.optimizers}
     published = {Entry(name): candidate for name, candidate in PUBLISHED.items()}
+    warmed_up = contrib.schedule_free_adamw(FIXED_RATE, warmup_steps=_warmup_steps(steps))
+    fixed = {Entry("fixed Schedule-Free adamw"): Candidate(warmed_up, last_params=_average)}
     towers = {
         Entry(f"{name}, tower of height {height}"): _tower(factories[name], height)
         for name in ("sgd", "adam")
@@ -70,7 +86,13 @@ def tuning_free(settings: Settings) -> dict[Entry, Candidate]:
         Entry(f"{name} self-tuning", name): trials.self_tuning(factory)
         for name, factory in factories.items()
     }
-    return {**published, **towers, **self_tuned}
+    return {**published, **fixed, **towers, **self_tuned}
+
+
+def is_development(workload: workloads.Workload) -> bool:
+    """Returns True for a task that was used in developing `jd.self_tuning`."""
+    used = getattr(workload, "used_for_constants", False)
+    return getattr(workload, "development", used)
 
 
 def _tower(factory: Any, height: int) -> Candidate:
@@ -81,9 +103,13 @@ def _tower(factory: Any, height: int) -> Candidate:
     return Candidate(tower, get_rate=trials.learned_rate)
 
 
+def _warmup_steps(steps: int) -> int:
+    return max(1, round(WARMUP * steps))
+
+
 def warmup_cosine(factory: Any, steps: int) -> Any:
     """Returns the factory with a warmup-cosine schedule that peaks at `learning_rate`."""
-    shape = optax.warmup_cosine_decay_schedule(0.0, 1.0, max(1, round(WARMUP * steps)), steps)
+    shape = optax.warmup_cosine_decay_schedule(0.0, 1.0, _warmup_steps(steps), steps)
 
     def scheduled(learning_rate: Any) -> optax.GradientTransformation:
         return factory(lambda count: learning_rate * shape(count))
