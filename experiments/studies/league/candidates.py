@@ -11,6 +11,7 @@ import optax
 from optax import contrib
 
 import jaxdescent as jd
+from experiments.studies.league.schedule_free_plus import schedule_free_plus
 from experiments.tuning import trials, workloads
 from experiments.tuning.trials import Candidate
 
@@ -18,6 +19,12 @@ HYPER_RATE, TOWER_START = 0.05, 1e-3
 HEIGHTS = (1, 2, 3)
 FIXED_RATE = 1e-3  # of the rows whose learning rate is one number on every task
 WARMUP = 0.05  # fraction of the steps
+
+
+def _x_of_state(state: Any, params: Any) -> Any:
+    del params
+    return state.x
+
 
 _average = contrib.schedule_free_eval_params
 # Each has its documented defaults, which `DEFAULTS` lists.
@@ -32,6 +39,7 @@ PUBLISHED = {
     "COCOB": Candidate(contrib.cocob()),
     "Schedule-Free sgd": Candidate(contrib.schedule_free_sgd(), last_params=_average),
     "Schedule-Free adamw": Candidate(contrib.schedule_free_adamw(), last_params=_average),
+    "ScheduleFree+": Candidate(schedule_free_plus(), last_params=_x_of_state),
     "AdEMAMix": Candidate(contrib.ademamix(FIXED_RATE)),
 }
 DEFAULTS = (
@@ -41,7 +49,8 @@ DEFAULTS = (
     "MoMo-Adam learning_rate 0.01, lower_bound 0; COCOB alpha 100; Schedule-Free sgd "
     "learning_rate 1, b1 0.9, adamw learning_rate 0.0025, b1 0.9, both without warmup; "
     f"'fixed Schedule-Free adamw' at {FIXED_RATE:g}, with a linear warmup over {WARMUP:.0%} of the "
-    f"steps; AdEMAMix at {FIXED_RATE:g}, b1 0.9, b2 0.999, b3 0.9999, alpha 5, without the "
+    "steps; ScheduleFree+ learning_rate 1, betas 0.9 and 0.95, without annealing or warmup; "
+    f"AdEMAMix at {FIXED_RATE:g}, b1 0.9, b2 0.999, b3 0.9999, alpha 5, without the "
     "schedules of alpha and b3 that its authors use on long runs; "
     "self-tuning starts at 1e-3; towers start at "
     f"{TOWER_START}, learned in log space by Adam at {HYPER_RATE}, which the next level learns."
