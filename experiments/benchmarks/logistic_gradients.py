@@ -5,8 +5,8 @@
     loss(w) = mean_i log(1 + exp(-y_i <x_i, w>)) + l2 / 2 |w|^2      from w = 0, in float64
     gap(w)  = (loss(w) - least) / (loss(0) - least) <= 1e-6          `least` by Newton's method
 
-Every evaluation of a loss with its gradient counts, those of line searches and of the estimate of
-OSGM's smoothness included. The count ends at the first evaluated w with such a gap. Only Adam is
+Every evaluation of a loss with its gradient counts: also in line searches, and in OSGM's estimate
+of the smoothness. The count ends at the first evaluated w with such a gap. Only Adam is
 tuned: its column has the best of a grid of learning rates. Self-tuning may also meet the gap at
 its average, which costs it no gradient here.
 
