@@ -54,6 +54,12 @@ class Progress:
         if self._bar:
             self._bar.stop()
 
+    def extend(self, steps: int) -> None:
+        """Counts steps that the total did not include."""
+        self.total += steps
+        if self._bar:
+            self._bar.update(self._task, total=self.total)
+
     def skip(self, steps: int) -> None:
         """Counts steps that take no time: done before the run was resumed, or never needed."""
         self.done += steps

@@ -1,9 +1,10 @@
 """Trials: one optimizer on one workload, evaluated on held-out examples.
 
 Several networks are trained in parallel. An optimizer is compiled once per workload; the learning
-rate is set in its state. Every trial also keeps the average of its parameters, by
-`jd.with_average`, or by `jd.self_tuning`, which averages its parameters in the same way. The last
-and the averaged parameters are both evaluated.
+rate is set in its state. Losses are the workload's: on held-out examples after the last step, or,
+where the task changes, a mean over the second half of the steps. Every trial also keeps the
+average of its parameters, by `jd.with_average`, or by `jd.self_tuning`, which averages its
+parameters in the same way. The last and the averaged parameters are both evaluated.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,7 +18,8 @@ import optax
 
 import jaxdescent as jd
 from experiments import runner
-from experiments.tuning.workloads import CHUNKS, FACTORIES, PreparedWorkload
+from experiments.tuning.protocol import CHUNKS, PreparedWorkload, Training
+from experiments.tuning.workloads import FACTORIES
 
 
 def _last_params(state: Any, params: Any) -> Any:
@@ -37,6 +39,8 @@ class Candidate(NamedTuple):
       last_params: Called as `last_params(state, params)`; returns the parameters that the
         optimizer's authors evaluate after the last step.
       own_average: True if the state holds an average, which is then evaluated.
+      needs_value_fn: True if the update also takes the gradient as `grad=` and the loss function
+        as `value_fn=`, which only deterministic tasks have.
     """
 
     tx: optax.GradientTransformation
@@ -44,6 +48,22 @@ class Candidate(NamedTuple):
     get_rate: Callable[[Any], Any] | None = None
     last_params: Callable[[Any, Any], Any] = _last_params
     own_average: bool = False
+    needs_value_fn: bool = False
+
+    @property
+    def averaging(self) -> optax.GradientTransformation:
+        """The transformation with an average: its own or `jd.with_average`'s."""
+        return self.tx if self.own_average else jd.with_average(self.tx)
+
+    def evaluated(self, opt_state: Any, params: Any) -> tuple[Any, Any]:
+        """Returns the last and the averaged parameters of one network.
+
+        Args:
+          opt_state: the state of `averaging`.
+          params: the parameters after the last step.
+        """
+        own_state = opt_state if self.own_average else opt_state.inner_state
+        return self.last_params(own_state, params), jd.averaged_params(opt_state, params)
 
 
 def fixed(factory: Callable[..., optax.GradientTransformation]) -> Candidate:
@@ -89,8 +109,8 @@ class TrialResult(NamedTuple):
     """Losses and learning rates of a trial, `f32[seeds]` each.
 
     Attributes:
-      last: held-out loss at the last parameters.
-      average: held-out loss at the averaged parameters.
+      last: the workload's loss at the last parameters.
+      average: the workload's loss at the averaged parameters.
       training: mean training loss of the last tenth of the steps.
       rate: the final learning rate; nan if the optimizer has no such number.
       own_average: `bool[]`, True if the average counts rather than the last parameters.
@@ -104,7 +124,7 @@ class TrialResult(NamedTuple):
 
     @property
     def losses(self) -> np.ndarray:
-        """`f32[seeds]`, the held-out losses that count."""
+        """`f32[seeds]`, the losses that count."""
         return self.average if self.own_average else self.last
 
     @property
@@ -158,50 +178,41 @@ class Trials:
         )
 
     @cached_property
-    def _trainer(self) -> runner.Trainer:
-        tx = self._candidate.tx
-        return self._workload.trainer(tx if self._candidate.own_average else jd.with_average(tx))
+    def _training(self) -> Training:
+        candidate = self._candidate
+        return self._workload.training(
+            candidate.averaging, candidate.evaluated, needs_value_fn=candidate.needs_value_fn
+        )
 
     @cached_property
     def _program(self) -> runner.Program:
-        workload, steps = self._workload, self._workload.steps // CHUNKS
-        return runner.Program(
-            self._trainer.chunk,
-            jax.eval_shape(self._trainer.start, workload.keys),
-            steps_per_chunk=steps,
-            feed=workload.batches.chunk(0, steps),
-            constants=(workload.task.train.arrays,),
-            calls=steps if workload.task.side_by_side == "unrolled" else 1,
-        )
+        return self._training.program()
 
     def _compute(self, name: str, learning_rate: float | None) -> TrialResult:
-        workload, candidate = self._workload, self._candidate
-        state = self._trainer.start(workload.keys)
+        training, candidate = self._training, self._candidate
+        carry = training.start()
         if learning_rate is not None and candidate.set_rate:
-            state = state._replace(opt_state=candidate.set_rate(state.opt_state, learning_rate))
+            carry = carry._replace(opt_state=candidate.set_rate(carry.opt_state, learning_rate))
         loop = runner.Loop(
             self._run,
             name,
             self._program,
-            state,
+            carry,
             chunks=CHUNKS,
-            batches=workload.batches,
+            batches=training.batches,
             progress=self._progress,
         )
         for chunk in loop:
             loop.log(loss=chunk.metrics.mean(0))
-        state = loop.carry
-        params, opt_state = state.params, state.opt_state
-        own_state = opt_state if candidate.own_average else opt_state.inner_state
-        last = jax.vmap(candidate.last_params)(own_state, params)
-        average = jd.averaged_params(opt_state, params)
-        training = self._run.log.read(name)[-1]["loss"]
-        no_rate = np.full(len(workload.keys), np.nan)
+        last, average = training.losses(loop.carry)
+        final_loss = self._run.log.read(name)[-1]["loss"]
+        no_rate = np.full(len(self._workload.keys), np.nan)
+        rate = candidate.get_rate(loop.carry.opt_state) if candidate.get_rate else no_rate
         return TrialResult(
-            last=workload.loss(last, state.model_state),
-            average=workload.loss(average, state.model_state),
-            training=np.array(training, np.float32),  # where the log has null, nan
-            rate=candidate.get_rate(opt_state) if candidate.get_rate else no_rate,
+            last=last,
+            average=average,
+            training=np.array(final_loss, np.float32),  # where the log has null, nan
+            rate=rate,
             own_average=np.asarray(candidate.own_average),
         )
 
@@ -237,6 +248,25 @@ class GridResult(NamedTuple):
         """True if the best learning rate is the least or the greatest of the grid."""
         return self.best in (0, len(self.rates) - 1)
 
+    def extended(self, trial: Callable[[float], TrialResult]) -> "GridResult":
+        """Returns the grid with the next half decade beyond its best learning rate, at an end."""
+        rates, results = list(self.rates), list(self.results)
+        if self.best == 0:
+            rate = _half_decade(rates[0], -1)
+            return GridResult([rate, *rates], [trial(rate), *results])
+        rate = _half_decade(rates[-1], 1)
+        return GridResult([*rates, rate], [*results, trial(rate)])
+
+
+EXTENSIONS = 4  # learning rates added to a grid
+
+
+def _half_decade(rate: float, direction: int) -> float:
+    """Returns the next of ..., 0.1, 0.3, 1, 3, ... up or down."""
+    position = round(2 * np.log10(rate)) + direction
+    decade, half = divmod(position, 2)
+    return float(f"{3 if half else 1}e{decade}")
+
 
 def run_grid(
     run: runner.Run,
@@ -244,10 +274,22 @@ def run_grid(
     optimizer: str,
     progress: runner.Progress | None = None,
 ) -> GridResult:
-    """Runs an optimizer at each fixed learning rate of its grid."""
-    rates = workload.settings.grid(optimizer)
+    """Runs an optimizer at each fixed learning rate of its grid.
+
+    While the best learning rate is at an end of the grid, the next half decade is added there, at
+    most `EXTENSIONS` times; not at scale smoke.
+    """
+    rates = list(workload.settings.grid(optimizer))
     trial = Trials(run, workload, f"{optimizer} fixed", fixed(FACTORIES[optimizer]), progress)
-    return GridResult(rates, [trial(rate) for rate in rates])
+    found = GridResult(rates, [trial(rate) for rate in rates])
+    extensions = 0 if workload.settings.scale == "smoke" else EXTENSIONS
+    for _ in range(extensions):
+        if not found.at_end:
+            break
+        if progress:
+            progress.extend(workload.steps)
+        found = found.extended(trial)
+    return found
 
 
 def ratio(loss: float, reference: float) -> float:

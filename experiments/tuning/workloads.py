@@ -1,69 +1,187 @@
-"""Workloads: small tasks, each with a model, a batch size and a number of steps.
+"""The registry of workloads: each entry of `WORKLOADS` is a task of the studies of tuning.
 
-The studies of tuning share five tasks, three optimizers whose learning rate has to be found, a
-grid of learning rates for each optimizer, and `PreparedWorkload`, which has the data loaded.
+A task is added by one entry, here. The studies share these tasks, three optimizers whose learning
+rate has to be found, and a grid of learning rates for each optimizer.
+
+Which tasks are for development is decided here, before any result: constants of `jd.self_tuning`
+may be chosen on the tasks with `development=True`, and on no other. The remaining tasks are only
+reported.
 """
 
 import dataclasses
-from collections.abc import Callable
-from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-import jax
-import numpy as np
 import optax
-from flax import nnx
 
-from experiments import runner, tasks
+from experiments import runner
 from experiments.data import DataError
-from experiments.data.batches import Batches, data_seeds
 from experiments.tasks import ModelConfig
+from experiments.tuning import adaptations
+from experiments.tuning.generated import Deterministic, Generated, Nonstationary
+from experiments.tuning.problems import control, equations, fine_tuning, logistic, memory, streams
+from experiments.tuning.protocol import PreparedWorkload, Workload
+from experiments.tuning.supervised import WINDOWS, Supervised
 
-CHUNKS = 10  # per trial; the training loss of the last chunk is reported
-WINDOWS = 512  # of a held-out text; they give the loss per character to about half a percent
-SMOKE_STEPS = 10
-FULL_FACTOR = 5  # steps at scale full, relative to scale small
-
-
-class Workload(NamedTuple):
-    """A task and how a model is trained on it.
-
-    Attributes:
-      title: the name in tables and figures.
-      data: a data set, one of `data.NAMES`.
-      model: the model.
-      batch_size: examples per optimizer step.
-      steps: of a trial at scale small, a multiple of `CHUNKS`.
-      context: tokens that a language model sees.
-      used_for_constants: True if the constants of `jd.self_tuning` were chosen on this task.
-    """
-
-    title: str
-    data: str
-    model: ModelConfig
-    batch_size: int
-    steps: int
-    context: int | None = None
-    used_for_constants: bool = False
-
+__all__ = [
+    "FACTORIES",
+    "GRIDS",
+    "WINDOWS",
+    "WORKLOADS",
+    "PreparedWorkload",
+    "Settings",
+    "Workload",
+    "prepare_workloads",
+]
 
 _MLP = ModelConfig("mlp", width=64)
-WORKLOADS = {
-    "digits": Workload("digits MLP", "digits", _MLP, 16, 600, used_for_constants=True),
-    "mnist": Workload("MNIST MLP", "mnist", _MLP, 64, 1_500, used_for_constants=True),
-    "diabetes": Workload("diabetes MLP", "diabetes", _MLP, 16, 300),
-    "pneumonia": Workload("PneumoniaMNIST CNN", "pneumoniamnist", ModelConfig("cnn"), 32, 300),
-    "shakespeare": Workload(
-        "tinyshakespeare transformer",
-        "tinyshakespeare",
-        ModelConfig("transformer", size="0.1M"),
-        16,
-        800,
+WORKLOADS: dict[str, Workload] = {
+    # For development.
+    "digits": Supervised(
+        title="digits MLP",
+        data="digits",
+        model=_MLP,
+        batch_size=16,
+        steps=600,
+        development=True,
+    ),
+    "mnist": Supervised(
+        title="MNIST MLP",
+        data="mnist",
+        model=_MLP,
+        batch_size=64,
+        steps=1_500,
+        development=True,
+    ),
+    "autoencoder": Supervised(
+        title="MNIST autoencoder",
+        data="mnist",
+        model=_MLP,
+        adapt=adaptations.autoencoding,
+        batch_size=64,
+        steps=500,
+        development=True,
+    ),
+    "elec2": Supervised(
+        title="Elec2 MLP, batch 1",
+        data="elec2",
+        model=ModelConfig("mlp", width=32, depth=2),
+        adapt=adaptations.shuffled,
+        batch_size=1,
+        steps=6_000,
+        networks=16,
+        solved_below=0.6,
+        development=True,
+    ),
+    "adding": Generated(
+        title="adding GRU",
+        problem=memory.adding,
+        steps=1_500,
+        solved_below=0.02,
+        development=True,
+    ),
+    "low_rank": Generated(
+        title="low-rank regression",
+        problem=fine_tuning.low_rank_regression,
+        steps=1_000,
+        development=True,
+    ),
+    "poisson": Deterministic(
+        title="Poisson PINN",
+        problem=equations.poisson,
+        steps=2_000,
+        development=True,
+    ),
+    "drift": Nonstationary(
+        title="drifting regression",
+        problem=streams.drifting_regression,
+        steps=3_000,
+        development=True,
+    ),
+    "jumps": Nonstationary(
+        title="jumping regression",
+        problem=streams.jumping_regression,
+        steps=3_000,
+        development=True,
+    ),
+    "cart_pole": Nonstationary(
+        title="cart-pole A2C",
+        problem=control.cart_pole,
+        score_every=20,
+        steps=600,
+        networks=8,
+        solved_below=0.3,
+        development=True,
+    ),
+    # Only reported.
+    "diabetes": Supervised(
+        title="diabetes MLP", data="diabetes", model=_MLP, batch_size=16, steps=300
+    ),
+    "pneumonia": Supervised(
+        title="PneumoniaMNIST CNN",
+        data="pneumoniamnist",
+        model=ModelConfig("cnn"),
+        batch_size=32,
+        steps=300,
+    ),
+    "shakespeare": Supervised(
+        title="tinyshakespeare transformer",
+        data="tinyshakespeare",
+        model=ModelConfig("transformer", size="0.1M"),
+        batch_size=16,
+        steps=800,
         context=32,
     ),
+    "mnist_256": Supervised(
+        title="MNIST deep MLP, batch 256",
+        data="mnist",
+        model=ModelConfig("mlp", width=64, depth=3),
+        batch_size=256,
+        steps=600,
+    ),
+    "mnist_1": Supervised(
+        title="MNIST MLP, batch 1",
+        data="mnist",
+        model=ModelConfig("mlp", width=32),
+        batch_size=1,
+        steps=2_000,
+        networks=12,
+        solved_below=1.0,
+    ),
+    "friedman_1": Supervised(
+        title="Friedman MLP, batch 1",
+        data="friedman1",
+        model=ModelConfig("mlp", width=32),
+        batch_size=1,
+        steps=3_000,
+        networks=16,
+        solved_below=0.6,
+    ),
+    "recall": Generated(title="recall LSTM", problem=memory.recall, steps=1_000),
+    "rotated": Generated(
+        title="low-rank rotated digits", problem=fine_tuning.rotated_digits, steps=600
+    ),
+    "new_digits": Generated(
+        title="fine-tuning to new digits", problem=fine_tuning.new_digits, steps=400
+    ),
+    "logistic": Deterministic(
+        title="breast cancer logistic", problem=logistic.breast_cancer, steps=500
+    ),
+    "burgers": Deterministic(title="Burgers PINN", problem=equations.burgers, steps=1_000),
+    "permuted": Nonstationary(
+        title="permuted digits MLP", problem=streams.permuted_digits, score_every=10, steps=3_000
+    ),
+    "rotating": Nonstationary(
+        title="rotating classes MLP", problem=streams.rotating_classes, score_every=10, steps=3_000
+    ),
+    "point_mass": Nonstationary(
+        title="point mass REINFORCE", problem=control.point_mass, score_every=10, steps=500
+    ),
 }
-WorkloadName = Literal["digits", "mnist", "diabetes", "pneumonia", "shakespeare"]
+if TYPE_CHECKING:
+    WorkloadName = str
+else:
+    WorkloadName = Literal[tuple(WORKLOADS)]
 
 
 def _momentum(learning_rate: Any) -> optax.GradientTransformation:
@@ -87,6 +205,7 @@ GRIDS = {
     "adam": _ADAM_GRID,
     "adamw": _ADAM_GRID,
 }
+SMOKE = ("digits", "diabetes", "drift")  # tasks at scale smoke
 SMOKE_GRID = (1e-3, 1e-2, 1e-1)
 
 
@@ -95,19 +214,24 @@ class Settings(runner.Settings):
     """Settings of a study that runs trials of optimizers on workloads."""
 
     may_change: ClassVar = (*runner.Settings.may_change, "tasks", "optimizers", "data_dir")
-    tasks: tuple[WorkloadName, ...] = ("digits", "mnist", "diabetes", "pneumonia", "shakespeare")
-    """Tasks. A task whose data is missing is skipped, and the report says so."""
+    tasks: tuple[WorkloadName, ...] | None = None
+    """Tasks; by default all, at scale smoke three. A task whose data is missing is skipped, and the
+    report says so."""
     optimizers: tuple[OptimizerName, ...] = ("sgd", "adam", "adamw")
     """Optimizers to tune. sgd has momentum 0.9; adamw has weight decay 0.01."""
     data_dir: Path | None = None
     """Folder of the data files; by default the environment variable JAXDESCENT_DATA."""
     seeds: int = 3
-    """Networks trained in parallel, each with its own initialization and data order."""
+    """Networks trained in parallel, each with its own initialization and data order. Some tasks
+    have more at scales small and full."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.seeds < 1:
             raise ValueError(f"--seeds must be in [1, inf), got {self.seeds}")
+        if self.tasks is None:
+            everything = tuple(WORKLOADS)
+            object.__setattr__(self, "tasks", SMOKE if self.scale == "smoke" else everything)
         for name in ("tasks", "optimizers"):
             value = tuple(getattr(self, name))  # a list when a run is resumed
             if not value:
@@ -119,90 +243,19 @@ class Settings(runner.Settings):
         return SMOKE_GRID if self.scale == "smoke" else GRIDS[optimizer]
 
 
-class PreparedWorkload:
-    """A workload with its data loaded and its evaluation compiled once.
-
-    Args:
-      workload: the workload.
-      settings: the settings of the study.
-      build: makes the model, if it is not the workload's own.
-
-    Raises:
-      DataError: the data is missing or has unexpected content.
-
-    Attributes:
-      workload, settings: the arguments.
-      task: the `tasks.Task`.
-      steps: optimizer steps of a trial.
-      keys: random keys of the networks, one for each seed.
-      batches: the training batches.
-    """
-
-    def __init__(
-        self,
-        workload: Workload,
-        settings: Settings,
-        build: Callable[[nnx.Rngs], nnx.Module] | None = None,
-    ):
-        self.workload, self.settings = workload, settings
-        task = tasks.load(
-            workload.data, workload.model, data_dir=settings.data_dir, context=workload.context
-        )
-        self.task = task._replace(build=build) if build else task
-        factor = FULL_FACTOR if settings.scale == "full" else 1
-        self.steps = SMOKE_STEPS if settings.scale == "smoke" else factor * workload.steps
-        self.keys = jax.random.split(jax.random.key(settings.seed), settings.seeds)
-        self.batches = Batches(
-            self.task.train.examples,
-            workload.batch_size,
-            seeds=data_seeds(settings.seed, settings.seeds),
-            replacement=self.task.replacement,
-        )
-        self._evaluator = self.trainer(optax.identity())
-
-    def trainer(self, tx: optax.GradientTransformation) -> runner.Trainer:
-        """Returns the trainer of the task's model with an optimizer."""
-        task = self.task
-        return runner.trainer(
-            task.build, task.batch_of, task.scores, tx, side_by_side=task.side_by_side
-        )
-
-    @cached_property
-    def params(self) -> Any:
-        """The parameters of one network, as `jax.ShapeDtypeStruct`s."""
-        stacked = jax.eval_shape(self._evaluator.start, self.keys[:1]).params
-        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), stacked)
-
-    @cached_property
-    def held_out(self) -> list[tuple[Any, np.ndarray]]:
-        """The arrays of the validation and the test part, with the indices to evaluate."""
-        max_count = WINDOWS // 2 if self.task.tokenizer else None
-        parts = [p for p in (self.task.validation, self.task.test) if len(p.evaluation_indices)]
-        return [
-            (jax.device_put(part.arrays), tasks.subsample(part.evaluation_indices, max_count))
-            for part in parts
-        ]
-
-    def loss(self, params: Any, model_state: Any) -> np.ndarray:
-        """Returns the mean loss over all held-out examples, `f32[seeds]`."""
-        sums = [
-            len(indices) * self._evaluator.evaluate(params, model_state, arrays, indices)["loss"]
-            for arrays, indices in self.held_out
-        ]
-        return np.asarray(sum(sums)) / sum(len(indices) for _, indices in self.held_out)
-
-
 def prepare_workloads(
     settings: Settings, run: runner.Run
 ) -> tuple[list[PreparedWorkload], list[str]]:
     """Returns the workloads whose data is found, and a sentence for each that is skipped."""
-    prepared, skipped = [], []
-    for name in settings.tasks:
+    prepared: list[PreparedWorkload] = []
+    skipped: list[str] = []
+    for name in settings.tasks or ():
         try:
-            workload = PreparedWorkload(WORKLOADS[name], settings)
+            workload = WORKLOADS[name].prepare(settings)
         except DataError as error:
             skipped.append(f"{WORKLOADS[name].title} is skipped: {error}")
             continue
-        run.pin(f"data of {name}", workload.task.digest())
+        if workload.digest:
+            run.pin(f"data of {name}", workload.digest)
         prepared.append(workload)
     return prepared, skipped

@@ -9,11 +9,11 @@ performance profile of their final losses.
 """
 
 from experiments import runner
-from experiments.studies.league.candidates import Settings, is_development, tuning_free
+from experiments.studies.league.candidates import Entry, Settings, tuning_free
 from experiments.studies.league.report import draw, draw_profiles, results
 from experiments.studies.league.standings import PEAKS, Standing, run_tuned
-from experiments.tuning.trials import Trials, state_size
-from experiments.tuning.workloads import CHUNKS, prepare_workloads
+from experiments.tuning.trials import Candidate, Trials, state_size
+from experiments.tuning.workloads import PreparedWorkload, prepare_workloads
 
 __all__ = ["Settings", "run"]
 
@@ -23,16 +23,16 @@ def run(settings: Settings, run: runner.Run) -> runner.Results:
     workloads, skipped = prepare_workloads(settings, run)
     if not workloads:
         raise runner.RunError("; ".join(skipped))
-    trials = len(tuning_free(settings, CHUNKS))
-    trials += sum(len(settings.grid(name)) + PEAKS for name in settings.optimizers)
+    total = sum(_trials(settings, each) * each.steps for each in workloads)
     notes = list(skipped)
     tables: dict[str, list[Standing]] = {}
-    development = {each.workload.title for each in workloads if is_development(each.workload)}
-    with runner.Progress(total=trials * sum(each.steps for each in workloads)) as progress:
+    development = {each.workload.title for each in workloads if each.workload.development}
+    with runner.Progress(total=total) as progress:
         for workload in workloads:
             standings, notes_on_grids = run_tuned(run, workload, progress)
             notes += notes_on_grids
-            for entry, candidate in tuning_free(settings, workload.steps).items():
+            candidates = _candidates(settings, workload)
+            for entry, candidate in candidates.items():
                 result = Trials(run, workload, entry.name, candidate, progress)()
                 size = state_size(candidate.tx, workload.params)
                 standings.append(Standing(entry, result, size))
@@ -40,3 +40,14 @@ def run(settings: Settings, run: runner.Run) -> runner.Results:
     run.save_figure("league", draw(tables))
     run.save_figure("profiles", draw_profiles(tables, development))
     return results(settings, tables, notes, development)
+
+
+def _candidates(settings: Settings, workload: PreparedWorkload) -> dict[Entry, Candidate]:
+    deterministic = workload.workload.deterministic
+    return tuning_free(settings, workload.steps, deterministic=deterministic)
+
+
+def _trials(settings: Settings, workload: PreparedWorkload) -> int:
+    """Returns the number of trials, unless a grid is extended."""
+    tuned = sum(len(settings.grid(name)) + PEAKS for name in settings.optimizers)
+    return tuned + len(_candidates(settings, workload))

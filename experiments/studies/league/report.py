@@ -83,9 +83,10 @@ def results(
         *(claim for name, found in summaries.items() for claim in claims(found, name)),
         *verdicts(tables, settings.optimizers),
         *notes,
-        f"'final loss' is over all held-out examples ({WINDOWS} windows of a text), with mean and "
-        f"standard deviation over {settings.seeds} seeds, after the same number of steps on the "
-        "same batches. 'ratio' is the final loss over the loss of the task's best tuned schedule. "
+        f"'final loss' is over all held-out examples ({WINDOWS} windows of a text), or an expected "
+        "value, after the same number of steps; on nonstationary tasks it is the mean over the "
+        f"second half of the steps. Mean and standard deviation are over {settings.seeds} seeds or "
+        "more. 'ratio' is the final loss over the loss of the task's best tuned schedule. "
         "The best constant learning rate, also used as the peak of a schedule, is chosen by the "
         "same held-out losses, which favors it over the optimizers that are run once.",
         "The final loss is at the last parameters; at the evaluation parameters for Schedule-Free; "
@@ -195,10 +196,14 @@ MAX_RATIO = 3.0  # end of the axis; larger ratios are drawn there as crosses
 
 def draw(tables: Mapping[str, Sequence[Standing]]) -> Figure:
     """Draws for each task the ratios to the best tuned schedule, the best at the top."""
+    columns = min(len(tables), 5)
+    rows = -(-len(tables) // columns)
     height = 0.22 * max(map(len, tables.values())) + 1.2
-    figure = Figure(figsize=(4.4 * len(tables), height), layout="constrained")
-    panels = figure.subplots(1, len(tables), squeeze=False)[0]
-    for panel, (task, standings) in zip(panels, tables.items(), strict=True):
+    figure = Figure(figsize=(4.4 * columns, height * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    for panel in panels[len(tables) :]:
+        panel.set_axis_off()
+    for panel, (task, standings) in zip(panels, tables.items(), strict=False):
         ordered = sorted(standings, key=lambda each: -each.result.loss)
         best = best_tuned_loss(standings)
         for y, standing in enumerate(ordered):

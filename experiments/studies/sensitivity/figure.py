@@ -31,7 +31,7 @@ def draw(sweeps: Sequence[StartSweep], published: PublishedTowers) -> Figure:
         panel = figure.add_subplot(grid[row, column])
         _draw_sweep(panel, sweep)
         if column == 0:
-            panel.set_ylabel("held-out loss", fontsize=8)
+            panel.set_ylabel("loss", fontsize=8)
         if row == height - 1:
             panel.set_xlabel("initial learning rate", fontsize=8)
         if row == column == 0:
@@ -45,7 +45,8 @@ def _draw_sweep(panel: Axes, sweep: StartSweep) -> None:
     best = fixed.losses.min()
     top = SPAN * best
     self_tuned = [result.loss for result in sweep.self_tuned]
-    panel.axhspan(best, ROBUST * best, color="#2e86c1", alpha=0.15, linewidth=0)
+    robust = ROBUST[sweep.workload.kind] * best
+    panel.axhspan(best, robust, color="#2e86c1", alpha=0.15, linewidth=0)
     _plot(panel, fixed.rates, fixed.averaged, top, color="#bbbbbb", label="fixed rate, averaged")
     _plot(panel, fixed.rates, fixed.losses, top, color="#666666", label="fixed rate")
     _plot(panel, sweep.starts, self_tuned, top, color="#154360", label="self-tuning")

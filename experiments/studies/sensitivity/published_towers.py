@@ -3,7 +3,9 @@
 Source: K. Chandra et al. 2022, arXiv:1909.13371, figure 3a.
 """
 
+import dataclasses
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -17,6 +19,7 @@ from experiments import runner
 from experiments.data import DataError
 from experiments.models.mlp import MLP
 from experiments.studies.sensitivity.settings import Settings
+from experiments.tasks import Task
 from experiments.tuning import trials
 from experiments.tuning.trials import Candidate, TrialResult, Trials
 from experiments.tuning.workloads import WORKLOADS, PreparedWorkload, Workload
@@ -56,17 +59,22 @@ class TanhLogits(nnx.Module):
 def prepare(settings: Settings) -> PreparedWorkload:
     """Returns MNIST with the published activations, or the digits if MNIST is not found."""
     try:
-        return _with_tanh_logits(WORKLOADS["mnist"], 28 * 28, settings)
+        return _prepare("mnist", 28 * 28, settings)
     except DataError:
-        return _with_tanh_logits(WORKLOADS["digits"], 8 * 8, settings)
+        return _prepare("digits", 8 * 8, settings)
 
 
-def _with_tanh_logits(workload: Workload, pixels: int, settings: Settings) -> PreparedWorkload:
+def _prepare(name: str, pixels: int, settings: Settings) -> PreparedWorkload:
+    workload: Any = WORKLOADS[name]
+    title, adapt = f"{workload.title} with tanh", partial(_with_tanh_logits, pixels)
+    return dataclasses.replace(workload, title=title, adapt=adapt).prepare(settings)
+
+
+def _with_tanh_logits(pixels: int, task: Task) -> Task:
     def build(rngs: nnx.Rngs) -> TanhLogits:
-        return TanhLogits([pixels, workload.model.width or 64, 10], rngs=rngs)
+        return TanhLogits([pixels, 64, 10], rngs=rngs)
 
-    titled = workload._replace(title=f"{workload.title} with tanh")
-    return PreparedWorkload(titled, settings, build)
+    return task._replace(build=build)
 
 
 def run_towers(

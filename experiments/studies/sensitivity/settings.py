@@ -1,13 +1,18 @@
-"""Settings of the sensitivity study."""
+"""Settings of the sensitivity study, and the ratios that it claims."""
 
 import dataclasses
 
 from experiments.tuning import workloads
 
-STARTS = {"smoke": (1e-8, 1e-3, 1e2), "small": tuple(10.0**e for e in range(-8, 3))}
-STARTS["full"] = STARTS["small"]
+DECADES = tuple(10.0**e for e in range(-8, 3))
+STARTS = {"smoke": (1e-8, 1e-3, 1e2), "small": (1e-8, 1e-5, 1e-3, 1e-1, 1e2), "full": DECADES}
+PUBLISHED_STARTS = {"smoke": STARTS["smoke"], "small": DECADES, "full": DECADES}
 HEIGHTS = {"smoke": (2,), "small": tuple(range(6)), "full": tuple(range(6))}
-ROBUST, HARMLESS = 1.2, 1.05  # largest acceptable ratios to the best fixed learning rate
+# Largest acceptable ratios to the best fixed learning rate, by the kind of task: of the worst
+# initial learning rate, and of the best fixed one as the initial one.
+ROBUST = {"stationary": 1.2, "nonstationary": 1.3}
+HARMLESS = {"stationary": 1.05, "nonstationary": 1.3}
+MEAN = 0.98  # largest acceptable geometric mean of the ratios on stationary tasks
 
 
 @dataclasses.dataclass(frozen=True)

@@ -41,6 +41,7 @@ class Summary(NamedTuple):
       best_rate, best_loss: the best fixed learning rate and its held-out loss.
       averaged: the least loss of the fixed learning rates at their averaged parameters.
       worst, median, best: of self-tuning, over the initial learning rates.
+      geometric: the geometric mean over the initial learning rates.
       worst_start: the initial learning rate of the worst trial.
       worst_to_averaged: the worst loss, relative to `averaged`.
       worst_last, median_last: at the last parameters instead of the averaged ones.
@@ -48,6 +49,8 @@ class Summary(NamedTuple):
       training: the median training loss of the last tenth of the steps, relative to the best
         fixed learning rate's training loss.
       learned_rates: the least and the greatest final learning rate, geometric means over seeds.
+      solved: of the networks of self-tuning, the least number over the initial learning rates whose
+        loss counts as solved; `None` if the workload has no such loss.
     """
 
     best_rate: float
@@ -56,6 +59,7 @@ class Summary(NamedTuple):
     worst: float
     median: float
     best: float
+    geometric: float
     worst_start: float
     worst_to_averaged: float
     worst_last: float
@@ -63,6 +67,7 @@ class Summary(NamedTuple):
     from_best_rate: float
     training: float
     learned_rates: tuple[float, float]
+    solved: int | None
 
 
 def run_sweep(
@@ -93,10 +98,10 @@ def summarize(sweep: StartSweep) -> Summary:
     last = ratios(mean(result.last) for result in sweep.self_tuned)
     training = [mean(result.training) for result in sweep.self_tuned]
     learned = [np.exp(np.mean(np.log(result.rate))) for result in sweep.self_tuned]
-    worst_loss, averaged = (
-        max(result.loss for result in sweep.self_tuned),
-        sweep.grid.averaged.min(),
-    )
+    worst_loss = max(result.loss for result in sweep.self_tuned)
+    averaged = sweep.grid.averaged.min()
+    limit = sweep.workload.solved_below
+    solved = [int(np.sum(result.losses < limit)) for result in sweep.self_tuned if limit]
     return Summary(
         best_rate=sweep.grid.rates[best],
         best_loss=reference,
@@ -104,6 +109,7 @@ def summarize(sweep: StartSweep) -> Summary:
         worst=losses.max(),
         median=float(np.median(losses)),
         best=losses.min(),
+        geometric=float(np.exp(np.mean(np.log(losses)))),
         worst_start=sweep.starts[int(losses.argmax())],
         worst_to_averaged=ratio(worst_loss, averaged),
         worst_last=last.max(),
@@ -111,4 +117,5 @@ def summarize(sweep: StartSweep) -> Summary:
         from_best_rate=ratio(sweep.from_best_rate.loss, reference),
         training=ratio(float(np.median(training)), mean(sweep.grid.results[best].training)),
         learned_rates=(float(np.min(learned)), float(np.max(learned))),
+        solved=min(solved, default=None),
     )

@@ -1,5 +1,7 @@
 """Optimizers of the league that optax lacks equal a transcription of their equations in float64."""
 
+import functools
+import json
 import math
 
 import jax
@@ -9,9 +11,17 @@ import optax
 import pytest
 from optax import contrib
 
+from experiments.__main__ import main
+from experiments.studies import league
 from experiments.studies.league import candidates
+from experiments.studies.league.budget import within_budget
+from experiments.studies.league.candidates import Entry
 from experiments.studies.league.osgm_best import SETTLED, best_params, osgm_best
 from experiments.studies.league.schedule_free_plus import schedule_free_plus
+from experiments.studies.league.standings import Standing
+from tests.experiments.tuning.test_trials import trial_result
+
+pytestmark = pytest.mark.usefixtures("quick_to_compile")
 
 CURVATURES = np.array([0.5, 2.0, 7.0])
 START = np.array([1.0, -2.0, 0.5])
@@ -194,3 +204,60 @@ def test_the_league_evaluates_schedule_free_plus_at_x():
     candidate = candidates.PUBLISHED["ScheduleFree+"]
     state = candidate.tx.init(jnp.ones(2))
     assert candidate.last_params(state, jnp.zeros(2)) is state.x
+
+
+def test_lbfgs_makes_no_update_beyond_its_budget_of_gradients():
+    evaluations = []
+
+    def counted(x):
+        jax.debug.callback(lambda: evaluations.append(1))
+        return 100 * (x[1] - x[0] ** 2) ** 2 + (1 - x[0]) ** 2
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def step(budget, x, state):
+        tx = within_budget(optax.lbfgs(memory_size=10), budget)
+        value, grads = optax.value_and_grad_from_state(counted)(x, state=state)
+        keywords = {"value": value, "grad": grads, "value_fn": counted}
+        updates, state = tx.update(grads, state, x, **keywords)
+        return x + updates, state
+
+    def path(budget):
+        x = jnp.array([-1.2, 1.0])
+        state = within_budget(optax.lbfgs(memory_size=10), budget).init(x)
+        found = [(x, 1)]
+        for _ in range(8):
+            x, state = step(budget, x, state)
+            found.append((x, int(state.gradients)))
+        return found
+
+    unlimited = path(10_000)
+    jax.effects_barrier()
+    assert len(evaluations) == unlimited[-1][1]
+    gradients = [used for _, used in unlimited]
+    last = max(i for i in range(8) if gradients[i + 1] - gradients[i] > 1)  # a longer line search
+    limited = path(gradients[last + 1] - 1)
+    for x, used in limited[last:]:
+        np.testing.assert_array_equal(x, unlimited[last][0])
+        assert used == gradients[last]
+
+
+def test_optimizers_for_deterministic_tasks_run_on_those_only():
+    settings = candidates.Settings()
+    everywhere = candidates.tuning_free(settings, 10)
+    deterministic = candidates.tuning_free(settings, 10, deterministic=True)
+    added = [entry.name for entry in deterministic if entry not in everywhere]
+    assert added == ["L-BFGS", "OSGM-Best", "online_scaled"]
+
+
+def test_the_league_ranks_them_on_a_deterministic_task(tmp_path, monkeypatch):
+    monkeypatch.setattr(candidates, "PUBLISHED", {})
+    monkeypatch.setattr(candidates, "HEIGHTS", ())
+    tuned = Standing(Entry("adam, best constant"), trial_result(1.0), 1.0, runs=8)
+    monkeypatch.setattr(league, "run_tuned", lambda *_: ([tuned], []))
+    flags = ["--scale", "smoke", "--seeds", "1", "--tasks", "logistic", "--optimizers", "adam"]
+    main(["league", *flags, "--runs", str(tmp_path)])
+    (folder,) = (tmp_path / "league").iterdir()
+    rows = json.loads((folder / "run.json").read_text())["results"]["breast cancer logistic"]
+    first = [name for name, row in rows.items() if row["rank"] == 1]
+    assert first[0] in ("L-BFGS", "online_scaled")  # within ten gradients
+    assert rows["online_scaled"]["loss"] < 0.1 < rows["adam self-tuning"]["loss"]

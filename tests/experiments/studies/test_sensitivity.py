@@ -9,9 +9,11 @@ import pytest
 import jaxdescent as jd
 from experiments.__main__ import main
 from experiments.studies.sensitivity.published_towers import raw_tower
-from experiments.studies.sensitivity.report import verdicts
+from experiments.studies.sensitivity.report import notes_on_solved, verdicts
 from experiments.studies.sensitivity.sweeps import StartSweep, summarize
 from experiments.tuning import trials
+from experiments.tuning.generated import Nonstationary
+from experiments.tuning.protocol import Workload
 from tests.experiments.tuning.test_trials import grid_result, trial_result
 
 pytestmark = pytest.mark.usefixtures("quick_to_compile")
@@ -47,12 +49,12 @@ def test_self_tuning_starts_at_the_given_learning_rate(folder):
     assert len({*losses}) == 3
 
 
-def test_the_report_says_which_tasks_chose_the_constants_and_which_are_skipped(folder):
+def test_the_report_says_which_tasks_are_for_development_and_which_are_skipped(folder):
     (row,) = description(folder)["table"]["rows"]
-    assert row[:3] == ["digits MLP", "adam", "yes"]
+    assert row[:4] == ["digits MLP", "adam", "development", "stationary"]
     notes = "\n".join(description(folder)["notes"])
     assert "MNIST MLP is skipped: " in notes
-    assert "chosen by the same held-out losses" in notes
+    assert "chosen by the same losses, which favors it" in notes
 
 
 def test_there_are_results_of_the_published_towers_and_a_figure(folder):
@@ -73,12 +75,13 @@ def test_a_resumed_run_reads_saved_results(folder, monkeypatch):
 STARTS = (1e-8, 1e-3, 1e2)
 
 
-def sweep(self_tuned, from_best=1.0, fixed=(4.0, 2.0, 3.0)):
+def sweep(self_tuned, from_best=1.0, fixed=(4.0, 2.0, 3.0), workload=None):
     """Returns a sweep whose best fixed loss is 2, at a learning rate of 10."""
+    workload = workload or Workload(title="task", steps=10)
     results = [trial_result(9.0, loss, 0.5, rate, own_average=True) for loss, rate in self_tuned]
     last = trial_result(9.0, from_best, own_average=True)
     grid = grid_result(list(fixed), [1.0, 3.0, 3.0])
-    return StartSweep(None, "adam", grid, STARTS, results, last)
+    return StartSweep(workload, "adam", grid, STARTS, results, last)
 
 
 def test_losses_are_relative_to_the_best_fixed_rate():
@@ -104,23 +107,71 @@ def test_a_diverged_fixed_rate_is_not_the_best():
     assert (found.best_rate, found.worst) == (10.0, 1.0)
 
 
+def test_the_geometric_mean_is_over_starts_and_rows():
+    first, second = sweep([(1.0, 0.1), (2.0, 0.1), (4.0, 0.1)]), sweep([(4.0, 0.1)] * 3)
+    assert summarize(first).geometric == pytest.approx(1.0)
+    *_, mean = verdicts([(each, summarize(each)) for each in (first, second)])
+    assert mean.endswith("is 1.414, which is not at most 0.98.")
+
+
+def row(title, losses, from_best=1.0, kind=Workload, development=True, **options):
+    workload = kind(title=title, steps=10, development=development, **options)
+    made = sweep([(loss, 0.1) for loss in losses], from_best, workload=workload)
+    return made, summarize(made)
+
+
 def test_verdicts_name_the_rows_that_contradict_them():
-    good = summarize(sweep([(2.4, 0.1)] * 3, from_best=2.1))
-    bad = summarize(sweep([(2.42, 0.1)] * 3, from_best=np.nan))
-    robust, harmless, _ = verdicts({"good": good, "bad": bad})
+    good, bad = row("good", [2.4] * 3, from_best=2.1), row("bad", [2.42] * 3, from_best=np.nan)
+    robust, harmless, *_ = verdicts([good, bad])
     assert robust == (
-        "In 1 of 2 rows the worst initial learning rate is within 1.2 of the best fixed learning "
-        "rate; not in bad (1.210)."
+        "Development, stationary: in 1 of 2 rows the worst initial learning rate is within 1.2 of "
+        "the best fixed learning rate; not in bad, adam (1.210)."
     )
     assert harmless == (
-        "In 1 of 2 rows self-tuning from the best fixed learning rate is within 1.05 of it; "
-        "not in bad (diverged)."
+        "Development, stationary: in 1 of 2 rows self-tuning from the best fixed learning rate is "
+        "within 1.05 of it; not in bad, adam (diverged)."
     )
-    robust, harmless, harder = verdicts({"good": good})
+    robust, harmless, harder, mean = verdicts([good])
     assert robust.endswith("best fixed learning rate.")
     assert harmless.endswith("of it.")
-    assert harder.startswith("In 0 of 1 rows")
-    assert harder.endswith("evaluated at its average; not in good (2.400).")
+    assert "in 0 of 1 rows" in harder
+    assert harder.endswith("evaluated at its average; not in good, adam (2.400).")
+    assert mean.endswith("is 1.200, which is not at most 0.98.")
+
+
+def test_verdicts_are_given_apart_for_each_group_and_kind():
+    moving = {"kind": Nonstationary, "problem": None}
+    rows = [
+        row("a", [2.0] * 3),
+        row("b", [2.6] * 3, **moving),
+        row("c", [2.0] * 3, development=False),
+        row("d", [2.62] * 3, development=False, **moving),
+    ]
+    found = verdicts(rows)
+    assert len(found) == 16
+    heads = [sentence.split(":")[0] for sentence in found[::4]]
+    assert heads == [
+        "Development, stationary",
+        "Development, nonstationary",
+        "Report-only, stationary",
+        "Report-only, nonstationary",
+    ]
+    assert "in 1 of 1 rows the worst initial learning rate is within 1.3" in found[4]
+    assert found[12].endswith("; not in d, adam (1.310).")
+    assert found[15].endswith("initial learning rates is 1.310.")
+
+
+def test_rows_are_named_where_a_network_does_not_solve_the_task():
+    solved, failed = (
+        row(title, losses, solved_below=2.5)
+        for title, losses in (("yes", [2.4] * 3), ("no", [2.4, 2.6, 2.4]))
+    )
+    assert (solved[1].solved, failed[1].solved, row("-", [1.0] * 3)[1].solved) == (1, 0, None)
+    assert notes_on_solved([solved, failed]) == [
+        "In 1 of 2 rows with a limit, every network solves the task from every start; not in "
+        "no, adam (0 of 1)."
+    ]
+    assert notes_on_solved([row("-", [1.0] * 3)]) == []
 
 
 @pytest.mark.parametrize("height", [0, 1, 3])

@@ -129,7 +129,7 @@ def test_the_first_step_has_the_learning_rate_that_was_set(kind, name):
 def test_a_trial_with_a_fixed_rate_equals_the_plain_optimizer(tmp_path):
     """Compares with steps of the trainer on the digits, for two networks."""
     settings = workloads.Settings(scale="smoke", seeds=2, runs=tmp_path)
-    workload = workloads.PreparedWorkload(workloads.WORKLOADS["digits"], settings)
+    workload = workloads.WORKLOADS["digits"].prepare(settings)
     run = runner.Run.start("trials", settings)
     try:
         found = trials.Trials(run, workload, "adam", trials.fixed(workloads.FACTORIES["adam"]))(
@@ -154,3 +154,30 @@ def test_a_trial_with_a_fixed_rate_equals_the_plain_optimizer(tmp_path):
     np.testing.assert_allclose(found.training, losses[-1], rtol=1e-4)  # a tenth of ten steps
     np.testing.assert_allclose(found.rate, 1e-2, rtol=1e-6)
     assert (found.average != found.last).all()
+
+
+@pytest.mark.parametrize(
+    ("best", "ends"), [(3e-3, (3e-5, 1e-1)), (3e-6, (1e-6, 1e-1)), (1.0, (3e-5, 3.0))]
+)
+def test_a_grid_is_extended_by_half_decades_until_the_best_is_inside(
+    monkeypatch, tmp_path, best, ends
+):
+    def bowl(trial, learning_rate):
+        return trial_result(abs(np.log10(learning_rate / best)))
+
+    monkeypatch.setattr(trials.Trials, "__call__", bowl)
+    settings = workloads.Settings(runs=tmp_path, tasks=("drift",))
+    workload = workloads.WORKLOADS["drift"].prepare(settings)
+    found = trials.run_grid(None, workload, "adam")
+    assert found.rates[found.best] == best
+    assert (found.rates[0], found.rates[-1]) == ends
+    np.testing.assert_allclose(np.diff(np.log10(found.rates)), 0.5, atol=0.03)
+    assert not found.at_end
+
+
+def test_a_grid_is_extended_four_times_at_most_and_not_at_scale_smoke(monkeypatch, tmp_path):
+    monkeypatch.setattr(trials.Trials, "__call__", lambda trial, rate: trial_result(-rate))
+    for scale, end in (("small", 10.0), ("smoke", 0.1)):
+        settings = workloads.Settings(scale=scale, runs=tmp_path, tasks=("drift",))
+        workload = workloads.WORKLOADS["drift"].prepare(settings)
+        assert trials.run_grid(None, workload, "adam").rates[-1] == end

@@ -6,7 +6,7 @@ import pytest
 
 from experiments import runner
 from experiments.data import DataError
-from experiments.tuning import workloads
+from experiments.tuning import protocol, workloads
 
 
 def test_a_workload_without_its_data_is_skipped_with_a_note(tmp_path):
@@ -22,14 +22,14 @@ def test_a_workload_without_its_data_is_skipped_with_a_note(tmp_path):
     assert note.startswith("MNIST MLP is skipped: ")
     assert "\n" not in note
     with pytest.raises(DataError):
-        workloads.PreparedWorkload(workloads.WORKLOADS["mnist"], settings)
+        workloads.WORKLOADS["mnist"].prepare(settings)
 
 
 def test_every_workload_divides_into_chunks():
     assert {*workloads.WORKLOADS} == {*workloads.Settings().tasks}
     for workload in workloads.WORKLOADS.values():
-        assert workload.steps % workloads.CHUNKS == 0
-    assert workloads.SMOKE_STEPS % workloads.CHUNKS == 0
+        assert workload.steps % protocol.CHUNKS == 0
+    assert protocol.SMOKE_STEPS % protocol.CHUNKS == 0
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_invalid_settings_are_rejected(flags, message):
 
 def test_a_prepared_workload_has_its_networks_parameters_and_held_out_examples(tmp_path):
     settings = workloads.Settings(scale="smoke", seeds=2, runs=tmp_path)
-    workload = workloads.PreparedWorkload(workloads.WORKLOADS["diabetes"], settings)
+    workload = workloads.WORKLOADS["diabetes"].prepare(settings)
     assert sum(leaf.size for leaf in jax.tree.leaves(workload.params)) == 10 * 64 + 64 + 64 + 1
     assert [len(chosen) for _, chosen in workload.held_out] == [89, 89]
     np.testing.assert_array_equal(workload.held_out[0][1], np.arange(89))
