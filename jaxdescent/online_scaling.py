@@ -76,8 +76,11 @@ def online_scaled(
     and of losses are mostly noise. The parameters of the training loop are proposals, of which
     some have a higher loss; the state's `params` are the best ones.
 
-    The module's docstring has the equations. On logistic regression it takes about half as many
-    gradients as L-BFGS with a memory of 10 (`python -m experiments.benchmarks.logistic_gradients`).
+    The module's docstring has the equations. On logistic regression it takes half as many gradients
+    as L-BFGS with a memory of 10: 0.50 times in the geometric mean over 18 data sets, 0.82 in the
+    median, more on three (`python -m experiments.benchmarks.logistic_gradients`). On functions that
+    are far from convex a line search can be better: Rosenbrock's takes it 72 gradients to a
+    loss of 1e-6, and SciPy's L-BFGS 42.
 
     Args:
       initial_step: the length of the first step, a number in (0, inf). If the loss rises there,

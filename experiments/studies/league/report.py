@@ -98,9 +98,10 @@ def results(
         "'profile' is the score of the performance profile of AlgoPerf (arXiv:2306.07179), adapted "
         f"to final losses: 1 at the least loss of the optimizers that are run once, 0 at {LIMIT:g} "
         "times that loss or more, linear in between; over several tasks, the mean. AlgoPerf "
-        "compares times to a target instead, up to a ratio of 4. In the rows over several tasks, "
-        "'runs' is the number of tasks, 'rank' the mean rank, and 'averaged' has the mean rank and "
-        "the score at the averaged parameters of every optimizer.",
+        "compares times to a target instead, up to a ratio of 4. Optimizers that ran on some "
+        "of the tasks only are left out of the claims; they count in the ranks of their tasks. In "
+        "the rows over several tasks, 'runs' is the number of tasks, 'rank' the mean rank, and "
+        "'averaged' has the mean rank and the score at the averaged parameters of every optimizer.",
         f"warmup-cosine rises linearly over {WARMUP:.0%} of the steps to the best constant, then "
         "decays to zero (optax's warmup_cosine_decay_schedule). 'best peak' is the best of that "
         f"peak and of the next {PEAKS - 1} learning rates of the grid. {DEFAULTS}",
