@@ -19,7 +19,7 @@ from experiments.tuning.generated import Moment, Problem
 from experiments.tuning.problems.networks import apply_layers, init_layers
 
 ADDED = 1e-3  # to the relative squared residual
-VISCOSITY = 0.05
+VISCOSITY = 0.1
 
 
 def poisson() -> Problem:
@@ -41,7 +41,7 @@ def poisson() -> Problem:
 
 
 def burgers() -> Problem:
-    """Returns Burgers' equation u_t + u u_x = 0.05 u_xx for x in [-1, 1] and t in [0, 1].
+    """Returns Burgers' equation u_t + u u_x = 0.1 u_xx for x in [-1, 1] and t in [0, 1].
 
     u = -sin(pi x) + t (1 - x^2) n(t, x).
     """
@@ -64,7 +64,7 @@ def burgers() -> Problem:
 def burgers_residual(
     u: Callable[[jax.Array, jax.Array], jax.Array], t: jax.Array, x: jax.Array
 ) -> jax.Array:
-    """Returns u_t + u u_x - 0.05 u_xx at a point, for a function `u(t, x)`."""
+    """Returns u_t + u u_x - 0.1 u_xx at a point, for a function `u(t, x)`."""
     value, (u_t, u_x) = jax.value_and_grad(u, (0, 1))(t, x)
     return u_t + value * u_x - VISCOSITY * jax.grad(jax.grad(u, 1), 1)(t, x)
 

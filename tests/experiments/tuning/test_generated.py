@@ -133,3 +133,32 @@ def test_a_trial_of_a_generated_workload_has_the_average_that_self_tuning_keeps(
     assert found.last.shape == found.average.shape == found.training.shape == (2,)
     assert (found.average != found.last).all()
     assert workload.params.shape == (20,)
+
+
+def test_a_trial_that_is_killed_goes_on_from_its_checkpoint_to_the_same_result(
+    tmp_path, monkeypatch
+):
+    settings = workloads.Settings(scale="smoke", seeds=2, runs=tmp_path, save_every=0.0)
+    workload = workloads.WORKLOADS["cart_pole"].prepare(settings)
+    run = runner.Run.start("trials", settings)
+    logged, log = [], runner.Loop.log
+
+    def log_or_stop(loop, **metrics):
+        logged.append(loop.step)
+        if len(logged) == 5:
+            raise KeyboardInterrupt
+        log(loop, **metrics)
+
+    try:
+        expected = trials.Trials(run, workload, "whole", SGD)(1e-2)
+        with monkeypatch.context() as patch:
+            patch.setattr(runner.Loop, "log", log_or_stop)
+            with pytest.raises(KeyboardInterrupt):
+                trials.Trials(run, workload, "killed", SGD)(1e-2)
+            found = trials.Trials(run, workload, "killed", SGD)(1e-2)
+    finally:
+        run.close()
+    assert logged[:5] == [1, 2, 3, 4, 5]
+    assert 1 < logged[5] <= 5
+    for name, value in expected._asdict().items():
+        np.testing.assert_array_equal(value, getattr(found, name))
