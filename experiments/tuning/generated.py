@@ -127,11 +127,11 @@ class PreparedGenerated(PreparedWorkload):
     def __init__(self, workload: Generated, settings: "Settings"):
         super().__init__(workload, settings)
         self.problem = workload.problem()
-        every = workload.score_every if isinstance(workload, Nonstationary) else self.steps + 1
-        steps = np.arange(1, self.steps + 1)
-        self._scored = (steps % min(every, self.steps) == 0) & (steps > self.steps // 2)
-        if every > self.steps:
-            self._scored[:] = False
+        self._scored = np.zeros(self.steps, bool)  # steps after which the score is measured
+        if isinstance(workload, Nonstationary):
+            every = min(workload.score_every, self.steps)
+            self._scored[every - 1 :: every] = True
+            self._scored[: self.steps // 2] = False
 
     @cached_property
     def params(self) -> Any:
