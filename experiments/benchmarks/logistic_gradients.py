@@ -1,6 +1,6 @@
 """Gradients that deterministic logistic regression takes to a relative gap of 1e-6.
 
-    python -m experiments.benchmarks.logistic_gradients
+    python -m experiments.benchmarks.logistic_gradients [--published]
 
     loss(w) = mean_i log(1 + exp(-y_i <x_i, w>)) + l2 / 2 |w|^2      from w = 0, in float64
     gap(w)  = (loss(w) - least) / (loss(0) - least) <= 1e-6          `least` by Newton's method
@@ -10,10 +10,11 @@ of the smoothness. The count ends at the first evaluated w with such a gap. Only
 tuned: its column has the best of a grid of learning rates. Self-tuning may also meet the gap at
 its average, which costs it no gradient here.
 
-The l2 of separable sets cannot be 0. The sets like a1a have an l2 of 0, as in the implementation
-of OSGM-Best (its published counts on a1a, 276 against 328 of L-BFGS with memory 10, are to an
-absolute gradient norm). They are generated: 1,605 examples with 14 categorical attributes, coded
-as 123 binary features; the shape of a1a.
+The l2 of separable sets cannot be 0. Some of the sets like a1a have an l2 of 0, as in the
+implementation of OSGM-Best. Its published counts on a1a, 276 against 328 of L-BFGS with memory 10,
+start at a random vector of length 1, and end when no partial derivative of the sum of the losses
+is above 1e-4: --published prints counts of that kind. The sets like a1a are generated: 1,605
+examples with 14 categorical attributes, coded as 123 binary features; the shape of a1a.
 
 The constants of `jd.online_scaled` were chosen on breast cancer, on odd against even digits, on 3
 against 8 and on the seeds 0, 1 and 2 of the generated sets. The other sets were not looked at.
@@ -35,6 +36,7 @@ from experiments.runner.report import table
 from experiments.studies.league.osgm_best import osgm_best
 
 TOLERANCE = 1e-6
+PUBLISHED_TOLERANCE = 1e-4
 LIMIT = 2_000  # gradients
 ADAM_GRID = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0)
 HYPER_RATE, TOWER_START = 0.05, 1e-3  # of the towers, as in the study `league`
@@ -50,6 +52,7 @@ class Regression(NamedTuple):
       l2: the penalty.
       least: the least loss.
       developed: True if constants of `jd.online_scaled` were chosen on it.
+      published: True to stop as the implementation of OSGM-Best does, from its start.
     """
 
     name: str
@@ -57,6 +60,21 @@ class Regression(NamedTuple):
     l2: float
     least: float
     developed: bool
+    published: bool = False
+
+    @property
+    def start(self) -> np.ndarray:
+        """The first parameters: zeros, or a random vector of length 1."""
+        if not self.published:
+            return np.zeros(self.examples.shape[1])
+        drawn = np.random.default_rng(0).normal(size=self.examples.shape[1])
+        return drawn / np.linalg.norm(drawn)
+
+    def reached(self, value: Any, grads: Any) -> Any:
+        """Returns True where a loss and its gradient end the count; False where they are nan."""
+        if self.published:
+            return jnp.max(jnp.abs(grads)) * len(self.examples) <= PUBLISHED_TOLERANCE
+        return self.gap(value) <= TOLERANCE
 
     def gap(self, value: Any) -> Any:
         """Returns the relative gap of a loss."""
@@ -157,14 +175,13 @@ def with_scipy(memory: int) -> Callable[[Regression], int]:
             nonlocal used
             used += 1
             value, grads = value_and_grad(w, problem.examples, problem.l2)
-            if problem.gap(float(value)) <= TOLERANCE:
+            if problem.reached(value, grads):
                 raise ReachedError
             return float(value), np.asarray(grads)
 
         options = {"maxcor": memory, "ftol": 0, "gtol": 0, "maxiter": LIMIT, "maxfun": LIMIT}
-        start = np.zeros(problem.examples.shape[1])
         try:
-            optimize.minimize(evaluate, start, jac=True, method="L-BFGS-B", options=options)
+            optimize.minimize(evaluate, problem.start, jac=True, method="L-BFGS-B", options=options)
         except ReachedError:
             return used
         return LIMIT + 1
@@ -183,17 +200,17 @@ def with_optax_lbfgs(problem: Regression) -> int:
         w, state, used, _ = carry
         value, grads = optax.value_and_grad_from_state(objective)(w, state=state)
         updates, state = tx.update(grads, state, w, value=value, grad=grads, value_fn=objective)
-        searched = optax.tree.get(state, "num_linesearch_steps")
-        w = optax.apply_updates(w, updates)
-        return w, state, used + searched, optax.tree.get(state, "value")
+        used += optax.tree.get(state, "num_linesearch_steps")
+        done = problem.reached(optax.tree.get(state, "value"), optax.tree.get(state, "grad"))
+        return optax.apply_updates(w, updates), state, used, done
 
     def unfinished(carry: Any) -> jax.Array:
-        return (problem.gap(carry[3]) > TOLERANCE) & (carry[2] <= LIMIT)
+        return ~carry[3] & (carry[2] <= LIMIT)
 
-    w = jnp.zeros(problem.examples.shape[1])
-    start = w, tx.init(w), jnp.asarray(1), objective(w)
-    used, value = jax.jit(lambda c: jax.lax.while_loop(unfinished, step, c)[2:])(start)
-    return int(used) if problem.gap(value) <= TOLERANCE else LIMIT + 1
+    w = jnp.asarray(problem.start)
+    start = w, tx.init(w), jnp.asarray(1), problem.reached(*jax.value_and_grad(objective)(w))
+    used, done = jax.jit(lambda c: jax.lax.while_loop(unfinished, step, c)[2:])(start)
+    return int(used) if done else LIMIT + 1
 
 
 def with_transformation(
@@ -220,20 +237,19 @@ def with_transformation(
             def step(carry: Any) -> Any:
                 w, state, used, _ = carry
                 value, grads = jax.value_and_grad(objective)(w)
-                least = value
+                done = problem.reached(value, grads)
                 if evaluated is not None:
-                    least = jnp.minimum(value, objective(evaluated(state, w)))
+                    done |= problem.gap(objective(evaluated(state, w))) <= TOLERANCE
                 updates, state = tx.update(grads, state, w, value=value)
-                return optax.apply_updates(w, updates), state, used + 1, least
+                return optax.apply_updates(w, updates), state, used + 1, done
 
             def unfinished(carry: Any) -> jax.Array:
-                # Not <=, so that nan goes on to the limit.
-                return ~(problem.gap(carry[3]) <= TOLERANCE) & (carry[2] <= LIMIT)
+                return ~carry[3] & (carry[2] <= LIMIT)
 
-            w = jnp.zeros(problem.examples.shape[1])
-            start = w, tx.init(w), jnp.asarray(0), jnp.asarray(jnp.inf)
-            used, least = jax.lax.while_loop(unfinished, step, start)[2:]
-            return jnp.where(problem.gap(least) <= TOLERANCE, used, LIMIT + 1)
+            w = jnp.asarray(problem.start)
+            start = w, tx.init(w), jnp.asarray(0), jnp.zeros((), bool)
+            used, done = jax.lax.while_loop(unfinished, step, start)[2:]
+            return jnp.where(done, used, LIMIT + 1)
 
         compiled = jax.jit(run)
         return min(int(compiled(rate)) for rate in rates)
@@ -305,6 +321,17 @@ def summary(counts: np.ndarray, name: str) -> list[str]:
     return sentences
 
 
+def published() -> list[Regression]:
+    """Returns the sets like a1a with an l2 of 0, with the criterion of OSGM-Best."""
+    return [
+        Regression(each.name, each.examples, each.l2, each.least, False, published=True)
+        for each in (
+            regression(f"like a1a {seed}, published", like_a1a(seed), 0.0, developed=False)
+            for seed in range(10, 14)
+        )
+    ]
+
+
 def main(problems: Sequence[Regression] | None = None) -> None:
     """Prints a row per set, then how each method compares with L-BFGS."""
     with jax.enable_x64(True):
@@ -328,5 +355,7 @@ def main(problems: Sequence[Regression] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
-    main()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--published", action="store_true", help="count as OSGM-Best's authors do")
+    with jax.enable_x64(True):
+        main(published() if parser.parse_args().published else None)

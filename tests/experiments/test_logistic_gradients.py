@@ -102,3 +102,15 @@ def test_the_summary_compares_with_lbfgs():
         "all sets, L-BFGS 20: median 40 gradients, L-BFGS 10 40; ratio 1.00 (median), 1.00 "
         "(geometric mean); fewer on 1, more on 1 of 3 sets; 0 not reached."
     )
+
+
+def test_the_published_criterion_is_absolute_and_starts_at_length_1(problem):
+    published = problem._replace(published=True)
+    assert np.linalg.norm(published.start) == pytest.approx(1.0)
+    np.testing.assert_array_equal(problem.start, 0.0)
+    grads = np.full(20, 1e-4 / 300)  # the sum over 300 examples is at the tolerance
+    assert published.reached(np.log(2), 0.999 * grads)
+    assert not published.reached(problem.least, 1.001 * grads)
+    assert not published.reached(problem.least, np.nan * grads)
+    assert problem.reached(problem.least, grads)
+    assert not problem.reached(np.nan, grads)
