@@ -23,6 +23,10 @@ may itself be a tower:
                            the plain optimizer's state; the plain optimizer, at fixed values
     describe               summarize a tower, one line per level
 
+For deterministic functions, such as full-batch losses:
+
+    online_scaled          descent with a preconditioner that is learned online; nothing to tune
+
 A *population* is many agents that descend independently. Descent is divided into stretches of
 steps, called rungs. After each rung a *rule* acts on the population, for example by pruning agents
 with high loss:
@@ -93,6 +97,7 @@ from jaxdescent.agents import (
     uniform_soup,
     weighted_average,
 )
+from jaxdescent.online_scaling import OnlineScaledState, online_scaled
 from jaxdescent.problem import Problem
 from jaxdescent.stability import flows, step_sizes, thresholds
 from jaxdescent.stability.flows import central_flow, gradient_flow
@@ -154,6 +159,7 @@ __all__ = [
     "MagdState",
     "MonitorState",
     "OneStep",
+    "OnlineScaledState",
     "PerLeaf",
     "Population",
     "PopulationLoop",
@@ -204,6 +210,7 @@ __all__ = [
     "minimize_loop",
     "monitor_stability",
     "one_step",
+    "online_scaled",
     "per_leaf",
     "place_agents",
     "positive",

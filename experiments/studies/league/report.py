@@ -1,6 +1,6 @@
 """The report of the league: verdicts, the table with its notes, and the figure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -8,6 +8,16 @@ from matplotlib.ticker import LogLocator, NullLocator
 
 from experiments import runner
 from experiments.studies.league.candidates import DEFAULTS, WARMUP, Entry, Settings
+from experiments.studies.league.performance import (
+    LIMIT,
+    Summary,
+    claims,
+    loss_ratios,
+    profile,
+    ratios_by_entry,
+    score,
+    summarize,
+)
 from experiments.studies.league.standings import PEAKS, Standing, best_tuned_loss, ranks
 from experiments.tuning.trials import format_loss, mean, ratio
 from experiments.tuning.workloads import WINDOWS
@@ -26,11 +36,15 @@ COLUMNS = (
     "tuned",
     "runs",
     "rank",
+    "profile",
 )
 
 
 def results(
-    settings: Settings, tables: Mapping[str, Sequence[Standing]], notes: Sequence[str]
+    settings: Settings,
+    tables: Mapping[str, Sequence[Standing]],
+    notes: Sequence[str],
+    development: Collection[str] = (),
 ) -> runner.Results:
     """Returns the table, the notes and the numbers.
 
@@ -38,12 +52,16 @@ def results(
       settings: of the study.
       tables: task titles to the standings.
       notes: on skipped tasks and on grids.
+      development: titles of the tasks on which `jd.self_tuning` was developed.
     """
     cells, values = [], {}
     for task, standings in tables.items():
-        places, best = ranks(standings), best_tuned_loss(standings)
+        places, best, ratios = ranks(standings), best_tuned_loss(standings), loss_ratios(standings)
         ordered = sorted(standings, key=lambda each: each.result.loss)
-        cells += [_cells(task, each, best, places.get(each.entry)) for each in ordered]
+        cells += [
+            _cells(task, each, best, places.get(each.entry), ratios.get(each.entry))
+            for each in ordered
+        ]
         values[task] = {
             each.entry.name: {
                 **each.result._asdict(),
@@ -54,7 +72,15 @@ def results(
             }
             for each in standings
         }
+    groups = _groups(tables, development)
+    summaries = {name: summarize(group) for name, group in groups.items()}
+    for name, found in summaries.items():
+        cells += [_summary_cells(name, each) for each in found]
+        values[name] = {
+            each.entry.name: {**each._asdict(), "entry": each.entry.name} for each in found
+        }
     explanations = [
+        *(claim for name, found in summaries.items() for claim in claims(found, name)),
         *verdicts(tables, settings.optimizers),
         *notes,
         f"'final loss' is over all held-out examples ({WINDOWS} windows of a text), or an expected "
@@ -69,6 +95,13 @@ def results(
         "mean over the last tenth of the steps. 'state size' is in multiples of the parameters' "
         "size. 'runs' is the number of trials needed. 'rank' is among the optimizers that are run "
         "once.",
+        "'profile' is the score of the performance profile of AlgoPerf (arXiv:2306.07179), adapted "
+        f"to final losses: 1 at the least loss of the optimizers that are run once, 0 at {LIMIT:g} "
+        "times that loss or more, linear in between; over several tasks, the mean. AlgoPerf "
+        "compares times to a target instead, up to a ratio of 4. Optimizers that ran on some "
+        "of the tasks only are left out of the claims; they count in the ranks of their tasks. In "
+        "the rows over several tasks, 'runs' is the number of tasks, 'rank' the mean rank, and "
+        "'averaged' has the mean rank and the score at the averaged parameters of every optimizer.",
         f"warmup-cosine rises linearly over {WARMUP:.0%} of the steps to the best constant, then "
         "decays to zero (optax's warmup_cosine_decay_schedule). 'best peak' is the best of that "
         f"peak and of the next {PEAKS - 1} learning rates of the grid. {DEFAULTS}",
@@ -118,7 +151,29 @@ def _held(claim: str, optimizer: str, held: Mapping[str, Sequence[str]]) -> str:
     return f"{claim} on {len(held) - len(failed)} of {len(held)} tasks{where}"
 
 
-def _cells(task: str, standing: Standing, best: float, rank: int | None) -> tuple[str, ...]:
+def _groups(
+    tables: Mapping[str, Sequence[Standing]], development: Collection[str]
+) -> dict[str, dict[str, Sequence[Standing]]]:
+    """Returns all tasks, and the tasks that were not used in development, by a name of the group.
+
+    The second group is left out if it is empty or has all tasks.
+    """
+    rest = {task: standings for task, standings in tables.items() if task not in development}
+    groups = {f"all {len(tables)} tasks": dict(tables)}
+    if 0 < len(rest) < len(tables):
+        groups[f"{len(rest)} report-only tasks"] = rest
+    return groups
+
+
+def _summary_cells(group: str, summary: Summary) -> tuple[str, ...]:
+    averaged = f"{summary.averaged_rank:.2f}, {summary.averaged_profile:.3f}"
+    shown = (group, summary.entry.name, "-", "-", "-", averaged, "-", "-", "no")
+    return (*shown, str(summary.tasks), f"{summary.mean_rank:.2f}", f"{summary.profile:.3f}")
+
+
+def _cells(
+    task: str, standing: Standing, best: float, rank: int | None, ratio_to_first: float | None
+) -> tuple[str, ...]:
     result = standing.result
     spread = f" ± {np.std(result.losses):.4f}" if np.isfinite(result.loss) else ""
     return (
@@ -133,6 +188,7 @@ def _cells(task: str, standing: Standing, best: float, rank: int | None) -> tupl
         "yes" if standing.tuned else "no",
         str(standing.runs),
         "-" if rank is None else str(rank),
+        "-" if ratio_to_first is None else f"{score(ratio_to_first):.3f}",
     )
 
 
@@ -172,3 +228,31 @@ def _color(standing: Standing) -> str:
     if standing.result.own_average:
         return "#2e86c1"
     return "#222222" if standing.tuned else "#999999"
+
+
+def draw_profiles(
+    tables: Mapping[str, Sequence[Standing]], development: Collection[str] = ()
+) -> Figure:
+    """Draws the performance profiles of the optimizers that are not tuned, a panel per group."""
+    groups = _groups(tables, development)
+    figure = Figure(figsize=(7.2 * len(groups), 4.6), layout="constrained")
+    panels = figure.subplots(1, len(groups), squeeze=False)[0]
+    taus = np.linspace(1, LIMIT, 401)
+    for panel, (name, group) in zip(panels, groups.items(), strict=True):
+        ratios = ratios_by_entry(group)
+        for i, summary in enumerate(sorted(summarize(group), key=lambda each: -each.profile)):
+            own = bool(summary.entry.self_tuned)
+            panel.step(
+                taus,
+                profile(ratios[summary.entry], taus),
+                where="post",
+                color=None if own else "#999999",
+                linestyle="-" if own else ("-", "--", ":", "-.")[i % 4],
+                linewidth=2.0 if own else 0.9,
+                label=f"{summary.profile:.3f} {summary.entry.name}",
+            )
+        panel.set(xlabel="tau", ylabel="share of tasks with a loss of at most tau times the least")
+        panel.set(title=name, xlim=(1, LIMIT), ylim=(0, 1.02))
+        panel.legend(fontsize=6, loc="center left", bbox_to_anchor=(1.0, 0.5))
+        panel.grid(alpha=0.25)
+    return figure

@@ -65,6 +65,20 @@ def best_tuned_loss(standings: Sequence[Standing]) -> float:
     return min(each.result.loss for each in standings if each.tuned)
 
 
+def losses(standings: Sequence[Standing], *, averaged: bool = False) -> dict[Entry, float]:
+    """Returns the losses of the optimizers that are not tuned; inf if one diverged.
+
+    Args:
+      standings: of a task.
+      averaged: True for the losses at the averaged parameters.
+    """
+    return {
+        each.entry: mean(each.result.average) if averaged else each.result.loss
+        for each in standings
+        if not each.tuned
+    }
+
+
 def ranks(standings: Sequence[Standing], *, averaged: bool = False) -> dict[Entry, int]:
     """Returns the ranks, from 1, of the optimizers that are not tuned; equal losses share a rank.
 
@@ -72,11 +86,7 @@ def ranks(standings: Sequence[Standing], *, averaged: bool = False) -> dict[Entr
       standings: of a task.
       averaged: True to rank by the loss at the averaged parameters.
     """
-    losses = {
-        each.entry: mean(each.result.average) if averaged else each.result.loss
-        for each in standings
-        if not each.tuned
-    }
+    found = losses(standings, averaged=averaged)
     return {
-        entry: 1 + sum(other < loss for other in losses.values()) for entry, loss in losses.items()
+        entry: 1 + sum(other < loss for other in found.values()) for entry, loss in found.items()
     }
