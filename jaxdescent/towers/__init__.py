@@ -1,7 +1,10 @@
 """Hypergradient descent: optimizers that learn their own hyperparameters, recursively.
 
     tower.py             `hypergradient`, which makes a tower
-    self_tuning.py       the recommended recipe, made of a tower, restart.py and averaging.py
+    self_tuning.py       an optimizer that needs no choice of learning rate
+    tuning/              its parts
+    averaging.py         an average of the parameters
+    restart.py           restarts a tower whose learning rate is too high
     spaces.py            the coordinates in which hyperparameters are learned
     signals.py           the effect on the loss that trains the hyperparameters
     model_statistics.py  a model's running statistics at given parameters
@@ -23,7 +26,7 @@ from jaxdescent.towers.inspection import (
 from jaxdescent.towers.model_statistics import reestimate_statistics
 from jaxdescent.towers.replay.tracing import UpdateRecord
 from jaxdescent.towers.restart import RestartState, restart_on_divergence
-from jaxdescent.towers.self_tuning import self_tuning
+from jaxdescent.towers.self_tuning import SelfTuningState, self_tuning
 from jaxdescent.towers.signals import EligibilityTrace, OneStep, eligibility_trace, one_step
 from jaxdescent.towers.spaces import (
     PerLeaf,
@@ -46,6 +49,7 @@ __all__ = [
     "PerLeaf",
     "Positive",
     "RestartState",
+    "SelfTuningState",
     "Space",
     "Tower",
     "Unconstrained",

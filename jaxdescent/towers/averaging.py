@@ -19,6 +19,7 @@ import optax
 from jaxdescent import containers, validation
 from jaxdescent.eager_calls import compile_eager_calls
 from jaxdescent.numerics import wide_copy, widest_float
+from jaxdescent.towers.self_tuning import SelfTuningState
 from jaxdescent.towers.tower import wrapper
 
 POWER = 5.0  # the last sixth of the parameters count most
@@ -131,7 +132,8 @@ def averaged_params(state: Any, params: Any, /) -> Any:
       >>> jd.averaged_params(tx.init(x), x)
       Array([1., 1.], dtype=float32)
     """
-    found = containers.find_states(state, AverageState, may_be_empty=("inner_state",))
+    kinds: Any = AverageState, SelfTuningState
+    found = containers.find_states(state, *kinds, may_be_empty=("inner_state",))
     if len(found) != 1:
         raise ValueError(
             "state must hold one state of jd.with_average or jd.self_tuning, got "

@@ -1,73 +1,156 @@
 """Training without choosing a learning rate.
 
-    log a  <- log a + step(<g, u>)      a tower: one-step signal, log space
-    x      <- x + u                     u = a d, where the factory makes d from g
-    y      <- y + c_n (x - y)           the average of the last part of the path
+    S      = <g, x - y>                       signal
+    log a  <- log a - k (t(S) - tau) / n      learning rate; t(S) is mean(S) / rms(S)
+    x      <- x + u                           u = a d, where the factory makes u from g
+    y      <- y + c (x - y)                   average of the last part of the path
 
-It is `restart_on_divergence(tower)`:
+The average y of the parameters x serves three purposes: the model is evaluated there, restarts
+return to it, and the signal is measured against it. It is the only buffer of the parameters' size.
 
-- The tower has height 1 and a scale-invariant hyper-optimizer (`sign_agreement`). The one-step
-  signal alone lowers the learning rate for as long as the loss is noisy (short-horizon bias: Wu et
-  al. 2018). Slower steps of the hyper-optimizer and the average compensate for this bias.
-- `restart_on_divergence` restarts with a lower learning rate if the initial one was too high.
-- `with_average`, inside the restart, keeps the average of the parameters for evaluation. Restarts
-  return to this average, so that one buffer of the parameters' size serves both purposes.
+- Signal. x - y is a discounted sum of the last updates, so that S is, to first order, the change of
+  the loss if all updates since about the horizon of the average were longer: a hypergradient of the
+  log learning rate over that horizon. If S < 0, the loss still falls in the direction of the last
+  updates, and the learning rate should grow. If S > 0, x is worse than y: noise or oscillation
+  dominates, and the learning rate should fall. The signal of one step, <g, u>, falls for as long as
+  the loss is noisy (short-horizon bias: Wu et al. 2018); over the horizon of the average this bias
+  is small. S sees momentum. It needs neither the last update nor a derivative of the factory. It
+  uses parameters as they are, so that it also sees transformations after this one in a chain.
+- Growth is blocked while the last update is longer than a share of the parameters.
+- Start. A range test finds the initial learning rate (`tuning/range_test.py`): it starts far too
+  low and grows until a step does harm. Then the parameters return to the start, and training begins
+  with a small part of the harmful learning rate.
+- Horizon. If the average lags behind a moving target, its horizon shrinks (`tuning/horizon.py`);
+  if the target jumps, the average begins again (`tuning/trend.py`).
+- Restarts. If the loss shows that training has diverged (`tuning/losses.py`), the parameters return
+  to the average, and the learning rate is divided by `DIVERGED`; if numbers are not finite, by
+  `NOT_FINITE`. The optimizer is initialized again. A restart takes two updates: the second removes
+  the rounding error of the first.
 
-Source: the signal is K. Chandra et al. 2022, arXiv:1909.13371 (for one rate, A. G. Baydin
-et al. 2018, arXiv:1703.04782); its bias Y. Wu et al. 2018, arXiv:1803.02021; the average
-O. Shamir, T. Zhang 2013, arXiv:1212.1824. The trial and the acceleration of the steps are ours.
-Their constants were chosen on two tasks of `python -m experiments sensitivity`, digits and MNIST;
-results on characters of War and Peace, which is not one of its tasks, were also considered.
+Source: the average is O. Shamir, T. Zhang 2013, arXiv:1212.1824; hypergradients A. G. Baydin et al.
+2018, arXiv:1703.04782; their bias Y. Wu et al. 2018, arXiv:1803.02021. The signal is ours. Its
+constants were chosen on the development tasks of `python -m experiments sensitivity`.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxdescent.towers import spaces
-from jaxdescent.towers.factory import Factory
-from jaxdescent.towers.restart import restart_on_divergence
-from jaxdescent.towers.sign_agreement import scale_by_sign_agreement
-from jaxdescent.towers.tower import hypergradient
+from jaxdescent import containers, validation
+from jaxdescent.eager_calls import compile_eager_calls
+from jaxdescent.numerics import is_inexact, wide_copy, widest_float
+from jaxdescent.towers import applied, spaces
+from jaxdescent.towers import factory as factories
+from jaxdescent.towers.replay.conditional import choose, computed_once
+from jaxdescent.towers.spec import check_factory
+from jaxdescent.towers.tuning.horizon import HorizonState
+from jaxdescent.towers.tuning.losses import LossState
+from jaxdescent.towers.tuning.measurement import Measurement, length_of_update, measure
+from jaxdescent.towers.tuning.range_test import GROWTH, RangeTestState
+from jaxdescent.towers.tuning.statistics import Spread, Trend
+from jaxdescent.towers.tuning.trend import TrendState
+
+FIRST, HIGHEST_FIRST = 1e-6, 1e-9  # of the guess, and absolute: where the range test begins
+HARMFUL, DIVERGED, NOT_FINITE = 1000.0, 3.0, 10.0  # divisors of the learning rate at a restart
+LONGEST = 0.05  # update relative to the parameters, beyond which the learning rate does not grow
+
+
+class SelfTuningState(NamedTuple):
+    """State of `self_tuning`.
+
+    Attributes:
+      inner_state: the state of the factory's transformation.
+      average: y, in float32 or wider; during the range test the initial parameters.
+      hyperparams: the learning rate, as a coordinate. Read it with `jd.get_hyperparams`.
+      range_test: the range test at the start.
+      trend: the signal's trend, and the number of steps.
+      horizon: the average's number of steps, and two averages at a few coordinates.
+      losses: running means of the loss.
+      update_length: f32[], the length of the last update.
+      returning: bool[], True if the last step restarted, and the next one completes the return.
+      unusable: i32[], number of batches in a row with non-finite numbers.
+      skipped: i32[], number of batches that were skipped.
+      restarts: i32[], number of restarts; the end of the range test is one.
+    """
+
+    inner_state: Any
+    average: Any
+    hyperparams: dict[str, Any]
+    range_test: RangeTestState
+    trend: TrendState
+    horizon: HorizonState
+    losses: LossState
+    update_length: jax.Array
+    returning: jax.Array
+    unusable: jax.Array
+    skipped: jax.Array
+    restarts: jax.Array
+
+
+class SelfTuning(optax.GradientTransformationExtraArgs):
+    """The transformation that `self_tuning` returns.
+
+    Attributes:
+      factory: makes the transformation whose learning rate is tuned.
+      start: coordinate at which the range test begins.
+    """
+
+    factory: factories.Factory
+    start: spaces.Positive
+
+    def _replace(self, **functions: Any) -> "SelfTuning":
+        replaced = super()._replace(**functions)
+        replaced.factory, replaced.start = self.factory, self.start
+        return replaced
+
+
+def first_rate(guess: Any) -> Any:
+    """Returns the learning rate at which the range test begins, for a guess of the best one."""
+    return jnp.minimum(FIRST * guess, HIGHEST_FIRST)
 
 
 def self_tuning(
-    factory: Factory,
+    factory: factories.Factory,
     /,
     *,
     learning_rate: Any = 1e-3,
     extra_args: Mapping[str, Any] | None = None,
-) -> optax.GradientTransformationExtraArgs:
+) -> SelfTuning:
     """Returns an optimizer that needs no choice of learning rate.
 
-    `jd.restart_on_divergence` around a `jd.hypergradient` tower whose steps do not depend on
-    the scale of the loss.
-
     Args:
-      factory: takes `learning_rate` as a keyword and returns an optax transformation, as
-        for `jd.hypergradient`: `optax.adam`, `functools.partial(optax.sgd, momentum=0.9)`. Put
-        clipping, momentum and decay inside the factory, not after the result in a chain: restarts
-        and the learning rate depend on updates that are applied as they are returned.
-      learning_rate: initial learning rate, in (0, inf), which the first update uses. Between
-        1e-8 and 1e2 it should not matter (`python -m experiments sensitivity`).
-      extra_args: examples of arrays that the factory's update reads; see `jd.hypergradient`.
+      factory: takes `learning_rate` as a keyword and returns an optax transformation: `optax.adam`,
+        `functools.partial(optax.sgd, momentum=0.9)`, or a function that builds a chain.
+      learning_rate: a guess, in (0, inf). The range test at the start begins at a millionth of it,
+        and not above 1e-9; a low guess costs a few steps, and a guess above 1e-3 changes nothing.
+        `jd.set_hyperparams` before the first update sets the learning rate itself, and there is no
+        range test.
+      extra_args: examples of arrays that the factory's update reads, in addition to `value`; the
+        factory is checked with them.
 
     Returns:
-      A transformation with a `jd.RestartState`. `update(grads, state, params, *, value,
-      **extra)` needs the parameters and `value`, the loss whose gradients are `grads`. Evaluate the
-      model at `jd.averaged_params(state, params)`. A restart returns the parameters, but not other
-      state of the model: with BatchNorm, evaluate with `jd.reestimate_statistics`, which computes
-      statistics at the averaged parameters. In addition to the state of the
-      tower, the state holds the average, one buffer of the parameters' size.
+      A transformation with a `jd.SelfTuningState`. `update(grads, state, params, *, value=None,
+      skip=None, **extra)` needs the parameters. `value` is the loss whose gradients are `grads`.
+      Without it, training that diverges restarts only if numbers are not finite, and the range test
+      judges steps by their gradients alone. A batch is skipped if its loss or its gradient is not
+      finite, or if `skip` is True; two non-finite batches in a row cause a restart. Evaluate the
+      model at `jd.averaged_params(state, params)`. The end of the range test and restarts return
+      the parameters, but not other state of the model: with BatchNorm, evaluate with
+      `jd.reestimate_statistics`, which computes statistics at the averaged parameters. In addition
+      to the factory's state, the state holds the average, one buffer of the parameters' size.
 
     Raises:
-      TypeError, ValueError: as `jd.hypergradient` does.
+      TypeError: `factory` is not a callable that returns a transformation.
+      ValueError: `learning_rate` is out of range, or not a keyword of the factory; or the factory
+        cannot be called with it alone, or branches in Python on its value.
 
     Example:
       >>> import jax, jax.numpy as jnp, optax, jaxdescent as jd
-      >>> tx = jd.self_tuning(optax.adam, learning_rate=1e-8)
+      >>> tx = jd.self_tuning(optax.adam)
       >>> loss = lambda x: jnp.sum((x - 3.0) ** 2)
       >>> def step(carry, _):
       ...     x, state = carry
@@ -81,11 +164,259 @@ def self_tuning(
     """
     if np.ndim(learning_rate):
         raise ValueError(f"learning_rate must be a number, got {learning_rate!r}")
-    start = spaces.Positive.at("learning_rate", learning_rate)
-    tower = hypergradient(
-        factory,
-        scale_by_sign_agreement(),
-        tune={"learning_rate": start},
-        extra_args=extra_args,
+    factory = validation.factory("factory", factory)
+    guess = spaces.Positive.at("learning_rate", learning_rate)
+    start = spaces.Positive(jnp.log(first_rate(jnp.exp(guess.log))))
+    check_factory(factory, {"learning_rate": guess}, extra_args)
+
+    def init(params: Any) -> SelfTuningState:
+        validation.check_arrays("params", params)
+        return _first_state(factory, start, params)
+
+    @compile_eager_calls
+    def update(
+        updates: Any,
+        state: Any,
+        params: Any = None,
+        *,
+        value: Any = None,
+        skip: Any = None,
+        **extra: Any,
+    ) -> tuple[Any, SelfTuningState]:
+        params = _checked_params(params, updates, value)
+        requested = validation.scalar_boolean("skip", skip)
+        if value is not None:
+            extra = {**extra, "value": value}
+            value = jnp.asarray(value, state.update_length.dtype)
+        seen = measure(updates, params, state.average, state.update_length)
+        usable = seen.finite & ~requested & (True if value is None else jnp.isfinite(value))
+        at = applied.coordinates(params), applied.coordinates(updates)
+        plan = _plan(state, seen, value, *at)
+        tx = factories.build(factory, plan.numbers.hyperparams)
+        step, inner_state = tx.update(updates, state.inner_state, params, **extra)
+        length, finite = length_of_update(step, params)
+        outcome = _outcome(state, plan, usable, requested, finite)
+
+        fresh = factories.build(factory, state.hyperparams)
+        fresh = fresh.init(factories.cast_like(state.average, params))
+        going, back = outcome.going, outcome.restart | state.returning
+        new = plan.numbers._replace(update_length=length)
+        new = choose(outcome.index, *_numbers_after(state, new, outcome))
+        return (
+            jax.tree.map(_selected_update(going, back), step, state.average, params),
+            new._replace(
+                inner_state=optax.tree.where(
+                    outcome.restart,
+                    fresh,
+                    optax.tree.where(going, inner_state, state.inner_state),
+                ),
+                average=jax.tree.map(
+                    _averaging(going & ~plan.numbers.range_test.running, plan.weight),
+                    state.average,
+                    params,
+                ),
+            ),
+        )
+
+    tx = SelfTuning(init, update)
+    tx.factory, tx.start = factory, start
+    return tx
+
+
+def _first_state(
+    factory: factories.Factory, start: spaces.Positive, params: Any
+) -> SelfTuningState:
+    dtype = widest_float(params)
+
+    def number(x: Any = 0.0) -> jax.Array:
+        return jnp.full((), x, dtype)
+
+    def flag(x: bool = False) -> jax.Array:
+        return jnp.full((), x, bool)
+
+    def count() -> jax.Array:
+        return jnp.zeros((), jnp.int32)
+
+    def numbers(kind: Any) -> Any:
+        return kind(*(number() for _ in kind._fields))
+
+    hyperparams = {"learning_rate": spaces.clamp(spaces.Positive(number(start.log)))}
+    inner_state: Any = factories.build(factory, hyperparams).init(params)
+    return SelfTuningState(
+        inner_state=inner_state,
+        average=jax.tree.map(wide_copy, params),
+        hyperparams=hyperparams,
+        range_test=RangeTestState(
+            running=flag(True),
+            count=number(),
+            total=number(),
+            slope=numbers(Spread),
+            loss=numbers(Spread),
+            log_gradient=numbers(Spread),
+            suspected=flag(),
+            false_alarms=number(),
+        ),
+        trend=TrendState(numbers(Trend), flag()),
+        horizon=HorizonState(
+            numbers(Trend), applied.first_sample(params), applied.first_sample(params)
+        ),
+        losses=numbers(LossState)._replace(best=number(jnp.inf)),
+        update_length=number(),
+        returning=flag(),
+        unusable=count(),
+        skipped=count(),
+        restarts=count(),
     )
-    return restart_on_divergence(tower)
+
+
+def _checked_params(params: Any, updates: Any, value: Any) -> Any:
+    if params is None:
+        raise ValueError("update(grads, state, params) needs params, which are averaged")
+    if jnp.shape(value if value is not None else 0):
+        raise ValueError(f"value must be a scalar, got shape {jnp.shape(value)}")
+    return containers.params_like(params, updates)
+
+
+class Plan(NamedTuple):
+    """A step, if the batch is usable.
+
+    Attributes:
+      numbers: the state after it, without buffers of the parameters' size.
+      weight: f32[], of the parameters in the average.
+      diverged: bool[], True if the loss shows that training has diverged.
+    """
+
+    numbers: SelfTuningState
+    weight: jax.Array
+    diverged: jax.Array
+
+
+def _plan(
+    state: SelfTuningState,
+    seen: Measurement,
+    value: jax.Array | None,
+    params: jax.Array,
+    grads: jax.Array,
+) -> Plan:
+    """Returns the plan of a step, from measurements and a few coordinates."""
+    running = state.range_test.running
+    range_test = state.range_test.including(seen, value)
+    trend, jumped = state.trend.including(seen.signal)
+    horizon, weight = state.horizon.including(jumped, params, grads)
+    losses = state.losses
+    diverged = jnp.zeros((), bool)
+    if value is not None:
+        losses = losses.including(value, trend.signal.count)
+        diverged = losses.has_diverged(seen.signal, trend.signal.count)
+
+    old = state.hyperparams["learning_rate"].log
+    change = trend.step()
+    change = jnp.where(seen.update_length > LONGEST * seen.length, jnp.minimum(change, 0), change)
+    grows = ~range_test.suspected & (seen.gradient_length > 0)
+    log = old + jnp.where(running, jnp.where(grows, jnp.log(GROWTH), 0), change)
+    rate = spaces.Positive(log.astype(old.dtype)).clamp()
+    searching = state._replace(
+        inner_state=(),
+        average=(),
+        hyperparams={"learning_rate": rate},
+        range_test=range_test._replace(total=range_test.total + rate.natural()),
+        unusable=jnp.zeros_like(state.unusable),
+    )
+    tuning = searching._replace(
+        range_test=state.range_test,
+        trend=trend.counted(),
+        horizon=horizon,
+        losses=losses,
+    )
+    return Plan(optax.tree.where(running, searching, tuning), weight, diverged & ~running)
+
+
+class Outcome(NamedTuple):
+    """The outcome of a step.
+
+    Attributes:
+      index: i32[], 0 for a step, 1 for a restart, 2 for a completed return, 3 for a skipped batch.
+      going: bool[], True for a step.
+      restart: bool[], True for a restart.
+      divisor: f32[], of the learning rate at a restart.
+      unusable: i32[], number of batches in a row with non-finite numbers.
+    """
+
+    index: jax.Array
+    going: jax.Array
+    restart: jax.Array
+    divisor: jax.Array
+    unusable: jax.Array
+
+
+def _outcome(
+    state: SelfTuningState,
+    plan: Plan,
+    usable: jax.Array,
+    requested: jax.Array,
+    finite: jax.Array,
+) -> Outcome:
+    """Returns the outcome of a step.
+
+    Args:
+      state: before the step.
+      plan: the step, if the batch is usable.
+      usable: bool[], False if the batch is skipped.
+      requested: bool[], True if the caller asked to skip it.
+      finite: bool[], True if the update keeps the parameters finite.
+    """
+    running = state.range_test.running
+    harm = running & ~plan.numbers.range_test.running
+    unusable = state.unusable + (~usable & ~requested)
+    began = jnp.where(running, state.range_test.total, state.trend.signal.count) > 0
+    lost = ~usable & (unusable > 1) & began | usable & ~finite
+    restart = lost | usable & (harm | plan.diverged)
+    divisor = jnp.where(running, HARMFUL, jnp.where(lost, NOT_FINITE, DIVERGED))
+    index = jnp.where(restart, 1, jnp.where(usable, 0, 3))
+    index = jnp.where(state.returning, 2, index).astype(jnp.int32)
+    return Outcome(index, computed_once(index == 0), computed_once(index == 1), divisor, unusable)
+
+
+def _numbers_after(
+    state: SelfTuningState, step: SelfTuningState, outcome: Outcome
+) -> tuple[SelfTuningState, ...]:
+    """Returns the state of each outcome, without buffers of the parameters' size."""
+    state = state._replace(inner_state=(), average=())
+    skipped = jnp.asarray(optax.safe_increment(state.skipped))
+    old = state.hyperparams["learning_rate"].log
+    lower = spaces.Positive(old - jnp.log(outcome.divisor).astype(old.dtype)).clamp()
+    zeros = jax.tree.map(jnp.zeros_like, state)
+    restarted = zeros._replace(
+        hyperparams={"learning_rate": lower},
+        range_test=state.range_test._replace(
+            running=zeros.range_test.running, suspected=zeros.range_test.suspected
+        ),
+        losses=zeros.losses._replace(best=jnp.full_like(state.losses.best, jnp.inf)),
+        returning=jnp.ones_like(state.returning),
+        skipped=jnp.where(outcome.unusable > state.unusable, skipped, state.skipped),
+        restarts=jnp.asarray(optax.safe_increment(state.restarts)),
+    )
+    returned = state._replace(returning=zeros.returning)
+    passed = state._replace(unusable=outcome.unusable, skipped=skipped)
+    return step, restarted, returned, passed
+
+
+def _selected_update(going: jax.Array, back: jax.Array) -> Any:
+    """Returns a function of an update, an average and a parameter: the update to make."""
+
+    def select(u: jax.Array, y: jax.Array, x: jax.Array) -> jax.Array:
+        x = jnp.asarray(x)
+        return jnp.where(back, y.astype(x.dtype) - x, jnp.where(going, u, jnp.zeros_like(u)))
+
+    return select
+
+
+def _averaging(going: jax.Array, weight: jax.Array) -> Any:
+    """Returns a function of an average and a parameter: the average after the step."""
+
+    def step(y: jax.Array, x: jax.Array) -> jax.Array:
+        x = jnp.asarray(x, y.dtype)
+        new = y + weight.astype(y.real.dtype) * (x - y) if is_inexact(y) else x
+        return jnp.where(going, new, y)
+
+    return step

@@ -269,6 +269,36 @@ def make_spec(
     )
 
 
+def check_factory(
+    factory: factories.Factory, starts: Mapping[str, Any], extra_args: Mapping[str, Any] | None
+) -> None:
+    """Raises if a factory cannot be called with some names, or needs their values in Python.
+
+    Args:
+      factory: makes the transformation.
+      starts: initial coordinates, by name.
+      extra_args: examples of the extra arguments that the update reads.
+
+    Raises:
+      TypeError, ValueError: as `hypergradient` does.
+    """
+    factories.check_keywords(factory, starts)
+    examples = _examples(extra_args, jnp.float32)
+    _call_once(factory, starts)
+
+    def run(hyperparams: Any, params: Any, examples: dict[str, Any]) -> Any:
+        tx = factories.build(factory, hyperparams)
+        return tx.update(params, tx.init(params), params, **examples)
+
+    hyperparams = jax.tree.map(abstract, _starting_hyperparams(starts, _STAND_IN))
+    try:
+        explain_errors(factory, lambda: jax.eval_shape(run, hyperparams, _STAND_IN, examples))
+    except NotReplayableError:
+        raise
+    except Exception:  # needs something that only a real update has
+        return
+
+
 def _key(shapes: Any) -> Any:
     leaves, structure = jax.tree.flatten(shapes)
     return structure, *leaves, jnp.result_type(float)  # float64 if x64 is enabled
