@@ -299,7 +299,7 @@ def describe(tx: optax.GradientTransformation, /, params: Any = None) -> str:
     if isinstance(level, SelfTuning):
         start = float(level.start.natural())
         return (
-            f"1: {label(level.factory)}, learning_rate from a range test that begins at {start:g};"
+            f"1: {label(level.factory)}, learning_rate from a range test that begins at {start:.3g};"
             "\n   carries the average"
         )
     while isinstance(level, Tower):

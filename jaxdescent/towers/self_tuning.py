@@ -42,15 +42,20 @@ import optax
 
 from jaxdescent import containers, validation
 from jaxdescent.eager_calls import compile_eager_calls
-from jaxdescent.numerics import is_inexact, wide_copy, widest_float
+from jaxdescent.numerics import all_finite, is_inexact, wide_copy, widest_float
 from jaxdescent.towers import applied, spaces
 from jaxdescent.towers import factory as factories
 from jaxdescent.towers.replay.conditional import choose, computed_once
 from jaxdescent.towers.spec import check_factory
 from jaxdescent.towers.tuning.horizon import HorizonState
 from jaxdescent.towers.tuning.losses import LossState
-from jaxdescent.towers.tuning.measurement import Measurement, length_of_update, measure
-from jaxdescent.towers.tuning.range_test import GROWTH, RangeTestState
+from jaxdescent.towers.tuning.measurement import (
+    Measurement,
+    largest_eps,
+    lengths_after,
+    measure,
+)
+from jaxdescent.towers.tuning.range_test import GROWTH, ROUNDINGS, RangeTestState
 from jaxdescent.towers.tuning.statistics import Spread, Trend
 from jaxdescent.towers.tuning.trend import TrendState
 
@@ -71,6 +76,7 @@ class SelfTuningState(NamedTuple):
       horizon: the average's number of steps, and two averages at a few coordinates.
       losses: running means of the loss.
       update_length: f32[], the length of the last update.
+      length: f32[], the length of the parameters after it.
       returning: bool[], True if the last step restarted, and the next one completes the return.
       unusable: i32[], number of batches in a row with non-finite numbers.
       skipped: i32[], number of batches that were skipped.
@@ -85,6 +91,7 @@ class SelfTuningState(NamedTuple):
     horizon: HorizonState
     losses: LossState
     update_length: jax.Array
+    length: jax.Array
     returning: jax.Array
     unusable: jax.Array
     skipped: jax.Array
@@ -188,35 +195,44 @@ def self_tuning(
         if value is not None:
             extra = {**extra, "value": value}
             value = jnp.asarray(value, state.update_length.dtype)
-        seen = measure(updates, params, state.average, state.update_length)
-        usable = seen.finite & ~requested & (True if value is None else jnp.isfinite(value))
+        seen = measure(updates, params, state.average, state.range_test.running)
+        # The coordinates are checked too: otherwise XLA copies the parameters, to read them later.
         at = applied.coordinates(params), applied.coordinates(updates)
-        plan = _plan(state, seen, value, *at)
+        usable = seen.finite & ~requested & all_finite((at, value))
+        plan = _plan(state, seen, value, ROUNDINGS * largest_eps(params), *at)
+        outcome = _outcome(state, plan, usable, requested)
+        # XLA updates a buffer in place if its new value depends on all that read the old one.
         tx = factories.build(factory, plan.numbers.hyperparams)
         step, inner_state = tx.update(updates, state.inner_state, params, **extra)
-        length, finite = length_of_update(step, params)
-        outcome = _outcome(state, plan, usable, requested, finite)
-
-        fresh = factories.build(factory, state.hyperparams)
-        fresh = fresh.init(factories.cast_like(state.average, params))
-        going, back = outcome.going, outcome.restart | state.returning
-        new = plan.numbers._replace(update_length=length)
-        new = choose(outcome.index, *_numbers_after(state, new, outcome))
-        return (
-            jax.tree.map(_selected_update(going, back), step, state.average, params),
-            new._replace(
-                inner_state=optax.tree.where(
-                    outcome.restart,
-                    fresh,
-                    optax.tree.where(going, inner_state, state.inner_state),
-                ),
-                average=jax.tree.map(
-                    _averaging(going & ~plan.numbers.range_test.running, plan.weight),
-                    state.average,
-                    params,
-                ),
-            ),
+        step = jax.lax.optimization_barrier(step)
+        lengths = lengths_after(step, params)
+        lost = (outcome.index == STEP) & ~lengths.finite
+        going = computed_once((outcome.index == STEP) & ~lost)
+        returning = computed_once(outcome.index == RETURN)
+        inner_state = optax.tree.where(going, inner_state, state.inner_state)
+        average = jax.tree.map(
+            _averaging(computed_once(going & ~state.range_test.running), plan.weight),
+            state.average,
+            params,
         )
+        fresh = factories.build(factory, state.hyperparams)
+        fresh = fresh.init(factories.cast_like(average, params))
+        inner_state = optax.tree.where(returning, fresh, inner_state)
+        numbers = plan.numbers._replace(
+            update_length=lengths.update,
+            length=lengths.params,
+            unusable=jnp.where(lost, UNUSABLE, 0).astype(jnp.int32),
+        )
+        numbers = choose(outcome.index, *_numbers_after(state, numbers, outcome))
+        back = computed_once((outcome.index == RESTART) | returning | lost)
+
+        def select(u: jax.Array, y: jax.Array, x: jax.Array) -> jax.Array:
+            x = jnp.asarray(x)
+            u = jnp.where(going, u, jnp.zeros_like(u))
+            return jnp.where(back, y.astype(x.dtype) - x, u)
+
+        updates = jax.tree.map(select, step, average, params)
+        return updates, numbers._replace(inner_state=inner_state, average=average)
 
     tx = SelfTuning(init, update)
     tx.factory, tx.start = factory, start
@@ -262,6 +278,7 @@ def _first_state(
         ),
         losses=numbers(LossState)._replace(best=number(jnp.inf)),
         update_length=number(),
+        length=number(),
         returning=flag(),
         unusable=count(),
         skipped=count(),
@@ -295,12 +312,15 @@ def _plan(
     state: SelfTuningState,
     seen: Measurement,
     value: jax.Array | None,
+    rounding: float,
     params: jax.Array,
     grads: jax.Array,
 ) -> Plan:
     """Returns the plan of a step, from measurements and a few coordinates."""
     running = state.range_test.running
-    range_test = state.range_test.including(seen, value)
+    range_test = state.range_test.including(
+        seen, value, state.update_length, rounding * state.length
+    )
     trend, jumped = state.trend.including(seen.signal)
     horizon, weight = state.horizon.including(jumped, params, grads)
     losses = state.losses
@@ -311,7 +331,7 @@ def _plan(
 
     old = state.hyperparams["learning_rate"].log
     change = trend.step()
-    change = jnp.where(seen.update_length > LONGEST * seen.length, jnp.minimum(change, 0), change)
+    change = jnp.where(state.update_length > LONGEST * state.length, jnp.minimum(change, 0), change)
     grows = ~range_test.suspected & (seen.gradient_length > 0)
     log = old + jnp.where(running, jnp.where(grows, jnp.log(GROWTH), 0), change)
     rate = spaces.Positive(log.astype(old.dtype)).clamp()
@@ -331,30 +351,29 @@ def _plan(
     return Plan(optax.tree.where(running, searching, tuning), weight, diverged & ~running)
 
 
+STEP, RESTART, RETURN, SKIP = range(4)
+"""Outcomes of a step; `RETURN` is the second step of a restart."""
+
+
 class Outcome(NamedTuple):
-    """The outcome of a step.
+    """The outcome of a step, if its update is finite.
 
     Attributes:
-      index: i32[], 0 for a step, 1 for a restart, 2 for a completed return, 3 for a skipped batch.
-      going: bool[], True for a step.
-      restart: bool[], True for a restart.
+      index: i32[], one of `STEP`, `RESTART`, `RETURN` and `SKIP`.
       divisor: f32[], of the learning rate at a restart.
       unusable: i32[], number of batches in a row with non-finite numbers.
     """
 
     index: jax.Array
-    going: jax.Array
-    restart: jax.Array
     divisor: jax.Array
     unusable: jax.Array
 
 
+UNUSABLE = 2  # batches in a row that cause a restart
+
+
 def _outcome(
-    state: SelfTuningState,
-    plan: Plan,
-    usable: jax.Array,
-    requested: jax.Array,
-    finite: jax.Array,
+    state: SelfTuningState, plan: Plan, usable: jax.Array, requested: jax.Array
 ) -> Outcome:
     """Returns the outcome of a step.
 
@@ -363,18 +382,20 @@ def _outcome(
       plan: the step, if the batch is usable.
       usable: bool[], False if the batch is skipped.
       requested: bool[], True if the caller asked to skip it.
-      finite: bool[], True if the update keeps the parameters finite.
     """
     running = state.range_test.running
     harm = running & ~plan.numbers.range_test.running
     unusable = state.unusable + (~usable & ~requested)
     began = jnp.where(running, state.range_test.total, state.trend.signal.count) > 0
-    lost = ~usable & (unusable > 1) & began | usable & ~finite
+    lost = (unusable >= UNUSABLE) & began
     restart = lost | usable & (harm | plan.diverged)
-    divisor = jnp.where(running, HARMFUL, jnp.where(lost, NOT_FINITE, DIVERGED))
-    index = jnp.where(restart, 1, jnp.where(usable, 0, 3))
-    index = jnp.where(state.returning, 2, index).astype(jnp.int32)
-    return Outcome(index, computed_once(index == 0), computed_once(index == 1), divisor, unusable)
+    index = jnp.where(restart, RESTART, jnp.where(usable, STEP, SKIP))
+    divisor = jnp.where(lost, NOT_FINITE, DIVERGED)
+    return Outcome(
+        index=jnp.where(state.returning, RETURN, index).astype(jnp.int32),
+        divisor=jnp.where(running, HARMFUL, divisor),
+        unusable=unusable,
+    )
 
 
 def _numbers_after(
@@ -399,16 +420,6 @@ def _numbers_after(
     returned = state._replace(returning=zeros.returning)
     passed = state._replace(unusable=outcome.unusable, skipped=skipped)
     return step, restarted, returned, passed
-
-
-def _selected_update(going: jax.Array, back: jax.Array) -> Any:
-    """Returns a function of an update, an average and a parameter: the update to make."""
-
-    def select(u: jax.Array, y: jax.Array, x: jax.Array) -> jax.Array:
-        x = jnp.asarray(x)
-        return jnp.where(back, y.astype(x.dtype) - x, jnp.where(going, u, jnp.zeros_like(u)))
-
-    return select
 
 
 def _averaging(going: jax.Array, weight: jax.Array) -> Any:

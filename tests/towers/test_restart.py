@@ -1,4 +1,4 @@
-"""Restarts on divergence around towers of any kind; `test_self_tuning` has the details."""
+"""Restarts on divergence around towers of any kind."""
 
 import jax
 import jax.numpy as jnp

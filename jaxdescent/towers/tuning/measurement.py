@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from jaxdescent.numerics import all_true, is_inexact, widest_float
 from jaxdescent.towers.replay import blocks
+from jaxdescent.towers.replay.conditional import on_cpu
 
 
 class Measurement(NamedTuple):
@@ -15,55 +16,64 @@ class Measurement(NamedTuple):
 
     Attributes:
       signal: f32[], S = <g, x - y>, for the gradient g, the parameters x and their average y.
-      gradient_length: f32[], |g|.
-      distance: f32[], |x - y|.
-      length: f32[], |x|.
-      update_length: f32[], the length of the last update.
-      eps: the relative rounding error of the parameters.
+      gradient_length: f32[], |g|; 0 after the range test, where it is not needed.
+      distance: f32[], |x - y|; 0 after the range test.
       finite: bool[], True if the gradient and the parameters are finite.
     """
 
     signal: jax.Array
     gradient_length: jax.Array
     distance: jax.Array
-    length: jax.Array
-    update_length: jax.Array
-    eps: float
     finite: jax.Array
 
 
-def measure(grads: Any, params: Any, average: Any, update_length: jax.Array) -> Measurement:
-    """Measures a gradient at the parameters."""
+def measure(grads: Any, params: Any, average: Any, searching: jax.Array) -> Measurement:
+    """Measures a gradient at the parameters; the lengths only if `searching`, bool[]."""
     dtype = widest_float(params)
 
     def terms(_: Any, g: jax.Array, x: jax.Array, y: jax.Array) -> list[jax.Array]:
-        g, x, y = (part.astype(dtype) for part in (g, x, y))
-        d = x - y
-        return [g * d, g * g, d * d, x * x]
+        g, d = g.astype(dtype), x.astype(dtype) - y.astype(dtype)
+        return [g * d, g * g, d * d]
 
-    (signal, gradient, distance, length), finite = _summed(terms, 4, grads, params, average)
-    return Measurement(
-        signal=signal,
-        gradient_length=jnp.sqrt(gradient),
-        distance=jnp.sqrt(distance),
-        length=jnp.sqrt(length),
-        update_length=update_length,
-        eps=_largest_eps(params),
-        finite=finite,
-    )
+    def signal_alone(*blocks_: Any) -> list[jax.Array]:
+        return terms(*blocks_)[:1]
+
+    def all_of_them() -> Measurement:
+        (signal, gradient, distance), finite = _summed(terms, 3, grads, params, average)
+        return Measurement(signal, jnp.sqrt(gradient), jnp.sqrt(distance), finite)
+
+    def only_the_signal() -> Measurement:
+        (signal,), finite = _summed(signal_alone, 1, grads, params, average)
+        return Measurement(signal, jnp.zeros_like(signal), jnp.zeros_like(signal), finite)
+
+    return jax.lax.cond(searching | ~on_cpu(), all_of_them, only_the_signal)
 
 
-def length_of_update(updates: Any, params: Any) -> tuple[jax.Array, jax.Array]:
-    """Returns the length of an update, and bool[], True if the parameters stay finite with it."""
+class Lengths(NamedTuple):
+    """Numbers that are measured after an update.
+
+    Attributes:
+      update: f32[], the length of the update.
+      params: f32[], the length of the parameters after it.
+      finite: bool[], True if they are finite in their dtype.
+    """
+
+    update: jax.Array
+    params: jax.Array
+    finite: jax.Array
+
+
+def lengths_after(updates: Any, params: Any) -> Lengths:
+    """Measures an update."""
     dtype = widest_float(params)
 
     def terms(_: Any, u: jax.Array, x: jax.Array) -> list[jax.Array]:
         moved = (x + u.astype(x.dtype)).astype(dtype)
         u = u.astype(dtype)
-        return [u * u, 0 * moved]
+        return [u * u, moved * moved]
 
-    (square, _), finite = _summed(terms, 2, updates, params)
-    return jnp.sqrt(square), finite
+    (update, moved), finite = _summed(terms, 2, updates, params)
+    return Lengths(jnp.sqrt(update), jnp.sqrt(moved), finite)
 
 
 def _summed(terms: blocks.Terms, kinds: int, *trees: Any) -> tuple[list[jax.Array], jax.Array]:
@@ -91,6 +101,7 @@ def _real_leaves(tree: Any) -> Sequence[jax.Array]:
     return found
 
 
-def _largest_eps(params: Any) -> float:
+def largest_eps(params: Any) -> float:
+    """Returns the largest relative rounding error of the inexact leaves."""
     leaves = [leaf for leaf in jax.tree.leaves(params) if is_inexact(leaf)]
     return max((float(jnp.finfo(jnp.result_type(leaf)).eps) for leaf in leaves), default=0.0)

@@ -41,7 +41,7 @@ EXTREME_DEVIATIONS, EXTREME_MEANS = 30.0, 10.0  # of a slope that needs no secon
 FEW_SAMPLES = 4.0  # thresholds are 1 + FEW_SAMPLES / count times as wide
 FALSE_ALARM = 0.5  # and wider by this part for each false alarm
 LEAST_SHARE = 1 / 30  # of an update by which the parameters must move
-ROUNDINGS = 100.0  # relative to the parameters, below which updates may be lost
+ROUNDINGS = 100.0  # of the parameters, below which updates may be lost
 
 
 class RangeTestState(NamedTuple):
@@ -67,7 +67,13 @@ class RangeTestState(NamedTuple):
     suspected: jax.Array
     false_alarms: jax.Array
 
-    def including(self, seen: Measurement, value: jax.Array | None) -> "RangeTestState":
+    def including(
+        self,
+        seen: Measurement,
+        value: jax.Array | None,
+        update_length: jax.Array,
+        visible: jax.Array,
+    ) -> "RangeTestState":
         """Returns the state after the effect of the last step was measured.
 
         `running` is False if there was harm.
@@ -75,9 +81,11 @@ class RangeTestState(NamedTuple):
         Args:
           seen: the measurement of the present step.
           value: the loss, or None.
+          update_length: the length of the last update.
+          visible: the length from which updates are not lost in rounding.
         """
-        short = seen.distance < LEAST_SHARE * seen.update_length
-        limited = short & (seen.update_length > ROUNDINGS * seen.eps * seen.length)
+        short = seen.distance < LEAST_SHARE * update_length
+        limited = short & (update_length > visible)
         moved = ~short & ((seen.distance > 0) | (self.count == 0))
         slope = seen.signal / jnp.maximum(self.total, jnp.finfo(seen.signal.dtype).tiny)
         log_gradient = jnp.log(seen.gradient_length + 1e-30)
