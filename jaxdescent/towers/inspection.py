@@ -297,10 +297,10 @@ def describe(tx: optax.GradientTransformation, /, params: Any = None) -> str:
     lines = []
     level: Any = _learner_of(tx)
     if isinstance(level, SelfTuning):
-        start = float(level.start.natural())
+        name, start = label(level.factory), float(level.start.natural())
         return (
-            f"1: {label(level.factory)}, learning_rate from a range test that begins at {start:.3g};"
-            "\n   carries the average"
+            f"1: {name}, learning_rate from a range test that begins at {start:.3g};\n"
+            "   carries the average"
         )
     while isinstance(level, Tower):
         spec = level.spec
