@@ -45,9 +45,9 @@ from jaxdescent.eager_calls import compile_eager_calls
 from jaxdescent.numerics import all_finite, is_inexact, wide_copy, widest_float
 from jaxdescent.towers import applied, spaces
 from jaxdescent.towers import factory as factories
-from jaxdescent.towers.replay.conditional import choose, computed_once
+from jaxdescent.towers.replay.conditional import choose, computed_once, on_cpu
 from jaxdescent.towers.spec import check_factory
-from jaxdescent.towers.tuning.horizon import HorizonState
+from jaxdescent.towers.tuning.horizon import HorizonState, coordinates
 from jaxdescent.towers.tuning.losses import LossState
 from jaxdescent.towers.tuning.measurement import (
     Measurement,
@@ -196,15 +196,13 @@ def self_tuning(
             extra = {**extra, "value": value}
             value = jnp.asarray(value, state.update_length.dtype)
         seen = measure(updates, params, state.average, state.range_test.running)
-        # The coordinates are checked too: otherwise XLA copies the parameters, to read them later.
-        at = applied.coordinates(params), applied.coordinates(updates)
+        at = _coordinates(params, updates, state.range_test.running)
         usable = seen.finite & ~requested & all_finite((at, value))
         plan = _plan(state, seen, value, ROUNDINGS * largest_eps(params), *at)
         outcome = _outcome(state, plan, usable, requested)
         # XLA updates a buffer in place if its new value depends on all that read the old one.
         tx = factories.build(factory, plan.numbers.hyperparams)
         step, inner_state = tx.update(updates, state.inner_state, params, **extra)
-        step = jax.lax.optimization_barrier(step)
         lengths = lengths_after(step, params)
         lost = (outcome.index == STEP) & ~lengths.finite
         going = computed_once((outcome.index == STEP) & ~lost)
@@ -292,6 +290,23 @@ def _checked_params(params: Any, updates: Any, value: Any) -> Any:
     if jnp.shape(value if value is not None else 0):
         raise ValueError(f"value must be a scalar, got shape {jnp.shape(value)}")
     return containers.params_like(params, updates)
+
+
+def _coordinates(params: Any, grads: Any, searching: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Returns a few coordinates of the parameters and the gradient; not needed if `searching`.
+
+    A conditional, and the coordinates are checked with the batch: otherwise XLA copies the
+    parameters, to read them again after the update.
+    """
+
+    def read() -> tuple[jax.Array, jax.Array]:
+        return coordinates(params), coordinates(grads)
+
+    def skip() -> tuple[jax.Array, jax.Array]:
+        x, g = jax.eval_shape(read)
+        return jnp.zeros(x.shape, x.dtype), jnp.zeros(g.shape, g.dtype)
+
+    return jax.lax.cond(searching & on_cpu(), skip, read)
 
 
 class Plan(NamedTuple):

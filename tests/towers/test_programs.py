@@ -43,6 +43,7 @@ PROGRAMS = {
     "adam": lambda: optax.adam(1e-2),
     "rate": lambda: jd.hypergradient(optax.adam, optax.adam(1e-2), tune=RATE),
     "lion": lambda: jd.hypergradient(optax.lion, optax.adam(1e-2), tune=RATE),
+    "self-tuning": lambda: jd.self_tuning(optax.adam),
     "height 1": lambda: of_height(1),
     "height 2": lambda: of_height(2),
     "height 3": lambda: of_height(3),
@@ -69,6 +70,7 @@ def buffers(bytes_):
 
 def test_the_rate_alone_copies_no_buffer_and_the_betas_the_last_gradient(programs):
     assert large(programs["rate"], "copy") == 0
+    assert large(programs["self-tuning"], "copy") == 0
     for name in ("height 1", "height 2", "height 3"):
         assert large(programs[name], "copy") == 2
         copied = re.findall(r"copy\(%state_previous_(\w+__w[12]__)", programs[name].as_text())
@@ -79,6 +81,7 @@ def test_the_rate_alone_holds_no_buffer_and_the_betas_one(programs):
     held = {n: buffers(p.memory_analysis().argument_size_in_bytes) for n, p in programs.items()}
     extra = {n: buffers(p.memory_analysis().temp_size_in_bytes) for n, p in programs.items()}
     assert held["rate"] - held["adam"] < 0.01
+    assert 1 <= held["self-tuning"] - held["adam"] < 1.01
     assert 1 <= held["height 1"] - held["adam"] < 1.01
     # A quarter is for the blocks, which are not small beside parameters as few as these.
     for name in ("rate", "lion"):

@@ -446,3 +446,16 @@ def test_bad_input_is_named():
         tx.update(G, tx.init(X), X, value=jnp.ones(2))
     with pytest.raises(ValueError, match="must hold one state"):
         jd.averaged_params(optax.adam(1e-3).init(X), X)
+
+
+def test_explicitly_sharded_parameters_train():
+    mesh = jax.make_mesh((2,), ("data",), axis_types=(jax.sharding.AxisType.Explicit,))
+    with jax.set_mesh(mesh):
+        x = jax.device_put(jnp.linspace(-1.0, 1.0, 8), jax.sharding.PartitionSpec("data"))
+
+        def loss(x, _):
+            return jnp.sum((x - 3) ** 2)
+
+        (x, state), _ = train(jd.self_tuning(optax.adam), loss, x, jnp.zeros(300))
+        assert int(state.skipped) == 0
+        assert float(loss(jd.averaged_params(state, x), 0)) < 0.1

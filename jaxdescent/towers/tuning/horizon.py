@@ -11,17 +11,33 @@ loss falls from the long average toward the short one, that is, if
 significantly, the long average lags behind. Then n shrinks; otherwise it grows by one in each step.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from jaxdescent.numerics import widest_float
+from jaxdescent.towers import applied
+from jaxdescent.towers.replay import blocks
 from jaxdescent.towers.tuning.statistics import Trend
 
 POWER = 5.0  # p
 SHORTER = 2.0  # ratio of the two horizons
 FLOOR = 60.0  # steps; the count never shrinks below it
 THRESHOLD = 0.0  # t-value from which it shrinks
+
+
+def coordinates(tree: Any) -> jax.Array:
+    """Returns a few coordinates of each floating-point leaf; zeros where it is sharded by type."""
+    leaves = jax.tree.leaves(tree)
+
+    def few(leaf: Any) -> jax.Array:
+        leaf = jnp.asarray(leaf)
+        found = applied.few(leaf)
+        return jnp.zeros_like(found) if blocks.is_sharded(leaf) else found
+
+    parts = [few(leaves[i]) for i in applied.sampled(leaves)]
+    return applied.joined(parts, widest_float(tree))
 
 
 class HorizonState(NamedTuple):
