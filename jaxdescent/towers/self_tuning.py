@@ -51,7 +51,9 @@ def self_tuning(
         clipping, momentum and decay inside the factory, not after the result in a chain: restarts
         and the learning rate depend on updates that are applied as they are returned.
       learning_rate: initial learning rate, in (0, inf), which the first update uses. Between
-        1e-8 and 1e2 it should not matter (`python -m experiments sensitivity`).
+        1e-8 and 1e2 it matters little on ordinary minibatch training. It does matter at a batch
+        size of 1, in reinforcement learning, on plateaus and where the target moves
+        (`python -m experiments sensitivity`).
       extra_args: examples of arrays that the factory's update reads; see `jd.hypergradient`.
 
     Returns:
