@@ -11,8 +11,8 @@ The exponent q is one of 0, 1/4, 1/2, 3/4 and 1. In use is the exponent with the
 log(<u, D u> <s, D^-1 s> / <s, u>^2) over all pairs, which is 0 where D u is a multiple of s. Each
 pair is scored before D has learned from it (follow the leader). With q = 0, P is L-BFGS's matrix.
 
-Every call costs one gradient. There is no line search, because a proposal that fails is the
-feedback that shortens the next one (a null step).
+Every call costs one gradient. Instead of a line search, a proposal that fails shortens the next
+one (a null step).
 
 Sources: W. Gao, Y.-C. Chu, Y. Ye, M. Udell 2025, "Gradient methods with online scaling",
 arXiv:2505.23081 and arXiv:2509.11007, for learning P online from one gradient per step, and for
@@ -44,7 +44,7 @@ class OnlineScaledState(NamedTuple):
       grads: their gradient.
       steps: the last s, with a leading axis of length `memory`.
       differences: the last u, likewise.
-      inverse_products: f[memory], 1 / <s, u>; 0 where there is no pair.
+      inverse_products: f[memory], 1 / <s, u>; 0 where no pair is stored.
       scales: v, shaped like the parameters.
       factor: f[], c.
       costs: f[5], the score of each exponent; the least is in use.
@@ -79,8 +79,7 @@ def online_scaled(
     The module's docstring has the equations. On logistic regression it takes half as many gradients
     as L-BFGS with a memory of 10: 0.50 times in the geometric mean over 18 data sets, 0.82 in the
     median, more on three (`python -m experiments.benchmarks.logistic_gradients`). On functions that
-    are far from convex a line search can be better: Rosenbrock's takes it 72 gradients to a
-    loss of 1e-6, and SciPy's L-BFGS 42.
+    are far from convex a line search can be better.
 
     Args:
       initial_step: the length of the first step, a number in (0, inf). If the loss rises there,

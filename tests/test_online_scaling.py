@@ -86,6 +86,21 @@ def test_it_follows_its_equations(memory):
     assert len({*np.argmin(states.costs, axis=1)}) > 1
 
 
+def test_steps_without_jit_and_agents_under_vmap_equal_the_scan():
+    tx = jd.online_scaled(memory=3)
+    with jax.enable_x64(True):
+        starts = jnp.asarray(np.random.default_rng(2).normal(size=(2, 6)))
+        found = jax.vmap(lambda x: descend(tx, loss, x, 6)[0])(starts)
+        for start, path in zip(starts, found, strict=True):
+            np.testing.assert_allclose(path, descend(tx, loss, start, 6)[0], rtol=1e-6, atol=1e-9)
+        x, state = starts[0], tx.init(starts[0])
+        for expected in found[0]:
+            value, grads = jax.value_and_grad(loss)(x)
+            updates, state = tx.update(grads, state, x, value=value)
+            x = optax.apply_updates(x, updates)
+            np.testing.assert_allclose(x, expected, rtol=1e-6, atol=1e-9)
+
+
 def test_the_preconditioner_maps_the_last_difference_of_gradients_to_the_last_step():
     with jax.enable_x64(True):
         _, states = descend(jd.online_scaled(memory=4), loss, jnp.zeros(6), 9)

@@ -94,11 +94,6 @@ def magd_of_one_agent(learning_rate):
     return optax.GradientTransformationExtraArgs(lambda p: tx.init(one_agent(p)), update)
 
 
-def damped_online_scaled(initial_step):
-    """Makes a tenth of each step, since full steps on batches that differ are chaotic."""
-    return optax.chain(jd.online_scaled(initial_step, memory=3), optax.scale(0.1))
-
-
 def monitored_momentum(learning_rate):
     """Monitors a quadratic instead of the loss; the updates do not depend on it."""
     momentum = optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(learning_rate, momentum=0.9))
@@ -133,7 +128,6 @@ TRANSFORMATIONS = {
     "guarded silver": (guarded_silver, {"smoothness": 1e3}),
     "monitored momentum": (monitored_momentum, {"learning_rate": 1e-3}),
     "magd of one agent": (magd_of_one_agent, {"learning_rate": 1e-3}),
-    "damped online scaled": (damped_online_scaled, {"initial_step": 1e-2}),
     "tower of height 3": (tower_of_height_3, {"learning_rate": 1e-2, "hyper_rate": 1e-3}),
 }
 

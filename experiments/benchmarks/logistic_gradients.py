@@ -347,7 +347,8 @@ def main(problems: Sequence[Regression] | None = None) -> None:
         for each, row in zip(problems, rows, strict=True)
     ]
     print(table(("set", *METHODS), cells))
-    print("* constants of jd.online_scaled were chosen on this set")
+    if developed.any():
+        print("* constants of jd.online_scaled were chosen on this set")
     sentences = summary(counts, "all sets")
     if 0 < developed.sum() < len(developed):
         sentences += summary(counts[~developed], "sets without *")

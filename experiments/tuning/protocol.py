@@ -4,6 +4,7 @@ There are two kinds: `supervised.Supervised`, a data set with a Flax model, and
 `generated.Generated`, a few pure functions. Trials and studies use the names of this file only.
 """
 
+import abc
 import dataclasses
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -47,7 +48,7 @@ class Training(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Workload:
+class Workload(abc.ABC):
     """A task and how it is trained.
 
     Attributes:
@@ -81,16 +82,16 @@ class Workload:
         """The kind of task, "stationary" or "nonstationary"."""
         return "nonstationary" if self.nonstationary else "stationary"
 
+    @abc.abstractmethod
     def prepare(self, settings: "Settings") -> "PreparedWorkload":
         """Returns the workload with its data loaded.
 
         Raises:
           DataError: the data is missing or has unexpected content.
         """
-        raise NotImplementedError
 
 
-class PreparedWorkload:
+class PreparedWorkload(abc.ABC):
     """A workload with its data loaded.
 
     Attributes:
@@ -108,15 +109,16 @@ class PreparedWorkload:
         self.keys = jax.random.split(jax.random.key(settings.seed), networks)
 
     @property
+    @abc.abstractmethod
     def params(self) -> Any:
         """The parameters of one network, as `jax.ShapeDtypeStruct`s."""
-        raise NotImplementedError
 
     @property
     def digest(self) -> str | None:
         """The SHA-256 of the data, or `None` if the task has no data of its own."""
         return None
 
+    @abc.abstractmethod
     def training(
         self,
         tx: optax.GradientTransformation,
@@ -132,4 +134,3 @@ class PreparedWorkload:
           needs_value_fn: True if the update also needs the gradient as `grad=` and the loss
             function of the step as `value_fn=`, for a line search. Only deterministic tasks can.
         """
-        raise NotImplementedError

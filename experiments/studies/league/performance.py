@@ -6,8 +6,8 @@
 AlgoPerf (G. E. Dahl et al. 2023, arXiv:2306.07179, section 4.3) computes both from times to a
 target, relative to the fastest submission, up to a ratio of 4. Here every optimizer makes the
 same number of steps, so the ratio is of final losses, to the best one of the optimizers that are
-not tuned on the task. There is no target: every optimizer that has not diverged has a finite
-ratio. Losses differ less than times, so the integral ends at 2.
+not tuned on the task. Without a target, every optimizer that has not diverged has a finite ratio.
+Losses differ less than times, so the integral ends at 2.
 """
 
 from collections.abc import Mapping, Sequence

@@ -103,7 +103,7 @@ def schedule_free_plus(
         inner = beta * optax.tree.vdot(grads, optax.tree.sub(state.z, state.x))
         size = b_size * state.size + (1 - b_size) * size
         corrected = size / (1 - b_size ** (k + 1))
-        # With a zero gradient there is no step.
+        # A zero gradient makes no step.
         polyak = jnp.maximum(value + inner, 0) / jnp.where(corrected > 0, corrected, jnp.inf)
         rate = learning_rate * polyak
         largest = jnp.maximum(state.largest, rate)
