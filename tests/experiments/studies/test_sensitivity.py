@@ -75,9 +75,16 @@ def test_a_resumed_run_reads_saved_results(folder, monkeypatch):
 STARTS = (1e-8, 1e-3, 1e2)
 
 
+class Named(Workload):
+    """A workload of which only the name and the attributes are read."""
+
+    def prepare(self, settings):
+        raise AssertionError("prepared")
+
+
 def sweep(self_tuned, from_best=1.0, fixed=(4.0, 2.0, 3.0), workload=None):
     """Returns a sweep whose best fixed loss is 2, at a learning rate of 10."""
-    workload = workload or Workload(title="task", steps=10)
+    workload = workload or Named(title="task", steps=10)
     results = [trial_result(9.0, loss, 0.5, rate, own_average=True) for loss, rate in self_tuned]
     last = trial_result(9.0, from_best, own_average=True)
     grid = grid_result(list(fixed), [1.0, 3.0, 3.0])
@@ -114,7 +121,7 @@ def test_the_geometric_mean_is_over_starts_and_rows():
     assert mean.endswith("is 1.414, which is not at most 0.98.")
 
 
-def row(title, losses, from_best=1.0, kind=Workload, development=True, **options):
+def row(title, losses, from_best=1.0, kind=Named, development=True, **options):
     workload = kind(title=title, steps=10, development=development, **options)
     made = sweep([(loss, 0.1) for loss in losses], from_best, workload=workload)
     return made, summarize(made)
