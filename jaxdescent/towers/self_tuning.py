@@ -33,6 +33,7 @@ constants were chosen on the development tasks of `python -m experiments sensiti
 """
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -42,19 +43,14 @@ import optax
 
 from jaxdescent import containers, validation
 from jaxdescent.eager_calls import compile_eager_calls
-from jaxdescent.numerics import all_finite, is_inexact, wide_copy, widest_float
+from jaxdescent.numerics import is_inexact, wide_copy, widest_float
 from jaxdescent.towers import applied, spaces
 from jaxdescent.towers import factory as factories
-from jaxdescent.towers.replay.conditional import choose, computed_once, on_cpu
+from jaxdescent.towers.replay.conditional import either
 from jaxdescent.towers.spec import check_factory
 from jaxdescent.towers.tuning.horizon import HorizonState, coordinates
 from jaxdescent.towers.tuning.losses import LossState
-from jaxdescent.towers.tuning.measurement import (
-    Measurement,
-    largest_eps,
-    lengths_after,
-    measure,
-)
+from jaxdescent.towers.tuning.measurement import Measurement, largest_eps, length, measure
 from jaxdescent.towers.tuning.range_test import GROWTH, ROUNDINGS, RangeTestState
 from jaxdescent.towers.tuning.statistics import Spread, Trend
 from jaxdescent.towers.tuning.trend import TrendState
@@ -76,7 +72,6 @@ class SelfTuningState(NamedTuple):
       horizon: the average's number of steps, and two averages at a few coordinates.
       losses: running means of the loss.
       update_length: f32[], the length of the last update.
-      length: f32[], the length of the parameters after it.
       returning: bool[], True if the last step restarted, and the next one completes the return.
       unusable: i32[], number of batches in a row with non-finite numbers.
       skipped: i32[], number of batches that were skipped.
@@ -91,7 +86,6 @@ class SelfTuningState(NamedTuple):
     horizon: HorizonState
     losses: LossState
     update_length: jax.Array
-    length: jax.Array
     returning: jax.Array
     unusable: jax.Array
     skipped: jax.Array
@@ -195,42 +189,49 @@ def self_tuning(
         if value is not None:
             extra = {**extra, "value": value}
             value = jnp.asarray(value, state.update_length.dtype)
-        seen = measure(updates, params, state.average, state.range_test.running)
-        at = _coordinates(params, updates, state.range_test.running)
-        usable = seen.finite & ~requested & all_finite((at, value))
-        plan = _plan(state, seen, value, ROUNDINGS * largest_eps(params), *at)
-        outcome = _outcome(state, plan, usable, requested)
-        # XLA updates a buffer in place if its new value depends on all that read the old one.
-        tx = factories.build(factory, plan.numbers.hyperparams)
-        step, inner_state = tx.update(updates, state.inner_state, params, **extra)
-        lengths = lengths_after(step, params)
-        lost = (outcome.index == STEP) & ~lengths.finite
-        going = computed_once((outcome.index == STEP) & ~lost)
-        returning = computed_once(outcome.index == RETURN)
-        inner_state = optax.tree.where(going, inner_state, state.inner_state)
-        average = jax.tree.map(
-            _averaging(computed_once(going & ~state.range_test.running), plan.weight),
-            state.average,
-            params,
+        running = state.range_test.running
+        plan = either(
+            running,
+            partial(_search, state, updates, params, value),
+            partial(_tune, state, updates, params, value),
         )
-        fresh = factories.build(factory, state.hyperparams)
-        fresh = fresh.init(factories.cast_like(average, params))
-        inner_state = optax.tree.where(returning, fresh, inner_state)
-        numbers = plan.numbers._replace(
-            update_length=lengths.update,
-            length=lengths.params,
-            unusable=jnp.where(lost, UNUSABLE, 0).astype(jnp.int32),
-        )
-        numbers = choose(outcome.index, *_numbers_after(state, numbers, outcome))
-        back = computed_once((outcome.index == RESTART) | returning | lost)
+        outcome = _outcome(state, plan, requested)
+        steps = outcome.index == STEP
 
-        def select(u: jax.Array, y: jax.Array, x: jax.Array) -> jax.Array:
-            x = jnp.asarray(x)
-            u = jnp.where(going, u, jnp.zeros_like(u))
-            return jnp.where(back, y.astype(x.dtype) - x, u)
+        def step() -> tuple[Any, SelfTuningState, jax.Array]:
+            tx = factories.build(factory, plan.numbers.hyperparams)
+            u, inner_state = tx.update(updates, state.inner_state, params, **extra)
+            u = jax.lax.optimization_barrier(u)  # XLA would store it twice
+            moved = length(u, params)
+            lost = ~jnp.isfinite(moved)
+            numbers = plan.numbers._replace(
+                update_length=jnp.where(lost, 0, moved),
+                unusable=jnp.where(lost, UNUSABLE, 0).astype(jnp.int32),
+            )
+            averaging = _averaging(~running, plan.weight)
+            average = jax.tree.map(averaging, state.average, params)
+            return u, numbers._replace(inner_state=inner_state, average=average), lost
 
-        updates = jax.tree.map(select, step, average, params)
-        return updates, numbers._replace(inner_state=inner_state, average=average)
+        def stay() -> tuple[Any, SelfTuningState, jax.Array]:
+            numbers = _numbers_without_step(state, outcome)
+            # Without the condition, XLA makes one array of zeros, and copies it.
+            u = jax.tree.map(lambda g: jnp.where(steps, g, jnp.zeros_like(g)), updates)
+            return u, numbers, outcome.index != SKIP
+
+        updates, state, back = either(steps, step, stay)
+
+        def go_on() -> tuple[Any, Any]:
+            return updates, state.inner_state
+
+        def go_back() -> tuple[Any, Any]:
+            y = factories.cast_like(state.average, params)
+            fresh = factories.build(factory, state.hyperparams).init(y)
+            fresh = optax.tree.where(back, fresh, state.inner_state)
+            changes = jax.tree.map(lambda y, x, u: (y - x).astype(u.dtype), y, params, updates)
+            return changes, fresh
+
+        updates, inner_state = either(back, go_back, go_on)
+        return updates, state._replace(inner_state=inner_state)
 
     tx = SelfTuning(init, update)
     tx.factory, tx.start = factory, start
@@ -276,7 +277,6 @@ def _first_state(
         ),
         losses=numbers(LossState)._replace(best=number(jnp.inf)),
         update_length=number(),
-        length=number(),
         returning=flag(),
         unusable=count(),
         skipped=count(),
@@ -292,78 +292,72 @@ def _checked_params(params: Any, updates: Any, value: Any) -> Any:
     return containers.params_like(params, updates)
 
 
-def _coordinates(params: Any, grads: Any, searching: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Returns a few coordinates of the parameters and the gradient; not needed if `searching`.
-
-    A conditional, and the coordinates are checked with the batch: otherwise XLA copies the
-    parameters, to read them again after the update.
-    """
-
-    def read() -> tuple[jax.Array, jax.Array]:
-        return coordinates(params), coordinates(grads)
-
-    def skip() -> tuple[jax.Array, jax.Array]:
-        x, g = jax.eval_shape(read)
-        return jnp.zeros(x.shape, x.dtype), jnp.zeros(g.shape, g.dtype)
-
-    return jax.lax.cond(searching & on_cpu(), skip, read)
-
-
 class Plan(NamedTuple):
     """A step, if the batch is usable.
 
     Attributes:
       numbers: the state after it, without buffers of the parameters' size.
       weight: f32[], of the parameters in the average.
-      diverged: bool[], True if the loss shows that training has diverged.
+      harm: bool[], True if training must restart from the average.
+      usable: bool[], True if the batch has finite numbers only.
     """
 
     numbers: SelfTuningState
     weight: jax.Array
-    diverged: jax.Array
+    harm: jax.Array
+    usable: jax.Array
 
 
-def _plan(
-    state: SelfTuningState,
-    seen: Measurement,
-    value: jax.Array | None,
-    rounding: float,
-    params: jax.Array,
-    grads: jax.Array,
-) -> Plan:
-    """Returns the plan of a step, from measurements and a few coordinates."""
-    running = state.range_test.running
+def _search(state: SelfTuningState, grads: Any, params: Any, value: jax.Array | None) -> Plan:
+    """Returns the plan of a step of the range test."""
+    seen = measure(grads, params, state.average, lengths=True)
+    rounding = ROUNDINGS * largest_eps(params)
     range_test = state.range_test.including(
-        seen, value, state.update_length, rounding * state.length
+        seen, value, state.update_length, rounding * seen.length
     )
-    trend, jumped = state.trend.including(seen.signal)
-    horizon, weight = state.horizon.including(jumped, params, grads)
-    losses = state.losses
-    diverged = jnp.zeros((), bool)
-    if value is not None:
-        losses = losses.including(value, trend.signal.count)
-        diverged = losses.has_diverged(seen.signal, trend.signal.count)
-
-    old = state.hyperparams["learning_rate"].log
-    change = trend.step()
-    change = jnp.where(state.update_length > LONGEST * state.length, jnp.minimum(change, 0), change)
     grows = ~range_test.suspected & (seen.gradient_length > 0)
-    log = old + jnp.where(running, jnp.where(grows, jnp.log(GROWTH), 0), change)
-    rate = spaces.Positive(log.astype(old.dtype)).clamp()
-    searching = state._replace(
+    rate = _changed(state, jnp.where(grows, jnp.log(GROWTH), 0))
+    numbers = state._replace(
         inner_state=(),
         average=(),
         hyperparams={"learning_rate": rate},
         range_test=range_test._replace(total=range_test.total + rate.natural()),
-        unusable=jnp.zeros_like(state.unusable),
     )
-    tuning = searching._replace(
-        range_test=state.range_test,
+    return Plan(numbers, jnp.zeros_like(seen.signal), ~range_test.running, _usable(seen, value))
+
+
+def _tune(state: SelfTuningState, grads: Any, params: Any, value: jax.Array | None) -> Plan:
+    """Returns the plan of a step after the range test."""
+    seen = measure(grads, params, state.average, lengths=False)
+    trend, jumped = state.trend.including(seen.signal)
+    horizon, weight = state.horizon.including(jumped, coordinates(params), coordinates(grads))
+    losses, diverged = state.losses, jnp.zeros((), bool)
+    if value is not None:
+        losses = losses.including(value, trend.signal.count)
+        diverged = losses.has_diverged(seen.signal, trend.signal.count)
+    change = trend.step()
+    long = state.update_length > LONGEST * seen.length
+    numbers = state._replace(
+        inner_state=(),
+        average=(),
+        hyperparams={
+            "learning_rate": _changed(state, jnp.where(long, jnp.minimum(change, 0), change))
+        },
         trend=trend.counted(),
         horizon=horizon,
         losses=losses,
     )
-    return Plan(optax.tree.where(running, searching, tuning), weight, diverged & ~running)
+    return Plan(numbers, weight, diverged, _usable(seen, value))
+
+
+def _changed(state: SelfTuningState, change: jax.Array) -> spaces.Positive:
+    """Returns the learning rate after a change of its logarithm."""
+    old = state.hyperparams["learning_rate"].log
+    return spaces.Positive((old + change).astype(old.dtype)).clamp()
+
+
+def _usable(seen: Measurement, value: jax.Array | None) -> jax.Array:
+    return seen.finite if value is None else seen.finite & jnp.isfinite(value)
 
 
 STEP, RESTART, RETURN, SKIP = range(4)
@@ -387,23 +381,20 @@ class Outcome(NamedTuple):
 UNUSABLE = 2  # batches in a row that cause a restart
 
 
-def _outcome(
-    state: SelfTuningState, plan: Plan, usable: jax.Array, requested: jax.Array
-) -> Outcome:
+def _outcome(state: SelfTuningState, plan: Plan, requested: jax.Array) -> Outcome:
     """Returns the outcome of a step.
 
     Args:
       state: before the step.
       plan: the step, if the batch is usable.
-      usable: bool[], False if the batch is skipped.
       requested: bool[], True if the caller asked to skip it.
     """
     running = state.range_test.running
-    harm = running & ~plan.numbers.range_test.running
+    usable = plan.usable & ~requested
     unusable = state.unusable + (~usable & ~requested)
     began = jnp.where(running, state.range_test.total, state.trend.signal.count) > 0
     lost = (unusable >= UNUSABLE) & began
-    restart = lost | usable & (harm | plan.diverged)
+    restart = lost | usable & plan.harm
     index = jnp.where(restart, RESTART, jnp.where(usable, STEP, SKIP))
     divisor = jnp.where(lost, NOT_FINITE, DIVERGED)
     return Outcome(
@@ -413,15 +404,13 @@ def _outcome(
     )
 
 
-def _numbers_after(
-    state: SelfTuningState, step: SelfTuningState, outcome: Outcome
-) -> tuple[SelfTuningState, ...]:
-    """Returns the state of each outcome, without buffers of the parameters' size."""
-    state = state._replace(inner_state=(), average=())
+def _numbers_without_step(state: SelfTuningState, outcome: Outcome) -> SelfTuningState:
+    """Returns the state after a restart, a return, or a skipped batch, with the old average."""
     skipped = jnp.asarray(optax.safe_increment(state.skipped))
     old = state.hyperparams["learning_rate"].log
     lower = spaces.Positive(old - jnp.log(outcome.divisor).astype(old.dtype)).clamp()
-    zeros = jax.tree.map(jnp.zeros_like, state)
+    numbers = state._replace(inner_state=(), average=())
+    zeros = jax.tree.map(jnp.zeros_like, numbers)
     restarted = zeros._replace(
         hyperparams={"learning_rate": lower},
         range_test=state.range_test._replace(
@@ -432,9 +421,10 @@ def _numbers_after(
         skipped=jnp.where(outcome.unusable > state.unusable, skipped, state.skipped),
         restarts=jnp.asarray(optax.safe_increment(state.restarts)),
     )
-    returned = state._replace(returning=zeros.returning)
-    passed = state._replace(unusable=outcome.unusable, skipped=skipped)
-    return step, restarted, returned, passed
+    returned = numbers._replace(returning=zeros.returning)
+    passed = numbers._replace(unusable=outcome.unusable, skipped=skipped)
+    found = jax.tree.map(partial(jax.lax.select_n, outcome.index - 1), restarted, returned, passed)
+    return found._replace(inner_state=state.inner_state, average=state.average)
 
 
 def _averaging(going: jax.Array, weight: jax.Array) -> Any:

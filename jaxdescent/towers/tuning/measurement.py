@@ -1,14 +1,13 @@
-"""Sums over all parameters that a step of `self_tuning` needs, in two passes over the buffers."""
+"""Sums over all parameters that a step of `self_tuning` needs."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jaxdescent.numerics import all_true, is_inexact, widest_float
+from jaxdescent.numerics import is_inexact, widest_float
 from jaxdescent.towers.replay import blocks
-from jaxdescent.towers.replay.conditional import on_cpu
 
 
 class Measurement(NamedTuple):
@@ -16,78 +15,70 @@ class Measurement(NamedTuple):
 
     Attributes:
       signal: f32[], S = <g, x - y>, for the gradient g, the parameters x and their average y.
+      length: f32[], |x|.
       gradient_length: f32[], |g|; 0 after the range test, where it is not needed.
       distance: f32[], |x - y|; 0 after the range test.
       finite: bool[], True if the gradient and the parameters are finite.
     """
 
     signal: jax.Array
+    length: jax.Array
     gradient_length: jax.Array
     distance: jax.Array
     finite: jax.Array
 
 
-def measure(grads: Any, params: Any, average: Any, searching: jax.Array) -> Measurement:
-    """Measures a gradient at the parameters; the lengths only if `searching`, bool[]."""
+def measure(grads: Any, params: Any, average: Any, *, lengths: bool) -> Measurement:
+    """Measures a gradient at the parameters; |g| and |x - y| only if `lengths` is True."""
+
+    def terms(g: jax.Array, x: jax.Array, y: jax.Array) -> list[jax.Array]:
+        d = x - y
+        return [g * d, x * x, *([g * g, d * d] if lengths else [])]
+
+    sums = _totals(terms, 4 if lengths else 2, grads, params, average, dtype=widest_float(params))
+    finite = jnp.all(jnp.isfinite(jnp.stack(sums)))
+    signal, length, gradient, distance = [*sums, *[jnp.zeros_like(sums[0])] * 2][:4]
+    return Measurement(signal, *map(jnp.sqrt, (length, gradient, distance)), finite)
+
+
+def length(updates: Any, params: Any) -> jax.Array:
+    """Returns the length of an update; not finite if the update or its result is not finite."""
     dtype = widest_float(params)
 
-    def terms(_: Any, g: jax.Array, x: jax.Array, y: jax.Array) -> list[jax.Array]:
-        g, d = g.astype(dtype), x.astype(dtype) - y.astype(dtype)
-        return [g * d, g * g, d * d]
+    def checked(u: jax.Array, x: jax.Array) -> jax.Array:
+        x = jnp.asarray(x)
+        # With a range like that of float32, squares overflow before the parameters do.
+        if not is_inexact(x) or float(jnp.finfo(x.dtype).max) > 1e30:
+            return u
+        return jnp.where(jnp.isfinite(x + u.astype(x.dtype)), u, jnp.inf)
 
-    def signal_alone(*blocks_: Any) -> list[jax.Array]:
-        return terms(*blocks_)[:1]
-
-    def all_of_them() -> Measurement:
-        (signal, gradient, distance), finite = _summed(terms, 3, grads, params, average)
-        return Measurement(signal, jnp.sqrt(gradient), jnp.sqrt(distance), finite)
-
-    def only_the_signal() -> Measurement:
-        (signal,), finite = _summed(signal_alone, 1, grads, params, average)
-        return Measurement(signal, jnp.zeros_like(signal), jnp.zeros_like(signal), finite)
-
-    return jax.lax.cond(searching | ~on_cpu(), all_of_them, only_the_signal)
+    leaves = _real_leaves(jax.tree.map(checked, updates, params))
+    squares = [jnp.sum(jnp.square(u.astype(dtype))) for u in leaves]
+    return jnp.sqrt(sum(squares, jnp.zeros((), dtype)))
 
 
-class Lengths(NamedTuple):
-    """Numbers that are measured after an update.
+def _totals(
+    terms: Callable[..., list[jax.Array]], kinds: int, *trees: Any, dtype: Any
+) -> list[jax.Array]:
+    """Returns sums of several kinds of terms over all inexact leaves."""
 
-    Attributes:
-      update: f32[], the length of the update.
-      params: f32[], the length of the parameters after it.
-      finite: bool[], True if they are finite in their dtype.
-    """
+    def wide_terms(*leaves: jax.Array) -> list[jax.Array]:
+        return terms(*(leaf.astype(dtype) for leaf in leaves))
 
-    update: jax.Array
-    params: jax.Array
-    finite: jax.Array
+    small, parts = [], [[jnp.zeros((), dtype)] * kinds]
+    for column in zip(*map(_real_leaves, trees), strict=True):
+        if blocks.is_small(column[0].size) and not any(map(blocks.is_sharded, column)):
+            small.append(column)
+        else:
+            parts.append(blocks.totals(wide_terms, *column))
+    if small:  # few operations for many small leaves
 
+        def joined(leaves: Sequence[jax.Array]) -> jax.Array:
+            return jnp.concatenate([jnp.ravel(leaf).astype(dtype) for leaf in leaves])
 
-def lengths_after(updates: Any, params: Any) -> Lengths:
-    """Measures an update."""
-    dtype = widest_float(params)
-
-    def terms(_: Any, u: jax.Array, x: jax.Array) -> list[jax.Array]:
-        moved = (x + u.astype(x.dtype)).astype(dtype)
-        u = u.astype(dtype)
-        return [u * u, moved * moved]
-
-    (update, moved), finite = _summed(terms, 2, updates, params)
-    return Lengths(jnp.sqrt(update), jnp.sqrt(moved), finite)
-
-
-def _summed(terms: blocks.Terms, kinds: int, *trees: Any) -> tuple[list[jax.Array], jax.Array]:
-    """Returns the sums of terms over all inexact leaves, and bool[], True if all are finite."""
-    dtype = widest_float(trees[1])
-    columns = list(zip(*map(_real_leaves, trees), strict=True))
-    size = sum(column[0].size for column in columns)
-    found = [blocks.sums(terms, *column, of=size) for column in columns if column[0].size]
-    totals = [
-        jnp.sum(jnp.stack([each.totals[i] for each in found])) if found else jnp.zeros((), dtype)
-        for i in range(kinds)
-    ]
-    finite = [each.all_finite for each in found] + [jnp.isfinite(total) for total in totals]
-    return totals, all_true(finite)
+        found = jnp.stack(terms(*map(joined, zip(*small, strict=True))))
+        parts.append([*jnp.sum(found, axis=1)])
+    return [sum(part[1:], part[0]) for part in zip(*parts, strict=True)]
 
 
 def _real_leaves(tree: Any) -> Sequence[jax.Array]:
