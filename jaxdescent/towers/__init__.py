@@ -26,7 +26,7 @@ from jaxdescent.towers.inspection import (
 from jaxdescent.towers.model_statistics import reestimate_statistics
 from jaxdescent.towers.replay.tracing import UpdateRecord
 from jaxdescent.towers.restart import RestartState, restart_on_divergence
-from jaxdescent.towers.self_tuning import SelfTuningState, self_tuning
+from jaxdescent.towers.self_tuning import self_tuning
 from jaxdescent.towers.signals import EligibilityTrace, OneStep, eligibility_trace, one_step
 from jaxdescent.towers.spaces import (
     PerLeaf,
@@ -40,6 +40,7 @@ from jaxdescent.towers.spaces import (
     unit_interval,
 )
 from jaxdescent.towers.tower import HypergradientState, Tower, hypergradient
+from jaxdescent.towers.tuning.plans import SelfTuningState
 
 __all__ = [
     "AverageState",

@@ -19,8 +19,8 @@ import optax
 from jaxdescent import containers, validation
 from jaxdescent.eager_calls import compile_eager_calls
 from jaxdescent.numerics import wide_copy, widest_float
-from jaxdescent.towers.self_tuning import SelfTuningState
 from jaxdescent.towers.tower import wrapper
+from jaxdescent.towers.tuning.plans import SelfTuningState
 
 POWER = 5.0  # the last sixth of the parameters count most
 _INT32_MAX = 2**31 - 1

@@ -14,9 +14,10 @@ from jaxdescent.towers import spaces
 from jaxdescent.towers.factory import build, label
 from jaxdescent.towers.replay.contraction import goes_forward
 from jaxdescent.towers.replay.tracing import run_update
-from jaxdescent.towers.self_tuning import SelfTuning, SelfTuningState
+from jaxdescent.towers.self_tuning import SelfTuning
 from jaxdescent.towers.signals import EligibilityTrace
 from jaxdescent.towers.tower import HypergradientState, Tower, innermost
+from jaxdescent.towers.tuning.plans import SelfTuningState
 
 LearnedState = HypergradientState | SelfTuningState
 

@@ -34,7 +34,7 @@ constants were chosen on the development tasks of `python -m experiments sensiti
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -43,53 +43,16 @@ import optax
 
 from jaxdescent import containers, validation
 from jaxdescent.eager_calls import compile_eager_calls
-from jaxdescent.numerics import is_inexact, wide_copy, widest_float
-from jaxdescent.towers import applied, spaces
+from jaxdescent.numerics import is_inexact
 from jaxdescent.towers import factory as factories
+from jaxdescent.towers import spaces
 from jaxdescent.towers.replay.conditional import either
 from jaxdescent.towers.spec import check_factory
-from jaxdescent.towers.tuning.horizon import HorizonState, coordinates
-from jaxdescent.towers.tuning.losses import LossState
-from jaxdescent.towers.tuning.measurement import Measurement, largest_eps, length, measure
-from jaxdescent.towers.tuning.range_test import GROWTH, ROUNDINGS, RangeTestState
-from jaxdescent.towers.tuning.statistics import Spread, Trend
-from jaxdescent.towers.tuning.trend import TrendState
+from jaxdescent.towers.tuning import plans
+from jaxdescent.towers.tuning.measurement import length
+from jaxdescent.towers.tuning.plans import SelfTuningState
 
 FIRST, HIGHEST_FIRST = 1e-6, 1e-9  # of the guess, and absolute: where the range test begins
-HARMFUL, DIVERGED, NOT_FINITE = 1000.0, 3.0, 10.0  # divisors of the learning rate at a restart
-LONGEST = 0.05  # update relative to the parameters, beyond which the learning rate does not grow
-
-
-class SelfTuningState(NamedTuple):
-    """State of `self_tuning`.
-
-    Attributes:
-      inner_state: the state of the factory's transformation.
-      average: y, in float32 or wider; during the range test the initial parameters.
-      hyperparams: the learning rate, as a coordinate. Read it with `jd.get_hyperparams`.
-      range_test: the range test at the start.
-      trend: the signal's trend, and the number of steps.
-      horizon: the average's number of steps, and two averages at a few coordinates.
-      losses: running means of the loss.
-      update_length: f32[], the length of the last update.
-      returning: bool[], True if the last step restarted, and the next one completes the return.
-      unusable: i32[], number of batches in a row with non-finite numbers.
-      skipped: i32[], number of batches that were skipped.
-      restarts: i32[], number of restarts; the end of the range test is one.
-    """
-
-    inner_state: Any
-    average: Any
-    hyperparams: dict[str, Any]
-    range_test: RangeTestState
-    trend: TrendState
-    horizon: HorizonState
-    losses: LossState
-    update_length: jax.Array
-    returning: jax.Array
-    unusable: jax.Array
-    skipped: jax.Array
-    restarts: jax.Array
 
 
 class SelfTuning(optax.GradientTransformationExtraArgs):
@@ -172,7 +135,7 @@ def self_tuning(
 
     def init(params: Any) -> SelfTuningState:
         validation.check_arrays("params", params)
-        return _first_state(factory, start, params)
+        return plans.first_state(factory, start, params)
 
     @compile_eager_calls
     def update(
@@ -189,99 +152,24 @@ def self_tuning(
         if value is not None:
             extra = {**extra, "value": value}
             value = jnp.asarray(value, state.update_length.dtype)
-        running = state.range_test.running
-        plan = either(
-            running,
-            partial(_search, state, updates, params, value),
-            partial(_tune, state, updates, params, value),
+        plan = plans.plan(state, updates, params, value)
+        outcome = plans.outcome(state, plan, requested)
+        is_step = outcome.index == plans.STEP
+        updates, state, back = either(
+            is_step,
+            partial(_step, factory, plan, updates, state, params, extra),
+            partial(_stay, outcome, is_step, updates, state),
         )
-        outcome = _outcome(state, plan, requested)
-        steps = outcome.index == STEP
-
-        def step() -> tuple[Any, SelfTuningState, jax.Array]:
-            tx = factories.build(factory, plan.numbers.hyperparams)
-            u, inner_state = tx.update(updates, state.inner_state, params, **extra)
-            u = jax.lax.optimization_barrier(u)  # XLA would store it twice
-            moved = length(u, params)
-            lost = ~jnp.isfinite(moved)
-            numbers = plan.numbers._replace(
-                update_length=jnp.where(lost, 0, moved),
-                unusable=jnp.where(lost, UNUSABLE, 0).astype(jnp.int32),
-            )
-            averaging = _averaging(~running, plan.weight)
-            average = jax.tree.map(averaging, state.average, params)
-            return u, numbers._replace(inner_state=inner_state, average=average), lost
-
-        def stay() -> tuple[Any, SelfTuningState, jax.Array]:
-            numbers = _numbers_without_step(state, outcome)
-            # Without the condition, XLA makes one array of zeros, and copies it.
-            u = jax.tree.map(lambda g: jnp.where(steps, g, jnp.zeros_like(g)), updates)
-            return u, numbers, outcome.index != SKIP
-
-        updates, state, back = either(steps, step, stay)
-
-        def go_on() -> tuple[Any, Any]:
-            return updates, state.inner_state
-
-        def go_back() -> tuple[Any, Any]:
-            y = factories.cast_like(state.average, params)
-            fresh = factories.build(factory, state.hyperparams).init(y)
-            fresh = optax.tree.where(back, fresh, state.inner_state)
-            changes = jax.tree.map(lambda y, x, u: (y - x).astype(u.dtype), y, params, updates)
-            return changes, fresh
-
-        updates, inner_state = either(back, go_back, go_on)
+        updates, inner_state = either(
+            back,
+            partial(_return, factory, back, updates, state, params),
+            lambda: (updates, state.inner_state),
+        )
         return updates, state._replace(inner_state=inner_state)
 
     tx = SelfTuning(init, update)
     tx.factory, tx.start = factory, start
     return tx
-
-
-def _first_state(
-    factory: factories.Factory, start: spaces.Positive, params: Any
-) -> SelfTuningState:
-    dtype = widest_float(params)
-
-    def number(x: Any = 0.0) -> jax.Array:
-        return jnp.full((), x, dtype)
-
-    def flag(x: bool = False) -> jax.Array:
-        return jnp.full((), x, bool)
-
-    def count() -> jax.Array:
-        return jnp.zeros((), jnp.int32)
-
-    def numbers(kind: Any) -> Any:
-        return kind(*(number() for _ in kind._fields))
-
-    hyperparams = {"learning_rate": spaces.clamp(spaces.Positive(number(start.log)))}
-    inner_state: Any = factories.build(factory, hyperparams).init(params)
-    return SelfTuningState(
-        inner_state=inner_state,
-        average=jax.tree.map(wide_copy, params),
-        hyperparams=hyperparams,
-        range_test=RangeTestState(
-            running=flag(True),
-            count=number(),
-            total=number(),
-            slope=numbers(Spread),
-            loss=numbers(Spread),
-            log_gradient=numbers(Spread),
-            suspected=flag(),
-            false_alarms=number(),
-        ),
-        trend=TrendState(numbers(Trend), flag()),
-        horizon=HorizonState(
-            numbers(Trend), applied.first_sample(params), applied.first_sample(params)
-        ),
-        losses=numbers(LossState)._replace(best=number(jnp.inf)),
-        update_length=number(),
-        returning=flag(),
-        unusable=count(),
-        skipped=count(),
-        restarts=count(),
-    )
 
 
 def _checked_params(params: Any, updates: Any, value: Any) -> Any:
@@ -292,147 +180,49 @@ def _checked_params(params: Any, updates: Any, value: Any) -> Any:
     return containers.params_like(params, updates)
 
 
-class Plan(NamedTuple):
-    """A step, if the batch is usable.
-
-    Attributes:
-      numbers: the state after it, without buffers of the parameters' size.
-      weight: f32[], of the parameters in the average.
-      harm: bool[], True if training must restart from the average.
-      usable: bool[], True if the batch has finite numbers only.
-    """
-
-    numbers: SelfTuningState
-    weight: jax.Array
-    harm: jax.Array
-    usable: jax.Array
-
-
-def _search(state: SelfTuningState, grads: Any, params: Any, value: jax.Array | None) -> Plan:
-    """Returns the plan of a step of the range test."""
-    seen = measure(grads, params, state.average, lengths=True)
-    rounding = ROUNDINGS * largest_eps(params)
-    range_test = state.range_test.including(
-        seen, value, state.update_length, rounding * seen.length
+def _step(
+    factory: factories.Factory,
+    plan: plans.Plan,
+    grads: Any,
+    state: SelfTuningState,
+    params: Any,
+    extra: dict[str, Any],
+) -> tuple[Any, SelfTuningState, jax.Array]:
+    """Returns updates, the next state, and bool[], True if the update is not finite."""
+    tx = factories.build(factory, plan.numbers.hyperparams)
+    updates, inner_state = tx.update(grads, state.inner_state, params, **extra)
+    moved = length(updates, params)
+    lost = ~jnp.isfinite(moved)
+    averages = ~state.range_test.running
+    average = jax.tree.map(partial(_averaged, averages, plan.weight), state.average, params)
+    numbers = plan.numbers._replace(
+        update_length=jnp.where(lost, 0, moved),
+        unusable=jnp.where(lost, plans.UNUSABLE, 0).astype(jnp.int32),
     )
-    grows = ~range_test.suspected & (seen.gradient_length > 0)
-    rate = _changed(state, jnp.where(grows, jnp.log(GROWTH), 0))
-    numbers = state._replace(
-        inner_state=(),
-        average=(),
-        hyperparams={"learning_rate": rate},
-        range_test=range_test._replace(total=range_test.total + rate.natural()),
-    )
-    return Plan(numbers, jnp.zeros_like(seen.signal), ~range_test.running, _usable(seen, value))
+    return updates, numbers._replace(inner_state=inner_state, average=average), lost
 
 
-def _tune(state: SelfTuningState, grads: Any, params: Any, value: jax.Array | None) -> Plan:
-    """Returns the plan of a step after the range test."""
-    seen = measure(grads, params, state.average, lengths=False)
-    trend, jumped = state.trend.including(seen.signal)
-    horizon, weight = state.horizon.including(jumped, coordinates(params), coordinates(grads))
-    losses, diverged = state.losses, jnp.zeros((), bool)
-    if value is not None:
-        losses = losses.including(value, trend.signal.count)
-        diverged = losses.has_diverged(seen.signal, trend.signal.count)
-    change = trend.step()
-    long = state.update_length > LONGEST * seen.length
-    numbers = state._replace(
-        inner_state=(),
-        average=(),
-        hyperparams={
-            "learning_rate": _changed(state, jnp.where(long, jnp.minimum(change, 0), change))
-        },
-        trend=trend.counted(),
-        horizon=horizon,
-        losses=losses,
-    )
-    return Plan(numbers, weight, diverged, _usable(seen, value))
+def _averaged(averages: jax.Array, weight: jax.Array, y: jax.Array, x: jax.Array) -> jax.Array:
+    x = jnp.asarray(x, y.dtype)
+    new = y + weight.astype(y.real.dtype) * (x - y) if is_inexact(y) else x
+    return jnp.where(averages, new, y)
 
 
-def _changed(state: SelfTuningState, change: jax.Array) -> spaces.Positive:
-    """Returns the learning rate after a change of its logarithm."""
-    old = state.hyperparams["learning_rate"].log
-    return spaces.Positive((old + change).astype(old.dtype)).clamp()
+def _stay(
+    outcome: plans.Outcome, is_step: jax.Array, grads: Any, state: SelfTuningState
+) -> tuple[Any, SelfTuningState, jax.Array]:
+    """Returns zeros, the next state, and bool[], True if the parameters return to the average."""
+    # The condition is False. Without it, XLA makes one array of zeros for all leaves of a shape,
+    # and copies it in every step.
+    zeros = jax.tree.map(lambda g: jnp.where(is_step, g, jnp.zeros_like(g)), grads)
+    return zeros, plans.without_step(state, outcome), outcome.index != plans.SKIP
 
 
-def _usable(seen: Measurement, value: jax.Array | None) -> jax.Array:
-    return seen.finite if value is None else seen.finite & jnp.isfinite(value)
-
-
-STEP, RESTART, RETURN, SKIP = range(4)
-"""Outcomes of a step; `RETURN` is the second step of a restart."""
-
-
-class Outcome(NamedTuple):
-    """The outcome of a step, if its update is finite.
-
-    Attributes:
-      index: i32[], one of `STEP`, `RESTART`, `RETURN` and `SKIP`.
-      divisor: f32[], of the learning rate at a restart.
-      unusable: i32[], number of batches in a row with non-finite numbers.
-    """
-
-    index: jax.Array
-    divisor: jax.Array
-    unusable: jax.Array
-
-
-UNUSABLE = 2  # batches in a row that cause a restart
-
-
-def _outcome(state: SelfTuningState, plan: Plan, requested: jax.Array) -> Outcome:
-    """Returns the outcome of a step.
-
-    Args:
-      state: before the step.
-      plan: the step, if the batch is usable.
-      requested: bool[], True if the caller asked to skip it.
-    """
-    running = state.range_test.running
-    usable = plan.usable & ~requested
-    unusable = state.unusable + (~usable & ~requested)
-    began = jnp.where(running, state.range_test.total, state.trend.signal.count) > 0
-    lost = (unusable >= UNUSABLE) & began
-    restart = lost | usable & plan.harm
-    index = jnp.where(restart, RESTART, jnp.where(usable, STEP, SKIP))
-    divisor = jnp.where(lost, NOT_FINITE, DIVERGED)
-    return Outcome(
-        index=jnp.where(state.returning, RETURN, index).astype(jnp.int32),
-        divisor=jnp.where(running, HARMFUL, divisor),
-        unusable=unusable,
-    )
-
-
-def _numbers_without_step(state: SelfTuningState, outcome: Outcome) -> SelfTuningState:
-    """Returns the state after a restart, a return, or a skipped batch, with the old average."""
-    skipped = jnp.asarray(optax.safe_increment(state.skipped))
-    old = state.hyperparams["learning_rate"].log
-    lower = spaces.Positive(old - jnp.log(outcome.divisor).astype(old.dtype)).clamp()
-    numbers = state._replace(inner_state=(), average=())
-    zeros = jax.tree.map(jnp.zeros_like, numbers)
-    restarted = zeros._replace(
-        hyperparams={"learning_rate": lower},
-        range_test=state.range_test._replace(
-            running=zeros.range_test.running, suspected=zeros.range_test.suspected
-        ),
-        losses=zeros.losses._replace(best=jnp.full_like(state.losses.best, jnp.inf)),
-        returning=jnp.ones_like(state.returning),
-        skipped=jnp.where(outcome.unusable > state.unusable, skipped, state.skipped),
-        restarts=jnp.asarray(optax.safe_increment(state.restarts)),
-    )
-    returned = numbers._replace(returning=zeros.returning)
-    passed = numbers._replace(unusable=outcome.unusable, skipped=skipped)
-    found = jax.tree.map(partial(jax.lax.select_n, outcome.index - 1), restarted, returned, passed)
-    return found._replace(inner_state=state.inner_state, average=state.average)
-
-
-def _averaging(going: jax.Array, weight: jax.Array) -> Any:
-    """Returns a function of an average and a parameter: the average after the step."""
-
-    def step(y: jax.Array, x: jax.Array) -> jax.Array:
-        x = jnp.asarray(x, y.dtype)
-        new = y + weight.astype(y.real.dtype) * (x - y) if is_inexact(y) else x
-        return jnp.where(going, new, y)
-
-    return step
+def _return(
+    factory: factories.Factory, back: jax.Array, updates: Any, state: SelfTuningState, params: Any
+) -> tuple[Any, Any]:
+    """Returns the updates from the parameters to the average, and the state of a new optimizer."""
+    y = factories.cast_like(state.average, params)
+    fresh = factories.build(factory, state.hyperparams).init(y)
+    fresh = optax.tree.where(back, fresh, state.inner_state)  # as in `_stay`
+    return jax.tree.map(lambda y, x, u: (y - x).astype(u.dtype), y, params, updates), fresh

@@ -1,5 +1,6 @@
 """The parts of `self_tuning`, as pure functions of small states.
 
+plans.py        the state, and the plan and the outcome of a step
 statistics.py   means, spreads and t-values
 measurement.py  the sums over all parameters that a step needs
 range_test.py   the search for the initial learning rate

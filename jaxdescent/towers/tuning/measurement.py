@@ -37,8 +37,9 @@ def measure(grads: Any, params: Any, average: Any, *, lengths: bool) -> Measurem
 
     sums = _totals(terms, 4 if lengths else 2, grads, params, average, dtype=widest_float(params))
     finite = jnp.all(jnp.isfinite(jnp.stack(sums)))
-    signal, length, gradient, distance = [*sums, *[jnp.zeros_like(sums[0])] * 2][:4]
-    return Measurement(signal, *map(jnp.sqrt, (length, gradient, distance)), finite)
+    signal, length, *others = sums[0], *map(jnp.sqrt, sums[1:])
+    gradient, distance = others or [jnp.zeros_like(signal)] * 2
+    return Measurement(signal, length, gradient, distance, finite)
 
 
 def length(updates: Any, params: Any) -> jax.Array:

@@ -30,6 +30,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxdescent.towers.replay.conditional import computed_once
 from jaxdescent.towers.tuning.measurement import Measurement
 from jaxdescent.towers.tuning.statistics import Spread
 
@@ -131,4 +132,5 @@ class RangeTestState(NamedTuple):
         extreme = self.slope.mean + EXTREME_DEVIATIONS * deviation
         extreme += EXTREME_MEANS * jnp.abs(self.slope.mean)
         calibrated = self.count >= CALIBRATION
-        return calibrated & suspected, calibrated & rises & (slope > extreme)
+        extreme = calibrated & rises & (slope > extreme)
+        return computed_once(calibrated & suspected), computed_once(extreme)

@@ -1,0 +1,250 @@
+"""The state of `self_tuning`, and what it does in a step.
+
+A step is planned as if the batch were usable. Its outcome is one of
+
+- `STEP`: the parameters are updated.
+- `RESTART`: they return to the average; the learning rate becomes lower.
+- `RETURN`: the second step of a restart.
+- `SKIP`: nothing changes.
+"""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxdescent.numerics import wide_copy, widest_float
+from jaxdescent.towers import applied, spaces
+from jaxdescent.towers import factory as factories
+from jaxdescent.towers.replay.conditional import either
+from jaxdescent.towers.tuning.horizon import HorizonState, coordinates
+from jaxdescent.towers.tuning.losses import LossState
+from jaxdescent.towers.tuning.measurement import Measurement, largest_eps, measure
+from jaxdescent.towers.tuning.range_test import GROWTH, ROUNDINGS, RangeTestState
+from jaxdescent.towers.tuning.statistics import Spread, Trend
+from jaxdescent.towers.tuning.trend import TrendState
+
+HARMFUL, DIVERGED, NOT_FINITE = 1000.0, 3.0, 10.0  # divisors of the learning rate at a restart
+LONGEST = 0.05  # update relative to the parameters, beyond which the learning rate does not grow
+UNUSABLE = 2  # batches in a row that cause a restart
+STEP, RESTART, RETURN, SKIP = range(4)
+
+
+class SelfTuningState(NamedTuple):
+    """State of `self_tuning`.
+
+    Attributes:
+      inner_state: the state of the factory's transformation.
+      average: y, in float32 or wider; during the range test the initial parameters.
+      hyperparams: the learning rate, as a coordinate. Read it with `jd.get_hyperparams`.
+      range_test: the range test at the start.
+      trend: the signal's trend, and the number of steps.
+      horizon: the average's number of steps, and two averages at a few coordinates.
+      losses: running means of the loss.
+      update_length: f32[], the length of the last update.
+      returning: bool[], True if the last step restarted, and the next one completes the return.
+      unusable: i32[], number of batches in a row with non-finite numbers.
+      skipped: i32[], number of batches that were skipped.
+      restarts: i32[], number of restarts; the end of the range test is one.
+    """
+
+    inner_state: Any
+    average: Any
+    hyperparams: dict[str, Any]
+    range_test: RangeTestState
+    trend: TrendState
+    horizon: HorizonState
+    losses: LossState
+    update_length: jax.Array
+    returning: jax.Array
+    unusable: jax.Array
+    skipped: jax.Array
+    restarts: jax.Array
+
+
+def first_state(factory: factories.Factory, start: spaces.Positive, params: Any) -> SelfTuningState:
+    """Returns the state before the first step, with the learning rate `start`."""
+    dtype = widest_float(params)
+
+    def number(x: Any = 0.0) -> jax.Array:
+        return jnp.full((), x, dtype)
+
+    def flag(x: bool = False) -> jax.Array:
+        return jnp.full((), x, bool)
+
+    def count() -> jax.Array:
+        return jnp.zeros((), jnp.int32)
+
+    def numbers(kind: Any) -> Any:
+        return kind(*(number() for _ in kind._fields))
+
+    hyperparams = {"learning_rate": spaces.clamp(spaces.Positive(number(start.log)))}
+    inner_state: Any = factories.build(factory, hyperparams).init(params)
+    return SelfTuningState(
+        inner_state=inner_state,
+        average=jax.tree.map(wide_copy, params),
+        hyperparams=hyperparams,
+        range_test=RangeTestState(
+            running=flag(True),
+            count=number(),
+            total=number(),
+            slope=numbers(Spread),
+            loss=numbers(Spread),
+            log_gradient=numbers(Spread),
+            suspected=flag(),
+            false_alarms=number(),
+        ),
+        trend=TrendState(numbers(Trend), flag()),
+        horizon=HorizonState(
+            numbers(Trend), applied.first_sample(params), applied.first_sample(params)
+        ),
+        losses=numbers(LossState)._replace(best=number(jnp.inf)),
+        update_length=number(),
+        returning=flag(),
+        unusable=count(),
+        skipped=count(),
+        restarts=count(),
+    )
+
+
+class Plan(NamedTuple):
+    """A step, if the batch is usable.
+
+    Attributes:
+      numbers: the state after it, without buffers of the parameters' size.
+      weight: f32[], of the parameters in the average.
+      harm: bool[], True if training must restart from the average.
+      usable: bool[], True if the batch has finite numbers only.
+    """
+
+    numbers: SelfTuningState
+    weight: jax.Array
+    harm: jax.Array
+    usable: jax.Array
+
+
+def plan(state: SelfTuningState, grads: Any, params: Any, value: jax.Array | None) -> Plan:
+    """Returns the plan of a step."""
+    return either(
+        state.range_test.running,
+        partial(_search, state, grads, params, value),
+        partial(_tune, state, grads, params, value),
+    )
+
+
+def _search(state: SelfTuningState, grads: Any, params: Any, value: jax.Array | None) -> Plan:
+    """Returns the plan of a step of the range test."""
+    seen = measure(grads, params, state.average, lengths=True)
+    rounding = ROUNDINGS * largest_eps(params)
+    range_test = state.range_test.including(
+        seen, value, state.update_length, rounding * seen.length
+    )
+    grows = ~range_test.suspected & (seen.gradient_length > 0)
+    rate = _changed(state, jnp.where(grows, jnp.log(GROWTH), 0))
+    numbers = state._replace(
+        inner_state=(),
+        average=(),
+        hyperparams={"learning_rate": rate},
+        range_test=range_test._replace(total=range_test.total + rate.natural()),
+    )
+    return Plan(numbers, jnp.zeros_like(seen.signal), ~range_test.running, _usable(seen, value))
+
+
+def _tune(state: SelfTuningState, grads: Any, params: Any, value: jax.Array | None) -> Plan:
+    """Returns the plan of a step after the range test."""
+    seen = measure(grads, params, state.average, lengths=False)
+    trend, jumped = state.trend.including(seen.signal)
+    horizon, weight = state.horizon.including(jumped, coordinates(params), coordinates(grads))
+    losses, diverged = state.losses, jnp.zeros((), bool)
+    if value is not None:
+        losses = losses.including(value, trend.signal.count)
+        diverged = losses.has_diverged(seen.signal, trend.signal.count)
+    change = trend.step()
+    long = state.update_length > LONGEST * seen.length
+    numbers = state._replace(
+        inner_state=(),
+        average=(),
+        hyperparams={
+            "learning_rate": _changed(state, jnp.where(long, jnp.minimum(change, 0), change))
+        },
+        trend=trend.counted(),
+        horizon=horizon,
+        losses=losses,
+    )
+    return Plan(numbers, weight, diverged, _usable(seen, value))
+
+
+def _changed(state: SelfTuningState, change: jax.Array) -> spaces.Positive:
+    """Returns the learning rate after a change of its logarithm."""
+    old = state.hyperparams["learning_rate"].log
+    return spaces.Positive((old + change).astype(old.dtype)).clamp()
+
+
+def _usable(seen: Measurement, value: jax.Array | None) -> jax.Array:
+    return seen.finite if value is None else seen.finite & jnp.isfinite(value)
+
+
+class Outcome(NamedTuple):
+    """The outcome of a step, if its update is finite.
+
+    Attributes:
+      index: i32[], one of `STEP`, `RESTART`, `RETURN` and `SKIP`.
+      divisor: f32[], of the learning rate at a restart.
+      unusable: i32[], number of batches in a row with non-finite numbers.
+    """
+
+    index: jax.Array
+    divisor: jax.Array
+    unusable: jax.Array
+
+
+def outcome(state: SelfTuningState, plan: Plan, requested: jax.Array) -> Outcome:
+    """Returns the outcome of a step.
+
+    Args:
+      state: before the step.
+      plan: the step, if the batch is usable.
+      requested: bool[], True if the caller asked to skip it.
+    """
+    running = state.range_test.running
+    usable = plan.usable & ~requested
+    unusable = state.unusable + (~usable & ~requested)
+    began = jnp.where(running, state.range_test.total, state.trend.signal.count) > 0
+    lost = (unusable >= UNUSABLE) & began
+    restart = lost | usable & plan.harm
+    index = jnp.where(restart, RESTART, jnp.where(usable, STEP, SKIP))
+    divisor = jnp.where(lost, NOT_FINITE, DIVERGED)
+    return Outcome(
+        index=jnp.where(state.returning, RETURN, index).astype(jnp.int32),
+        divisor=jnp.where(running, HARMFUL, divisor),
+        unusable=unusable,
+    )
+
+
+def without_step(state: SelfTuningState, outcome: Outcome) -> SelfTuningState:
+    """Returns the state after a restart, a return or a skipped batch; buffers do not change."""
+    returns = outcome.index == RETURN
+    skipped = jnp.asarray(optax.safe_increment(state.skipped))
+    old = state.hyperparams["learning_rate"].log
+    lower = spaces.Positive(old - jnp.log(outcome.divisor).astype(old.dtype)).clamp()
+    numbers = state._replace(inner_state=(), average=())
+    zeros = jax.tree.map(jnp.zeros_like, numbers)
+    restarted = zeros._replace(
+        hyperparams={"learning_rate": lower},
+        range_test=state.range_test._replace(
+            running=zeros.range_test.running, suspected=zeros.range_test.suspected
+        ),
+        losses=zeros.losses._replace(best=jnp.full_like(state.losses.best, jnp.inf)),
+        returning=jnp.ones_like(state.returning),
+        skipped=jnp.where(outcome.unusable > state.unusable, skipped, state.skipped),
+        restarts=jnp.asarray(optax.safe_increment(state.restarts)),
+    )
+    kept = numbers._replace(
+        returning=zeros.returning,
+        unusable=jnp.where(returns, state.unusable, outcome.unusable),
+        skipped=jnp.where(returns, state.skipped, skipped),
+    )
+    found = optax.tree.where(outcome.index == RESTART, restarted, kept)
+    return found._replace(inner_state=state.inner_state, average=state.average)
