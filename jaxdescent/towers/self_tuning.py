@@ -154,11 +154,10 @@ def self_tuning(
             value = jnp.asarray(value, state.update_length.dtype)
         plan = plans.plan(state, updates, params, value)
         outcome = plans.outcome(state, plan, requested)
-        is_step = outcome.index == plans.STEP
         updates, state, back = either(
-            is_step,
+            outcome.steps,
             partial(_step, factory, plan, updates, state, params, extra),
-            partial(_stay, outcome, is_step, updates, state),
+            partial(_stay, outcome, updates, state),
         )
         updates, inner_state = either(
             back,
@@ -209,13 +208,13 @@ def _averaged(averages: jax.Array, weight: jax.Array, y: jax.Array, x: jax.Array
 
 
 def _stay(
-    outcome: plans.Outcome, is_step: jax.Array, grads: Any, state: SelfTuningState
+    outcome: plans.Outcome, grads: Any, state: SelfTuningState
 ) -> tuple[Any, SelfTuningState, jax.Array]:
     """Returns zeros, the next state, and bool[], True if the parameters return to the average."""
-    # The condition is False. Without it, XLA makes one array of zeros for all leaves of a shape,
-    # and copies it in every step.
-    zeros = jax.tree.map(lambda g: jnp.where(is_step, g, jnp.zeros_like(g)), grads)
-    return zeros, plans.without_step(state, outcome), outcome.index != plans.SKIP
+    # The flag is False. Without it, XLA makes one array of zeros for all leaves of a shape, and
+    # copies it in every step.
+    zeros = jax.tree.map(lambda g: jnp.where(outcome.steps, g, jnp.zeros_like(g)), grads)
+    return zeros, plans.without_step(state, outcome), outcome.restarts | outcome.returns
 
 
 def _return(

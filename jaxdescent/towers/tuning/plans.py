@@ -1,11 +1,8 @@
 """The state of `self_tuning`, and what it does in a step.
 
-A step is planned as if the batch were usable. Its outcome is one of
-
-- `STEP`: the parameters are updated.
-- `RESTART`: they return to the average; the learning rate becomes lower.
-- `RETURN`: the second step of a restart.
-- `SKIP`: nothing changes.
+A step is planned as if the batch were usable. Then its outcome is decided: the parameters are
+updated; or they return to the average, with a lower learning rate (a restart); or a restart is
+completed; or the batch is skipped.
 """
 
 from functools import partial
@@ -29,7 +26,6 @@ from jaxdescent.towers.tuning.trend import TrendState
 HARMFUL, DIVERGED, NOT_FINITE = 1000.0, 3.0, 10.0  # divisors of the learning rate at a restart
 LONGEST = 0.05  # update relative to the parameters, beyond which the learning rate does not grow
 UNUSABLE = 2  # batches in a row that cause a restart
-STEP, RESTART, RETURN, SKIP = range(4)
 
 
 class SelfTuningState(NamedTuple):
@@ -187,15 +183,19 @@ def _usable(seen: Measurement, value: jax.Array | None) -> jax.Array:
 
 
 class Outcome(NamedTuple):
-    """The outcome of a step, if its update is finite.
+    """The outcome of a step, if its update is finite. If no flag is True, the batch is skipped.
 
     Attributes:
-      index: i32[], one of `STEP`, `RESTART`, `RETURN` and `SKIP`.
+      steps: bool[], True if the parameters are updated.
+      restarts: bool[], True if they return to the average, with a lower learning rate.
+      returns: bool[], True if this is the second step of a restart.
       divisor: f32[], of the learning rate at a restart.
       unusable: i32[], number of batches in a row with non-finite numbers.
     """
 
-    index: jax.Array
+    steps: jax.Array
+    restarts: jax.Array
+    returns: jax.Array
     divisor: jax.Array
     unusable: jax.Array
 
@@ -208,24 +208,23 @@ def outcome(state: SelfTuningState, plan: Plan, requested: jax.Array) -> Outcome
       plan: the step, if the batch is usable.
       requested: bool[], True if the caller asked to skip it.
     """
-    running = state.range_test.running
+    running, returns = state.range_test.running, state.returning
     usable = plan.usable & ~requested
     unusable = state.unusable + (~usable & ~requested)
     began = jnp.where(running, state.range_test.total, state.trend.signal.count) > 0
     lost = (unusable >= UNUSABLE) & began
-    restart = lost | usable & plan.harm
-    index = jnp.where(restart, RESTART, jnp.where(usable, STEP, SKIP))
-    divisor = jnp.where(lost, NOT_FINITE, DIVERGED)
+    restarts = ~returns & (lost | usable & plan.harm)
     return Outcome(
-        index=jnp.where(state.returning, RETURN, index).astype(jnp.int32),
-        divisor=jnp.where(running, HARMFUL, divisor),
+        steps=usable & ~returns & ~restarts,
+        restarts=restarts,
+        returns=returns,
+        divisor=jnp.where(running, HARMFUL, jnp.where(lost, NOT_FINITE, DIVERGED)),
         unusable=unusable,
     )
 
 
 def without_step(state: SelfTuningState, outcome: Outcome) -> SelfTuningState:
     """Returns the state after a restart, a return or a skipped batch; buffers do not change."""
-    returns = outcome.index == RETURN
     skipped = jnp.asarray(optax.safe_increment(state.skipped))
     old = state.hyperparams["learning_rate"].log
     lower = spaces.Positive(old - jnp.log(outcome.divisor).astype(old.dtype)).clamp()
@@ -243,8 +242,8 @@ def without_step(state: SelfTuningState, outcome: Outcome) -> SelfTuningState:
     )
     kept = numbers._replace(
         returning=zeros.returning,
-        unusable=jnp.where(returns, state.unusable, outcome.unusable),
-        skipped=jnp.where(returns, state.skipped, skipped),
+        unusable=jnp.where(outcome.returns, state.unusable, outcome.unusable),
+        skipped=jnp.where(outcome.returns, state.skipped, skipped),
     )
-    found = optax.tree.where(outcome.index == RESTART, restarted, kept)
+    found = optax.tree.where(outcome.restarts, restarted, kept)
     return found._replace(inner_state=state.inner_state, average=state.average)
