@@ -3,7 +3,7 @@
 import numpy as np
 
 GROWTH, CALIBRATION, KAPPA, TAU, N0 = 4.0, 6, 2.0, 0.1, 10.0
-FLOOR, POWER, LONGEST, JUMP = 60.0, 5.0, 0.05, 10.0
+FLOOR, POWER, LONGEST, JUMP = 60.0, 5.0, 0.01, 10.0
 
 
 class Spread:
@@ -52,13 +52,13 @@ class Rule:
         self.searching, self.returning, self.events, self.t = True, False, [], 0
         self.k, self.total, self.suspected, self.false_alarms = 0, 0.0, False, 0
         self.slope, self.loss, self.log_gradient = Spread(), Spread(), Spread()
-        self.moved = 0.0
+        self.moved, self.limit = 0.0, np.inf
         self.begin()
 
     def begin(self):
         self.signal, self.lag, self.far = Trend(), Trend(), False
         self.short, self.long = np.zeros_like(self.x), np.zeros_like(self.x)
-        self.best = np.inf
+        self.best, self.chasing = np.inf, False
 
     def update(self, g, value):
         self.t += 1
@@ -102,18 +102,28 @@ class Rule:
         if jumped:
             self.events.append((self.t, "jump"))
             self.begin()
+        self.chasing = jumped or (self.chasing and s < 0)
         self.signal.add(0.0 if far and not jumped else s)
         self.far, n = far, self.signal.count
-        if n > 0:
-            change = -KAPPA * (self.signal.t - TAU) / (n + N0)
+        change = 0.0
+        if n > 0 and self.signal.square > 0:
+            won = max(self.first - self.mean, 0) if np.isfinite(self.best) else 0
+            harmless = min(3 * self.noise / np.sqrt(self.signal.window), 0.05 * won)
+            t = np.clip((self.signal.mean - harmless) / np.sqrt(self.signal.square), -1, 1)
+            change = -KAPPA * (t - TAU) / (n + N0)
             blocked = self.moved > LONGEST * np.linalg.norm(self.x)
-            self.rate *= np.exp(min(change, 0) if blocked else change)
+            change = min(change, 0) if blocked and not self.chasing else change
+        if self.chasing:
+            change = max(change, 0.15)
+        change = min(change, max(self.limit - np.log(self.rate), 0))
+        self.rate *= np.exp(change)
+        self.limit += 0.5 / (n + N0)
         if self.has_diverged(value, s, n):
             self.restart("diverged", 3.0)
             return
         self.signal.advance(3.0)
         self.lag.add(g @ (self.short - self.long) if self.lag.count else 0.0)
-        self.lag.advance(0.0)
+        self.lag.advance(-0.5)
         weight = (POWER + 1) / (self.lag.count + POWER)
         self.short += min(1, 2 * weight) * (self.x - self.short)
         self.long += weight * (self.x - self.long)
@@ -140,6 +150,7 @@ class Rule:
             self.rate /= divisor
         else:
             self.rate = self.last_rate / divisor
+            self.limit = np.log(self.last_rate / 2)
         self.x, self.returning = self.y.copy(), True
         self.begin()
 

@@ -24,7 +24,7 @@ from jaxdescent.towers.tuning.statistics import Trend
 POWER = 5.0  # p
 SHORTER = 2.0  # ratio of the two horizons
 FLOOR = 60.0  # steps; the count never shrinks below it
-THRESHOLD = 0.0  # t-value from which it shrinks
+THRESHOLD = -0.5  # t-value from which it shrinks
 
 
 def coordinates(tree: Any) -> jax.Array:

@@ -1,4 +1,12 @@
-"""Detects that training has diverged, by the running mean of the loss.
+"""What the running mean of the loss tells: how much harm is too little to act on, and divergence.
+
+The signal S tells how much worse the parameters are than their average. On a plateau it is positive
+even at low learning rates, because noise is all that moves the parameters; but only a high one
+leaves the plateau. So S is not counted as harm up to the lesser of
+
+- `VISIBLE` standard errors of the mean loss over the window of S: harm that could not be seen in
+  the loss; and
+- `SPARED` of the decrease since the first loss.
 
 Training has diverged if the running mean has risen above its lowest value by more than half of what
 was won since the first loss, plus twice the noise; and if the signal S explains at least half of
@@ -15,6 +23,7 @@ FEWEST = 6.0  # steps, after which the running mean counts
 LOST = 0.5  # of the decrease since the first loss
 NOISES = 2.0
 EXPLAINED = 0.5  # of the rise
+VISIBLE, SPARED = 3.0, 0.05
 
 
 class LossState(NamedTuple):
@@ -50,6 +59,11 @@ class LossState(NamedTuple):
             best=jnp.where(better, mean, best),
             best_noise=jnp.where(better, noise, self.best_noise),
         )
+
+    def harmless(self, window: jax.Array) -> jax.Array:
+        """Returns the part of the signal's mean over a window, in steps, that is no harm."""
+        won = jnp.where(jnp.isfinite(self.best), jnp.maximum(self.first - self.mean, 0), 0)
+        return jnp.minimum(VISIBLE * self.noise / jnp.sqrt(window), SPARED * won)
 
     def has_diverged(self, signal: jax.Array, count: jax.Array) -> jax.Array:
         """Returns bool[], True if the loss has risen too far, and the signal explains the rise."""

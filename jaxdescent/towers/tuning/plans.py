@@ -21,10 +21,10 @@ from jaxdescent.towers.tuning.losses import LossState
 from jaxdescent.towers.tuning.measurement import Measurement, largest_eps, measure
 from jaxdescent.towers.tuning.range_test import GROWTH, ROUNDINGS, RangeTestState
 from jaxdescent.towers.tuning.statistics import Spread, Trend
-from jaxdescent.towers.tuning.trend import TrendState
+from jaxdescent.towers.tuning.trend import SAFETY, TrendState
 
 HARMFUL, DIVERGED, NOT_FINITE = 1000.0, 3.0, 10.0  # divisors of the learning rate at a restart
-LONGEST = 0.05  # update relative to the parameters, beyond which the learning rate does not grow
+LONGEST = 0.01  # update relative to the parameters, beyond which the learning rate does not grow
 UNUSABLE = 2  # batches in a row that cause a restart
 
 
@@ -92,7 +92,7 @@ def first_state(factory: factories.Factory, start: spaces.Positive, params: Any)
             suspected=flag(),
             false_alarms=number(),
         ),
-        trend=TrendState(numbers(Trend), flag()),
+        trend=TrendState(numbers(Trend), flag(), flag(), number(jnp.inf)),
         horizon=HorizonState(
             numbers(Trend), applied.first_sample(params), applied.first_sample(params)
         ),
@@ -154,17 +154,17 @@ def _tune(state: SelfTuningState, grads: Any, params: Any, value: jax.Array | No
     trend, jumped = state.trend.including(seen.signal)
     horizon, weight = state.horizon.including(jumped, coordinates(params), coordinates(grads))
     losses, diverged = state.losses, jnp.zeros((), bool)
+    harmless = jnp.zeros_like(seen.signal)
     if value is not None:
+        harmless = jnp.where(jumped, 0, losses.harmless(trend.signal.window))
         losses = losses.including(value, trend.signal.count)
         diverged = losses.has_diverged(seen.signal, trend.signal.count)
-    change = trend.step()
-    long = state.update_length > LONGEST * seen.length
+    old = state.hyperparams["learning_rate"].log
+    change = trend.step(old, harmless, state.update_length > LONGEST * seen.length)
     numbers = state._replace(
         inner_state=(),
         average=(),
-        hyperparams={
-            "learning_rate": _changed(state, jnp.where(long, jnp.minimum(change, 0), change))
-        },
+        hyperparams={"learning_rate": _changed(state, change)},
         trend=trend.counted(),
         horizon=horizon,
         losses=losses,
@@ -230,7 +230,9 @@ def without_step(state: SelfTuningState, outcome: Outcome) -> SelfTuningState:
     lower = spaces.Positive(old - jnp.log(outcome.divisor).astype(old.dtype)).clamp()
     numbers = state._replace(inner_state=(), average=())
     zeros = jax.tree.map(jnp.zeros_like, numbers)
+    limit = jnp.where(state.range_test.running, jnp.inf, old - jnp.log(SAFETY))
     restarted = zeros._replace(
+        trend=zeros.trend._replace(limit=limit.astype(state.trend.limit.dtype)),
         hyperparams={"learning_rate": lower},
         range_test=state.range_test._replace(
             running=zeros.range_test.running, suspected=zeros.range_test.suspected

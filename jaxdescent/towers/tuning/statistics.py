@@ -9,7 +9,7 @@ t sqrt(window) is a t-value. The count grows by one in each step. If the trend i
 negative, it shrinks instead, and with it the window: then the old numbers do not count anymore.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -64,12 +64,11 @@ class Trend(NamedTuple):
         mean = self.mean + weight * (signal - self.mean)
         return Trend(mean, self.square + weight * (signal**2 - self.square), self.count)
 
-    @property
-    def ratio(self) -> jax.Array:
-        """t, in [-1, 1]; 0 before the first signal that is not 0."""
+    def ratio(self, less: Any = 0.0) -> jax.Array:
+        """Returns t of the mean minus a number, in [-1, 1]; 0 before a signal that is not 0."""
         known = self.square > 0
         root = jnp.sqrt(jnp.where(known, self.square, 1))
-        return jnp.clip(jnp.where(known, self.mean / root, 0), -1, 1)
+        return jnp.clip(jnp.where(known, (self.mean - less) / root, 0), -1, 1)
 
     def counted(self, floor: float, threshold: float) -> "Trend":
         """Returns the trend with the count of the next step.
@@ -78,6 +77,6 @@ class Trend(NamedTuple):
           floor: the count never shrinks below it.
           threshold: t-value of a falling trend from which the count shrinks.
         """
-        falls = jnp.clip(-self.ratio * jnp.sqrt(self.window) - threshold, 0, LARGEST)
+        falls = jnp.clip(-self.ratio() * jnp.sqrt(self.window) - threshold, 0, LARGEST)
         shrunk = jnp.maximum(self.count * jnp.exp(-SHRINK * falls), floor)
         return self._replace(count=jnp.where(self.count > floor, shrunk, self.count) + 1)
