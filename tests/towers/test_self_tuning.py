@@ -59,36 +59,43 @@ def tuning(tx, x, rate):
     return jd.set_hyperparams(tx.init(x), {"learning_rate": rate})
 
 
-def quadratic(seed, steps, jump_at, jump):
-    """Returns curvatures and noisy minima of a quadratic, of which the minimum jumps."""
+def quadratics(seed, steps, change_at, jump, steeper):
+    """Returns curvatures and noisy minima of quadratics that change at a step."""
     random = np.random.default_rng(seed)
     curvatures, centers = np.geomspace(1, 30, 12), 0.3 * random.normal(size=(steps, 12))
     centers += random.normal(size=12)
-    centers[jump_at:] += jump
+    centers[change_at:] += jump
+    curvatures = np.tile(curvatures, (steps, 1))
+    curvatures[change_at:] *= steeper
     return curvatures, centers
 
 
-@pytest.mark.parametrize("name", ["sgd", "adam"])
 @pytest.mark.parametrize(
-    ("jump_at", "jump", "events"),
-    [(500, 4.0, {"harm", "jump"}), (900, 0.0, {"harm"})],
+    ("name", "change_at", "jump", "steeper", "events"),
+    [
+        ("sgd", 500, 4.0, 1.0, {"harm", "jump"}),
+        ("adam", 500, 4.0, 1.0, {"harm", "jump"}),
+        ("sgd", 200, 0.0, 100.0, {"harm", "diverged"}),
+        ("adam", 900, 0.0, 1.0, {"harm"}),
+    ],
 )
-def test_a_run_follows_the_rule(name, jump_at, jump, events):
-    curvatures, centers = quadratic(0, 900, jump_at, jump)
+def test_a_run_follows_the_rule(name, change_at, jump, steeper, events):
+    curvatures, centers = quadratics(0, 900, change_at, jump, steeper)
     x = np.linspace(-1.0, 1.0, 12)
     expected = rule.Rule(x, *{"sgd": rule.momentum, "adam": rule.adam}[name]())
     path = []
-    for center in centers:
+    for curvature, center in zip(curvatures, centers, strict=True):
         d = expected.x - center
-        expected.update(curvatures * d, 0.5 * curvatures @ d**2)
+        expected.update(curvature * d, 0.5 * curvature @ d**2)
         path.append((expected.x, expected.rate, expected.signal.count, expected.lag.count))
     with jax.enable_x64(True):
 
-        def loss(x, center):
-            return 0.5 * jnp.sum(curvatures * (x - center) ** 2)
+        def loss(x, quadratic):
+            curvature, center = quadratic
+            return 0.5 * jnp.sum(curvature * (x - center) ** 2)
 
         tx = jd.self_tuning(FACTORIES[name])
-        (_, last), (xs, states) = train(tx, loss, jnp.asarray(x), jnp.asarray(centers))
+        (_, last), (xs, states) = train(tx, loss, jnp.asarray(x), (jnp.asarray(curvatures), centers))
         found = xs, rate_of(states), states.trend.signal.count, states.horizon.lag.count
         for a, b in zip(found, zip(*path, strict=True), strict=True):
             np.testing.assert_allclose(a, np.array(b), rtol=1e-6, atol=1e-9)
