@@ -34,7 +34,7 @@ constants were chosen on the development tasks of `python -m experiments sensiti
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -154,17 +154,24 @@ def self_tuning(
             value = jnp.asarray(value, state.update_length.dtype)
         plan = plans.plan(state, updates, params, value)
         outcome = plans.outcome(state, plan, requested)
-        updates, state, back = either(
+        buffers = either(
             outcome.steps,
             partial(_step, factory, plan, updates, state, params, extra),
-            partial(_stay, outcome, updates, state),
+            partial(_stay, outcome.steps, updates, state),
         )
+        moved = buffers.update_length
+        numbers = either(
+            outcome.steps,
+            partial(plans.with_step, plan, moved),
+            partial(plans.without_step, state, outcome),
+        )
+        back = outcome.restarts | outcome.returns | ~jnp.isfinite(moved)
         updates, inner_state = either(
             back,
-            partial(_return, factory, back, updates, state, params),
-            lambda: (updates, state.inner_state),
+            partial(_return, factory, back, numbers.hyperparams, buffers, params),
+            lambda: (buffers.updates, buffers.inner_state),
         )
-        return updates, state._replace(inner_state=inner_state)
+        return updates, numbers._replace(inner_state=inner_state, average=buffers.average)
 
     tx = SelfTuning(init, update)
     tx.factory, tx.start = factory, start
@@ -179,6 +186,22 @@ def _checked_params(params: Any, updates: Any, value: Any) -> Any:
     return containers.params_like(params, updates)
 
 
+class Buffers(NamedTuple):
+    """Arrays of the parameters' size after a step.
+
+    Attributes:
+      updates: the updates.
+      inner_state: the state of the factory's transformation.
+      average: the average of the parameters.
+      update_length: f32[], the length of the updates; not finite if they are not.
+    """
+
+    updates: Any
+    inner_state: Any
+    average: Any
+    update_length: jax.Array
+
+
 def _step(
     factory: factories.Factory,
     plan: plans.Plan,
@@ -186,19 +209,12 @@ def _step(
     state: SelfTuningState,
     params: Any,
     extra: dict[str, Any],
-) -> tuple[Any, SelfTuningState, jax.Array]:
-    """Returns updates, the next state, and bool[], True if the update is not finite."""
+) -> Buffers:
     tx = factories.build(factory, plan.numbers.hyperparams)
     updates, inner_state = tx.update(grads, state.inner_state, params, **extra)
-    moved = length(updates, params)
-    lost = ~jnp.isfinite(moved)
     averages = ~state.range_test.running
     average = jax.tree.map(partial(_averaged, averages, plan.weight), state.average, params)
-    numbers = plan.numbers._replace(
-        update_length=jnp.where(lost, 0, moved),
-        unusable=jnp.where(lost, plans.UNUSABLE, 0).astype(jnp.int32),
-    )
-    return updates, numbers._replace(inner_state=inner_state, average=average), lost
+    return Buffers(updates, inner_state, average, length(updates, params))
 
 
 def _averaged(averages: jax.Array, weight: jax.Array, y: jax.Array, x: jax.Array) -> jax.Array:
@@ -207,21 +223,26 @@ def _averaged(averages: jax.Array, weight: jax.Array, y: jax.Array, x: jax.Array
     return jnp.where(averages, new, y)
 
 
-def _stay(
-    outcome: plans.Outcome, grads: Any, state: SelfTuningState
-) -> tuple[Any, SelfTuningState, jax.Array]:
-    """Returns zeros, the next state, and bool[], True if the parameters return to the average."""
-    # The flag is False. Without it, XLA makes one array of zeros for all leaves of a shape, and
-    # copies it in every step.
-    zeros = jax.tree.map(lambda g: jnp.where(outcome.steps, g, jnp.zeros_like(g)), grads)
-    return zeros, plans.without_step(state, outcome), outcome.restarts | outcome.returns
+def _stay(never: jax.Array, grads: Any, state: SelfTuningState) -> Buffers:
+    """Returns updates of zeros, and the old buffers. `never` is False.
+
+    Without it, XLA makes one array of zeros for all leaves of a shape, and copies it in every step.
+    """
+    zeros = jax.tree.map(lambda g: jnp.where(never, g, jnp.zeros_like(g)), grads)
+    length = jnp.zeros_like(state.update_length)
+    return Buffers(zeros, state.inner_state, state.average, length)
 
 
 def _return(
-    factory: factories.Factory, back: jax.Array, updates: Any, state: SelfTuningState, params: Any
+    factory: factories.Factory,
+    back: jax.Array,
+    hyperparams: Mapping[str, spaces.Positive],
+    buffers: Buffers,
+    params: Any,
 ) -> tuple[Any, Any]:
     """Returns the updates from the parameters to the average, and the state of a new optimizer."""
-    y = factories.cast_like(state.average, params)
-    fresh = factories.build(factory, state.hyperparams).init(y)
-    fresh = optax.tree.where(back, fresh, state.inner_state)  # as in `_stay`
-    return jax.tree.map(lambda y, x, u: (y - x).astype(u.dtype), y, params, updates), fresh
+    y = factories.cast_like(buffers.average, params)
+    fresh = factories.build(factory, hyperparams).init(y)
+    fresh = optax.tree.where(back, fresh, buffers.inner_state)  # `back` is True: as in `_stay`
+    changes = jax.tree.map(lambda y, x, u: (y - x).astype(u.dtype), y, params, buffers.updates)
+    return changes, fresh

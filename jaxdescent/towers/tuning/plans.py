@@ -223,8 +223,17 @@ def outcome(state: SelfTuningState, plan: Plan, requested: jax.Array) -> Outcome
     )
 
 
+def with_step(plan: Plan, update_length: jax.Array) -> SelfTuningState:
+    """Returns the numbers after a step; a step whose update is not finite causes a restart."""
+    finite = jnp.isfinite(update_length)
+    return plan.numbers._replace(
+        update_length=jnp.where(finite, update_length, 0),
+        unusable=jnp.where(finite, 0, UNUSABLE).astype(jnp.int32),
+    )
+
+
 def without_step(state: SelfTuningState, outcome: Outcome) -> SelfTuningState:
-    """Returns the state after a restart, a return or a skipped batch; buffers do not change."""
+    """Returns the numbers after a restart, a return or a skipped batch."""
     skipped = jnp.asarray(optax.safe_increment(state.skipped))
     old = state.hyperparams["learning_rate"].log
     lower = spaces.Positive(old - jnp.log(outcome.divisor).astype(old.dtype)).clamp()
@@ -247,5 +256,4 @@ def without_step(state: SelfTuningState, outcome: Outcome) -> SelfTuningState:
         unusable=jnp.where(outcome.returns, state.unusable, outcome.unusable),
         skipped=jnp.where(outcome.returns, state.skipped, skipped),
     )
-    found = optax.tree.where(outcome.restarts, restarted, kept)
-    return found._replace(inner_state=state.inner_state, average=state.average)
+    return optax.tree.where(outcome.restarts, restarted, kept)
