@@ -1,20 +1,22 @@
-"""The cost of a step of `jd.self_tuning` relative to plain Adam, inside `lax.scan`.
+"""The cost of a step of `jd.self_tuning` relative to Adam, inside `lax.scan`.
 
     python -m experiments.benchmarks.self_tuning [MODEL ...]
 
 A model is a part of a label of `experiments.benchmarks.towers`; by default all are measured. Each
-program makes several steps in one `lax.scan`, after the range test. The programs run in turns of
-alternating order. The first ratio to Adam is the median over the turns, the second one is that of
-the shortest times. Instructions are counted in the compiled program. `with_average` is a lower
-limit: it does nothing but keep the average.
+program makes several steps in one `lax.scan`, after the range test, and its buffers are donated.
+The programs run in turns of alternating order. The first ratio to Adam is the median over the
+turns, and the second is the ratio of the shortest times. Instructions are counted in the compiled
+program. `with_average`, which keeps the average and does nothing else, is a lower limit.
 """
 
+import dataclasses
 import sys
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -33,11 +35,12 @@ OPTIMIZERS: dict[str, Callable[[], Any]] = {
 }
 
 
-class Program(NamedTuple):
+@dataclasses.dataclass
+class Program:
     """Several training steps, compiled.
 
     Attributes:
-      run: called with the carry; returns it after the steps.
+      run: called with the carry, which it consumes; returns it after the steps.
       carry: parameters and optimizer state.
       compile_seconds: time of tracing and compiling.
       instructions: number of instructions of the compiled program.
@@ -47,6 +50,12 @@ class Program(NamedTuple):
     carry: Any
     compile_seconds: float
     instructions: int
+
+    def seconds(self) -> float:
+        """Runs the steps, and measures the time."""
+        began = time.perf_counter()
+        self.carry = jax.block_until_ready(self.run(self.carry))
+        return time.perf_counter() - began
 
 
 def compile_steps(tx: Any, model: Model, steps: int) -> Program:
@@ -62,20 +71,15 @@ def compile_steps(tx: Any, model: Model, steps: int) -> Program:
     def run(carry: Any) -> Any:
         return jax.lax.scan(step, carry, length=steps)[0]
 
-    carry = model.params, jax.jit(tx.init)(model.params)
+    params = jax.tree.map(jnp.copy, model.params)
+    carry = params, jax.jit(tx.init)(params)
     began = time.perf_counter()
-    compiled = jax.jit(run).lower(carry).compile()
+    compiled = jax.jit(run, donate_argnums=0).lower(carry).compile()
     seconds = time.perf_counter() - began
+    program = Program(compiled, carry, seconds, str(compiled.as_text()).count(" = "))
     for _ in range(-(-RANGE_TEST // steps)):
-        carry = compiled(carry)
-    return Program(compiled, carry, seconds, str(compiled.as_text()).count(" = "))
-
-
-def seconds_of(program: Program) -> float:
-    """Measures a run."""
-    began = time.perf_counter()
-    jax.block_until_ready(program.run(program.carry))
-    return time.perf_counter() - began
+        program.seconds()
+    return program
 
 
 def measure(programs: dict[str, Program]) -> dict[str, np.ndarray]:
@@ -83,7 +87,7 @@ def measure(programs: dict[str, Program]) -> dict[str, np.ndarray]:
     found: dict[str, list[float]] = {name: [] for name in programs}
     for turn in range(TURNS):
         for name in programs if turn % 2 else reversed(programs):
-            found[name].append(seconds_of(programs[name]))
+            found[name].append(programs[name].seconds())
     return {name: np.array(seconds) for name, seconds in found.items()}
 
 
@@ -93,7 +97,7 @@ def main(labels: list[str]) -> None:
         if labels and not any(part in label for part in labels):
             continue
         model = make()
-        one = seconds_of(compile_steps(OPTIMIZERS["adam"](), model, 1))
+        one = compile_steps(OPTIMIZERS["adam"](), model, 1).seconds()
         steps = max(1, round(SECONDS_A_TURN / one))
         programs = {n: compile_steps(new(), model, steps) for n, new in OPTIMIZERS.items()}
         seconds = measure(programs)

@@ -95,7 +95,7 @@ def test_a_run_follows_the_rule(name, change_at, jump, steeper, events):
             return 0.5 * jnp.sum(curvature * (x - center) ** 2)
 
         tx = jd.self_tuning(FACTORIES[name])
-        (_, last), (xs, states) = train(tx, loss, jnp.asarray(x), (jnp.asarray(curvatures), centers))
+        (_, last), (xs, states) = train(tx, loss, jnp.array(x), (jnp.array(curvatures), centers))
         found = xs, rate_of(states), states.trend.signal.count, states.horizon.lag.count
         for a, b in zip(found, zip(*path, strict=True), strict=True):
             np.testing.assert_allclose(a, np.array(b), rtol=1e-6, atol=1e-9)

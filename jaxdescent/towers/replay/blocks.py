@@ -82,45 +82,6 @@ def sums(terms: Terms, *arrays: jax.Array, scalars: Any = (), of: int = 0) -> Su
     return run(scalars, *arrays)
 
 
-def totals(terms: Callable[..., list[jax.Array]], *arrays: jax.Array) -> list[jax.Array]:
-    """Sums terms over all coordinates; a term that is not finite makes its sum not finite.
-
-    Args:
-      terms: called as `terms(*blocks)` with a block of each array; returns blocks of one or more
-        kinds of terms. It is elementwise and reads no other traced value.
-      *arrays: arrays of one shape.
-
-    Example:
-      >>> found = totals(lambda x, y: [x + y, x * y], jnp.array([1.0, 2.0]), jnp.array([3.0, 4.0]))
-      >>> [float(total) for total in found]
-      [10.0, 11.0]
-    """
-
-    def at_once(*arrays: jax.Array) -> list[jax.Array]:
-        return [jnp.sum(term) for term in terms(*arrays)]
-
-    def by_blocks(*arrays: jax.Array) -> list[jax.Array]:
-        flat = [jnp.ravel(array) for array in arrays]
-        size = flat[0].size
-        block = _block_of(size, _NARROWEST // 2)  # the accumulators stay in the fastest cache
-        end = size // block * block
-
-        def add(i: Any, accumulators: list[jax.Array]) -> list[jax.Array]:
-            part = [jax.lax.dynamic_slice(x, (i * block,), (block,)) for x in flat]
-            return [a + term for a, term in zip(accumulators, terms(*part), strict=True)]
-
-        kinds = jax.eval_shape(terms, *(x[:block] for x in flat))
-        start = [jnp.zeros(kind.shape, kind.dtype) for kind in kinds]
-        found = [jnp.sum(x) for x in jax.lax.fori_loop(0, end // block, add, start)]
-        if end == size:
-            return found
-        return [a + b for a, b in zip(found, at_once(*(x[end:] for x in flat)), strict=True)]
-
-    if is_small(arrays[0].size) or any(map(is_sharded, arrays)):
-        return at_once(*arrays)
-    return jax.lax.platform_dependent(*arrays, cpu=by_blocks, default=at_once)
-
-
 def _stacked(terms: Terms, *given: Any) -> Sums:
     """Sums few coordinates, where the number of operations determines the cost."""
     kinds = jnp.stack([jnp.ravel(term) for term in terms(*given)])

@@ -1,12 +1,12 @@
-"""What the running mean of the loss tells: how much harm is too little to act on, and divergence.
+"""Reads the running mean of the loss: harm that is too small to act on, and divergence.
 
 The signal S tells how much worse the parameters are than their average. On a plateau it is positive
 even at low learning rates, because noise is all that moves the parameters; but only a high one
-leaves the plateau. So S is not counted as harm up to the lesser of
+leaves the plateau. So S is harmless up to the lesser of these two:
 
-- `VISIBLE` standard errors of the mean loss over the window of S: harm that could not be seen in
-  the loss; and
-- `SPARED` of the decrease since the first loss.
+- `VISIBLE` standard errors of the mean loss over the window of S. Less harm cannot be seen in the
+  loss.
+- `SPARED` times the decrease of the loss since the first one.
 
 Training has diverged if the running mean has risen above its lowest value by more than half of what
 was won since the first loss, plus twice the noise; and if the signal S explains at least half of
@@ -61,7 +61,7 @@ class LossState(NamedTuple):
         )
 
     def harmless(self, window: jax.Array) -> jax.Array:
-        """Returns the part of the signal's mean over a window, in steps, that is no harm."""
+        """Returns the greatest harmless mean of the signal over a window, in steps."""
         won = jnp.where(jnp.isfinite(self.best), jnp.maximum(self.first - self.mean, 0), 0)
         return jnp.minimum(VISIBLE * self.noise / jnp.sqrt(window), SPARED * won)
 

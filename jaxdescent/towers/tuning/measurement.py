@@ -48,7 +48,7 @@ def length(updates: Any, params: Any) -> jax.Array:
 
     def checked(u: jax.Array, x: jax.Array) -> jax.Array:
         x = jnp.asarray(x)
-        # With a range like that of float32, squares overflow before the parameters do.
+        # Squares overflow before the parameters do, in float32 and wider.
         if not is_inexact(x) or float(jnp.finfo(x.dtype).max) > 1e30:
             return u
         return jnp.where(jnp.isfinite(x + u.astype(x.dtype)), u, jnp.inf)
@@ -63,21 +63,17 @@ def _totals(
 ) -> list[jax.Array]:
     """Returns sums of several kinds of terms over all inexact leaves."""
 
-    def wide_terms(*leaves: jax.Array) -> list[jax.Array]:
-        return terms(*(leaf.astype(dtype) for leaf in leaves))
+    def wide(leaf: jax.Array) -> jax.Array:
+        return leaf.astype(dtype)
 
     small, parts = [], [[jnp.zeros((), dtype)] * kinds]
     for column in zip(*map(_real_leaves, trees), strict=True):
         if blocks.is_small(column[0].size) and not any(map(blocks.is_sharded, column)):
-            small.append(column)
+            small.append([wide(jnp.ravel(leaf)) for leaf in column])
         else:
-            parts.append(blocks.totals(wide_terms, *column))
+            parts.append([jnp.sum(term) for term in terms(*map(wide, column))])
     if small:  # few operations for many small leaves
-
-        def joined(leaves: Sequence[jax.Array]) -> jax.Array:
-            return jnp.concatenate([jnp.ravel(leaf).astype(dtype) for leaf in leaves])
-
-        found = jnp.stack(terms(*map(joined, zip(*small, strict=True))))
+        found = jnp.stack(terms(*map(jnp.concatenate, zip(*small, strict=True))))
         parts.append([*jnp.sum(found, axis=1)])
     return [sum(part[1:], part[0]) for part in zip(*parts, strict=True)]
 

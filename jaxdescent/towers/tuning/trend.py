@@ -6,14 +6,13 @@
 t compares the signal's discounted mean with its root mean square, and n is the number of steps
 since the last restart or jump (see `statistics`): a Robbins-Monro step, which takes all scales in
 n. The factor 1 / n lets the learning rate settle; n shrinks if the signal is significantly
-negative. A positive mean is not counted as harm up to `harmless`, which depends on the losses (see
-`losses`).
+negative. A positive mean up to `harmless` is not counted; see `losses`.
 
 A signal that is below -`JUMP` times its root mean square twice in a row is not noise: the target
 has jumped, and the average is left behind. Then n and the statistics begin again, and the learning
 rate grows by `CHASE` in each step until the signal is not negative.
 
-After training has diverged, the learning rate stays below 1 / `SAFETY` of the one that failed. The
+After training has diverged, the learning rate stays below 1 / `SAFETY` of the failed one. The
 limit grows by the factor exp(`RELIEF` / (n + DELAY)) in each step.
 """
 
