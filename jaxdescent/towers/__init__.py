@@ -12,7 +12,8 @@
     spec.py, factory.py  the checked and analyzed arguments of `hypergradient`
     replay/, fused/      derivative of an update: of any, or of a coordinate-wise update
 
-THEORY.md proves guarantees for one-step hypergradients.
+THEORY.md proves guarantees for one-step hypergradients; tuning/THEORY.md says what is proven about
+self-tuning, and what is only measured.
 """
 
 from jaxdescent.towers.averaging import AverageState, averaged_params, with_average
