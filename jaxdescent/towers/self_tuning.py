@@ -11,8 +11,9 @@ return to it, and the signal is measured against it. It is the only buffer of th
 - Signal. x - y is a discounted sum of the last updates, so that S is, to first order, the change of
   the loss if all updates since about the horizon of the average were longer: a hypergradient of the
   log learning rate over that horizon. If S < 0, the loss still falls in the direction of the last
-  updates, and the learning rate should grow. If S > 0, x is worse than y: noise or oscillation
-  dominates, and the learning rate should fall. The signal of one step, <g, u>, falls for as long as
+  updates, and the learning rate should grow. If S > 0, noise or oscillation dominates, and the
+  learning rate should fall, unless the harm is too small to be seen in the loss
+  (`tuning/losses.py`): on a plateau S > 0 even at learning rates that are far too low. The signal of one step, <g, u>, falls for as long as
   the loss is noisy (short-horizon bias: Wu et al. 2018); over the horizon of the average this bias
   is small. S sees momentum. It needs neither the last update nor a derivative of the factory. It
   uses parameters as they are, so that it also sees transformations after this one in a chain.
@@ -20,16 +21,19 @@ return to it, and the signal is measured against it. It is the only buffer of th
 - Start. A range test finds the initial learning rate (`tuning/range_test.py`): it starts far too
   low and grows until a step does harm. Then the parameters return to the start, and training begins
   with a small part of the harmful learning rate.
-- Horizon. If the average lags behind a moving target, its horizon shrinks (`tuning/horizon.py`);
-  if the target jumps, the average begins again (`tuning/trend.py`).
+- Horizon. If the average lags behind a moving target, its horizon shrinks (`tuning/horizon.py`).
+- Jumps. If the target jumps, the average begins again, and the learning rate grows fast until the
+  signal is not negative (`tuning/trend.py`).
 - Restarts. If the loss shows that training has diverged (`tuning/losses.py`), the parameters return
   to the average, and the learning rate is divided by `DIVERGED`; if numbers are not finite, by
-  `NOT_FINITE`. The optimizer is initialized again. A restart takes two updates: the second removes
+  `NOT_FINITE`. Then it stays below the learning rate that failed (`tuning/trend.py`). The optimizer
+  is initialized again. A restart takes two updates: the second removes
   the rounding error of the first.
 
 Source: the average is O. Shamir, T. Zhang 2013, arXiv:1212.1824; hypergradients A. G. Baydin et al.
-2018, arXiv:1703.04782; their bias Y. Wu et al. 2018, arXiv:1803.02021. The signal is ours. Its
-constants were chosen on the development tasks of `python -m experiments sensitivity`.
+2018, arXiv:1703.04782; their bias Y. Wu et al. 2018, arXiv:1803.02021. The signal is ours. The
+constants were chosen on tasks like the development tasks of `python -m experiments sensitivity`.
+`tuning/THEORY.md` says what is proven.
 """
 
 from collections.abc import Mapping
