@@ -78,7 +78,8 @@ def restart_on_divergence(
     A restart returns to the average of the parameters. The state holds it, as for
     `jd.with_average`, in one buffer of the parameters' size. Other state of the model does not
     return: see `jd.reestimate_statistics`. The optimizer is initialized again, so that schedules
-    begin again, too.
+    begin again, too. A learning rate at which the loss stays high, but does not rise, is not
+    lowered.
 
     Args:
       tx: a transformation. The learning rate of towers inside that tune `learning_rate` in the

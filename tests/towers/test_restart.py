@@ -250,6 +250,14 @@ def test_restarts_of_a_high_learning_rate_lose_nothing():
     assert float(values[12:].max()) < 5 * float(values[0])
 
 
+def test_the_second_update_of_a_restart_removes_the_rounding_error_of_the_first():
+    tx = jd.restart_on_divergence(optax.sgd(1e10))
+    (x, _), _ = descend(tx, 2)
+    assert_trees_equal(x, jax.tree.map(jnp.zeros_like, X))  # X - 1e10 is rounded to -1e10
+    (x, _), _ = descend(tx, 3)
+    assert_trees_equal(x, X)
+
+
 @pytest.mark.parametrize("kind", ["zero mean", "large offset", "heavy tails"])
 def test_noise_alone_does_not_restart(kind):
     def noisy(x, key):
