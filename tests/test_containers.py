@@ -325,15 +325,14 @@ def test_other_functions_say_how_to_filter_an_equinox_model(read):
 
 def test_a_missing_loss_names_who_may_have_dropped_it():
     params = {"w": jnp.ones(2)}
-    tower = jd.hypergradient(optax.sgd, optax.sgd(0.1), tune={"learning_rate": 0.1})
-    restarted = jd.restart_on_divergence(tower)
-    inside = optax.chain(optax.clip(1.0), optax.MultiSteps(restarted, 1))
+    hopping = jd.basin_hopping(optax.sgd(0.1), period=1, jump=1.0)
+    inside = optax.chain(optax.clip(1.0), optax.MultiSteps(hopping, 1))
     with pytest.raises(
         ValueError, match=r"MultiSteps inside optax\.chain.*put MultiSteps outermost"
     ):
         inside.update(params, inside.init(params), params, value=jnp.ones(()))
     model = nn.Dense(1)
-    state = train_state.TrainState.create(apply_fn=model.apply, params=params, tx=restarted)
+    state = train_state.TrainState.create(apply_fn=model.apply, params=params, tx=hopping)
     with pytest.raises(ValueError, match=r"override it to call tx\.update"):
         state.apply_gradients(grads=params)
     for tx in (

@@ -4,7 +4,7 @@
     self_tuning.py       an optimizer that needs no choice of learning rate
     tuning/              its parts
     averaging.py         an average of the parameters
-    restart.py           restarts a tower whose learning rate is too high
+    restart.py           restarts any optimizer with a lower learning rate when training diverges
     spaces.py            the coordinates in which hyperparameters are learned
     signals.py           the effect on the loss that trains the hyperparameters
     model_statistics.py  a model's running statistics at given parameters

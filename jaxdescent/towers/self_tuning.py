@@ -36,7 +36,7 @@ constants were chosen on tasks like the development tasks of `python -m experime
 `tuning/THEORY.md` says what is proven.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -47,7 +47,7 @@ import optax
 
 from jaxdescent import containers, validation
 from jaxdescent.eager_calls import compile_eager_calls
-from jaxdescent.numerics import is_inexact
+from jaxdescent.numerics import is_inexact, widest_float
 from jaxdescent.towers import factory as factories
 from jaxdescent.towers import spaces
 from jaxdescent.towers.replay.conditional import either
@@ -151,7 +151,7 @@ def self_tuning(
         skip: Any = None,
         **extra: Any,
     ) -> tuple[Any, SelfTuningState]:
-        params = _checked_params(params, updates, value)
+        params = checked_params(params, updates, value)
         requested = validation.scalar_boolean("skip", skip)
         if value is not None:
             extra = {**extra, "value": value}
@@ -161,7 +161,7 @@ def self_tuning(
         buffers = either(
             outcome.steps,
             partial(_step, factory, plan, updates, state, params, extra),
-            partial(_stay, outcome.steps, updates, state),
+            partial(stay, outcome.steps, updates, state),
         )
         moved = buffers.update_length
         numbers = either(
@@ -170,9 +170,10 @@ def self_tuning(
             partial(plans.without_step, state, outcome),
         )
         back = outcome.restarts | outcome.returns | ~jnp.isfinite(moved)
+        first_state = factories.build(factory, numbers.hyperparams).init
         updates, inner_state = either(
             back,
-            partial(_return, factory, back, numbers.hyperparams, buffers, params),
+            partial(to_average, first_state, back, buffers, params),
             lambda: (buffers.updates, buffers.inner_state),
         )
         return updates, numbers._replace(inner_state=inner_state, average=buffers.average)
@@ -182,7 +183,8 @@ def self_tuning(
     return tx
 
 
-def _checked_params(params: Any, updates: Any, value: Any) -> Any:
+def checked_params(params: Any, updates: Any, value: Any) -> Any:
+    """Returns the parameters with None where the updates are None, or raises."""
     if params is None:
         raise ValueError("update(grads, state, params) needs params, which are averaged")
     if jnp.shape(value if value is not None else 0):
@@ -217,36 +219,33 @@ def _step(
     tx = factories.build(factory, plan.numbers.hyperparams)
     updates, inner_state = tx.update(grads, state.inner_state, params, **extra)
     averages = ~state.range_test.running
-    average = jax.tree.map(partial(_averaged, averages, plan.weight), state.average, params)
+    average = jax.tree.map(partial(averaged, averages, plan.weight), state.average, params)
     return Buffers(updates, inner_state, average, length(updates, params))
 
 
-def _averaged(averages: jax.Array, weight: jax.Array, y: jax.Array, x: jax.Array) -> jax.Array:
+def averaged(averages: jax.Array, weight: jax.Array, y: jax.Array, x: jax.Array) -> jax.Array:
+    """Returns a leaf of the average after a step; it does not change unless `averages`."""
     x = jnp.asarray(x, y.dtype)
     new = y + weight.astype(y.real.dtype) * (x - y) if is_inexact(y) else x
     return jnp.where(averages, new, y)
 
 
-def _stay(never: jax.Array, grads: Any, state: SelfTuningState) -> Buffers:
+def stay(never: jax.Array, grads: Any, state: Any) -> Buffers:
     """Returns updates of zeros, and the old buffers. `never` is False.
 
     Without it, XLA makes one array of zeros for all leaves of a shape, and copies it in every step.
     """
     zeros = jax.tree.map(lambda g: jnp.where(never, g, jnp.zeros_like(g)), grads)
-    length = jnp.zeros_like(state.update_length)
+    length = jnp.zeros((), widest_float(state.average))
     return Buffers(zeros, state.inner_state, state.average, length)
 
 
-def _return(
-    factory: factories.Factory,
-    back: jax.Array,
-    hyperparams: Mapping[str, spaces.Positive],
-    buffers: Buffers,
-    params: Any,
+def to_average(
+    first_state: Callable[[Any], Any], back: jax.Array, buffers: Buffers, params: Any
 ) -> tuple[Any, Any]:
     """Returns the updates from the parameters to the average, and the state of a new optimizer."""
     y = factories.cast_like(buffers.average, params)
-    fresh = factories.build(factory, hyperparams).init(y)
-    fresh = optax.tree.where(back, fresh, buffers.inner_state)  # `back` is True: as in `_stay`
+    # `back` is True: as in `stay`.
+    fresh = optax.tree.where(back, first_state(y), buffers.inner_state)
     changes = jax.tree.map(lambda y, x, u: (y - x).astype(u.dtype), y, params, buffers.updates)
     return changes, fresh

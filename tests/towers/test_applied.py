@@ -163,13 +163,12 @@ def test_no_transformation_after_a_tower_makes_the_rate_run_away(after):
     assert losses[-1] < (1e4 if after == "trace" else 1e3) * losses[0]
 
 
-def test_a_restart_waits_for_a_step_that_was_made_as_returned():
-    tower = jd.hypergradient(optax.sgd, optax.adam(0.02), tune={"learning_rate": 1.0})
-    restarted = jd.restart_on_divergence(tower)
-    _, alone = jax.jit(lambda: train(restarted, 12))()
-    _, scaled = jax.jit(lambda: train(optax.chain(restarted, optax.scale(0.5)), 12))()
-    assert alone.restarts > 0
-    assert scaled[0].restarts == 0
+def test_a_restart_recovers_although_its_updates_are_halved():
+    tower = jd.hypergradient(optax.sgd, optax.adam(0.02), tune={"learning_rate": 100.0})
+    restarted = optax.chain(jd.restart_on_divergence(tower), optax.scale(0.5))
+    losses, state = jax.jit(lambda: train(restarted, 100))()
+    assert state[0].restarts > 0
+    assert losses[-1] < 0.1 * losses[0]
 
 
 def test_a_projection_in_the_training_loop_is_detected():

@@ -1,4 +1,4 @@
-"""Sums over all parameters that a step of `self_tuning` needs."""
+"""Sums over all parameters that a step of `self_tuning` or `restart_on_divergence` needs."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -40,6 +40,15 @@ def measure(grads: Any, params: Any, average: Any, *, lengths: bool) -> Measurem
     signal, length, *others = sums[0], *map(jnp.sqrt, sums[1:])
     gradient, distance = others or [jnp.zeros_like(signal)] * 2
     return Measurement(signal, length, gradient, distance, finite)
+
+
+def inner_product(first: Any, second: Any) -> jax.Array:
+    """Returns the inner product of two trees of real or complex arrays."""
+
+    def terms(a: jax.Array, b: jax.Array) -> list[jax.Array]:
+        return [a * b]
+
+    return _totals(terms, 1, first, second, dtype=widest_float((first, second)))[0]
 
 
 def length(updates: Any, params: Any) -> jax.Array:

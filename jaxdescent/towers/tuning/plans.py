@@ -145,7 +145,7 @@ def _search(state: SelfTuningState, grads: Any, params: Any, value: jax.Array | 
         hyperparams={"learning_rate": rate},
         range_test=range_test._replace(total=range_test.total + rate.natural()),
     )
-    return Plan(numbers, jnp.zeros_like(seen.signal), ~range_test.running, _usable(seen, value))
+    return Plan(numbers, jnp.zeros_like(seen.signal), ~range_test.running, usable(seen, value))
 
 
 def _tune(state: SelfTuningState, grads: Any, params: Any, value: jax.Array | None) -> Plan:
@@ -169,7 +169,7 @@ def _tune(state: SelfTuningState, grads: Any, params: Any, value: jax.Array | No
         horizon=horizon,
         losses=losses,
     )
-    return Plan(numbers, weight, diverged, _usable(seen, value))
+    return Plan(numbers, weight, diverged, usable(seen, value))
 
 
 def _changed(state: SelfTuningState, change: jax.Array) -> spaces.Positive:
@@ -178,7 +178,8 @@ def _changed(state: SelfTuningState, change: jax.Array) -> spaces.Positive:
     return spaces.Positive((old + change).astype(old.dtype)).clamp()
 
 
-def _usable(seen: Measurement, value: jax.Array | None) -> jax.Array:
+def usable(seen: Measurement, value: jax.Array | None) -> jax.Array:
+    """Returns bool[], True if a batch has finite numbers only."""
     return seen.finite if value is None else seen.finite & jnp.isfinite(value)
 
 
@@ -208,17 +209,34 @@ def outcome(state: SelfTuningState, plan: Plan, requested: jax.Array) -> Outcome
       plan: the step, if the batch is usable.
       requested: bool[], True if the caller asked to skip it.
     """
-    running, returns = state.range_test.running, state.returning
-    usable = plan.usable & ~requested
-    unusable = state.unusable + (~usable & ~requested)
+    running = state.range_test.running
     began = jnp.where(running, state.range_test.total, state.trend.signal.count) > 0
+    found = decided(state, plan.usable, plan.harm, requested, began)
+    return found._replace(divisor=jnp.where(running, HARMFUL, found.divisor))
+
+
+def decided(
+    state: Any, usable: jax.Array, harm: jax.Array, requested: jax.Array, began: jax.Array
+) -> Outcome:
+    """Returns the outcome of a step of any optimizer that restarts.
+
+    Args:
+      state: before the step, with `returning` and `unusable`.
+      usable: bool[], True if the batch has finite numbers only.
+      harm: bool[], True if training must restart.
+      requested: bool[], True if the caller asked to skip the batch.
+      began: bool[], True if the parameters have moved since the last restart.
+    """
+    returns = state.returning
+    usable &= ~requested
+    unusable = state.unusable + (~usable & ~requested)
     lost = (unusable >= UNUSABLE) & began
-    restarts = ~returns & (lost | usable & plan.harm)
+    restarts = ~returns & (lost | usable & harm)
     return Outcome(
         steps=usable & ~returns & ~restarts,
         restarts=restarts,
         returns=returns,
-        divisor=jnp.where(running, HARMFUL, jnp.where(lost, NOT_FINITE, DIVERGED)),
+        divisor=jnp.where(lost, NOT_FINITE, DIVERGED),
         unusable=unusable,
     )
 
