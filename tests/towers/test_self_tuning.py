@@ -363,6 +363,18 @@ def test_without_the_loss_it_trains_too():
     np.testing.assert_array_equal(state.range_test.loss, 0)
 
 
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32])
+def test_a_rate_that_is_lost_in_rounding_grows(dtype):
+    def loss(x, _):
+        return jnp.sum((x.astype(jnp.float32) - 3) ** 2)
+
+    tx, start = jd.self_tuning(optax.adam), jnp.linspace(1.0, 2.0, 8, dtype=dtype)
+    _, rounded = fed(tx, tx.init(start), start, [1.0, np.nan, np.nan], jnp.ones(8))
+    assert float(rate_of(rounded)) < 1e-11  # two bad batches have ended the range test
+    (x, state), _ = train(tx, loss, start, jnp.zeros(1200), rounded)
+    assert float(loss(jd.averaged_params(state, x), 0)) < 1e-3 * float(loss(start, 0))
+
+
 def test_setting_the_rate_ends_the_range_test():
     tx = jd.self_tuning(optax.sgd)
     x, state = fed(tx, tx.init(X), X, [1.0] * 5)

@@ -133,10 +133,8 @@ def plan(state: SelfTuningState, grads: Any, params: Any, value: jax.Array | Non
 def _search(state: SelfTuningState, grads: Any, params: Any, value: jax.Array | None) -> Plan:
     """Returns the plan of a step of the range test."""
     seen = measure(grads, params, state.average, lengths=True)
-    rounding = ROUNDINGS * largest_eps(params)
-    range_test = state.range_test.including(
-        seen, value, state.update_length, rounding * seen.length
-    )
+    visible = _visible(seen, params)
+    range_test = state.range_test.including(seen, value, state.update_length, visible)
     grows = ~range_test.suspected & (seen.gradient_length > 0)
     rate = _changed(state, jnp.where(grows, jnp.log(GROWTH), 0))
     numbers = state._replace(
@@ -159,8 +157,9 @@ def _tune(state: SelfTuningState, grads: Any, params: Any, value: jax.Array | No
         harmless = jnp.where(jumped, 0, losses.harmless(trend.signal.window))
         losses = losses.including(value, trend.signal.count)
         diverged = losses.has_diverged(seen.signal, trend.signal.count)
-    old = state.hyperparams["learning_rate"].log
-    change = trend.step(old, harmless, state.update_length > LONGEST * seen.length)
+    old, last = state.hyperparams["learning_rate"].log, state.update_length
+    too_short = (last > 0) & (last < _visible(seen, params))
+    change = trend.step(old, harmless, last > LONGEST * seen.length, too_short)
     numbers = state._replace(
         inner_state=(),
         average=(),
@@ -176,6 +175,11 @@ def _changed(state: SelfTuningState, change: jax.Array) -> spaces.Positive:
     """Returns the learning rate after a change of its logarithm."""
     old = state.hyperparams["learning_rate"].log
     return spaces.Positive((old + change).astype(old.dtype)).clamp()
+
+
+def _visible(seen: Measurement, params: Any) -> jax.Array:
+    """Returns the length from which updates are not lost in the rounding of the parameters."""
+    return ROUNDINGS * largest_eps(params) * seen.length
 
 
 def _usable(seen: Measurement, value: jax.Array | None) -> jax.Array:

@@ -12,6 +12,9 @@ A signal that is below -`JUMP` times its root mean square twice in a row is not 
 has jumped, and the average is left behind. Then n and the statistics begin again, and the learning
 rate grows by `CHASE` in each step until the signal is not negative.
 
+If updates are so short that the rounding of the parameters loses them all, S is zero. Then the
+learning rate grows by `CHASE`, too.
+
 After training has diverged, the learning rate stays below 1 / `SAFETY` of the failed one. The
 limit grows by the factor exp(`RELIEF` / (n + DELAY)) in each step.
 """
@@ -28,7 +31,7 @@ TARGET = 0.1  # of t
 FLOOR = 60.0  # steps; the count never shrinks below it
 THRESHOLD = 3.0  # t-value from which it shrinks
 JUMP, SETTLED = 10.0, 20.0  # root mean squares of the signal, and the least count
-CHASE = 0.15  # log factor of the learning rate in each step after a jump
+CHASE = 0.15  # log factor of the learning rate in each step after a jump, or if updates are lost
 SAFETY, RELIEF = 2.0, 0.5  # of the limit on the learning rate
 
 
@@ -60,17 +63,21 @@ class TrendState(NamedTuple):
         chasing = jumped | self.chasing & (signal < 0)
         return TrendState(begun.including(counts), far, chasing, self.limit), jumped
 
-    def step(self, log_rate: jax.Array, harmless: jax.Array, too_long: jax.Array) -> jax.Array:
+    def step(
+        self, log_rate: jax.Array, harmless: jax.Array, too_long: jax.Array, too_short: jax.Array
+    ) -> jax.Array:
         """Returns the step of log a; 0 before the first update and before the first signal.
 
         Args:
           log_rate: log a.
           harmless: f32[], part of the signal's mean that is not counted as harm.
           too_long: bool[], True if updates are so long that the learning rate must not grow.
+          too_short: bool[], True if there are updates, but the parameters' rounding may lose them.
         """
         trend = self.signal
         step = -STRENGTH * (trend.ratio(harmless) - TARGET) / (trend.count + DELAY)
-        step = jnp.where((trend.count > 0) & (trend.square > 0), step, 0)
+        step = jnp.where(trend.square > 0, step, jnp.where(too_short, CHASE, 0))
+        step = jnp.where(trend.count > 0, step, 0)
         step = jnp.where(too_long & ~self.chasing, jnp.minimum(step, 0), step)
         step = jnp.where(self.chasing, jnp.maximum(step, CHASE), step)
         return jnp.minimum(step, jnp.maximum(self.limit - log_rate, 0))
