@@ -110,7 +110,7 @@ def self_tuning(
     Raises:
       TypeError: `factory` is not a callable that returns a transformation.
       ValueError: `learning_rate` is out of range, or not a keyword of the factory; or the factory
-        cannot be called with it alone, or branches in Python on its value.
+        cannot be called with it alone, branches in Python on its value, or ignores it.
 
     Example:
       >>> import jax, jax.numpy as jnp, optax, jaxdescent as jd

@@ -457,6 +457,12 @@ def test_bad_input_is_named():
         jd.self_tuning(lambda b1: optax.adam(1e-3, b1))
     with pytest.raises(ValueError, match="needs the value of a tuned hyperparameter in Python"):
         jd.self_tuning(lambda learning_rate: optax.adam(float(learning_rate)))
+    for unused in (
+        lambda learning_rate: optax.adam(1e-3),
+        lambda learning_rate: optax.inject_hyperparams(optax.sgd)(learning_rate=learning_rate),
+    ):
+        with pytest.raises(ValueError, match="must depend on learning_rate, got an update"):
+            jd.self_tuning(unused)
     tx = jd.self_tuning(optax.adam)
     with pytest.raises(ValueError, match="needs params"):
         tx.update(G, tx.init(X), value=1.0)
