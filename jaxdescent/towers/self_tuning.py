@@ -15,7 +15,8 @@ return to it, and the signal is measured against it. It is the only buffer of th
   dominates, and the learning rate should fall. The signal of one step, <g, u>, falls for as long as
   the loss is noisy (short-horizon bias: Wu et al. 2018); over the horizon of the average this bias
   is small. S sees momentum. It needs neither the last update nor a derivative of the factory. It
-  uses parameters as they are, so that it also sees transformations after this one in a chain.
+  uses parameters as they are, so that it also sees transformations after this one in a chain. But
+  these change a return, too: it ends elsewhere than at the average. Put them inside the factory.
 - Growth is blocked while the last update is longer than a share of the parameters.
 - Start. A range test finds the initial learning rate (`tuning/range_test.py`): it starts far too
   low and grows until a step does harm. Then the parameters return to the start, and training begins
