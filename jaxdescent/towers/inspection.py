@@ -133,7 +133,7 @@ def set_hyperparams(state: Any, /, *levels: Mapping[str, Any]) -> Any:
         for name, value in new.items():
             for kind, position, number in _numbers_at(name, level.hyperparams[name], value):
                 leaves[position] = _moved_to(name, kind, leaves[position], number)
-            if new and isinstance(level, SelfTuningState):
+            if isinstance(level, SelfTuningState):
                 position: Any = level.range_test.running
                 leaves[position] = jnp.zeros_like(leaves[position])
     return structure.unflatten(leaves)

@@ -16,8 +16,10 @@ return to it, and the signal is measured against it. It is the only buffer of th
   (`tuning/losses.py`): on a plateau S > 0 even at learning rates that are far too low. The signal of one step, <g, u>, falls for as long as
   the loss is noisy (short-horizon bias: Wu et al. 2018); over the horizon of the average this bias
   is small. S sees momentum. It needs neither the last update nor a derivative of the factory. It
-  uses parameters as they are, so that it also sees transformations after this one in a chain.
-- Growth is blocked while the last update is longer than a share of the parameters.
+  uses parameters as they are, so that it also sees transformations after this one in a chain. But
+  these change a return, too: it ends elsewhere than at the average. Put them inside the factory.
+- Growth is blocked while the last update is longer than a share of the parameters, unless these
+  have grown to more than `GROWN` times their first length: many models start at zero.
 - Start. A range test finds the initial learning rate (`tuning/range_test.py`): it starts far too
   low and grows until a step does harm. Then the parameters return to the start, and training begins
   with a small part of the harmful learning rate.
@@ -114,7 +116,7 @@ def self_tuning(
     Raises:
       TypeError: `factory` is not a callable that returns a transformation.
       ValueError: `learning_rate` is out of range, or not a keyword of the factory; or the factory
-        cannot be called with it alone, or branches in Python on its value.
+        cannot be called with it alone, branches in Python on its value, or ignores it.
 
     Example:
       >>> import jax, jax.numpy as jnp, optax, jaxdescent as jd

@@ -53,6 +53,7 @@ class Rule:
         self.k, self.total, self.suspected, self.false_alarms = 0, 0.0, False, 0
         self.slope, self.loss, self.log_gradient = Spread(), Spread(), Spread()
         self.moved, self.limit = 0.0, np.inf
+        self.first_length = np.linalg.norm(x)
         self.begin()
 
     def begin(self):
@@ -108,10 +109,16 @@ class Rule:
         change = 0.0
         if n > 0 and self.signal.square > 0:
             won = max(self.first - self.mean, 0) if np.isfinite(self.best) else 0
-            harmless = min(3 * self.noise / np.sqrt(self.signal.window), 0.05 * won)
+            harmless = (
+                min(3 * self.noise / np.sqrt(self.signal.window), 0.03 * won)
+                if np.isinf(self.limit)
+                else 0
+            )
             t = np.clip((self.signal.mean - harmless) / np.sqrt(self.signal.square), -1, 1)
             change = -KAPPA * (t - TAU) / (n + N0)
-            blocked = self.moved > LONGEST * np.linalg.norm(self.x)
+            blocked = (
+                self.moved > LONGEST * np.linalg.norm(self.x) < LONGEST * 2 * self.first_length
+            )
             change = min(change, 0) if blocked and not self.chasing else change
         if self.chasing:
             change = max(change, 0.15)

@@ -98,6 +98,20 @@ def test_a_further_level_costs_numbers_only(name, programs):
         assert buffers(added) < 0.02
 
 
+def test_self_tuning_gathers_no_sharded_weight():
+    mesh = jax.make_mesh((2,), ("model",), axis_types=(jax.sharding.AxisType.Auto,))
+    columns = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(None, "model"))
+    params, tx = jax.device_put(jnp.ones((WIDTH, WIDTH)), columns), jd.self_tuning(optax.adam)
+
+    def step(params, state):
+        updates, state = tx.update(2 * params, state, params)
+        return optax.apply_updates(params, updates), state
+
+    text = compiled(step, params, jax.jit(tx.init)(params)).as_text()
+    assert f"f32[{WIDTH},{WIDTH // 2}]" in text
+    assert not re.search(rf"f32\[{WIDTH},{WIDTH}\]\S* all-gather", text)
+
+
 def instructions(tx, leaves=4):
     """Returns the number of instructions of the compiled update of small leaves."""
     shapes = [(4, 4), 4, (4, 3), 3, (2, 4), (3, 3), 2, (5, 2)]

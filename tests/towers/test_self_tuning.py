@@ -363,6 +363,18 @@ def test_without_the_loss_it_trains_too():
     np.testing.assert_array_equal(state.range_test.loss, 0)
 
 
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32])
+def test_a_rate_that_is_lost_in_rounding_grows(dtype):
+    def loss(x, _):
+        return jnp.sum((x.astype(jnp.float32) - 3) ** 2)
+
+    tx, start = jd.self_tuning(optax.adam), jnp.linspace(1.0, 2.0, 8, dtype=dtype)
+    _, rounded = fed(tx, tx.init(start), start, [1.0, np.nan, np.nan], jnp.ones(8))
+    assert float(rate_of(rounded)) < 1e-11  # two bad batches have ended the range test
+    (x, state), _ = train(tx, loss, start, jnp.zeros(1200), rounded)
+    assert float(loss(jd.averaged_params(state, x), 0)) < 1e-3 * float(loss(start, 0))
+
+
 def test_setting_the_rate_ends_the_range_test():
     tx = jd.self_tuning(optax.sgd)
     x, state = fed(tx, tx.init(X), X, [1.0] * 5)
@@ -445,6 +457,12 @@ def test_bad_input_is_named():
         jd.self_tuning(lambda b1: optax.adam(1e-3, b1))
     with pytest.raises(ValueError, match="needs the value of a tuned hyperparameter in Python"):
         jd.self_tuning(lambda learning_rate: optax.adam(float(learning_rate)))
+    for unused in (
+        lambda learning_rate: optax.adam(1e-3),
+        lambda learning_rate: optax.inject_hyperparams(optax.sgd)(learning_rate=learning_rate),
+    ):
+        with pytest.raises(ValueError, match="must depend on learning_rate, got an update"):
+            jd.self_tuning(unused)
     tx = jd.self_tuning(optax.adam)
     with pytest.raises(ValueError, match="needs params"):
         tx.update(G, tx.init(X), value=1.0)

@@ -23,7 +23,7 @@ FEWEST = 6.0  # steps, after which the running mean counts
 LOST = 0.5  # of the decrease since the first loss
 NOISES = 2.0
 EXPLAINED = 0.5  # of the rise
-VISIBLE, SPARED = 3.0, 0.05
+VISIBLE, SPARED = 3.0, 0.03
 
 
 class LossState(NamedTuple):

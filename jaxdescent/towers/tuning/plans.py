@@ -18,13 +18,14 @@ from jaxdescent.towers import factory as factories
 from jaxdescent.towers.replay.conditional import either
 from jaxdescent.towers.tuning.horizon import HorizonState, coordinates
 from jaxdescent.towers.tuning.losses import LossState
-from jaxdescent.towers.tuning.measurement import Measurement, largest_eps, measure
+from jaxdescent.towers.tuning.measurement import Measurement, inner_product, largest_eps, measure
 from jaxdescent.towers.tuning.range_test import GROWTH, ROUNDINGS, RangeTestState
 from jaxdescent.towers.tuning.statistics import Spread, Trend
 from jaxdescent.towers.tuning.trend import SAFETY, TrendState
 
 HARMFUL, DIVERGED, NOT_FINITE = 1000.0, 3.0, 10.0  # divisors of the learning rate at a restart
 LONGEST = 0.01  # update relative to the parameters, beyond which the learning rate does not grow
+GROWN = 2.0  # parameters relative to the first ones, from which this does not count
 UNUSABLE = 2  # batches in a row that cause a restart
 
 
@@ -40,6 +41,7 @@ class SelfTuningState(NamedTuple):
       horizon: the average's number of steps, and two averages at a few coordinates.
       losses: running means of the loss.
       update_length: f32[], the length of the last update.
+      first_length: f32[], the length of the first parameters.
       returning: bool[], True if the last step restarted, and the next one completes the return.
       unusable: i32[], number of batches in a row with non-finite numbers.
       skipped: i32[], number of batches that were skipped.
@@ -54,6 +56,7 @@ class SelfTuningState(NamedTuple):
     horizon: HorizonState
     losses: LossState
     update_length: jax.Array
+    first_length: jax.Array
     returning: jax.Array
     unusable: jax.Array
     skipped: jax.Array
@@ -98,6 +101,7 @@ def first_state(factory: factories.Factory, start: spaces.Positive, params: Any)
         ),
         losses=numbers(LossState)._replace(best=number(jnp.inf)),
         update_length=number(),
+        first_length=jnp.sqrt(inner_product(params, params)),
         returning=flag(),
         unusable=count(),
         skipped=count(),
@@ -133,10 +137,8 @@ def plan(state: SelfTuningState, grads: Any, params: Any, value: jax.Array | Non
 def _search(state: SelfTuningState, grads: Any, params: Any, value: jax.Array | None) -> Plan:
     """Returns the plan of a step of the range test."""
     seen = measure(grads, params, state.average, lengths=True)
-    rounding = ROUNDINGS * largest_eps(params)
-    range_test = state.range_test.including(
-        seen, value, state.update_length, rounding * seen.length
-    )
+    visible = _visible(seen, params)
+    range_test = state.range_test.including(seen, value, state.update_length, visible)
     grows = ~range_test.suspected & (seen.gradient_length > 0)
     rate = _changed(state, jnp.where(grows, jnp.log(GROWTH), 0))
     numbers = state._replace(
@@ -159,8 +161,10 @@ def _tune(state: SelfTuningState, grads: Any, params: Any, value: jax.Array | No
         harmless = jnp.where(jumped, 0, losses.harmless(trend.signal.window))
         losses = losses.including(value, trend.signal.count)
         diverged = losses.has_diverged(seen.signal, trend.signal.count)
-    old = state.hyperparams["learning_rate"].log
-    change = trend.step(old, harmless, state.update_length > LONGEST * seen.length)
+    old, last = state.hyperparams["learning_rate"].log, state.update_length
+    too_short = (last > 0) & (last < _visible(seen, params))
+    too_long = (last > LONGEST * seen.length) & (seen.length < GROWN * state.first_length)
+    change = trend.step(old, harmless, too_long, too_short)
     numbers = state._replace(
         inner_state=(),
         average=(),
@@ -176,6 +180,11 @@ def _changed(state: SelfTuningState, change: jax.Array) -> spaces.Positive:
     """Returns the learning rate after a change of its logarithm."""
     old = state.hyperparams["learning_rate"].log
     return spaces.Positive((old + change).astype(old.dtype)).clamp()
+
+
+def _visible(seen: Measurement, params: Any) -> jax.Array:
+    """Returns the length from which updates are not lost in the rounding of the parameters."""
+    return ROUNDINGS * largest_eps(params) * seen.length
 
 
 def usable(seen: Measurement, value: jax.Array | None) -> jax.Array:
@@ -259,6 +268,7 @@ def without_step(state: SelfTuningState, outcome: Outcome) -> SelfTuningState:
     zeros = jax.tree.map(jnp.zeros_like, numbers)
     limit = jnp.where(state.range_test.running, jnp.inf, old - jnp.log(SAFETY))
     restarted = zeros._replace(
+        first_length=state.first_length,
         trend=zeros.trend._replace(limit=limit.astype(state.trend.limit.dtype)),
         hyperparams={"learning_rate": lower},
         range_test=state.range_test._replace(
