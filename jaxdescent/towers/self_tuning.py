@@ -13,11 +13,12 @@ return to it, and the signal is measured against it. It is the only buffer of th
   log learning rate over that horizon. If S < 0, the loss still falls in the direction of the last
   updates, and the learning rate should grow. If S > 0, noise or oscillation dominates, and the
   learning rate should fall, unless the harm is too small to be seen in the loss
-  (`tuning/losses.py`): on a plateau S > 0 even at learning rates that are far too low. The signal of one step, <g, u>, falls for as long as
-  the loss is noisy (short-horizon bias: Wu et al. 2018); over the horizon of the average this bias
-  is small. S sees momentum. It needs neither the last update nor a derivative of the factory. It
-  uses parameters as they are, so that it also sees transformations after this one in a chain. But
-  these change a return, too: it ends elsewhere than at the average. Put them inside the factory.
+  (`tuning/losses.py`): on a plateau S > 0 even at learning rates that are far too low. The signal
+  of one step, <g, u>, falls for as long as the loss is noisy (short-horizon bias: Wu et al. 2018);
+  over the horizon of the average this bias is small. S sees momentum. It needs neither the last
+  update nor a derivative of the factory. It uses parameters as they are, so that it also sees
+  transformations after this one in a chain. But these change a return, too: it ends elsewhere than
+  at the average. Put them inside the factory.
 - Growth is blocked while the last update is longer than a share of the parameters, unless these
   have grown to more than `GROWN` times their first length: many models start at zero.
 - Start. A range test finds the initial learning rate (`tuning/range_test.py`): it starts far too
