@@ -1,9 +1,11 @@
 """Buffers, copies and conditionals in the compiled program of a tower."""
 
 import re
+from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import pytest
 
@@ -143,3 +145,27 @@ def test_on_a_gpu_no_conditional_makes_the_device_wait(monkeypatch):
     for module in (fused, tower_module):
         monkeypatch.setattr(module, "on_cpu", elsewhere)
     assert conditionals() == 0
+
+
+def test_self_tuning_on_a_gpu_makes_the_same_steps_without_conditionals(monkeypatch):
+    def run():
+        tx, params = jd.self_tuning(optax.adam), {"w": jnp.linspace(-1.0, 1.0, 6), "b": jnp.ones(2)}
+
+        def step(carry, value):
+            params, state = carry
+            grads = jax.tree.map(lambda x: 2 * (x - 3), params)
+            updates, state = tx.update(grads, state, params, value=value)
+            return (optax.apply_updates(params, updates), state), None
+
+        losses = jnp.ones(40).at[jnp.array([3, 25, 26, 33])].set(jnp.nan)  # skips and restarts
+        fn = jax.jit(lambda carry: jax.lax.scan(step, carry, losses)[0])
+        program = fn.lower((params, tx.init(params))).compile()
+        return program.as_text().count(" conditional("), program((params, tx.init(params)))
+
+    conditionals, on_cpu = run()
+    assert conditionals > 0
+    assert int(on_cpu[1].restarts) > 1
+    monkeypatch.setattr(jax.lax, "platform_dependent", lambda *args, cpu, default: default(*args))
+    conditionals, elsewhere = run()
+    assert conditionals == 0
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6), on_cpu, elsewhere)
