@@ -59,7 +59,7 @@ from jaxdescent.towers.tuning import plans
 from jaxdescent.towers.tuning.measurement import length
 from jaxdescent.towers.tuning.plans import SelfTuningState
 
-FIRST, HIGHEST_FIRST = 1e-6, 1e-9  # of the guess, and absolute: where the range test begins
+FIRST, HIGHEST_FIRST = 0.1, 1e-9  # of the guess, and absolute: where the range test begins
 
 
 class SelfTuning(optax.GradientTransformationExtraArgs):
@@ -96,8 +96,8 @@ def self_tuning(
     Args:
       factory: takes `learning_rate` as a keyword and returns an optax transformation: `optax.adam`,
         `functools.partial(optax.sgd, momentum=0.9)`, or a function that builds a chain.
-      learning_rate: a guess, in (0, inf). The range test at the start begins at a millionth of it,
-        and not above 1e-9; a low guess costs a few steps, and a guess above 1e-3 changes nothing.
+      learning_rate: a guess, in (0, inf). The range test at the start begins at a tenth of it, and
+        not above 1e-9, which must not be too high. So guesses above 1e-8 change nothing.
         `jd.set_hyperparams` before the first update sets the learning rate itself, and there is no
         range test.
       extra_args: examples of arrays that the factory's update reads, in addition to `value`; the

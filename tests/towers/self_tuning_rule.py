@@ -55,6 +55,7 @@ class Rule:
         self.moved, self.limit = 0.0, np.inf
         self.first_length = np.linalg.norm(x)
         self.begin()
+        self.lag.count = -6.0
 
     def begin(self):
         self.signal, self.lag, self.far = Trend(), Trend(), False
@@ -129,9 +130,9 @@ class Rule:
             self.restart("diverged", 3.0)
             return
         self.signal.advance(3.0)
-        self.lag.add(g @ (self.short - self.long) if self.lag.count else 0.0)
+        self.lag.add(g @ (self.short - self.long) if self.lag.count > 0 else 0.0)
         self.lag.advance(-0.5)
-        weight = (POWER + 1) / (self.lag.count + POWER)
+        weight = (POWER + 1) / (self.lag.count + POWER) if self.lag.count > 0 else 0.0
         self.short += min(1, 2 * weight) * (self.x - self.short)
         self.long += weight * (self.x - self.long)
         self.y += weight * (self.x - self.y)
@@ -160,6 +161,7 @@ class Rule:
             self.limit = np.log(self.last_rate / 2)
         self.x, self.returning = self.y.copy(), True
         self.begin()
+        self.lag.count = -6.0
 
     def move(self, g):
         self.last_rate = self.rate

@@ -483,3 +483,17 @@ def test_explicitly_sharded_parameters_train():
         (x, state), _ = train(jd.self_tuning(optax.adam), loss, x, jnp.zeros(300))
         assert int(state.skipped) == 0
         assert float(loss(jd.averaged_params(state, x), 0)) < 0.1
+
+
+@pytest.mark.parametrize("rate", [0.3, 1.0])
+def test_an_early_restart_does_not_return_to_parameters_that_have_diverged(rate):
+    curvatures, center = jnp.geomspace(1, 30, 12), jax.random.normal(jax.random.key(0), (12,))
+
+    def loss(x, _):
+        return 0.5 * jnp.sum(curvatures * (x - center) ** 2)
+
+    tx, x = jd.self_tuning(FACTORIES["sgd"]), jnp.ones(12)
+    state = tuning(tx, x, rate)  # above the edge of stability
+    (x, state), _ = train(tx, loss, x, jnp.zeros(400), state)
+    assert int(state.restarts) >= 1
+    assert loss(jd.averaged_params(state, x), None) < 1e-2 * loss(jnp.ones(12), None)

@@ -56,7 +56,7 @@ def test_the_signal_sums_the_products_with_earlier_updates(training):  # (1)
     weights = np.zeros((STEPS, STEPS))  # of each x in each y
     weights[0, 0] = 1.0
     for k in range(1, STEPS):
-        c = 6 / (counts[k] + 5)
+        c = 6 / (counts[k] + 5) if counts[k] > 0 else 0.0
         weights[k] = (1 - c) * weights[k - 1]
         weights[k, k - 1] += c
     np.testing.assert_allclose(weights @ xs, ys, rtol=1e-9, atol=1e-12)

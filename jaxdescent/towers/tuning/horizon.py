@@ -9,6 +9,8 @@ loss falls from the long average toward the short one, that is, if
     Q = <g, y_short - y_long> < 0
 
 significantly, the long average lags behind. Then n shrinks; otherwise it grows by one in each step.
+At the start and after a restart, n begins at -`FEWEST`, and the average does not move until n is
+positive: it must not follow parameters that may have diverged.
 """
 
 from typing import Any, NamedTuple
@@ -67,6 +69,6 @@ class HorizonState(NamedTuple):
         signal = jnp.sum(grads * (self.short - self.long))
         known = (lag.count > 0) & jnp.isfinite(signal)
         lag = lag.including(jnp.where(known, signal, 0)).counted(FLOOR, THRESHOLD)
-        weight = (POWER + 1) / (lag.count + POWER)
+        weight = jnp.where(lag.count > 0, (POWER + 1) / jnp.maximum(lag.count + POWER, 1), 0)
         short = self.short + jnp.minimum(1, SHORTER * weight) * (params - self.short)
         return HorizonState(lag, short, self.long + weight * (params - self.long)), weight

@@ -17,7 +17,7 @@ from jaxdescent.towers import applied, spaces
 from jaxdescent.towers import factory as factories
 from jaxdescent.towers.replay.conditional import either
 from jaxdescent.towers.tuning.horizon import HorizonState, coordinates
-from jaxdescent.towers.tuning.losses import LossState
+from jaxdescent.towers.tuning.losses import FEWEST, LossState
 from jaxdescent.towers.tuning.measurement import Measurement, inner_product, largest_eps, measure
 from jaxdescent.towers.tuning.range_test import GROWTH, ROUNDINGS, RangeTestState
 from jaxdescent.towers.tuning.statistics import Spread, Trend
@@ -97,7 +97,9 @@ def first_state(factory: factories.Factory, start: spaces.Positive, params: Any)
         ),
         trend=TrendState(numbers(Trend), flag(), flag(), number(jnp.inf)),
         horizon=HorizonState(
-            numbers(Trend), applied.first_sample(params), applied.first_sample(params)
+            numbers(Trend)._replace(count=number(-FEWEST)),
+            applied.first_sample(params),
+            applied.first_sample(params),
         ),
         losses=numbers(LossState)._replace(best=number(jnp.inf)),
         update_length=number(),
@@ -270,6 +272,9 @@ def without_step(state: SelfTuningState, outcome: Outcome) -> SelfTuningState:
     restarted = zeros._replace(
         first_length=state.first_length,
         trend=zeros.trend._replace(limit=limit.astype(state.trend.limit.dtype)),
+        horizon=zeros.horizon._replace(
+            lag=zeros.horizon.lag._replace(count=jnp.full_like(zeros.horizon.lag.count, -FEWEST))
+        ),
         hyperparams={"learning_rate": lower},
         range_test=state.range_test._replace(
             running=zeros.range_test.running, suspected=zeros.range_test.suspected
