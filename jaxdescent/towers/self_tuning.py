@@ -96,8 +96,8 @@ def self_tuning(
     Args:
       factory: takes `learning_rate` as a keyword and returns an optax transformation: `optax.adam`,
         `functools.partial(optax.sgd, momentum=0.9)`, or a function that builds a chain.
-      learning_rate: a guess, in (0, inf). The range test at the start begins at a tenth of it, and
-        not above 1e-9, which must not be too high. So guesses above 1e-8 change nothing.
+      learning_rate: a guess, in (0, inf). The range test at the start begins at a tenth of it, but
+        not above 1e-9. So all guesses above 1e-8 are equal. Guess lower if 1e-9 is too high.
         `jd.set_hyperparams` before the first update sets the learning rate itself, and there is no
         range test.
       extra_args: examples of arrays that the factory's update reads, in addition to `value`; the

@@ -226,12 +226,20 @@ def test_noise_alone_never_restarts_and_the_rate_falls():
     assert float(rate_of(state)) < 0.5 * float(rate_of(states).max())
 
 
-@pytest.mark.parametrize(("share", "grows"), [(0.008, True), (0.012, False)])
-def test_growth_is_blocked_while_updates_are_long(share, grows):
+@pytest.mark.parametrize(
+    ("share", "first", "grows"),
+    [(0.008, 1.0, True), (0.012, 1.0, False), (0.012, 0.51, False), (0.012, 0.49, True)],
+)
+def test_growth_is_blocked_while_updates_are_long(share, first, grows):
+    """Unless the parameters have grown to twice their first length."""
     tx = jd.self_tuning(optax.sgd)
     x, state = fed(tx, tuning(tx, X, 1e-4), X, [1.0] * 5)
     assert float(state.update_length) == pytest.approx(float(rate_of(state) * jnp.linalg.norm(G)))
-    _, after = fed(tx, state._replace(update_length=share * jnp.linalg.norm(x)), x, [1.0])
+    assert float(state.first_length) == pytest.approx(float(jnp.linalg.norm(X)))
+    size = jnp.linalg.norm(x)
+    _, after = fed(
+        tx, state._replace(update_length=share * size, first_length=first * size), x, [1.0]
+    )
     assert bool(rate_of(after) > rate_of(state)) == grows
 
 

@@ -81,9 +81,10 @@ def first_state(factory: factories.Factory, start: spaces.Positive, params: Any)
 
     hyperparams = {"learning_rate": spaces.clamp(spaces.Positive(number(start.log)))}
     inner_state: Any = factories.build(factory, hyperparams).init(params)
+    average = jax.tree.map(wide_copy, params)
     return SelfTuningState(
         inner_state=inner_state,
-        average=jax.tree.map(wide_copy, params),
+        average=average,
         hyperparams=hyperparams,
         range_test=RangeTestState(
             running=flag(True),
@@ -103,7 +104,7 @@ def first_state(factory: factories.Factory, start: spaces.Positive, params: Any)
         ),
         losses=numbers(LossState)._replace(best=number(jnp.inf)),
         update_length=number(),
-        first_length=jnp.sqrt(inner_product(params, params)),
+        first_length=jnp.sqrt(inner_product(average, average)),
         returning=flag(),
         unusable=count(),
         skipped=count(),

@@ -125,11 +125,11 @@ def test_the_first_step_has_the_learning_rate_that_was_set(name):
     np.testing.assert_allclose(updates, expected, rtol=1e-5)
 
 
-def test_self_tuning_begins_at_a_millionth_of_the_guess_that_was_set():
+def test_self_tuning_begins_at_a_tenth_of_a_low_guess_that_was_set():
     candidate = trials.self_tuning(optax.sgd)
     x = jnp.array([1.0, 2.0])
-    state = candidate.set_rate(candidate.tx.init(x), 1e-5)
-    expected = jd.self_tuning(optax.sgd, learning_rate=1e-5).init(x)
+    state = candidate.set_rate(candidate.tx.init(x), 1e-10)
+    expected = jd.self_tuning(optax.sgd, learning_rate=1e-10).init(x)
     chex.assert_trees_all_close(state, expected, rtol=1e-6)
     assert float(candidate.get_rate(state)) == pytest.approx(1e-11, rel=1e-5)
 
