@@ -9,6 +9,8 @@ import optax
 import pytest
 
 import jaxdescent as jd
+from jaxdescent.towers.tuning.statistics import Trend
+from jaxdescent.towers.tuning.trend import TrendState
 from tests.towers import self_tuning_rule as rule
 
 FACTORIES = {
@@ -253,6 +255,39 @@ def test_a_lost_improvement_restarts_from_the_average_with_a_third_of_the_rate()
     x, state = fed(tx, state, x, [50.0])
     np.testing.assert_allclose(x, average, rtol=1e-6)
     assert float(rate_of(state)) == pytest.approx(rate / 3, rel=1e-4)
+
+
+def test_the_rate_stays_below_half_of_a_rate_that_failed():
+    tx = jd.self_tuning(optax.sgd)
+    x, state = fed(tx, tuning(tx, X, 1e-3), X, [1.0] * 5)
+    assert float(state.trend.limit) == np.inf
+    failed = float(rate_of(state))
+    _, state = fed(tx, state, x, [np.nan, np.nan])
+    assert float(state.trend.limit) == pytest.approx(np.log(failed / 2), abs=1e-4)
+
+
+def trend(limit=np.inf, chasing=False):
+    """Returns a trend that says that the learning rate should grow."""
+    signal = Trend(jnp.float32(-1.0), jnp.float32(1.0), jnp.float32(50.0))
+    return TrendState(signal, jnp.array(False), jnp.array(chasing), jnp.float32(limit))
+
+
+@pytest.mark.parametrize(
+    ("state", "too_long", "expected"),
+    [
+        (trend(), False, 2 * 1.1 / 60),
+        (trend(), True, 0.0),
+        (trend(chasing=True), True, 0.15),
+        (trend(limit=-2.99), False, 0.01),
+        (trend(limit=-3.5), False, 0.0),
+        (trend(limit=-2.99, chasing=True), False, 0.01),
+    ],
+)
+def test_the_step_of_the_rate_has_limits(state, too_long, expected):
+    no, log_rate = jnp.array(False), jnp.float32(-3.0)
+    step = state.step(log_rate, jnp.float32(0.0), jnp.array(too_long), no)
+    assert float(step) == pytest.approx(expected, rel=1e-4)
+    assert float(state.counted().limit) == pytest.approx(float(state.limit) + 0.5 / 60)
 
 
 def test_a_restart_resets_the_optimizer():

@@ -161,7 +161,7 @@ def _tune(state: SelfTuningState, grads: Any, params: Any, value: jax.Array | No
     losses, diverged = state.losses, jnp.zeros((), bool)
     harmless = jnp.zeros_like(seen.signal)
     if value is not None:
-        harmless = jnp.where(jumped, 0, losses.harmless(trend.signal.window))
+        harmless = losses.harmless(trend.signal.window)
         losses = losses.including(value, trend.signal.count)
         diverged = losses.has_diverged(seen.signal, trend.signal.count)
     old, last = state.hyperparams["learning_rate"].log, state.update_length

@@ -80,7 +80,7 @@ class TrendState(NamedTuple):
         step = -STRENGTH * (trend.ratio(harmless) - TARGET) / (trend.count + DELAY)
         step = jnp.where(trend.square > 0, step, jnp.where(too_short, CHASE, 0))
         step = jnp.where(trend.count > 0, step, 0)
-        step = jnp.where(too_long & ~self.chasing, jnp.minimum(step, 0), step)
+        step = jnp.where(too_long, jnp.minimum(step, 0), step)
         step = jnp.where(self.chasing, jnp.maximum(step, CHASE), step)
         return jnp.minimum(step, jnp.maximum(self.limit - log_rate, 0))
 
