@@ -8,7 +8,7 @@ A *transformation* changes gradients into updates; all of ours are optax transfo
 may itself be a tower:
 
     self_tuning            an optimizer that needs no choice of learning rate
-    restart_on_divergence  restarts a tower whose learning rate is too high
+    restart_on_divergence  restarts any optimizer with a lower learning rate when training diverges
     with_average, averaged_params
                            keep and read an average of the parameters, to evaluate a model at
     reestimate_statistics  the running statistics of BatchNorm at given parameters
@@ -127,6 +127,7 @@ from jaxdescent.towers import (
     PerLeaf,
     Positive,
     RestartState,
+    SelfTuningState,
     Space,
     Tower,
     Unconstrained,
@@ -172,6 +173,7 @@ __all__ = [
     "Rule",
     "RungInfo",
     "ScaleBySharpnessState",
+    "SelfTuningState",
     "Sharpness",
     "Soup",
     "Space",

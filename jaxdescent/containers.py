@@ -46,29 +46,36 @@ def boxed_like(tree: Any, reference: Any) -> Any:
 
 
 def find_states(
-    tree: Any, kind: type[State], may_be_empty: tuple[str, ...] | None = None
+    tree: Any, *kinds: type[State], may_be_empty: tuple[str, ...] | None = None
 ) -> list[State]:
-    """Returns the states in a tree that are of a NamedTuple type, in order; not nested ones.
+    """Returns the states in a tree that are of some NamedTuple types, in order; not nested ones.
 
     Args:
       tree: a state as optax returns it, as `nnx.Optimizer` holds it, as `nnx.state` lists it, or
         as Orbax restores it without a template.
-      kind: the type of the states.
+      *kinds: the types of the states.
       may_be_empty: the fields that a mapping of the others may lack, because they may have no
         arrays; they are then (). With None a mapping is not a state.
 
     Returns:
-      States of the type `kind`, of arrays without boxes.
+      States of these types, of arrays without boxes.
     """
 
+    def kind_of(node: Any) -> type[State] | None:
+        for kind in kinds:
+            if isinstance(node, kind):
+                return kind
+            if may_be_empty is not None and isinstance(node, Mapping):
+                fields = {*get_type_hints(kind)}
+                if fields - {*may_be_empty} <= set(node) <= fields:
+                    return kind
+        return None
+
     def is_state(node: Any) -> bool:
-        if may_be_empty is None or not isinstance(node, Mapping):
-            return isinstance(node, kind)
-        fields = {*get_type_hints(kind)}
-        return fields - {*may_be_empty} <= set(node) <= fields
+        return kind_of(node) is not None
 
     nodes = [node for node in jax.tree.leaves(tree, is_leaf=is_state) if is_state(node)]
-    return [_as_state(unboxed(node), kind) for node in nodes]
+    return [_as_state(unboxed(node), kind_of(node)) for node in nodes]
 
 
 def _as_state(node: Any, kind: Any) -> Any:

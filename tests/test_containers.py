@@ -209,12 +209,12 @@ def test_an_average_needs_parameters_like_it(params, message):
 
 def test_a_mapping_of_other_fields_is_not_a_state():
     schedule = {"count": jnp.zeros((), jnp.int32)}
-    assert containers.find_states(schedule, jd.AverageState, ("inner_state",)) == []
+    assert containers.find_states(schedule, jd.AverageState, may_be_empty=("inner_state",)) == []
     assert containers.find_states({"average": 1, "count": 2}, jd.AverageState) == []
-    assert containers.find_states({"vector": 0.0}, StabilityState, ()) == []
+    assert containers.find_states({"vector": 0.0}, StabilityState, may_be_empty=()) == []
 
 
-def test_self_tuning_is_frozen_and_described_as_its_tower():
+def test_self_tuning_is_frozen_and_described_like_a_tower():
     tune = {"learning_rate": jd.positive(0.5)}
     tower = jd.hypergradient(optax.sgd, optax.sgd(0.1), tune=tune)
     for tx in (tower, jd.with_average(tower), jd.restart_on_divergence(tower)):
@@ -222,10 +222,15 @@ def test_self_tuning_is_frozen_and_described_as_its_tower():
         frozen, frozen_state = jd.freeze_hyperparams(tx, state)
         np.testing.assert_allclose(frozen.update(X, frozen_state)[0], -0.5 * X, rtol=1e-6)
         assert jd.describe(tx) == jd.describe(tower)
-    tx = jd.self_tuning(optax.sgd, learning_rate=0.25)
-    frozen, frozen_state = jd.freeze_hyperparams(tx, tx.init(X))
+    tx = jd.self_tuning(optax.sgd)
+    state = jd.set_hyperparams(tx.init(X), {"learning_rate": 0.25})
+    frozen, frozen_state = jd.freeze_hyperparams(jd.with_average(tx), (state, ()))
     np.testing.assert_allclose(frozen.update(X, frozen_state)[0], -0.25 * X, rtol=1e-6)
-    assert jd.describe(tx).startswith("1: sgd, learning_rate=0.25 (positive)")
+    assert jd.describe(tx) == (
+        "1: sgd, learning_rate from a range test that begins at 1e-09;\n   carries the average"
+    )
+    with pytest.raises(ValueError, match="state must be of jd"):
+        jd.inner_state(tx, tower.init(X))
     for read in (jd.describe, lambda tx: jd.freeze_hyperparams(tx, state)):
         with pytest.raises(TypeError, match="pass the tower itself, with the chain's state"):
             read(optax.chain(optax.clip(1.0), tower))
@@ -320,15 +325,14 @@ def test_other_functions_say_how_to_filter_an_equinox_model(read):
 
 def test_a_missing_loss_names_who_may_have_dropped_it():
     params = {"w": jnp.ones(2)}
-    inside = optax.chain(optax.clip(1.0), optax.MultiSteps(jd.self_tuning(optax.sgd), 1))
+    hopping = jd.basin_hopping(optax.sgd(0.1), period=1, jump=1.0)
+    inside = optax.chain(optax.clip(1.0), optax.MultiSteps(hopping, 1))
     with pytest.raises(
         ValueError, match=r"MultiSteps inside optax\.chain.*put MultiSteps outermost"
     ):
         inside.update(params, inside.init(params), params, value=jnp.ones(()))
     model = nn.Dense(1)
-    state = train_state.TrainState.create(
-        apply_fn=model.apply, params=params, tx=jd.self_tuning(optax.sgd)
-    )
+    state = train_state.TrainState.create(apply_fn=model.apply, params=params, tx=hopping)
     with pytest.raises(ValueError, match=r"override it to call tx\.update"):
         state.apply_gradients(grads=params)
     for tx in (

@@ -92,7 +92,7 @@ def test_every_difference_is_described():
         jd.pruning.successive_halving(),
         jd.pruning.no_pruning(),
         jd.self_tuning(optax.adam),
-        jd.self_tuning(optax.adam, learning_rate=0.1),
+        jd.self_tuning(optax.adam, learning_rate=1e-10),
         jd.self_tuning(optax.sgd),
         0,
         0.0,

@@ -20,6 +20,7 @@ import jaxdescent as jd
 from experiments import runner
 from experiments.tuning.protocol import CHUNKS, PreparedWorkload, Training
 from experiments.tuning.workloads import FACTORIES
+from jaxdescent.towers.self_tuning import first_rate
 
 
 def _last_params(state: Any, params: Any) -> Any:
@@ -73,16 +74,18 @@ def fixed(factory: Callable[..., optax.GradientTransformation]) -> Candidate:
 
 
 def self_tuning(factory: Callable[..., optax.GradientTransformation]) -> Candidate:
-    """Returns `jd.self_tuning(factory)`; the initial learning rate is its default or set."""
+    """Returns `jd.self_tuning(factory)`; the guess of the learning rate is its default or set."""
 
     def set_rate(state: Any, learning_rate: float) -> Any:
-        return jd.set_hyperparams(state, {"learning_rate": learning_rate})
+        log = state.hyperparams["learning_rate"].log
+        start = jd.Positive(jnp.full_like(log, jnp.log(first_rate(learning_rate))))
+        return state._replace(hyperparams={"learning_rate": start})
 
     return Candidate(jd.self_tuning(factory), set_rate, learned_rate, own_average=True)
 
 
 def learned_rate(state: Any) -> Any:
-    """Returns the learning rate that a tower has learned."""
+    """Returns the learning rate that a tower or self-tuning has learned."""
     return jd.get_hyperparams(state)[0]["learning_rate"]
 
 

@@ -1,7 +1,10 @@
 """Hypergradient descent: optimizers that learn their own hyperparameters, recursively.
 
     tower.py             `hypergradient`, which makes a tower
-    self_tuning.py       the recommended recipe, made of a tower, restart.py and averaging.py
+    self_tuning.py       an optimizer that needs no choice of learning rate
+    tuning/              its parts
+    averaging.py         an average of the parameters
+    restart.py           restarts any optimizer with a lower learning rate when training diverges
     spaces.py            the coordinates in which hyperparameters are learned
     signals.py           the effect on the loss that trains the hyperparameters
     model_statistics.py  a model's running statistics at given parameters
@@ -9,7 +12,8 @@
     spec.py, factory.py  the checked and analyzed arguments of `hypergradient`
     replay/, fused/      derivative of an update: of any, or of a coordinate-wise update
 
-THEORY.md proves guarantees for one-step hypergradients.
+THEORY.md proves guarantees for one-step hypergradients; tuning/THEORY.md says what is proven about
+self-tuning, and what is only measured.
 """
 
 from jaxdescent.towers.averaging import AverageState, averaged_params, with_average
@@ -37,6 +41,7 @@ from jaxdescent.towers.spaces import (
     unit_interval,
 )
 from jaxdescent.towers.tower import HypergradientState, Tower, hypergradient
+from jaxdescent.towers.tuning.plans import SelfTuningState
 
 __all__ = [
     "AverageState",
@@ -46,6 +51,7 @@ __all__ = [
     "PerLeaf",
     "Positive",
     "RestartState",
+    "SelfTuningState",
     "Space",
     "Tower",
     "Unconstrained",

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxdescent.numerics import widest_float
 from jaxdescent.towers.replay import blocks
@@ -50,7 +51,10 @@ def few(array: jax.Array) -> jax.Array:
     if blocks.is_sharded(array):
         return jnp.full(size, jnp.nan, array.dtype)
     stride = array.size // size if size else 1
-    return jnp.ravel(array)[: size * stride : stride]
+    if array.ndim < 2:
+        return jnp.ravel(array)[: size * stride : stride]
+    # Not by `ravel`: an array that the compiler shards would be gathered on every device.
+    return array[np.unravel_index(stride * np.arange(size), array.shape)]
 
 
 def sampled(leaves: Sequence[Any]) -> list[int]:

@@ -19,7 +19,9 @@ import optax
 from jaxdescent import containers, validation
 from jaxdescent.eager_calls import compile_eager_calls
 from jaxdescent.numerics import wide_copy, widest_float
+from jaxdescent.towers.restart import RestartState
 from jaxdescent.towers.tower import wrapper
+from jaxdescent.towers.tuning.plans import SelfTuningState
 
 POWER = 5.0  # the last sixth of the parameters count most
 _INT32_MAX = 2**31 - 1
@@ -106,7 +108,10 @@ def with_average(
 
 
 def averaged_params(state: Any, params: Any, /) -> Any:
-    """Returns the average of the parameters that `with_average` or `self_tuning` keeps.
+    """Returns the average of the parameters that an optimizer's state holds.
+
+    `with_average`, `self_tuning` and `restart_on_divergence` keep one; of nested ones, the
+    outermost is read.
 
     A model that has other state, such as the running statistics of BatchNorm, has it from the last
     parameters, not from their average: see `jd.reestimate_statistics`.
@@ -131,11 +136,12 @@ def averaged_params(state: Any, params: Any, /) -> Any:
       >>> jd.averaged_params(tx.init(x), x)
       Array([1., 1.], dtype=float32)
     """
-    found = containers.find_states(state, AverageState, may_be_empty=("inner_state",))
+    kinds: Any = AverageState, SelfTuningState, RestartState
+    found = containers.find_states(state, *kinds, may_be_empty=("inner_state",))
     if len(found) != 1:
         raise ValueError(
-            "state must hold one state of jd.with_average or jd.self_tuning, got "
-            f"{len(found)} of them"
+            "state must hold one state of jd.with_average, jd.self_tuning or "
+            f"jd.restart_on_divergence, got {len(found)} of them"
         )
     averages = containers.leaves_by_path(found[0].average)
     if not isinstance(params, type(found[0].average)):

@@ -139,12 +139,12 @@ def check_keywords(factory: Factory, names: Mapping[str, Any]) -> None:
     for name in names:
         if name in fixed or (name in all_parameters and name not in parameters):
             raise ValueError(
-                f"tune must name keywords that are not fixed in a partial, got {name!r}; take it "
-                "out of tune or out of the partial"
+                f"the tuned keyword {name!r} must not be fixed in a partial; take it out of the "
+                "partial, or do not tune it"
             )
         if name not in keywords and not takes_any:
             raise ValueError(
-                f"tune must name keywords of the factory, got {name!r}; {label(factory)} takes "
+                f"the factory must take the tuned keyword {name!r}; {label(factory)} takes "
                 f"{', '.join(keywords)}"
             )
 

@@ -1,4 +1,4 @@
-"""Reads and sets the hyperparameters of a tower, reads its inner state, and describes it."""
+"""Reads and sets learned hyperparameters, reads inner states, and describes optimizers."""
 
 import re
 from collections.abc import Mapping
@@ -11,20 +11,24 @@ import optax
 
 from jaxdescent import containers, validation
 from jaxdescent.towers import spaces
-from jaxdescent.towers.factory import label
+from jaxdescent.towers.factory import build, label
 from jaxdescent.towers.replay.contraction import goes_forward
 from jaxdescent.towers.replay.tracing import run_update
+from jaxdescent.towers.self_tuning import SelfTuning
 from jaxdescent.towers.signals import EligibilityTrace
-from jaxdescent.towers.tower import HypergradientState, Tower, find_tower
+from jaxdescent.towers.tower import HypergradientState, Tower, innermost
+from jaxdescent.towers.tuning.plans import SelfTuningState
+
+LearnedState = HypergradientState | SelfTuningState
 
 
 def get_hyperparams(state: Any, /) -> list[dict[str, Any]]:
     """Returns the hyperparameters in use, in natural units, from the bottom of the tower up.
 
     Args:
-      state: a tower's state, or any tree that holds one: the state of a chain or a population,
-        the `opt_state` of an `nnx.Optimizer`, `nnx.state(optimizer)`, a `TrainState`, or a state
-        that Orbax restored without a template.
+      state: a tower's or self-tuning state, or any tree that holds one: the state of a chain or a
+        population, the `opt_state` of an `nnx.Optimizer`, `nnx.state(optimizer)`, a `TrainState`,
+        or a state that Orbax restored without a template.
 
     Returns:
       A dict for each level. Values have the shapes of their initial values, with the axes of a
@@ -46,29 +50,34 @@ def get_hyperparams(state: Any, /) -> list[dict[str, Any]]:
     ]
 
 
-def _levels(state: Any) -> list[HypergradientState]:
-    """Returns the states of a tower's levels from the bottom up."""
-    found = [_the_tower_in(state)]
-    while above := _towers_in(found[-1].hyper_state):
+def _levels(state: Any) -> list[LearnedState]:
+    """Returns the states of a tower's levels from the bottom up; self-tuning is one level."""
+    found = [_the_learned_in(state)]
+    while isinstance(tower := found[-1], HypergradientState):
+        if not (above := _learned_in(tower.hyper_state)):
+            break
         found.append(_only(above))
     return found
 
 
-def _the_tower_in(state: Any) -> HypergradientState:
-    if not (found := _towers_in(state)):
+def _the_learned_in(state: Any) -> LearnedState:
+    if not (found := _learned_in(state)):
         raise ValueError(f"state must hold a tower's state, got {type(state).__name__} without one")
     return _only(found)
 
 
-def _towers_in(state: Any) -> list[HypergradientState]:
-    found = containers.find_states(state, HypergradientState, ("hyper_state", "traces"))
+def _learned_in(state: Any) -> list[LearnedState]:
+    kinds: Any = HypergradientState, SelfTuningState
+    found: list[LearnedState] = containers.find_states(
+        state, *kinds, may_be_empty=("hyper_state", "traces", "inner_state")
+    )
     return [
         node._replace(hyperparams={n: spaces.restored(x) for n, x in node.hyperparams.items()})
         for node in found
     ]
 
 
-def _only(found: list[HypergradientState]) -> HypergradientState:
+def _only(found: list[LearnedState]) -> LearnedState:
     if len(found) > 1:
         raise ValueError(
             f"state must hold one tower's state, got {len(found)} side by side; pass the part "
@@ -87,7 +96,8 @@ def set_hyperparams(state: Any, /, *levels: Mapping[str, Any]) -> Any:
 
     Returns:
       A state like `state`; nothing is recompiled. The record of the last update keeps the
-      hyperparameters that the update used.
+      hyperparameters that the update used. A learning rate that is set ends the range test of
+      `jd.self_tuning`.
 
     Raises:
       ValueError: a name is unknown, a value is out of range, there are more levels than the
@@ -123,6 +133,9 @@ def set_hyperparams(state: Any, /, *levels: Mapping[str, Any]) -> Any:
         for name, value in new.items():
             for kind, position, number in _numbers_at(name, level.hyperparams[name], value):
                 leaves[position] = _moved_to(name, kind, leaves[position], number)
+            if isinstance(level, SelfTuningState):
+                position: Any = level.range_test.running
+                leaves[position] = jnp.zeros_like(leaves[position])
     return structure.unflatten(leaves)
 
 
@@ -149,7 +162,7 @@ def _moved_to(name: str, kind: Any, present: Any, value: Any) -> Any:
 
 
 def inner_state(tx: optax.GradientTransformation, state: Any, /) -> Any:
-    """Returns the current state of the plain optimizer at the bottom of a tower.
+    """Returns the current state of the plain optimizer inside a tower or a self-tuning optimizer.
 
     With the general method, or if it tunes a beta, a tower's state holds the inner state before the
     last update, and the next update recomputes the state after it. This function recomputes it now.
@@ -174,26 +187,30 @@ def inner_state(tx: optax.GradientTransformation, state: Any, /) -> Any:
       >>> int(jd.inner_state(tx, state)[0].count)
       1
     """
-    spec = _tower_of(tx).spec
-    tower = _the_tower_in(state)
-    if not containers.find_states(state, HypergradientState):
+    learner, learned = _learner_of(tx), _the_learned_in(state)
+    kinds: Any = HypergradientState, SelfTuningState
+    if not containers.find_states(state, *kinds):
         raise ValueError(
             "state must have the types of an optimizer's state, got mappings in their place; "
             "restore it with a template, such as tx.init(params), or pass optimizer.opt_state in "
             "place of nnx.state(optimizer)"
         )
-    if jnp.ndim(tower.has_previous):
+    agents = jnp.shape(learned.skipped)
+    if agents:
         raise ValueError(
-            "state must be of one agent, got a population of shape "
-            f"{jnp.shape(tower.has_previous)}; use jax.vmap"
+            f"state must be of one agent, got a population of shape {agents}; use jax.vmap"
         )
-    inputs = tower.previous
+    if isinstance(learned, SelfTuningState):
+        return learned.inner_state
+    if isinstance(learner, SelfTuning):
+        raise ValueError("state must be of jd.self_tuning, as tx is, got a tower's state")
+    inputs = learned.previous
     if inputs.new_state is not None:
         return inputs.new_state
     if inputs.params is None:  # not read, but some optimizers require them
         inputs = inputs._replace(params=inputs.grads)
-    _, replayed = run_update(spec.factory, inputs.hyperparams, inputs, {})
-    return optax.tree.where(tower.has_previous, replayed, inputs.state)
+    _, replayed = run_update(learner.spec.factory, inputs.hyperparams, inputs, {})
+    return optax.tree.where(learned.has_previous, replayed, inputs.state)
 
 
 def freeze_hyperparams(
@@ -223,8 +240,9 @@ def freeze_hyperparams(
       >>> frozen.update(jnp.ones(3), state)[0]
       Array([-0.5, -0.5, -0.5], dtype=float32)
     """
-    learned = _the_tower_in(state).hyperparams
-    plain = _tower_of(tx).spec.build(learned)
+    learner = _learner_of(tx)
+    factory = learner.factory if isinstance(learner, SelfTuning) else learner.spec.factory
+    plain = build(factory, _the_learned_in(state).hyperparams)
 
     def init(params: Any) -> Any:
         return plain.init(containers.unboxed(params))
@@ -239,15 +257,16 @@ def freeze_hyperparams(
     return optax.GradientTransformationExtraArgs(init, update), inner_state(tx, state)
 
 
-def _tower_of(tx: Any) -> Tower:
-    tower = find_tower(tx)
-    if tower is None:
+def _learner_of(tx: Any) -> Tower | SelfTuning:
+    """Returns the tower or the self-tuning optimizer that a transformation is or wraps."""
+    found = innermost(tx)
+    if not isinstance(found, (Tower, SelfTuning)):
         raise TypeError(
             "tx must be a transformation that jd.hypergradient or jd.self_tuning returned, got "
             f"{type(tx).__name__}; if it is part of a chain, pass the tower itself, with the "
             "chain's state"
         )
-    return tower
+    return found
 
 
 def describe(tx: optax.GradientTransformation, /, params: Any = None) -> str:
@@ -277,7 +296,13 @@ def describe(tx: optax.GradientTransformation, /, params: Any = None) -> str:
     """
     validation.check_arrays("params", params)
     lines = []
-    level: Any = _tower_of(tx)
+    level: Any = _learner_of(tx)
+    if isinstance(level, SelfTuning):
+        name, start = label(level.factory), float(level.start.natural())
+        return (
+            f"1: {name}, learning_rate from a range test that begins at {start:.3g};\n"
+            "   carries the average"
+        )
     while isinstance(level, Tower):
         spec = level.spec
         record, mode, method = spec.analyze(params)

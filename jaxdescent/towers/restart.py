@@ -1,122 +1,115 @@
-"""Restarts a tower whose learning rate is too high.
+"""Restarts any optimizer when training diverges.
 
-Let log a be the coordinate of the learning rate, u the update and g the next gradient. The tower's
-hypergradient is G = <g, u>: to first order, the change of the loss that the update caused. The
-*rise* is the sum of all G since the last restart. It distinguishes a learning rate that does harm
-from a loss that changes for other reasons.
+    S      = <g, x - y>                  signal
+    x      <- x + s u                    u = the optimizer's update
+    y      <- y + c (x - y)              c = (p + 1) / (n + p), n = steps since the last restart
 
-The first `TRIAL_STEPS` steps are a trial, which detects initial learning rates that are too high.
-(A learning rate that grows from below is corrected by the tower, but a lower learning rate cannot
-undo the damage of a huge first step.) The trial fails if the rise is above zero at its end, or if
-the mean loss has increased by more than twice the first loss; it fails early if the rise exceeds
-the first loss. Then the parameters return to their values at the beginning of the attempt, the
-optimizer is initialized again and the learning rate is divided by `SEVERE_DIVISOR`.
+To first order, S is how much worse the parameters x are than their average y. Training has diverged
+if the running mean of the loss has risen too far above its lowest value, and S explains the rise
+(`tuning/losses.py`). The second condition tells divergence from a loss that changes for other
+reasons. Then the parameters return to y, the optimizer is initialized again, and its learning rate
+is divided by `DIVERGED`; if numbers are not finite, by `NOT_FINITE`. Where a tower tunes the
+learning rate, its coordinate is lowered; otherwise the scale s of the updates. A restart takes two
+updates: the second removes the rounding error of the first.
 
-After the trial, the parameters return to their average, and the learning rate is divided by
-`MILD_DIVISOR`, if two conditions hold: the running mean of the loss exceeds its lowest value by
-more than half of the decrease since the first loss, plus twice its noise; and the rise explains at
-least half of this increase. The average (see `averaging`) begins after the trial; until then it
-equals the parameters at the beginning of the attempt. Both kinds of restart therefore return to the
-average, and one buffer serves both.
-
-A restart takes two updates: the second removes the rounding error of the first.
+The running mean needs `FEWEST` losses. Until then training has diverged if the loss has risen above
+the first one by more than `RISE` times its size, S explains the rise, and S exceeds the largest
+|<g, u>|, the decrease that an update promised to first order. The last condition holds for noise
+only if there are few parameters. Without this rule, y is lost before the running mean is known.
 """
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
-from jaxdescent import containers, validation
+from jaxdescent import validation
 from jaxdescent.eager_calls import compile_eager_calls
-from jaxdescent.numerics import all_finite, widest_float
+from jaxdescent.numerics import is_inexact, wide_copy, widest_float
 from jaxdescent.towers import spaces
-from jaxdescent.towers.averaging import AverageState, with_average
-from jaxdescent.towers.factory import cast_like
-from jaxdescent.towers.replay.conditional import choose, computed_once
-from jaxdescent.towers.signals import OneStep
-from jaxdescent.towers.tower import HypergradientState, Tower, wrapper
+from jaxdescent.towers.factory import cast_like, strong
+from jaxdescent.towers.replay.conditional import computed_once, either
+from jaxdescent.towers.self_tuning import Buffers, averaged, checked_params, stay, to_average
+from jaxdescent.towers.tower import HypergradientState, wrapper
+from jaxdescent.towers.tuning import plans
+from jaxdescent.towers.tuning.horizon import POWER
+from jaxdescent.towers.tuning.losses import EXPLAINED, FEWEST, LossState
+from jaxdescent.towers.tuning.measurement import inner_product, length, measure
 
-TRIAL_STEPS = 6
-SEVERE_DIVISOR, MILD_DIVISOR = 100.0, 3.0  # of the learning rate
-MAX_FAILURES = 8  # in a row; after that trials stop, because they did not help
-WINDOW = 10  # steps, of the running mean
+RISE = 2.0  # times the first loss
 
 
 class RestartState(NamedTuple):
     """State of `restart_on_divergence`.
 
-    An attempt is the time since the last restart.
-
     Attributes:
-      inner_state: an `AverageState` with the tower's state, the average of the parameters since the
-        last restart, to which a restart returns, and the number of steps since then.
-      first_value: f32[], the attempt's first loss.
-      value: f32[], the running mean of the loss.
-      noise: f32[], the running mean of the loss's distance from its running mean.
-      rise: f32[], the sum of the attempt's hypergradients.
-      best_value: f32[], the lowest running mean.
-      best_noise: f32[], the noise at that time.
-      best_rise: f32[], the rise at that time.
+      inner_state: the transformation's state.
+      average: y, the average of the parameters since the last restart, in float32 or wider.
+      count: f32[], number of steps since the last restart.
+      losses: running means of the loss.
+      promised: f32[], the largest |<g, u>| of the first steps, until the running mean counts.
+      scale: f32[], the factor of the updates. It stays 1 if a tower inside tunes `learning_rate` in
+        the positive space.
       returning: bool[], True if the last step restarted, and the next one completes the return.
-      failures: i32[], number of attempts in a row that failed their trial.
       unusable: i32[], number of batches in a row with non-finite numbers.
+      skipped: i32[], number of batches that were skipped.
       restarts: i32[], number of restarts.
     """
 
-    inner_state: AverageState
-    first_value: jax.Array
-    value: jax.Array
-    noise: jax.Array
-    rise: jax.Array
-    best_value: jax.Array
-    best_noise: jax.Array
-    best_rise: jax.Array
+    inner_state: Any
+    average: Any
+    count: jax.Array
+    losses: LossState
+    promised: jax.Array
+    scale: jax.Array
     returning: jax.Array
-    failures: jax.Array
     unusable: jax.Array
+    skipped: jax.Array
     restarts: jax.Array
 
 
-def restart_on_divergence(tower: Tower, /) -> optax.GradientTransformationExtraArgs:
-    """Restarts a tower with a lower learning rate when its learning rate makes the loss rise.
+def restart_on_divergence(
+    tx: optax.GradientTransformation, /
+) -> optax.GradientTransformationExtraArgs:
+    """Restarts an optimizer with a lower learning rate when training diverges.
 
     A restart returns to the average of the parameters. The state holds it, as for
     `jd.with_average`, in one buffer of the parameters' size. Other state of the model does not
-    return: see `jd.reestimate_statistics`.
+    return: see `jd.reestimate_statistics`. The optimizer is initialized again, so that schedules
+    begin again, too. A learning rate at which the loss stays high, but does not rise, is not
+    lowered.
 
     Args:
-      tower: a transformation that `jd.hypergradient` returned, with the one-step signal. It
-        must tune `learning_rate` in the positive space, as one number or one per leaf.
+      tx: a transformation. The learning rate of towers inside that tune `learning_rate` in the
+        positive space, as numbers for all leaves or for each, is lowered. The updates of all other
+        transformations are scaled by `state.scale`.
 
     Returns:
-      A transformation. `update(grads, state, params, *, value, skip=None, **extra)` needs the
-      parameters and `value`, the loss whose gradients are `grads`. A batch is skipped if its loss
-      is not finite or `skip` is True; two non-finite batches in a row cause a restart. Put clipping
-      and other transformations inside the factory: after a step that was not the returned update
-      there is no restart.
+      A transformation with a `jd.RestartState`. `update(grads, state, params, *, value=None,
+      skip=None, **extra)` needs the parameters. `value` is the loss whose gradients are `grads`.
+      Without it, training restarts only if numbers are not finite. A batch is skipped if its loss
+      or its gradient is not finite, or if `skip` is True; two non-finite batches in a row cause a
+      restart, and so does an update that is not finite. Put clipping and other transformations
+      inside `tx`: a step that is not the returned update does not reach the average.
       `jd.averaged_params(state, params)` reads the average.
 
     Raises:
-      TypeError: `tower` is not a tower.
-      ValueError: `tower` does not tune `learning_rate` as described, or has another signal.
+      TypeError: `tx` is not a transformation.
 
     Example:
       >>> import jax, jax.numpy as jnp, optax, jaxdescent as jd
-      >>> tower = jd.hypergradient(optax.sgd, optax.adam(0.1), tune={"learning_rate": 1e3})
-      >>> tx, x = jd.restart_on_divergence(tower), jnp.ones(4)
+      >>> tx, x = jd.restart_on_divergence(optax.sgd(30.0)), jnp.ones(4)
       >>> state = tx.init(x)
       >>> for _ in range(40):
       ...     value, grads = jax.value_and_grad(lambda x: jnp.sum(x**2))(x)
       ...     updates, state = tx.update(grads, state, x, value=value)
       ...     x = optax.apply_updates(x, updates)
-      >>> int(state.restarts), bool(value < 0.1)
-      (2, True)
+      >>> int(state.restarts), round(1 / float(state.scale)), bool(value < 0.1)
+      (4, 81, True)
     """
-    _check_tower(tower)
-    averaged = with_average(tower, burn_in=TRIAL_STEPS)
+    inner = validation.transformation("tx", tx)
 
     def init(params: Any) -> RestartState:
         validation.check_arrays("params", params)
@@ -128,25 +121,22 @@ def restart_on_divergence(tower: Tower, /) -> optax.GradientTransformationExtraA
         def count() -> jax.Array:
             return jnp.zeros((), jnp.int32)
 
-        inner_state: Any = averaged.init(params)
         return RestartState(
-            inner_state=inner_state,
-            first_value=number(),
-            value=number(),
-            noise=number(),
-            rise=number(),
-            best_value=number(jnp.inf),
-            best_noise=number(),
-            best_rise=number(),
+            inner_state=jax.tree.map(strong, inner.init(params)),
+            average=jax.tree.map(wide_copy, params),
+            count=number(),
+            losses=LossState(*(number() for _ in LossState._fields)),
+            promised=number(),
+            scale=number(1.0),
             returning=jnp.zeros((), bool),
-            failures=count(),
             unusable=count(),
+            skipped=count(),
             restarts=count(),
         )
 
     @compile_eager_calls
     def update(
-        updates: Any,
+        grads: Any,
         state: Any,
         params: Any = None,
         *,
@@ -154,135 +144,123 @@ def restart_on_divergence(tower: Tower, /) -> optax.GradientTransformationExtraA
         skip: Any = None,
         **extra: Any,
     ) -> tuple[Any, RestartState]:
-        _check_arguments(params, value)
-        params = containers.params_like(params, updates)
-        old = state.inner_state
-        value = jnp.asarray(value, state.value.dtype)
+        params = checked_params(params, grads, value)
         requested = validation.scalar_boolean("skip", skip)
-        skip = ~jnp.isfinite(value) | requested
-        stepped: Any = averaged.update(updates, old, params, value=value, skip=skip, **extra)
-        updates, new = stepped
-        skipped = ~new.inner_state.has_previous
-        new = new._replace(
-            average=optax.tree.where(skipped, old.average, new.average),
-            count=jnp.where(skipped, old.count, new.count),
-        )
-        rise = state.rise + sum(jax.tree.leaves(new.inner_state.hypergradient["learning_rate"]))
-        seen = optax.tree.where(skipped, state, _observe(state, new.count, value, rise))
-        seen = seen._replace(
-            inner_state=new,
-            rise=rise,
-            unusable=jnp.where(skipped, state.unusable + ~jnp.asarray(requested), 0),
-        )
-        severe, mild = _diagnose(seen)
-        severe |= ~all_finite(jax.tree.map(jnp.add, params, updates))  # could not be undone
-        # Where updates are not applied as returned, a restart would not reach the average.
-        altered = new.inner_state.altered != old.inner_state.altered
-        restart = computed_once((severe | mild) & ~altered & ~state.returning)
+        seen = measure(grads, params, state.average, lengths=False)
+        losses, diverged = state.losses, jnp.zeros((), bool)
+        if value is not None:
+            extra = {**extra, "value": value}
+            value = jnp.asarray(value, state.scale.dtype)
+            losses = losses.including(value, state.count)
+            diverged = _has_diverged(state, losses, value, seen.signal)
+        usable = plans.usable(seen, value)
+        outcome = plans.decided(state, usable, diverged, requested, state.count > 0)
+        steps = computed_once(outcome.steps)
 
-        going = seen._replace(failures=jnp.where(new.count > TRIAL_STEPS, 0, seen.failures))
-        divisor = jnp.where(severe, SEVERE_DIVISOR, MILD_DIVISOR)
-        fresh: Any = tower.init(params)
-        restarted = seen._replace(
-            inner_state=AverageState(
-                inner_state=_reset(fresh, new.inner_state, divisor),
-                average=old.average,
-                count=jnp.zeros_like(old.count),
-            ),
-            rise=jnp.zeros_like(seen.rise),
-            best_value=jnp.full_like(seen.best_value, jnp.inf),
-            returning=jnp.ones_like(seen.returning),
-            failures=jnp.where(severe, optax.safe_increment(seen.failures), 0),
-            unusable=jnp.zeros_like(seen.unusable),
-            restarts=optax.safe_increment(seen.restarts),
-        )
-        returned = state._replace(returning=jnp.zeros_like(state.returning))
-        to_average = jax.tree.map(jnp.subtract, cast_like(old.average, params), params)
-        updates = optax.tree.where(restart | state.returning, to_average, updates)
-        outcome = jnp.where(state.returning, 2, restart.astype(jnp.int32))
-        return updates, choose(outcome, going, restarted, returned)
+        def step() -> Buffers:
+            u, inner_state = inner.update(grads, state.inner_state, params, **extra)
+            u = cast_like(jax.tree.map(partial(_scaled, state.scale), u), params)
+            weight = (POWER + 1) / (state.count + 1 + POWER)
+            average = jax.tree.map(partial(averaged, steps, weight), state.average, params)
+            inner_state = cast_like(inner_state, state.inner_state)
+            return Buffers(u, inner_state, average, length(u, params))
 
-    return wrapper(tower, init, update)
+        buffers = either(steps, step, partial(stay, steps, params, state))
+        divisor = jnp.where(outcome.restarts, outcome.divisor, 1).astype(state.scale.dtype)
 
+        def first_state(y: Any) -> Any:
+            return _with_lower_rates(inner.init(y), buffers.inner_state, divisor)
 
-def _check_tower(tower: Any) -> None:
-    if not isinstance(tower, Tower):
-        raise TypeError(
-            "tower must be a transformation that jd.hypergradient returned, got "
-            f"{type(tower).__name__}"
-        )
-    start = tower.spec.starts.get("learning_rate")
-    coordinate: Any = start.space if isinstance(start, spaces.PerLeaf) else start
-    if not isinstance(coordinate, spaces.Positive) or np.ndim(coordinate.log):
-        raise ValueError(
-            "tower must tune 'learning_rate' as one number in the positive space or one per leaf, "
-            f"got {start!r}"
-        )
-    if not isinstance(tower.spec.signal, OneStep):
-        raise ValueError(
-            f"tower must have the signal jd.one_step(), which measures the last update's effect "
-            f"on the loss, got {tower.spec.signal!r}"
+        finite = jnp.isfinite(buffers.update_length)
+        back = computed_once(outcome.restarts | outcome.returns | ~finite)
+        updates, inner_state = either(
+            back,
+            partial(to_average, first_state, back, buffers, params),
+            lambda: (buffers.updates, buffers.inner_state),
         )
 
+        def promise() -> jax.Array:
+            return jnp.abs(inner_product(grads, buffers.updates))
 
-def _check_arguments(params: Any, value: Any) -> None:
-    validation.check_params_and_loss(params, value)
-    if jnp.shape(value):
-        raise ValueError(f"value must be a scalar, got shape {jnp.shape(value)}")
+        promised = either(
+            steps & (state.count < FEWEST),
+            lambda: jnp.maximum(state.promised, promise().astype(state.promised.dtype)),
+            lambda: state.promised,
+        )
+        new = _after(state._replace(promised=promised), outcome, losses, finite)
+        if not _learned_rates(state.inner_state):
+            lower = jnp.maximum(state.scale / divisor, jnp.finfo(divisor.dtype).tiny)
+            new = new._replace(scale=lower)
+        return updates, new._replace(inner_state=inner_state, average=buffers.average)
+
+    return wrapper(inner, init, update)
 
 
-def _observe(
-    state: RestartState, count: jax.Array, value: jax.Array, rise: jax.Array
+def _has_diverged(
+    state: RestartState, losses: LossState, value: jax.Array, signal: jax.Array
+) -> jax.Array:
+    """Returns bool[], True if training has diverged; `losses` include the present one."""
+    rise = value - losses.first
+    early = (state.count < FEWEST) & (rise > RISE * jnp.abs(losses.first))
+    early &= (signal > EXPLAINED * rise) & (signal > state.promised)
+    return early | losses.has_diverged(signal, state.count)
+
+
+def _scaled(scale: jax.Array, update: jax.Array) -> jax.Array:
+    return scale * update if is_inexact(update) else update
+
+
+def _after(
+    state: RestartState, outcome: plans.Outcome, losses: LossState, finite: jax.Array
 ) -> RestartState:
-    """Returns the state with its statistics updated by a new loss.
-
-    Args:
-      state: before the step.
-      count: i32[], number of steps of the attempt, including this step.
-      value: the current loss.
-      rise: the sum of the attempt's hypergradients, including this step's.
-    """
-    begins = count == 1
-    weight = 1.0 / jnp.minimum(count, WINDOW).astype(value.dtype)
-    distance = jnp.where(begins, 0, jnp.abs(value - state.value))
-    mean = jnp.where(begins, value, state.value + weight * (value - state.value))
-    noise = jnp.where(begins, 0, state.noise + weight * (distance - state.noise))
-    better = (count >= TRIAL_STEPS) & (mean < state.best_value)
-    return state._replace(
-        first_value=jnp.where(begins, value, state.first_value),
-        value=mean,
-        noise=noise,
-        best_value=jnp.where(better, mean, state.best_value),
-        best_noise=jnp.where(better, noise, state.best_noise),
-        best_rise=jnp.where(better, rise, state.best_rise),
+    """Returns the numbers after a step; one whose update is not finite causes a restart next."""
+    stepped = state._replace(
+        count=state.count + 1,
+        losses=losses,
+        unusable=jnp.where(finite, 0, plans.UNUSABLE).astype(jnp.int32),
     )
-
-
-def _diagnose(state: RestartState) -> tuple[jax.Array, jax.Array]:
-    """Returns two bool[]: True if the attempt fails its trial, and if it has diverged since."""
-    count, rise = state.inner_state.count, state.rise
-    size = jnp.abs(state.first_value)
-    on_trial = (count <= TRIAL_STEPS) & (state.failures < MAX_FAILURES)
-    fails_at_end = (count == TRIAL_STEPS) & (
-        (rise > 0) | (state.value > state.first_value + 2 * size)
+    kept = state._replace(
+        promised=jnp.where(outcome.restarts, 0, state.promised),
+        count=jnp.where(outcome.restarts, 0, state.count),
+        returning=outcome.restarts,
+        unusable=jnp.where(outcome.restarts | outcome.returns, 0, outcome.unusable),
+        skipped=jnp.asarray(optax.safe_increment(state.skipped)),
+        restarts=state.restarts + outcome.restarts,
     )
-    severe = on_trial & (~(rise <= size) | fails_at_end) | (state.unusable > 1)
-    won = jnp.maximum(state.first_value - state.best_value, 0)
-    worst = state.best_value + won / 2 + 2 * state.best_noise
-    explained = rise - state.best_rise > (state.value - state.best_value) / 2
-    mild = (count > TRIAL_STEPS) & (state.value > worst) & explained
-    return severe, mild & ~severe
+    is_skip = ~outcome.returns & (~outcome.restarts | (outcome.unusable > state.unusable))
+    kept = kept._replace(skipped=jnp.where(is_skip, kept.skipped, state.skipped))
+    numbers = [s._replace(inner_state=(), average=()) for s in (stepped, kept)]
+    return optax.tree.where(outcome.steps, *numbers)
 
 
-def _reset(fresh: HypergradientState, old: HypergradientState, divisor: Any) -> HypergradientState:
-    """Returns a tower's first state at a lower learning rate; its counters are kept."""
-    lower = jax.tree.map(
-        lambda log: log - jnp.log(divisor).astype(log.dtype), old.hyperparams["learning_rate"]
-    )
-    return fresh._replace(
-        hyperparams={**fresh.hyperparams, "learning_rate": spaces.clamp(lower)},
-        skipped=old.skipped,
-        masked=old.masked,
-        rejected=old.rejected,
-        altered=old.altered,
-    )
+def _learned_rates(inner_state: Any) -> list[HypergradientState]:
+    """Returns the states of towers that tune `learning_rate` in the positive space."""
+    nodes = jax.tree.leaves(inner_state, is_leaf=_learns_rate)
+    return [node for node in nodes if _learns_rate(node)]
+
+
+def _learns_rate(node: Any) -> bool:
+    if not isinstance(node, HypergradientState):
+        return False
+    rate = node.hyperparams.get("learning_rate")
+    return isinstance(rate.space if isinstance(rate, spaces.PerLeaf) else rate, spaces.Positive)
+
+
+def _with_lower_rates(fresh: Any, old: Any, divisor: jax.Array) -> Any:
+    """Returns a first state with the learning rates of towers lowered, and their counters kept."""
+
+    def lower(new: Any, old: Any) -> Any:
+        if not _learns_rate(new):
+            return new
+        rate = jax.tree.map(
+            lambda log: log - jnp.log(divisor).astype(log.dtype), old.hyperparams["learning_rate"]
+        )
+        return new._replace(
+            hyperparams={**new.hyperparams, "learning_rate": spaces.clamp(rate)},
+            skipped=old.skipped,
+            masked=old.masked,
+            rejected=old.rejected,
+            altered=old.altered,
+        )
+
+    return jax.tree.map(lower, cast_like(fresh, old), old, is_leaf=_learns_rate)

@@ -1,75 +1,127 @@
 """Training without choosing a learning rate.
 
-    log a  <- log a + step(<g, u>)      a tower: one-step signal, log space
-    x      <- x + u                     u = a d, where the factory makes d from g
-    y      <- y + c_n (x - y)           the average of the last part of the path
+    S      = <g, x - y>                       signal
+    log a  <- log a - k (t(S) - tau) / n      learning rate; t(S) is mean(S) / rms(S)
+    x      <- x + u                           u = a d, where the factory makes u from g
+    y      <- y + c (x - y)                   average of the last part of the path
 
-It is `restart_on_divergence(tower)`:
+The average y of the parameters x serves three purposes: the model is evaluated there, restarts
+return to it, and the signal is measured against it. It is the only buffer of the parameters' size.
 
-- The tower has height 1 and a scale-invariant hyper-optimizer (`sign_agreement`). The one-step
-  signal alone lowers the learning rate for as long as the loss is noisy (short-horizon bias: Wu et
-  al. 2018). Slower steps of the hyper-optimizer and the average compensate for this bias.
-- `restart_on_divergence` restarts with a lower learning rate if the initial one was too high.
-- `with_average`, inside the restart, keeps the average of the parameters for evaluation. Restarts
-  return to this average, so that one buffer of the parameters' size serves both purposes.
+- Signal. x - y is a discounted sum of the last updates, so that S is, to first order, the change of
+  the loss if all updates since about the horizon of the average were longer: a hypergradient of the
+  log learning rate over that horizon. If S < 0, the loss still falls in the direction of the last
+  updates, and the learning rate should grow. If S > 0, noise or oscillation dominates, and the
+  learning rate should fall, unless the harm is too small to be seen in the loss
+  (`tuning/losses.py`): on a plateau S > 0 even at learning rates that are far too low. The signal
+  of one step, <g, u>, falls for as long as the loss is noisy (short-horizon bias: Wu et al. 2018);
+  over the horizon of the average this bias is small. S sees momentum. It needs neither the last
+  update nor a derivative of the factory. It uses parameters as they are, so that it also sees
+  transformations after this one in a chain. But these change a return, too: it ends elsewhere than
+  at the average. Put them inside the factory.
+- Growth is blocked while the last update is longer than a share of the parameters, unless these
+  have grown to more than `GROWN` times their first length: many models start at zero.
+- Start. A range test finds the initial learning rate (`tuning/range_test.py`): it starts far too
+  low and grows until a step does harm. Then the parameters return to the start, and training begins
+  with a small part of the harmful learning rate.
+- Horizon. If the average lags behind a moving target, its horizon shrinks (`tuning/horizon.py`).
+- Jumps. If the target jumps, the average begins again, and the learning rate grows fast until the
+  signal is not negative (`tuning/trend.py`).
+- Restarts. If the loss shows that training has diverged (`tuning/losses.py`), the parameters return
+  to the average, and the learning rate is divided by `DIVERGED`; if numbers are not finite, by
+  `NOT_FINITE`. Then it stays below the learning rate that failed (`tuning/trend.py`). The optimizer
+  is initialized again. A restart takes two updates: the second removes
+  the rounding error of the first.
 
-Source: the signal is K. Chandra et al. 2022, arXiv:1909.13371 (for one rate, A. G. Baydin
-et al. 2018, arXiv:1703.04782); its bias Y. Wu et al. 2018, arXiv:1803.02021; the average
-O. Shamir, T. Zhang 2013, arXiv:1212.1824. The trial and the acceleration of the steps are ours.
-Their constants were chosen on two tasks of `python -m experiments sensitivity`, digits and MNIST;
-results on characters of War and Peace, which is not one of its tasks, were also considered.
+Source: the average is O. Shamir, T. Zhang 2013, arXiv:1212.1824; hypergradients A. G. Baydin et al.
+2018, arXiv:1703.04782; their bias Y. Wu et al. 2018, arXiv:1803.02021. The signal is ours. The
+constants were chosen on tasks like the development tasks of `python -m experiments sensitivity`.
+`tuning/THEORY.md` says what is proven.
 """
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jaxdescent import containers, validation
+from jaxdescent.eager_calls import compile_eager_calls
+from jaxdescent.numerics import is_inexact, widest_float
+from jaxdescent.towers import factory as factories
 from jaxdescent.towers import spaces
-from jaxdescent.towers.factory import Factory
-from jaxdescent.towers.restart import restart_on_divergence
-from jaxdescent.towers.sign_agreement import scale_by_sign_agreement
-from jaxdescent.towers.tower import hypergradient
+from jaxdescent.towers.replay.conditional import either
+from jaxdescent.towers.spec import check_factory
+from jaxdescent.towers.tuning import plans
+from jaxdescent.towers.tuning.measurement import length
+from jaxdescent.towers.tuning.plans import SelfTuningState
+
+FIRST, HIGHEST_FIRST = 0.1, 1e-9  # of the guess, and absolute: where the range test begins
+
+
+class SelfTuning(optax.GradientTransformationExtraArgs):
+    """The transformation that `self_tuning` returns.
+
+    Attributes:
+      factory: makes the transformation whose learning rate is tuned.
+      start: coordinate at which the range test begins.
+    """
+
+    factory: factories.Factory
+    start: spaces.Positive
+
+    def _replace(self, **functions: Any) -> "SelfTuning":
+        replaced = super()._replace(**functions)
+        replaced.factory, replaced.start = self.factory, self.start
+        return replaced
+
+
+def first_rate(guess: Any) -> Any:
+    """Returns the learning rate at which the range test begins, for a guess of the best one."""
+    return jnp.minimum(FIRST * guess, HIGHEST_FIRST)
 
 
 def self_tuning(
-    factory: Factory,
+    factory: factories.Factory,
     /,
     *,
     learning_rate: Any = 1e-3,
     extra_args: Mapping[str, Any] | None = None,
-) -> optax.GradientTransformationExtraArgs:
+) -> SelfTuning:
     """Returns an optimizer that needs no choice of learning rate.
 
-    `jd.restart_on_divergence` around a `jd.hypergradient` tower whose steps do not depend on
-    the scale of the loss.
-
     Args:
-      factory: takes `learning_rate` as a keyword and returns an optax transformation, as
-        for `jd.hypergradient`: `optax.adam`, `functools.partial(optax.sgd, momentum=0.9)`. Put
-        clipping, momentum and decay inside the factory, not after the result in a chain: restarts
-        and the learning rate depend on updates that are applied as they are returned.
-      learning_rate: initial learning rate, in (0, inf), which the first update uses. Between
-        1e-8 and 1e2 it matters little on ordinary minibatch training. It does matter at a batch
-        size of 1, in reinforcement learning, on plateaus and where the target moves
-        (`python -m experiments sensitivity`).
-      extra_args: examples of arrays that the factory's update reads; see `jd.hypergradient`.
+      factory: takes `learning_rate` as a keyword and returns an optax transformation: `optax.adam`,
+        `functools.partial(optax.sgd, momentum=0.9)`, or a function that builds a chain.
+      learning_rate: a guess, in (0, inf). The range test at the start begins at a tenth of it, but
+        not above 1e-9. So all guesses above 1e-8 are equal. Guess lower if 1e-9 is too high.
+        `jd.set_hyperparams` before the first update sets the learning rate itself, and there is no
+        range test.
+      extra_args: examples of arrays that the factory's update reads, in addition to `value`; the
+        factory is checked with them.
 
     Returns:
-      A transformation with a `jd.RestartState`. `update(grads, state, params, *, value,
-      **extra)` needs the parameters and `value`, the loss whose gradients are `grads`. Evaluate the
-      model at `jd.averaged_params(state, params)`. A restart returns the parameters, but not other
-      state of the model: with BatchNorm, evaluate with `jd.reestimate_statistics`, which computes
-      statistics at the averaged parameters. In addition to the state of the
-      tower, the state holds the average, one buffer of the parameters' size.
+      A transformation with a `jd.SelfTuningState`. `update(grads, state, params, *, value=None,
+      skip=None, **extra)` needs the parameters. `value` is the loss whose gradients are `grads`.
+      Without it, training that diverges restarts only if numbers are not finite, and the range test
+      judges steps by their gradients alone. A batch is skipped if its loss or its gradient is not
+      finite, or if `skip` is True; two non-finite batches in a row cause a restart. Evaluate the
+      model at `jd.averaged_params(state, params)`. The end of the range test and restarts return
+      the parameters, but not other state of the model: with BatchNorm, evaluate with
+      `jd.reestimate_statistics`, which computes statistics at the averaged parameters. In addition
+      to the factory's state, the state holds the average, one buffer of the parameters' size.
 
     Raises:
-      TypeError, ValueError: as `jd.hypergradient` does.
+      TypeError: `factory` is not a callable that returns a transformation.
+      ValueError: `learning_rate` is out of range, or not a keyword of the factory; or the factory
+        cannot be called with it alone, branches in Python on its value, or ignores it.
 
     Example:
       >>> import jax, jax.numpy as jnp, optax, jaxdescent as jd
-      >>> tx = jd.self_tuning(optax.adam, learning_rate=1e-8)
+      >>> tx = jd.self_tuning(optax.adam)
       >>> loss = lambda x: jnp.sum((x - 3.0) ** 2)
       >>> def step(carry, _):
       ...     x, state = carry
@@ -83,11 +135,120 @@ def self_tuning(
     """
     if np.ndim(learning_rate):
         raise ValueError(f"learning_rate must be a number, got {learning_rate!r}")
-    start = spaces.Positive.at("learning_rate", learning_rate)
-    tower = hypergradient(
-        factory,
-        scale_by_sign_agreement(),
-        tune={"learning_rate": start},
-        extra_args=extra_args,
-    )
-    return restart_on_divergence(tower)
+    factory = validation.factory("factory", factory)
+    guess = spaces.Positive.at("learning_rate", learning_rate)
+    start = spaces.Positive(jnp.log(first_rate(jnp.exp(guess.log))))
+    check_factory(factory, {"learning_rate": guess}, extra_args)
+
+    def init(params: Any) -> SelfTuningState:
+        validation.check_arrays("params", params)
+        return plans.first_state(factory, start, params)
+
+    @compile_eager_calls
+    def update(
+        updates: Any,
+        state: Any,
+        params: Any = None,
+        *,
+        value: Any = None,
+        skip: Any = None,
+        **extra: Any,
+    ) -> tuple[Any, SelfTuningState]:
+        params = checked_params(params, updates, value)
+        requested = validation.scalar_boolean("skip", skip)
+        if value is not None:
+            extra = {**extra, "value": value}
+            value = jnp.asarray(value, state.update_length.dtype)
+        plan = plans.plan(state, updates, params, value)
+        outcome = plans.outcome(state, plan, requested)
+        buffers = either(
+            outcome.steps,
+            partial(_step, factory, plan, updates, state, params, extra),
+            partial(stay, outcome.steps, updates, state),
+        )
+        moved = buffers.update_length
+        numbers = either(
+            outcome.steps,
+            partial(plans.with_step, plan, moved),
+            partial(plans.without_step, state, outcome),
+        )
+        back = outcome.restarts | outcome.returns | ~jnp.isfinite(moved)
+        first_state = factories.build(factory, numbers.hyperparams).init
+        updates, inner_state = either(
+            back,
+            partial(to_average, first_state, back, buffers, params),
+            lambda: (buffers.updates, buffers.inner_state),
+        )
+        return updates, numbers._replace(inner_state=inner_state, average=buffers.average)
+
+    tx = SelfTuning(init, update)
+    tx.factory, tx.start = factory, start
+    return tx
+
+
+def checked_params(params: Any, updates: Any, value: Any) -> Any:
+    """Returns the parameters with None where the updates are None, or raises."""
+    if params is None:
+        raise ValueError("update(grads, state, params) needs params, which are averaged")
+    if jnp.shape(value if value is not None else 0):
+        raise ValueError(f"value must be a scalar, got shape {jnp.shape(value)}")
+    return containers.params_like(params, updates)
+
+
+class Buffers(NamedTuple):
+    """Arrays of the parameters' size after a step.
+
+    Attributes:
+      updates: the updates.
+      inner_state: the state of the factory's transformation.
+      average: the average of the parameters.
+      update_length: f32[], the length of the updates; not finite if they are not.
+    """
+
+    updates: Any
+    inner_state: Any
+    average: Any
+    update_length: jax.Array
+
+
+def _step(
+    factory: factories.Factory,
+    plan: plans.Plan,
+    grads: Any,
+    state: SelfTuningState,
+    params: Any,
+    extra: dict[str, Any],
+) -> Buffers:
+    tx = factories.build(factory, plan.numbers.hyperparams)
+    updates, inner_state = tx.update(grads, state.inner_state, params, **extra)
+    averages = ~state.range_test.running
+    average = jax.tree.map(partial(averaged, averages, plan.weight), state.average, params)
+    return Buffers(updates, inner_state, average, length(updates, params))
+
+
+def averaged(averages: jax.Array, weight: jax.Array, y: jax.Array, x: jax.Array) -> jax.Array:
+    """Returns a leaf of the average after a step; it does not change unless `averages`."""
+    x = jnp.asarray(x, y.dtype)
+    new = y + weight.astype(y.real.dtype) * (x - y) if is_inexact(y) else x
+    return jnp.where(averages, new, y)
+
+
+def stay(never: jax.Array, grads: Any, state: Any) -> Buffers:
+    """Returns updates of zeros, and the old buffers. `never` is False.
+
+    Without it, XLA makes one array of zeros for all leaves of a shape, and copies it in every step.
+    """
+    zeros = jax.tree.map(lambda g: jnp.where(never, g, jnp.zeros_like(g)), grads)
+    length = jnp.zeros((), widest_float(state.average))
+    return Buffers(zeros, state.inner_state, state.average, length)
+
+
+def to_average(
+    first_state: Callable[[Any], Any], back: jax.Array, buffers: Buffers, params: Any
+) -> tuple[Any, Any]:
+    """Returns the updates from the parameters to the average, and the state of a new optimizer."""
+    y = factories.cast_like(buffers.average, params)
+    # `back` is True: as in `stay`.
+    fresh = optax.tree.where(back, first_state(y), buffers.inner_state)
+    changes = jax.tree.map(lambda y, x, u: (y - x).astype(u.dtype), y, params, buffers.updates)
+    return changes, fresh

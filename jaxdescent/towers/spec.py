@@ -269,6 +269,48 @@ def make_spec(
     )
 
 
+def check_factory(
+    factory: factories.Factory, starts: Mapping[str, Any], extra_args: Mapping[str, Any] | None
+) -> None:
+    """Raises if a factory cannot be called with some names, or does not use their values.
+
+    Args:
+      factory: makes the transformation.
+      starts: initial coordinates, by name.
+      extra_args: examples of the extra arguments that the update reads.
+
+    Raises:
+      TypeError, ValueError: as `hypergradient` does; or the update does not depend on a name.
+    """
+    factories.check_keywords(factory, starts)
+    examples = _examples(extra_args, jnp.float32)
+    _call_once(factory, starts)
+
+    def init(hyperparams: Any, params: Any) -> Any:
+        return factories.build(factory, hyperparams).init(params)
+
+    def update(hyperparams: Any, state: Any, params: Any, examples: dict[str, Any]) -> Any:
+        tx = factories.build(factory, hyperparams)
+        return tx.update(params, state, params, **examples)
+
+    hyperparams = jax.tree.map(abstract, _starting_hyperparams(starts, _STAND_IN))
+    try:
+        state = explain_errors(factory, lambda: jax.eval_shape(init, hyperparams, _STAND_IN))
+        args = hyperparams, state, _STAND_IN, examples
+        jaxpr = explain_errors(factory, lambda: jax.make_jaxpr(update)(*args))
+    except NotReplayableError:
+        raise
+    except Exception:  # needs something that only a real update has
+        return
+    for name, used in dataflow.reads(jaxpr, args)[0].items():
+        if not any(jax.tree.leaves(used)):
+            raise ValueError(
+                f"the factory's update must depend on {name}, got an update that ignores it, or "
+                "keeps its initial value in the state as optax.inject_hyperparams does; pass it to "
+                "the optimizer itself"
+            )
+
+
 def _key(shapes: Any) -> Any:
     leaves, structure = jax.tree.flatten(shapes)
     return structure, *leaves, jnp.result_type(float)  # float64 if x64 is enabled

@@ -103,7 +103,7 @@ class Tower(optax.GradientTransformationExtraArgs):
 
 
 class Wrapper(optax.GradientTransformationExtraArgs):
-    """A transformation around another one, in which `find_tower` finds a tower.
+    """A transformation around another one, in which `innermost` finds a tower.
 
     Attributes:
       inner: the transformation inside.
@@ -123,11 +123,11 @@ def wrapper(
     return tx
 
 
-def find_tower(tx: Any) -> Tower | None:
-    """Returns the tower that a transformation is or wraps, or None for another transformation."""
+def innermost(tx: Any) -> Any:
+    """Returns the transformation that is not a `Wrapper`, inside of one or as it is."""
     while isinstance(tx, Wrapper):
         tx = tx.inner
-    return tx if isinstance(tx, Tower) else None
+    return tx
 
 
 def hypergradient(

@@ -136,10 +136,6 @@ def adam_tower():
     return jd.hypergradient(optax.adam, optax.adam(0.1), tune={"learning_rate": 1e-3})
 
 
-def self_tuning_adam():
-    return jd.self_tuning(optax.adam)
-
-
 AFTER = {
     "clip": optax.clip_by_global_norm(0.01),
     "ema": optax.ema(0.9),
@@ -158,24 +154,21 @@ def is_tower_state(node):
     return isinstance(node, jd.HypergradientState)
 
 
-@pytest.mark.parametrize("make", [adam_tower, self_tuning_adam])
 @pytest.mark.parametrize("after", AFTER)
-def test_no_transformation_after_a_tower_makes_the_rate_run_away(after, make):
-    losses, state = jax.jit(lambda: train(optax.chain(make(), AFTER[after])))()
+def test_no_transformation_after_a_tower_makes_the_rate_run_away(after):
+    losses, state = jax.jit(lambda: train(optax.chain(adam_tower(), AFTER[after])))()
     assert tower_state(state).altered > 200
     assert jd.get_hyperparams(state)[0]["learning_rate"] < 30
     # 1e15 and more without the detection. Momentum after a tower still overshoots.
     assert losses[-1] < (1e4 if after == "trace" else 1e3) * losses[0]
 
 
-def test_a_restart_waits_for_a_step_that_was_made_as_returned():
-    def self_tuning():
-        return jd.self_tuning(optax.sgd, learning_rate=1.0)
-
-    _, alone = jax.jit(lambda: train(self_tuning(), 12))()
-    _, scaled = jax.jit(lambda: train(optax.chain(self_tuning(), optax.scale(0.5)), 12))()
-    assert alone.restarts > 0
-    assert scaled[0].restarts == 0
+def test_a_restart_recovers_although_its_updates_are_halved():
+    tower = jd.hypergradient(optax.sgd, optax.adam(0.02), tune={"learning_rate": 100.0})
+    restarted = optax.chain(jd.restart_on_divergence(tower), optax.scale(0.5))
+    losses, state = jax.jit(lambda: train(restarted, 100))()
+    assert state[0].restarts > 0
+    assert losses[-1] < 0.1 * losses[0]
 
 
 def test_a_projection_in_the_training_loop_is_detected():

@@ -1,9 +1,11 @@
 """Buffers, copies and conditionals in the compiled program of a tower."""
 
 import re
+from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import pytest
 
@@ -43,6 +45,7 @@ PROGRAMS = {
     "adam": lambda: optax.adam(1e-2),
     "rate": lambda: jd.hypergradient(optax.adam, optax.adam(1e-2), tune=RATE),
     "lion": lambda: jd.hypergradient(optax.lion, optax.adam(1e-2), tune=RATE),
+    "self-tuning": lambda: jd.self_tuning(optax.adam),
     "height 1": lambda: of_height(1),
     "height 2": lambda: of_height(2),
     "height 3": lambda: of_height(3),
@@ -69,6 +72,7 @@ def buffers(bytes_):
 
 def test_the_rate_alone_copies_no_buffer_and_the_betas_the_last_gradient(programs):
     assert large(programs["rate"], "copy") == 0
+    assert large(programs["self-tuning"], "copy") == 0
     for name in ("height 1", "height 2", "height 3"):
         assert large(programs[name], "copy") == 2
         copied = re.findall(r"copy\(%state_previous_(\w+__w[12]__)", programs[name].as_text())
@@ -79,6 +83,7 @@ def test_the_rate_alone_holds_no_buffer_and_the_betas_one(programs):
     held = {n: buffers(p.memory_analysis().argument_size_in_bytes) for n, p in programs.items()}
     extra = {n: buffers(p.memory_analysis().temp_size_in_bytes) for n, p in programs.items()}
     assert held["rate"] - held["adam"] < 0.01
+    assert 1 <= held["self-tuning"] - held["adam"] < 1.01
     assert 1 <= held["height 1"] - held["adam"] < 1.01
     # A quarter is for the blocks, which are not small beside parameters as few as these.
     for name in ("rate", "lion"):
@@ -93,6 +98,20 @@ def test_a_further_level_costs_numbers_only(name, programs):
     for what in ("argument_size_in_bytes", "temp_size_in_bytes"):
         added = getattr(more.memory_analysis(), what) - getattr(one.memory_analysis(), what)
         assert buffers(added) < 0.02
+
+
+def test_self_tuning_gathers_no_sharded_weight():
+    mesh = jax.make_mesh((2,), ("model",), axis_types=(jax.sharding.AxisType.Auto,))
+    columns = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(None, "model"))
+    params, tx = jax.device_put(jnp.ones((WIDTH, WIDTH)), columns), jd.self_tuning(optax.adam)
+
+    def step(params, state):
+        updates, state = tx.update(2 * params, state, params)
+        return optax.apply_updates(params, updates), state
+
+    text = compiled(step, params, jax.jit(tx.init)(params)).as_text()
+    assert f"f32[{WIDTH},{WIDTH // 2}]" in text
+    assert not re.search(rf"f32\[{WIDTH},{WIDTH}\]\S* all-gather", text)
 
 
 def instructions(tx, leaves=4):
@@ -110,9 +129,9 @@ def instructions(tx, leaves=4):
 
 def test_the_decisions_of_self_tuning_are_not_compiled_anew_for_each_array():
     plain, tuned = optax.with_extra_args_support(optax.adamw(1e-3)), jd.self_tuning(optax.adam)
-    assert instructions(tuned) < 9 * instructions(plain)
+    assert instructions(tuned) < 10 * instructions(plain)
     of_four_leaves = instructions(tuned, 8) - instructions(tuned, 4)
-    assert of_four_leaves < 5 * (instructions(plain, 8) - instructions(plain, 4))
+    assert of_four_leaves < 3 * (instructions(plain, 8) - instructions(plain, 4))
 
 
 def test_on_a_gpu_no_conditional_makes_the_device_wait(monkeypatch):
@@ -126,3 +145,27 @@ def test_on_a_gpu_no_conditional_makes_the_device_wait(monkeypatch):
     for module in (fused, tower_module):
         monkeypatch.setattr(module, "on_cpu", elsewhere)
     assert conditionals() == 0
+
+
+def test_self_tuning_on_a_gpu_makes_the_same_steps_without_conditionals(monkeypatch):
+    def run():
+        tx, params = jd.self_tuning(optax.adam), {"w": jnp.linspace(-1.0, 1.0, 6), "b": jnp.ones(2)}
+
+        def step(carry, value):
+            params, state = carry
+            grads = jax.tree.map(lambda x: 2 * (x - 3), params)
+            updates, state = tx.update(grads, state, params, value=value)
+            return (optax.apply_updates(params, updates), state), None
+
+        losses = jnp.ones(40).at[jnp.array([3, 25, 26, 33])].set(jnp.nan)  # skips and restarts
+        fn = jax.jit(lambda carry: jax.lax.scan(step, carry, losses)[0])
+        program = fn.lower((params, tx.init(params))).compile()
+        return program.as_text().count(" conditional("), program((params, tx.init(params)))
+
+    conditionals, on_cpu = run()
+    assert conditionals > 0
+    assert int(on_cpu[1].restarts) > 1
+    monkeypatch.setattr(jax.lax, "platform_dependent", lambda *args, cpu, default: default(*args))
+    conditionals, elsewhere = run()
+    assert conditionals == 0
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6), on_cpu, elsewhere)

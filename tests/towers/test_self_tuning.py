@@ -1,8 +1,7 @@
-"""Self-tuning works from any initial learning rate and recovers from divergence."""
+"""Self-tuning follows its rule, works from any guess and recovers from divergence."""
 
 from functools import partial
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +9,9 @@ import optax
 import pytest
 
 import jaxdescent as jd
-from jaxdescent.towers import averaging, restart
+from jaxdescent.towers.tuning.statistics import Trend
+from jaxdescent.towers.tuning.trend import TrendState
+from tests.towers import self_tuning_rule as rule
 
 FACTORIES = {
     "sgd": partial(optax.sgd, momentum=0.9),
@@ -21,41 +22,26 @@ X = jnp.array([0.5, -1.0, 2.0])
 G = jnp.array([0.3, 0.1, -0.2])
 
 
-def tower_state(state):
-    return state.inner_state.inner_state
-
-
 def rate_of(state):
-    return float(jd.get_hyperparams(state)[0]["learning_rate"])
+    return jd.get_hyperparams(state)[0]["learning_rate"]
 
 
-def noisy_regression(key):
-    """A least-squares loss on batches; curvatures from 1 to 30."""
-    scales = jnp.geomspace(1.0, 30**0.5, 8)
+def train(tx, loss, x, batches, state=None):
+    """Returns the last parameters and state, and the path of parameters and states."""
 
-    def loss(x, key):
-        features = jax.random.normal(key, (16, 8)) * scales
-        noise = 0.1 * jax.random.normal(jax.random.fold_in(key, 1), (16,))
-        return jnp.mean((features @ (x - solution) - noise) ** 2)
-
-    solution = jax.random.normal(key, (8,))
-    return loss, solution
-
-
-def train(tx, loss, x, steps, start):
-    state = jd.set_hyperparams(tx.init(x), {"learning_rate": start})
-
-    def step(carry, key):
+    def step(carry, batch):
         x, state = carry
-        value, grads = jax.value_and_grad(loss)(x, key)
+        value, grads = jax.value_and_grad(loss)(x, batch)
         updates, state = tx.update(grads, state, x, value=value)
-        return (optax.apply_updates(x, updates), state), value
+        carry = optax.apply_updates(x, updates), state
+        return carry, carry
 
-    return jax.lax.scan(step, (x, state), jax.random.split(jax.random.key(3), steps))[0]
+    state = tx.init(x) if state is None else state
+    return jax.jit(lambda: jax.lax.scan(step, (x, state), batches))()
 
 
 def fed(tx, state, x, values, grads=G):
-    """Parameters and state after steps that are given these losses and gradients."""
+    """Returns parameters and state after steps that are given these losses and gradients."""
 
     @jax.jit
     def run(x, state, values, grads):
@@ -67,142 +53,420 @@ def fed(tx, state, x, values, grads=G):
         return jax.lax.scan(step, (x, state), (values, grads))[0]
 
     values = jnp.asarray(values, jnp.float32)
-    return run(x, state, values, jnp.broadcast_to(grads, (*values.shape, *G.shape)))
+    return run(x, state, values, jnp.broadcast_to(grads, (*values.shape, *x.shape)))
 
 
-def descended(tx, loss, x, steps):
-    """Parameters and state after each step on a loss, and before the first."""
-    step = jax.jit(lambda x, state: tx.update(jax.grad(loss)(x), state, x, value=loss(x)))
-    path = [(x, tx.init(x))]
-    for _ in range(steps):
-        x, state = path[-1]
-        updates, state = step(x, state)
-        path.append((optax.apply_updates(x, updates), state))
-    return path
+def tuning(tx, x, rate):
+    """Returns a state after the range test."""
+    return jd.set_hyperparams(tx.init(x), {"learning_rate": rate})
 
 
-@pytest.mark.parametrize("name", FACTORIES)
-def test_eleven_starts_end_at_the_same_loss(name):
-    loss, solution = noisy_regression(jax.random.key(0))
-    tx, keys = jd.self_tuning(FACTORIES[name]), jax.random.split(jax.random.key(9), 64)
-
-    def mean(x):
-        return jax.vmap(loss, (None, 0))(x, keys).mean()
-
-    @jax.jit
-    @jax.vmap
-    def final(start):
-        x, state = train(tx, loss, jnp.zeros(8), 800, start)
-        return mean(jd.averaged_params(state, x))
-
-    finals = final(jnp.logspace(-8, 2, 11))
-    assert finals.max() < 1.2 * finals.min()
-    assert finals.max() < 1.3 * mean(solution)
+def quadratics(seed, steps, change_at, jump, steeper):
+    """Returns curvatures and noisy minima of quadratics that change at a step."""
+    random = np.random.default_rng(seed)
+    curvatures, centers = np.geomspace(1, 30, 12), 0.3 * random.normal(size=(steps, 12))
+    centers += random.normal(size=12)
+    centers[change_at:] += jump
+    curvatures = np.tile(curvatures, (steps, 1))
+    curvatures[change_at:] *= steeper
+    return curvatures, centers
 
 
-@pytest.mark.parametrize("start", [1e-8, 1e2])
-@pytest.mark.parametrize("name", FACTORIES)
-def test_the_first_update_uses_the_given_learning_rate(name, start):
-    tx, plain = jd.self_tuning(FACTORIES[name], learning_rate=start), FACTORIES[name](start)
-    updates, _ = jax.jit(tx.update)(G, tx.init(X), X, value=1.0)
-    np.testing.assert_allclose(updates, plain.update(G, plain.init(X), X)[0], rtol=1e-6)
+@pytest.mark.parametrize(
+    ("name", "change_at", "jump", "steeper", "events"),
+    [
+        ("sgd", 500, 4.0, 1.0, {"harm", "jump"}),
+        ("adam", 500, 4.0, 1.0, {"harm", "jump"}),
+        ("sgd", 200, 0.0, 100.0, {"harm", "diverged"}),
+        ("adam", 900, 0.0, 1.0, {"harm"}),
+    ],
+)
+def test_a_run_follows_the_rule(name, change_at, jump, steeper, events):
+    curvatures, centers = quadratics(0, 900, change_at, jump, steeper)
+    x = np.linspace(-1.0, 1.0, 12)
+    expected = rule.Rule(x, *{"sgd": rule.momentum, "adam": rule.adam}[name]())
+    path = []
+    for curvature, center in zip(curvatures, centers, strict=True):
+        d = expected.x - center
+        expected.update(curvature * d, 0.5 * curvature @ d**2)
+        path.append((expected.x, expected.rate, expected.signal.count, expected.lag.count))
+    with jax.enable_x64(True):
+
+        def loss(x, quadratic):
+            curvature, center = quadratic
+            return 0.5 * jnp.sum(curvature * (x - center) ** 2)
+
+        tx = jd.self_tuning(FACTORIES[name])
+        (_, last), (xs, states) = train(tx, loss, jnp.array(x), (jnp.array(curvatures), centers))
+        found = xs, rate_of(states), states.trend.signal.count, states.horizon.lag.count
+        for a, b in zip(found, zip(*path, strict=True), strict=True):
+            np.testing.assert_allclose(a, np.array(b), rtol=1e-6, atol=1e-9)
+        np.testing.assert_allclose(last.average, expected.y, rtol=1e-6)
+        assert int(last.restarts) == sum(name != "jump" for _, name in expected.events)
+    assert {name for _, name in expected.events} == events
 
 
-def test_a_start_that_is_too_high_restarts_from_the_initial_parameters():
-    tx = jd.self_tuning(optax.sgd, learning_rate=1e2)
-    path = descended(tx, lambda x: jnp.sum(x**2), X, 3)
-    assert [int(state.restarts) for _, state in path] == [0, 0, 1, 1]  # one step is enough
-    x, state = path[-1]
+def test_the_rate_grows_by_4_until_a_step_does_harm_and_training_begins_at_the_start():
+    tx = jd.self_tuning(optax.sgd)
+
+    def loss(x, _):
+        return jnp.sum(x**2)
+
+    _, (xs, states) = train(tx, loss, X, jnp.zeros(40))
+    rates, searching = rate_of(states), states.range_test.running
+    end = int(np.argmin(searching))
+    np.testing.assert_allclose(rates[: end - 1], 1e-9 * 4.0 ** np.arange(1, end), rtol=1e-4)
+    assert rates[end - 1] == rates[end - 2]  # waits for one step
+    # 1 is the largest rate at which the loss does not rise.
+    assert 1 < rates[end - 1] < 20
+    np.testing.assert_allclose(rates[end], rates[end - 1] / 1000, rtol=1e-5)
+    np.testing.assert_array_equal(xs[end + 1], X)
+    assert int(states.restarts[-1]) == 1
+    assert list(states.returning[end : end + 2]) == [True, False]
+
+
+def test_a_suspected_step_that_is_not_confirmed_is_a_false_alarm():
+    tx = jd.self_tuning(optax.sgd)
+    sizes = 1 + 0.2 * (jnp.arange(11.0)[:, None] % 2)
+    x, state = fed(tx, tx.init(X), X, [1.0] * 11, sizes * G)
+    rate = float(rate_of(state))
+    x, state = fed(tx, state, x, [1.0], -3 * G)  # not extreme
+    assert bool(state.range_test.suspected)
+    assert bool(state.range_test.running)
+    assert float(rate_of(state)) == pytest.approx(rate)
+    x, after = fed(tx, state, x, [1.0], G)
+    assert float(rate_of(after)) == pytest.approx(4 * rate)
+    assert float(after.range_test.false_alarms) == 1
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01])
+def test_a_gradient_that_vanishes_for_two_steps_ends_the_range_test(share):
+    tx = jd.self_tuning(optax.sgd)
+    x, state = fed(tx, tx.init(X), X, [1.0] * 10)
+    for _ in range(2):
+        assert bool(state.range_test.running)
+        x, state = fed(tx, state, x, [0.5], share * G)  # the loss has fallen
+    x, state = fed(tx, state, x, [1.0])
+    assert not bool(state.range_test.running)
     np.testing.assert_array_equal(x, X)
-    assert rate_of(state) == pytest.approx(1e2 / restart.SEVERE_DIVISOR, rel=0.1)
-    assert not bool(tower_state(state).has_previous)
 
 
-def test_a_restart_resets_the_optimizer():
-    tx = jd.self_tuning(optax.adam, learning_rate=10.0)
-    x, state = fed(tx, tx.init(X), X, [1.0])
-    _, state = fed(tx, state, x, [1e4], grads=-1e6 * G)
+def noisy_regression(key, batch=16):
+    """Returns a least-squares loss on batches, with curvatures from 1 to 30, and its solution."""
+    scales = jnp.geomspace(1.0, 30**0.5, 8)
+
+    def loss(x, key):
+        features = jax.random.normal(key, (batch, 8)) * scales
+        noise = 0.1 * jax.random.normal(jax.random.fold_in(key, 1), (batch,))
+        return jnp.mean((features @ (x - solution) - noise) ** 2)
+
+    solution = jax.random.normal(key, (8,))
+    return loss, solution
+
+
+def final_loss(tx, loss, keys, x=None):
+    x = jnp.zeros(8) if x is None else x
+    (x, state), _ = train(tx, loss, x, keys)
+    held_out = jax.random.split(jax.random.key(9), 64)
+    return float(jax.vmap(loss, (None, 0))(jd.averaged_params(state, x), held_out).mean())
+
+
+@pytest.mark.parametrize("name", FACTORIES)
+def test_all_guesses_end_at_the_same_loss(name):
+    loss, solution = noisy_regression(jax.random.key(0))
+    keys = jax.random.split(jax.random.key(3), 800)
+    finals = [
+        final_loss(jd.self_tuning(FACTORIES[name], learning_rate=guess), loss, keys)
+        for guess in (1e-8, 1e-5, 1e-3, 1e2)
+    ]
+    held_out = jax.random.split(jax.random.key(9), 64)
+    best = float(jax.vmap(loss, (None, 0))(solution, held_out).mean())
+    assert finals[2] == finals[3]  # guesses from 1e-3 on change nothing
+    assert max(finals) < 1.2 * min(finals)
+    assert max(finals) < 1.3 * best
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_one_example_at_a_time_trains(seed):
+    loss, _ = noisy_regression(jax.random.key(seed), batch=1)
+    keys = jax.random.split(jax.random.key(100 + seed), 3000)
+    assert final_loss(jd.self_tuning(optax.adam), loss, keys) < 0.05  # 0.01 is noise
+
+
+def test_the_average_follows_a_moving_target():
+    speed = jnp.linspace(0.5, 1.5, 10) * 1e-2
+
+    def loss(x, given):
+        key, t = given
+        return jnp.sum((x - t * speed - 0.1 * jax.random.normal(key, (10,))) ** 2)
+
+    steps = 3000
+    given = jax.random.split(jax.random.key(0), steps), jnp.arange(steps, dtype=jnp.float32)
+    (x, state), _ = train(jd.self_tuning(optax.adam), loss, jnp.zeros(10), given)
+    lag = jnp.abs(jd.averaged_params(state, x) - (steps - 1) * speed) / speed
+    assert float(state.horizon.lag.count) < 200  # 3,000 without the test of the lag
+    assert float(lag.max()) < 60  # steps; 430 without it
+
+
+def test_a_jump_of_the_target_begins_the_average_again():
+    def loss(x, given):
+        key, target = given
+        return jnp.sum((x - target - 0.1 * jax.random.normal(key, (10,))) ** 2)
+
+    targets = jnp.where(jnp.arange(1500) < 1000, 1.0, -20.0)
+    given = jax.random.split(jax.random.key(0), 1500), targets
+    (x, state), (_, states) = train(jd.self_tuning(FACTORIES["sgd"]), loss, jnp.zeros(10), given)
+    assert float(states.trend.signal.count[1010]) < 12
+    np.testing.assert_allclose(jd.averaged_params(state, x), -20.0, atol=0.1)
+
+
+def test_noise_alone_never_restarts_and_the_rate_falls():
+    loss, _ = noisy_regression(jax.random.key(1))
+    keys = jax.random.split(jax.random.key(3), 3000)
+    (_, state), (_, states) = train(jd.self_tuning(optax.adam), loss, jnp.zeros(8), keys)
     assert int(state.restarts) == 1
-    again = tx.init(X)
-    tower = tower_state(state)._replace(hyperparams=tower_state(again).hyperparams)
-    chex.assert_trees_all_equal(tower, tower_state(again))
+    assert float(rate_of(state)) < 0.5 * float(rate_of(states).max())
 
 
-def test_the_average_begins_after_the_trial():
-    tx = jd.self_tuning(optax.sgd, learning_rate=1e-2)
-    path = descended(tx, lambda x: jnp.sum((x - 1) ** 2), X, 40)
-    x, state = path[-1]
-    assert int(state.restarts) == 0
-    averaged = np.stack([x for x, _ in path[restart.TRIAL_STEPS : -1]])
-    n, p = len(averaged), int(averaging.POWER)
-    weights = [np.prod(k + np.arange(p, dtype=float)) for k in range(1, n + 1)]
-    expected = np.average(averaged, axis=0, weights=weights)
-    np.testing.assert_allclose(jd.averaged_params(state, x), expected, rtol=1e-5)
+@pytest.mark.parametrize(
+    ("share", "first", "grows"),
+    [(0.008, 1.0, True), (0.012, 1.0, False), (0.012, 0.51, False), (0.012, 0.49, True)],
+)
+def test_growth_is_blocked_while_updates_are_long(share, first, grows):
+    """Unless the parameters have grown to twice their first length."""
+    tx = jd.self_tuning(optax.sgd)
+    x, state = fed(tx, tuning(tx, X, 1e-4), X, [1.0] * 5)
+    assert float(state.update_length) == pytest.approx(float(rate_of(state) * jnp.linalg.norm(G)))
+    assert float(state.first_length) == pytest.approx(float(jnp.linalg.norm(X)))
+    size = jnp.linalg.norm(x)
+    _, after = fed(
+        tx, state._replace(update_length=share * size, first_length=first * size), x, [1.0]
+    )
+    assert bool(rate_of(after) > rate_of(state)) == grows
 
 
 def test_a_lost_improvement_restarts_from_the_average_with_a_third_of_the_rate():
-    tx = jd.self_tuning(optax.sgd, learning_rate=1e-3)
-    x, state = fed(tx, tx.init(X), X, [*np.linspace(10.0, 1.0, 30), 50.0])
+    tx = jd.self_tuning(optax.sgd)
+    x, state = fed(tx, tuning(tx, X, 1e-3), X, [*np.linspace(10.0, 1.0, 30), 50.0])
     assert int(state.restarts) == 0  # one bad loss is not a trend
-    average, rate = jd.averaged_params(state, x), rate_of(state)
-    x, state = fed(tx, state, x, [50.0], grads=-1000 * G)  # the last update raised the loss
+    average, rate = jd.averaged_params(state, x), float(rate_of(state))
+    x, state = fed(tx, state, x, [50.0], grads=-1e4 * G)  # the last updates raised the loss
     assert int(state.restarts) == 1
     x, state = fed(tx, state, x, [50.0])
     np.testing.assert_allclose(x, average, rtol=1e-6)
-    assert rate_of(state) == pytest.approx(rate / restart.MILD_DIVISOR, rel=0.05)
-    assert int(state.failures) == 0
+    assert float(rate_of(state)) == pytest.approx(rate / 3, rel=1e-4)
 
 
-def test_a_loss_that_drifts_by_itself_causes_no_restarts():
-    t = jnp.linspace(-3.0, 3.0, 20)
+def test_the_rate_stays_below_half_of_a_rate_that_failed():
+    tx = jd.self_tuning(optax.sgd)
+    x, state = fed(tx, tuning(tx, X, 1e-3), X, [1.0] * 5)
+    assert float(state.trend.limit) == np.inf
+    failed = float(rate_of(state))
+    _, state = fed(tx, state, x, [np.nan, np.nan])
+    assert float(state.trend.limit) == pytest.approx(np.log(failed / 2), abs=1e-4)
+
+
+def trend(limit=np.inf, chasing=False):
+    """Returns a trend that says that the learning rate should grow."""
+    signal = Trend(jnp.float32(-1.0), jnp.float32(1.0), jnp.float32(50.0))
+    return TrendState(signal, jnp.array(False), jnp.array(chasing), jnp.float32(limit))
+
+
+@pytest.mark.parametrize(
+    ("state", "too_long", "expected"),
+    [
+        (trend(), False, 2 * 1.1 / 60),
+        (trend(), True, 0.0),
+        (trend(chasing=True), True, 0.15),
+        (trend(limit=-2.99), False, 0.01),
+        (trend(limit=-3.5), False, 0.0),
+        (trend(limit=-2.99, chasing=True), False, 0.01),
+    ],
+)
+def test_the_step_of_the_rate_has_limits(state, too_long, expected):
+    no, log_rate = jnp.array(False), jnp.float32(-3.0)
+    step = state.step(log_rate, jnp.float32(0.0), jnp.array(too_long), no)
+    assert float(step) == pytest.approx(expected, rel=1e-4)
+    assert float(state.counted().limit) == pytest.approx(float(state.limit) + 0.5 / 60)
+
+
+def test_a_restart_resets_the_optimizer():
     tx = jd.self_tuning(optax.adam)
+    x, state = fed(tx, tuning(tx, X, 1e-3), X, [1.0] * 5)
+    _, state = fed(tx, state, x, [np.nan, np.nan, 1.0])
+    assert int(state.restarts) == 1
+    fresh = jax.tree.leaves(optax.adam(1e-3).init(X))
+    for a, b in zip(jax.tree.leaves(state.inner_state), fresh, strict=True):
+        np.testing.assert_array_equal(a, b)
 
-    def step(carry, i):
-        x, state = carry
 
-        def loss(x):
-            return jnp.sum((x - jnp.where(i < 900, t, -t)) ** 2) + 0.5 * i
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_one_bad_batch_is_skipped_and_two_in_a_row_restart(bad):
+    tx = jd.self_tuning(optax.adam)
+    x, state = fed(tx, tuning(tx, X, 1e-3), X, np.linspace(2.0, 1.0, 20))
+    for values, grads in ([bad], G), ([1.0], bad * G), ([bad], bad * G):
+        same, after = fed(tx, state, x, values, grads=grads)
+        np.testing.assert_array_equal(same, x)
+        assert (int(after.skipped), int(after.unusable), int(after.restarts)) == (1, 1, 0)
+        expected = state._replace(skipped=after.skipped, unusable=after.unusable)
+        jax.tree.map(np.testing.assert_array_equal, after, expected)
+    back, after = fed(tx, after, same, [bad], grads=bad * G)
+    np.testing.assert_allclose(back, jd.averaged_params(state, x), rtol=1e-6)
+    assert (int(after.skipped), int(after.restarts)) == (2, 1)
+    assert float(rate_of(after)) == pytest.approx(float(rate_of(state)) / 10, rel=1e-5)
+    _, after = fed(tx, after, back, [1.0, *[bad] * 6])
+    assert int(after.restarts) == 1  # nothing has moved since
 
-        value, grads = jax.value_and_grad(loss)(x)
-        updates, state = tx.update(grads, state, x, value=value)
-        return (optax.apply_updates(x, updates), state), None
 
-    x = jnp.zeros(20)
-    (x, state), _ = jax.jit(lambda: jax.lax.scan(step, (x, tx.init(x)), jnp.arange(1200)))()
-    assert int(state.restarts) < 5
-    assert float(jnp.sum((x + t) ** 2)) < 1e-2 * float(jnp.sum(t**2))
+def test_batches_skipped_by_the_caller_change_nothing_else():
+    tx = jd.self_tuning(optax.adam)
+    state = tx.init(X)
+    for _ in range(3):
+        updates, state = tx.update(G, state, X, value=1.0, skip=True)
+        np.testing.assert_array_equal(updates, 0)
+    expected = tx.init(X)._replace(skipped=jnp.int32(3))
+    jax.tree.map(np.testing.assert_array_equal, state, expected)
+    with pytest.raises(ValueError, match="skip must be"):
+        tx.update(G, state, X, skip=2)
+
+
+def test_gradients_of_zero_change_nothing():
+    tx = jd.self_tuning(FACTORIES["sgd"])
+    for state, rate in (tx.init(X), 1e-9), (tuning(tx, X, 0.5), 0.5):
+        x, state = fed(tx, state, X, [1.0] * 30, grads=jnp.zeros(3))
+        np.testing.assert_array_equal(x, X)
+        assert float(rate_of(state)) == pytest.approx(rate)
+        assert int(state.restarts) == 0
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float32])
-def test_the_return_is_exact_in_every_dtype(dtype):
-    tx = jd.self_tuning(optax.adam, learning_rate=1e2)
+def test_the_range_test_returns_exactly_and_trains_in_every_dtype(dtype):
     start = (0.3 * jax.random.normal(jax.random.key(0), (64,))).astype(dtype)
 
-    def loss(x):
-        return jnp.sum(x.astype(jnp.float32) ** 4)
+    def loss(x, _):
+        return jnp.sum((x.astype(jnp.float32) - 1) ** 4)
 
-    path = descended(tx, loss, start, 12)
-    returned = [i for i, (_, state) in enumerate(path) if bool(state.returning)]
-    np.testing.assert_array_equal(path[returned[0] + 1][0], start)
+    tx = jd.self_tuning(optax.adam)
+    (x, state), (xs, states) = train(tx, loss, start, jnp.zeros(300))
+    (ends,) = np.nonzero(np.asarray(states.returning))
+    np.testing.assert_array_equal(xs[ends[0] + 1], start)
+    assert np.isfinite(np.asarray(xs, np.float32)).all()
+    assert float(states.range_test.total.max()) > 1e-2  # not ended by rounding
+    assert state.average.dtype == jnp.float32
+    assert jd.averaged_params(state, x).dtype == dtype
+    assert float(loss(jd.averaged_params(state, x), 0)) < 1e-2 * float(loss(start, 0))
 
 
 def test_parameters_stay_finite():
-    tx = jd.self_tuning(optax.sgd, learning_rate=1e2)
-
-    def loss(x):
+    def loss(x, _):
         return 1e3 * jnp.sum((x.astype(jnp.float32) - 1) ** 2)
 
-    path = descended(tx, loss, jnp.full(3, 0.5, jnp.float16), 80)
-    assert all(bool(jnp.all(jnp.isfinite(x))) for x, _ in path)
-    assert float(loss(path[-1][0])) < 1e-2 * float(loss(path[0][0]))
-
-
-def test_a_loss_that_is_not_finite_is_a_bad_batch():
+    start = jnp.full(3, 0.5, jnp.float16)
     tx = jd.self_tuning(optax.sgd)
-    x, state = fed(tx, tx.init(X), X, [1.0, np.nan])
-    same, _ = fed(tx, tx.init(X), X, [1.0])
-    np.testing.assert_array_equal(x, same)
-    assert int(tower_state(state).skipped) == 1
+    for state in tx.init(start), tuning(tx, start, 1e3):
+        (x, _), (xs, _) = train(tx, loss, start, jnp.zeros(150), state)
+        assert np.isfinite(np.asarray(xs, np.float32)).all()
+        assert float(loss(x, 0)) < 1e-2 * float(loss(start, 0))
+
+
+AFTER = {
+    "clip": optax.clip_by_global_norm(0.1),
+    "ema": optax.ema(0.9),
+    "trace": optax.trace(0.9),
+    "scale": optax.scale(0.1),
+    "decay": optax.add_decayed_weights(1e-4),
+}
+
+
+@pytest.mark.parametrize("after", AFTER)
+def test_transformations_after_it_are_seen(after):
+    loss, _ = noisy_regression(jax.random.key(0))
+    keys = jax.random.split(jax.random.key(3), 1500)
+    chained = optax.chain(jd.self_tuning(optax.adam), AFTER[after])
+    assert final_loss(chained, loss, keys) < 0.05  # 0.01 is noise, 60 the first loss
+
+
+def test_a_transformation_that_stops_all_updates_does_not_make_the_rate_run_away():
+    loss, _ = noisy_regression(jax.random.key(0))
+    keys = jax.random.split(jax.random.key(3), 200)
+    chained = optax.chain(jd.self_tuning(optax.adam), optax.scale(0.0))
+    (x, state), _ = train(chained, loss, jnp.ones(8), keys)
+    np.testing.assert_array_equal(x, 1)
+    assert float(rate_of(state)) < 1
+
+
+def test_without_the_loss_it_trains_too():
+    loss, _ = noisy_regression(jax.random.key(0))
+    tx = jd.self_tuning(optax.adam)
+    silent = optax.GradientTransformationExtraArgs(
+        tx.init, lambda g, s, x, value: tx.update(g, s, x)
+    )
+    assert final_loss(silent, loss, jax.random.split(jax.random.key(3), 800)) < 0.02
+    (_, state), _ = train(silent, loss, jnp.zeros(8), jax.random.split(jax.random.key(3), 30))
+    np.testing.assert_array_equal(state.range_test.loss, 0)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32])
+def test_a_rate_that_is_lost_in_rounding_grows(dtype):
+    def loss(x, _):
+        return jnp.sum((x.astype(jnp.float32) - 3) ** 2)
+
+    tx, start = jd.self_tuning(optax.adam), jnp.linspace(1.0, 2.0, 8, dtype=dtype)
+    _, rounded = fed(tx, tx.init(start), start, [1.0, np.nan, np.nan], jnp.ones(8))
+    assert float(rate_of(rounded)) < 1e-11  # two bad batches have ended the range test
+    (x, state), _ = train(tx, loss, start, jnp.zeros(1200), rounded)
+    assert float(loss(jd.averaged_params(state, x), 0)) < 1e-3 * float(loss(start, 0))
+
+
+def test_setting_the_rate_ends_the_range_test():
+    tx = jd.self_tuning(optax.sgd)
+    x, state = fed(tx, tx.init(X), X, [1.0] * 5)
+    state = jd.set_hyperparams(state, {"learning_rate": 0.25})
+    assert not bool(state.range_test.running)
+    updates, _ = tx.update(G, state, x, value=1.0)
+    np.testing.assert_allclose(updates, -0.25 * G, rtol=1e-6)
+    assert bool(jd.set_hyperparams(tx.init(X), {}).range_test.running)
+
+
+def test_a_range_test_goes_on_from_a_restored_state_and_over_agents():
+    def loss(x, key):
+        return jnp.sum((x - 0.1 * jax.random.normal(key, (3,))) ** 2)
+
+    tx, keys = jd.self_tuning(optax.adam), jax.random.split(jax.random.key(0), 60)
+    whole, _ = train(tx, loss, X, keys)
+    (x, state), _ = train(tx, loss, X, keys[:9])
+    assert bool(state.range_test.running)
+    restored = jax.tree.unflatten(
+        jax.tree.structure(state), map(np.asarray, jax.tree.leaves(state))
+    )
+    split, _ = train(tx, loss, x, keys[9:], restored)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-7), whole, split)
+
+    def final(x, guess):
+        tx = jd.self_tuning(optax.adam, learning_rate=guess)
+        return train(tx, loss, x, keys)[0]
+
+    starts, guesses = jnp.stack([X, 2 * X]), jnp.array([1e-3, 1e-6])
+    together = jax.vmap(final)(starts, guesses)
+    for i in range(2):
+        one = jax.tree.map(lambda leaf, i=i: leaf[i], together)
+        alone = final(starts[i], guesses[i])
+        jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-5), one, alone)
+
+
+def test_the_path_does_not_depend_on_the_unit_or_the_origin_of_the_loss():
+    loss, _ = noisy_regression(jax.random.key(2))
+    keys = jax.random.split(jax.random.key(3), 150)
+    tx = jd.self_tuning(partial(optax.adam, eps=0.0))
+    (x, state), _ = train(tx, loss, jnp.zeros(8), keys)
+    for unit, origin in (2.0**12, 0.0), (1.0, 100.0):
+
+        def scaled(x, key, unit=unit, origin=origin):
+            return unit * loss(x, key) + origin
+
+        changed, _ = train(tx, scaled, jnp.zeros(8), keys)
+        np.testing.assert_allclose(x, changed[0], rtol=1e-3)
+        np.testing.assert_allclose(rate_of(state), rate_of(changed[1]), rtol=1e-3)
 
 
 def test_masked_leaves_have_no_average():
@@ -213,62 +477,16 @@ def test_masked_leaves_have_no_average():
     np.testing.assert_array_equal(found["b"], 2 * X)
 
 
-def test_noise_alone_never_restarts():
-    loss, _ = noisy_regression(jax.random.key(1))
-    tx = jd.self_tuning(optax.adam)
-    _, state = jax.jit(lambda: train(tx, loss, jnp.zeros(8), 3000, 1e-3))()
-    assert int(state.restarts) == 0
-
-
-@pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_one_bad_batch_is_skipped_and_two_in_a_row_restart(bad):
-    tx = jd.self_tuning(optax.adam)
-    x, state = fed(tx, tx.init(X), X, np.linspace(2.0, 1.0, 20))
-    same, after = fed(tx, state, x, [bad], grads=bad * G)
-    np.testing.assert_array_equal(same, x)
-    assert (int(tower_state(after).skipped), int(after.restarts)) == (1, 0)
-    back, after = fed(tx, after, same, [bad], grads=bad * G)
-    np.testing.assert_allclose(back, jd.averaged_params(state, x), rtol=1e-6)
-    assert (int(tower_state(after).skipped), int(after.restarts)) == (2, 1)
-
-
-def test_gradients_of_zero_change_nothing():
-    tx = jd.self_tuning(FACTORIES["sgd"], learning_rate=0.5)
-    x, state = fed(tx, tx.init(X), X, [1.0] * 30, grads=jnp.zeros(3))
-    np.testing.assert_array_equal(x, X)
-    assert rate_of(state) == pytest.approx(0.5)
-    assert int(state.restarts) == 0
-
-
-def test_alternating_gradients_do_not_reduce_the_rate_without_limit():
-    tx = jd.self_tuning(optax.sgd, learning_rate=1.0)
-    turns = jnp.where(jnp.arange(200)[:, None] % 2, G, -G)  # every step is followed by its opposite
-    _, state = fed(tx, tx.init(X), X, [1.0] * 200, grads=turns)
-    assert int(state.restarts) == restart.MAX_FAILURES
-    assert np.isfinite(rate_of(state))
-
-
-def test_the_path_does_not_depend_on_the_unit_of_the_loss():
-    def rates(unit):
-        loss, _ = noisy_regression(jax.random.key(2))
-        tx = jd.self_tuning(partial(optax.adam, eps=0.0), learning_rate=1e-6)
-
-        def scaled(x, key):
-            return unit * loss(x, key)
-
-        x, state = train(tx, scaled, jnp.zeros(8), 150, 1e-6)
-        return x, rate_of(state)
-
-    (x, rate), (y, same) = rates(1.0), rates(2.0**12)
-    np.testing.assert_allclose(x, y, rtol=1e-4)
-    assert rate == pytest.approx(same, rel=1e-4)
-
-
-def test_the_average_of_narrow_parameters_is_kept_wide():
-    tx, x = jd.self_tuning(optax.adam), X.astype(jnp.bfloat16)
-    state = tx.init(x)
-    assert state.inner_state.average.dtype == jnp.float32
-    assert jd.averaged_params(state, x).dtype == jnp.bfloat16
+def test_integers_among_the_parameters_are_left_out():
+    tx = jd.self_tuning(optax.sgd)
+    params = {"x": X, "n": jnp.arange(4), "none": None}
+    state = tx.init(params)
+    for _ in range(40):
+        grads = {"x": params["x"], "n": jnp.zeros(4, int), "none": None}
+        updates, state = tx.update(grads, state, params, value=jnp.sum(params["x"] ** 2) / 2)
+        params = optax.apply_updates(params, updates)
+    np.testing.assert_array_equal(params["n"], jnp.arange(4))
+    assert int(state.restarts) == 1
 
 
 def test_bad_input_is_named():
@@ -280,12 +498,45 @@ def test_bad_input_is_named():
         jd.self_tuning(optax.adam(1e-3))
     with pytest.raises(ValueError, match="learning_rate"):
         jd.self_tuning(lambda b1: optax.adam(1e-3, b1))
+    with pytest.raises(ValueError, match="needs the value of a tuned hyperparameter in Python"):
+        jd.self_tuning(lambda learning_rate: optax.adam(float(learning_rate)))
+    for unused in (
+        lambda learning_rate: optax.adam(1e-3),
+        lambda learning_rate: optax.inject_hyperparams(optax.sgd)(learning_rate=learning_rate),
+    ):
+        with pytest.raises(ValueError, match="must depend on learning_rate, got an update"):
+            jd.self_tuning(unused)
     tx = jd.self_tuning(optax.adam)
-    with pytest.raises(ValueError, match="needs value=, the loss"):
-        tx.update(G, tx.init(X), X)
     with pytest.raises(ValueError, match="needs params"):
         tx.update(G, tx.init(X), value=1.0)
     with pytest.raises(ValueError, match=r"value must be a scalar, got shape \(2,\)"):
         tx.update(G, tx.init(X), X, value=jnp.ones(2))
     with pytest.raises(ValueError, match="must hold one state"):
         jd.averaged_params(optax.adam(1e-3).init(X), X)
+
+
+def test_explicitly_sharded_parameters_train():
+    mesh = jax.make_mesh((2,), ("data",), axis_types=(jax.sharding.AxisType.Explicit,))
+    with jax.set_mesh(mesh):
+        x = jax.device_put(jnp.linspace(-1.0, 1.0, 8), jax.sharding.PartitionSpec("data"))
+
+        def loss(x, _):
+            return jnp.sum((x - 3) ** 2)
+
+        (x, state), _ = train(jd.self_tuning(optax.adam), loss, x, jnp.zeros(300))
+        assert int(state.skipped) == 0
+        assert float(loss(jd.averaged_params(state, x), 0)) < 0.1
+
+
+@pytest.mark.parametrize("rate", [0.3, 1.0])
+def test_an_early_restart_does_not_return_to_parameters_that_have_diverged(rate):
+    curvatures, center = jnp.geomspace(1, 30, 12), jax.random.normal(jax.random.key(0), (12,))
+
+    def loss(x, _):
+        return 0.5 * jnp.sum(curvatures * (x - center) ** 2)
+
+    tx, x = jd.self_tuning(FACTORIES["sgd"]), jnp.ones(12)
+    state = tuning(tx, x, rate)  # above the edge of stability
+    (x, state), _ = train(tx, loss, x, jnp.zeros(400), state)
+    assert int(state.restarts) >= 1
+    assert loss(jd.averaged_params(state, x), None) < 1e-2 * loss(jnp.ones(12), None)

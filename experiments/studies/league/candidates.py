@@ -84,7 +84,7 @@ DEFAULTS = (
     "schedules of alpha and b3 that its authors use on long runs; "
     "L-BFGS (optax) memory 10, a zoom line search whose evaluations count, and no update when they "
     "are as many as the steps; online_scaled memory 20, initial_step 1; "
-    "self-tuning starts at 1e-3; towers start at "
+    "self-tuning has its default guess, 1e-3; towers start at "
     f"{TOWER_START}, learned in log space by Adam at {HYPER_RATE}, which the next level learns."
 )
 

@@ -70,6 +70,8 @@ def results(
         "All other losses are relative to the loss of the best fixed learning rate. Fixed learning "
         "rates are evaluated at their last parameters. 'averaged' is the lowest loss of the fixed "
         "learning rates if they are evaluated at the average of their parameters.",
+        "The initial learning rate of self-tuning is a guess: its range test begins at a tenth "
+        "of it, but not above 1e-9. So initial learning rates from 1e-8 on give equal results.",
         "'worst', 'median', 'best' and 'mean', the geometric mean, are losses of self-tuning over "
         "its initial learning rates, evaluated at the average of its parameters; 'last' means at "
         "its last parameters. 'worst start' is the initial learning rate with the worst loss; "

@@ -63,7 +63,7 @@ class Settings(runner.Settings):
     optimizer: Literal["adam", "adamw", "sgd", "momentum", "nesterov", "rmsprop", "lion"] = "adam"
     """The optimizer."""
     learning_rate: float = 1e-3
-    """Learning rate: initial with --tower or --self-tuning, otherwise the peak of the schedule."""
+    """Learning rate: initial with --tower, a guess with --self-tuning, otherwise the peak."""
     weight_decay: float | None = None
     """Weight decay of adamw and lion; by default optax's."""
     b2: float | None = None

@@ -106,6 +106,22 @@ def choose(index: jax.Array, *values: Any) -> Any:
     return jax.lax.platform_dependent(index, *values, cpu=branches, default=selection)
 
 
+def either(flag: jax.Array, first: Callable[[], Any], second: Callable[[], Any]) -> Any:
+    """Returns `first()` if the flag is True, else `second()`; both return trees of the same arrays.
+
+    On a CPU it is a conditional. If one function returns an array that exists, and the other one
+    replaces it, the array is updated in place. On other platforms both are computed and selected.
+    """
+
+    def branches(flag: jax.Array) -> Any:
+        return jax.lax.cond(flag, first, second)
+
+    def selection(flag: jax.Array) -> Any:
+        return jax.tree.map(partial(jnp.where, flag), first(), second())
+
+    return jax.lax.platform_dependent(flag, cpu=branches, default=selection)
+
+
 def _get(i: int, *values: Any) -> Any:
     return values[i]
 

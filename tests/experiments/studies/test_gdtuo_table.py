@@ -95,7 +95,7 @@ def test_self_tuning_is_tested_at_its_averaged_parameters(chosen):
     state = row.make_optimizer().init(network)
     elsewhere = jax.tree.map(lambda x: x + 1, network)
     chex.assert_trees_all_equal(row.get_tested(elsewhere, state), network)
-    assert float(row.get_learned(state)["alpha"]) == pytest.approx(1e-3)
+    assert float(row.get_learned(state)["alpha"]) == pytest.approx(1e-9, rel=1e-5)  # range test
 
 
 def test_mnist_is_loaded_with_all_its_training_images(tmp_path):

@@ -43,10 +43,10 @@ def test_results_have_every_initial_and_every_fixed_learning_rate(folder):
     assert found["worst"] >= found["median"] >= found["best"]
 
 
-def test_self_tuning_starts_at_the_given_learning_rate(folder):
+def test_self_tuning_is_equal_from_all_initial_learning_rates_of_the_study(folder):
     results = description(folder)["results"]["digits MLP, adam"]["self_tuned"]
     losses = [each["last"][0] for each in results]
-    assert len({*losses}) == 3
+    np.testing.assert_allclose(losses, losses[0], rtol=1e-3)
 
 
 def test_the_report_says_which_tasks_are_for_development_and_which_are_skipped(folder):
