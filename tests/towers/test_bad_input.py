@@ -115,7 +115,7 @@ def test_a_bare_number_needs_a_name_with_a_known_space(start):
     ],
 )
 def test_a_tuned_name_is_not_also_fixed_in_a_partial(factory, name):
-    message = saying("tune must name", "fixed in a partial", f"got {name!r}", "out of the partial")
+    message = saying(repr(name), "must not be fixed in a partial", "out of the partial")
     with pytest.raises(ValueError, match=message):
         tower(factory, tune={name: 0.5})
 
