@@ -95,7 +95,9 @@ def self_tuning(
 
     Args:
       factory: takes `learning_rate` as a keyword and returns an optax transformation: `optax.adam`,
-        `functools.partial(optax.sgd, momentum=0.9)`, or a function that builds a chain.
+        `functools.partial(optax.sgd, momentum=0.9)`, or a function that builds a chain. Put
+        clipping and other transformations into it: after the result in a chain, they would also
+        change the updates by which the parameters return to their average.
       learning_rate: a guess, in (0, inf). The range test at the start begins at a tenth of it, but
         not above 1e-9. So all guesses above 1e-8 are equal. Guess lower if 1e-9 is too high.
         `jd.set_hyperparams` before the first update sets the learning rate itself, and there is no
