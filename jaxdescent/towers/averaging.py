@@ -21,9 +21,9 @@ from jaxdescent.eager_calls import compile_eager_calls
 from jaxdescent.numerics import wide_copy, widest_float
 from jaxdescent.towers.restart import RestartState
 from jaxdescent.towers.tower import wrapper
+from jaxdescent.towers.tuning.horizon import POWER
 from jaxdescent.towers.tuning.plans import SelfTuningState
 
-POWER = 5.0  # the last sixth of the parameters count most
 _INT32_MAX = 2**31 - 1
 
 

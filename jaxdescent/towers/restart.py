@@ -31,9 +31,9 @@ from jaxdescent.numerics import is_inexact, wide_copy, widest_float
 from jaxdescent.towers import spaces
 from jaxdescent.towers.factory import cast_like, strong
 from jaxdescent.towers.replay.conditional import computed_once, either
-from jaxdescent.towers.self_tuning import Buffers, averaged, checked_params, stay, to_average
 from jaxdescent.towers.tower import HypergradientState, wrapper
 from jaxdescent.towers.tuning import plans
+from jaxdescent.towers.tuning.buffers import Buffers, averaged, checked_params, stay, to_average
 from jaxdescent.towers.tuning.horizon import POWER
 from jaxdescent.towers.tuning.losses import EXPLAINED, FEWEST, LossState
 from jaxdescent.towers.tuning.measurement import inner_product, length, measure

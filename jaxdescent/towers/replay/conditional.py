@@ -90,22 +90,6 @@ def computed_once(flag: jax.Array) -> jax.Array:
     return jax.lax.platform_dependent(flag, cpu=sort, default=lambda flag: flag)
 
 
-def choose(index: jax.Array, *values: Any) -> Any:
-    """Returns the value at an index, i32[]; all are trees of the same arrays.
-
-    On a CPU it is a conditional: arrays that exist need no computation, and no program. On other
-    platforms a conditional makes the device wait, and a selection costs little.
-    """
-
-    def branches(index: jax.Array, *values: Any) -> Any:
-        return jax.lax.switch(index, [partial(_get, i) for i in range(len(values))], *values)
-
-    def selection(index: jax.Array, *values: Any) -> Any:
-        return jax.tree.map(partial(jax.lax.select_n, index), *values)
-
-    return jax.lax.platform_dependent(index, *values, cpu=branches, default=selection)
-
-
 def either(flag: jax.Array, first: Callable[[], Any], second: Callable[[], Any]) -> Any:
     """Returns `first()` if the flag is True, else `second()`; both return trees of the same arrays.
 
@@ -120,10 +104,6 @@ def either(flag: jax.Array, first: Callable[[], Any], second: Callable[[], Any])
         return jax.tree.map(partial(jnp.where, flag), first(), second())
 
     return jax.lax.platform_dependent(flag, cpu=branches, default=selection)
-
-
-def _get(i: int, *values: Any) -> Any:
-    return values[i]
 
 
 def _select(fine: jax.Array, value: jax.Array, other: jax.Array) -> jax.Array:

@@ -23,7 +23,7 @@ from jaxdescent.towers import applied
 from jaxdescent.towers.replay import blocks
 from jaxdescent.towers.tuning.statistics import Trend
 
-POWER = 5.0  # p
+POWER = 5.0  # p: the last sixth of the parameters count most
 SHORTER = 2.0  # ratio of the two horizons
 FLOOR = 60.0  # steps; the count never shrinks below it
 THRESHOLD = -0.5  # t-value from which it shrinks
