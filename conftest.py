@@ -19,3 +19,15 @@ def pytest_runtest_teardown(item, nextitem):
     if MEMORY_MAPS.exists() and MEMORY_MAPS.read_bytes().count(b"\n") > MAX_MEMORY_MAPS:
         jax.clear_caches()
         gc.collect()
+
+
+@pytest.fixture(autouse=True)
+def _examples_compile_quickly(request):
+    """Disables most optimizations of XLA for examples in docstrings, whose time is compilation."""
+    if isinstance(request.node, pytest.DoctestItem):
+        before = jax.config.read("jax_disable_most_optimizations")
+        jax.config.update("jax_disable_most_optimizations", True)
+        yield
+        jax.config.update("jax_disable_most_optimizations", before)
+    else:
+        yield

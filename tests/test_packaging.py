@@ -6,6 +6,7 @@ import pkgutil
 import re
 import subprocess
 import sys
+import tarfile
 import tomllib
 import zipfile
 from pathlib import Path
@@ -27,6 +28,23 @@ def test_the_wheel_contains_only_the_package(tmp_path):
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"jaxdescent"}
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "jaxdescent").rglob("*.py")}
     assert modules | {"jaxdescent/py.typed"} <= set(names)
+
+
+def test_the_source_distribution_has_documentation_and_tests(tmp_path):
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", str(tmp_path)]
+    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)  # noqa: S603
+    (archive,) = tmp_path.glob("jaxdescent-*.tar.gz")
+    with tarfile.open(archive) as opened:
+        names = {"/".join(name.split("/")[1:]) for name in opened.getnames()}
+    folders = ("jaxdescent", "experiments", "tests")
+    modules = {str(path.relative_to(ROOT)) for f in folders for path in (ROOT / f).rglob("*.py")}
+    pages = {str(path.relative_to(ROOT)) for path in ROOT.glob("*.md")}
+    assert modules | pages | {"CITATION.cff", "docs/quickstart.png", "Makefile"} <= names
+
+
+def test_the_citation_names_the_version_of_the_package():
+    versions = re.findall(r"^version: (.*)$", (ROOT / "CITATION.cff").read_text(), re.MULTILINE)
+    assert versions == [jaxdescent.__version__] == [PROJECT["version"]]
 
 
 def test_importing_the_package_needs_only_its_base_dependencies():
