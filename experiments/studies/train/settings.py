@@ -10,7 +10,7 @@ from typing import ClassVar, Literal, Self
 
 import optax
 
-from experiments import runner
+from experiments import runner, tasks
 from experiments.models.transformer import SIZES
 from experiments.runner.run import newest_run, steps_done
 from experiments.runner.settings import flag
@@ -35,7 +35,16 @@ class Settings(runner.Settings):
 
     may_change: ClassVar = (*runner.Settings.may_change, "steps", "patience", "sample", "data_dir")
     data: str = "digits"
-    """Name of a data set, or path of a .txt or .txt.gz file."""
+    """Name of a data set, or path of a file: .csv or .csv.gz (a table, see --target), .npz (arrays
+    x and y, or x_train, y_train, x_test and y_test), .txt or .txt.gz (a text)."""
+    target: str | None = None
+    """Column of a .csv file to predict from the others. Columns of numbers are standardized; a
+    column of at most 20 different texts becomes one input per text."""
+    task: Literal["classification", "regression"] | None = None
+    """Task of a .csv or .npz file. By default classification if the target has texts or, in a
+    .csv, at most 20 different whole numbers or, in a .npz, whole numbers; otherwise regression."""
+    ignore: tuple[str, ...] = ()
+    """Columns of a .csv file that are not used, such as an id."""
     data_dir: Path | None = None
     """Folder of the data files; by default the environment variable JAXDESCENT_DATA."""
     model: Literal["auto", "mlp", "cnn", "resnet", "transformer", "lstm", "gru", "tcn"] = "auto"
@@ -107,7 +116,7 @@ class Settings(runner.Settings):
         super().__post_init__()
         self._check_ranges()
         self._check_combinations()
-        if self.data.endswith((".txt", ".txt.gz")):  # so that it is found from any folder
+        if tasks.file_kind(self.data):  # so that it is found from any folder
             object.__setattr__(self, "data", str(Path(self.data).expanduser().absolute()))
         if self.warm_start == Path("last"):
             object.__setattr__(self, "warm_start", newest_run(self.runs, "train"))

@@ -133,8 +133,7 @@ def load_task(settings: Settings) -> tasks.Task:
     """Loads the data and returns the task of the settings."""
     name = settings.model
     if name == "auto":
-        known = settings.data in data.NAMES
-        kind = data.entry(settings.data).kind if known else "text"
+        kind = tasks.file_kind(settings.data) or data.entry(settings.data).kind
         name = {"text": "transformer", "series": "lstm"}.get(kind, "mlp")
     model = tasks.ModelConfig(
         name,
@@ -154,6 +153,9 @@ def load_task(settings: Settings) -> tasks.Task:
         vocabulary_size=settings.vocabulary_size,
         context=settings.context,
         window=settings.window,
+        target=settings.target,
+        kind=settings.task,
+        ignore=settings.ignore,
     )
 
 
