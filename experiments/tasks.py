@@ -19,7 +19,8 @@ import optax
 from flax import nnx
 
 from experiments import data
-from experiments.data import Corpus, DataError, Dataset, Split, corpus, csv_table, npz_file
+from experiments.data import Corpus, DataError, Dataset, Split, csv_table, npz_file
+from experiments.data.corpus import from_file
 from experiments.data.tokenizer import Tokenizer
 from experiments.models.cnn import CNN
 from experiments.models.mlp import MLP
@@ -220,8 +221,8 @@ def load(
     if content == "text":
         options: Any = {flag: value for flag, value in of_text.items() if value is not None}
         if file:
-            return _text(corpus.from_file(name, **options), model, context)
-        return _text(cast(Corpus, data.load(name, data_dir, **options)), model, context)
+            return text(from_file(name, **options), model, context)
+        return text(cast(Corpus, data.load(name, data_dir, **options)), model, context)
     if file == "table":
         return supervised(csv_table.load(name, target, task=kind, ignore=ignore), model)
     if file == "arrays":
@@ -336,8 +337,9 @@ class _Flat(nnx.Module):
         return self.model(x.reshape(len(x), -1))
 
 
-def _text(text: Corpus, model: ModelConfig, context: int | None) -> Task:
-    vocabulary = text.tokenizer.vocabulary_size
+def text(corpus: Corpus, model: ModelConfig, context: int | None = None) -> Task:
+    """Returns the task of a text; `context` is in tokens, by default the model's or 64."""
+    vocabulary = corpus.tokenizer.vocabulary_size
     if model.name == "transformer":
         options = {
             "dropout": model.dropout,
@@ -354,7 +356,8 @@ def _text(text: Corpus, model: ModelConfig, context: int | None) -> Task:
         build = partial(_build_language_rnn, model, vocabulary)
     else:
         raise ValueError(
-            f"model {model.name!r} does not take {text.name}, a text; transformer, lstm and gru do"
+            f"model {model.name!r} does not take {corpus.name}, a text; transformer, lstm and gru "
+            "do"
         )
     length = context + 1  # the targets are the inputs shifted by one token
 
@@ -375,26 +378,26 @@ def _text(text: Corpus, model: ModelConfig, context: int | None) -> Task:
     def part(tokens: np.ndarray, title: str) -> Part:
         if 0 < len(tokens) < length:
             raise DataError(
-                f"{text.name}: its {title} part of {len(tokens)} tokens is too short, expected "
+                f"{corpus.name}: its {title} part of {len(tokens)} tokens is too short, expected "
                 f"at least {length} for a context of {context}; choose a shorter one"
             )
         starts = max(len(tokens) - length + 1, 0)
         return Part(tokens, starts, np.arange(0, starts, context))
 
     return Task(
-        text.name,
+        corpus.name,
         build,
         pick,
         prepare,
         scores,
         predict,
-        part(text.train, "training"),
-        part(text.validation, "validation"),
-        part(text.test, "test"),
+        part(corpus.train, "training"),
+        part(corpus.validation, "validation"),
+        part(corpus.test, "test"),
         replacement=True,
         convolutional=False,
-        source=text.source,
-        tokenizer=text.tokenizer,
+        source=corpus.source,
+        tokenizer=corpus.tokenizer,
     )
 
 

@@ -135,7 +135,7 @@ class File(NamedTuple):
         return {*self._archive(())[1]}
 
     def _archive(self, keys: Sequence[str]) -> tuple[dict[str, np.ndarray], list[str]]:
-        """Returns those of the named arrays that an npz archive has, and all of its names."""
+        """Returns the named arrays that an npz archive has, and the names of all its arrays."""
         raw = self.contents()
         # The directory of a zip file is at its end.
         if not zipfile.is_zipfile(io.BytesIO(raw)):
