@@ -48,7 +48,7 @@ class TrainedAgents(NamedTuple):
     evaluator: Evaluator
 
 
-def hyperparameters(settings: Settings) -> dict[str, jax.Array]:
+def hyperparameters(settings: Settings) -> dict[str, np.ndarray]:
     """Returns the learning rates and weight decays of the agents, f32[agents] by name."""
     assert settings.agents  # noqa: S101
     ranges = {"learning_rate": (settings.rate / RATE_SPAN, settings.rate * RATE_SPAN)}
@@ -56,11 +56,10 @@ def hyperparameters(settings: Settings) -> dict[str, jax.Array]:
         ranges["weight_decay"] = WEIGHT_DECAYS
     draws = {}
     for number, (name, (low, high)) in enumerate(ranges.items()):
-        key = jax.random.fold_in(jax.random.key(settings.seed), number)
-        order, place = jax.random.split(key)
-        strata = jax.random.permutation(order, settings.agents)
-        share = (strata + jax.random.uniform(place, (settings.agents,))) / settings.agents
-        draws[name] = jnp.exp(np.log(low) + share * np.log(high / low))
+        random = np.random.default_rng([settings.seed, number])
+        strata = random.permutation(settings.agents)
+        share = (strata + random.uniform(size=settings.agents)) / settings.agents
+        draws[name] = (low * (high / low) ** share).astype(np.float32)
     return draws
 
 
@@ -134,12 +133,15 @@ class _Population:
 
     def first_state(self, trainer: runner.Trainer) -> jd.PopulationLoopState:
         """Returns the state before the first rung; parameters are drawn as with `--seeds`."""
-        keys = jax.random.split(jax.random.key(self._settings.seed), self._num_agents)
-        start = trainer.start(keys)
         loop = self._loop(self._task.train.arrays, self._task.validation.arrays)
-        key = jax.random.fold_in(jax.random.key(self._settings.seed), len(self._hyperparams))
-        model_state = start.model_state if self._has_state else None
-        return loop.init(key, start.params, self._hyperparams, model_state)
+
+        @jax.jit
+        def first(key: jax.Array, hyperparams: Any) -> jd.PopulationLoopState:
+            start = trainer.start(jax.random.split(key, self._num_agents))
+            model_state = start.model_state if self._has_state else None
+            return loop.init(jax.random.fold_in(key, 0), start.params, hyperparams, model_state)
+
+        return first(jax.random.key(self._settings.seed), self._hyperparams)
 
     def rung(self, state: Any, number: Any, train: Any, validation: Any) -> Any:
         """Returns the state after a rung, and the metrics of each agent."""

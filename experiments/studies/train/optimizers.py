@@ -22,8 +22,7 @@ class Optimizer(NamedTuple):
     """An optimizer that `--optimizer` names.
 
     Attributes:
-      make: called with the keyword `learning_rate` and those of `Settings` that it has, such as
-        `weight_decay`.
+      make: called with the keyword `learning_rate`, and `weight_decay` and `b2` if it takes them.
       learning_rate: the default of `--learning-rate`.
       averages: `None` if the model is evaluated at its parameters; else called as
         `averages(opt_state, params)` with the state of one network; returns the parameters to
