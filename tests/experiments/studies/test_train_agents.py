@@ -10,7 +10,7 @@ import pytest
 from experiments import runner
 from experiments.__main__ import main
 from experiments.runner.run import RunError
-from experiments.studies.train import Settings, load_network, saved_runs
+from experiments.studies.train import Settings, agents, load_network, saved_runs
 from experiments.studies.train.agents import hyperparameters
 from experiments.studies.train.rules import RULES, make_rule
 from tests.experiments.studies.test_train import (
@@ -42,6 +42,14 @@ FLAGS = [
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def uneven_batches():
+    """Evaluates the 20 validation examples in three batches, of which the last has padding."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(agents, "EVALUATION_BATCH", 7)
+        yield
 
 
 @pytest.fixture(scope="module")
