@@ -247,9 +247,19 @@ FILES = {
 
 
 def file_kind(name: str) -> str | None:
-    """Returns the content of a user's file, a key of `FILES`; `None` for the name of a data set."""
+    """Returns the content of a user's file, a key of `FILES`; `None` for the name of a data set.
+
+    Raises:
+      ValueError: the name is neither.
+    """
     lower = name.lower()
-    return next((kind for kind, ends in FILES.items() if lower.endswith(ends)), None)
+    kind = next((kind for kind, ends in FILES.items() if lower.endswith(ends)), None)
+    if kind is None and Path(name).suffix:
+        ends = ", ".join(end for each in FILES.values() for end in each)
+        raise ValueError(
+            f"--data must be the name of a data set or a file that ends in {ends}, got {name!r}"
+        )
+    return kind
 
 
 def supervised(dataset: Dataset, model: ModelConfig) -> Task:

@@ -36,7 +36,7 @@ MISSING = frozenset({"", "na", "n/a", "#n/a", "<na>", "nan", "null", "none", "?"
 """Texts that stand for a missing value, in lower case."""
 _LARGEST = float(np.finfo(np.float32).max)
 
-Task = Literal["classification", "regression"]
+TaskKind = Literal["classification", "regression"]
 
 
 class Table(NamedTuple):
@@ -161,7 +161,7 @@ def load(
     path: str | os.PathLike[str],
     target: str | None,
     *,
-    task: Task | None = None,
+    task: TaskKind | None = None,
     ignore: Sequence[str] = (),
 ) -> Dataset:
     r"""Loads a table in three fixed random parts; `source` says how its columns are used.
@@ -283,7 +283,7 @@ def _one_hot(table: Table, name: str, texts: Sequence[str]) -> np.ndarray:
 
 
 def _targets(
-    table: Table, target: str, task: Task | None
+    table: Table, target: str, task: TaskKind | None
 ) -> tuple[np.ndarray, tuple[str, ...], str]:
     """Returns the targets, the names of the classes and the reason for the task."""
     if _is_text(table, target):

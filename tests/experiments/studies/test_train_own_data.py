@@ -142,6 +142,7 @@ def test_pictures_of_a_user_are_learned_and_predicted(tmp_path):
         (["--data", "TABLE", "--target", "tast"], "got 'tast'; did you mean taste?"),
         (["--data", "TABLE", *CLASSIFICATION, "--model", "cnn"], "model 'cnn' does not take my"),
         (["--data", "TABLE", *CLASSIFICATION, "--window", "3"], "--window must be left out with"),
+        (["--data", "my.xlsx"], "or a file that ends in .txt, .txt.gz, .csv, .csv.gz, .npz, got"),
         (["--data", "no-such.csv", *CLASSIFICATION], "no-such.csv: cannot be read"),
         (["--target", "x"], "--target must be left out with digits, which is not a .csv file"),
         (["--ignore", "x"], "--ignore must be left out with digits, which is not a .csv file"),
