@@ -73,12 +73,13 @@ def train_agents(settings: Settings, run: runner.Run) -> TrainedAgents:
     every, steps = settings.steps_per_chunk, settings.total_steps
     population = _Population(settings, task)
     carry = population.first_state(trainer)
-    program = runner.Program(
+    program = _Rungs(
         population.rung,
         carry,
         steps_per_chunk=every,
         constants=(task.train.arrays, task.validation.arrays),
     )
+    program.flops_of_a_step = _flops_of_a_step(trainer, task, settings)
     evaluator = Evaluator(trainer, task, settings)
     with runner.Progress(total=steps) as progress:
         loop = runner.Loop(
@@ -91,7 +92,9 @@ def train_agents(settings: Settings, run: runner.Run) -> TrainedAgents:
             save_final=True,
         )
         for chunk in loop:
-            loop.log(**chunk.metrics)
+            losses, values = (chunk.metrics[f"agents_{name}"] for name in ("loss", "value"))
+            leader = np.argmin(np.where(np.isfinite(values), values, np.inf))
+            loop.log(loss=losses[leader], validation_loss=values[leader], **chunk.metrics)
             loop.update_best(float(chunk.carry.best_value), keep=winner(chunk.carry, task))
     return TrainedAgents(task, loop, evaluator)
 
@@ -104,6 +107,38 @@ def winner(state: jd.PopulationLoopState, task: tasks.Task) -> dict[str, Any]:
     return jax.tree.map(
         lambda leaf: leaf[None], {"params": state.best_params, "model_state": model_state}
     )
+
+
+class _Rungs(runner.Program):
+    """The compiled rung, with the FLOPs of those agents that descend.
+
+    Their number is known only when it runs, so that FLOPs cannot be counted from the program.
+    """
+
+    flops_of_a_step: jd.footprint.Flops
+    descended: float = 0.0
+    rungs: int = 0
+
+    def __call__(self, carry: Any, feed: Any) -> tuple[Any, Any, float]:
+        carry, metrics, seconds = super().__call__(carry, feed)
+        self.descended += float(metrics["descended"])
+        self.rungs += 1
+        return carry, metrics, seconds
+
+    @property
+    def flops(self) -> jd.footprint.Flops:  # type: ignore[override]
+        """FLOPs of a rung, on average over the rungs up to now."""
+        steps = self.steps_per_chunk * self.descended / max(self.rungs, 1)
+        return jax.tree.map(lambda n: n if isinstance(n, str) else n * steps, self.flops_of_a_step)
+
+
+def _flops_of_a_step(
+    trainer: runner.Trainer, task: tasks.Task, settings: Settings
+) -> jd.footprint.Flops:
+    """Returns the FLOPs of a gradient step of one agent."""
+    state = jax.eval_shape(lambda: trainer.start(jax.random.split(jax.random.key(0), 1)))
+    feed = np.zeros((1, 1, settings.batch_size), np.int32)
+    return jd.footprint.flops(trainer.chunk, state, feed, task.train.arrays)
 
 
 def _split(model: Any) -> Any:
@@ -153,10 +188,9 @@ class _Population:
             self._settings.steps_per_chunk,
         )
         metrics = {
-            "loss": info.aux["loss"],
-            "validation_loss": info.values,
-            "alive": info.alive,
-            "gradients": info.gradients_of_agents,
+            "agents_loss": info.aux["loss"],
+            "agents_value": info.values,
+            "descended": info.descended,
         }
         return state, metrics
 

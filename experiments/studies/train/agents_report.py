@@ -99,7 +99,7 @@ def _table(population: Any, drawn: dict[str, np.ndarray]) -> str:
 def _draw(history: list[dict[str, Any]], rates: np.ndarray) -> Figure:
     """Draws the validation losses of the agents, which end where the rule removes them."""
     steps = [record["step"] for record in history]
-    losses = np.array([record["validation_loss"] for record in history], float)
+    losses = np.array([record["agents_value"] for record in history], float)
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axis = figure.subplots()
     logs = np.log10(rates)

@@ -64,8 +64,10 @@ def pruned(runs, flags):
 
 
 def test_the_winner_has_the_lowest_validation_loss_of_all_agents_and_rungs(pruned):
-    losses = np.array([record["validation_loss"] for record in log(pruned)], float)
+    losses = np.array([record["agents_value"] for record in log(pruned)], float)
     assert losses.shape == (10, 4)
+    leaders = [record["validation_loss"] for record in log(pruned)]
+    np.testing.assert_array_equal(leaders, np.nanmin(losses, 1))
     step, agent = np.unravel_index(np.nanargmin(losses), losses.shape)
     found = results(pruned)
     assert found["best_step"] == 2 * (step + 1)
@@ -84,8 +86,11 @@ def test_the_cost_is_the_share_of_the_gradient_steps_of_all_agents(pruned):
     assert any(
         "28 gradient steps together: 35.0% of the 80" in n for n in description(pruned)["notes"]
     )
-    alive = [sum(record["alive"]) for record in log(pruned)]
-    assert alive == [2, *[1] * 9]
+    assert [record["descended"] for record in log(pruned)] == [4, 2, *[1] * 8]
+    footprint = json.loads((pruned / "footprint.json").read_text())
+    products = footprint["parts"][0]["quantities"]["of them in matrix products and convolutions"]
+    # Five inputs: a product forward and one backward in the first layer, three in the second.
+    assert products["value"] == 28 * 16 * 2 * (2 * 5 * 8 + 3 * 8 * 1)
     html = (pruned / "report.html").read_text()
     assert 'alt="agents"' in html
     assert "best validation loss" in html
