@@ -6,6 +6,7 @@ from collections.abc import Sequence
 _OTHER_NAMES = {
     "accumulate": "accum accumulation grad_accum gradient_accumulation accumulate_grad_batches "
     "gradient_accumulation_steps grad_accum_steps microbatches",
+    "agents": "population pop_size population_size num_agents n_agents",
     "b2": "beta2 adam_beta2",
     "batch_size": "b batch bs bsz batchsize minibatch mini_batch train_batch_size mbs",
     "clip": "clipping grad_clip clip_grad gradient_clip clip_norm max_norm max_grad_norm grad_norm "
@@ -18,6 +19,7 @@ _OTHER_NAMES = {
     "evaluate_every": "eval_every eval_interval eval_freq eval_steps val_every val_interval "
     "validate_every log_every log_interval log_steps logging_steps",
     "evaluate_on": "eval_size eval_batches val_size",
+    "ignore": "exclude ignore_columns drop_columns",
     "keep": "keep_last max_to_keep save_total_limit",
     "learning_rate": "lr rate eta alpha step_size stepsize learningrate peak_lr base_lr init_lr "
     "max_lr",
@@ -35,6 +37,7 @@ _OTHER_NAMES = {
     "seeds": "num_seeds n_seeds repeats num_runs trials n_runs networks",
     "steps": "epoch epochs num_epochs n_epochs max_epochs iterations iters iter num_steps n_steps "
     "max_steps max_iter max_iters num_iterations train_steps total_steps niter n",
+    "target": "label labels label_column target_column y",
     "tensorboard": "tb tensor_board",
     "tower": "height levels tower_height",
     "vocabulary_size": "vocab vocab_size num_tokens",
@@ -50,6 +53,8 @@ _REMARKS = {
     "adamw": "--optimizer adamw",
     "sgd": "--optimizer sgd",
     "lion": "--optimizer lion",
+    "muon": "--optimizer muon",
+    "prodigy": "--optimizer prodigy",
     "rmsprop": "--optimizer rmsprop",
 }
 _REMARKS |= dict.fromkeys(("epoch", "num_epochs", "n_epochs", "max_epochs"), _REMARKS["epochs"])

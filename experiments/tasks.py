@@ -7,7 +7,7 @@ series           squared error of the standardized values that follow a window
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
@@ -19,7 +19,8 @@ import optax
 from flax import nnx
 
 from experiments import data
-from experiments.data import Corpus, DataError, Dataset, Split, corpus
+from experiments.data import Corpus, DataError, Dataset, Split, csv_table, npz_file
+from experiments.data.corpus import from_file
 from experiments.data.tokenizer import Tokenizer
 from experiments.models.cnn import CNN
 from experiments.models.mlp import MLP
@@ -56,12 +57,16 @@ class Task(NamedTuple):
         examples as they are stored.
       prepare: Called as `prepare(examples)` in a compiled program; returns a batch.
       scores: Called as `scores(model, batch, key)`; returns the scores of each example by name.
+      predict: Called as `predict(model, inputs)` with inputs as they are stored; returns the
+        probabilities of the classes, f32[n, classes], or the values in the units of the targets,
+        f32[n, values]. For tokens i32[n, time] it returns the probabilities of the next token.
       train, validation, test: the examples; a part may be empty.
       replacement: True if batches are drawn with replacement rather than epoch by epoch.
       convolutional: True if the model consists mostly of convolutions.
       source: of the data.
       tokenizer: of a text; otherwise `None`.
       baseline: name and test loss of a forecast without a model, or `None`.
+      dataset: the labels or values, their names and their normalization; `None` for a text.
     """
 
     name: str
@@ -69,6 +74,7 @@ class Task(NamedTuple):
     pick: Callable[[Any, Any], Any]
     prepare: Callable[[Any], Any]
     scores: Scores
+    predict: Callable[[Any, Any], jax.Array]
     train: Part
     validation: Part
     test: Part
@@ -77,6 +83,7 @@ class Task(NamedTuple):
     source: str
     tokenizer: Tokenizer | None = None
     baseline: tuple[str, float] | None = None
+    dataset: Dataset | None = None
 
     @property
     def side_by_side(self) -> Literal["vmap", "map", "unrolled"]:
@@ -169,17 +176,23 @@ def load(
     vocabulary_size: int | None = None,
     context: int | None = None,
     window: int | None = None,
+    target: str | None = None,
+    kind: Literal["classification", "regression"] | None = None,
+    ignore: Sequence[str] = (),
 ) -> Task:
-    """Loads a data set or a text file and returns its task.
+    """Loads a data set or a user's file and returns its task.
 
     Args:
-      name: one of `data.NAMES`, or a path that ends in .txt or .txt.gz.
+      name: one of `data.NAMES`, or a path that ends in one of `FILES`.
       model: the model.
       data_dir: folder of the data files; by default the environment variable `JAXDESCENT_DATA`.
       tokenizer: of a text: "character" (the default), "byte" or "byte_pair".
       vocabulary_size: of byte pairs; by default 1,024.
       context: tokens that a language model sees; by default its size's, or 64.
       window: rows that a forecast sees; by default 20.
+      target: of a table, the column to predict.
+      kind: of a user's data, "classification" or "regression"; by default from the targets.
+      ignore: of a table, columns that are not used.
 
     Raises:
       DataError: the data is missing or has unexpected content.
@@ -191,21 +204,31 @@ def load(
       (1078, 359, 360)
     """
     model.check()
-    text_file = name.endswith((".txt", ".txt.gz"))
-    kind = "text" if text_file else data.entry(name).kind
+    file = file_kind(name)
+    content = file or data.entry(name).kind
     of_text = {"tokenizer": tokenizer, "vocabulary_size": vocabulary_size}
-    for owner, flags in (("text", {**of_text, "context": context}), ("series", {"window": window})):
+    owners = {
+        "a text": ({**of_text, "context": context}, content == "text"),
+        "a series": ({"window": window}, content == "series"),
+        "a .csv file": ({"target": target, "ignore": ignore or None}, file == "table"),
+        "a .csv or .npz file": ({"task": kind}, file in ("table", "arrays")),
+    }
+    for owner, (flags, allowed) in owners.items():
         for flag, value in flags.items():
-            if value is not None and kind != owner:
+            if value is not None and not allowed:
                 shown = flag.replace("_", "-")
-                raise ValueError(f"--{shown} must be left out with {name}, which is not a {owner}")
-    if kind == "text":
+                raise ValueError(f"--{shown} must be left out with {name}, which is not {owner}")
+    if content == "text":
         options: Any = {flag: value for flag, value in of_text.items() if value is not None}
-        if text_file:
-            return _text(corpus.from_file(name, **options), model, context)
-        return _text(cast(Corpus, data.load(name, data_dir, **options)), model, context)
+        if file:
+            return text(from_file(name, **options), model, context)
+        return text(cast(Corpus, data.load(name, data_dir, **options)), model, context)
+    if file == "table":
+        return supervised(csv_table.load(name, target, task=kind, ignore=ignore), model)
+    if file == "arrays":
+        return supervised(npz_file.load(name, task=kind), model)
     loaded: Any = data.load(name, data_dir)
-    if kind == "series":
+    if content == "series":
         windows = data.windows(loaded, window or 20)
         last = windows.test.inputs[:, -1:, loaded.columns.index("Close")]
         errors = (last - windows.test.targets) / windows.target_std
@@ -213,6 +236,30 @@ def load(
             baseline=("last value", float(np.mean(errors**2)))
         )
     return supervised(loaded, model)
+
+
+FILES = {
+    "text": (".txt", ".txt.gz"),
+    "table": csv_table.SUFFIXES,
+    "arrays": npz_file.SUFFIXES,
+}
+"""The ends of the names of a user's files, by content."""
+
+
+def file_kind(name: str) -> str | None:
+    """Returns the content of a user's file, a key of `FILES`; `None` for the name of a data set.
+
+    Raises:
+      ValueError: the name is neither.
+    """
+    lower = name.lower()
+    kind = next((kind for kind, ends in FILES.items() if lower.endswith(ends)), None)
+    if kind is None and Path(name).suffix:
+        ends = ", ".join(end for each in FILES.values() for end in each)
+        raise ValueError(
+            f"--data must be the name of a data set or a file that ends in {ends}, got {name!r}"
+        )
+    return kind
 
 
 def supervised(dataset: Dataset, model: ModelConfig) -> Task:
@@ -225,9 +272,18 @@ def supervised(dataset: Dataset, model: ModelConfig) -> Task:
     def pick(arrays: Split, indices: Any) -> Split:
         return Split(arrays.inputs[indices], arrays.targets[indices])
 
+    def call(model: Any, inputs: Any, key: jax.Array | None) -> jax.Array:
+        outputs = _call(model, inputs, key)
+        return outputs[:, -1] if outputs_per_time else outputs
+
+    def predict(model: Any, inputs: Any) -> jax.Array:
+        outputs = call(model, dataset.normalized_inputs(inputs), None)
+        if dataset.classes:
+            return jax.nn.softmax(outputs.astype(jnp.float32))
+        return outputs * dataset.target_std + dataset.target_mean
+
     def scores(model: Any, batch: Split, key: jax.Array | None) -> dict[str, jax.Array]:
-        outputs = _call(model, batch.inputs, key)
-        outputs = outputs[:, -1] if outputs_per_time else outputs
+        outputs = call(model, batch.inputs, key)
         if not dataset.classes:
             return {"loss": jnp.mean((outputs - batch.targets) ** 2, -1)}
         losses = optax.softmax_cross_entropy_with_integer_labels(outputs, batch.targets)
@@ -245,10 +301,12 @@ def supervised(dataset: Dataset, model: ModelConfig) -> Task:
         pick,
         dataset.normalized,
         scores,
+        predict,
         *parts,
         replacement=False,
         convolutional=model.name in ("cnn", "resnet", "tcn"),
         source=dataset.source,
+        dataset=dataset,
     )
 
 
@@ -289,8 +347,9 @@ class _Flat(nnx.Module):
         return self.model(x.reshape(len(x), -1))
 
 
-def _text(text: Corpus, model: ModelConfig, context: int | None) -> Task:
-    vocabulary = text.tokenizer.vocabulary_size
+def text(corpus: Corpus, model: ModelConfig, context: int | None = None) -> Task:
+    """Returns the task of a text; `context` is in tokens, by default the model's or 64."""
+    vocabulary = corpus.tokenizer.vocabulary_size
     if model.name == "transformer":
         options = {
             "dropout": model.dropout,
@@ -307,7 +366,8 @@ def _text(text: Corpus, model: ModelConfig, context: int | None) -> Task:
         build = partial(_build_language_rnn, model, vocabulary)
     else:
         raise ValueError(
-            f"model {model.name!r} does not take {text.name}, a text; transformer, lstm and gru do"
+            f"model {model.name!r} does not take {corpus.name}, a text; transformer, lstm and gru "
+            "do"
         )
     length = context + 1  # the targets are the inputs shifted by one token
 
@@ -322,28 +382,32 @@ def _text(text: Corpus, model: ModelConfig, context: int | None) -> Task:
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch[:, 1:])
         return {"loss": losses.mean(-1)}
 
+    def predict(model: Any, tokens: jax.Array) -> jax.Array:
+        return jax.nn.softmax(_call(model, tokens, None)[:, -1].astype(jnp.float32))
+
     def part(tokens: np.ndarray, title: str) -> Part:
         if 0 < len(tokens) < length:
             raise DataError(
-                f"{text.name}: its {title} part of {len(tokens)} tokens is too short, expected "
+                f"{corpus.name}: its {title} part of {len(tokens)} tokens is too short, expected "
                 f"at least {length} for a context of {context}; choose a shorter one"
             )
         starts = max(len(tokens) - length + 1, 0)
         return Part(tokens, starts, np.arange(0, starts, context))
 
     return Task(
-        text.name,
+        corpus.name,
         build,
         pick,
         prepare,
         scores,
-        part(text.train, "training"),
-        part(text.validation, "validation"),
-        part(text.test, "test"),
+        predict,
+        part(corpus.train, "training"),
+        part(corpus.validation, "validation"),
+        part(corpus.test, "test"),
         replacement=True,
         convolutional=False,
-        source=text.source,
-        tokenizer=text.tokenizer,
+        source=corpus.source,
+        tokenizer=corpus.tokenizer,
     )
 
 

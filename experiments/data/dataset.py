@@ -7,9 +7,12 @@ memory traffic.
 """
 
 import math
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from experiments.data.csv_table import Columns
 
 
 class Split(NamedTuple):
@@ -40,6 +43,8 @@ class Dataset(NamedTuple):
       target_mean: f32[values], mean of the training targets; 0 for labels.
       target_std: f32[values], standard deviation of the training targets; 1 for labels.
       source: a citation and a license, in one line.
+      labels: names of the classes; () if they are only numbered, or for regression.
+      columns: the input columns of a user's table; `None` for other data sets.
     """
 
     name: str
@@ -52,6 +57,8 @@ class Dataset(NamedTuple):
     target_mean: np.ndarray
     target_std: np.ndarray
     source: str
+    labels: tuple[str, ...] = ()
+    columns: "Columns | None" = None
 
     @classmethod
     def from_parts(
@@ -92,10 +99,14 @@ class Dataset(NamedTuple):
           >>> inputs.shape, str(inputs.dtype), float(abs(targets.mean()).round(5))
           ((264, 10), 'float32', 0.0)
         """
-        inputs = (split.inputs.astype(np.float32) - self.mean) / self.std
+        inputs = self.normalized_inputs(split.inputs)
         if self.classes:
             return Split(inputs, split.targets)
         return Split(inputs, (split.targets - self.target_mean) / self.target_std)
+
+    def normalized_inputs(self, inputs: Any) -> Any:
+        """Normalizes inputs to mean 0 and standard deviation 1."""
+        return (inputs.astype(np.float32) - self.mean) / self.std
 
     def whole(self) -> Split:
         """Concatenates the training, validation and test part.

@@ -32,15 +32,16 @@ class File(NamedTuple):
 
     Attributes:
       path: the file's path, or its name.
-      source: the data set's source: a citation and a license.
+      source: the data set's source: a citation and a license; "" for a user's own file.
     """
 
     path: Path
-    source: str
+    source: str = ""
 
     def error(self, problem: str) -> DataError:
         """Creates an error that describes a problem with this file."""
-        return DataError(f"{self.path}: {problem}; get it from {self.source}")
+        advice = f"; get it from {self.source}" if self.source else ""
+        return DataError(f"{self.path}: {problem}{advice}")
 
     def contents(self) -> bytes:
         """Returns the bytes, decompressed if they are gzipped.
@@ -74,18 +75,27 @@ class File(NamedTuple):
             text = raw.decode("utf-8")
         except UnicodeDecodeError as error:
             byte = raw[error.start]
+            advice = "" if self.source else "; save it as UTF-8"
             raise self.error(
-                f"must be UTF-8 text, got the byte 0x{byte:02x} at offset {error.start}"
+                f"must be UTF-8 text, got the byte 0x{byte:02x} at offset {error.start}{advice}"
             ) from error
         return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
 
-    def rows(self) -> Iterator[tuple[int, list[str]]]:
+    def rows(self, delimiters: str = ",") -> Iterator[tuple[int, list[str]]]:
         """Yields the non-blank rows of a CSV file with their line numbers, from 1.
+
+        Args:
+          delimiters: characters that may separate cells, of which a file uses the one with the
+            most cells in its first line.
 
         Raises:
           DataError: as for `text`, or the file is not CSV.
         """
-        reader = csv.reader(io.StringIO(self.text()))
+        text = self.text()
+        first_line = text.lstrip("\n").partition("\n")[0]
+        cells = [len(next(csv.reader([first_line], delimiter=each), ())) for each in delimiters]
+        delimiter = delimiters[int(np.argmax(cells))]
+        reader = csv.reader(io.StringIO(text), delimiter=delimiter, skipinitialspace=True)
         try:
             for row in reader:
                 if row:
@@ -113,6 +123,19 @@ class File(NamedTuple):
         Raises:
           DataError: the file cannot be read, is not an npz archive, or lacks a key.
         """
+        arrays, held = self._archive(keys)
+        if len(arrays) < len(keys):
+            raise self.error(
+                f"must hold the arrays {', '.join(keys)}; it holds {', '.join(held) or 'none'}"
+            )
+        return arrays
+
+    def keys(self) -> set[str]:
+        """Returns the names of the arrays in an npz archive; raises as `arrays` does."""
+        return {*self._archive(())[1]}
+
+    def _archive(self, keys: Sequence[str]) -> tuple[dict[str, np.ndarray], list[str]]:
+        """Returns the named arrays that an npz archive has, and the names of all its arrays."""
         raw = self.contents()
         # The directory of a zip file is at its end.
         if not zipfile.is_zipfile(io.BytesIO(raw)):
@@ -120,17 +143,12 @@ class File(NamedTuple):
         try:
             with np.load(io.BytesIO(raw), allow_pickle=False) as archive:
                 held = archive.files
-                arrays = {key: archive[key] for key in keys if key in held}
+                return {key: archive[key] for key in keys if key in held}, held
         # A damaged archive can raise exceptions of zipfile, zlib or NumPy.
         except Exception as error:
             raise self.error(
                 f"must be a whole npz archive of arrays, but {reason(error)}"
             ) from error
-        if len(arrays) < len(keys):
-            raise self.error(
-                f"must hold the arrays {', '.join(keys)}; it holds {', '.join(held) or 'none'}"
-            )
-        return arrays
 
 
 def reason(error: Exception) -> str:

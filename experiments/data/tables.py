@@ -89,12 +89,12 @@ def parts_at_random(
       test: the number of test examples.
       stratified: whether to keep the proportions of the classes in each part.
     """
+    rest, test_part = two_parts(everything, test, stratified=stratified)
+    return *two_parts(rest, validation, stratified=stratified), test_part
 
-    def divide(part: Split, held_out: int) -> tuple[Split, Split]:
-        stratify = part.targets if stratified else None
-        pieces = train_test_split(*part, test_size=held_out, random_state=0, stratify=stratify)
-        return Split(pieces[0], pieces[2]), Split(pieces[1], pieces[3])
 
-    rest, test_part = divide(everything, test)
-    train, validation_part = divide(rest, validation)
-    return train, validation_part, test_part
+def two_parts(examples: Split, held_out: int, *, stratified: bool = True) -> tuple[Split, Split]:
+    """Divides examples into two fixed random parts; the second has `held_out` examples."""
+    stratify = examples.targets if stratified else None
+    pieces = train_test_split(*examples, test_size=held_out, random_state=0, stratify=stratify)
+    return Split(pieces[0], pieces[2]), Split(pieces[1], pieces[3])

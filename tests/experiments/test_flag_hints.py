@@ -39,6 +39,8 @@ def names(settings):
         ("--seq-len", "--context"),
         ("--vocab-size", "--vocabulary-size"),
         ("--continue", "--resume"),
+        ("--label", "--target"),
+        ("--population", "--agents"),
         ("-steps", "--steps"),
         ("--xyz", ""),
         ("--", ""),

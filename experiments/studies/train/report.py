@@ -12,6 +12,8 @@ from experiments.models.counting import parameter_count
 from experiments.models.sampling import sample
 from experiments.runner.curves import curve, draw
 from experiments.runner.log import mean_of_finite
+from experiments.studies.train.optimizers import OPTIMIZERS
+from experiments.studies.train.saved_network import usage
 from experiments.studies.train.settings import SERIES, Settings
 from experiments.studies.train.training import Evaluator, Trained
 
@@ -29,16 +31,13 @@ def results(settings: Settings, run: runner.Run, trained: Trained) -> runner.Res
     evaluations = [("validation, last", task.validation, last, loop.step)]
     if best:
         evaluations.append(("validation, best", task.validation, best, loop.best_step))
-    title = f"test, at the {'best' if best else 'last'}"
-    evaluations.append((title, task.test, tested, tested_step))
+    test_title = f"test, at the {'best' if best else 'last'}"
+    evaluations.append((test_title, task.test, tested, tested_step))
     for title, part, model, step in evaluations:
         scores = evaluator(part, **model)
-        if not scores:
-            continue
-        values[title] = scores
-        accuracy = scores.get("accuracy")
-        shown = "-" if accuracy is None else _mean_and_spread(accuracy)
-        rows.append((title, str(step), _mean_and_spread(scores["loss"]), shown))
+        if scores:
+            values[title] = scores
+            rows.append(score_row(title, step, scores))
     if task.baseline:
         name, loss = task.baseline
         values[f"test, {name}"] = {"loss": loss}
@@ -53,11 +52,37 @@ def results(settings: Settings, run: runner.Run, trained: Trained) -> runner.Res
         "started.",
         *_notes_on_evaluations(task, evaluator),
         *_notes_on_training(settings, loop, history),
+        *unit_notes(task, values.get(test_title)),
     ]
-    if task.tokenizer and settings.sample and settings.context != 1:
-        notes.append(f"A sample: {task.tokenizer.decode(_generate(settings, task, tested))!r}")
+    notes += [*sample_notes(settings, task, tested), usage(run.folder)]
     columns = ("part", "step", "loss", "accuracy %")
     return runner.Results(f"{task.name} by {settings.optimizer}", columns, rows, notes, values)
+
+
+def score_row(title: str, step: int, scores: dict[str, Any]) -> tuple[str, str, str, str]:
+    """Returns the row of a part in the table."""
+    accuracy = scores.get("accuracy")
+    shown = "-" if accuracy is None else _mean_and_spread(accuracy)
+    return title, str(step), _mean_and_spread(scores["loss"]), shown
+
+
+def sample_notes(settings: Settings, task: tasks.Task, networks: Any) -> list[str]:
+    """Returns a note with a text by the first network, if it is a language model."""
+    if not task.tokenizer or not settings.sample or settings.context == 1:
+        return []
+    return [f"A sample: {task.tokenizer.decode(_generate(settings, task, networks))!r}"]
+
+
+def unit_notes(task: tasks.Task, scores: dict[str, Any] | None) -> list[str]:
+    """Returns a note with the test error in the units of a target, if there is one target."""
+    dataset = task.dataset
+    if not scores or dataset is None or dataset.classes or len(dataset.target_std) > 1:
+        return []
+    error = np.sqrt(scores["loss"]) * dataset.target_std[0]
+    return [
+        "Losses are squared errors of the standardized target. In its own units, the root mean "
+        f"square error on the test part is {_mean_and_spread(error)}."
+    ]
 
 
 def _notes_on_evaluations(task: tasks.Task, evaluator: Evaluator) -> list[str]:
@@ -72,7 +97,7 @@ def _notes_on_training(
     settings: Settings, loop: runner.Loop, history: list[dict[str, Any]]
 ) -> list[str]:
     notes = []
-    if settings.self_tuning:
+    if settings.self_tuning or OPTIMIZERS[settings.optimizer].averages:
         notes.append(
             "Evaluated at the average of the parameters; statistics of a batch normalization are "
             "re-estimated there."

@@ -74,6 +74,11 @@ def load(folder: Path, *, data_dir: Path | None = None) -> SavedRun:
         changes["data_dir"] = str(data_dir)
     changed = {**description, "settings": {**description["settings"], **changes}}
     settings = runner.saved_settings(Settings, changed)
+    if settings.agents:
+        raise RunError(
+            f"{folder} is a run with --agents, which saves only the winner; use "
+            "experiments.studies.train.load_network, or name a run without agents"
+        )
     task = load_task(settings)
     if description["pins"].get("data", task.digest()) != task.digest():
         raise RunError(f"{folder} was trained on other data; restore that data")

@@ -1,31 +1,19 @@
 """Settings of a training run."""
 
 import dataclasses
-import inspect
 import math
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import ClassVar, Literal, Self
 
-import optax
-
-from experiments import runner
+from experiments import runner, tasks
 from experiments.models.transformer import SIZES
 from experiments.runner.run import newest_run, steps_done
 from experiments.runner.settings import flag
+from experiments.studies.train.optimizers import OPTIMIZERS, OptimizerName
+from experiments.studies.train.rules import RuleName
 
 SERIES = "train"
 """The name of the run's only series in its log and among its checkpoints."""
-OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
-    "adam": optax.adam,
-    "adamw": optax.adamw,
-    "sgd": optax.sgd,
-    "momentum": partial(optax.sgd, momentum=0.9),
-    "nesterov": partial(optax.sgd, momentum=0.9, nesterov=True),
-    "rmsprop": optax.rmsprop,
-    "lion": optax.lion,
-}
 STEPS = {"smoke": 20, "small": 2_000, "full": 20_000}
 
 
@@ -35,7 +23,16 @@ class Settings(runner.Settings):
 
     may_change: ClassVar = (*runner.Settings.may_change, "steps", "patience", "sample", "data_dir")
     data: str = "digits"
-    """Name of a data set, or path of a .txt or .txt.gz file."""
+    """Name of a data set, or path of a file: .csv or .csv.gz (a table, see --target), .npz (arrays
+    x and y, or x_train, y_train, x_test and y_test), .txt or .txt.gz (a text)."""
+    target: str | None = None
+    """Column of a .csv file to predict from the others. Columns of numbers are standardized; a
+    column of at most 20 different texts becomes one input per text."""
+    task: Literal["classification", "regression"] | None = None
+    """Task of a .csv or .npz file. By default classification if the target has texts or, in a
+    .csv, at most 20 different whole numbers or, in a .npz, whole numbers; otherwise regression."""
+    ignore: tuple[str, ...] = ()
+    """Columns of a .csv file that are not used, such as an id."""
     data_dir: Path | None = None
     """Folder of the data files; by default the environment variable JAXDESCENT_DATA."""
     model: Literal["auto", "mlp", "cnn", "resnet", "transformer", "lstm", "gru", "tcn"] = "auto"
@@ -60,14 +57,16 @@ class Settings(runner.Settings):
     """Context length of a language model in tokens; by default from --size, or 64."""
     window: int | None = None
     """Number of past rows of a series that a forecast uses; by default 20."""
-    optimizer: Literal["adam", "adamw", "sgd", "momentum", "nesterov", "rmsprop", "lion"] = "adam"
-    """The optimizer."""
-    learning_rate: float = 1e-3
-    """Learning rate: initial with --tower, a guess with --self-tuning, otherwise the peak."""
+    optimizer: OptimizerName = "adam"
+    """The optimizer; schedule_free is AdamW, and is evaluated at its average."""
+    learning_rate: float | None = None
+    """Learning rate: initial with --tower, a guess with --self-tuning, a factor of the learning
+    rate that prodigy finds, otherwise the peak. By default 1 for prodigy, 0.0025 for schedule_free
+    and 0.001 for others."""
     weight_decay: float | None = None
-    """Weight decay of adamw and lion; by default optax's."""
+    """Weight decay of adamw, lion, muon, prodigy and schedule_free; by default optax's."""
     b2: float | None = None
-    """Decay of the second moment in adam, adamw and lion; by default optax's."""
+    """Decay of the second moment in adam, adamw, lion and schedule_free; by default optax's."""
     clip: float | None = None
     """Largest norm of the gradient; by default gradients are not clipped."""
     schedule: Literal["constant", "cosine"] = "constant"
@@ -76,6 +75,15 @@ class Settings(runner.Settings):
     """Height of the tower of optimizers that learns the learning rate; 0 keeps it fixed."""
     self_tuning: bool = False
     """Use jd.self_tuning, and evaluate at the average of the parameters."""
+    agents: int | None = None
+    """Train this many networks, agents, and prune them by --rule. Each has its own learning rate,
+    from a hundredth to a hundred times --learning-rate, and, if the optimizer has one and it is not
+    given, its own weight decay, from 1e-4 to 1, both log-uniform. The agent with the lowest
+    validation loss wins."""
+    rule: RuleName | None = None
+    """Rule that prunes agents at each evaluation, by default successive_halving: by default there
+    are ten evaluations, and 16 agents take 22.5% of the steps that they would take without
+    pruning."""
     steps: int | None = None
     """Optimizer steps; by default 20, 2,000 or 20,000, depending on the scale. A run can be
     resumed with more steps, unless its schedule is cosine."""
@@ -86,8 +94,8 @@ class Settings(runner.Settings):
     stream: bool = False
     """Keep the training data on the host and send batches, for data larger than the device."""
     evaluate_every: int | None = None
-    """Steps between evaluations; must divide --steps. By default about a fortieth of the --steps
-    that the run was started with."""
+    """Steps between evaluations; must divide --steps. By default about a fortieth, with --agents a
+    tenth, of the --steps that the run was started with."""
     evaluate_on: int | None = None
     """Largest number of examples to evaluate on; by default 500 at smoke, otherwise all."""
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -107,10 +115,11 @@ class Settings(runner.Settings):
         super().__post_init__()
         self._check_ranges()
         self._check_combinations()
-        if self.data.endswith((".txt", ".txt.gz")):  # so that it is found from any folder
+        if tasks.file_kind(self.data):  # so that it is found from any folder
             object.__setattr__(self, "data", str(Path(self.data).expanduser().absolute()))
         if self.warm_start == Path("last"):
             object.__setattr__(self, "warm_start", newest_run(self.runs, "train"))
+        object.__setattr__(self, "learning_rate", self.rate)
         # A resumed run keeps its interval, also if it is given more steps.
         object.__setattr__(self, "evaluate_every", self.steps_per_chunk)
 
@@ -129,7 +138,7 @@ class Settings(runner.Settings):
         for name in ("tower", "sample"):
             if getattr(self, name) < 0:
                 raise ValueError(f"--{name} must be in [0, inf), got {getattr(self, name)}")
-        if not 0 < self.learning_rate < float("inf"):
+        if not 0 < self.rate < float("inf"):
             raise ValueError(f"--learning-rate must be in (0, inf), got {self.learning_rate}")
         if self.clip is not None and not self.clip > 0:
             raise ValueError(f"--clip must be in (0, inf), got {self.clip}")
@@ -142,18 +151,31 @@ class Settings(runner.Settings):
                 f"--evaluate-every must divide the {self.total_steps} steps, got {every}; "
                 f"--steps {f'{less} or ' if less else ''}{less + every} would do"
             )
-        if self.total_steps > 80 * self.steps_per_chunk and not self.evaluate_every:
+        if self.total_steps > 2 * self.evaluations * self.steps_per_chunk and (
+            not self.evaluate_every
+        ):
+            part = "tenth" if self.agents else "fortieth"
             raise ValueError(
-                f"--steps must have a divisor near a fortieth of it, got {self.total_steps}; "
+                f"--steps must have a divisor near a {part} of it, got {self.total_steps}; "
                 "choose a rounder number, or set --evaluate-every"
             )
+        self._check_agents()
         for name in ("weight_decay", "b2"):
-            keywords = inspect.signature(OPTIMIZERS[self.optimizer]).parameters
-            if getattr(self, name) is not None and name not in keywords:
+            if getattr(self, name) is not None and not OPTIMIZERS[self.optimizer].takes(name):
                 raise ValueError(f"{flag(name)} must be left out with {self.optimizer}")
         if self.tower and self.self_tuning:
             raise ValueError(f"--tower must be 0 with --self-tuning, got {self.tower}")
         learner = "--self-tuning" if self.self_tuning else "--tower"
+        remedy = OPTIMIZERS[self.optimizer].remedy
+        if self.learns_rate and remedy:
+            raise ValueError(
+                f"{learner} must be left out with {self.optimizer}, {remedy}; choose another "
+                "--optimizer, such as adam"
+            )
+        if remedy and self.schedule != "constant":
+            raise ValueError(
+                f"--schedule must be constant with {self.optimizer}, {remedy}, got {self.schedule}"
+            )
         if self.learns_rate and self.schedule != "constant":
             raise ValueError(
                 f"--schedule must be constant with {learner}, which learns the learning rate, "
@@ -164,6 +186,32 @@ class Settings(runner.Settings):
                 f"--accumulate must divide --batch-size {self.batch_size}, got {self.accumulate}"
             )
 
+    def _check_agents(self) -> None:
+        if self.agents is None:
+            if self.rule:
+                raise ValueError(f"--rule must be left out without --agents, got {self.rule}")
+            return
+        reasons = {
+            "tower": "whose learning rates are fixed",
+            "self_tuning": "whose learning rates are fixed",
+            "warm_start": "which start from random parameters",
+            "patience": "which --rule prunes",
+            "stream": "which share the data on the device",
+            "seeds": "each of which is a network",
+            "accumulate": "which cannot split batches",
+        }
+        for name, reason in reasons.items():
+            value = getattr(self, name)
+            if value != type(self).__dataclass_fields__[name].default:
+                raise ValueError(f"{flag(name)} must be left out with --agents, {reason}")
+        if OPTIMIZERS[self.optimizer].averages:
+            raise ValueError(
+                f"--optimizer must evaluate its parameters with --agents, got {self.optimizer}, "
+                "which averages them; choose another, such as adamw"
+            )
+        if self.agents < 2:
+            raise ValueError(f"--agents must be in [2, inf), got {self.agents}")
+
     def check_resume(self, saved: Self, folder: Path) -> None:
         """Checks that the run ends as if it had been started with these settings."""
         super().check_resume(saved, folder)
@@ -171,6 +219,11 @@ class Settings(runner.Settings):
             raise ValueError(
                 f"--steps must be {saved.total_steps} with --schedule cosine, whose learning rate "
                 f"depends on the number of steps, got {self.total_steps}"
+            )
+        if self.total_steps != saved.total_steps and self.rule == "predicted_to_lose":
+            raise ValueError(
+                f"--steps must be {saved.total_steps} with --rule predicted_to_lose, which "
+                f"predicts the loss at the last step, got {self.total_steps}"
             )
         if self.total_steps < (done := steps_done(folder)):
             raise ValueError(
@@ -189,15 +242,27 @@ class Settings(runner.Settings):
         return self.self_tuning or self.tower > 0
 
     @property
+    def rate(self) -> float:
+        """The learning rate, by default the optimizer's."""
+        if self.learning_rate is None:
+            return OPTIMIZERS[self.optimizer].learning_rate
+        return self.learning_rate
+
+    @property
     def total_steps(self) -> int:
         """The number of optimizer steps."""
         return self.steps or STEPS[self.scale]
 
     @property
+    def evaluations(self) -> int:
+        """The number of evaluations by default, approximately."""
+        return 10 if self.agents else 40
+
+    @property
     def steps_per_chunk(self) -> int:
         """The number of steps between two evaluations."""
         steps = self.total_steps
-        wanted = max(10, steps // 40)
+        wanted = max(1 if self.agents else 10, steps // self.evaluations)
         divisors = (every for every in range(min(wanted, steps), 0, -1) if steps % every == 0)
         return self.evaluate_every or next(divisors)
 

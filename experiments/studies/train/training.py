@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,11 +16,16 @@ from flax import nnx
 import jaxdescent as jd
 from experiments import data, runner, tasks
 from experiments.data.batches import Batches, data_seeds
+from experiments.data.description import describe
 from experiments.runner.log import mean_of_finite, write_atomically
 from experiments.runner.run import RunError
-from experiments.studies.train.settings import OPTIMIZERS, SERIES, Settings
+from experiments.studies.train.optimizers import OPTIMIZERS
+from experiments.studies.train.rules import make_rule
+from experiments.studies.train.settings import SERIES, Settings
 
 HYPER_RATE = 0.05
+TOKENIZER, DATA_SET = "tokenizer.json", "data_set.json"
+"""Files of a run's folder that `save_description` writes."""
 STATISTICS_EXAMPLES, STATISTICS_BATCH = 2_048, 256  # to re-estimate statistics of BatchNorm
 
 
@@ -43,6 +48,7 @@ def check(settings: Settings) -> None:
     task = load_task(settings)
     nnx.eval_shape(lambda: task.build(nnx.Rngs(0)))
     _batches(settings, task)
+    make_rule(settings.rule, settings.total_steps // settings.steps_per_chunk)
     if settings.warm_start:
         _check_warm_start(settings.warm_start)
 
@@ -51,8 +57,7 @@ def train(settings: Settings, run: runner.Run) -> Trained:
     """Trains and evaluates after each chunk."""
     task = load_task(settings)
     run.pin("data", task.digest())
-    if task.tokenizer:  # the checkpoints are useless without it
-        write_atomically(run.folder / "tokenizer.json", json.dumps(task.tokenizer.to_dict()))
+    save_description(task, run.folder)
     every, steps = settings.steps_per_chunk, settings.total_steps
     trainer = runner.trainer(
         task.build,
@@ -93,6 +98,14 @@ def train(settings: Settings, run: runner.Run) -> Trained:
     return Trained(task, loop, evaluator)
 
 
+def save_description(task: tasks.Task, folder: Path) -> None:
+    """Saves the tokenizer or the normalization, without which the checkpoints are useless."""
+    if task.tokenizer:
+        write_atomically(folder / TOKENIZER, json.dumps(task.tokenizer.to_dict()))
+    if task.dataset:
+        write_atomically(folder / DATA_SET, json.dumps(describe(task.dataset)))
+
+
 def _run_loop(
     settings: Settings,
     run: runner.Run,
@@ -131,12 +144,27 @@ def _run_loop(
 @lru_cache(1)  # called by the check and by the run
 def load_task(settings: Settings) -> tasks.Task:
     """Loads the data and returns the task of the settings."""
+    return tasks.load(
+        settings.data,
+        model_config(settings),
+        data_dir=settings.data_dir,
+        tokenizer=settings.tokenizer,
+        vocabulary_size=settings.vocabulary_size,
+        context=settings.context,
+        window=settings.window,
+        target=settings.target,
+        kind=settings.task,
+        ignore=settings.ignore,
+    )
+
+
+def model_config(settings: Settings) -> tasks.ModelConfig:
+    """Returns the model of the settings."""
     name = settings.model
     if name == "auto":
-        known = settings.data in data.NAMES
-        kind = data.entry(settings.data).kind if known else "text"
+        kind = tasks.file_kind(settings.data) or data.entry(settings.data).kind
         name = {"text": "transformer", "series": "lstm"}.get(kind, "mlp")
-    model = tasks.ModelConfig(
+    return tasks.ModelConfig(
         name,
         settings.size,
         settings.width,
@@ -145,15 +173,6 @@ def load_task(settings: Settings) -> tasks.Task:
         settings.positions,
         settings.bias,
         jnp.bfloat16 if settings.precision == "bfloat16" else None,
-    )
-    return tasks.load(
-        settings.data,
-        model,
-        data_dir=settings.data_dir,
-        tokenizer=settings.tokenizer,
-        vocabulary_size=settings.vocabulary_size,
-        context=settings.context,
-        window=settings.window,
     )
 
 
@@ -164,16 +183,7 @@ def optimizer(settings: Settings, steps: int) -> optax.GradientTransformation:
       settings: the settings.
       steps: the length of the schedule.
     """
-    options = {"weight_decay": settings.weight_decay, "b2": settings.b2}
-    given = {name: value for name, value in options.items() if value is not None}
-    rate = settings.learning_rate
-
-    def factory(learning_rate: Any) -> optax.GradientTransformation:
-        optimizer = OPTIMIZERS[settings.optimizer](learning_rate=learning_rate, **given)
-        if settings.clip is None:
-            return optimizer
-        return optax.chain(optax.clip_by_global_norm(settings.clip), optimizer)
-
+    rate, factory = settings.rate, optimizer_factory(settings)
     if settings.self_tuning:
         return jd.self_tuning(factory, learning_rate=rate)
     if settings.tower:
@@ -181,12 +191,39 @@ def optimizer(settings: Settings, steps: int) -> optax.GradientTransformation:
         for _ in range(settings.tower - 1):
             tower = jd.hypergradient(optax.adam, tower, tune={"learning_rate": HYPER_RATE})
         return jd.hypergradient(factory, tower, tune={"learning_rate": rate})
+    return factory(scheduled(settings, rate, steps))
+
+
+def optimizer_factory(settings: Settings) -> Callable[..., optax.GradientTransformation]:
+    """Returns a function that makes the optimizer, called with `learning_rate`.
+
+    It takes other keywords, such as `weight_decay`, in place of the settings.
+    """
+    options = {"weight_decay": settings.weight_decay, "b2": settings.b2}
+    given = {name: value for name, value in options.items() if value is not None}
+
+    def factory(learning_rate: Any, **others: Any) -> optax.GradientTransformation:
+        make = OPTIMIZERS[settings.optimizer].make
+        optimizer = make(learning_rate=learning_rate, **{**given, **others})
+        if settings.clip is None:
+            return optimizer
+        return optax.chain(optax.clip_by_global_norm(settings.clip), optimizer)
+
+    return factory
+
+
+def scheduled(settings: Settings, peak: Any, steps: int) -> Any:
+    """Returns the schedule of the learning rate, or the peak if it is constant."""
     if settings.schedule == "constant":
-        return factory(rate)
+        return peak
     warmup = max(1, steps // 20)
-    return factory(
-        optax.warmup_cosine_decay_schedule(0.0, rate, warmup, max(steps, warmup + 1), rate / 10)
-    )
+    # A schedule of optax branches on its peak, which agents have as an array.
+    share = optax.warmup_cosine_decay_schedule(0.0, 1.0, warmup, max(steps, warmup + 1), 0.1)
+
+    def schedule(count: Any) -> Any:
+        return peak * share(count)
+
+    return schedule
 
 
 def _batches(settings: Settings, task: tasks.Task, steps_before: int = 0) -> Batches:
@@ -246,6 +283,11 @@ def _steps_before(description: Mapping[str, Any]) -> int:
     return int(description["pins"].get(_STEPS_BEFORE, 0))
 
 
+def _for_each(averages: Callable[..., Any] | None) -> Callable[..., Any] | None:
+    """Returns the function for states of several networks."""
+    return averages and jax.jit(jax.vmap(averages))
+
+
 class Evaluator:
     """Evaluates the validation and the test part. Returns NumPy arrays `f32[seeds]` by name.
 
@@ -260,7 +302,9 @@ class Evaluator:
 
     def __init__(self, trainer: runner.Trainer, task: tasks.Task, settings: Settings):
         self._evaluate, self.seconds = trainer.evaluate, 0.0
-        self._model_state_after, self._self_tuning = trainer.model_state_after, settings.self_tuning
+        self._model_state_after = trainer.model_state_after
+        averages = OPTIMIZERS[settings.optimizer].averages
+        self._averages = jd.averaged_params if settings.self_tuning else _for_each(averages)
         max_count = settings.evaluate_on or (500 if settings.scale == "smoke" else None)
         # The arrays are moved to the device once, not in each evaluation.
         self._parts = {
@@ -277,15 +321,15 @@ class Evaluator:
         self._batches = np.array_split(np.arange(len(examples), dtype=np.int32), count)
 
     def model_of(self, state: runner.TrainState) -> dict[str, Any]:
-        """Returns the models to evaluate: with `--self-tuning` at the average of the parameters.
+        """Returns the models to evaluate: at the average of the parameters, if there is one.
 
         Statistics of a batch normalization are re-estimated at the average: the running statistics
         are of the last parameters, and of those that a restart has undone.
         """
         model = model_of(state)
-        if not self._self_tuning:
+        if self._averages is None:
             return model
-        params = jd.averaged_params(state.opt_state, state.params)
+        params = self._averages(state.opt_state, state.params)
         if not jax.tree.leaves(nnx.filter_state(state.model_state, nnx.BatchStat)):
             return {**model, "params": params}
         began = time.perf_counter()

@@ -30,7 +30,7 @@ def changing_words(field, hint, value):
     if bool in options:
         return [flag(field.name), "True"]
     if isinstance(value, tuple):
-        return [flag(field.name), str(value[0])]
+        return [flag(field.name), str(value[0]) if value else "other"]
     choices = [option for option in options if isinstance(option, str) and option != value]
     if choices:
         return [flag(field.name), choices[0]]

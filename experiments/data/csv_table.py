@@ -1,0 +1,370 @@
+"""A user's table: a CSV file with a header, one column of which is predicted from the others.
+
+    data = load("wine.csv", target="quality")
+
+Cells are separated by commas, semicolons or tabs. A column of numbers is one input. A column of
+at most `MAX_TEXTS` different texts is one input per text, which is 1 in the rows that have the text
+and 0 in the others (one-hot). Anything else is refused in one line that names the file, the line
+and the column. The target decides the task: texts and at most `MAX_CLASSES` different whole numbers
+are classes, other numbers are values to predict (regression).
+
+A fifth of the rows is for validation and a fifth for test, at random, stratified by class.
+"""
+
+import difflib
+import math
+import os
+import shlex
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from experiments.data import tables
+from experiments.data.dataset import Dataset, Split
+from experiments.data.files import File
+
+SUFFIXES = (".csv", ".csv.gz")
+MAX_TEXTS = 20
+"""Largest number of different texts in an input column."""
+MAX_CLASSES = 20
+"""Largest number of different whole numbers that are taken for classes by default."""
+LEAST_OF_A_CLASS = 3
+MISSING = frozenset({"", "na", "n/a", "#n/a", "<na>", "nan", "null", "none", "?"})
+"""Texts that stand for a missing value, in lower case."""
+_LARGEST = float(np.finfo(np.float32).max)
+
+TaskKind = Literal["classification", "regression"]
+
+
+class Table(NamedTuple):
+    """The cells of a CSV file.
+
+    Attributes:
+      file: the file.
+      lines: the line number of each row.
+      cells: the cells of each column, by name.
+    """
+
+    file: File
+    lines: Sequence[int]
+    cells: Mapping[str, Sequence[str]]
+
+    def error(self, row: int, column: str, problem: str) -> Exception:
+        """Creates an error about a cell."""
+        return self.file.error(f"line {self.lines[row]}, column {column!r}: {problem}")
+
+    def column(self, name: str) -> Sequence[str]:
+        """Returns the cells of a column.
+
+        Raises:
+          DataError: a cell is empty or stands for a missing value.
+        """
+        cells = self.cells[name]
+        missing = [row for row, cell in enumerate(cells) if cell.lower() in MISSING]
+        if missing:
+            raise self.error(
+                missing[0],
+                name,
+                f"must have a value, got {cells[missing[0]]!r} ({len(missing)} of {len(cells)} "
+                "rows lack one); fill it in or remove the row, or leave the column out",
+            )
+        return cells
+
+    def numbers(self, name: str) -> np.ndarray:
+        """Returns the cells of a column as f64[rows].
+
+        Raises:
+          DataError: a cell is missing or is not a number that float32 can hold.
+        """
+        cells = self.column(name)
+        values = np.array([_number(cell) for cell in cells], np.float64)
+        wrong = np.flatnonzero(np.isnan(values))
+        if len(wrong):
+            cell = cells[wrong[0]]
+            has_comma = not math.isnan(_number(cell.replace(",", ".")))
+            advice = "write decimals with a point" if has_comma else "correct it or remove the row"
+            raise self.error(
+                wrong[0], name, f"must be a finite number in float32, got {cell!r}; {advice}"
+            )
+        return values
+
+
+class Columns(NamedTuple):
+    """The input columns of a table.
+
+    Attributes:
+      names: of the columns.
+      texts: the different texts of each column; () for a column of numbers.
+    """
+
+    names: tuple[str, ...]
+    texts: tuple[tuple[str, ...], ...]
+
+    @property
+    def inputs(self) -> list[str]:
+        """The names of the inputs: of columns of numbers, and "column=text" of the others."""
+        return [
+            each
+            for name, texts in zip(self.names, self.texts, strict=True)
+            for each in ([f"{name}={text}" for text in texts] or [name])
+        ]
+
+    def encode(self, table: Table) -> np.ndarray:
+        """Returns the inputs of a table, f32[rows, inputs]; other columns are not read.
+
+        Raises:
+          DataError: the table lacks a column, or a cell is missing or not as in training.
+        """
+        missing = [name for name in self.names if name not in table.cells]
+        if missing:
+            raise table.file.error(
+                f"must have the columns {', '.join(self.names)}; it lacks {', '.join(missing)}"
+            )
+        parts = []
+        for name, texts in zip(self.names, self.texts, strict=True):
+            parts.append(_one_hot(table, name, texts) if texts else table.numbers(name)[:, None])
+        return np.concatenate(parts, 1).astype(np.float32)
+
+
+def read(path: str | os.PathLike[str]) -> Table:
+    """Reads a CSV file with a header, gzipped or not. Spaces around cells do not count.
+
+    Raises:
+      DataError: the file cannot be read, has no rows, or has unsuitable names or rows.
+    """
+    file = File(Path(path).expanduser())
+    rows = [
+        (line, [cell.strip() for cell in row])
+        for line, row in file.rows(delimiters=",;\t")
+        if any(cell.strip() for cell in row)
+    ]
+    if not rows:
+        raise file.error("must have a line of column names and rows below it, but is empty")
+    (line, header), *rows = rows
+    _check_header(file, line, header)
+    if not rows:
+        raise file.error(f"must have rows below the column names of line {line}")
+    for number, row in rows:
+        if len(row) != len(header):
+            raise file.error(
+                f"line {number} must have {len(header)} cells, as the column names in line {line}, "
+                f"got {len(row)}; a cell that contains a delimiter must be in double quotes"
+            )
+    columns = zip(*(row for _, row in rows), strict=True)
+    return Table(file, [number for number, _ in rows], dict(zip(header, columns, strict=True)))
+
+
+def load(
+    path: str | os.PathLike[str],
+    target: str | None,
+    *,
+    task: TaskKind | None = None,
+    ignore: Sequence[str] = (),
+) -> Dataset:
+    r"""Loads a table in three fixed random parts; `source` says how its columns are used.
+
+    Args:
+      path: the file, whose name ends in .csv or .csv.gz.
+      target: the column to predict.
+      task: "classification" or "regression"; by default the target decides.
+      ignore: columns that are not used.
+
+    Raises:
+      DataError: the file cannot be read, or a cell is missing or unsuitable.
+      ValueError: `target`, `task` or `ignore` does not fit the columns.
+
+    Example:
+      >>> import tempfile
+      >>> path = Path(tempfile.mkdtemp()) / "fruit.csv"
+      >>> rows = [f"{3 + i % 4},{'red' if i % 2 else 'green'},{'sweet' if i % 2 else 'sour'}"
+      ...         for i in range(20)]
+      >>> _ = path.write_text("\n".join(["size,color,taste", *rows]))
+      >>> data = load(path, "taste")
+      >>> data.train.inputs.shape, data.labels, data.columns.inputs
+      ((12, 3), ('sour', 'sweet'), ['size', 'color=green', 'color=red'])
+    """
+    table = read(path)
+    if target is None:
+        raise ValueError(
+            f"--target must name the column of {table.file.path} to predict, one of "
+            f"{', '.join(table.cells)}"
+        )
+    for flag, name in (("--target", target), *(("--ignore", name) for name in ignore)):
+        _check_name(table, flag, name)
+    names = tuple(name for name in table.cells if name != target and name not in ignore)
+    if not names or target in ignore:
+        raise ValueError(
+            f"--ignore must leave the target and a column to predict it from, {target}"
+        )
+    columns = Columns(names, tuple(_texts(table, name) for name in names))
+    targets, labels, reason = _targets(table, target, task)
+    everything = Split(columns.encode(table), targets)
+    fifth = -(-len(targets) // 5)
+    parts = tables.parts_at_random(everything, fifth, fifth, stratified=bool(labels))
+    kind = "classification" if labels else "regression"
+    data = Dataset.from_parts(
+        table.file.path.name.split(".")[0],
+        parts,
+        len(labels),
+        f"the file {table.file.path.name} of {len(targets)} rows: {kind} of {target!r}, {reason}",
+    )
+    data = data._replace(labels=labels, columns=columns)
+    return data._replace(source=data.source + _remarks(data, table))
+
+
+def _check_header(file: File, line: int, header: Sequence[str]) -> None:
+    if len(header) < 2:
+        raise file.error(
+            f"line {line} must have the names of at least two columns, separated by commas, "
+            f"semicolons or tabs, got {header[0]!r}"
+        )
+    if not any(math.isnan(_number(name)) for name in header):
+        raise file.error(f"line {line} must have the names of the columns, got only numbers")
+    for name, count in Counter(header).items():
+        if count > 1:
+            raise file.error(
+                f"line {line} must have a different name for each column, got {name!r} "
+                f"{count} times; rename them"
+            )
+
+
+def _check_name(table: Table, flag: str, name: str) -> None:
+    if name in table.cells:
+        return
+    near = difflib.get_close_matches(name, table.cells, n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    raise ValueError(
+        f"{flag} must be a column of {table.file.path} ({', '.join(table.cells)}), "
+        f"got {name!r}{hint}"
+    )
+
+
+def _number(text: str) -> float:
+    """Returns the number that float32 can hold, or NaN."""
+    try:
+        value = float(text)
+    except ValueError:
+        return math.nan
+    return value if abs(value) <= _LARGEST else math.nan
+
+
+def _is_text(table: Table, name: str) -> bool:
+    """Returns True unless at least half of the cells are numbers, also with decimal commas."""
+    cells = table.column(name)
+    return sum(math.isnan(_number(cell.replace(",", "."))) for cell in cells) > len(cells) / 2
+
+
+def _texts(table: Table, name: str) -> tuple[str, ...]:
+    """Returns the different texts of a column, or () if it has numbers."""
+    if not _is_text(table, name):
+        return ()
+    texts = sorted({*table.cells[name]})
+    if len(texts) > MAX_TEXTS:
+        first = table.cells[name][0]
+        raise table.error(
+            0,
+            name,
+            f"must be numbers or at most {MAX_TEXTS} different texts, got {len(texts)} different "
+            f"texts, such as {_shortened(first)!r}; leave it out with --ignore {name}",
+        )
+    return tuple(texts)
+
+
+def _one_hot(table: Table, name: str, texts: Sequence[str]) -> np.ndarray:
+    places = {text: place for place, text in enumerate(texts)}
+    for row, cell in enumerate(table.column(name)):
+        if cell not in places:
+            shown = ", ".join(map(repr, texts))
+            raise table.error(row, name, f"must be one of {shown}, got {_shortened(cell)!r}")
+    return np.eye(len(texts))[[places[cell] for cell in table.cells[name]]]
+
+
+def _targets(
+    table: Table, target: str, task: TaskKind | None
+) -> tuple[np.ndarray, tuple[str, ...], str]:
+    """Returns the targets, the names of the classes and the reason for the task."""
+    if _is_text(table, target):
+        if task == "regression":
+            table.numbers(target)  # raises an error about the first text
+        cells = table.cells[target]
+        labels = sorted({*cells})
+        reason = f"which has {len(labels)} different texts"
+    else:
+        values = table.numbers(target)
+        distinct = np.unique(values)
+        is_whole = bool((values == np.round(values)).all())
+        if task == "classification" and not is_whole:
+            row = int(np.argmax(values != np.round(values)))
+            raise table.error(
+                row,
+                target,
+                f"must be a text or a whole number with --task classification, got {values[row]:g}",
+            )
+        few = is_whole and len(distinct) <= MAX_CLASSES
+        reason = f"which has {len(distinct)} different {'whole ' if is_whole else ''}numbers"
+        if task == "regression" or not (few or task):
+            if len(values) < 5:
+                raise table.file.error(f"must have at least 5 rows, got {len(values)}")
+            return values.astype(np.float32)[:, None], (), reason
+        cells, labels = [str(int(value)) for value in values], [str(int(v)) for v in distinct]
+        reason += "" if task else " (--task regression predicts the number)"
+    _check_classes(table, target, cells, labels)
+    places = {label: place for place, label in enumerate(labels)}
+    return np.array([places[cell] for cell in cells], np.int32), tuple(labels), reason
+
+
+def _check_classes(table: Table, target: str, cells: Sequence[str], labels: Sequence[str]) -> None:
+    if len(labels) < 2:
+        raise table.error(
+            0, target, f"must have at least two different values, got only {labels[0]!r}"
+        )
+    for label, count in Counter(cells).items():
+        if count < LEAST_OF_A_CLASS:
+            is_number = not math.isnan(_number(label))
+            advice = ", or predict the number with --task regression" if is_number else ""
+            raise table.error(
+                cells.index(label),
+                target,
+                f"must have at least {LEAST_OF_A_CLASS} examples of each class for three parts, "
+                f"got {count} of {_shortened(label)!r}; add some or remove it{advice}",
+            )
+    least = 5 * len(labels) - 4
+    if len(cells) < least:
+        raise table.file.error(
+            f"must have at least {least} rows for {len(labels)} classes in three parts, "
+            f"got {len(cells)}"
+        )
+
+
+def _remarks(data: Dataset, table: Table) -> str:
+    """Returns a description of the inputs, and of columns that are not useful."""
+    columns: Any = data.columns
+    texts = [
+        f"{name} ({', '.join(_shortened(text) for text in each)})"
+        for name, each in zip(columns.names, columns.texts, strict=True)
+        if each
+    ]
+    remarks = f"; {len(columns.inputs)} inputs from {len(columns.names)} columns"
+    remarks += f", one for each text of {', '.join(texts)}" if texts else ""
+    constant = np.ptp(data.train.inputs, 0) == 0
+    unused = [
+        name for name, is_constant in zip(columns.inputs, constant, strict=True) if is_constant
+    ]
+    remarks += f"; constant in the training part: {', '.join(unused)}" if unused else ""
+    counting = [
+        name
+        for name, each in zip(columns.names, columns.texts, strict=True)
+        if not each and (np.diff(table.numbers(name)) == 1).all()
+    ]
+    remarks += "".join(
+        f"; {each!r} numbers the rows: --ignore {shlex.quote(each)} leaves it out"
+        for each in counting
+    )
+    return remarks
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 40 else f"{text[:37]}..."
