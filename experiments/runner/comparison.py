@@ -8,20 +8,23 @@ import dataclasses
 import datetime
 import json
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import tyro
+from matplotlib.figure import Figure
 
 from experiments.runner.curves import Curve, by_series, curve, draw
 from experiments.runner.footprint_log import flops_per_step
 from experiments.runner.log import Log, jsonable, write_atomically
-from experiments.runner.report import page, picture, table
+from experiments.runner.page import DPI, Facts, Table, page, picture
+from experiments.runner.report import SMOKE, table
 from experiments.runner.run import RunError, new_folder, read_description
-from experiments.runner.settings import NOT_IN_RESULTS
+from experiments.runner.run_names import differing, run_names
+
+COSTS = ("steps", "FLOPs", "seconds")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,18 +44,26 @@ class Comparison:
 
 
 class _Series(NamedTuple):
-    """A series of a run: its origin, settings and curve."""
+    """A series of a run: its label, its settings, its curve, and the FLOPs at each record."""
 
-    run: str
-    name: str
-    command: str
+    label: str
     settings: Mapping[str, Any]
     curve: Curve
     flops: np.ndarray
 
-    @property
-    def label(self) -> str:
-        return self.run if self.name == "train" else f"{self.run}: {self.name}"
+    def reached(self, target: float) -> dict[str, float]:
+        """Returns steps, FLOPs and seconds to the target; nan if it is not reached."""
+        index = self.curve.reaches(target)
+        costs = {"steps": self.curve.steps, "FLOPs": self.flops, "seconds": self.curve.seconds}
+        return {
+            name: math.nan if index is None else float(numbers[index])
+            for name, numbers in costs.items()
+        }
+
+    def spent(self) -> dict[str, float]:
+        """Returns steps, FLOPs and seconds of the whole series."""
+        costs = {"steps": self.curve.steps, "FLOPs": self.flops, "seconds": self.curve.seconds}
+        return {name: float(numbers[-1]) for name, numbers in costs.items()}
 
 
 def compare(comparison: Comparison) -> Path:
@@ -65,21 +76,24 @@ def compare(comparison: Comparison) -> Path:
         raise RunError("compare needs the folders of one or more runs")
     if comparison.target is not None and not math.isfinite(comparison.target):
         raise RunError(f"--target must be a finite number, got {comparison.target}")
-    names = _names(comparison.folders)
-    logs = {folder: by_series(Log(folder / "metrics.jsonl").read()) for folder in names}
-    for folder, log in logs.items():
+    folders = [*{path.resolve(): path for path in comparison.folders}.values()]
+    descriptions = [read_description(folder) for folder in folders]
+    logs = [by_series(Log(folder / "metrics.jsonl").read()) for folder in folders]
+    for folder, log in zip(folders, logs, strict=True):
         if not log:
             raise RunError(f"{folder} has no metrics yet")
     metric = comparison.metric or _common_metric(logs)
+    names = run_names(descriptions)
     series = [
-        each for folder in names for each in _read(names[folder], folder, logs[folder], metric)
+        each
+        for folder, name, log in zip(folders, names, logs, strict=True)
+        for each in _read(folder, name if len(folders) > 1 else "", log, metric)
     ]
     target = comparison.target if comparison.target is not None else _worst_best(series)
-    columns, rows, values = _table(series, metric, target)
-    relation = ">=" if series[0].curve.higher_is_better else "<="
+    columns, rows = _table(series, metric, target)
+    verdict = _verdict(series, metric, target)
     notes = [
-        f"The target is reached at the first record with {metric} {relation} {target:.4g}"
-        + (", the worst series' best value." if comparison.target is None else "."),
+        _explanation(series, metric, is_default=comparison.target is None),
         "Values are means over seeds; seconds are time in steps. FLOPs are counted from the "
         "program, for one network with its optimizer, without evaluations.",
     ]
@@ -87,57 +101,45 @@ def compare(comparison: Comparison) -> Path:
     folder = new_folder(
         (comparison.output or comparison.runs) / "compare", began.strftime("%Y-%m-%dT%H-%M-%S")
     )
-    differing = _differing([each.settings for each in series])
-    curves = {
-        _legend(each, differing): [
-            (each.curve.steps, each.curve.values),
-            (each.flops, each.curve.values),
-            (each.curve.seconds, each.curve.values),
-        ]
-        for each in series
-    }
-    figure = draw(curves, ("steps", "FLOPs", "seconds"), metric)
-    figure.savefig(folder / "compare.png", dpi=130)
+    _draw(series, metric, target).savefig(folder / "compare.png", dpi=DPI)
+    scales = [each["settings"].get("scale") for each in descriptions]
+    count = f"{len(folders)} runs" if len(folders) > 1 else "One run"
     html = page(
-        title=f"{len(comparison.folders)} runs by {metric}",
-        subtitle=began.isoformat(timespec="seconds"),
-        columns=columns,
-        rows=rows,
+        title=f"{count} by {_words(metric)}",
+        warnings=[SMOKE] if "smoke" in scales else [],
+        verdict=verdict,
+        origin=began.isoformat(timespec="seconds"),
+        tables=[Table(columns, rows)],
+        pictures=[picture("compare", (folder / "compare.png").read_bytes())],
         notes=notes,
-        pictures=[picture(folder / "compare.png")],
-        sections=[("Runs", {each.run: each.command for each in series})],
+        sections=_sections(folders, names, descriptions),
     )
     write_atomically(folder / "compare.html", html)
+    values = _values(series, metric, target)
     write_atomically(folder / "compare.json", json.dumps(jsonable(values), indent=2) + "\n")
     print(table(columns, rows))
-    for note in notes:
-        print(note)
+    for line in (verdict, *notes):
+        print(line)
+    for path, name in zip(folders, names, strict=True):
+        print(f"{name}: {path}")
     return folder / "compare.html"
 
 
-def _common_metric(logs: Mapping[Path, Mapping[str, Any]]) -> str:
+def _common_metric(logs: Sequence[Mapping[str, Any]]) -> str:
     """Returns the validation loss if every series has one, else the loss."""
-    validated = all(
-        curve(records, "validation_loss") for log in logs.values() for records in log.values()
-    )
+    validated = all(curve(records, "validation_loss") for log in logs for records in log.values())
     return "validation_loss" if validated else "loss"
 
 
-def _names(folders: Sequence[Path]) -> dict[Path, str]:
-    """Returns a name for each folder: study and time, or the path where that is ambiguous.
+def _read(folder: Path, run: str, log: Mapping[str, Any], metric: str) -> list[_Series]:
+    """Returns the series of a run.
 
-    Raises:
-      RunError: a folder is not a run's folder.
+    Args:
+      folder: the run's folder.
+      run: the run's name; "" if there is only one.
+      log: the records of each series.
+      metric: the metric.
     """
-    names = {
-        folder: f"{read_description(folder)['study']}/{folder.resolve().name}"
-        for folder in dict.fromkeys(folders)
-    }
-    counts = Counter(names.values())
-    return {folder: name if counts[name] == 1 else str(folder) for folder, name in names.items()}
-
-
-def _read(run: str, folder: Path, log: Mapping[str, Any], metric: str) -> list[_Series]:
     description = read_description(folder)
     per_step = flops_per_step(folder)
     settings = description["settings"]
@@ -148,7 +150,8 @@ def _read(run: str, folder: Path, log: Mapping[str, Any], metric: str) -> list[_
             known = sorted({key for record in records for key in record} - {"series", "step"})
             raise RunError(f"{folder} has no metric {metric!r}; {name} has {', '.join(known)}")
         flops = found.steps * per_step.get(name, math.nan) / settings.get("seeds", 1)
-        series.append(_Series(run, name, description["command"], settings, found, flops))
+        own = "" if len(log) == 1 and run else name
+        series.append(_Series(": ".join(filter(None, (run, own))), settings, found, flops))
     return series
 
 
@@ -160,50 +163,106 @@ def _worst_best(series: Sequence[_Series]) -> float:
 
 def _table(
     series: Sequence[_Series], metric: str, target: float
-) -> tuple[list[str], list[list[str]], list[dict[str, Any]]]:
-    """Returns the headings of the table, its cells, and the numbers behind them."""
-    differing = _differing([each.settings for each in series])
-    to = f"to {target:.4g}"
-    columns = ["series", *differing, "steps", f"last {metric}", f"best {metric}"]
-    columns += ["seconds", "FLOPs", f"steps {to}", f"FLOPs {to}", f"seconds {to}"]
-    rows, values = [], []
+) -> tuple[list[str], list[list[str]]]:
+    """Returns the headings of the table and its cells."""
+    costs = [f"{name} to {_number(target)}" for name in COSTS]
+    columns = ["run", f"last {_words(metric)}", f"best {_words(metric)}", *costs]
+    rows = []
     for each in series:
-        index = each.curve.reaches(target)
-        reached = [
-            float(numbers[index]) if index is not None else math.nan
-            for numbers in (each.curve.steps, each.flops, each.curve.seconds)
-        ]
-        numbers = {
-            "steps": float(each.curve.steps[-1]),
+        reached, spent = each.reached(target), each.spent()
+        cells = [f"{_cell(reached[name])} of {_cell(spent[name])}" for name in COSTS]
+        rows.append([each.label, _number(each.curve.last), _number(each.curve.best), *cells])
+    return columns, rows
+
+
+def _values(series: Sequence[_Series], metric: str, target: float) -> list[dict[str, Any]]:
+    """Returns the numbers behind the table, with the settings in which the runs differ."""
+    names = differing([each.settings for each in series])
+    return [
+        {
+            "series": each.label,
+            **{name: each.settings.get(name) for name in names},
             f"last {metric}": each.curve.last,
             f"best {metric}": each.curve.best,
-            "seconds": float(each.curve.seconds[-1]),
-            "FLOPs": float(each.flops[-1]),
-            **dict(zip(columns[-3:], reached, strict=True)),
+            **each.spent(),
+            **{f"{name} to {_number(target)}": x for name, x in each.reached(target).items()},
+            "target": target,
         }
-        settings = {name: each.settings.get(name) for name in differing}
-        rows.append([each.label, *map(str, settings.values()), *map(_cell, numbers.values())])
-        values.append({"series": each.label, **settings, **numbers, "target": target})
-    return columns, rows, values
-
-
-def _differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Returns the names of the settings that differ between runs and affect results."""
-    names = dict.fromkeys(name for each in settings for name in each)
-    return [
-        name
-        for name in names
-        if name not in NOT_IN_RESULTS
-        and any(each.get(name) != settings[0].get(name) for each in settings)
+        for each in series
     ]
 
 
-def _legend(series: _Series, differing: Sequence[str]) -> str:
-    settings = ", ".join(f"{name} {series.settings.get(name)}" for name in differing)
-    return f"{series.label} ({settings})" if settings else series.label
+def _verdict(series: Sequence[_Series], metric: str, target: float) -> str:
+    """Returns which series reaches the target with the fewest steps, FLOPs and seconds."""
+    relation = "at least" if series[0].curve.higher_is_better else "at most"
+    goal = f"a {_words(metric)} of {relation} {_number(target)}"
+    reached = {each.label: each.reached(target) for each in series}
+    if not any(math.isfinite(costs["steps"]) for costs in reached.values()):
+        return f"The target, {goal}, is not reached."
+    found = []
+    for name in COSTS:
+        costs = {label: each[name] for label, each in reached.items() if math.isfinite(each[name])}
+        if costs:
+            least = min(costs.values())
+            first, *others = [label for label, cost in costs.items() if cost == least]
+            winners = f"{first} and {len(others)} more" if others else first
+            found.append(f"{_cell(least)} {name}" + (f" ({winners})" if len(series) > 1 else ""))
+    fewest = "Fewest" if len(series) > 1 else "Needed"
+    return f"{fewest} to reach {goal}: {', '.join(found)}."
+
+
+def _explanation(series: Sequence[_Series], metric: str, *, is_default: bool) -> str:
+    """Returns what the target is, if it was not given, and what the columns of costs are."""
+    worst = "the worst series' best" if len(series) > 1 else "the best"
+    origin = f"The target is {worst} {_words(metric)}. " if is_default else ""
+    return (
+        f"{origin}The last three columns have the cost up to the first record that reaches the "
+        "target, of the cost of all steps."
+    )
+
+
+def _draw(series: Sequence[_Series], metric: str, target: float) -> Figure:
+    """Draws the curves over steps, and over FLOPs and seconds where they are known."""
+    axes = {
+        "steps": [each.curve.steps for each in series],
+        "FLOPs": [each.flops for each in series],
+        "seconds": [each.curve.seconds for each in series],
+    }
+    known = [name for name, xs in axes.items() if any(np.isfinite(x).any() for x in xs)]
+    curves = {
+        each.label: [(axes[name][i], each.curve.values) for name in known]
+        for i, each in enumerate(series)
+    }
+    return draw(curves, known, _words(metric), target)
+
+
+def _sections(
+    folders: Sequence[Path], names: Sequence[str], descriptions: Sequence[Mapping[str, Any]]
+) -> list[Facts]:
+    """Returns the folder, the command and the differing settings of each run."""
+    shown = differing([each["settings"] for each in descriptions])
+    folder_of = {name: str(folder.resolve()) for name, folder in zip(names, folders, strict=True)}
+    details = {
+        name: "; ".join(
+            [
+                each["command"],
+                *(f"{key} {each['settings'][key]}" for key in shown if key in each["settings"]),
+            ]
+        )
+        for name, each in zip(names, descriptions, strict=True)
+    }
+    return [Facts("Runs", folder_of, details, "commands, and the settings that differ")]
+
+
+def _words(metric: str) -> str:
+    return metric.replace("_", " ")
+
+
+def _number(value: float) -> str:
+    return f"{value:.4g}" if math.isfinite(value) else "-"
 
 
 def _cell(value: float) -> str:
     if not math.isfinite(value):
         return "-"
-    return f"{value:,.0f}" if value == int(value) and abs(value) < 1e7 else f"{value:.4g}"
+    return f"{value:,.0f}" if value == int(value) and abs(value) < 1e7 else f"{value:.3g}"

@@ -16,6 +16,7 @@ import contextlib
 import copy
 import datetime
 import fcntl
+import glob
 import hashlib
 import json
 import os
@@ -36,11 +37,13 @@ from experiments.runner.footprint_log import FootprintLog
 from experiments.runner.interruption import Interruption
 from experiments.runner.log import Log, write_atomically
 from experiments.runner.outcomes import read_outcome, to_numpy, write_outcome
+from experiments.runner.page import DPI
 from experiments.runner.progress import Progress
 from experiments.runner.settings import (
     S,
     Settings,
     changed_settings,
+    defaults_to_json,
     settings_from_json,
     settings_to_json,
 )
@@ -77,8 +80,13 @@ class Run:
         self._before: dict[str, Any] | None = None
 
     @classmethod
-    def start(cls, study: str, settings: Settings) -> "Run":
+    def start(cls, study: str, settings: Settings, file: Path | None = None) -> "Run":
         """Creates the folder and its `run.json`.
+
+        Args:
+          study: name of the study.
+          settings: settings of the study.
+          file: the study's file, unless the study is one of `experiments.studies`.
 
         Raises:
           OSError: the folder cannot be written.
@@ -92,7 +100,9 @@ class Run:
             "began": began.isoformat(timespec="seconds"),
             "command": _command(),
             "settings": settings_to_json(settings),
-            "environment": environment(),
+            "defaults": defaults_to_json(settings),
+            "study_file": str(file.absolute()) if file else None,
+            "environment": environment(file),
             "pins": {},
             "resumed": [],
         }
@@ -101,11 +111,16 @@ class Run:
         return run
 
     @classmethod
-    def resume(cls, folder: Path, settings: Settings) -> "Run":
+    def resume(cls, folder: Path, settings: Settings, file: Path | None = None) -> "Run":
         """Opens a run to continue it, with settings that a resumed run may have.
 
         A finished run is continued in the same way. Its results stay in `run.json` until they are
         replaced.
+
+        Args:
+          folder: the run's folder.
+          settings: settings of the study.
+          file: the study's file, unless the study is one of `experiments.studies`.
 
         Raises:
           RunError: the folder is not a run's folder, another process has the run open, or
@@ -126,7 +141,7 @@ class Run:
             os.close(lock)
             raise
         run._before = copy.deepcopy(description)
-        now, then = environment(), description["environment"]
+        now, then = environment(file), description["environment"]
         changed = [f"{k} was {then.get(k)}, is {now[k]}" for k in now if now[k] != then.get(k)]
         if changed:
             print(f"the last digits may differ: {'; '.join(changed)}", file=sys.stderr)
@@ -136,6 +151,7 @@ class Run:
         resumed = {"at": began, "command": _command(), "changes": changes, **now}
         description["resumed"].append(resumed)
         description["settings"] = current
+        description["study_file"] = str(file.absolute()) if file else None
         description["status"] = "running"
         run.write_description()
         return run
@@ -257,7 +273,7 @@ class Run:
         """Saves a figure as `name.png`, completely or not at all."""
         path = self.folder / f"{name}.png"
         partial = path.with_name(f"{path.name}.partial")
-        figure.savefig(partial, dpi=130, format="png")
+        figure.savefig(partial, dpi=DPI, format="png")
         partial.replace(path)
         return path
 
@@ -336,20 +352,27 @@ def read_description(folder: Path) -> dict[str, Any]:
     return description
 
 
-def newest_run(runs: Path, study: str = "*") -> Path:
+def resume_command(description: Mapping[str, Any], folder: Path) -> str:
+    """Returns the command that resumes a run."""
+    study = description.get("study_file") or description["study"]
+    return shlex.join(["python", "-m", "experiments", study, "--resume", str(folder)])
+
+
+def newest_run(runs: Path, study: str = "") -> Path:
     """Returns the folder of the newest run of a study, or of any study; skips damaged runs.
 
     Raises:
       RunError: the folder holds no run.
     """
+    pattern = glob.escape(study) if study else "*"
     found = []
-    for path in runs.glob(f"{study}/*/run.json"):
+    for path in runs.glob(f"{pattern}/*/run.json"):
         with contextlib.suppress(RunError, ValueError, OverflowError):
             began = datetime.datetime.fromisoformat(read_description(path.parent)["began"])
             # Runs that began in the same second are named NAME, NAME_1, ..., NAME_10.
             found.append((began.timestamp(), len(path.parent.name), path.parent.name, path.parent))
     if not found:
-        what = "runs" if study == "*" else f"runs of {study}"
+        what = f"runs of {study}" if study else "runs"
         raise RunError(
             f"{runs.absolute()} has no {what}; name the folder of a run, "
             "or say with --runs where the runs are"
