@@ -1,15 +1,17 @@
 """A page of HTML that needs no other file and no network."""
 
 import base64
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jinja2
+import markupsafe
 
 DPI = 130
 """Resolution of the figures."""
-MANY_COLUMNS = 9
-"""A table with more columns is set in smaller type, so that it fits a window of 1,200 pixels."""
+MANY_COLUMNS, MOST_COLUMNS = 9, 14
+"""Tables with more columns are set in smaller type, so that they fit a window of 1,200 pixels."""
 
 
 class Table(NamedTuple):
@@ -18,7 +20,7 @@ class Table(NamedTuple):
     Attributes:
       columns: headings.
       rows: cells, as printed.
-      title: heading of the table; "" without a heading.
+      title: heading of the table, if it is not the only one.
     """
 
     columns: Sequence[str]
@@ -62,9 +64,11 @@ _PAGE = """\
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{{ title }}</title>
 <style>
-  body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 1.5rem auto;
-         padding: 0 1.5rem; color: #1a1a1a; background: #fff; overflow-wrap: break-word; }
-  h1 { line-height: 1.2; margin: 0 0 .5rem; } h2 { margin: 2rem 0 .5rem; font-size: 1.25rem; }
+  body { font: 16px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 1.5rem auto;
+         padding: 0 1.25rem; color: #1a1a1a; background: #fff; overflow-wrap: break-word; }
+  .whole { white-space: nowrap; }
+  h1 { font-size: 1.75rem; line-height: 1.2; margin: 0 0 .5rem; }
+  h2 { margin: 2rem 0 .5rem; font-size: 1.25rem; }
   p, li { max-width: 52rem; margin: 0 0 .6rem; }
   .warning { background: #fff3cd; border-left: 4px solid #b58900; padding: .4rem .8rem; }
   .verdict { font-size: 1.15rem; }
@@ -74,15 +78,15 @@ _PAGE = """\
   .wide { overflow-x: auto; margin: 1rem 0; }
   table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
   caption { text-align: left; font-weight: 600; padding-bottom: .2rem; }
-  th, td { text-align: right; padding: .2rem .8rem; border-bottom: 1px solid #ddd;
-           line-height: 1.3; }
-  th { vertical-align: bottom; } td { white-space: nowrap; }
+  th, td { --pad: .8rem; text-align: right; padding: .2rem var(--pad); line-height: 1.3;
+           border-bottom: 1px solid #ddd; }
+  .many { font-size: .8rem; } .many th, .many td { --pad: .4rem; }
+  .most { font-size: .72rem; } .most th, .most td { --pad: .2rem; }
+  th { vertical-align: bottom; } td:not(:first-child) { white-space: nowrap; }
   th:first-child, td:first-child { text-align: left; padding-left: 0; }
-  .many { font-size: .8rem; } .many th, .many td { padding: .2rem .45rem; }
-  .many td:first-child { white-space: normal; }
   dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1.2rem; margin: .5rem 0;
        font-size: .9rem; }
-  dt { font-weight: 600; max-width: 20rem; } dd { margin: 0; overflow-wrap: anywhere; }
+  dt { font-weight: 600; max-width: 12rem; } dd { margin: 0; overflow-wrap: anywhere; }
   summary { cursor: pointer; font-size: .9rem; color: #444; }
 </style>
 </head>
@@ -90,12 +94,13 @@ _PAGE = """\
 <h1>{{ title }}</h1>
 {% for warning in warnings %}<p class="warning">{{ warning }}</p>
 {% endfor %}
-{% if verdict %}<p class="verdict">{{ verdict }}</p>
+{% if verdict %}<p class="verdict">{{ verdict | whole }}</p>
 {% endif %}
 <p class="origin">{{ origin }}</p>
-{% for table in tables %}<div class="wide"><table{% if table.columns | length > many %} class="many"
-{% endif %}>{% if table.title %}<caption>{{ table.title }}</caption>{% endif %}
-<thead><tr>{% for head in table.columns %}<th>{{ head }}</th>{% endfor %}</tr></thead>
+{% for table in tables %}<div class="wide"><table class="{{ size(table) }}">
+{% if table.title %}<caption>{{ table.title }}</caption>
+{% endif %}
+<thead><tr>{% for head in table.columns %}<th>{{ head | whole }}</th>{% endfor %}</tr></thead>
 <tbody>
 {% for row in table.rows %}<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
 {% endfor %}</tbody>
@@ -108,7 +113,7 @@ src="data:image/png;base64,{{ each.data }}">
 {% endfor %}
 {% if notes %}<h2>Notes</h2>
 <ul>
-{% for note in notes %}<li>{{ note }}</li>
+{% for note in notes %}<li>{{ note | whole }}</li>
 {% endfor %}</ul>
 {% endif %}
 {% for section in sections %}<h2>{{ section.heading }}</h2>
@@ -150,6 +155,7 @@ def page(
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
+    environment.filters["whole"] = _whole
     return (
         environment.from_string(_PAGE)
         .render(
@@ -162,10 +168,24 @@ def page(
             fragments=fragments,
             notes=notes,
             sections=sections,
-            many=MANY_COLUMNS,
+            size=_size,
         )
         .lstrip()
     )
+
+
+def _size(table: Table) -> str:
+    columns = len(table.columns)
+    return "most" if columns > MOST_COLUMNS else "many" if columns > MANY_COLUMNS else ""
+
+
+def _whole(value: Any) -> markupsafe.Markup:
+    """Returns the value as HTML that does not break a line inside of a number or an interval."""
+    text = str(markupsafe.escape(value))
+    return markupsafe.Markup(_NUMBERS.sub(r'<span class="whole">\g<0></span>', text))  # noqa: S704
+
+
+_NUMBERS = re.compile(r"[\d.]+e-\d+|\[[^\]<>&]{1,16}\]")
 
 
 def picture(name: str, png: bytes) -> Picture:

@@ -60,13 +60,13 @@ def write_report(run: Run, results: Results) -> None:
     for line in (SMOKE if run.settings.scale == "smoke" else "", results.verdict):
         if line:
             print(line)
-    for each in (first, *more):
-        if each.title:
-            print(f"\n{each.title}")
-        print(table(each.columns, each.rows))
+    print(table(first.columns, first.rows))
+    for each in more:
+        print(f"\n{each.title}\n{table(each.columns, each.rows)}")
     for note in results.notes:
         print(note)
-    print("footprint: " + "; ".join(read_footprint(run.folder, constants=False).values()))
+    footprint = read_footprint(run.folder, constants=False)
+    print("footprint: " + "; ".join(f"{name} {value}" for name, value in footprint.items()))
 
 
 def rewrite_report(folder: Path) -> Path:
@@ -98,7 +98,12 @@ def rewrite_report(folder: Path) -> Path:
         notes=description["notes"],
         sections=[
             _settings(description),
-            Facts("Footprint", read_footprint(folder)),
+            Facts(
+                "Footprint",
+                read_footprint(folder, constants=False),
+                read_footprint(folder),
+                "constants, and what is left out",
+            ),
             Facts("Environment", {}, description["environment"], "versions, device and commit"),
         ],
     )

@@ -109,7 +109,9 @@ def results(
         for name, of_name in zip(names, trials, strict=True)
     }
     cells = [_cells(sweep, summary) for sweep, summary in rows]
-    return runner.Results("Sensitivity to the initial learning rate", COLUMNS, cells, notes, values)
+    verdict, *notes = notes
+    name = "Sensitivity to the initial learning rate"
+    return runner.Results(name, COLUMNS, cells, notes, values, verdict)
 
 
 def title(sweep: StartSweep) -> str:
