@@ -91,7 +91,7 @@ class _Study(NamedTuple):
     @property
     def word(self) -> str:
         """The word of the command line that stands for the study."""
-        return str(self.file or self.name)
+        return shlex.quote(str(self.file or self.name))
 
 
 def _load(word: str) -> _Study:
@@ -105,6 +105,7 @@ def _load(word: str) -> _Study:
             _exit(str(error), f"{shlex.join(['python', word])} shows where" if shown else "")
     if word not in studies.NAMES:
         near = difflib.get_close_matches(word, (*studies.NAMES, *studies.COMMANDS), n=1)
+        near = [f"{word}.py"] if path.with_suffix(".py").is_file() else near
         hint = f"did you mean {near[0]}?" if near else ""
         _exit(f"unknown study {word!r}", hint, "python -m experiments lists the studies")
     try:

@@ -24,8 +24,6 @@ from experiments.runner.report import SMOKE, table
 from experiments.runner.run import RunError, new_folder, read_description
 from experiments.runner.run_names import differing, run_names
 
-COSTS = ("steps", "FLOPs", "seconds")
-
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
@@ -51,19 +49,22 @@ class _Series(NamedTuple):
     curve: Curve
     flops: np.ndarray
 
+    @property
+    def costs(self) -> dict[str, np.ndarray]:
+        """Steps, FLOPs and seconds at each record; nan where they are not known."""
+        return {"steps": self.curve.steps, "FLOPs": self.flops, "seconds": self.curve.seconds}
+
     def reached(self, target: float) -> dict[str, float]:
         """Returns steps, FLOPs and seconds to the target; nan if it is not reached."""
         index = self.curve.reaches(target)
-        costs = {"steps": self.curve.steps, "FLOPs": self.flops, "seconds": self.curve.seconds}
         return {
             name: math.nan if index is None else float(numbers[index])
-            for name, numbers in costs.items()
+            for name, numbers in self.costs.items()
         }
 
     def spent(self) -> dict[str, float]:
         """Returns steps, FLOPs and seconds of the whole series."""
-        costs = {"steps": self.curve.steps, "FLOPs": self.flops, "seconds": self.curve.seconds}
-        return {name: float(numbers[-1]) for name, numbers in costs.items()}
+        return {name: float(numbers[-1]) for name, numbers in self.costs.items()}
 
 
 def compare(comparison: Comparison) -> Path:
@@ -161,16 +162,26 @@ def _worst_best(series: Sequence[_Series]) -> float:
     return (min if series[0].curve.higher_is_better else max)(finite, default=math.nan)
 
 
+def _known_costs(series: Sequence[_Series]) -> list[str]:
+    """Returns those of steps, FLOPs and seconds that some series has."""
+    return [
+        name
+        for name in series[0].costs
+        if any(np.isfinite(each.costs[name]).any() for each in series)
+    ]
+
+
 def _table(
     series: Sequence[_Series], metric: str, target: float
 ) -> tuple[list[str], list[list[str]]]:
     """Returns the headings of the table and its cells."""
-    costs = [f"{name} to {_number(target)}" for name in COSTS]
+    known = _known_costs(series)
+    costs = [f"{name} to {_number(target)}" for name in known]
     columns = ["run", f"last {_words(metric)}", f"best {_words(metric)}", *costs]
     rows = []
     for each in series:
         reached, spent = each.reached(target), each.spent()
-        cells = [f"{_cell(reached[name])} of {_cell(spent[name])}" for name in COSTS]
+        cells = [f"{_cell(reached[name])} of {_cell(spent[name])}" for name in known]
         rows.append([each.label, _number(each.curve.last), _number(each.curve.best), *cells])
     return columns, rows
 
@@ -200,7 +211,7 @@ def _verdict(series: Sequence[_Series], metric: str, target: float) -> str:
     if not any(math.isfinite(costs["steps"]) for costs in reached.values()):
         return f"The target, {goal}, is not reached."
     found = []
-    for name in COSTS:
+    for name in _known_costs(series):
         costs = {label: each[name] for label, each in reached.items() if math.isfinite(each[name])}
         if costs:
             least = min(costs.values())
@@ -216,22 +227,16 @@ def _explanation(series: Sequence[_Series], metric: str, *, is_default: bool) ->
     worst = "the worst series' best" if len(series) > 1 else "the best"
     origin = f"The target is {worst} {_words(metric)}. " if is_default else ""
     return (
-        f"{origin}The last three columns have the cost up to the first record that reaches the "
-        "target, of the cost of all steps."
+        f"{origin}The columns after the best {_words(metric)} have the cost up to the first record "
+        "that reaches the target, of the cost of all steps."
     )
 
 
 def _draw(series: Sequence[_Series], metric: str, target: float) -> Figure:
     """Draws the curves over steps, and over FLOPs and seconds where they are known."""
-    axes = {
-        "steps": [each.curve.steps for each in series],
-        "FLOPs": [each.flops for each in series],
-        "seconds": [each.curve.seconds for each in series],
-    }
-    known = [name for name, xs in axes.items() if any(np.isfinite(x).any() for x in xs)]
+    known = _known_costs(series)
     curves = {
-        each.label: [(axes[name][i], each.curve.values) for name in known]
-        for i, each in enumerate(series)
+        each.label: [(each.costs[name], each.curve.values) for name in known] for each in series
     }
     return draw(curves, known, _words(metric), target)
 

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from experiments.runner.curves import by_series, curve, draw
 from experiments.runner.footprint_log import read_footprint
 from experiments.runner.log import Log, jsonable, write_atomically
@@ -24,7 +26,7 @@ class Results(NamedTuple):
     Attributes:
       title: title of the report; it says what ran.
       columns: headings of the table.
-      rows: cells of the table, as printed.
+      rows: cells of the table, as printed; floats are rounded to four digits.
       notes: sentences below the table.
       values: the numbers behind the table, for `run.json`.
       verdict: the result in one sentence, above the table.
@@ -114,7 +116,8 @@ def rewrite_report(folder: Path) -> Path:
 def _checked_tables(results: Results) -> list[Table]:
     if not isinstance(results, Results):
         raise ResultsError(f"run(settings, run) must return runner.Results, got {results!r}")
-    tables = [Table(results.columns, results.rows), *results.tables]
+    given = [Table(results.columns, results.rows), *results.tables]
+    tables = [each._replace(rows=[[*map(_cell, row)] for row in each.rows]) for each in given]
     for each in tables:
         for row in each.rows:
             if len(row) != len(each.columns):
@@ -122,6 +125,11 @@ def _checked_tables(results: Results) -> list[Table]:
                     f"rows must have {len(each.columns)} cells, as there are columns, got {row!r}"
                 )
     return tables
+
+
+def _cell(value: Any) -> Any:
+    """Returns a cell, with four digits of a number that is not written as text."""
+    return f"{value:.4g}" if isinstance(value, (float, np.floating)) else value
 
 
 def _warnings(description: Mapping[str, Any], resume: str) -> list[str]:

@@ -190,12 +190,14 @@ def test_a_file_without_a_study_is_one_line(capsys, source, reason):
         ("notes.txt", "notes.txt must be a Python file, whose name ends in .py"),
         ("folder/", "folder must be a Python file, whose name ends in .py"),
         ("folder.py", "there is no file folder.py"),
+        ("mine", "unknown study 'mine'; did you mean mine.py?"),
         ("folder/train.py", "folder/train.py must have another name, because experiments has a "),
         ("folder/report.py", "folder/report.py must have another name"),
     ],
 )
 def test_a_word_that_is_not_a_study_file_is_one_line(capsys, word, reason):
     Path("notes.txt").touch()
+    Path("mine.py").touch()
     Path("folder.py").mkdir()
     Path("folder").mkdir()
     for name in ("train", "report"):

@@ -230,14 +230,15 @@ def test_one_run_is_named_by_its_series(tmp_path):
     assert "<h1>One run by validation loss</h1>" in html
 
 
-def test_costs_that_are_not_known_have_no_panel(tmp_path, monkeypatch):
+def test_costs_that_are_not_known_have_neither_panel_nor_column(tmp_path, monkeypatch):
     def draw(curves, axes, *rest):
         assert axes == ["steps", "seconds"]
         return real(curves, axes, *rest)
 
     real = module.draw
     monkeypatch.setattr(module, "draw", draw)
-    compared(tmp_path, write_run(tmp_path / "unmetered", records([2.0, 1.0])))
+    _, html = compared(tmp_path, write_run(tmp_path / "unmetered", records([2.0, 1.0])))
+    assert "<th>steps to 1</th><th>seconds to 1</th>" in html
 
 
 def test_each_comparison_has_its_own_folder(tmp_path, slow):

@@ -189,10 +189,10 @@ def test_rewriting_a_report_changes_nothing(run):
 
 def test_numbers_in_cells_and_results_are_written(run):
     runner.write_report(
-        run, results(rows=[[1, 2.5]], columns=["a", "b"], values={"x": float("nan")})
+        run, results(rows=[[1, 2.3456]], columns=["a", "b"], values={"x": float("nan")})
     )
     html = (run.folder / "report.html").read_text()
-    assert "<td>1</td><td>2.5</td>" in html
+    assert "<td>1</td><td>2.346</td>" in html
     assert json.loads((run.folder / "run.json").read_text())["results"] == {"x": None}
 
 
