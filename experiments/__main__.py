@@ -28,7 +28,7 @@ from experiments.runner import (
 )
 from experiments.runner.comparison import Comparison, compare
 from experiments.runner.report import ResultsError, rewrite_report
-from experiments.runner.run import newest_run, resume_command
+from experiments.runner.run_folder import newest_run, resume_command
 from experiments.runner.settings import changed_settings, flag
 from jaxdescent.extras import MissingPackageError
 

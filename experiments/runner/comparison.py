@@ -21,7 +21,7 @@ from experiments.runner.footprint_log import flops_per_step
 from experiments.runner.log import Log, jsonable, write_atomically
 from experiments.runner.page import DPI, Facts, Table, page, picture
 from experiments.runner.report import SMOKE, table
-from experiments.runner.run import RunError, new_folder, read_description
+from experiments.runner.run_folder import RunError, new_folder, read_description
 from experiments.runner.run_names import differing, run_names
 
 

@@ -11,7 +11,8 @@ from experiments.runner.curves import by_series, curve, draw
 from experiments.runner.footprint_log import read_footprint
 from experiments.runner.log import Log, jsonable, write_atomically
 from experiments.runner.page import DPI, Facts, Picture, Table, page, picture
-from experiments.runner.run import Run, read_description, resume_command
+from experiments.runner.run import Run
+from experiments.runner.run_folder import read_description, resume_command
 
 SMOKE = "A smoke run shows that the study works; it is too short to judge any method."
 

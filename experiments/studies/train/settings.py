@@ -12,7 +12,7 @@ import optax
 
 from experiments import runner
 from experiments.models.transformer import SIZES
-from experiments.runner.run import newest_run, steps_done
+from experiments.runner.run_folder import newest_run, steps_done
 from experiments.runner.settings import flag
 
 SERIES = "train"

@@ -17,7 +17,7 @@ import jaxdescent as jd
 from experiments import data, runner, tasks
 from experiments.data.batches import Batches, data_seeds
 from experiments.runner.log import mean_of_finite, write_atomically
-from experiments.runner.run import RunError
+from experiments.runner.run_folder import RunError
 from experiments.studies.train.learned import learned_values
 from experiments.studies.train.settings import OPTIMIZERS, SERIES, Settings
 

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from experiments import runner
 from experiments.runner import run as module
-from experiments.runner.run import new_folder
+from experiments.runner.run_folder import new_folder
 from experiments.runner.settings import NOT_IN_RESULTS
 
 
