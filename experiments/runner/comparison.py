@@ -163,7 +163,7 @@ def _worst_best(series: Sequence[_Series]) -> float:
 
 
 def _known_costs(series: Sequence[_Series]) -> list[str]:
-    """Returns those of steps, FLOPs and seconds that some series has."""
+    """Returns the costs that at least one series has."""
     return [
         name
         for name in series[0].costs
