@@ -206,20 +206,25 @@ def _values(series: Sequence[_Series], metric: str, target: float) -> list[dict[
 def _verdict(series: Sequence[_Series], metric: str, target: float) -> str:
     """Returns which series reaches the target with the fewest steps, FLOPs and seconds."""
     relation = "at least" if series[0].curve.higher_is_better else "at most"
-    goal = f"a {_words(metric)} of {relation} {_number(target)}"
+    article = "an" if metric.startswith(("a", "e")) else "a"
+    goal = f"{article} {_words(metric)} of {relation} {_number(target)}"
     reached = {each.label: each.reached(target) for each in series}
     if not any(math.isfinite(costs["steps"]) for costs in reached.values()):
         return f"The target, {goal}, is not reached."
-    found = []
+    least, winners = [], []
     for name in _known_costs(series):
         costs = {label: each[name] for label, each in reached.items() if math.isfinite(each[name])}
         if costs:
-            least = min(costs.values())
-            first, *others = [label for label, cost in costs.items() if cost == least]
-            winners = f"{first} and {len(others)} more" if others else first
-            found.append(f"{_cell(least)} {name}" + (f" ({winners})" if len(series) > 1 else ""))
-    fewest = "Fewest" if len(series) > 1 else "Needed"
-    return f"{fewest} to reach {goal}: {', '.join(found)}."
+            lowest = min(costs.values())
+            first, *others = [label for label, cost in costs.items() if cost == lowest]
+            least.append(f"{_cell(lowest)} {name}")
+            winners.append(f"{first} and {len(others)} more" if others else first)
+    if len(series) == 1:
+        return f"Needed to reach {goal}: {', '.join(least)}."
+    if len({*winners}) == 1:
+        return f"Fewest to reach {goal}: {', '.join(least)} ({winners[0]})."
+    parts = [f"{cost} ({winner})" for cost, winner in zip(least, winners, strict=True)]
+    return f"Fewest to reach {goal}: {', '.join(parts)}."
 
 
 def _explanation(series: Sequence[_Series], metric: str, *, is_default: bool) -> str:

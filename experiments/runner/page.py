@@ -86,7 +86,7 @@ _PAGE = """\
   th:first-child, td:first-child { text-align: left; padding-left: 0; }
   dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1.2rem; margin: .5rem 0;
        font-size: .9rem; }
-  dt { font-weight: 600; max-width: 12rem; } dd { margin: 0; overflow-wrap: anywhere; }
+  dt { font-weight: 600; max-width: 16rem; } dd { margin: 0; overflow-wrap: anywhere; }
   summary { cursor: pointer; font-size: .9rem; color: #444; }
 </style>
 </head>

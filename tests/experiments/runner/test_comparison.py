@@ -218,6 +218,12 @@ def test_runs_that_tie_are_counted_in_the_verdict(tmp_path, slow):
     assert "40 steps (rate 0.1 and 1 more), 280 FLOPs (rate 0.1), 2 seconds (rate 0.2)." in html
 
 
+def test_a_run_that_is_first_by_all_costs_is_named_once(tmp_path, slow):
+    better = write_run(tmp_path / "better", records([0.5]), flops_per_step={"train": 1.0}, rate=0.2)
+    _, html = compared(tmp_path, slow, better)
+    assert "at most 0.5: 10 steps, 10 FLOPs, 2 seconds (rate 0.2)." in html
+
+
 def test_a_target_that_no_run_reaches_is_said_to_be_missed(tmp_path, slow):
     _, html = compared(tmp_path, slow, target=0.1)
     assert "The target, a validation loss of at most 0.1, is not reached." in html
