@@ -80,9 +80,11 @@ def compare(comparison: Comparison) -> Path:
     folders = [*{path.resolve(): path for path in comparison.folders}.values()]
     descriptions = [read_description(folder) for folder in folders]
     logs = [by_series(Log(folder / "metrics.jsonl").read()) for folder in folders]
-    for folder, log in zip(folders, logs, strict=True):
+    for folder, description, log in zip(folders, descriptions, logs, strict=True):
         if not log:
-            raise RunError(f"{folder} has no metrics yet")
+            finished = description["status"] == "finished"
+            reason = ", because its study logs no losses" if finished else " yet"
+            raise RunError(f"{folder} has no metrics{reason}")
     metric = comparison.metric or _common_metric(logs)
     names = run_names(descriptions)
     series = [

@@ -114,6 +114,13 @@ def test_a_run_without_metrics_is_reported(tmp_path, slow, metric):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_study_that_logs_nothing_cannot_be_compared(tmp_path):
+    path = write_run(tmp_path / "silent", []) / "run.json"
+    path.write_text(path.read_text().replace('"running"', '"finished"'))
+    with pytest.raises(RunError, match="has no metrics, because its study logs no losses"):
+        compared(tmp_path, path.parent)
+
+
 def test_each_folder_must_be_a_runs_folder(tmp_path, slow):
     for name in ("out-of-nowhere", "slow/metrics.jsonl"):
         with pytest.raises(RunError, match="is not a run's folder"):
