@@ -41,6 +41,15 @@ class Comparison:
     """Folder in which `compare/TIMESTAMP` is created; by default the folder of runs."""
 
 
+class _Run(NamedTuple):
+    """A run: its folder, its short name, the content of `run.json`, its records by series."""
+
+    folder: Path
+    name: str
+    description: Mapping[str, Any]
+    log: Mapping[str, Sequence[Mapping[str, Any]]]
+
+
 class _Series(NamedTuple):
     """A series of a run: its label, its settings, its curve, and the FLOPs at each record."""
 
@@ -77,21 +86,9 @@ def compare(comparison: Comparison) -> Path:
         raise RunError("compare needs the folders of one or more runs")
     if comparison.target is not None and not math.isfinite(comparison.target):
         raise RunError(f"--target must be a finite number, got {comparison.target}")
-    folders = [*{path.resolve(): path for path in comparison.folders}.values()]
-    descriptions = [read_description(folder) for folder in folders]
-    logs = [by_series(Log(folder / "metrics.jsonl").read()) for folder in folders]
-    for folder, description, log in zip(folders, descriptions, logs, strict=True):
-        if not log:
-            finished = description["status"] == "finished"
-            reason = ", because its study logs no losses" if finished else " yet"
-            raise RunError(f"{folder} has no metrics{reason}")
-    metric = comparison.metric or _common_metric(logs)
-    names = run_names(descriptions)
-    series = [
-        each
-        for folder, name, log in zip(folders, names, logs, strict=True)
-        for each in _read(folder, name if len(folders) > 1 else "", log, metric)
-    ]
+    runs = _load(comparison.folders)
+    metric = comparison.metric or _common_metric(runs)
+    series = [each for run in runs for each in _read(run, metric, is_only=len(runs) == 1)]
     target = comparison.target if comparison.target is not None else _worst_best(series)
     columns, rows = _table(series, metric, target)
     verdict = _verdict(series, metric, target)
@@ -105,17 +102,17 @@ def compare(comparison: Comparison) -> Path:
         (comparison.output or comparison.runs) / "compare", began.strftime("%Y-%m-%dT%H-%M-%S")
     )
     _draw(series, metric, target).savefig(folder / "compare.png", dpi=DPI)
-    scales = [each["settings"].get("scale") for each in descriptions]
-    count = f"{len(folders)} runs" if len(folders) > 1 else "One run"
+    count = f"{len(runs)} runs" if len(runs) > 1 else "One run"
+    is_smoke = any(run.description["settings"].get("scale") == "smoke" for run in runs)
     html = page(
         title=f"{count} by {_words(metric)}",
-        warnings=[SMOKE] if "smoke" in scales else [],
+        warnings=[SMOKE] if is_smoke else [],
         verdict=verdict,
         origin=began.isoformat(timespec="seconds"),
         tables=[Table(columns, rows)],
         pictures=[picture("compare", (folder / "compare.png").read_bytes())],
         notes=notes,
-        sections=_sections(folders, names, descriptions),
+        sections=[_facts(runs)],
     )
     write_atomically(folder / "compare.html", html)
     values = _values(series, metric, target)
@@ -123,38 +120,51 @@ def compare(comparison: Comparison) -> Path:
     print(table(columns, rows))
     for line in (verdict, *notes):
         print(line)
-    for path, name in zip(folders, names, strict=True):
-        print(f"{name}: {path}")
+    for run in runs:
+        print(f"{run.name}: {run.folder}")
     return folder / "compare.html"
 
 
-def _common_metric(logs: Sequence[Mapping[str, Any]]) -> str:
+def _load(folders: Sequence[Path]) -> list[_Run]:
+    """Returns each run once.
+
+    Raises:
+      RunError: a folder is not a run's folder, or has no metrics.
+    """
+    folders = [*{path.resolve(): path for path in folders}.values()]
+    descriptions = [read_description(folder) for folder in folders]
+    names = run_names(descriptions)
+    runs = []
+    for folder, name, description in zip(folders, names, descriptions, strict=True):
+        log = by_series(Log(folder / "metrics.jsonl").read())
+        if not log:
+            finished = description["status"] == "finished"
+            reason = ", because its study logs no losses" if finished else " yet"
+            raise RunError(f"{folder} has no metrics{reason}")
+        runs.append(_Run(folder, name, description, log))
+    return runs
+
+
+def _common_metric(runs: Sequence[_Run]) -> str:
     """Returns the validation loss if every series has one, else the loss."""
-    validated = all(curve(records, "validation_loss") for log in logs for records in log.values())
+    logs = [records for run in runs for records in run.log.values()]
+    validated = all(curve(records, "validation_loss") for records in logs)
     return "validation_loss" if validated else "loss"
 
 
-def _read(folder: Path, run: str, log: Mapping[str, Any], metric: str) -> list[_Series]:
-    """Returns the series of a run.
-
-    Args:
-      folder: the run's folder.
-      run: the run's name; "" if there is only one.
-      log: the records of each series.
-      metric: the metric.
-    """
-    description = read_description(folder)
-    per_step = flops_per_step(folder)
-    settings = description["settings"]
+def _read(run: _Run, metric: str, *, is_only: bool) -> list[_Series]:
+    """Returns the series of a run; their labels leave out its name if it is the only run."""
+    per_step = flops_per_step(run.folder)
+    settings = run.description["settings"]
     series = []
-    for name, records in log.items():
+    for name, records in run.log.items():
         found = curve(records, metric)
         if found is None:
             known = sorted({key for record in records for key in record} - {"series", "step"})
-            raise RunError(f"{folder} has no metric {metric!r}; {name} has {', '.join(known)}")
+            raise RunError(f"{run.folder} has no metric {metric!r}; {name} has {', '.join(known)}")
         flops = found.steps * per_step.get(name, math.nan) / settings.get("seeds", 1)
-        own = "" if len(log) == 1 and run else name
-        series.append(_Series(": ".join(filter(None, (run, own))), settings, found, flops))
+        label = name if is_only else run.name if len(run.log) == 1 else f"{run.name}: {name}"
+        series.append(_Series(label, settings, found, flops))
     return series
 
 
@@ -248,22 +258,16 @@ def _draw(series: Sequence[_Series], metric: str, target: float) -> Figure:
     return draw(curves, known, _words(metric), target)
 
 
-def _sections(
-    folders: Sequence[Path], names: Sequence[str], descriptions: Sequence[Mapping[str, Any]]
-) -> list[Facts]:
-    """Returns the folder, the command and the differing settings of each run."""
-    shown = differing([each["settings"] for each in descriptions])
-    folder_of = {name: str(folder.resolve()) for name, folder in zip(names, folders, strict=True)}
-    details = {
-        name: "; ".join(
-            [
-                each["command"],
-                *(f"{key} {each['settings'][key]}" for key in shown if key in each["settings"]),
-            ]
-        )
-        for name, each in zip(names, descriptions, strict=True)
-    }
-    return [Facts("Runs", folder_of, details, "commands, and the settings that differ")]
+def _facts(runs: Sequence[_Run]) -> Facts:
+    """Returns the folder, and folded the command and the differing settings of each run."""
+    shown = differing([run.description["settings"] for run in runs])
+    details = {}
+    for run in runs:
+        settings = run.description["settings"]
+        parts = [f"{key} {settings[key]}" for key in shown if key in settings]
+        details[run.name] = "; ".join([run.description["command"], *parts])
+    folder_of = {run.name: str(run.folder.resolve()) for run in runs}
+    return Facts("Runs", folder_of, details, "commands, and the settings that differ")
 
 
 def _words(metric: str) -> str:
