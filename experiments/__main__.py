@@ -9,7 +9,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import tyro
 
@@ -27,8 +27,8 @@ from experiments.runner import (
     write_report,
 )
 from experiments.runner.comparison import Comparison, compare
-from experiments.runner.report import rewrite_report
-from experiments.runner.run import newest_run
+from experiments.runner.report import ResultsError, rewrite_report
+from experiments.runner.run_folder import newest_run, resume_command
 from experiments.runner.settings import changed_settings, flag
 from jaxdescent.extras import MissingPackageError
 
@@ -39,11 +39,19 @@ usage: python -m experiments STUDY [--flags]
        python -m experiments report RUN [--runs DIR]
        python -m experiments compare RUN RUN ... [--flags]
 
-RUN is the folder of a run, or "last" for the newest run of the study in runs/, or in the folder
-that --runs names.
+STUDY is the name of a study below, or a Python file with a study, such as path/to/my_study.py. RUN
+is the folder of a run, or "last" for the newest run of the study in runs/, or in the folder that
+--runs names.
 
 studies:"""
-_REFUSALS = (RunError, CheckpointError, TrajectoryError, DataError, MissingPackageError)
+_REFUSALS = (
+    RunError,
+    ResultsError,
+    CheckpointError,
+    TrajectoryError,
+    DataError,
+    MissingPackageError,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -57,54 +65,78 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print("\npython -m experiments STUDY --help lists the flags of a study.")
         return
     name, *flags = arguments
-    names = (*studies.NAMES, "report", "compare")
-    if name not in names:
-        near = difflib.get_close_matches(name, names, n=1)
-        hint = f"did you mean {near[0]}?" if near else ""
-        _exit(f"unknown study {name!r}", hint, "python -m experiments lists the studies")
     try:
         if name == "compare":
             _compare(flags)
         elif name == "report":
             _report(flags)
         elif _has(flags, "--resume") and not _wants_help(flags):
-            _resume(name, flags)
+            _resume(_load(name), flags)
         else:
-            _start(name, flags)
+            _start(_load(name), flags)
     except _REFUSALS as error:
         _exit(str(error))
-    except studies.StudyError as error:
-        _exit(str(error), f'python -c "import experiments.studies.{name}" shows where')
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         sys.exit(130)
 
 
-def _start(name: str, flags: Sequence[str]) -> None:
-    study = studies.load(name)
-    settings = _parse(name, study.Settings, flags, description=_description(study))
+class _Study(NamedTuple):
+    """A study: its name, its module, and its file unless it is one of `experiments.studies`."""
+
+    name: str
+    module: Any
+    file: Path | None = None
+
+    @property
+    def word(self) -> str:
+        """The word of the command line that stands for the study."""
+        return shlex.quote(str(self.file or self.name))
+
+
+def _load(word: str) -> _Study:
+    """Returns the study that a word names; if there is none, exits with one line."""
+    path = Path(word)
+    if path.suffix or "/" in word:
+        try:
+            return _Study(path.stem, studies.load_file(path), path)
+        except studies.StudyError as error:
+            shown = error.__cause__ is not None
+            _exit(str(error), f"{shlex.join(['python', word])} shows where" if shown else "")
+    if word not in studies.NAMES:
+        near = difflib.get_close_matches(word, (*studies.NAMES, *studies.COMMANDS), n=1)
+        near = [f"{word}.py"] if path.with_suffix(".py").is_file() else near
+        hint = f"did you mean {near[0]}?" if near else ""
+        _exit(f"unknown study {word!r}", hint, "python -m experiments lists the studies")
+    try:
+        return _Study(word, studies.load(word))
+    except studies.StudyError as error:
+        _exit(str(error), f'python -c "import experiments.studies.{word}" shows where')
+
+
+def _start(study: _Study, flags: Sequence[str]) -> None:
+    settings = _parse(study.word, study.module.Settings, flags, description=_description(study))
     _check(study, settings)
     try:
-        run = Run.start(name, settings)
+        run = Run.start(study.name, settings, study.file)
     except OSError as error:
         _exit(f"cannot write the folder of the run: {_reason(error)}; choose --runs PATH")
-    print(f"{name} at scale {settings.scale}, results in {run.folder}")
+    print(f"{study.name} at scale {settings.scale}, results in {run.folder}")
     _run(study, run)
 
 
-def _resume(name: str, flags: Sequence[str]) -> None:
+def _resume(study: _Study, flags: Sequence[str]) -> None:
     """Resumes a run. Other flags change its settings, or are refused."""
     argument, rest = _take("--resume", flags, "the folder of a run, or by last for the newest")
     runs, rest = _take("--runs", rest, "a folder of runs")
-    folder = newest_run(Path(runs or "runs"), name) if argument == "last" else Path(argument)
+    folder = newest_run(Path(runs or "runs"), study.name) if argument == "last" else Path(argument)
     description = read_description(folder)
-    if description["study"] != name:
-        _exit(f"{folder} is a run of {description['study']}, not of {name}")
+    if description["study"] != study.name:
+        _exit(f"{folder} is a run of {description['study']}, not of {study.name}")
     if runs and Path(runs).resolve() not in folder.resolve().parents:
         _exit(f"--runs must be a folder that {folder} is in, or be left out, got {runs}")
-    study = studies.load(name)
-    saved = saved_settings(study.Settings, description)
-    settings = _parse(name, study.Settings, rest, saved)
+    saved = saved_settings(study.module.Settings, description)
+    settings = _parse(study.word, study.module.Settings, rest, saved)
     changed = changed_settings(saved, settings)
     if description["status"] == "finished" and not {*changed} - {"save_every", "keep"}:
         if changed:
@@ -112,28 +144,27 @@ def _resume(name: str, flags: Sequence[str]) -> None:
         print(f"{folder} is finished\nreport: {_rewrite(folder)}")
         return
     try:
-        run = Run.resume(folder, settings)
+        run = Run.resume(folder, settings, study.file)
     except OSError as error:
         _exit(f"cannot write {_reason(error)}")
-    print(f"{name} at scale {settings.scale}, resumed in {run.folder}")
+    print(f"{study.name} at scale {settings.scale}, resumed in {run.folder}")
     _run(study, run)
 
 
-def _check(study: Any, settings: Any) -> None:
+def _check(study: _Study, settings: Any) -> None:
     """Calls the study's own check of its settings, before the folder is created."""
     try:
-        getattr(study, "check", lambda _: None)(settings)
+        getattr(study.module, "check", lambda _: None)(settings)
     except (ValueError, ImportError) as error:
         _exit(str(error))
 
 
-def _run(study: Any, run: Run) -> None:
+def _run(study: _Study, run: Run) -> None:
     """Runs the study and writes its report; if it stops early, says how to resume it."""
-    resume = ["python", "-m", "experiments", run.description["study"], "--resume", str(run.folder)]
-    advice = f"resume with: {shlex.join(resume)}"
+    advice = f"resume with: {resume_command(run.description, run.folder)}"
     try:
         with run.interruption:
-            results = study.run(run.settings, run)
+            results = study.module.run(run.settings, run)
         write_report(run, results)
     except (Interrupted, KeyboardInterrupt) as stop:
         with contextlib.suppress(OSError):
@@ -196,12 +227,12 @@ def _named_run(argument: str, runs: Path) -> Path:
     return newest_run(runs) if argument == "last" else Path(argument)
 
 
-def _description(study: Any) -> str:
+def _description(study: _Study) -> str:
     """Returns the study's docstring, with what a resumed run may change."""
-    names = [flag(name) for name in study.Settings.may_change if name != "runs"]
+    names = [flag(name) for name in study.module.Settings.may_change if name != "runs"]
     return (
-        f"{study.__doc__}\n\n--resume RUN continues a run. RUN is its folder, or last for the "
-        f"newest in --runs. It keeps its settings; only these flags may change: "
+        f"{study.module.__doc__ or study.name}\n\n--resume RUN continues a run. RUN is its folder, "
+        "or last for the newest in --runs. It keeps its settings; only these flags may change: "
         f"{', '.join(names)}."
     )
 

@@ -1,6 +1,7 @@
 """Suggestions for unknown flags: names that other libraries use, and names that are similar."""
 
 import difflib
+import re
 from collections.abc import Sequence
 
 _OTHER_NAMES = {
@@ -76,7 +77,8 @@ def suggest(unknown: str, known: Sequence[str]) -> str:
     """
     word = unknown.split("=")[0].lstrip("-").replace("-", "_").lower()
     remark = _REMARKS.get(word, "")
-    if remark and remark.split()[0].lstrip("-") in known:
+    flags = [flag.replace("-", "_") for flag in re.findall(r"--([\w-]+)", remark)]
+    if remark and {*flags} <= {*known}:
         return remark
     near = [name for name in (word, _FLAG_OF.get(word, "")) if name in known]
     near += difflib.get_close_matches(word, known, n=1, cutoff=0.7)

@@ -6,7 +6,8 @@ from experiments.runner.interruption import Interrupted
 from experiments.runner.loop import Chunk, Loop
 from experiments.runner.progress import Progress
 from experiments.runner.report import Results, write_report
-from experiments.runner.run import Run, RunError, read_description, saved_settings
+from experiments.runner.run import Run
+from experiments.runner.run_folder import RunError, read_description, saved_settings
 from experiments.runner.settings import Settings
 from experiments.runner.stepping import Program
 from experiments.runner.training import Trainer, TrainState, trainer

@@ -8,20 +8,21 @@ import dataclasses
 import datetime
 import json
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import tyro
+from matplotlib.figure import Figure
 
 from experiments.runner.curves import Curve, by_series, curve, draw
 from experiments.runner.footprint_log import flops_per_step
 from experiments.runner.log import Log, jsonable, write_atomically
-from experiments.runner.report import page, picture, table
-from experiments.runner.run import RunError, new_folder, read_description
-from experiments.runner.settings import NOT_IN_RESULTS
+from experiments.runner.page import DPI, Facts, Table, page, picture
+from experiments.runner.report import SMOKE, table
+from experiments.runner.run_folder import RunError, new_folder, read_description
+from experiments.runner.run_names import differing, run_names
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,19 +41,39 @@ class Comparison:
     """Folder in which `compare/TIMESTAMP` is created; by default the folder of runs."""
 
 
-class _Series(NamedTuple):
-    """A series of a run: its origin, settings and curve."""
+class _Run(NamedTuple):
+    """A run: its folder, its short name, the content of `run.json`, its records by series."""
 
-    run: str
+    folder: Path
     name: str
-    command: str
+    description: Mapping[str, Any]
+    log: Mapping[str, Sequence[Mapping[str, Any]]]
+
+
+class _Series(NamedTuple):
+    """A series of a run: its label, its settings, its curve, and the FLOPs at each record."""
+
+    label: str
     settings: Mapping[str, Any]
     curve: Curve
     flops: np.ndarray
 
     @property
-    def label(self) -> str:
-        return self.run if self.name == "train" else f"{self.run}: {self.name}"
+    def costs(self) -> dict[str, np.ndarray]:
+        """Steps, FLOPs and seconds at each record; nan where they are not known."""
+        return {"steps": self.curve.steps, "FLOPs": self.flops, "seconds": self.curve.seconds}
+
+    def reached(self, target: float) -> dict[str, float]:
+        """Returns steps, FLOPs and seconds to the target; nan if it is not reached."""
+        index = self.curve.reaches(target)
+        return {
+            name: math.nan if index is None else float(numbers[index])
+            for name, numbers in self.costs.items()
+        }
+
+    def spent(self) -> dict[str, float]:
+        """Returns steps, FLOPs and seconds of the whole series."""
+        return {name: float(numbers[-1]) for name, numbers in self.costs.items()}
 
 
 def compare(comparison: Comparison) -> Path:
@@ -65,21 +86,14 @@ def compare(comparison: Comparison) -> Path:
         raise RunError("compare needs the folders of one or more runs")
     if comparison.target is not None and not math.isfinite(comparison.target):
         raise RunError(f"--target must be a finite number, got {comparison.target}")
-    names = _names(comparison.folders)
-    logs = {folder: by_series(Log(folder / "metrics.jsonl").read()) for folder in names}
-    for folder, log in logs.items():
-        if not log:
-            raise RunError(f"{folder} has no metrics yet")
-    metric = comparison.metric or _common_metric(logs)
-    series = [
-        each for folder in names for each in _read(names[folder], folder, logs[folder], metric)
-    ]
+    runs = _load(comparison.folders)
+    metric = comparison.metric or _common_metric(runs)
+    series = [each for run in runs for each in _read(run, metric, is_only=len(runs) == 1)]
     target = comparison.target if comparison.target is not None else _worst_best(series)
-    columns, rows, values = _table(series, metric, target)
-    relation = ">=" if series[0].curve.higher_is_better else "<="
+    columns, rows = _table(series, metric, target)
+    verdict = _verdict(series, metric, target)
     notes = [
-        f"The target is reached at the first record with {metric} {relation} {target:.4g}"
-        + (", the worst series' best value." if comparison.target is None else "."),
+        _explanation(series, metric, is_default=comparison.target is None),
         "Values are means over seeds; seconds are time in steps. FLOPs are counted from the "
         "program, for one network with its optimizer, without evaluations.",
     ]
@@ -87,68 +101,70 @@ def compare(comparison: Comparison) -> Path:
     folder = new_folder(
         (comparison.output or comparison.runs) / "compare", began.strftime("%Y-%m-%dT%H-%M-%S")
     )
-    differing = _differing([each.settings for each in series])
-    curves = {
-        _legend(each, differing): [
-            (each.curve.steps, each.curve.values),
-            (each.flops, each.curve.values),
-            (each.curve.seconds, each.curve.values),
-        ]
-        for each in series
-    }
-    figure = draw(curves, ("steps", "FLOPs", "seconds"), metric)
-    figure.savefig(folder / "compare.png", dpi=130)
+    _draw(series, metric, target).savefig(folder / "compare.png", dpi=DPI)
+    count = f"{len(runs)} runs" if len(runs) > 1 else "One run"
+    is_smoke = any(run.description["settings"].get("scale") == "smoke" for run in runs)
     html = page(
-        title=f"{len(comparison.folders)} runs by {metric}",
-        subtitle=began.isoformat(timespec="seconds"),
-        columns=columns,
-        rows=rows,
+        title=f"{count} by {_words(metric)}",
+        warnings=[SMOKE] if is_smoke else [],
+        verdict=verdict,
+        origin=began.isoformat(timespec="seconds"),
+        tables=[Table(columns, rows)],
+        pictures=[picture("compare", (folder / "compare.png").read_bytes())],
         notes=notes,
-        pictures=[picture(folder / "compare.png")],
-        sections=[("Runs", {each.run: each.command for each in series})],
+        sections=[_facts(runs)],
     )
     write_atomically(folder / "compare.html", html)
+    values = _values(series, metric, target)
     write_atomically(folder / "compare.json", json.dumps(jsonable(values), indent=2) + "\n")
     print(table(columns, rows))
-    for note in notes:
-        print(note)
+    for line in (verdict, *notes):
+        print(line)
+    for run in runs:
+        print(f"{run.name}: {run.folder}")
     return folder / "compare.html"
 
 
-def _common_metric(logs: Mapping[Path, Mapping[str, Any]]) -> str:
+def _load(folders: Sequence[Path]) -> list[_Run]:
+    """Returns each run once.
+
+    Raises:
+      RunError: a folder is not a run's folder, or has no metrics.
+    """
+    folders = [*{path.resolve(): path for path in folders}.values()]
+    descriptions = [read_description(folder) for folder in folders]
+    names = run_names(descriptions)
+    runs = []
+    for folder, name, description in zip(folders, names, descriptions, strict=True):
+        log = by_series(Log(folder / "metrics.jsonl").read())
+        if not log:
+            finished = description["status"] == "finished"
+            reason = ", because its study logs no losses" if finished else " yet"
+            raise RunError(f"{folder} has no metrics{reason}")
+        runs.append(_Run(folder, name, description, log))
+    return runs
+
+
+def _common_metric(runs: Sequence[_Run]) -> str:
     """Returns the validation loss if every series has one, else the loss."""
-    validated = all(
-        curve(records, "validation_loss") for log in logs.values() for records in log.values()
-    )
+    logs = [records for run in runs for records in run.log.values()]
+    validated = all(curve(records, "validation_loss") for records in logs)
     return "validation_loss" if validated else "loss"
 
 
-def _names(folders: Sequence[Path]) -> dict[Path, str]:
-    """Returns a name for each folder: study and time, or the path where that is ambiguous.
-
-    Raises:
-      RunError: a folder is not a run's folder.
-    """
-    names = {
-        folder: f"{read_description(folder)['study']}/{folder.resolve().name}"
-        for folder in dict.fromkeys(folders)
-    }
-    counts = Counter(names.values())
-    return {folder: name if counts[name] == 1 else str(folder) for folder, name in names.items()}
-
-
-def _read(run: str, folder: Path, log: Mapping[str, Any], metric: str) -> list[_Series]:
-    description = read_description(folder)
-    per_step = flops_per_step(folder)
-    settings = description["settings"]
+def _read(run: _Run, metric: str, *, is_only: bool) -> list[_Series]:
+    """Returns the series of a run; their labels leave out its name if it is the only run."""
+    per_step = flops_per_step(run.folder)
+    settings = run.description["settings"]
     series = []
-    for name, records in log.items():
+    for name, records in run.log.items():
         found = curve(records, metric)
         if found is None:
             known = sorted({key for record in records for key in record} - {"series", "step"})
-            raise RunError(f"{folder} has no metric {metric!r}; {name} has {', '.join(known)}")
+            raise RunError(f"{run.folder} has no metric {metric!r}; {name} has {', '.join(known)}")
         flops = found.steps * per_step.get(name, math.nan) / settings.get("seeds", 1)
-        series.append(_Series(run, name, description["command"], settings, found, flops))
+        label = name if is_only else run.name if len(run.log) == 1 else f"{run.name}: {name}"
+        series.append(_Series(label, settings, found, flops))
     return series
 
 
@@ -158,52 +174,111 @@ def _worst_best(series: Sequence[_Series]) -> float:
     return (min if series[0].curve.higher_is_better else max)(finite, default=math.nan)
 
 
-def _table(
-    series: Sequence[_Series], metric: str, target: float
-) -> tuple[list[str], list[list[str]], list[dict[str, Any]]]:
-    """Returns the headings of the table, its cells, and the numbers behind them."""
-    differing = _differing([each.settings for each in series])
-    to = f"to {target:.4g}"
-    columns = ["series", *differing, "steps", f"last {metric}", f"best {metric}"]
-    columns += ["seconds", "FLOPs", f"steps {to}", f"FLOPs {to}", f"seconds {to}"]
-    rows, values = [], []
-    for each in series:
-        index = each.curve.reaches(target)
-        reached = [
-            float(numbers[index]) if index is not None else math.nan
-            for numbers in (each.curve.steps, each.flops, each.curve.seconds)
-        ]
-        numbers = {
-            "steps": float(each.curve.steps[-1]),
-            f"last {metric}": each.curve.last,
-            f"best {metric}": each.curve.best,
-            "seconds": float(each.curve.seconds[-1]),
-            "FLOPs": float(each.flops[-1]),
-            **dict(zip(columns[-3:], reached, strict=True)),
-        }
-        settings = {name: each.settings.get(name) for name in differing}
-        rows.append([each.label, *map(str, settings.values()), *map(_cell, numbers.values())])
-        values.append({"series": each.label, **settings, **numbers, "target": target})
-    return columns, rows, values
-
-
-def _differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Returns the names of the settings that differ between runs and affect results."""
-    names = dict.fromkeys(name for each in settings for name in each)
+def _known_costs(series: Sequence[_Series]) -> list[str]:
+    """Returns the costs that at least one series has."""
     return [
         name
-        for name in names
-        if name not in NOT_IN_RESULTS
-        and any(each.get(name) != settings[0].get(name) for each in settings)
+        for name in series[0].costs
+        if any(np.isfinite(each.costs[name]).any() for each in series)
     ]
 
 
-def _legend(series: _Series, differing: Sequence[str]) -> str:
-    settings = ", ".join(f"{name} {series.settings.get(name)}" for name in differing)
-    return f"{series.label} ({settings})" if settings else series.label
+def _table(
+    series: Sequence[_Series], metric: str, target: float
+) -> tuple[list[str], list[list[str]]]:
+    """Returns the headings of the table and its cells."""
+    known = _known_costs(series)
+    costs = [f"{name} to {_number(target)}" for name in known]
+    columns = ["run", f"last {_words(metric)}", f"best {_words(metric)}", *costs]
+    rows = []
+    for each in series:
+        reached, spent = each.reached(target), each.spent()
+        cells = [f"{_cell(reached[name])} of {_cell(spent[name])}" for name in known]
+        rows.append([each.label, _number(each.curve.last), _number(each.curve.best), *cells])
+    return columns, rows
+
+
+def _values(series: Sequence[_Series], metric: str, target: float) -> list[dict[str, Any]]:
+    """Returns the numbers behind the table, with the settings in which the runs differ."""
+    names = differing([each.settings for each in series])
+    return [
+        {
+            "series": each.label,
+            **{name: each.settings.get(name) for name in names},
+            f"last {metric}": each.curve.last,
+            f"best {metric}": each.curve.best,
+            **each.spent(),
+            **{f"{name} to {_number(target)}": x for name, x in each.reached(target).items()},
+            "target": target,
+        }
+        for each in series
+    ]
+
+
+def _verdict(series: Sequence[_Series], metric: str, target: float) -> str:
+    """Returns which series reaches the target with the fewest steps, FLOPs and seconds."""
+    relation = "at least" if series[0].curve.higher_is_better else "at most"
+    article = "an" if metric.startswith(("a", "e")) else "a"
+    goal = f"{article} {_words(metric)} of {relation} {_number(target)}"
+    reached = {each.label: each.reached(target) for each in series}
+    if not any(math.isfinite(costs["steps"]) for costs in reached.values()):
+        return f"The target, {goal}, is not reached."
+    least, winners = [], []
+    for name in _known_costs(series):
+        costs = {label: each[name] for label, each in reached.items() if math.isfinite(each[name])}
+        if costs:
+            lowest = min(costs.values())
+            first, *others = [label for label, cost in costs.items() if cost == lowest]
+            least.append(f"{_cell(lowest)} {name}")
+            winners.append(f"{first} and {len(others)} more" if others else first)
+    if len(series) == 1:
+        return f"Needed to reach {goal}: {', '.join(least)}."
+    if len({*winners}) == 1:
+        return f"Fewest to reach {goal}: {', '.join(least)} ({winners[0]})."
+    parts = [f"{cost} ({winner})" for cost, winner in zip(least, winners, strict=True)]
+    return f"Fewest to reach {goal}: {', '.join(parts)}."
+
+
+def _explanation(series: Sequence[_Series], metric: str, *, is_default: bool) -> str:
+    """Returns what the target is, if it was not given, and what the columns of costs are."""
+    worst = "the worst series' best" if len(series) > 1 else "the best"
+    origin = f"The target is {worst} {_words(metric)}. " if is_default else ""
+    return (
+        f"{origin}The columns after the best {_words(metric)} have the cost up to the first record "
+        "that reaches the target, of the cost of all steps."
+    )
+
+
+def _draw(series: Sequence[_Series], metric: str, target: float) -> Figure:
+    """Draws the curves over steps, and over FLOPs and seconds where they are known."""
+    known = _known_costs(series)
+    curves = {
+        each.label: [(each.costs[name], each.curve.values) for name in known] for each in series
+    }
+    return draw(curves, known, _words(metric), target)
+
+
+def _facts(runs: Sequence[_Run]) -> Facts:
+    """Returns the folder, and folded the command and the differing settings of each run."""
+    shown = differing([run.description["settings"] for run in runs])
+    details = {}
+    for run in runs:
+        settings = run.description["settings"]
+        parts = [f"{key} {settings[key]}" for key in shown if key in settings]
+        details[run.name] = "; ".join([run.description["command"], *parts])
+    folder_of = {run.name: str(run.folder.resolve()) for run in runs}
+    return Facts("Runs", folder_of, details, "commands, and the settings that differ")
+
+
+def _words(metric: str) -> str:
+    return metric.replace("_", " ")
+
+
+def _number(value: float) -> str:
+    return f"{value:.4g}" if math.isfinite(value) else "-"
 
 
 def _cell(value: float) -> str:
     if not math.isfinite(value):
         return "-"
-    return f"{value:,.0f}" if value == int(value) and abs(value) < 1e7 else f"{value:.4g}"
+    return f"{value:,.0f}" if value == int(value) and abs(value) < 1e7 else f"{value:.3g}"

@@ -1,10 +1,17 @@
 """Curves of a metric over a run, read from its log, and their figure."""
 
+import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+WIDTH = 12.0
+"""Greatest width of a figure in inches, which is the width of a report."""
+_CHARACTERS_PER_INCH = 11
+_COLORS, _STYLES = 10, ("-", "--", ":", "-.")
 
 
 class Curve(NamedTuple):
@@ -63,36 +70,66 @@ def by_series(records: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[st
 
 
 def draw(
-    curves: Mapping[str, Sequence[tuple[np.ndarray, np.ndarray]]], axes: Sequence[str], metric: str
+    curves: Mapping[str, Sequence[tuple[np.ndarray, np.ndarray]]],
+    axes: Sequence[str],
+    metric: str,
+    target: float = math.nan,
 ) -> Figure:
     """Draws a panel for each axis, with a curve for each label in every panel.
+
+    An axis is logarithmic if its values are positive and span a factor of ten, or if the curves end
+    at numbers that span a factor of twenty.
 
     Args:
       curves: for each label, `(x, y)` for each axis.
       axes: names of the x axes.
       metric: name of the y axis.
+      target: value of the metric that a horizontal line marks, if it is finite.
     """
-    figure = Figure(figsize=(5 * len(axes), 4.2), layout="constrained")
+    width = min(WIDTH, 6.5 * len(axes))
+    columns = int(width * _CHARACTERS_PER_INCH / (max(map(len, curves), default=0) + 6))
+    columns = max(1, min(columns, 4, len(curves)))
+    height = 4 + 0.22 * math.ceil(len(curves) / columns)
+    figure = Figure(figsize=(width, height), layout="constrained")
     panels = figure.subplots(1, len(axes), sharey=True, squeeze=False)[0]
-    for label, points in curves.items():
+    for i, (label, points) in enumerate(curves.items()):
+        style = _STYLES[i // _COLORS % len(_STYLES)]
         for panel, (x, y) in zip(panels, points, strict=True):
             marker = "." if len(x) == 1 else ""
-            panel.plot(x, y, label=label, marker=marker, linewidth=1.4)
-    positive = all((y[np.isfinite(y)] > 0).all() for points in curves.values() for _, y in points)
-    for panel, name in zip(panels, axes, strict=True):
-        panel.set(xlabel=name, yscale="log" if positive else "linear")
+            panel.plot(x, y, style, label=label, marker=marker, linewidth=1.6)
+    values = [y for points in curves.values() for _, y in points]
+    for i, (panel, name) in enumerate(zip(panels, axes, strict=True)):
+        panel.margins(y=0.12)
+        panel.set_xlabel(name)
+        panel.set_yscale(_scale(values, 10))
+        panel.set_xscale(_scale([points[i][0][-1:] for points in curves.values()], 20))
+        if panel.get_xscale() == "linear":
+            panel.xaxis.set_major_locator(MaxNLocator(5))
         panel.grid(alpha=0.25)
+        if math.isfinite(target):
+            panel.axhline(target, color="black", linestyle=(0, (6, 3)), linewidth=1, zorder=1)
     panels[0].set_ylabel(metric)
-    handles, labels = panels[0].get_legend_handles_labels()
-    if labels:
-        figure.legend(
-            handles,
-            labels,
-            loc="outside lower center",
-            ncols=2 if max(map(len, labels)) > 40 else 4,
-            fontsize=8,
+    if math.isfinite(target):
+        panels[-1].annotate(
+            f"target {target:.4g}",
+            (0.99, target),
+            xytext=(0, 3),
+            xycoords=("axes fraction", "data"),
+            textcoords="offset points",
+            ha="right",
         )
+    if curves:
+        handles, labels = panels[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=columns)
     return figure
+
+
+def _scale(values: Sequence[np.ndarray], factor: float) -> Literal["linear", "log"]:
+    """Returns "log" if the finite values are positive and span the factor."""
+    joined = np.concatenate([*values, np.zeros(0)])
+    finite = joined[np.isfinite(joined)]
+    spans = finite.size and finite.min() > 0 and finite.max() >= factor * finite.min()
+    return "log" if spans else "linear"
 
 
 def _mean(value: Any) -> float:

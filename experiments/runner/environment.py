@@ -1,5 +1,6 @@
 """The environment of a run: versions, device and commit."""
 
+import hashlib
 import importlib.metadata
 import platform
 import subprocess
@@ -11,9 +12,16 @@ import jax
 _PACKAGES = ("jaxdescent", "jax", "jaxlib", "optax", "flax", "numpy", "scikit-learn")
 
 
-def environment() -> dict[str, Any]:
-    """Returns versions, device and commit, which are needed to reproduce the run."""
+def environment(study_file: Path | None = None) -> dict[str, Any]:
+    """Returns versions, device and commit, which are needed to reproduce the run.
+
+    Args:
+      study_file: the file of a study that is not part of the commit; its digest is added.
+    """
     device = jax.devices()[0]
+    study = (
+        {"study_sha256": hashlib.sha256(study_file.read_bytes()).hexdigest()} if study_file else {}
+    )
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -21,6 +29,7 @@ def environment() -> dict[str, Any]:
         "device": f"{device.platform}: {device.device_kind}",
         "devices": jax.device_count(),
         "git_commit": _git_commit(),
+        **study,
     }
 
 

@@ -71,7 +71,7 @@ def read_footprint(folder: Path, *, constants: bool = True) -> dict[str, str]:
         return {}
     total: jd.footprint.Footprint = sum(parts[1:], start=parts[0])
     if not constants:
-        return {row.name: f"{row.name} {row.value} ({row.how})" for row in total.rows()}
+        return {row.name: f"{row.value} ({row.how})" for row in total.rows()}
     rows = {
         row.name: f"{row.value} ({row.how})" + (f"; {row.constants}" if row.constants else "")
         for row in total.rows()

@@ -1,29 +1,37 @@
 """The report of a run: one HTML file that needs no other file and no network."""
 
-import base64
 import io
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jinja2
+import numpy as np
 
 from experiments.runner.curves import by_series, curve, draw
 from experiments.runner.footprint_log import read_footprint
 from experiments.runner.log import Log, jsonable, write_atomically
-from experiments.runner.run import Run, read_description
+from experiments.runner.page import DPI, Facts, Picture, Table, page, picture
+from experiments.runner.run import Run
+from experiments.runner.run_folder import read_description, resume_command
+
+SMOKE = "A smoke run shows that the study works; it is too short to judge any method."
+
+
+class ResultsError(Exception):
+    """Results of a study that cannot be reported; the message is one line."""
 
 
 class Results(NamedTuple):
     """Results of a study.
 
     Attributes:
-      title: title of the report.
+      title: title of the report; it says what ran.
       columns: headings of the table.
-      rows: cells of the table, as printed.
+      rows: cells of the table, as printed; floats are rounded to four digits.
       notes: sentences below the table.
       values: the numbers behind the table, for `run.json`.
+      verdict: the result in one sentence, above the table.
+      tables: further tables, below the first.
     """
 
     title: str
@@ -31,65 +39,37 @@ class Results(NamedTuple):
     rows: Sequence[Sequence[str]]
     notes: Sequence[str]
     values: Mapping[str, Any]
-
-
-_PAGE = """\
-<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{{ title }}</title>
-<style>
-  body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto;
-         padding: 0 1rem; color: #1a1a1a; background: #fff; }
-  h1 { line-height: 1.2; }
-  img { max-width: 100%; }
-  .wide { overflow-x: auto; }
-  table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-  th, td { text-align: right; padding: .2rem .8rem; border-bottom: 1px solid #ddd; }
-  th:first-child, td:first-child { text-align: left; }
-  dt { font-weight: 600; break-after: avoid; } dd { margin: 0 0 .4rem; overflow-wrap: anywhere; }
-  .facts { columns: 22rem 2; font-size: .9rem; }
-</style>
-</head>
-<body>
-<h1>{{ title }}</h1>
-<p>{{ subtitle }}</p>
-<div class="wide"><table>
-<thead><tr>{% for head in columns %}<th>{{ head }}</th>{% endfor %}</tr></thead>
-<tbody>
-{% for row in rows %}<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
-{% endfor %}</tbody>
-</table></div>
-{% for note in notes %}<p>{{ note }}</p>
-{% endfor %}
-{% for name, data in pictures %}<p><img alt="{{ name }}" src="data:image/png;base64,{{ data }}"></p>
-{% endfor %}
-{% for fragment in fragments %}{{ fragment | safe }}
-{% endfor %}
-{% for heading, facts in sections %}<h2>{{ heading }}</h2>
-<dl class="facts">{% for name, value in facts.items() %}<dt>{{ name }}</dt><dd>{{ value }}</dd>
-{% endfor %}</dl>
-{% endfor %}
-</body>
-</html>
-"""
+    verdict: str = ""
+    tables: Sequence[Table] = ()
 
 
 def write_report(run: Run, results: Results) -> None:
-    """Writes `report.html`, adds the results to `run.json` and prints the table."""
+    """Writes `report.html`, adds the results to `run.json` and prints the tables.
+
+    Raises:
+      ResultsError: `results` is not a `Results`, or a row has not as many cells as there are
+        columns.
+    """
+    first, *more = _checked_tables(results)
     run.footprint.save()
     run.description["title"] = results.title
-    run.description["table"] = {"columns": [*results.columns], "rows": jsonable(results.rows)}
+    run.description["verdict"] = results.verdict
+    run.description["table"] = {"columns": [*first.columns], "rows": jsonable(first.rows)}
+    run.description["more_tables"] = [jsonable(each._asdict()) for each in more]
     run.description["notes"] = [*results.notes]
     run.description["results"] = jsonable(dict(results.values))
     run.mark("finished")
     rewrite_report(run.folder)
-    print(table(results.columns, results.rows))
+    for line in (SMOKE if run.settings.scale == "smoke" else "", results.verdict):
+        if line:
+            print(line)
+    print(table(first.columns, first.rows))
+    for each in more:
+        print(f"\n{each.title}\n{table(each.columns, each.rows)}")
     for note in results.notes:
         print(note)
-    print("footprint: " + "; ".join(read_footprint(run.folder, constants=False).values()))
+    footprint = read_footprint(run.folder, constants=False)
+    print("footprint: " + "; ".join(f"{name} {value}" for name, value in footprint.items()))
 
 
 def rewrite_report(folder: Path) -> Path:
@@ -100,51 +80,86 @@ def rewrite_report(folder: Path) -> Path:
     """
     description = read_description(folder)
     series = by_series(Log(folder / "metrics.jsonl").read())
-    resume = shlex.join(
-        ["python", "-m", "experiments", description["study"], "--resume", str(folder)]
-    )
+    resume = resume_command(description, folder)
     if not _has_results(description):
         description |= _unfinished(description, series, resume)
-    elif description["status"] != "finished":
-        note = (
-            "The run has not finished since it was last resumed; these results are from before. "
-            f"Continue it with: {resume}"
-        )
-        description["notes"].insert(0, note)
-    pictures = [picture(path) for path in sorted(folder.glob("*.png"))]
+    pictures = [picture(path.stem, path.read_bytes()) for path in sorted(folder.glob("*.png"))]
     html = page(
         title=description["title"],
-        subtitle=f"{description['study']} at scale {description['settings'].get('scale')}, "
+        warnings=_warnings(description, resume),
+        verdict=description.get("verdict", ""),
+        origin=f"{description['study']} at scale {description['settings'].get('scale')}, "
         f"{description['began']}, {description['status']}",
-        **description["table"],
-        notes=description["notes"],
+        tables=[
+            Table(**each) for each in (description["table"], *description.get("more_tables", ()))
+        ],
         pictures=pictures or _loss_curves(series),
         fragments=[
             path.read_text(encoding="utf-8", errors="replace")
             for path in sorted(folder.glob("*.fragment.html"))
         ],
+        notes=description["notes"],
         sections=[
-            ("Settings", {**description["settings"], "command": description["command"]}),
-            ("Environment", description["environment"]),
-            ("Footprint", read_footprint(folder)),
+            _settings(description),
+            Facts(
+                "Footprint",
+                read_footprint(folder, constants=False),
+                read_footprint(folder),
+                "constants, and what is left out",
+            ),
+            Facts("Environment", {}, description["environment"], "versions, device and commit"),
         ],
     )
     write_atomically(folder / "report.html", html)
     return folder / "report.html"
 
 
-def page(**contents: Any) -> str:
-    """Returns the HTML of title, subtitle, columns, rows, notes, pictures and sections.
+def _checked_tables(results: Results) -> list[Table]:
+    if not isinstance(results, Results):
+        raise ResultsError(f"run(settings, run) must return runner.Results, got {results!r}")
+    given = [Table(results.columns, results.rows), *results.tables]
+    tables = [each._replace(rows=[[*map(_cell, row)] for row in each.rows]) for each in given]
+    for each in tables:
+        for row in each.rows:
+            if len(row) != len(each.columns):
+                raise ResultsError(
+                    f"rows must have {len(each.columns)} cells, as there are columns, got {row!r}"
+                )
+    return tables
 
-    `fragments` are included as HTML, for example interactive figures.
+
+def _cell(value: Any) -> Any:
+    """Returns a cell, with four digits of a number that is not written as text."""
+    return f"{value:.4g}" if isinstance(value, (float, np.floating)) else value
+
+
+def _warnings(description: Mapping[str, Any], resume: str) -> list[str]:
+    """Returns what a reader must know before the results."""
+    warnings = []
+    if description["settings"].get("scale") == "smoke":
+        warnings.append(SMOKE)
+    if "results" in description and description["status"] != "finished":
+        warnings.append(
+            "The run has not finished since it was last resumed; these results are from before. "
+            f"Continue it with: {resume}"
+        )
+    return warnings
+
+
+def _settings(description: Mapping[str, Any]) -> Facts:
+    """Returns the settings, with those at their default folded away.
+
+    Runs by an earlier version do not know their defaults, and show all settings.
     """
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    return environment.from_string(_PAGE).render(**{"fragments": (), **contents})
-
-
-def picture(path: Path) -> tuple[str, str]:
-    """Returns the name of a PNG file and its bytes in base64."""
-    return path.stem, base64.b64encode(path.read_bytes()).decode()
+    settings, defaults = description["settings"], description.get("defaults", {})
+    folded = {
+        name: value
+        for name, value in settings.items()
+        if name in defaults and defaults[name] == value
+    }
+    shown = {name: value for name, value in settings.items() if name not in folded}
+    summary = f"{len(folded)} settings at their default"
+    return Facts("Settings", {"command": description["command"], **shown}, folded, summary)
 
 
 def _has_results(description: Mapping[str, Any]) -> bool:
@@ -169,19 +184,20 @@ def _unfinished(
             "columns": ["series", "steps", "last loss", "best loss", "seconds"],
             "rows": rows,
         },
-        "notes": [f"This run has no results yet; resume it with: {resume}"],
+        "verdict": f"This run has no results yet; resume it with: {resume}",
+        "notes": [],
     }
 
 
-def _loss_curves(series: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _loss_curves(series: Mapping[str, Any]) -> list[Picture]:
     """Returns a figure of the losses, if any were logged."""
     curves = {name: curve(records, "loss") for name, records in series.items()}
     points = {name: [(c.steps, c.values)] for name, c in curves.items() if c}
     if not points:
         return []
     drawn = io.BytesIO()
-    draw(points, ("steps",), "loss").savefig(drawn, dpi=130)
-    return [("loss", base64.b64encode(drawn.getvalue()).decode())]
+    draw(points, ("steps",), "loss").savefig(drawn, dpi=DPI)
+    return [picture("loss", drawn.getvalue())]
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

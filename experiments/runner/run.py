@@ -12,20 +12,17 @@ footprint.json   time, energy and FLOPs up to now
 report.html      all of this in one file
 """
 
-import contextlib
 import copy
 import datetime
 import fcntl
-import hashlib
 import json
 import os
-import re
 import shlex
 import shutil
 import sys
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -36,21 +33,25 @@ from experiments.runner.footprint_log import FootprintLog
 from experiments.runner.interruption import Interruption
 from experiments.runner.log import Log, write_atomically
 from experiments.runner.outcomes import read_outcome, to_numpy, write_outcome
+from experiments.runner.page import DPI
 from experiments.runner.progress import Progress
+from experiments.runner.run_folder import (
+    RunError,
+    file_name,
+    new_folder,
+    read_description,
+    saved_settings,
+    trajectory_folder,
+)
 from experiments.runner.settings import (
-    S,
     Settings,
     changed_settings,
-    settings_from_json,
+    defaults_to_json,
     settings_to_json,
 )
 from experiments.runner.tensorboard import TensorBoard
 
 O = TypeVar("O", bound=tuple[Any, ...])  # noqa: E741
-
-
-class RunError(Exception):
-    """A run's folder cannot be used; the message is one line that says what to do."""
 
 
 class Run:
@@ -77,8 +78,13 @@ class Run:
         self._before: dict[str, Any] | None = None
 
     @classmethod
-    def start(cls, study: str, settings: Settings) -> "Run":
+    def start(cls, study: str, settings: Settings, file: Path | None = None) -> "Run":
         """Creates the folder and its `run.json`.
+
+        Args:
+          study: name of the study.
+          settings: settings of the study.
+          file: the study's file, unless the study is one of `experiments.studies`.
 
         Raises:
           OSError: the folder cannot be written.
@@ -92,7 +98,9 @@ class Run:
             "began": began.isoformat(timespec="seconds"),
             "command": _command(),
             "settings": settings_to_json(settings),
-            "environment": environment(),
+            "defaults": defaults_to_json(settings),
+            "study_file": str(file.absolute()) if file else None,
+            "environment": environment(file),
             "pins": {},
             "resumed": [],
         }
@@ -101,11 +109,16 @@ class Run:
         return run
 
     @classmethod
-    def resume(cls, folder: Path, settings: Settings) -> "Run":
+    def resume(cls, folder: Path, settings: Settings, file: Path | None = None) -> "Run":
         """Opens a run to continue it, with settings that a resumed run may have.
 
         A finished run is continued in the same way. Its results stay in `run.json` until they are
         replaced.
+
+        Args:
+          folder: the run's folder.
+          settings: settings of the study.
+          file: the study's file, unless the study is one of `experiments.studies`.
 
         Raises:
           RunError: the folder is not a run's folder, another process has the run open, or
@@ -126,7 +139,7 @@ class Run:
             os.close(lock)
             raise
         run._before = copy.deepcopy(description)
-        now, then = environment(), description["environment"]
+        now, then = environment(file), description["environment"]
         changed = [f"{k} was {then.get(k)}, is {now[k]}" for k in now if now[k] != then.get(k)]
         if changed:
             print(f"the last digits may differ: {'; '.join(changed)}", file=sys.stderr)
@@ -136,6 +149,7 @@ class Run:
         resumed = {"at": began, "command": _command(), "changes": changes, **now}
         description["resumed"].append(resumed)
         description["settings"] = current
+        description["study_file"] = str(file.absolute()) if file else None
         description["status"] = "running"
         run.write_description()
         return run
@@ -243,11 +257,11 @@ class Run:
         shutil.rmtree(self.checkpoints_folder(name), ignore_errors=True)
 
     def _outcome_file(self, name: str) -> Path:
-        return self.folder / "outcomes" / f"{_file_name(name)}.npz"
+        return self.folder / "outcomes" / f"{file_name(name)}.npz"
 
     def checkpoints_folder(self, series: str) -> Path:
         """Returns the folder of the checkpoints of a series."""
-        return self.folder / "checkpoints" / _file_name(series)
+        return self.folder / "checkpoints" / file_name(series)
 
     def trajectory_folder(self, series: str) -> Path:
         """Returns the folder of the trajectory of a series."""
@@ -257,7 +271,7 @@ class Run:
         """Saves a figure as `name.png`, completely or not at all."""
         path = self.folder / f"{name}.png"
         partial = path.with_name(f"{path.name}.partial")
-        figure.savefig(partial, dpi=130, format="png")
+        figure.savefig(partial, dpi=DPI, format="png")
         partial.replace(path)
         return path
 
@@ -287,88 +301,6 @@ def _tensorboard(folder: Path) -> TensorBoard:
     return writer
 
 
-def steps_done(folder: Path) -> int:
-    """Returns the number of steps in the newest checkpoint of a run; 0 without checkpoints."""
-    names = [path.name for path in folder.glob("checkpoints/*/*")]
-    return max((int(name) for name in names if name.isdecimal()), default=0)
-
-
-def trajectory_folder(folder: Path, series: str) -> Path:
-    """Returns the folder of the trajectory of a series, for any run's folder."""
-    return folder / "trajectory" / _file_name(series)
-
-
-_FIELDS: dict[str, type] = {
-    "study": str,
-    "identity": str,
-    "status": str,
-    "began": str,
-    "command": str,
-    "settings": dict,
-    "environment": dict,
-    "pins": dict,
-    "resumed": list,
-}
-
-
-def read_description(folder: Path) -> dict[str, Any]:
-    """Returns the content of a run's `run.json`.
-
-    Raises:
-      RunError: the folder is not a run's folder.
-    """
-    path = folder / "run.json"
-    try:
-        content = json.loads(path.read_bytes())
-    except OSError as error:
-        raise RunError(f"{folder} is not a run's folder: {path.name}: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise RunError(f"{path} is damaged: {error}; restore it, or start a new run") from error
-    description = content if isinstance(content, dict) else {}
-    missing = [
-        name for name, kind in _FIELDS.items() if not isinstance(description.get(name), kind)
-    ]
-    if missing:
-        raise RunError(
-            f"{path} is not a run's description: it lacks {', '.join(missing)}; restore it, or "
-            "start a new run"
-        )
-    return description
-
-
-def newest_run(runs: Path, study: str = "*") -> Path:
-    """Returns the folder of the newest run of a study, or of any study; skips damaged runs.
-
-    Raises:
-      RunError: the folder holds no run.
-    """
-    found = []
-    for path in runs.glob(f"{study}/*/run.json"):
-        with contextlib.suppress(RunError, ValueError, OverflowError):
-            began = datetime.datetime.fromisoformat(read_description(path.parent)["began"])
-            # Runs that began in the same second are named NAME, NAME_1, ..., NAME_10.
-            found.append((began.timestamp(), len(path.parent.name), path.parent.name, path.parent))
-    if not found:
-        what = "runs" if study == "*" else f"runs of {study}"
-        raise RunError(
-            f"{runs.absolute()} has no {what}; name the folder of a run, "
-            "or say with --runs where the runs are"
-        )
-    return max(found)[-1]
-
-
-def saved_settings(settings_type: type[S], description: Mapping[str, Any]) -> S:
-    """Returns the settings of a run; a setting that was added later has its default.
-
-    Raises:
-      RunError: the settings are no longer allowed.
-    """
-    try:
-        return settings_from_json(settings_type, description["settings"])
-    except (TypeError, ValueError) as error:
-        raise RunError(f"the run's settings are no longer allowed: {error}") from error
-
-
 def _now() -> datetime.datetime:
     return datetime.datetime.now().astimezone()
 
@@ -385,22 +317,3 @@ def _lock(folder: Path) -> int:
         os.close(lock)
         raise
     return lock
-
-
-def _file_name(name: str) -> str:
-    """Returns a valid file name, with a digest of the name if characters are replaced."""
-    plain = re.sub(r"[^\w.-]+", "_", name)
-    return plain if plain == name else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
-
-
-def new_folder(parent: Path, name: str) -> Path:
-    """Creates a new folder, with a suffix if several processes start in the same second."""
-    parent.mkdir(parents=True, exist_ok=True)
-    for attempt in range(1000):
-        folder = parent / (name if attempt == 0 else f"{name}_{attempt}")
-        try:
-            folder.mkdir()
-        except FileExistsError:
-            continue
-        return folder
-    raise FileExistsError(f"{parent / name} and 999 more exist already")

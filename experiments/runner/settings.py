@@ -93,6 +93,19 @@ def settings_to_json(settings: Settings) -> dict[str, Any]:
     }
 
 
+def defaults_to_json(settings: Settings) -> dict[str, Any]:
+    """Returns the default of each setting in JSON's types, as it is at the scale of the settings.
+
+    They are empty if a study needs a flag, or if its check of the defaults fails.
+    """
+    kind = type(settings)
+    try:
+        at_scale = settings_to_json(kind(scale=settings.scale, runs=settings.runs))
+    except Exception:  # a study may raise anything
+        return {}
+    return {**at_scale, "scale": kind.scale, "runs": str(kind.runs.absolute())}
+
+
 def settings_from_json(settings_type: type[S], saved: Mapping[str, Any]) -> S:
     """Returns the settings; a field that was added later has its default.
 

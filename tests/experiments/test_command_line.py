@@ -10,8 +10,8 @@ import pytest
 
 from experiments import runner, studies
 from experiments.__main__ import main
-from experiments.runner import run as run_module
 from experiments.runner.log import Log
+from experiments.runner.run_folder import newest_run
 from experiments.studies import quickstart
 from jaxdescent.extras import require
 from tests.experiments.run_folders import records, write_run
@@ -346,7 +346,7 @@ def test_last_compares_times_across_time_zones_and_names_of_the_same_second(tmp_
     for name, text in began.items():
         path = write_run(tmp_path / "train" / name, []) / "run.json"
         path.write_text(path.read_text().replace("2030-01-02T03:04:05+00:00", text))
-    assert run_module.newest_run(tmp_path).name == "b_10"
+    assert newest_run(tmp_path).name == "b_10"
 
 
 @pytest.mark.parametrize("flags", [["--resume"], ["--resume="], ["--resume", "--seed", "3"]])

@@ -56,6 +56,11 @@ def test_a_flag_that_the_study_lacks_is_not_suggested():
     assert suggest("--optimizer", names(studies.load("league").Settings)) == "--optimizers"
 
 
+def test_a_remark_names_only_flags_that_the_study_has():
+    assert suggest("--epochs", ["steps"]) == "--steps"
+    assert suggest("--epochs", ["steps", "batch_size"]).endswith("divided by --batch-size)")
+
+
 def test_no_guess_is_the_name_of_another_setting():
     known = {*names(train.Settings)}
     assert {*_OTHER_NAMES} <= known | {"resume"}

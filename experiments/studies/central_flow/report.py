@@ -68,7 +68,8 @@ def results(cases: Sequence[Case], summaries: Sequence[Summary], scale: Scale) -
         )
     cells = [_cells(name, summary) for name, summary in named.items()]
     values = {name: summary._asdict() for name, summary in named.items()}
-    return runner.Results("Central flows", COLUMNS, cells, notes, values)
+    verdict, *notes = notes
+    return runner.Results("Central flows", COLUMNS, cells, notes, values, verdict)
 
 
 def verdicts(names: Sequence[str], summaries: Sequence[Summary]) -> list[str]:

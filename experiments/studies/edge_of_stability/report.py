@@ -91,7 +91,8 @@ def results(
         for ratio, state in quadratics.items()
     }
     title = f"The edge of stability, {settings.seeds} seeds"
-    return runner.Results(title, COLUMNS, rows, notes, values)
+    verdict, *notes = notes
+    return runner.Results(title, COLUMNS, rows, notes, values, verdict)
 
 
 def verdicts(

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 import tyro
 
 from experiments import runner
-from experiments.runner.run import newest_run
+from experiments.runner.run_folder import newest_run
 
 POINTS = {"smoke": 5, "small": 31, "full": 51}
 EXAMPLES = {"smoke": 64, "small": 1_000, "full": 5_000}

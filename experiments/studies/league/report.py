@@ -106,7 +106,8 @@ def results(
         "decays to zero (optax's warmup_cosine_decay_schedule). 'best peak' is the best of that "
         f"peak and of the next {PEAKS - 1} learning rates of the grid. {DEFAULTS}",
     ]
-    return runner.Results("League of optimizers", COLUMNS, cells, explanations, values)
+    verdict, *explanations = explanations
+    return runner.Results("League of optimizers", COLUMNS, cells, explanations, values, verdict)
 
 
 def verdicts(tables: Mapping[str, Sequence[Standing]], optimizers: Sequence[str]) -> list[str]:

@@ -24,18 +24,18 @@ def draw(sweeps: Sequence[StartSweep], published: PublishedTowers) -> Figure:
     titles = list(dict.fromkeys(sweep.workload.title for sweep in sweeps))
     optimizers = list(dict.fromkeys(sweep.optimizer for sweep in sweeps))
     height, width = len(titles), len(optimizers)
-    figure = Figure(figsize=(3.2 * width + 5, max(2.3 * height + 0.6, 4.5)), layout="constrained")
+    figure = Figure(figsize=(2.5 * width + 4.5, max(2.3 * height + 0.6, 4.5)), layout="constrained")
     grid = figure.add_gridspec(height, width + 1, width_ratios=[3.2] * width + [5])
     for sweep in sweeps:
         row, column = titles.index(sweep.workload.title), optimizers.index(sweep.optimizer)
         panel = figure.add_subplot(grid[row, column])
         _draw_sweep(panel, sweep)
         if column == 0:
-            panel.set_ylabel("loss", fontsize=8)
+            panel.set_ylabel("loss", fontsize=9)
         if row == height - 1:
-            panel.set_xlabel("initial learning rate", fontsize=8)
+            panel.set_xlabel("initial learning rate", fontsize=9)
         if row == column == 0:
-            panel.legend(fontsize=7, loc="upper left")
+            panel.legend(fontsize=8, loc="upper left")
     _draw_published(figure.add_subplot(grid[:, width]), published)
     return figure
 
@@ -51,7 +51,7 @@ def _draw_sweep(panel: Axes, sweep: StartSweep) -> None:
     _plot(panel, fixed.rates, fixed.losses, top, color="#666666", label="fixed rate")
     _plot(panel, sweep.starts, self_tuned, top, color="#154360", label="self-tuning")
     _set_scales(panel, min(best, fixed.averaged.min(), *self_tuned), top)
-    panel.set_title(f"{sweep.workload.title}, {sweep.optimizer}", fontsize=9)
+    panel.set_title(f"{sweep.workload.title}, {sweep.optimizer}", fontsize=10)
     panel.set_xlim(0.3 * min(sweep.starts), 3 * max(sweep.starts))
 
 
@@ -66,9 +66,9 @@ def _draw_published(panel: Axes, published: PublishedTowers) -> None:
     _plot(panel, published.starts, losses, top, color="#2e86c1", label=SELF_TUNING)
     panel.axhline(MIN_LOSS, color="#2e86c1", linewidth=0.8, linestyle=":")
     _set_scales(panel, MIN_LOSS, top)
-    panel.set_title(f"as published: {published.workload.title}", fontsize=9)
-    panel.set_xlabel("initial learning rate of every level", fontsize=8)
-    panel.legend(fontsize=7, loc="upper center", ncols=2)
+    panel.set_title(f"as published: {published.workload.title}", fontsize=10)
+    panel.set_xlabel("initial learning rate of every level", fontsize=9)
+    panel.legend(fontsize=8, loc="upper center", ncols=2)
 
 
 def _plot(
@@ -103,5 +103,5 @@ def _set_scales(panel: Axes, least: float, top: float) -> None:
     panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     panel.yaxis.set_major_formatter("{x:g}")
     panel.yaxis.set_minor_locator(NullLocator())
-    panel.tick_params(labelsize=7)
+    panel.tick_params(labelsize=8)
     panel.grid(alpha=0.25)

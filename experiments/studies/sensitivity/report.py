@@ -109,7 +109,8 @@ def results(
         for name, of_name in zip(names, trials, strict=True)
     }
     cells = [_cells(sweep, summary) for sweep, summary in rows]
-    return runner.Results("Sensitivity to the initial learning rate", COLUMNS, cells, notes, values)
+    name = "Sensitivity to the initial learning rate"
+    return runner.Results(name, COLUMNS, cells, notes, values, verdict(rows))
 
 
 def title(sweep: StartSweep) -> str:
@@ -118,6 +119,20 @@ def title(sweep: StartSweep) -> str:
 
 
 Row = tuple[StartSweep, Summary]
+
+
+def verdict(rows: Sequence[Row]) -> str:
+    """Returns the verdict on all tasks in one sentence; "" without tasks."""
+    if not rows:
+        return ""
+    held = sum(bool(summary.worst <= ROBUST[sweep.workload.kind]) for sweep, summary in rows)
+    mean = float(np.exp(np.mean([np.log(summary.geometric) for _, summary in rows])))
+    return (
+        f"From the worst initial learning rate, self-tuning is within {ROBUST['stationary']} "
+        f"(nonstationary tasks: {ROBUST['nonstationary']}) times the loss of the best fixed "
+        f"learning rate in {held} of {len(rows)} rows; the geometric mean of this ratio over all "
+        f"rows and initial learning rates is {format_loss(mean, '.3f')}."
+    )
 
 
 def verdicts(rows: Sequence[Row]) -> list[str]:

@@ -117,7 +117,8 @@ def make_results(
         },
         "worst cases": worst._asdict(),
     }
-    return runner.Results("Long step sizes", columns, rows, notes, values)
+    verdict, *notes = notes
+    return runner.Results("Long step sizes", columns, rows, notes, values, verdict)
 
 
 def comparison_notes(results: Sequence[ProblemResult]) -> list[str]:

@@ -11,8 +11,15 @@ from matplotlib.figure import Figure
 
 from experiments import runner
 from experiments.models.counting import parameter_count
+from experiments.runner.page import Table
 from experiments.studies.train.agents import TrainedAgents, winner
-from experiments.studies.train.report import sample_notes, score_row, unit_notes
+from experiments.studies.train.report import (
+    report_title,
+    sample_notes,
+    score_row,
+    scores_in_words,
+    unit_notes,
+)
 from experiments.studies.train.rules import DEFAULT
 from experiments.studies.train.saved_network import usage
 from experiments.studies.train.settings import SERIES, Settings
@@ -37,6 +44,7 @@ def agents_results(settings: Settings, run: runner.Run, trained: TrainedAgents) 
     }
     notes = [f"{task.name}: {task.source}"]
     rows: list[tuple[str, ...]] = []
+    verdict = "No agent had a finite validation loss; lower --learning-rate."
     if best:
         values["winner"] = {name: float(each[state.best_id]) for name, each in drawn.items()}
         parts = {"validation, best": task.validation, "test, at the best": task.test}
@@ -46,17 +54,20 @@ def agents_results(settings: Settings, run: runner.Run, trained: TrainedAgents) 
         notes.append(_winner_note(settings, values["winner"], drawn))
         notes += unit_notes(task, scores["test, at the best"])
         notes += [*sample_notes(settings, task, best), usage(run.folder)]
-    else:
-        notes.append("No agent had a finite validation loss; lower --learning-rate.")
+        verdict = (
+            f"On the test part: {scores_in_words(scores['test, at the best'])}, by the agent with "
+            f"the least validation loss, for {gradients / full:.1%} of the gradient steps without "
+            "pruning."
+        )
     notes.append(
         f"{values['parameters']:,} parameters in each of the {len(population.ids)} agents, which "
         f"took {gradients:,} gradient steps together: {gradients / full:.1%} of the {full:,} that "
         f"all of them take without pruning (--rule no_pruning); the rule is {rule}."
     )
     run.save_figure("agents", _draw(run.log.read(SERIES), drawn["learning_rate"]))
-    run.save_fragment("agents", _table(population, drawn))
-    title = f"{task.name} by {len(population.ids)} agents of {settings.optimizer}"
-    return runner.Results(title, ("part", "step", "loss", "accuracy %"), rows, notes, values)
+    title, columns = report_title(task.name, settings), ("part", "step", "loss", "accuracy %")
+    tables = [_table(population, drawn)]
+    return runner.Results(title, columns, rows, notes, values, verdict, tables)
 
 
 def _winner_note(settings: Settings, found: dict[str, float], drawn: dict[str, np.ndarray]) -> str:
@@ -73,27 +84,19 @@ def _winner_note(settings: Settings, found: dict[str, float], drawn: dict[str, n
     return note
 
 
-def _table(population: Any, drawn: dict[str, np.ndarray]) -> str:
-    """Returns a table of the agents in HTML, the best first."""
-    order = np.argsort(np.asarray(population.best_values))  # inf if never finite
-    heads = ["agent", *(name.replace("_", " ") for name in drawn), "steps", "best validation loss"]
+def _table(population: Any, drawn: dict[str, np.ndarray]) -> Table:
+    """Returns a table of the agents, the best first."""
+    names = [name.replace("_", " ") for name in drawn]
     rows = [
-        [
+        (
             str(agent),
             *(f"{each[agent]:.3g}" for each in drawn.values()),
             f"{int(population.gradients[agent]):,}",
             f"{float(population.best_values[agent]):.4g}",
-        ]
-        for agent in order
+        )
+        for agent in np.argsort(np.asarray(population.best_values))  # inf if never finite
     ]
-    lines = ["".join(f"<td>{cell}</td>" for cell in row) for row in rows]
-    return (
-        '<h2>Agents</h2><div class="wide"><table><thead><tr>'
-        + "".join(f"<th>{head}</th>" for head in heads)
-        + "</tr></thead><tbody>"
-        + "".join(f"<tr>{line}</tr>" for line in lines)
-        + "</tbody></table></div>"
-    )
+    return Table(("agent", *names, "steps", "best validation loss"), rows, "Agents")
 
 
 def _draw(history: list[dict[str, Any]], rates: np.ndarray) -> Figure:

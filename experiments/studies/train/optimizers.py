@@ -22,6 +22,7 @@ class Optimizer(NamedTuple):
     """An optimizer that `--optimizer` names.
 
     Attributes:
+      title: its name in reports.
       make: called with the keyword `learning_rate`, and `weight_decay` and `b2` if it takes them.
       learning_rate: the default of `--learning-rate`.
       averages: `None` if the model is evaluated at its parameters; else called as
@@ -30,6 +31,7 @@ class Optimizer(NamedTuple):
       learns_rate: True if it finds its learning rate itself, up to the factor `learning_rate`.
     """
 
+    title: str
     make: Callable[..., optax.GradientTransformation]
     learning_rate: float = 1e-3
     averages: Callable[[Any, Any], Any] | None = None
@@ -63,17 +65,22 @@ def schedule_free_average(opt_state: Any, params: Any) -> Any:
 
 
 OPTIMIZERS: dict[str, Optimizer] = {
-    "adam": Optimizer(optax.adam),
-    "adamw": Optimizer(optax.adamw),
-    "sgd": Optimizer(optax.sgd),
-    "momentum": Optimizer(partial(optax.sgd, momentum=0.9)),
-    "nesterov": Optimizer(partial(optax.sgd, momentum=0.9, nesterov=True)),
-    "rmsprop": Optimizer(optax.rmsprop),
-    "lion": Optimizer(optax.lion),
-    "muon": Optimizer(partial(contrib.muon, consistent_rms=MUON_RMS)),
-    "prodigy": Optimizer(contrib.prodigy, learning_rate=1.0, learns_rate=True),
+    "adam": Optimizer("Adam", optax.adam),
+    "adamw": Optimizer("AdamW", optax.adamw),
+    "sgd": Optimizer("SGD", optax.sgd),
+    "momentum": Optimizer("SGD with momentum", partial(optax.sgd, momentum=0.9)),
+    "nesterov": Optimizer(
+        "SGD with Nesterov momentum", partial(optax.sgd, momentum=0.9, nesterov=True)
+    ),
+    "rmsprop": Optimizer("RMSProp", optax.rmsprop),
+    "lion": Optimizer("Lion", optax.lion),
+    "muon": Optimizer("Muon", partial(contrib.muon, consistent_rms=MUON_RMS)),
+    "prodigy": Optimizer("Prodigy", contrib.prodigy, learning_rate=1.0, learns_rate=True),
     "schedule_free": Optimizer(
-        contrib.schedule_free_adamw, learning_rate=2.5e-3, averages=schedule_free_average
+        "Schedule-Free AdamW",
+        contrib.schedule_free_adamw,
+        learning_rate=2.5e-3,
+        averages=schedule_free_average,
     ),
 }
 

@@ -1,5 +1,6 @@
 """The report of a training run: scores of the last and the best state, and the losses."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -12,10 +13,12 @@ from experiments.models.counting import parameter_count
 from experiments.models.sampling import sample
 from experiments.runner.curves import curve, draw
 from experiments.runner.log import mean_of_finite
+from experiments.runner.page import Table
+from experiments.studies.train import learned
 from experiments.studies.train.optimizers import OPTIMIZERS
 from experiments.studies.train.saved_network import usage
 from experiments.studies.train.settings import SERIES, Settings
-from experiments.studies.train.training import Evaluator, Trained
+from experiments.studies.train.training import Evaluator, Trained, optimizer
 
 
 def results(settings: Settings, run: runner.Run, trained: Trained) -> runner.Results:
@@ -56,7 +59,60 @@ def results(settings: Settings, run: runner.Run, trained: Trained) -> runner.Res
     ]
     notes += [*sample_notes(settings, task, tested), usage(run.folder)]
     columns = ("part", "step", "loss", "accuracy %")
-    return runner.Results(f"{task.name} by {settings.optimizer}", columns, rows, notes, values)
+    verdict = _verdict(evaluations[-1][0], values, loop, task)
+    tables = _learned(settings, run, history, values) if settings.learns_rate else []
+    name = report_title(task.name, settings)
+    return runner.Results(name, columns, rows, notes, values, verdict, tables)
+
+
+def _learned(
+    settings: Settings, run: runner.Run, history: list[dict[str, Any]], values: dict[str, Any]
+) -> list[Table]:
+    """Draws the learned hyperparameters, adds them to the values and returns their table."""
+    found = learned.learned_over_steps(optimizer(settings, settings.total_steps), history)
+    run.save_figure("tuned", learned.draw(found))
+    values["learned"] = {each.name: each.values[[0, -1]] for each in found}
+    return [learned.table(found)]
+
+
+def report_title(task: str, settings: Settings) -> str:
+    """Returns the name of the task and of its optimizer.
+
+    Example:
+      >>> report_title("digits", Settings(optimizer="adamw", self_tuning=True))
+      'digits, self-tuning AdamW'
+    """
+    name = OPTIMIZERS[settings.optimizer].title
+    if settings.self_tuning:
+        return f"{task}, self-tuning {name}"
+    if settings.agents:
+        return f"{task}, {settings.agents} agents of {name}"
+    if settings.tower:
+        return (
+            f"{task}, {name} with a tower of height {settings.tower} that learns its learning rate"
+        )
+    return f"{task}, {name}"
+
+
+def _verdict(tested: str, values: Mapping[str, Any], loop: runner.Loop, task: tasks.Task) -> str:
+    """Returns the scores on the test part, beside the baseline's loss if there is one."""
+    scores = values.get(tested)
+    if scores is None:
+        return f"Training loss {_mean_and_spread(values['loss'])} after {loop.step:,} steps."
+    step = values["best_step"] or loop.step
+    when = "with the best validation loss" if values["best_step"] else "the last"
+    baseline = ""
+    if task.baseline:
+        name, loss = task.baseline
+        baseline = f" The loss of the {name} is {loss:.4g}."
+    return f"On the test part: {scores_in_words(scores)}, at step {step:,} ({when}).{baseline}"
+
+
+def scores_in_words(scores: Mapping[str, Any]) -> str:
+    """Returns the accuracy, if there is one, and the loss."""
+    loss = f"loss {_mean_and_spread(scores['loss'])}"
+    accuracy = scores.get("accuracy")
+    return loss if accuracy is None else f"accuracy {_mean_and_spread(accuracy)}%, {loss}"
 
 
 def score_row(title: str, step: int, scores: dict[str, Any]) -> tuple[str, str, str, str]:

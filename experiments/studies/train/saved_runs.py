@@ -8,7 +8,7 @@ import numpy as np
 import optax
 
 from experiments import runner, tasks
-from experiments.runner.run import RunError, trajectory_folder
+from experiments.runner.run_folder import RunError, trajectory_folder
 from experiments.studies.train.settings import SERIES, Settings
 from experiments.studies.train.training import load_task, model_of
 

@@ -18,7 +18,8 @@ from experiments import data, runner, tasks
 from experiments.data.batches import Batches, data_seeds
 from experiments.data.description import describe
 from experiments.runner.log import mean_of_finite, write_atomically
-from experiments.runner.run import RunError
+from experiments.runner.run_folder import RunError
+from experiments.studies.train.learned import learned_values
 from experiments.studies.train.optimizers import OPTIMIZERS
 from experiments.studies.train.rules import make_rule
 from experiments.studies.train.settings import SERIES, Settings
@@ -134,7 +135,7 @@ def _run_loop(
         if not np.isfinite(losses).all():
             metrics["not_finite_steps"] = np.sum(~np.isfinite(losses), 0)
         if settings.learns_rate:
-            metrics["learning_rate"] = jd.get_hyperparams(state.opt_state)[0]["learning_rate"]
+            metrics |= learned_values(state.opt_state)
         loss = mean_of_finite(losses, axis=0)
         loop.log(loss=loss, **metrics)
         value = metrics.get("validation_loss", loss)

@@ -41,7 +41,7 @@ def test_cost_to_the_target_is_read_at_the_first_record_that_reaches_it(tmp_path
     # The target is 0.5, the best of the worst series; fast has a mean of 0.375 at step 10.
     assert first["target"] == second["target"] == 0.5
     assert first == {
-        "series": "train/slow",
+        "series": "rate 0.1",
         "rate": 0.1,
         "steps": 40,
         "last validation_loss": 0.5,
@@ -53,22 +53,22 @@ def test_cost_to_the_target_is_read_at_the_first_record_that_reaches_it(tmp_path
         "seconds to 0.5": 8.0,
         "target": 0.5,
     }
-    assert second["series"] == "train/fast"
+    assert second["series"] == "rate 0.3"
     assert (second["last validation_loss"], second["best validation_loss"]) == (0.75, 0.125)
     reached = [second[f"{what} to 0.5"] for what in ("steps", "FLOPs", "seconds")]
     assert reached == [10, 1000.0, 6.0]
 
 
-def test_only_settings_that_differ_have_a_column(tmp_path, slow, fast):
+def test_only_settings_that_differ_are_listed(tmp_path, slow, fast):
     (first, second), html = compared(tmp_path, slow, fast)
     assert (first["rate"], second["rate"]) == (0.1, 0.3)
     # The width is the same, and the folder does not affect results.
     assert not {"width", "runs", "scale"} & {*first}
-    assert "<th>rate</th>" in html
-    assert "<th>width</th>" not in html
+    assert "rate 0.1</dd>" in html
+    assert "width 3" not in html
 
 
-def test_a_setting_of_only_one_run_has_a_column(tmp_path, slow):
+def test_a_setting_of_only_one_run_is_listed(tmp_path, slow):
     other = write_run(tmp_path / "other", records([1.0]), rate=0.1)
     (first, second), _ = compared(tmp_path, slow, other)
     assert (first["width"], second["width"]) == (3, None)
@@ -79,9 +79,11 @@ def test_a_given_target_need_not_be_reached(tmp_path, slow, fast, capsys):
     (first, second), html = compared(tmp_path, slow, fast, target=0.2)
     assert [first[f"{what} to 0.2"] for what in ("steps", "FLOPs", "seconds")] == [None] * 3
     assert [second[f"{what} to 0.2"] for what in ("steps", "FLOPs", "seconds")] == [15, 1500, 9]
-    row = next(line for line in capsys.readouterr().out.splitlines() if "train/slow" in line)
-    assert row.split()[-3:] == ["-", "-", "-"]
-    assert "<td>-</td>" in html
+    row = next(
+        line for line in capsys.readouterr().out.splitlines() if line.startswith("rate 0.1 ")
+    )
+    assert row.split()[-9:] == ["-", "of", "40", "-", "of", "280", "-", "of", "8"]
+    assert "<td>- of 40</td>" in html
 
 
 def test_the_metric_can_be_chosen(tmp_path, slow):
@@ -110,6 +112,13 @@ def test_a_run_without_metrics_is_reported(tmp_path, slow, metric):
         with pytest.raises(RunError, match=f"{empty} has no metrics yet"):
             compared(tmp_path, *runs, metric=metric)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_study_that_logs_nothing_cannot_be_compared(tmp_path):
+    path = write_run(tmp_path / "silent", []) / "run.json"
+    path.write_text(path.read_text().replace('"running"', '"finished"'))
+    with pytest.raises(RunError, match="has no metrics, because its study logs no losses"):
+        compared(tmp_path, path.parent)
 
 
 def test_each_folder_must_be_a_runs_folder(tmp_path, slow):
@@ -148,9 +157,9 @@ def test_each_series_of_a_run_has_its_own_row(tmp_path, slow):
     rows, _ = compared(tmp_path, slow, several)
     found = {row["series"]: (row["steps"], row["FLOPs"]) for row in rows}
     assert found == {
-        "train/slow": (40, 280),
-        "quickstart/several: adam": (20, 60),
-        "quickstart/several: sgd": (7, 14),
+        "train": (40, 280),
+        "quickstart: adam": (20, 60),
+        "quickstart: sgd": (7, 14),
     }
 
 
@@ -174,15 +183,16 @@ def test_runs_of_one_name_in_different_folders_are_distinguished(tmp_path, slow,
 
 
 def test_curves_are_drawn_over_steps_flops_and_seconds(tmp_path, slow, fast, monkeypatch):
-    def draw(curves, axes, metric):
-        assert (axes, metric) == (("steps", "FLOPs", "seconds"), "validation_loss")
-        assert [*curves] == ["train/slow (rate 0.1)", "train/fast (rate 0.3)"]
+    def draw(curves, axes, metric, target):
+        assert (axes, metric) == (["steps", "FLOPs", "seconds"], "validation loss")
+        assert target == 0.5
+        assert [*curves] == ["rate 0.1", "rate 0.3"]
         (steps, losses), (flops, _), (seconds, _) = [*curves.values()][1]
         assert steps.tolist() == [5, 10, 15, 20]
         assert flops.tolist() == [500, 1000, 1500, 2000]
         assert seconds.tolist() == [3, 6, 9, 12]
         assert losses.tolist() == [2.0, 0.375, 0.125, 0.75]
-        return real(curves, axes, metric)
+        return real(curves, axes, metric, target)
 
     real = module.draw
     monkeypatch.setattr(module, "draw", draw)
@@ -195,11 +205,53 @@ def test_the_page_is_self_contained_and_the_table_is_printed(tmp_path, slow, fas
     assert "http:" not in html
     assert "https:" not in html
     out = capsys.readouterr().out
-    for name in ("train/slow", "train/fast"):
-        assert name in out
+    for name, folder in (("rate 0.1", slow), ("rate 0.3", fast)):
+        assert f"\n{name}: {folder}\n" in out
         assert f"<td>{name}</td>" in html
-    assert "The target is reached at the first record with validation_loss <= 0.5" in out
-    assert html.count("<dd>python -m experiments train</dd>") == 2
+        assert f"<dt>{name}</dt><dd>{folder}</dd>" in html
+    for text in (out, html):
+        assert (
+            "Fewest to reach a validation loss of at most 0.5: 10 steps (rate 0.3), "
+            "280 FLOPs (rate 0.1), 6 seconds (rate 0.3)."
+        ) in text
+    assert html.count("<dd>python -m experiments train; rate 0.") == 2
+
+
+def test_runs_that_tie_are_counted_in_the_verdict(tmp_path, slow):
+    twin = write_run(
+        tmp_path / "twin", records([0.5], every=40), flops_per_step={"train": 8.0}, rate=0.2
+    )
+    _, html = compared(tmp_path, slow, twin)
+    assert "40 steps (rate 0.1 and 1 more), 280 FLOPs (rate 0.1), 2 seconds (rate 0.2)." in html
+
+
+def test_a_run_that_is_first_by_all_costs_is_named_once(tmp_path, slow):
+    better = write_run(tmp_path / "better", records([0.5]), flops_per_step={"train": 1.0}, rate=0.2)
+    _, html = compared(tmp_path, slow, better)
+    assert "at most 0.5: 10 steps, 10 FLOPs, 2 seconds (rate 0.2)." in html
+
+
+def test_a_target_that_no_run_reaches_is_said_to_be_missed(tmp_path, slow):
+    _, html = compared(tmp_path, slow, target=0.1)
+    assert "The target, a validation loss of at most 0.1, is not reached." in html
+
+
+def test_one_run_is_named_by_its_series(tmp_path):
+    log = [*records([2.0, 1.0], series="adam"), *records([1.5], series="sgd")]
+    rows, html = compared(tmp_path, write_run(tmp_path / "several", log))
+    assert [row["series"] for row in rows] == ["adam", "sgd"]
+    assert "<h1>One run by validation loss</h1>" in html
+
+
+def test_costs_that_are_not_known_have_neither_panel_nor_column(tmp_path, monkeypatch):
+    def draw(curves, axes, *rest):
+        assert axes == ["steps", "seconds"]
+        return real(curves, axes, *rest)
+
+    real = module.draw
+    monkeypatch.setattr(module, "draw", draw)
+    _, html = compared(tmp_path, write_run(tmp_path / "unmetered", records([2.0, 1.0])))
+    assert "<th>steps to 1</th><th>seconds to 1</th>" in html
 
 
 def test_each_comparison_has_its_own_folder(tmp_path, slow):

@@ -74,10 +74,40 @@ def test_a_figure_has_a_panel_for_each_axis_and_a_curve_for_each_label(tmp_path)
 
 @pytest.mark.parametrize(
     ("values", "scale"),
-    [([1.0, 0.1], "log"), ([1.0, 0.0], "linear"), ([1.0, -1.0], "linear")],
+    [
+        ([1.0, 0.1], "log"),
+        ([1.0, 0.2], "linear"),
+        ([1.0, 0.0], "linear"),
+        ([1.0, -1.0], "linear"),
+        ([np.nan, 1.0, 0.1], "log"),
+    ],
 )
-def test_positive_values_have_a_logarithmic_axis(values, scale):
+def test_positive_values_that_span_a_decade_have_a_logarithmic_axis(values, scale):
     assert drawn(values).axes[0].get_yscale() == scale
+
+
+def test_curves_that_end_far_apart_have_a_logarithmic_horizontal_axis():
+    def scale(last):
+        curves = {"short": [(np.array([1.0, 2.0]),) * 2], "long": [(np.array([1.0, last]),) * 2]}
+        return draw(curves, ["steps"], "loss").axes[0].get_xscale()
+
+    assert (scale(39.0), scale(40.0)) == ("linear", "log")
+
+
+def test_the_target_is_a_line_with_its_value_in_each_panel():
+    x = np.array([1.0, 2.0])
+    figure = draw({"run": [(x, x), (x, x)]}, ("steps", "seconds"), "loss", 1.5)
+    assert [[*panel.lines[-1].get_ydata()] for panel in figure.axes] == [[1.5, 1.5]] * 2
+    assert figure.axes[-1].texts[0].get_text() == "target 1.5"
+
+
+def test_twelve_curves_differ_in_color_or_style_and_leave_room_for_the_panels():
+    x = np.array([1.0, 2.0])
+    few = draw({f"run {i}": [(x, x)] for i in range(3)}, ["steps"], "loss")
+    many = draw({f"run {i}, {'x' * 40}": [(x, x)] for i in range(12)}, ["steps"], "loss")
+    lines = many.axes[0].lines
+    assert len({(line.get_color(), line.get_linestyle()) for line in lines}) == 12
+    assert many.get_figheight() - few.get_figheight() == pytest.approx(0.22 * 11)
 
 
 @pytest.mark.parametrize("values", [[], [1.0], [np.nan, np.nan], [np.nan, 1.0]], ids=repr)

@@ -1,5 +1,6 @@
 """A report is one self-contained file with the footprint, for finished and unfinished runs."""
 
+import dataclasses
 import html as markup
 import json
 import re
@@ -8,6 +9,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from experiments import runner
+from experiments.runner.page import Table
 from experiments.runner.report import rewrite_report, table
 from tests.experiments.run_folders import records, write_run
 
@@ -37,8 +39,15 @@ def facts(html):
             markup.unescape(name): markup.unescape(value)
             for name, value in re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", part, re.DOTALL)
         }
-        for heading, part in re.findall(r"<h2>(.*?)</h2>\n<dl.*?>(.*?)</dl>", html, re.DOTALL)
+        for heading, part in re.findall(r"<h2>(.*?)</h2>(.*?)(?=<h2>|</body>)", html, re.DOTALL)
+        if "<dt>" in part
     }
+
+
+def folded(html):
+    """Returns the names that are folded away."""
+    parts = re.findall(r"<details>(.*?)</details>", html, re.DOTALL)
+    return re.findall(r"<dt>(.*?)</dt>", "".join(parts))
 
 
 def test_the_report_is_self_contained_and_escapes_html(run):
@@ -66,7 +75,7 @@ def test_the_report_of_a_finished_run_has_settings_environment_and_footprint(run
     runner.write_report(run, results(title="Some title"))
     html = (run.folder / "report.html").read_text()
     found = facts(html)
-    assert [*found] == ["Settings", "Environment", "Footprint"]
+    assert [*found] == ["Settings", "Footprint", "Environment"]
     assert found["Settings"]["seed"] == "7"
     assert found["Environment"]["jax"] == run.description["environment"]["jax"]
     assert "(measured: clock)" in found["Footprint"]["wall time"]
@@ -80,6 +89,97 @@ def test_the_report_of_a_finished_run_has_settings_environment_and_footprint(run
     assert "; CPU energy " in out
 
 
+@dataclasses.dataclass(frozen=True)
+class Settings(runner.Settings):
+    """Settings with a value that is derived from another."""
+
+    rate: float = 0.1
+    steps: int | None = None
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.rate > 1:
+            raise ValueError("--rate must be at most 1")
+        object.__setattr__(self, "steps", self.steps or {"smoke": 1, "small": 9}[self.scale])
+
+
+@pytest.mark.parametrize(
+    ("changes", "shown"),
+    [
+        ({}, []),
+        ({"rate": 0.2}, ["rate"]),
+        ({"scale": "smoke"}, ["scale"]),
+        ({"scale": "smoke", "steps": 9}, ["scale", "steps"]),
+        ({"steps": 9}, []),
+        ({"seed": 3, "keep": 4}, ["seed", "keep"]),
+    ],
+)
+def test_settings_at_their_default_fold_away(tmp_path, changes, shown):
+    run = runner.Run.start("study", Settings(runs=tmp_path, **changes))
+    runner.write_report(run, results())
+    run.close()
+    html = (run.folder / "report.html").read_text()
+    visible = {*facts(html)["Settings"]} - {*folded(html)}
+    assert visible == {"command", "runs", *shown}
+    assert {"rate", "steps", "tensorboard"} - {*shown} <= {*folded(html)}
+    assert f"{len(dataclasses.fields(Settings)) - 1 - len(shown)} settings at their default" in html
+
+
+def test_defaults_are_the_ones_of_the_time_of_the_run(run):
+    runner.write_report(run, results())
+    path = run.folder / "run.json"
+    description = json.loads(path.read_text())
+    description["defaults"]["keep"] = 5
+    path.write_text(json.dumps(description))
+    html = rewrite_report(run.folder).read_text()
+    assert "keep" not in folded(html)
+    assert facts(html)["Settings"]["keep"] == "2"
+
+
+def test_a_run_by_an_earlier_version_shows_all_settings(tmp_path):
+    html = rewrite_report(write_run(tmp_path / "old", records([1.0]), rate=0.1)).read_text()
+    assert facts(html)["Settings"] == {
+        "command": "python -m experiments train",
+        "scale": "smoke",
+        "rate": "0.1",
+    }
+    assert "at their default" not in html
+
+
+def test_the_parts_of_a_report_have_a_fixed_order(run):
+    figure = Figure()
+    figure.subplots().plot([1, 2])
+    run.save_figure("curve", figure)
+    run.save_fragment("turning", "<b>fragment</b>")
+    more = Table(["name", "first", "last"], [["rate", "0.1", "0.2"]], "Learned")
+    runner.write_report(run, results(verdict="It works.", tables=[more]))
+    html = (run.folder / "report.html").read_text()
+    parts = ["<h1>", "It works.", "<th>series", "Learned", "<td>0.2<", "<img", "<b>fragment"]
+    parts += ["A note.", "<h2>Settings", "<h2>Footprint", "<h2>Environment"]
+    places = [html.index(part) for part in parts]
+    assert places == sorted(places)
+
+
+@pytest.mark.parametrize(("scale", "warns"), [("smoke", True), ("small", False)])
+def test_a_smoke_run_says_first_that_it_is_too_short_to_judge(tmp_path, capsys, scale, warns):
+    run = runner.Run.start("study", runner.Settings(runs=tmp_path, scale=scale))
+    runner.write_report(run, results(verdict="It works."))
+    run.close()
+    out = capsys.readouterr().out
+    html = (run.folder / "report.html").read_text()
+    sentence = "A smoke run shows that the study works; it is too short to judge any method."
+    assert (out.splitlines()[0] == sentence) is warns
+    assert (f'</h1>\n<p class="warning">{sentence}' in html) is warns
+
+
+def test_results_of_before_a_resume_are_marked(run):
+    runner.write_report(run, results())
+    run.mark("interrupted")
+    html = rewrite_report(run.folder).read_text()
+    warning = '</h1>\n<p class="warning">The run has not finished since it was last resumed'
+    assert warning in html
+
+
 def test_rewriting_a_report_changes_nothing(run):
     runner.write_report(run, results())
     first = (run.folder / "report.html").read_text()
@@ -89,10 +189,10 @@ def test_rewriting_a_report_changes_nothing(run):
 
 def test_numbers_in_cells_and_results_are_written(run):
     runner.write_report(
-        run, results(rows=[[1, 2.5]], columns=["a", "b"], values={"x": float("nan")})
+        run, results(rows=[[1, 2.3456]], columns=["a", "b"], values={"x": float("nan")})
     )
     html = (run.folder / "report.html").read_text()
-    assert "<td>1</td><td>2.5</td>" in html
+    assert "<td>1</td><td>2.346</td>" in html
     assert json.loads((run.folder / "run.json").read_text())["results"] == {"x": None}
 
 

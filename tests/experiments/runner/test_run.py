@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from experiments import runner
 from experiments.runner import run as module
-from experiments.runner.run import new_folder
+from experiments.runner.run_folder import new_folder
 from experiments.runner.settings import NOT_IN_RESULTS
 
 
@@ -213,7 +213,7 @@ def test_a_moved_run_resumes_with_other_settings_that_no_result_depends_on(close
 
 def test_changes_of_the_environment_are_reported_on_resume(closed, tmp_path, monkeypatch, capsys):
     changed = {**module.environment(), "jax": "0.0", "device": "abacus"}
-    monkeypatch.setattr(module, "environment", lambda: changed)
+    monkeypatch.setattr(module, "environment", lambda _: changed)
     runner.Run.resume(closed, Settings(runs=tmp_path, seed=7)).close()
     message = capsys.readouterr().err
     assert message.startswith("the last digits may differ: jax was ")

@@ -17,7 +17,7 @@ IDLE = {"save_every", "keep"}  # a finished run has nothing left to do with them
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr(run_module, "environment", dict)
+    monkeypatch.setattr(run_module, "environment", lambda _: {})
 
 
 def changing_words(field, hint, value):

@@ -9,7 +9,7 @@ import pytest
 import jaxdescent as jd
 from experiments.__main__ import main
 from experiments.studies.sensitivity.published_towers import raw_tower
-from experiments.studies.sensitivity.report import notes_on_solved, verdicts
+from experiments.studies.sensitivity.report import notes_on_solved, verdict, verdicts
 from experiments.studies.sensitivity.sweeps import StartSweep, summarize
 from experiments.tuning import trials
 from experiments.tuning.generated import Nonstationary
@@ -144,6 +144,14 @@ def test_verdicts_name_the_rows_that_contradict_them():
     assert "in 0 of 1 rows" in harder
     assert harder.endswith("evaluated at its average; not in good, adam (2.400).")
     assert mean.endswith("is 1.200, which is not at most 0.98.")
+
+
+def test_the_verdict_counts_all_rows_with_the_limit_of_their_kind():
+    moving = {"kind": Nonstationary, "problem": None}
+    rows = [row("a", [2.42] * 3), row("b", [2.6] * 3, **moving), row("c", [2.0] * 3)]
+    assert "in 2 of 3 rows" in verdict(rows)  # 2.6 is 1.3 times the best fixed loss
+    assert verdict(rows).endswith(f" is {(1.21 * 1.3) ** (1 / 3):.3f}.")
+    assert verdict([]) == ""
 
 
 def test_verdicts_are_given_apart_for_each_group_and_kind():

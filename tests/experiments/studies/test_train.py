@@ -127,6 +127,12 @@ def test_the_report_has_the_table_the_figure_and_the_footprint(stopped):
     for part in ("training, last", "validation, last", "validation, best", "test, at the best"):
         assert f"<td>{part}</td>" in html
     assert "<h2>Footprint</h2>" in html
+    found = description(stopped)
+    assert found["title"] == "digits, SGD with momentum"
+    assert found["more_tables"] == []
+    step, accuracy = found["table"]["rows"][-1][1], found["table"]["rows"][-1][-1]
+    assert found["verdict"].startswith(f"On the test part: accuracy {accuracy}%, loss ")
+    assert f"at step {step} (with the best validation loss)." in found["verdict"]
     assert 'alt="losses"' in html
     assert description(stopped)["status"] == "finished"
 
@@ -385,6 +391,24 @@ def test_a_tower_learns_a_learning_rate_for_each_network(narrow):
     assert len(seen) == 5
     assert all(0.001 < rate < 0.1 for rate in seen)
     assert min(results(narrow)["validation, last"]["accuracy"]) > 20
+
+
+def test_the_report_of_a_tower_has_its_learned_hyperparameters(narrow):
+    found = description(narrow)
+    assert found["title"] == (
+        "digits, AdamW with a tower of height 2 that learns its learning rate"
+    )
+    (table,) = found["more_tables"]
+    assert [row[:2] for row in table["rows"]] == [
+        ["learning rate", "0.01"],
+        ["learning rate of level 2", "0.05"],
+    ]
+    learned = results(narrow)["learned"]
+    last = log(narrow)[-1]
+    assert learned["learning rate"] == [[pytest.approx(0.01)] * 2, last["learning_rate"]]
+    assert learned["learning rate of level 2"][1] == last["learning_rate_of_level_2"]
+    assert last["learning_rate_of_level_2"][0] not in (0.05, last["learning_rate"][0])
+    assert 'alt="tuned"' in (narrow / "report.html").read_text()
 
 
 def test_evaluations_use_at_most_the_given_number_of_examples(narrow):
