@@ -48,7 +48,7 @@ def _draw_costs(panel: Axes, costs: Sequence[Cost]) -> None:
     panel.bar_label(bars, accuracies, padding=4)
     panel.invert_yaxis()
     panel.set(
-        title="Cost of choosing the learning rate of Adam",
+        title="Cost of choosing Adam's learning rate",
         xlabel="gradients, relative to one training",
         xlim=(0, 1.45 * max(trainings)),
     )

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from experiments import runner
+from experiments.runner.page import Table
 from experiments.studies.quickstart.costs import Cost
 from experiments.studies.quickstart.pruning import AGENTS, LOG10_RATES, PruningComparison
 from experiments.studies.quickstart.settings import Settings
-from experiments.studies.quickstart.starts import HYPER_RATE, METHODS, Sweep
+from experiments.studies.quickstart.starts import HYPER_RATE, METHODS, Method, Sweep
 
 COLUMNS = (
     "method",
@@ -29,49 +30,71 @@ def results(
     compared: Sequence[PruningComparison],
     costs: Sequence[Cost],
 ) -> runner.Results:
-    """Returns the table, the notes and the numbers."""
+    """Returns the tables, the notes and the numbers."""
     fixed = {m.optimizer: s for m, s in zip(METHODS, swept, strict=True) if m.kind == "fixed"}
-    rows, values = [], {}
+    rows, close = [], {}
     for method, sweep in zip(METHODS, swept, strict=True):
         reference = fixed[method.optimizer]
-        accuracies, best = sweep.mean_accuracies, sweep.best
-        close = int(np.sum(accuracies >= reference.mean_accuracies[reference.best] - 1))
+        best_fixed = reference.mean_accuracies[reference.best]
+        close[method] = int(np.sum(sweep.mean_accuracies >= best_fixed - 1))
         slowdown = float(reference.steps_per_second / sweep.steps_per_second)
-        rates = np.exp(np.log(sweep.rates).mean(1))
-        learned = "-" if method.kind.startswith("fixed") else _span(rates)
-        rows.append(
-            (
-                method.name,
-                f"{accuracies[best]:.1f} ± {sweep.accuracies[best].std():.1f}",
-                f"{starts[best]:.0e}",
-                f"{np.median(accuracies):.1f}",
-                f"{accuracies.min():.1f}",
-                f"{close} of {len(starts)}",
-                learned,
-                f"{slowdown:.2f}",
-            )
+        rows.append(_row(method, sweep, starts, close[method], slowdown))
+    counts = [
+        f"{count} with {method.kind}"
+        for method, count in close.items()
+        if method.optimizer == "Adam" and method.kind != "fixed, averaged"
+    ]
+    verdict = (
+        f"Of {len(starts)} initial learning rates of Adam, these come within one percentage point "
+        f"of the best fixed one: {', '.join(counts)}."
+    )
+    by_name = {
+        m.name: {**s._asdict(), "starts": starts} for m, s in zip(METHODS, swept, strict=True)
+    }
+    values = {
+        **by_name,
+        "costs": {f"{cost.optimizer}, {cost.name}": cost._asdict() for cost in costs},
+        "populations": [each._asdict() for each in compared],
+    }
+    title = "Training without choosing a learning rate"
+    tables = [_costs_table(costs)]
+    return runner.Results(title, COLUMNS, rows, _notes(settings), values, verdict, tables)
+
+
+def _row(
+    method: Method, sweep: Sweep, starts: Sequence[float], close: int, slowdown: float
+) -> tuple[str, ...]:
+    accuracies, best = sweep.mean_accuracies, sweep.best
+    rates = np.exp(np.log(sweep.rates).mean(1))
+    learns = not method.kind.startswith("fixed")
+    return (
+        method.name,
+        f"{accuracies[best]:.1f} ± {sweep.accuracies[best].std():.1f}",
+        f"{starts[best]:.0e}",
+        f"{np.median(accuracies):.1f}",
+        f"{accuracies.min():.1f}",
+        f"{close} of {len(starts)}",
+        f"{np.nanmin(rates):.1e} .. {np.nanmax(rates):.1e}" if learns else "-",
+        f"{slowdown:.2f}",
+    )
+
+
+def _costs_table(costs: Sequence[Cost]) -> Table:
+    rows = [
+        (
+            f"{cost.optimizer}, {cost.name}",
+            f"{cost.accuracies.mean():.1f} ± {cost.accuracies.std():.1f}",
+            f"{cost.trainings:.3g}",
         )
-        values[method.name] = {**sweep._asdict(), "starts": starts}
-    values["costs"] = {f"{cost.optimizer}, {cost.name}": cost._asdict() for cost in costs}
-    values["populations"] = [each._asdict() for each in compared]
-    return runner.Results(
-        "Training without choosing a learning rate", COLUMNS, rows, _notes(settings, costs), values
-    )
-
-
-def _span(rates: np.ndarray) -> str:
-    return f"{np.nanmin(rates):.1e} .. {np.nanmax(rates):.1e}"
-
-
-def _notes(settings: Settings, costs: Sequence[Cost]) -> list[str]:
-    low, high = LOG10_RATES
-    listed = "; ".join(
-        f"{cost.optimizer}, {cost.name}: {cost.accuracies.mean():.1f} ± "
-        f"{cost.accuracies.std():.1f}% at {cost.trainings:.3g} times the gradients"
         for cost in costs
-    )
+    ]
+    columns = ("learning rate", "test accuracy %", "gradients / one training")
+    return Table(columns, rows, "Cost of choosing the learning rate")
+
+
+def _notes(settings: Settings) -> list[str]:
+    low, high = LOG10_RATES
     return [
-        f"Cost of choosing the learning rate, relative to one training: {listed}.",
         "Self-tuning gives the same result from every initial learning rate of 1e-8 or more, "
         "because it first tests far lower ones, and begins again from the initial parameters. The "
         "steps of this test count as training steps.",

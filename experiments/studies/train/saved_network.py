@@ -21,7 +21,7 @@ from experiments.data import Corpus, Dataset, csv_table
 from experiments.data.description import from_description
 from experiments.data.files import File
 from experiments.data.tokenizer import Tokenizer, from_dict
-from experiments.runner.run import RunError
+from experiments.runner.run_folder import RunError
 from experiments.studies.train.saved_runs import read_description
 from experiments.studies.train.settings import SERIES, Settings
 from experiments.studies.train.training import DATA_SET, TOKENIZER, model_config

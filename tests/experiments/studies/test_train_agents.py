@@ -9,7 +9,7 @@ import pytest
 
 from experiments import runner
 from experiments.__main__ import main
-from experiments.runner.run import RunError
+from experiments.runner.run_folder import RunError
 from experiments.studies.train import Settings, agents, load_network, saved_runs
 from experiments.studies.train.agents import hyperparameters
 from experiments.studies.train.rules import RULES, make_rule

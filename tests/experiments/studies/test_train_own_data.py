@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from experiments.data import csv_table
-from experiments.runner.run import RunError
+from experiments.runner.run_folder import RunError
 from experiments.studies.train import load_network
 from tests.experiments.data.disk import npz, pictures
 from tests.experiments.run_folders import write_run
