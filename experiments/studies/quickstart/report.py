@@ -40,7 +40,7 @@ def results(
         slowdown = float(reference.steps_per_second / sweep.steps_per_second)
         rows.append(_row(method, sweep, starts, close[method], slowdown))
     counts = [
-        f"{count} with {method.kind}"
+        f"{count} with {_in_words(method.kind)}"
         for method, count in close.items()
         if method.optimizer == "Adam" and method.kind != "fixed, averaged"
     ]
@@ -59,6 +59,10 @@ def results(
     title = "Training without choosing a learning rate"
     tables = [_costs_table(costs)]
     return runner.Results(title, COLUMNS, rows, _notes(settings), values, verdict, tables)
+
+
+def _in_words(kind: str) -> str:
+    return {"fixed": "a fixed learning rate"}.get(kind, kind.replace("tower", "a tower of height"))
 
 
 def _row(
@@ -111,6 +115,6 @@ def _notes(settings: Settings) -> list[str]:
         "the initial learning rate with the least validation loss, which 'from' shows; 'median' "
         "and 'worst' are over all initial learning rates. 'within 1 point' counts those that come "
         "within one percentage point of the best fixed learning rate. Self-tuning and 'averaged' "
-        "are evaluated at the average of the parameters. 'step time' is relative to the fixed "
-        "learning rate.",
+        "are evaluated at the average of the parameters. 'step time' is the shortest of all epochs, "
+        "relative to the fixed learning rate.",
     ]
