@@ -11,6 +11,8 @@ from sphinx.application import Sphinx
 import jaxdescent
 
 SECTION = re.compile(r"(Args|Attributes|Example|Raises|Returns|Warns|Yields):$")
+NAMES = re.compile(r"^  [a-z]\w*(, \w+)+(?=: )")
+"""Several arguments or attributes that share a description; napoleon takes names without spaces."""
 CODE = re.compile(r"`([^`]+)`")
 INTERNAL_METHODS = ("tree_flatten", "tree_unflatten")
 
@@ -32,7 +34,8 @@ def rewrite_docstring(
     paragraph is a block of code or a formula.
     """
     head = next((i for i, line in enumerate(lines) if SECTION.match(line)), len(lines))
-    text = "\n".join([*_with_literal_blocks(lines[:head]), *lines[head:]])
+    sections = [NAMES.sub(lambda names: names[0].replace(", ", ","), line) for line in lines[head:]]
+    text = "\n".join([*_with_literal_blocks(lines[:head]), *sections])
     pieces = re.split(r"(?m)(^::\n\n(?:(?: +.*)?(?:\n|\Z))+|^ *(?:>>>|\.\.\.).*$)", text)
     lines[:] = "".join(
         piece if i % 2 else _rewrite_inline(piece) for i, piece in enumerate(pieces)
