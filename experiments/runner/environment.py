@@ -17,11 +17,18 @@ def environment() -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        **{name: importlib.metadata.version(name) for name in _PACKAGES},
+        **{name: _version(name) for name in _PACKAGES},
         "device": f"{device.platform}: {device.device_kind}",
         "devices": jax.device_count(),
         "git_commit": _git_commit(),
     }
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:  # jaxdescent may run from its checkout
+        return "not installed"
 
 
 def _git_commit() -> str:

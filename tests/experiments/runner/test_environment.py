@@ -20,6 +20,14 @@ def test_it_has_versions_device_and_commit():
     assert found["git_commit"]
 
 
+def test_a_checkout_that_is_not_installed_runs_too(monkeypatch):
+    def version(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(module.importlib.metadata, "version", version)
+    assert environment()["jaxdescent"] == "not installed"
+
+
 @pytest.mark.parametrize(
     ("answer", "commit"),
     [
