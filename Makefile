@@ -5,7 +5,7 @@ PRINT_VERSION := import sys; print("%d.%d" % sys.version_info[:2])
 VERSION := $(shell $(PYTHON) -c '$(PRINT_VERSION)')
 INSTALLED := $(VENV)/.installed-$(VERSION)
 
-.PHONY: help run test compat lint format types pytest bench picture clean
+.PHONY: help run test compat lint format types pytest docs bench picture clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,7 +17,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@test "$$($(BIN)/python -c '$(PRINT_VERSION)' 2>&1)" = '$(VERSION)' || rm -rf $(VENV)
 	@$(PYTHON) -m venv $(VENV)
 	@PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 \
-		$(BIN)/python -m pip install --quiet --editable '.[experiments,stability,landscape,text,tensorboard,pep,bbob,dev]'
+		$(BIN)/python -m pip install --quiet --editable '.[experiments,stability,landscape,text,tensorboard,pep,bbob,docs,dev]'
 	@touch $@
 
 run: $(INSTALLED)  ## train the quickstart and write its report
@@ -56,9 +56,13 @@ bench: $(INSTALLED)  ## measure speed and memory, and compare BBOB with COCO
 	XLA_FLAGS=--xla_force_host_platform_device_count=2 \
 		$(BIN)/python -m experiments.benchmarks.agents
 
+docs: $(INSTALLED)  ## build the documentation: docs/_build/index.html
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs docs/_build
+	@echo 'open docs/_build/index.html'
+
 picture: $(INSTALLED)  ## redraw the figure of the README
 	$(BIN)/python -m experiments quickstart --picture docs/quickstart.png
 
 clean:  ## remove the environment and caches; runs/ stays
-	rm -rf $(VENV) .venv-compat .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-compat docs/_build .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,58 @@
+"""Every code block of the guides runs, and so does the study that they print."""
+
+import importlib.util
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from experiments import runner
+
+GUIDES = Path(__file__).parents[2] / "docs" / "guides"
+PAGES = [page for page in sorted(GUIDES.glob("*.md")) if page.name != "index.md"]
+BLOCKS = [
+    pytest.param(code, id=f"{page.stem}-{index}")
+    for page in PAGES
+    for index, code in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL))
+]
+
+
+@pytest.mark.usefixtures("quick_to_compile")
+@pytest.mark.parametrize("block", BLOCKS)
+def test_a_block_runs(block):
+    exec(compile(block, "guide", "exec"), {"__name__": "guide"})  # noqa: S102
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_a_guide_says_what_it_is_for_and_asserts_that_its_program_works(page):
+    text = page.read_text()
+    purpose = " ".join(text.partition("\n\n")[2].partition("\n\n")[0].split())
+    assert 1 <= purpose.count(". ") + 1 <= 3, purpose
+    assert re.search(r"^assert ", text, re.MULTILINE)
+
+
+def test_the_guides_are_in_the_table():
+    table = (GUIDES / "index.md").read_text()
+    assert {f"{page.stem}.md" for page in PAGES} == {*re.findall(r"\]\((\w+\.md)\)", table)}
+
+
+def test_the_study_of_the_guide_runs_and_resumes(tmp_path, monkeypatch):
+    source = GUIDES / "my_study.py"
+    assert len(source.read_text().splitlines()) <= 40
+    spec = importlib.util.spec_from_file_location("my_study", source)
+    study = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "my_study", study)
+    spec.loader.exec_module(study)
+    settings = study.Settings(runs=tmp_path, steps=100)
+    run = runner.Run.start("my_study", settings)
+    results = study.run(settings, run)
+    runner.write_report(run, results)
+    run.close()
+    plain, momentum = (float(loss) for _, loss in results.rows)
+    assert momentum < plain / 10
+    assert "final loss" in (run.folder / "report.html").read_text()
+    monkeypatch.delattr(study, "_train")  # finished series are read
+    resumed = runner.Run.resume(run.folder, settings)
+    assert study.run(settings, resumed).rows == results.rows
+    resumed.close()
