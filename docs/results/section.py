@@ -6,14 +6,16 @@ with the root on PYTHONPATH.
 
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from experiments.runner import read_description
 from experiments.runner.footprint_log import read_footprint
 
 
 def section(folder: Path) -> str:
-    """Returns the section in Markdown: command, date, versions, table and notes.
+    """Returns the section in Markdown: command, date, versions, verdict, tables and notes.
 
     Raises:
       RunError: the folder is not a run's folder.
@@ -24,18 +26,25 @@ def section(folder: Path) -> str:
     facts = [f"scale {run['settings']['scale']}", run["began"][:10]]
     facts += [f"{name} {run['environment'][name]}" for name in ("jax", "optax")]
     facts.append(read_footprint(folder, constants=False)["CPU time"].split(" (")[0])
-    head, rows = run["table"]["columns"], run["table"]["rows"]
-    lines = [head, [":--", *["--:" for _ in head[1:]]], *rows]
-    table = "\n".join("| " + " | ".join(map(_escaped, line)) + " |" for line in lines)
+    tables = [run["table"], *run.get("more_tables", ())]
     notes = [re.sub(r"\S*/(?=\w+/\d{4}-)", "runs/", note) for note in run["notes"]]
     return "\n\n".join(
         [
             f"## {run['study']}",
             f"*{run['title']}.* `{command}`: {', '.join(facts)}.",
-            table,
+            *([_escaped(run["verdict"])] if run.get("verdict") else []),
+            *map(_table, tables),
             *map(_escaped, notes),
         ]
     )
+
+
+def _table(table: Mapping[str, Any]) -> str:
+    """Returns a table in Markdown, with its title above it."""
+    head, rows = table["columns"], table["rows"]
+    lines = [head, [":--", *["--:" for _ in head[1:]]], *rows]
+    title = f"{table['title']}:\n\n" if table.get("title") else ""
+    return title + "\n".join("| " + " | ".join(map(_escaped, line)) + " |" for line in lines)
 
 
 def _escaped(text: str) -> str:

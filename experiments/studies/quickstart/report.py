@@ -115,6 +115,6 @@ def _notes(settings: Settings) -> list[str]:
         "the initial learning rate with the least validation loss, which 'from' shows; 'median' "
         "and 'worst' are over all initial learning rates. 'within 1 point' counts those that come "
         "within one percentage point of the best fixed learning rate. Self-tuning and 'averaged' "
-        "are evaluated at the average of the parameters. 'step time' is the shortest of all epochs, "
+        "are evaluated at the average of the parameters. 'step time' is from the fastest epoch, "
         "relative to the fixed learning rate.",
     ]
