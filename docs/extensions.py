@@ -94,7 +94,7 @@ def skip_member(_app: Sphinx, _what: str, name: str, obj: Any, skip: bool, _opti
 
 def link_names(app: Sphinx, doctree: nodes.document) -> None:
     """Links code such as `jd.minimize` to the reference; warns of names that do not exist."""
-    if app.env.docname == "changelog":  # which has names of the past
+    if app.env.docname == "changelog":  # it has names of the past
         return
     for node in [*doctree.findall(nodes.literal)]:
         path = re.fullmatch(r"jd\.([\w.]+)", node.astext())

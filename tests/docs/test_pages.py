@@ -58,7 +58,7 @@ def test_the_gallery_shows_each_picture_of_at_most_150_kilobytes(picture):
 
 
 def test_each_picture_has_the_commands_that_draw_it():
-    assert len(PICTURES) == GALLERY.count("![") >= 4
+    assert len(PICTURES) == GALLERY.count("![") >= 6
     for _, commands in PICTURES:
         for command in commands.splitlines():
             assert re.match(r"python -m experiments (\w+)", command)[1] in studies.NAMES
