@@ -8,12 +8,15 @@ from pathlib import Path
 import pytest
 
 from experiments import runner
+from experiments.__main__ import main
 
 GUIDES = Path(__file__).parents[2] / "docs" / "guides"
 PAGES = [page for page in sorted(GUIDES.glob("*.md")) if page.name != "index.md"]
+OWN_DATA = GUIDES / "own_data.md"  # its blocks share variables and files
 BLOCKS = [
     pytest.param(code, id=f"{page.stem}-{index}")
     for page in PAGES
+    if page != OWN_DATA
     for index, code in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL))
 ]
 
@@ -22,6 +25,21 @@ BLOCKS = [
 @pytest.mark.parametrize("block", BLOCKS)
 def test_a_block_runs(block):
     exec(compile(block, "guide", "exec"), {"__name__": "guide"})  # noqa: S102
+
+
+@pytest.mark.usefixtures("quick_to_compile")
+def test_the_commands_and_blocks_on_own_data_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    variables = {"__name__": "guide"}
+    for language, code in re.findall(r"```(\w+)\n(.*?)```", OWN_DATA.read_text(), re.DOTALL):
+        folders = sorted(Path("runs/train").glob("*"))
+        for name, folder in zip(("TIME", "OTHER"), folders, strict=False):
+            code = code.replace(f"runs/train/{name}", str(folder))
+        if language == "python":
+            exec(compile(code, "guide", "exec"), variables)  # noqa: S102
+        else:
+            main(code.split()[3:])  # without python -m experiments
+    assert [*Path("runs/compare").rglob("compare.html")]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
