@@ -95,7 +95,7 @@ def compare(comparison: Comparison) -> Path:
     notes = [
         _explanation(series, metric, is_default=comparison.target is None),
         "Values are means over seeds; seconds are time in steps. FLOPs are counted from the "
-        "program, for one network with its optimizer, without evaluations.",
+        "program, without evaluations: for one of several seeds, for all agents of a population.",
     ]
     began = datetime.datetime.now().astimezone()
     folder = new_folder(
@@ -162,10 +162,22 @@ def _read(run: _Run, metric: str, *, is_only: bool) -> list[_Series]:
         if found is None:
             known = sorted({key for record in records for key in record} - {"series", "step"})
             raise RunError(f"{run.folder} has no metric {metric!r}; {name} has {', '.join(known)}")
-        flops = found.steps * per_step.get(name, math.nan) / settings.get("seeds", 1)
+        flops = _steps_of_all(records, found.steps) * per_step.get(name, math.nan)
+        flops /= settings.get("seeds", 1)
         label = name if is_only else run.name if len(run.log) == 1 else f"{run.name}: {name}"
         series.append(_Series(label, settings, found, flops))
     return series
+
+
+def _steps_of_all(records: Sequence[Mapping[str, Any]], steps: np.ndarray) -> np.ndarray:
+    """Returns the steps, weighted by the number of agents that made them.
+
+    Weights have mean 1 over the series. Records of a population have that number as "descended".
+    """
+    ends = np.array([0, *(record["step"] for record in records)], float)
+    agents = np.array([record.get("descended", 1.0) for record in records], float)
+    weighted = np.cumsum([0, *(np.diff(ends) * agents)])
+    return np.interp(steps, ends, weighted) * ends[-1] / max(weighted[-1], 1)
 
 
 def _worst_best(series: Sequence[_Series]) -> float:

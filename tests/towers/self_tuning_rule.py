@@ -83,7 +83,8 @@ class Rule:
         suspected |= log_g < self.log_gradient.mean - drop
         extreme = s > 0 and z > self.slope.mean + 30 * deviation + 10 * abs(self.slope.mean)
         suspected, extreme = (self.k >= CALIBRATION and flag for flag in (suspected, extreme))
-        if extreme or (suspected and self.suspected):
+        far = np.linalg.norm(self.x - self.y) > 10 * self.first_length > 0
+        if far or extreme or (suspected and self.suspected):
             self.restart("harm", 1000.0)
             return
         self.false_alarms += self.suspected and not suspected

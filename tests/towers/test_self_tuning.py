@@ -151,6 +151,30 @@ def test_a_gradient_that_vanishes_for_two_steps_ends_the_range_test(share):
     np.testing.assert_array_equal(x, X)
 
 
+def test_the_range_test_ends_far_out_where_the_loss_does_not_change():
+    """The loss depends on the direction only, as of a normalized layer."""
+    target, start = (jax.random.normal(jax.random.key(i), (20,)) for i in range(2))
+    first_length = jnp.linalg.norm(start)
+
+    def loss(x):
+        return 1 - x @ target / jnp.linalg.norm(x) / jnp.linalg.norm(target)
+
+    tx = jd.self_tuning(optax.adam)
+
+    def step(carry, _):
+        x, state = carry
+        value, grads = jax.value_and_grad(loss)(x)
+        updates, state = tx.update(grads, state, x, value=value)
+        x = optax.apply_updates(x, updates)
+        return (x, state), (state.range_test.running, jnp.linalg.norm(x - start))
+
+    (x, state), (running, distances) = jax.lax.scan(step, (start, tx.init(start)), length=200)
+    farthest = distances[running].max() / first_length
+    assert 10 < farthest < 10 * rule.GROWTH * 1.5  # steps grow by this factor
+    assert state.restarts == 1
+    assert loss(jd.averaged_params(state, x)) < 0.05
+
+
 def noisy_regression(key, batch=16):
     """Returns a least-squares loss on batches, with curvatures from 1 to 30, and its solution."""
     scales = jnp.geomspace(1.0, 30**0.5, 8)

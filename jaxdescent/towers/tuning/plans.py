@@ -141,7 +141,9 @@ def _search(state: SelfTuningState, grads: Any, params: Any, value: jax.Array | 
     """Returns the plan of a step of the range test."""
     seen = measure(grads, params, state.average, lengths=True)
     visible = _visible(seen, params)
-    range_test = state.range_test.including(seen, value, state.update_length, visible)
+    range_test = state.range_test.including(
+        seen, value, state.update_length, visible, state.first_length
+    )
     grows = ~range_test.suspected & (seen.gradient_length > 0)
     rate = _changed(state, jnp.where(grows, jnp.log(GROWTH), 0))
     numbers = state._replace(

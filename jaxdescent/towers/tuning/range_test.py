@@ -18,6 +18,11 @@ suspected of harm if one of these is true:
 After a suspected step the learning rate waits for one step. If that one is suspected too, or if a
 slope is extreme, there was harm. Otherwise it was a false alarm, and the thresholds grow.
 
+The test also ends, as if there was harm, where the steps have moved the parameters by more than
+`FARTHEST` times their initial length. A loss can stay low that far out: it does not change with the
+scale of layers that are normalized, and tanh units saturate. The learning rate after the test then
+still begins with updates of about a hundredth of the parameters.
+
 Steps that were lost in the rounding of the parameters are not counted. If the parameters move much
 less than by the update without that excuse, another transformation limits the steps, and the test
 ends as if there was harm.
@@ -42,6 +47,7 @@ EXTREME_DEVIATIONS, EXTREME_MEANS = 30.0, 10.0  # of a slope that needs no secon
 FEW_SAMPLES = 4.0  # thresholds are 1 + FEW_SAMPLES / count times as wide
 FALSE_ALARM = 0.5  # and wider by this part for each false alarm
 LEAST_SHARE = 1 / 30  # of an update by which the parameters must move
+FARTHEST = 10.0  # times the initial length of the parameters, unless that is zero
 ROUNDINGS = 100.0  # of the parameters, below which updates may be lost
 
 
@@ -74,6 +80,7 @@ class RangeTestState(NamedTuple):
         value: jax.Array | None,
         update_length: jax.Array,
         visible: jax.Array,
+        first_length: jax.Array,
     ) -> "RangeTestState":
         """Returns the state after the effect of the last step was measured.
 
@@ -84,6 +91,7 @@ class RangeTestState(NamedTuple):
           value: the loss, or None.
           update_length: the length of the last update.
           visible: the length from which updates are not lost in rounding.
+          first_length: the length of the initial parameters.
         """
         short = seen.distance < LEAST_SHARE * update_length
         limited = short & (update_length > visible)
@@ -91,7 +99,8 @@ class RangeTestState(NamedTuple):
         slope = seen.signal / jnp.maximum(self.total, jnp.finfo(seen.signal.dtype).tiny)
         log_gradient = jnp.log(seen.gradient_length + 1e-30)
         suspected, extreme = self._suspicions(seen.signal, slope, log_gradient, value)
-        harm = limited | moved & (extreme | suspected & self.suspected)
+        far = (first_length > 0) & (seen.distance > FARTHEST * first_length)
+        harm = limited | moved & (far | extreme | suspected & self.suspected)
         fine, count = moved & ~suspected, self.count + 1
 
         def included(spread: Spread, x: jax.Array | None, ok: jax.Array) -> Spread:

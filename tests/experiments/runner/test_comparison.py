@@ -142,6 +142,19 @@ def test_a_diverged_run_has_empty_cells(tmp_path, slow):
     assert second["steps"] == 20
 
 
+def test_flops_of_a_population_count_the_agents_that_descend(tmp_path):
+    agents = (16, 8, 4, 4)
+    log = [
+        {**record, "descended": count}
+        for record, count in zip(records([4.0, 3.0, 2.0, 1.0]), agents, strict=True)
+    ]
+    flops = sum(agents) * 10 * 5.0  # 5 FLOPs a step of an agent
+    run = write_run(tmp_path / "agents", log, flops_per_step={"train": flops / 40})
+    ((row,), _) = compared(tmp_path, run, target=3.0)
+    assert row["FLOPs"] == flops
+    assert row["FLOPs to 3"] == (16 + 8) * 10 * 5
+
+
 def test_there_is_no_default_target_if_all_runs_diverged(tmp_path):
     diverged = write_run(tmp_path / "diverged", records([None, None]))
     ((row,), _) = compared(tmp_path, diverged)
