@@ -37,4 +37,4 @@ def run(settings: Settings, run: runner.Run) -> runner.Results:
     """Trains with and without momentum."""
     series = {m: run.series(f"{m}", Outcome, lambda m=m: _train(m, settings)) for m in (0.0, 0.9)}
     rows = [[f"{m}", f"{outcome.loss:.2g}"] for m, outcome in series.items()]
-    return runner.Results("Momentum", ["momentum", "final loss"], rows, [], {"rows": rows})
+    return runner.Results("Momentum", ["momentum", "loss"], rows, notes=[], values={"rows": rows})

@@ -69,7 +69,7 @@ def test_the_study_of_the_guide_runs_and_resumes(tmp_path, monkeypatch):
     run.close()
     plain, momentum = (float(loss) for _, loss in results.rows)
     assert momentum < plain / 10
-    assert "final loss" in (run.folder / "report.html").read_text()
+    assert "<th>loss</th>" in (run.folder / "report.html").read_text()
     monkeypatch.delattr(study, "_train")  # finished series are read
     resumed = runner.Run.resume(run.folder, settings)
     assert study.run(settings, resumed).rows == results.rows

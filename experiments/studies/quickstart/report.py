@@ -13,8 +13,8 @@ from experiments.studies.quickstart.starts import HYPER_RATE, METHODS, Method, S
 
 COLUMNS = (
     "method",
-    "best test accuracy %",
-    "from",
+    "test accuracy %",
+    "selected rate",
     "median %",
     "worst %",
     "within 1 point",
@@ -111,8 +111,8 @@ def _notes(settings: Settings) -> list[str]:
         "the least validation loss is taken; 'pruned' is the same population with successive "
         f"halving by validation loss. Means over {settings.populations} populations; ± is the "
         "standard deviation.",
-        f"Accuracies are on 360 test images, means over {settings.seeds} networks. 'best' is from "
-        "the initial learning rate with the least validation loss, which 'from' shows; 'median' "
+        f"Accuracies are on 360 test images, means over {settings.seeds} networks. The first is "
+        "from 'selected rate', the initial learning rate with the least validation loss; 'median' "
         "and 'worst' are over all initial learning rates. 'within 1 point' counts those that come "
         "within one percentage point of the best fixed learning rate. Self-tuning and 'averaged' "
         "are evaluated at the average of the parameters. 'step time' is from the fastest epoch, "
