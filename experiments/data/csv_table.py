@@ -17,13 +17,14 @@ import os
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from experiments.data import tables
-from experiments.data.dataset import Dataset, Split
+from experiments.data.dataset import Dataset, Split, unresolved
 from experiments.data.files import File
 
 SUFFIXES = (".csv", ".csv.gz")
@@ -201,6 +202,9 @@ def load(
         )
     columns = Columns(names, tuple(_texts(table, name) for name in names))
     targets, labels, reason = _targets(table, target, task)
+    numeric = [name for name, texts in zip(names, columns.texts, strict=True) if not texts]
+    for name in [*numeric, *(() if labels else [target])]:
+        _check_resolution(table, name)
     everything = Split(columns.encode(table), targets)
     fifth = -(-len(targets) // 5)
     parts = tables.parts_at_random(everything, fifth, fifth, stratified=bool(labels))
@@ -229,6 +233,20 @@ def _check_header(file: File, line: int, header: Sequence[str]) -> None:
                 f"line {line} must have a different name for each column, got {name!r} "
                 f"{count} times; rename them"
             )
+
+
+def _check_resolution(table: Table, name: str) -> None:
+    """Refuses numbers that differ, but that float32 cannot tell apart well."""
+    values, cells = table.numbers(name), table.cells[name]
+    # Whole numbers above 2^53 may be equal only in float64.
+    hidden = np.ptp(values) == 0 and len({Decimal(cell) for cell in cells}) > 1
+    if hidden or unresolved(values[:, None])[0]:
+        raise table.error(
+            0,
+            name,
+            f"must have a spread that float32 resolves, got numbers near {cells[0]} with the "
+            f"standard deviation {values.std():.3g}; subtract an offset, such as the first number",
+        )
 
 
 def _check_name(table: Table, flag: str, name: str) -> None:

@@ -98,6 +98,12 @@ def test_the_target_decides_the_task_unless_it_is_given(load, values, task, labe
         assert {*data.whole().targets[:, 0]} == {*values}
 
 
+def test_values_to_predict_must_be_resolved(load):
+    rows = [f"{i % 7},{1.7e9 + i}" for i in range(40)]
+    with pytest.raises(DataError, match="column 'y': must have a spread that float32 resolves"):
+        load(text_of(rows, "x,y"), "y")
+
+
 def test_ignored_columns_are_not_read(load):
     rows = [f"{row},note {i}" for i, row in enumerate(ROWS)]
     data = load(text_of(rows, f"{HEADER},note"), ignore=["note", "size"])
@@ -129,6 +135,15 @@ ERRORS = {
         text_of([f"k{i},{row}" for i, row in enumerate(ROWS)], f"name,{HEADER}"),
         "column 'name': must be numbers or at most 20 different texts, got 30 different texts, "
         "such as 'k0'; leave it out with --ignore name",
+    ),
+    "seconds since 1970": (
+        text_of([f"{1700000000 + i},red,{'ab'[i % 2]}" for i in range(30)]),
+        "line 2, column 'size': must have a spread that float32 resolves, got numbers near "
+        "1700000000 with the standard deviation 8.66; subtract an offset",
+    ),
+    "numbers that are equal in float64": (
+        text_of([f"{2**60 + i},red,{'ab'[i % 2]}" for i in range(30)]),
+        f"got numbers near {2**60} with the standard deviation 0; subtract",
     ),
     "a rare class": (
         changed(9, "1,red,c"),

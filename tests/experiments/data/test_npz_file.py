@@ -101,6 +101,11 @@ def test_pictures_and_sequences_keep_their_shape(load, x, shape, dtype):
         ({"x": X[:9], "y": Y[:9]}, ["at least 11 examples to divide, got 9"]),
         ({**PARTS, "y_test": Y[:6] + 1}, ["y_test must have the classes of y_train, got 3, too"]),
         ({**PARTS, "x_test": X[:6, :1]}, ["x_test must have examples of the shape (2,) as in"]),
+        (
+            {"x": np.arange(60).reshape(30, 2) + 2**60, "y": Y},
+            ["x[..., 0] must have a spread that float32 resolves", f"near {2**60}", "subtract an"],
+        ),
+        ({"x": X, "y": 0.5 + 2e9 + Y}, ["y[..., 0] must have a spread that float32 resolves"]),
         ({"x": X, "y": Y.astype(complex)}, ["y must hold texts or numbers"]),
     ],
 )
