@@ -176,8 +176,12 @@ def _targets(
         )
     if is_float and any((array != np.round(array)).any() for array in flat.values()):
         raise file.error(f"{key} must hold texts or whole numbers with --task classification")
+    if is_float and any((abs(array) > 2**53).any() for array in flat.values()):
+        raise file.error(f"{key} must hold classes up to 2^53, or give them as integers or texts")
     if is_float:
         flat = {y: array.astype(np.int64) for y, array in flat.items()}
+    if not is_text and np.result_type(*flat.values()).kind == "f":  # int64 and uint64
+        flat = {y: array.astype(object) for y, array in flat.items()}
     return _classes(file, flat, task, reason)
 
 
@@ -194,12 +198,14 @@ def _classes(
     if len(rare):
         raise file.error(
             f"{key} must have at least {least} examples of each class, got {counts[rare[0]]} of "
-            f"{labels[rare[0]].item()!r}; add some or remove it{advice}"
+            f"{labels.tolist()[rare[0]]!r}; add some or remove it{advice}"
         )
     for y, array in flat.items():
         unknown = np.setdiff1d(array, labels)
         if len(unknown):
-            raise file.error(f"{y} must have the classes of {key}, got {unknown[0].item()!r}, too")
+            raise file.error(
+                f"{y} must have the classes of {key}, got {unknown.tolist()[0]!r}, too"
+            )
     reason += "" if task or advice == "" else " (--task regression predicts the number)"
     targets = [np.searchsorted(labels, array).astype(np.int32) for array in flat.values()]
     return targets, tuple(str(label) for label in labels), reason

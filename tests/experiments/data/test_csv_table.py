@@ -84,6 +84,7 @@ def test_a_quoted_cell_may_contain_the_delimiter(load):
         (["1.0", "0.0"], None, ("0", "1"), "2 different whole numbers"),
         ([2, 10, 3], "regression", (), "regression of 'y', which has 3 different whole numbers"),
         ([0.5, 2], None, (), "regression of 'y', which has 2 different numbers"),
+        ([2**53, 2**53 + 1], None, (str(2**53), str(2**53 + 1)), "2 different whole numbers"),
         (range(21), None, (), "regression of 'y', which has 21 different whole numbers"),
         (range(21), "classification", (*map(str, range(21)),), "classification of 'y'"),
     ],
@@ -104,6 +105,14 @@ def test_values_to_predict_must_be_resolved(load):
         load(text_of(rows, "x,y"), "y")
 
 
+def test_at_most_ten_columns_are_named(load):
+    header = ",".join(f"c{i}" for i in range(13))
+    with pytest.raises(
+        ValueError, match=r"did you mean c12\? .*the columns are c0, .*, c9 and 3 more"
+    ):
+        load(text_of([header.replace("c", "1")] * 3, header), "cc12")
+
+
 def test_ignored_columns_are_not_read(load):
     rows = [f"{row},note {i}" for i, row in enumerate(ROWS)]
     data = load(text_of(rows, f"{HEADER},note"), ignore=["note", "size"])
@@ -119,10 +128,25 @@ def test_columns_without_information_are_remarked(load):
 
 
 ERRORS = {
-    "a missing value": (changed(5, ",red,a"), "line 5, column 'size': must have a value, got ''"),
+    "a missing value": (
+        changed(5, ",red,a"),
+        "lack one); fill it in or remove the row, or leave it out with --ignore size",
+    ),
     "a missing text": (
         changed(6, "1,NA,a"),
-        "column 'color': must have a value, got 'NA' (1 of 30",
+        "column 'color': must have a value, got 'NA' (1 of 30 rows lack one); fill it in or remove "
+        "the row, or leave it out with --ignore color",
+    ),
+    "a missing target": (
+        changed(6, "1,red,?"),
+        "column 'kind': must have a value, got '?' (1 of 30 rows lack one); fill it in or remove "
+        "the row",
+    ),
+    "missing values in all columns": (
+        text_of([f"{',' * 7}{row}" for row in ROWS], f"a,b c,d,e,f,g,h,{HEADER}"),
+        "'a': must have a value, got '' (30 of 30 rows lack one; so do rows of 'b c', 'd', 'e', "
+        "'f' and 2 more); fill it in or remove the row, or leave columns out with --ignore a 'b c' "
+        "d e f",
     ),
     "a text cell": (changed(7, "1O,red,a"), "line 7, column 'size': must be a finite number in"),
     "infinity": (changed(7, "inf,red,a"), "line 7, column 'size': must be a finite number"),
@@ -171,6 +195,7 @@ def test_an_unsuitable_table_is_refused_in_one_line(load, tmp_path, name):
         load(content)
     assert str(caught.value).startswith(f"{tmp_path / 'my.csv'}: ")
     assert message in str(caught.value)
+    assert ("--ignore" in str(caught.value)) == ("--ignore" in message)
     assert "get it from" not in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -181,9 +206,12 @@ def test_an_unsuitable_table_is_refused_in_one_line(load, tmp_path, name):
         ({"target": None}, "--target must name the column of PATH to predict, one of size, color"),
         (
             {"target": "kin"},
-            "--target must be a column of PATH (size, color, kind), got 'kin'; did",
+            "--target must be a column of PATH, got 'kin'; did you mean kind? (the columns are size",
         ),
-        ({"ignore": ["x"]}, "--ignore must be a column of PATH (size, color, kind), got 'x'"),
+        (
+            {"ignore": ["x"]},
+            "--ignore must be a column of PATH, got 'x' (the columns are size, c",
+        ),
         ({"ignore": ["size", "color"]}, "--ignore must leave the target and a column to predict"),
         ({"ignore": ["kind"]}, "--ignore must leave the target"),
         ({"task": "regression"}, "line 2, column 'kind': must be a finite number in float32, got "),

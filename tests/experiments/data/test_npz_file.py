@@ -118,6 +118,16 @@ def test_unsuitable_arrays_are_refused_in_one_line(load, tmp_path, arrays, words
         assert word in str(caught.value)
 
 
+@pytest.mark.parametrize("other", [np.int64, np.uint64])
+def test_large_whole_numbers_are_different_classes(load, other):
+    y = np.array([2**53, 2**53 + 1] * 15)
+    data = load(x_train=X, y_train=y, x_test=X[:6], y_test=y[:6].astype(other))
+    assert data.labels == (str(2**53), str(2**53 + 1))
+    assert data.test.targets.tolist() == [0, 1] * 3
+    with pytest.raises(DataError, match=r"must hold classes up to 2\^53"):
+        load("classification", x=X, y=y * 2.0)
+
+
 def test_a_task_that_does_not_fit_the_targets_is_refused(load):
     with pytest.raises(DataError, match="must hold numbers with --task regression, got texts"):
         load("regression", x=X, y=np.array(["b", "a"] * 15))
