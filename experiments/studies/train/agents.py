@@ -22,6 +22,7 @@ from experiments.studies.train.rules import make_rule
 from experiments.studies.train.settings import SERIES, Settings
 from experiments.studies.train.training import (
     Evaluator,
+    batch_size,
     load_task,
     optimizer_factory,
     save_description,
@@ -137,7 +138,7 @@ def _flops_of_a_step(
 ) -> jd.footprint.Flops:
     """Returns the FLOPs of a gradient step of one agent."""
     state = jax.eval_shape(lambda: trainer.start(jax.random.split(jax.random.key(0), 1)))
-    feed = np.zeros((1, 1, settings.batch_size), np.int32)
+    feed = np.zeros((1, 1, batch_size(settings, task)), np.int32)
     return jd.footprint.flops(trainer.chunk, state, feed, task.train.arrays)
 
 
@@ -223,7 +224,7 @@ class _Population:
             loss,
             optimizer,
             num_agents=self._num_agents,
-            batch_size=settings.batch_size,
+            batch_size=batch_size(settings, task),
             value_fn=value,
             rule=make_rule(settings.rule, settings.total_steps // settings.steps_per_chunk),
             data_order="per_agent",

