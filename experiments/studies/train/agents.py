@@ -95,19 +95,30 @@ def train_agents(settings: Settings, run: runner.Run) -> TrainedAgents:
         for chunk in loop:
             losses, values = (chunk.metrics[f"agents_{name}"] for name in ("loss", "value"))
             leader = np.argmin(np.where(np.isfinite(values), values, np.inf))
-            loop.log(loss=losses[leader], validation_loss=values[leader], **chunk.metrics)
+            scores = evaluator(task.validation, **_network(chunk.carry.population, leader, task))
+            metrics = {f"validation_{name}": score[0] for name, score in scores.items()}
+            metrics |= {"validation_loss": values[leader], **chunk.metrics}
+            loop.log(loss=losses[leader], **metrics)
             loop.update_best(float(chunk.carry.best_value), keep=winner(chunk.carry, task))
     return TrainedAgents(task, loop, evaluator)
 
 
 def winner(state: jd.PopulationLoopState, task: tasks.Task) -> dict[str, Any]:
     """Returns "params" and "model_state" of the best agent, with a leading axis of length 1."""
-    model_state = state.best_model_state
+    return _model(state.best_params, state.best_model_state, task)
+
+
+def _network(population: jd.Population, agent: Any, task: tasks.Task) -> dict[str, Any]:
+    """Returns the same of an agent."""
+    trees = population.params, population.model_state
+    params, model_state = (jax.tree.map(lambda leaf: leaf[agent], tree) for tree in trees)
+    return _model(params, model_state, task)
+
+
+def _model(params: Any, model_state: Any, task: tasks.Task) -> dict[str, Any]:
     if not jax.tree.leaves(model_state):
         model_state = _split(nnx.eval_shape(lambda: task.build(nnx.Rngs(0))))[2]
-    return jax.tree.map(
-        lambda leaf: leaf[None], {"params": state.best_params, "model_state": model_state}
-    )
+    return jax.tree.map(lambda leaf: leaf[None], {"params": params, "model_state": model_state})
 
 
 class _Rungs(runner.Program):
