@@ -133,7 +133,7 @@ def from_file(path: str | os.PathLike[str], **options: Unpack[Options]) -> Corpu
       ValueError: an option is out of range.
     """
     path = Path(path).expanduser()
-    file = File(path, "wherever this text is from; any UTF-8 text will do")
+    file = File(path)
     corpus = _encoded(path.name.split(".")[0], file, file.text(), **options)
     return corpus._replace(source=f"the text file {path.name}")
 

@@ -17,13 +17,14 @@ import os
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from experiments.data import tables
-from experiments.data.dataset import Dataset, Split
+from experiments.data.dataset import Dataset, Split, unresolved
 from experiments.data.files import File
 
 SUFFIXES = (".csv", ".csv.gz")
@@ -34,6 +35,8 @@ MAX_CLASSES = 20
 LEAST_OF_A_CLASS = 3
 MISSING = frozenset({"", "na", "n/a", "#n/a", "<na>", "nan", "null", "none", "?"})
 """Texts that stand for a missing value, in lower case."""
+MOST_MISSING, MOST_NAMES = 5, 10
+"""Largest numbers of columns that an error names: with missing values, and of all."""
 _LARGEST = float(np.finfo(np.float32).max)
 
 TaskKind = Literal["classification", "regression"]
@@ -56,30 +59,34 @@ class Table(NamedTuple):
         """Creates an error about a cell."""
         return self.file.error(f"line {self.lines[row]}, column {column!r}: {problem}")
 
-    def column(self, name: str) -> Sequence[str]:
-        """Returns the cells of a column.
+    def missing(self, names: Sequence[str]) -> dict[str, list[int]]:
+        """Returns the rows of missing values of the columns that have some."""
+        rows = {
+            name: [row for row, cell in enumerate(self.cells[name]) if cell.lower() in MISSING]
+            for name in names
+        }
+        return {name: each for name, each in rows.items() if each}
 
-        Raises:
-          DataError: a cell is empty or stands for a missing value.
-        """
-        cells = self.cells[name]
-        missing = [row for row, cell in enumerate(cells) if cell.lower() in MISSING]
-        if missing:
+    def check_filled(self, names: Sequence[str], advice: str) -> None:
+        """Raises DataError if a cell of the columns is empty or stands for a missing value."""
+        missing = self.missing(names)
+        for name, rows in missing.items():
+            others = [repr(other) for other in missing if other != name]
+            also = f"; so do rows of {_listed(others, MOST_MISSING - 1)}" if others else ""
             raise self.error(
-                missing[0],
+                rows[0],
                 name,
-                f"must have a value, got {cells[missing[0]]!r} ({len(missing)} of {len(cells)} "
-                "rows lack one); fill it in or remove the row, or leave the column out",
+                f"must have a value, got {self.cells[name][rows[0]]!r} ({len(rows)} of "
+                f"{len(self.cells[name])} rows lack one{also}); {advice}",
             )
-        return cells
 
     def numbers(self, name: str) -> np.ndarray:
         """Returns the cells of a column as f64[rows].
 
         Raises:
-          DataError: a cell is missing or is not a number that float32 can hold.
+          DataError: a cell is not a number that float32 can hold.
         """
-        cells = self.column(name)
+        cells = self.cells[name]
         values = np.array([_number(cell) for cell in cells], np.float64)
         wrong = np.flatnonzero(np.isnan(values))
         if len(wrong):
@@ -123,6 +130,7 @@ class Columns(NamedTuple):
             raise table.file.error(
                 f"must have the columns {', '.join(self.names)}; it lacks {', '.join(missing)}"
             )
+        table.check_filled(self.names, "fill it in")
         parts = []
         for name, texts in zip(self.names, self.texts, strict=True):
             parts.append(_one_hot(table, name, texts) if texts else table.numbers(name)[:, None])
@@ -190,7 +198,7 @@ def load(
     if target is None:
         raise ValueError(
             f"--target must name the column of {table.file.path} to predict, one of "
-            f"{', '.join(table.cells)}"
+            f"{_listed([*table.cells], MOST_NAMES)}"
         )
     for flag, name in (("--target", target), *(("--ignore", name) for name in ignore)):
         _check_name(table, flag, name)
@@ -199,8 +207,12 @@ def load(
         raise ValueError(
             f"--ignore must leave the target and a column to predict it from, {target}"
         )
+    _check_filled(table, names, target)
     columns = Columns(names, tuple(_texts(table, name) for name in names))
     targets, labels, reason = _targets(table, target, task)
+    numeric = [name for name, texts in zip(names, columns.texts, strict=True) if not texts]
+    for name in [*numeric, *(() if labels else [target])]:
+        _check_resolution(table, name)
     everything = Split(columns.encode(table), targets)
     fifth = -(-len(targets) // 5)
     parts = tables.parts_at_random(everything, fifth, fifth, stratified=bool(labels))
@@ -231,14 +243,41 @@ def _check_header(file: File, line: int, header: Sequence[str]) -> None:
             )
 
 
+def _check_filled(table: Table, names: Sequence[str], target: str) -> None:
+    """Refuses missing values, with advice for inputs and for the target."""
+    inputs = [*table.missing(names)][:MOST_MISSING]
+    flags = f", or leave it out with --ignore {shlex.join(inputs)}" if inputs else ""
+    flags = flags.replace("leave it", "leave columns") if len(inputs) > 1 else flags
+    table.check_filled([*names, target], f"fill it in or remove the row{flags}")
+
+
+def _listed(names: Sequence[str], most: int) -> str:
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
+
+
+def _check_resolution(table: Table, name: str) -> None:
+    """Refuses numbers that differ, but that float32 cannot tell apart well."""
+    values, cells = table.numbers(name), table.cells[name]
+    # Whole numbers above 2^53 may be equal only in float64.
+    hidden = np.ptp(values) == 0 and len({Decimal(cell) for cell in cells}) > 1
+    if hidden or unresolved(values[:, None])[0]:
+        raise table.error(
+            0,
+            name,
+            f"must have a spread that float32 resolves, got numbers near {cells[0]} with the "
+            f"standard deviation {values.std():.3g}; subtract an offset, such as the first number",
+        )
+
+
 def _check_name(table: Table, flag: str, name: str) -> None:
     if name in table.cells:
         return
     near = difflib.get_close_matches(name, table.cells, n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
     raise ValueError(
-        f"{flag} must be a column of {table.file.path} ({', '.join(table.cells)}), "
-        f"got {name!r}{hint}"
+        f"{flag} must be a column of {table.file.path}, got {name!r}{hint} "
+        f"(the columns are {_listed([*table.cells], MOST_NAMES)})"
     )
 
 
@@ -253,7 +292,7 @@ def _number(text: str) -> float:
 
 def _is_text(table: Table, name: str) -> bool:
     """Returns True unless at least half of the cells are numbers, also with decimal commas."""
-    cells = table.column(name)
+    cells = table.cells[name]
     return sum(math.isnan(_number(cell.replace(",", "."))) for cell in cells) > len(cells) / 2
 
 
@@ -275,7 +314,7 @@ def _texts(table: Table, name: str) -> tuple[str, ...]:
 
 def _one_hot(table: Table, name: str, texts: Sequence[str]) -> np.ndarray:
     places = {text: place for place, text in enumerate(texts)}
-    for row, cell in enumerate(table.column(name)):
+    for row, cell in enumerate(table.cells[name]):
         if cell not in places:
             shown = ", ".join(map(repr, texts))
             raise table.error(row, name, f"must be one of {shown}, got {_shortened(cell)!r}")
@@ -294,14 +333,16 @@ def _targets(
         reason = f"which has {len(labels)} different texts"
     else:
         values = table.numbers(target)
-        distinct = np.unique(values)
-        is_whole = bool((values == np.round(values)).all())
+        exact = [Decimal(cell) for cell in table.cells[target]]  # float64 merges numbers above 2^53
+        distinct = sorted({*exact})
+        is_whole = all(value == value.to_integral_value() for value in distinct)
         if task == "classification" and not is_whole:
-            row = int(np.argmax(values != np.round(values)))
+            row = next(row for row, v in enumerate(exact) if v != v.to_integral_value())
             raise table.error(
                 row,
                 target,
-                f"must be a text or a whole number with --task classification, got {values[row]:g}",
+                "must be a text or a whole number with --task classification, got "
+                f"{table.cells[target][row]}",
             )
         few = is_whole and len(distinct) <= MAX_CLASSES
         reason = f"which has {len(distinct)} different {'whole ' if is_whole else ''}numbers"
@@ -309,7 +350,7 @@ def _targets(
             if len(values) < 5:
                 raise table.file.error(f"must have at least 5 rows, got {len(values)}")
             return values.astype(np.float32)[:, None], (), reason
-        cells, labels = [str(int(value)) for value in values], [str(int(v)) for v in distinct]
+        cells, labels = [str(int(value)) for value in exact], [str(int(v)) for v in distinct]
         reason += "" if task else " (--task regression predicts the number)"
     _check_classes(table, target, cells, labels)
     places = {label: place for place, label in enumerate(labels)}

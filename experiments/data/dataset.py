@@ -124,6 +124,26 @@ def moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
       f32[k] and f32[k] for [..., k]. A feature is constant, with standard deviation 1, if its
       spread is below the float32 resolution of its mean.
     """
+    mean, std = _moments(values)
+    constant = std <= np.finfo(np.float32).eps * np.abs(mean)
+    return mean.astype(np.float32), np.where(constant, 1, std).astype(np.float32)
+
+
+def unresolved(values: np.ndarray) -> np.ndarray:
+    """Returns which features float32 would round away, bool[k] for [..., k].
+
+    These are not constant, but float32 has less than 100 numbers in a standard deviation. Near a
+    number v they are at most eps |v| apart, with eps = 2^-23.
+    """
+    axes = tuple(range(values.ndim - 1))
+    low, high = values.min(axes), values.max(axes)
+    largest = np.maximum(np.abs(low.astype(np.float64)), np.abs(high.astype(np.float64)))
+    std = _moments(values)[1]
+    return (low != high) & (std < 100 * np.finfo(np.float32).eps * largest)
+
+
+def _moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Computes mean and standard deviation over all axes except the last, in float64."""
     # Works in blocks, as bytes need eight times the memory in float64.
     axes = tuple(range(values.ndim - 1))
     count = math.prod(values.shape[:-1])
@@ -131,9 +151,7 @@ def moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     sums = [values[block].sum(axes, dtype=np.float64) for block in blocks]
     mean = np.sum(sums, axis=0) / count
     squares = [((values[block] - mean) ** 2).sum(axes) for block in blocks]
-    std = np.sqrt(np.sum(squares, axis=0) / count)
-    constant = std <= np.finfo(np.float32).eps * np.abs(mean)
-    return mean.astype(np.float32), np.where(constant, 1, std).astype(np.float32)
+    return mean, np.sqrt(np.sum(squares, axis=0) / count)
 
 
 def parts_in_order(count: int, validation: float, test: float) -> tuple[slice, slice, slice]:

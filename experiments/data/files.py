@@ -13,7 +13,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -143,11 +143,24 @@ class File(NamedTuple):
         try:
             with np.load(io.BytesIO(raw), allow_pickle=False) as archive:
                 held = archive.files
-                return {key: archive[key] for key in keys if key in held}, held
+                return {key: self._array(archive, key) for key in keys if key in held}, held
+        except DataError:
+            raise
         # A damaged archive can raise exceptions of zipfile, zlib or NumPy.
         except Exception as error:
             raise self.error(
                 f"must be a whole npz archive of arrays, but {reason(error)}"
+            ) from error
+
+    def _array(self, archive: Any, key: str) -> np.ndarray:
+        try:
+            return archive[key]
+        except ValueError as error:
+            if "allow_pickle" not in str(error):
+                raise
+            raise self.error(
+                f"{key} must hold numbers or texts, got objects; convert it with astype(float) or "
+                "astype(str)"
             ) from error
 
 

@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 
 from experiments.data import tables
-from experiments.data.dataset import Dataset, Split
+from experiments.data.dataset import Dataset, Split, unresolved
 from experiments.data.files import File
 
 SUFFIXES = (".npz",)
@@ -116,6 +116,8 @@ def _inputs(file: File, archive: Mapping[str, np.ndarray], key: str) -> np.ndarr
         return array
     converted = _float32(array)
     _check_finite(file, key, converted)
+    if key in {"x", "x_train"}:
+        _check_resolution(file, key, array)
     return converted
 
 
@@ -131,6 +133,18 @@ def _check_finite(file: File, key: str, array: np.ndarray) -> None:
         raise file.error(
             f"{key} must hold finite numbers in float32, got {array[place]} at {list(place)} "
             f"({len(wrong)} of {array.size} are not finite); fill them in or remove the examples"
+        )
+
+
+def _check_resolution(file: File, key: str, array: np.ndarray) -> None:
+    """Refuses features that differ, but that float32 cannot tell apart well."""
+    wrong = np.flatnonzero(unresolved(array))
+    if len(wrong):
+        feature = array.reshape(-1, array.shape[-1])[:, wrong[0]]
+        raise file.error(
+            f"{key}[..., {wrong[0]}] must have a spread that float32 resolves, got numbers near "
+            f"{feature[0]} with the standard deviation {feature.std(dtype=np.float64):.3g}; "
+            "subtract an offset, such as the first number"
         )
 
 
@@ -153,6 +167,7 @@ def _targets(
             raise file.error(f"{key} must have shape [n] or [n, values], got {first.shape}")
         for y, value in values.items():
             _check_finite(file, y, value)
+        _check_resolution(file, key, flat[key][:, None] if flat[key].ndim == 1 else flat[key])
         return [*values.values()], (), reason
     if any(array.ndim != 1 for array in flat.values()):
         raise file.error(
@@ -161,8 +176,12 @@ def _targets(
         )
     if is_float and any((array != np.round(array)).any() for array in flat.values()):
         raise file.error(f"{key} must hold texts or whole numbers with --task classification")
+    if is_float and any((abs(array) > 2**53).any() for array in flat.values()):
+        raise file.error(f"{key} must hold classes up to 2^53, or give them as integers or texts")
     if is_float:
         flat = {y: array.astype(np.int64) for y, array in flat.items()}
+    if not is_text and np.result_type(*flat.values()).kind == "f":  # int64 and uint64
+        flat = {y: array.astype(object) for y, array in flat.items()}
     return _classes(file, flat, task, reason)
 
 
@@ -179,12 +198,14 @@ def _classes(
     if len(rare):
         raise file.error(
             f"{key} must have at least {least} examples of each class, got {counts[rare[0]]} of "
-            f"{labels[rare[0]].item()!r}; add some or remove it{advice}"
+            f"{labels.tolist()[rare[0]]!r}; add some or remove it{advice}"
         )
     for y, array in flat.items():
         unknown = np.setdiff1d(array, labels)
         if len(unknown):
-            raise file.error(f"{y} must have the classes of {key}, got {unknown[0].item()!r}, too")
+            raise file.error(
+                f"{y} must have the classes of {key}, got {unknown.tolist()[0]!r}, too"
+            )
     reason += "" if task or advice == "" else " (--task regression predicts the number)"
     targets = [np.searchsorted(labels, array).astype(np.int32) for array in flat.values()]
     return targets, tuple(str(label) for label in labels), reason

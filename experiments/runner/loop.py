@@ -5,6 +5,7 @@ metrics, logs them, keeps the best evaluation, and at regular intervals saves ev
 the next chunk needs. A resumed run starts from the newest usable checkpoint.
 """
 
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -196,4 +197,10 @@ class Loop:
                 self._feeds.set_state(facts["feeds"])
             if self._progress:
                 self._progress.skip(self.step)
+        elif self.run.log.read(self.series):
+            print(
+                f"there is no checkpoint of {self.series}: it starts again, and replaces its "
+                f"records in {self.run.log.path}",
+                file=sys.stderr,
+            )
         self.run.log.rewind(self.series, self.step)

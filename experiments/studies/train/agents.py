@@ -22,6 +22,7 @@ from experiments.studies.train.rules import make_rule
 from experiments.studies.train.settings import SERIES, Settings
 from experiments.studies.train.training import (
     Evaluator,
+    batch_size,
     load_task,
     optimizer_factory,
     save_description,
@@ -94,19 +95,30 @@ def train_agents(settings: Settings, run: runner.Run) -> TrainedAgents:
         for chunk in loop:
             losses, values = (chunk.metrics[f"agents_{name}"] for name in ("loss", "value"))
             leader = np.argmin(np.where(np.isfinite(values), values, np.inf))
-            loop.log(loss=losses[leader], validation_loss=values[leader], **chunk.metrics)
+            scores = evaluator(task.validation, **_network(chunk.carry.population, leader, task))
+            metrics = {f"validation_{name}": score[0] for name, score in scores.items()}
+            metrics |= {"validation_loss": values[leader], **chunk.metrics}
+            loop.log(loss=losses[leader], **metrics)
             loop.update_best(float(chunk.carry.best_value), keep=winner(chunk.carry, task))
     return TrainedAgents(task, loop, evaluator)
 
 
 def winner(state: jd.PopulationLoopState, task: tasks.Task) -> dict[str, Any]:
     """Returns "params" and "model_state" of the best agent, with a leading axis of length 1."""
-    model_state = state.best_model_state
+    return _model(state.best_params, state.best_model_state, task)
+
+
+def _network(population: jd.Population, agent: Any, task: tasks.Task) -> dict[str, Any]:
+    """Returns the same of an agent."""
+    trees = population.params, population.model_state
+    params, model_state = (jax.tree.map(lambda leaf: leaf[agent], tree) for tree in trees)
+    return _model(params, model_state, task)
+
+
+def _model(params: Any, model_state: Any, task: tasks.Task) -> dict[str, Any]:
     if not jax.tree.leaves(model_state):
         model_state = _split(nnx.eval_shape(lambda: task.build(nnx.Rngs(0))))[2]
-    return jax.tree.map(
-        lambda leaf: leaf[None], {"params": state.best_params, "model_state": model_state}
-    )
+    return jax.tree.map(lambda leaf: leaf[None], {"params": params, "model_state": model_state})
 
 
 class _Rungs(runner.Program):
@@ -137,7 +149,7 @@ def _flops_of_a_step(
 ) -> jd.footprint.Flops:
     """Returns the FLOPs of a gradient step of one agent."""
     state = jax.eval_shape(lambda: trainer.start(jax.random.split(jax.random.key(0), 1)))
-    feed = np.zeros((1, 1, settings.batch_size), np.int32)
+    feed = np.zeros((1, 1, batch_size(settings, task)), np.int32)
     return jd.footprint.flops(trainer.chunk, state, feed, task.train.arrays)
 
 
@@ -223,7 +235,7 @@ class _Population:
             loss,
             optimizer,
             num_agents=self._num_agents,
-            batch_size=settings.batch_size,
+            batch_size=batch_size(settings, task),
             value_fn=value,
             rule=make_rule(settings.rule, settings.total_steps // settings.steps_per_chunk),
             data_order="per_agent",

@@ -58,10 +58,15 @@ def learned_over_steps(
     return found
 
 
-def table(learned: Sequence[Learned]) -> Table:
-    """Returns the initial and the final values: geometric means, with the range over seeds."""
+def table(learned: Sequence[Learned], first: str = "initial") -> Table:
+    """Returns the first and the final values: geometric means, with the range over seeds.
+
+    Args:
+      learned: the hyperparameters.
+      first: what the first values are.
+    """
     rows = [(each.name, *map(_mean_and_range, each.values[[0, -1]])) for each in learned]
-    return Table(("hyperparameter", "initial", "final"), rows, "Learned hyperparameters")
+    return Table(("hyperparameter", first, "final"), rows, "Learned hyperparameters")
 
 
 def draw(learned: Sequence[Learned]) -> Figure:

@@ -72,7 +72,8 @@ def _learned(
     found = learned.learned_over_steps(optimizer(settings, settings.total_steps), history)
     run.save_figure("tuned", learned.draw(found))
     values["learned"] = {each.name: each.values[[0, -1]] for each in found}
-    return [learned.table(found)]
+    first = "start of the range test" if settings.self_tuning else "initial"
+    return [learned.table(found, first)]
 
 
 def report_title(task: str, settings: Settings) -> str:

@@ -21,7 +21,7 @@ from experiments.data import Corpus, Dataset, csv_table
 from experiments.data.description import from_description
 from experiments.data.files import File
 from experiments.data.tokenizer import Tokenizer, from_dict
-from experiments.runner.run_folder import RunError
+from experiments.runner.run_folder import RunError, newest_run
 from experiments.studies.train.saved_runs import read_description
 from experiments.studies.train.settings import SERIES, Settings
 from experiments.studies.train.training import DATA_SET, TOKENIZER, model_config
@@ -45,7 +45,7 @@ def load_network(folder: str | os.PathLike[str], *, index: int = 0) -> "SavedNet
     batch normalization; the winner of a run with `--agents`.
 
     Args:
-      folder: of the run.
+      folder: of the run; "last" is the newest run of `train` in the folder `runs`.
       index: number of the network, from 0, in a run with several `--seeds`.
 
     Raises:
@@ -53,6 +53,8 @@ def load_network(folder: str | os.PathLike[str], *, index: int = 0) -> "SavedNet
       CheckpointError: there is no readable checkpoint.
     """
     folder = Path(folder).expanduser()
+    if folder == Path("last"):
+        folder = newest_run(Settings.runs, "train")
     settings = runner.saved_settings(Settings, read_description(folder))
     count = 1 if settings.agents else settings.seeds
     if not 0 <= index < count:
@@ -175,12 +177,15 @@ def _table(columns: Mapping[str, Any]) -> csv_table.Table:
 
 
 def _checked(inputs: Any, dataset: Dataset) -> np.ndarray:
-    shape = dataset.train.inputs.shape[1:]
+    shape, given = dataset.train.inputs.shape[1:], type(inputs).__name__
     try:
         array = np.asarray(inputs)
-        array = array if array.dtype == dataset.train.inputs.dtype else array.astype(np.float32)
+        if array.dtype == object and dataset.columns:
+            given += " of dtype object; pass the DataFrame or a dict of columns"
+        if array.dtype != dataset.train.inputs.dtype:
+            with np.errstate(over="ignore", invalid="ignore"):
+                array = array.astype(np.float32)
     except (TypeError, ValueError) as error:
-        given = type(inputs).__name__
         raise ValueError(f"inputs must be an array of numbers, got {given}") from error
     if shape[-1:] == (1,) and len(shape) == 3 and array.shape[1:] == shape[:-1]:
         array = array[..., None]
@@ -188,6 +193,13 @@ def _checked(inputs: Any, dataset: Dataset) -> np.ndarray:
         numbers = ", ".join(["n", *map(str, shape)])
         names = f": {', '.join(dataset.columns.inputs)}" if dataset.columns else ""
         raise ValueError(f"inputs must have shape [{numbers}]{names}, got {array.shape}")
+    wrong = np.argwhere(~np.isfinite(array))
+    if len(wrong):
+        place = tuple(map(int, wrong[0]))
+        raise ValueError(
+            f"inputs must be finite numbers in float32, got {array[place]} at {list(place)}; fill "
+            "it in"
+        )
     return array
 
 

@@ -14,6 +14,8 @@ from experiments.studies.train.rules import RuleName
 
 SERIES = "train"
 """The name of the run's only series in its log and among its checkpoints."""
+BATCH_SIZE = 64
+"""Number of examples of an optimizer step by default, if there are as many."""
 STEPS = {"smoke": 20, "small": 2_000, "full": 20_000}
 
 
@@ -60,7 +62,8 @@ class Settings(runner.Settings):
     optimizer: OptimizerName = "adam"
     """The optimizer; schedule_free is AdamW, and is evaluated at its average."""
     learning_rate: float | None = None
-    """Learning rate: initial with --tower, a guess with --self-tuning, a factor of the learning
+    """Learning rate: initial with --tower, with --self-tuning a guess, which matters only
+    below 1e-8, a factor of the learning
     rate that prodigy finds, otherwise the peak. By default 1 for prodigy, 0.0025 for schedule_free
     and 0.001 for others."""
     weight_decay: float | None = None
@@ -87,8 +90,8 @@ class Settings(runner.Settings):
     steps: int | None = None
     """Optimizer steps; by default 20, 2,000 or 20,000, depending on the scale. A run can be
     resumed with more steps, unless its schedule is cosine."""
-    batch_size: int = 64
-    """Examples per optimizer step."""
+    batch_size: int | None = None
+    """Examples per optimizer step; by default 64, or all of a smaller training part."""
     accumulate: int = 1
     """Gradient accumulation: number of parts into which a batch is split to save memory."""
     stream: bool = False
@@ -181,9 +184,10 @@ class Settings(runner.Settings):
                 f"--schedule must be constant with {learner}, which learns the learning rate, "
                 f"got {self.schedule}"
             )
-        if self.batch_size % self.accumulate:
+        batch_size = self.batch_size or BATCH_SIZE
+        if batch_size % self.accumulate:
             raise ValueError(
-                f"--accumulate must divide --batch-size {self.batch_size}, got {self.accumulate}"
+                f"--accumulate must divide --batch-size {batch_size}, got {self.accumulate}"
             )
 
     def _check_agents(self) -> None:

@@ -22,7 +22,7 @@ from experiments.runner.run_folder import RunError
 from experiments.studies.train.learned import learned_values
 from experiments.studies.train.optimizers import OPTIMIZERS
 from experiments.studies.train.rules import make_rule
-from experiments.studies.train.settings import SERIES, Settings
+from experiments.studies.train.settings import BATCH_SIZE, SERIES, Settings
 
 HYPER_RATE = 0.05
 TOKENIZER, DATA_SET = "tokenizer.json", "data_set.json"
@@ -227,15 +227,26 @@ def scheduled(settings: Settings, peak: Any, steps: int) -> Any:
     return schedule
 
 
-def _batches(settings: Settings, task: tasks.Task, steps_before: int = 0) -> Batches:
-    if not settings.batch_size <= task.train.examples:
+def batch_size(settings: Settings, task: tasks.Task) -> int:
+    """Returns the number of examples of an optimizer step.
+
+    Raises:
+      ValueError: there are not as many, or not enough for `--accumulate`.
+    """
+    examples, parts = task.train.examples, settings.accumulate
+    if (settings.batch_size or parts) > examples:
+        name = "--batch-size" if settings.batch_size else "--accumulate"
         raise ValueError(
-            f"--batch-size must be in [1, {task.train.examples}], the training examples of "
-            f"{task.name}, got {settings.batch_size}"
+            f"{name} must be in [1, {examples}], the training examples of {task.name}, "
+            f"got {settings.batch_size or parts}"
         )
+    return settings.batch_size or min(BATCH_SIZE, examples // parts * parts)
+
+
+def _batches(settings: Settings, task: tasks.Task, steps_before: int = 0) -> Batches:
     return Batches(
         task.train.examples,
-        settings.batch_size,
+        batch_size(settings, task),
         seeds=data_seeds(settings.seed, settings.seeds, steps_before),
         replacement=task.replacement,
         gather=partial(task.pick, task.train.arrays) if settings.stream else None,

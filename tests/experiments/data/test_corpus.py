@@ -66,7 +66,7 @@ def test_a_tokenizer_can_be_given():
 
 def test_a_text_with_unknown_characters_is_refused(tmp_path):
     path = write(tmp_path / "x.txt", TEXT)
-    with refused(path, "'ö'", "position 10"):
+    with refused(path, "'ö'", "position 10", own=True):
         corpus.from_file(path, tokenizer=Characters.of("line 0123456789:gr"))
 
 
@@ -116,7 +116,7 @@ def test_a_missing_text_is_refused(tmp_path, name):
     with refused(tmp_path / f"{name}.txt", "missing", "public domain"):
         getattr(corpus, name)(tmp_path)
     path = tmp_path / "mine.txt"
-    with refused(path, "No such file"):
+    with refused(path, "No such file", own=True):
         corpus.from_file(path)
 
 

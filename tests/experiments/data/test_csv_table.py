@@ -84,6 +84,7 @@ def test_a_quoted_cell_may_contain_the_delimiter(load):
         (["1.0", "0.0"], None, ("0", "1"), "2 different whole numbers"),
         ([2, 10, 3], "regression", (), "regression of 'y', which has 3 different whole numbers"),
         ([0.5, 2], None, (), "regression of 'y', which has 2 different numbers"),
+        ([2**53, 2**53 + 1], None, (str(2**53), str(2**53 + 1)), "2 different whole numbers"),
         (range(21), None, (), "regression of 'y', which has 21 different whole numbers"),
         (range(21), "classification", (*map(str, range(21)),), "classification of 'y'"),
     ],
@@ -96,6 +97,20 @@ def test_the_target_decides_the_task_unless_it_is_given(load, values, task, labe
     assert reason in data.source
     if not labels:
         assert {*data.whole().targets[:, 0]} == {*values}
+
+
+def test_values_to_predict_must_be_resolved(load):
+    rows = [f"{i % 7},{1.7e9 + i}" for i in range(40)]
+    with pytest.raises(DataError, match="column 'y': must have a spread that float32 resolves"):
+        load(text_of(rows, "x,y"), "y")
+
+
+def test_at_most_ten_columns_are_named(load):
+    header = ",".join(f"c{i}" for i in range(13))
+    with pytest.raises(
+        ValueError, match=r"did you mean c12\? .*the columns are c0, .*, c9 and 3 more"
+    ):
+        load(text_of([header.replace("c", "1")] * 3, header), "cc12")
 
 
 def test_ignored_columns_are_not_read(load):
@@ -113,10 +128,25 @@ def test_columns_without_information_are_remarked(load):
 
 
 ERRORS = {
-    "a missing value": (changed(5, ",red,a"), "line 5, column 'size': must have a value, got ''"),
+    "a missing value": (
+        changed(5, ",red,a"),
+        "lack one); fill it in or remove the row, or leave it out with --ignore size",
+    ),
     "a missing text": (
         changed(6, "1,NA,a"),
-        "column 'color': must have a value, got 'NA' (1 of 30",
+        "column 'color': must have a value, got 'NA' (1 of 30 rows lack one); fill it in or remove "
+        "the row, or leave it out with --ignore color",
+    ),
+    "a missing target": (
+        changed(6, "1,red,?"),
+        "column 'kind': must have a value, got '?' (1 of 30 rows lack one); fill it in or remove "
+        "the row\n",
+    ),
+    "missing values in all columns": (
+        text_of([f"{',' * 7}{row}" for row in ROWS], f"a,b c,d,e,f,g,h,{HEADER}"),
+        "'a': must have a value, got '' (30 of 30 rows lack one; so do rows of 'b c', 'd', 'e', "
+        "'f' and 2 more); fill it in or remove the row, or leave columns out with --ignore a 'b c' "
+        "d e f",
     ),
     "a text cell": (changed(7, "1O,red,a"), "line 7, column 'size': must be a finite number in"),
     "infinity": (changed(7, "inf,red,a"), "line 7, column 'size': must be a finite number"),
@@ -129,6 +159,15 @@ ERRORS = {
         text_of([f"k{i},{row}" for i, row in enumerate(ROWS)], f"name,{HEADER}"),
         "column 'name': must be numbers or at most 20 different texts, got 30 different texts, "
         "such as 'k0'; leave it out with --ignore name",
+    ),
+    "seconds since 1970": (
+        text_of([f"{1700000000 + i},red,{'ab'[i % 2]}" for i in range(30)]),
+        "line 2, column 'size': must have a spread that float32 resolves, got numbers near "
+        "1700000000 with the standard deviation 8.66; subtract an offset",
+    ),
+    "numbers that are equal in float64": (
+        text_of([f"{2**60 + i},red,{'ab'[i % 2]}" for i in range(30)]),
+        f"got numbers near {2**60} with the standard deviation 0; subtract",
     ),
     "a rare class": (
         changed(9, "1,red,c"),
@@ -155,7 +194,7 @@ def test_an_unsuitable_table_is_refused_in_one_line(load, tmp_path, name):
     with pytest.raises(DataError) as caught:
         load(content)
     assert str(caught.value).startswith(f"{tmp_path / 'my.csv'}: ")
-    assert message in str(caught.value)
+    assert message in f"{caught.value}\n"
     assert "get it from" not in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -166,9 +205,12 @@ def test_an_unsuitable_table_is_refused_in_one_line(load, tmp_path, name):
         ({"target": None}, "--target must name the column of PATH to predict, one of size, color"),
         (
             {"target": "kin"},
-            "--target must be a column of PATH (size, color, kind), got 'kin'; did",
+            "--target must be a column of PATH, got 'kin'; did you mean kind? (the columns are",
         ),
-        ({"ignore": ["x"]}, "--ignore must be a column of PATH (size, color, kind), got 'x'"),
+        (
+            {"ignore": ["x"]},
+            "--ignore must be a column of PATH, got 'x' (the columns are size, c",
+        ),
         ({"ignore": ["size", "color"]}, "--ignore must leave the target and a column to predict"),
         ({"ignore": ["kind"]}, "--ignore must leave the target"),
         ({"task": "regression"}, "line 2, column 'kind': must be a finite number in float32, got "),

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from experiments.data import Dataset, Split
-from experiments.data.dataset import moments, parts_in_order
+from experiments.data.dataset import moments, parts_in_order, unresolved
 
 
 def parts(inputs, targets):
@@ -45,6 +45,25 @@ def test_a_spread_below_the_resolution_of_float32_counts_as_constant():
     values[7] = np.nextafter(values[7], np.float32(np.inf))
     assert values.astype(float).std() > 1e-3
     assert moments(values)[1][0] == 1
+
+
+@pytest.mark.parametrize(
+    ("spread", "offset", "expected"),
+    [
+        (1.0, 0.0, False),
+        (1e-30, 0.0, False),
+        (0.0, 1.7e9, False),
+        # The numbers +-s around v have the standard deviation s, and 100 * 2^-23 = 1.19e-5.
+        (1.25e-5, 1.0, False),
+        (1.15e-5, 1.0, True),
+        (100.0, -1.7e9, True),
+        (1e5, -1.7e9, False),
+    ],
+)
+def test_a_feature_is_resolved_by_100_numbers_in_a_standard_deviation(spread, offset, expected):
+    values = np.array([[offset - spread, 1], [offset + spread, 2]])
+    assert unresolved(values).tolist() == [expected, False]
+    assert unresolved(values[:, None, None]).tolist() == [expected, False]
 
 
 def test_the_normalization_uses_the_training_part_only():

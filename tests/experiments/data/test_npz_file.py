@@ -101,6 +101,11 @@ def test_pictures_and_sequences_keep_their_shape(load, x, shape, dtype):
         ({"x": X[:9], "y": Y[:9]}, ["at least 11 examples to divide, got 9"]),
         ({**PARTS, "y_test": Y[:6] + 1}, ["y_test must have the classes of y_train, got 3, too"]),
         ({**PARTS, "x_test": X[:6, :1]}, ["x_test must have examples of the shape (2,) as in"]),
+        (
+            {"x": np.arange(60).reshape(30, 2) + 2**60, "y": Y},
+            ["x[..., 0] must have a spread that float32 resolves", f"near {2**60}", "subtract an"],
+        ),
+        ({"x": X, "y": 0.5 + 2e9 + Y}, ["y[..., 0] must have a spread that float32 resolves"]),
         ({"x": X, "y": Y.astype(complex)}, ["y must hold texts or numbers"]),
     ],
 )
@@ -111,6 +116,16 @@ def test_unsuitable_arrays_are_refused_in_one_line(load, tmp_path, arrays, words
     assert "\n" not in str(caught.value)
     for word in words:
         assert word in str(caught.value)
+
+
+@pytest.mark.parametrize("other", [np.int64, np.uint64])
+def test_large_whole_numbers_are_different_classes(load, other):
+    y = np.array([2**53, 2**53 + 1] * 15)
+    data = load(x_train=X, y_train=y, x_test=X[:6], y_test=y[:6].astype(other))
+    assert data.labels == (str(2**53), str(2**53 + 1))
+    assert data.test.targets.tolist() == [0, 1] * 3
+    with pytest.raises(DataError, match=r"must hold classes up to 2\^53"):
+        load("classification", x=X, y=y * 2.0)
 
 
 def test_a_task_that_does_not_fit_the_targets_is_refused(load):

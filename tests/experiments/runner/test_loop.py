@@ -217,12 +217,18 @@ def test_records_after_the_last_checkpoint_are_dropped_on_resume(opened, program
     assert [record["step"] for record in run.log.read("other")] == [40]
 
 
-def test_a_loop_without_a_checkpoint_starts_from_the_beginning(opened, program):
+def test_a_loop_without_a_checkpoint_says_that_it_starts_again(opened, program, capsys):
     run = opened()
     run.log.append(series="main", step=10, loss=0.0)
     loop = make(opened(run), program)
     assert (loop.chunk, loop.best_value) == (0, float("inf"))
     assert loop.run.log.read("main") == []
+    assert capsys.readouterr().err == (
+        "there is no checkpoint of main: it starts again, and replaces its records in "
+        f"{run.log.path}\n"
+    )
+    make(opened(run), program)
+    assert capsys.readouterr().err == ""
 
 
 @pytest.fixture

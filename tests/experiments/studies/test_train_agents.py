@@ -112,6 +112,14 @@ def test_an_interrupted_population_resumes_to_the_same_results(runs, flags, prun
             assert checkpoint(folder)[item][name].tobytes() == array.tobytes(), name
 
 
+def test_the_accuracy_of_the_leader_is_logged(tmp_path, flags):
+    folder = run_train(tmp_path, *flags[:2], "--target", "taste", *FLAGS)
+    found, records = results(folder), {record["step"]: record for record in log(folder)}
+    (accuracy,) = found["validation, best"]["accuracy"]
+    assert records[found["best_step"]]["validation_accuracy"] == accuracy
+    assert all(0 <= record["validation_accuracy"] <= 100 for record in records.values())
+
+
 def test_the_winner_loads_back_and_predicts_in_the_units_of_the_target(pruned, flags):
     network = load_network(pruned)
     test = saved_runs.load_task(Settings(**json_settings(pruned))).test.arrays

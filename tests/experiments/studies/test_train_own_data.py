@@ -5,9 +5,11 @@ import csv
 import numpy as np
 import pytest
 
+from experiments.__main__ import main
 from experiments.data import csv_table
 from experiments.runner.run_folder import RunError
-from experiments.studies.train import load_network
+from experiments.studies.train import Settings, load_network
+from experiments.studies.train.training import batch_size, load_task
 from tests.experiments.data.disk import npz, pictures
 from tests.experiments.run_folders import write_run
 from tests.experiments.studies.test_train import error_of, log, results, run_train
@@ -98,6 +100,17 @@ def test_files_columns_and_arrays_are_predicted_alike(trained, table):
         (np.ones((4, 2)), r"shape \[n, 3\]: weight, color=green, color=red, got \(4, 2\)"),
         ([], "must have shape"),
         ([["a"]], "must be an array of numbers, got list"),
+        (
+            np.array([[1.0, "red", 0]], object),
+            "got ndarray of dtype object; pass the DataFrame or a dict of columns",
+        ),
+        (
+            [[1, 0, 1], [np.nan, 1, 0]],
+            r"finite numbers in float32, got nan at \[1, 0\]; fill it in",
+        ),
+        (np.array([[1e300, 1, 0]]), r"finite numbers in float32, got inf at \[0, 0\]"),
+        (np.array([[None, 1, 0]], object), r"finite numbers in float32, got nan at \[0, 0\]"),
+        ({"weight": ["", 2], "color": ["red"] * 2}, r"line 1, .*rows lack one\); fill it in$"),
         ("no-such.csv", "no-such.csv: cannot be read"),
     ],
 )
@@ -121,6 +134,25 @@ def test_a_run_without_such_a_network_is_refused(trained, tmp_path):
             load_network(trained)
     finally:
         (trained / "aside").rename(trained / "data_set.json")
+
+
+def test_the_newest_run_is_loaded_as_last(trained, table, monkeypatch, tmp_path):
+    (tmp_path / "runs").symlink_to(trained.parent.parent)
+    monkeypatch.chdir(tmp_path)
+    expected = load_network(trained).probabilities(table)
+    np.testing.assert_array_equal(load_network("last").probabilities(table), expected)
+
+
+def test_a_small_table_is_one_batch_by_default(table, tmp_path):
+    flags = ["--data", str(table), *CLASSIFICATION, "--width", "4"]
+    folder = run_train(tmp_path, *flags, "--steps", "10")
+    main(["train", "--resume", str(folder), "--steps", "20"])
+    explicit = run_train(tmp_path, *flags, "--steps", "20", "--batch-size", "60")
+    assert log(folder)[-1]["loss"] == log(explicit)[-1]["loss"]
+    task = load_task(Settings(data=str(table), target="taste", accumulate=8))
+    assert [batch_size(Settings(accumulate=parts), task) for parts in (1, 8)] == [60, 56]
+    with pytest.raises(ValueError, match=r"--accumulate must be in \[1, 60\].* got 64"):
+        batch_size(Settings(accumulate=64), task)
 
 
 def test_pictures_of_a_user_are_learned_and_predicted(tmp_path):
