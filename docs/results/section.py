@@ -25,7 +25,8 @@ def section(folder: Path) -> str:
     command = re.sub(r" --runs \S+", "", run["command"])
     facts = [f"scale {run['settings']['scale']}", run["began"][:10]]
     facts += [f"{name} {run['environment'][name]}" for name in ("jax", "optax")]
-    facts.append(read_footprint(folder, constants=False)["CPU time"].split(" (")[0])
+    cpu_time = read_footprint(folder, constants=False)["CPU time"].split(" (")[0]
+    facts.append(f"CPU time {cpu_time}")
     tables = [run["table"], *run.get("more_tables", ())]
     notes = [re.sub(r"\S*/(?=\w+/\d{4}-)", "runs/", note) for note in run["notes"]]
     return "\n\n".join(
