@@ -95,7 +95,7 @@ class _Study(NamedTuple):
 
 
 def _load(word: str) -> _Study:
-    """Returns the study that a word names; if there is none, exits with one line."""
+    """Returns the study of a word of the command line, or exits with one line."""
     path = Path(word)
     if path.suffix or "/" in word:
         try:

@@ -16,16 +16,15 @@ import math
 import os
 import shlex
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from decimal import Decimal
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from experiments.data import tables
+from experiments.data.csv_file import MOST_MISSING, Table, listed, read, to_number
 from experiments.data.dataset import Dataset, Split, unresolved
-from experiments.data.files import File
 
 SUFFIXES = (".csv", ".csv.gz")
 MAX_TEXTS = 20
@@ -33,70 +32,10 @@ MAX_TEXTS = 20
 MAX_CLASSES = 20
 """Largest number of different whole numbers that are taken for classes by default."""
 LEAST_OF_A_CLASS = 3
-MISSING = frozenset({"", "na", "n/a", "#n/a", "<na>", "nan", "null", "none", "?"})
-"""Texts that stand for a missing value, in lower case."""
-MOST_MISSING, MOST_NAMES = 5, 10
-"""Largest numbers of columns that an error names: with missing values, and of all."""
-_LARGEST = float(np.finfo(np.float32).max)
+MOST_NAMES = 10
+"""Largest number of columns that an error names."""
 
 TaskKind = Literal["classification", "regression"]
-
-
-class Table(NamedTuple):
-    """The cells of a CSV file.
-
-    Attributes:
-      file: the file.
-      lines: the line number of each row.
-      cells: the cells of each column, by name.
-    """
-
-    file: File
-    lines: Sequence[int]
-    cells: Mapping[str, Sequence[str]]
-
-    def error(self, row: int, column: str, problem: str) -> Exception:
-        """Creates an error about a cell."""
-        return self.file.error(f"line {self.lines[row]}, column {column!r}: {problem}")
-
-    def missing(self, names: Sequence[str]) -> dict[str, list[int]]:
-        """Returns the rows of missing values of the columns that have some."""
-        rows = {
-            name: [row for row, cell in enumerate(self.cells[name]) if cell.lower() in MISSING]
-            for name in names
-        }
-        return {name: each for name, each in rows.items() if each}
-
-    def check_filled(self, names: Sequence[str], advice: str) -> None:
-        """Raises DataError if a cell of the columns is empty or stands for a missing value."""
-        missing = self.missing(names)
-        for name, rows in missing.items():
-            others = [repr(other) for other in missing if other != name]
-            also = f"; so do rows of {_listed(others, MOST_MISSING - 1)}" if others else ""
-            raise self.error(
-                rows[0],
-                name,
-                f"must have a value, got {self.cells[name][rows[0]]!r} ({len(rows)} of "
-                f"{len(self.cells[name])} rows lack one{also}); {advice}",
-            )
-
-    def numbers(self, name: str) -> np.ndarray:
-        """Returns the cells of a column as f64[rows].
-
-        Raises:
-          DataError: a cell is not a number that float32 can hold.
-        """
-        cells = self.cells[name]
-        values = np.array([_number(cell) for cell in cells], np.float64)
-        wrong = np.flatnonzero(np.isnan(values))
-        if len(wrong):
-            cell = cells[wrong[0]]
-            has_comma = not math.isnan(_number(cell.replace(",", ".")))
-            advice = "write decimals with a point" if has_comma else "correct it or remove the row"
-            raise self.error(
-                wrong[0], name, f"must be a finite number in float32, got {cell!r}; {advice}"
-            )
-        return values
 
 
 class Columns(NamedTuple):
@@ -137,34 +76,6 @@ class Columns(NamedTuple):
         return np.concatenate(parts, 1).astype(np.float32)
 
 
-def read(path: str | os.PathLike[str]) -> Table:
-    """Reads a CSV file with a header, gzipped or not. Spaces around cells do not count.
-
-    Raises:
-      DataError: the file cannot be read, has no rows, or has unsuitable names or rows.
-    """
-    file = File(Path(path).expanduser())
-    rows = [
-        (line, [cell.strip() for cell in row])
-        for line, row in file.rows(delimiters=",;\t")
-        if any(cell.strip() for cell in row)
-    ]
-    if not rows:
-        raise file.error("must have a line of column names and rows below it, but is empty")
-    (line, header), *rows = rows
-    _check_header(file, line, header)
-    if not rows:
-        raise file.error(f"must have rows below the column names of line {line}")
-    for number, row in rows:
-        if len(row) != len(header):
-            raise file.error(
-                f"line {number} must have {len(header)} cells, as the column names in line {line}, "
-                f"got {len(row)}; a cell that contains a delimiter must be in double quotes"
-            )
-    columns = zip(*(row for _, row in rows), strict=True)
-    return Table(file, [number for number, _ in rows], dict(zip(header, columns, strict=True)))
-
-
 def load(
     path: str | os.PathLike[str],
     target: str | None,
@@ -185,8 +96,8 @@ def load(
       ValueError: `target`, `task` or `ignore` does not fit the columns.
 
     Example:
-      >>> import tempfile
-      >>> path = Path(tempfile.mkdtemp()) / "fruit.csv"
+      >>> import pathlib, tempfile
+      >>> path = pathlib.Path(tempfile.mkdtemp()) / "fruit.csv"
       >>> rows = [f"{3 + i % 4},{'red' if i % 2 else 'green'},{'sweet' if i % 2 else 'sour'}"
       ...         for i in range(20)]
       >>> _ = path.write_text("\n".join(["size,color,taste", *rows]))
@@ -198,7 +109,7 @@ def load(
     if target is None:
         raise ValueError(
             f"--target must name the column of {table.file.path} to predict, one of "
-            f"{_listed([*table.cells], MOST_NAMES)}"
+            f"{listed([*table.cells], MOST_NAMES)}"
         )
     for flag, name in (("--target", target), *(("--ignore", name) for name in ignore)):
         _check_name(table, flag, name)
@@ -227,33 +138,12 @@ def load(
     return data._replace(source=data.source + _remarks(data, table))
 
 
-def _check_header(file: File, line: int, header: Sequence[str]) -> None:
-    if len(header) < 2:
-        raise file.error(
-            f"line {line} must have the names of at least two columns, separated by commas, "
-            f"semicolons or tabs, got {header[0]!r}"
-        )
-    if not any(math.isnan(_number(name)) for name in header):
-        raise file.error(f"line {line} must have the names of the columns, got only numbers")
-    for name, count in Counter(header).items():
-        if count > 1:
-            raise file.error(
-                f"line {line} must have a different name for each column, got {name!r} "
-                f"{count} times; rename them"
-            )
-
-
 def _check_filled(table: Table, names: Sequence[str], target: str) -> None:
     """Refuses missing values, with advice for inputs and for the target."""
     inputs = [*table.missing(names)][:MOST_MISSING]
     flags = f", or leave it out with --ignore {shlex.join(inputs)}" if inputs else ""
     flags = flags.replace("leave it", "leave columns") if len(inputs) > 1 else flags
     table.check_filled([*names, target], f"fill it in or remove the row{flags}")
-
-
-def _listed(names: Sequence[str], most: int) -> str:
-    more = len(names) - most
-    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def _check_resolution(table: Table, name: str) -> None:
@@ -277,23 +167,14 @@ def _check_name(table: Table, flag: str, name: str) -> None:
     hint = f"; did you mean {near[0]}?" if near else ""
     raise ValueError(
         f"{flag} must be a column of {table.file.path}, got {name!r}{hint} "
-        f"(the columns are {_listed([*table.cells], MOST_NAMES)})"
+        f"(the columns are {listed([*table.cells], MOST_NAMES)})"
     )
-
-
-def _number(text: str) -> float:
-    """Returns the number that float32 can hold, or NaN."""
-    try:
-        value = float(text)
-    except ValueError:
-        return math.nan
-    return value if abs(value) <= _LARGEST else math.nan
 
 
 def _is_text(table: Table, name: str) -> bool:
     """Returns True unless at least half of the cells are numbers, also with decimal commas."""
     cells = table.cells[name]
-    return sum(math.isnan(_number(cell.replace(",", "."))) for cell in cells) > len(cells) / 2
+    return sum(math.isnan(to_number(cell.replace(",", "."))) for cell in cells) > len(cells) / 2
 
 
 def _texts(table: Table, name: str) -> tuple[str, ...]:
@@ -364,7 +245,7 @@ def _check_classes(table: Table, target: str, cells: Sequence[str], labels: Sequ
         )
     for label, count in Counter(cells).items():
         if count < LEAST_OF_A_CLASS:
-            is_number = not math.isnan(_number(label))
+            is_number = not math.isnan(to_number(label))
             advice = ", or predict the number with --task regression" if is_number else ""
             raise table.error(
                 cells.index(label),

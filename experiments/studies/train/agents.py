@@ -95,9 +95,10 @@ def train_agents(settings: Settings, run: runner.Run) -> TrainedAgents:
         for chunk in loop:
             losses, values = (chunk.metrics[f"agents_{name}"] for name in ("loss", "value"))
             leader = np.argmin(np.where(np.isfinite(values), values, np.inf))
-            scores = evaluator(task.validation, **_network(chunk.carry.population, leader, task))
-            metrics = {f"validation_{name}": score[0] for name, score in scores.items()}
-            metrics |= {"validation_loss": values[leader], **chunk.metrics}
+            metrics = {"validation_loss": values[leader], **chunk.metrics}
+            if task.dataset and task.dataset.classes:  # the rung has the losses only
+                model = _network(chunk.carry.population, leader, task)
+                metrics["validation_accuracy"] = evaluator(task.validation, **model)["accuracy"][0]
             loop.log(loss=losses[leader], **metrics)
             loop.update_best(float(chunk.carry.best_value), keep=winner(chunk.carry, task))
     return TrainedAgents(task, loop, evaluator)
@@ -138,7 +139,7 @@ class _Rungs(runner.Program):
         return carry, metrics, seconds
 
     @property
-    def flops(self) -> jd.footprint.Flops:  # type: ignore[override]
+    def flops(self) -> jd.footprint.Flops:
         """FLOPs of a rung, on average over the rungs up to now."""
         steps = self.steps_per_chunk * self.descended / max(self.rungs, 1)
         return jax.tree.map(lambda n: n if isinstance(n, str) else n * steps, self.flops_of_a_step)

@@ -17,7 +17,7 @@ import numpy as np
 from flax import nnx
 
 from experiments import runner, tasks
-from experiments.data import Corpus, Dataset, csv_table
+from experiments.data import Corpus, Dataset, csv_file
 from experiments.data.description import from_description
 from experiments.data.files import File
 from experiments.data.tokenizer import Tokenizer, from_dict
@@ -153,7 +153,7 @@ class SavedNetwork:
         if dataset is None:
             return self._tokens(inputs)
         if dataset.columns and isinstance(inputs, (str, os.PathLike)):
-            return dataset.columns.encode(csv_table.read(inputs))
+            return dataset.columns.encode(csv_file.read(inputs))
         if dataset.columns and hasattr(inputs, "keys"):
             return dataset.columns.encode(_table(inputs))
         return _checked(inputs, dataset)
@@ -167,13 +167,14 @@ class SavedNetwork:
         return np.array(tokens, np.int32)[:, -context:]
 
 
-def _table(columns: Mapping[str, Any]) -> csv_table.Table:
+def _table(columns: Mapping[str, Any]) -> csv_file.Table:
     """Returns the table of a mapping from column names to cells."""
-    cells = {str(name): [str(cell).strip() for cell in columns[name]] for name in columns.keys()}  # noqa: SIM118
+    pairs = dict(columns).items()
+    cells = {str(name): [str(cell).strip() for cell in column] for name, column in pairs}
     counts = {len(each) for each in cells.values()}
     if len(counts) != 1 or 0 in counts:
         raise ValueError(f"inputs must be columns of one length, got {sorted(counts)} cells")
-    return csv_table.Table(File(Path("inputs")), range(1, 1 + counts.pop()), cells)
+    return csv_file.Table(File(Path("inputs")), range(1, 1 + counts.pop()), cells)
 
 
 def _checked(inputs: Any, dataset: Dataset) -> np.ndarray:
