@@ -199,8 +199,8 @@ class Loop:
                 self._progress.skip(self.step)
         elif self.run.log.read(self.series):
             print(
-                f"there is no checkpoint of {self.series}: it starts again, and replaces its "
-                f"records in {self.run.log.path}",
+                f"there is no checkpoint of {self.series}: it starts again; its earlier records "
+                f"are in {self.run.log.keep_copy()}",
                 file=sys.stderr,
             )
         self.run.log.rewind(self.series, self.step)

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from experiments import runner
-from experiments.runner.page import Table
 from experiments.studies.quickstart.costs import Cost
 from experiments.studies.quickstart.pruning import AGENTS, LOG10_RATES, PruningComparison
 from experiments.studies.quickstart.settings import Settings
@@ -83,7 +82,7 @@ def _row(
     )
 
 
-def _costs_table(costs: Sequence[Cost]) -> Table:
+def _costs_table(costs: Sequence[Cost]) -> runner.Table:
     rows = [
         (
             f"{cost.optimizer}, {cost.name}",
@@ -93,7 +92,7 @@ def _costs_table(costs: Sequence[Cost]) -> Table:
         for cost in costs
     ]
     columns = ("learning rate", "test accuracy %", "gradients / one training")
-    return Table(columns, rows, "Cost of choosing the learning rate")
+    return runner.Table(columns, rows, "Cost of choosing the learning rate")
 
 
 def _notes(settings: Settings) -> list[str]:

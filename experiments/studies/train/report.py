@@ -13,7 +13,6 @@ from experiments.models.counting import parameter_count
 from experiments.models.sampling import sample
 from experiments.runner.curves import curve, draw
 from experiments.runner.log import mean_of_finite
-from experiments.runner.page import Table
 from experiments.studies.train import learned
 from experiments.studies.train.optimizers import OPTIMIZERS
 from experiments.studies.train.saved_network import usage
@@ -67,7 +66,7 @@ def results(settings: Settings, run: runner.Run, trained: Trained) -> runner.Res
 
 def _learned(
     settings: Settings, run: runner.Run, history: list[dict[str, Any]], values: dict[str, Any]
-) -> list[Table]:
+) -> list[runner.Table]:
     """Draws the learned hyperparameters, adds them to the values and returns their table."""
     found = learned.learned_over_steps(optimizer(settings, settings.total_steps), history)
     run.save_figure("tuned", learned.draw(found))

@@ -276,6 +276,16 @@ def test_a_figure_is_saved_as_png(run):
     assert path.read_bytes().startswith(b"\x89PNG")
 
 
+def test_any_text_names_a_figure_of_its_own_in_the_folder(run):
+    paths = [run.save_figure(name, Figure()) for name in ("a/b", "a_b", "../a", "loss, test")]
+    assert len({*paths}) == 4
+    assert {path.parent for path in paths} == {run.folder}
+    assert run.save_fragment("a/b", "<b>").parent == run.folder
+    for name in ("", None, 3):
+        with pytest.raises(ValueError, match=f"name must be a text .*, got {name!r}"):
+            run.save_figure(name, Figure())
+
+
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
