@@ -281,6 +281,7 @@ def _parse(
                 prog=f"python -m experiments {name}",
                 description=description,
                 return_unknown_args=True,
+                config=(tyro.conf.DisallowNone,),
                 **({} if default is None else {"default": default}),
             )
     except ValueError as error:
@@ -320,12 +321,20 @@ def _without_box(message: str) -> str:
     return text
 
 
+def _wrong_choice(found: re.Match[str]) -> str:
+    value, name, choices = found.groups()
+    allowed = choices.split(", ")
+    if "'None'" in allowed:  # they have no order then
+        allowed = sorted({*allowed} - {"'None'"})
+    return f"{name} must be one of {', '.join(allowed)}, got '{value}'"
+
+
 _REWORDED = (
     (r"^(Value error|Missing argument|Invalid choice) ", ""),
     (r"^Error parsing Settings: ", ""),
     (
-        r"^Error parsing (\S+): no type matching {None}\|(\S+) could .* from \['(.*?)'\].*",
-        r"\1 must be \2 or None, got '\3'",
+        r"^Error parsing (\S+): no type matching (\w+) could .* from \['(.*?)'\].*",
+        r"\1 must be \2, got '\3'",
     ),
     (r"^Error parsing (\S+): invalid literal for int.*: '(.*)'$", r"\1 must be INT, got '\2'"),
     (
@@ -334,7 +343,11 @@ _REWORDED = (
     ),
     (
         r"^invalid choice '(.*)' for argument '(.*)'\. Expected one of \((.*?),?\)\.$",
-        r"\2 must be one of \3, got '\1'",
+        _wrong_choice,
+    ),
+    (
+        r"^Error parsing (\S+): no type matching \{.*\] does not match choices \((.*)\)$",
+        r"\1 must be one of \2, got 'None'",
     ),
     (
         r"^Missing value for argument '(.*)'\. Expected 1 values\.$",

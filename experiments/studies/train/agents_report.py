@@ -66,6 +66,7 @@ def agents_results(settings: Settings, run: runner.Run, trained: TrainedAgents) 
     run.save_figure("agents", _draw(run.log.read(SERIES), drawn["learning_rate"]))
     title, columns = report_title(task.name, settings), ("part", "step", "loss", "accuracy %")
     tables = [_table(population, drawn)]
+    verdict = " ".join([verdict, *task.advice])
     return runner.Results(title, columns, rows, notes, values, verdict, tables)
 
 

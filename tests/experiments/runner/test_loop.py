@@ -204,6 +204,7 @@ def test_seconds_are_restored_and_progress_skips_restored_steps(opened, program,
         train(loop)
     first = capsys.readouterr().out.splitlines()[0]
     assert first.startswith("main: 30/50 steps")
+    assert loop.mean_speed == pytest.approx(50 / loop.seconds)
 
 
 def test_records_after_the_last_checkpoint_are_dropped_on_resume(opened, program):
