@@ -7,10 +7,11 @@ import io
 import re
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
+import jax
 import tyro
 
 from experiments import studies
@@ -163,7 +164,7 @@ def _run(study: _Study, run: Run) -> None:
     """Runs the study and writes its report; if it stops early, says how to resume it."""
     advice = f"resume with: {resume_command(run.description, run.folder)}"
     try:
-        with run.interruption:
+        with run.interruption, _optimizations(run.settings.scale):
             results = study.module.run(run.settings, run)
         write_report(run, results)
     except (Interrupted, KeyboardInterrupt) as stop:
@@ -187,6 +188,17 @@ def _run(study: _Study, run: Run) -> None:
     finally:
         run.close()
     print(f"report: {run.folder / 'report.html'}")
+
+
+@contextlib.contextmanager
+def _optimizations(scale: str) -> Iterator[None]:
+    """Disables most optimizations of XLA at scale smoke, whose time is compilation."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", before or scale == "smoke")
+    try:
+        yield
+    finally:
+        jax.config.update("jax_disable_most_optimizations", before)
 
 
 def _report(flags: Sequence[str]) -> None:

@@ -88,9 +88,7 @@ def report_title(task: str, settings: Settings) -> str:
     if settings.agents:
         return f"{task}, {settings.agents} agents of {name}"
     if settings.tower:
-        return (
-            f"{task}, {name} with a tower of height {settings.tower} that learns its learning rate"
-        )
+        return f"{task}, {name} with a tower of height {settings.tower}"
     return f"{task}, {name}"
 
 
