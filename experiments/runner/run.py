@@ -2,7 +2,7 @@
 
 runs/STUDY/TIMESTAMP/
 run.json         settings, versions, device, git commit, status, results
-metrics.jsonl    one JSON object per line
+metrics.jsonl    one JSON object per line; metrics.1.jsonl, ... before a series began again
 checkpoints/     the newest states and the best evaluation of the series in progress
 trajectory/      parameters at a few steps, if the study saves them
 outcomes/        outcomes of the finished series

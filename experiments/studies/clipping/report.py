@@ -121,7 +121,7 @@ def _verdict(result: StudyResult, summaries: Sequence[SeriesSummary]) -> str:
         f"falls at the rate of the theory in {agree} of {len(compared)} rows. Under skewed noise a "
         f"constant threshold {'harms' if constant > without else 'does no harm'}: the median loss "
         f"is {constant:.2g} with it, {without:.2g} without clipping. Without noise, on cosh, the "
-        f"best constant step size takes {min(savings):.2g} to {max(savings):,.2g} times the steps "
+        f"best constant step size takes {min(savings):.3g} to {max(savings):.3g} times the steps "
         "that clipping takes."
     )
 
