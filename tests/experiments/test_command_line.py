@@ -6,6 +6,7 @@ import shlex
 import signal
 import sys
 
+import jax
 import pytest
 
 from experiments import runner, studies
@@ -217,6 +218,16 @@ def error_line(capsys, *arguments):
     assert out == ""
     assert err.count("\n") == 1, err
     return err
+
+
+@pytest.mark.parametrize(("scale", "is_quick"), [("smoke", True), ("small", False)])
+def test_only_a_smoke_run_compiles_with_few_optimizations(
+    tmp_path, capsys, replace_study, scale, is_quick
+):
+    found = []
+    replace_study(lambda _: found.append(jax.config.read("jax_disable_most_optimizations")))
+    call(capsys, "quickstart", "--scale", scale, "--runs", str(tmp_path))
+    assert [*found, jax.config.read("jax_disable_most_optimizations")] == [is_quick, False]
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
