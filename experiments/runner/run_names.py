@@ -8,8 +8,8 @@ from typing import Any
 from experiments.runner.settings import NOT_IN_RESULTS
 
 LONGEST_VALUE = 30
-TITLE = "title"
-"""Title of a report; unlike the names of settings, it is not part of the name of a run."""
+TITLE = "the report's title"
+"""Stands for the title among the settings; it is not part of the name of a run."""
 
 
 def run_names(descriptions: Sequence[Mapping[str, Any]]) -> list[str]:
