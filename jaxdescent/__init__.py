@@ -25,6 +25,7 @@ may itself be a tower:
 
 For deterministic functions, such as full-batch losses:
 
+    hybrid                 find the global minimum in a box; nothing to tune
     online_scaled          descent with a preconditioner that is learned online; nothing to tune
 
 A *population* is many agents that descend independently. Descent is divided into stretches of
@@ -97,6 +98,7 @@ from jaxdescent.agents import (
     uniform_soup,
     weighted_average,
 )
+from jaxdescent.evolution import HybridHistory, HybridResult, StopReason, hybrid
 from jaxdescent.online_scaling import OnlineScaledState, online_scaled
 from jaxdescent.problem import Problem
 from jaxdescent.stability import flows, step_sizes, thresholds
@@ -156,6 +158,8 @@ __all__ = [
     "AverageState",
     "BasinHoppingState",
     "EligibilityTrace",
+    "HybridHistory",
+    "HybridResult",
     "HypergradientState",
     "MagdState",
     "MonitorState",
@@ -182,6 +186,7 @@ __all__ = [
     "StabilityProbe",
     "StabilityRecord",
     "StabilityState",
+    "StopReason",
     "Tower",
     "Unconstrained",
     "UnitInterval",
@@ -203,6 +208,7 @@ __all__ = [
     "get_stability",
     "gradient_flow",
     "greedy_soup",
+    "hybrid",
     "hypergradient",
     "inner_state",
     "landscape",
