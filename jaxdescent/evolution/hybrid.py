@@ -187,7 +187,7 @@ def _hybrid(problem: Problem, key: jax.Array, limits: _Limits, *, lanes: int) ->
     shares = jnp.asarray(islands.SHARES)
 
     def goes_on(state: _State) -> jax.Array:
-        waiting = jnp.sum(state.searches.restarts) - state.improved
+        waiting = jnp.sum(state.searches.restarts, dtype=jnp.int32) - state.improved
         unfinished = (state.best.value > target) & (waiting < limits.restarts)
         return unfinished & (state.best.evaluations < budget)
 
@@ -216,7 +216,7 @@ def _hybrid(problem: Problem, key: jax.Array, limits: _Limits, *, lanes: int) ->
             searches=jax.tree.map(partial(jnp.where, is_last), state.searches, searches),
             best=best,
             generation=state.generation + 1,
-            improved=jnp.where(improves, jnp.sum(searches.restarts), state.improved),
+            improved=jnp.where(improves, jnp.sum(searches.restarts, dtype=jnp.int32), state.improved),
             history=jnp.where(counts >= best.evaluations, best.value, state.history),
             is_done=is_last,
         )
@@ -234,7 +234,7 @@ def _hybrid(problem: Problem, key: jax.Array, limits: _Limits, *, lanes: int) ->
     # The last round descends from the best point, which makes the result exact.
     state = jax.lax.while_loop(lambda state: ~state.is_done, advance, state)
     best = state.best
-    is_over = jnp.sum(state.searches.restarts) - state.improved >= limits.restarts
+    is_over = jnp.sum(state.searches.restarts, dtype=jnp.int32) - state.improved >= limits.restarts
     reason = jnp.where(is_over, StopReason.CONVERGED, StopReason.BUDGET)
     reason = jnp.where(best.value <= target, StopReason.TARGET, reason)
     reason = jnp.where(jnp.isfinite(best.value), reason, StopReason.UNDEFINED)
