@@ -1,6 +1,10 @@
 """Hooks for the tests and the doctests of the packages."""
 
+import functools
 import gc
+import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import jax
@@ -9,6 +13,24 @@ import pytest
 MEMORY_MAPS = Path("/proc/self/maps")
 MAX_MEMORY_MAPS = 30_000
 """Linux allows 65,530 memory maps per process. Each compiled program takes a few."""
+
+
+def pytest_configure(config):
+    """Shares compiled programs among all processes of a run, whose time is mostly compilation."""
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        return
+    folder = tempfile.mkdtemp(prefix="jaxdescent-compiled-")
+    config.add_cleanup(functools.partial(shutil.rmtree, folder, ignore_errors=True))
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    jax.config.update("jax_compilation_cache_dir", folder)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
+def pytest_collection_finish():
+    """Spares the garbage collector the modules, and most of its full passes over JAX's caches."""
+    gc.freeze()
+    gc.set_threshold(20_000, 10, 10)
 
 
 @pytest.hookimpl(trylast=True)
