@@ -16,7 +16,9 @@ MAX_MEMORY_MAPS = 30_000
 
 
 def pytest_configure(config):
-    """Shares compiled programs among all processes of a run, whose time is mostly compilation."""
+    """Compiles quickly, and once for all processes of a run, whose time is mostly compilation."""
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+    jax.config.update("jax_disable_most_optimizations", True)
     if "JAX_COMPILATION_CACHE_DIR" in os.environ:
         return
     folder = tempfile.mkdtemp(prefix="jaxdescent-compiled-")
@@ -41,15 +43,3 @@ def pytest_runtest_teardown(item, nextitem):
     if MEMORY_MAPS.exists() and MEMORY_MAPS.read_bytes().count(b"\n") > MAX_MEMORY_MAPS:
         jax.clear_caches()
         gc.collect()
-
-
-@pytest.fixture(autouse=True)
-def _examples_compile_quickly(request):
-    """Disables most optimizations of XLA for examples in docstrings, whose time is compilation."""
-    if isinstance(request.node, pytest.DoctestItem):
-        before = jax.config.read("jax_disable_most_optimizations")
-        jax.config.update("jax_disable_most_optimizations", True)
-        yield
-        jax.config.update("jax_disable_most_optimizations", before)
-    else:
-        yield

@@ -1,4 +1,4 @@
-"""Settings that must precede the import of JAX, and shared fixtures."""
+"""Settings that must precede the first use of JAX."""
 
 import os
 
@@ -15,15 +15,3 @@ os.environ["XLA_FLAGS"] = " ".join(
         "--xla_force_host_platform_device_count=4",
     )
 )
-
-import jax
-import pytest
-
-
-@pytest.fixture(scope="module")
-def quick_to_compile():
-    """Disables most optimizations of XLA: small programs compile faster and run slower."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)

@@ -17,8 +17,6 @@ from optax.contrib import _common_test as contrib_tests
 
 from tests.transformations import PROBES, TRANSFORMATIONS, make
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 every_transformation = pytest.mark.parametrize("name", TRANSFORMATIONS)
 
 PARAMS = {"w": np.linspace(-1.0, 1.0, 12).reshape(4, 3), "b": np.full(3, 0.5)}

@@ -13,8 +13,6 @@ import pytest
 import jaxdescent as jd
 from jaxdescent.agents.loops.minimize_loop import NUDGE
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 NO_PRUNING = jd.pruning.no_pruning()
 SQUARE = jnp.ones(2)
 

@@ -14,8 +14,6 @@ from jax.flatten_util import ravel_pytree
 import jaxdescent as jd
 from tests.stability.sharpness import networks
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 
 @pytest.fixture(scope="module")
 def hessian():

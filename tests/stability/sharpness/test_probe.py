@@ -11,8 +11,6 @@ import pytest
 import jaxdescent as jd
 from jaxdescent.stability.sharpness.probe import add_record
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 Outcome = jd.StabilityOutcome
 MATRIX = np.random.default_rng(1).normal(size=(30, 30))
 MATRIX = (MATRIX + MATRIX.T) / 2
