@@ -7,10 +7,11 @@ import io
 import re
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
+import jax
 import tyro
 
 from experiments import studies
@@ -163,7 +164,7 @@ def _run(study: _Study, run: Run) -> None:
     """Runs the study and writes its report; if it stops early, says how to resume it."""
     advice = f"resume with: {resume_command(run.description, run.folder)}"
     try:
-        with run.interruption:
+        with run.interruption, _optimizations(run.settings.scale):
             results = study.module.run(run.settings, run)
         write_report(run, results)
     except (Interrupted, KeyboardInterrupt) as stop:
@@ -187,6 +188,17 @@ def _run(study: _Study, run: Run) -> None:
     finally:
         run.close()
     print(f"report: {run.folder / 'report.html'}")
+
+
+@contextlib.contextmanager
+def _optimizations(scale: str) -> Iterator[None]:
+    """Disables most optimizations of XLA at scale smoke, whose time is compilation."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", before or scale == "smoke")
+    try:
+        yield
+    finally:
+        jax.config.update("jax_disable_most_optimizations", before)
 
 
 def _report(flags: Sequence[str]) -> None:
@@ -281,6 +293,7 @@ def _parse(
                 prog=f"python -m experiments {name}",
                 description=description,
                 return_unknown_args=True,
+                config=(tyro.conf.DisallowNone,),
                 **({} if default is None else {"default": default}),
             )
     except ValueError as error:
@@ -320,12 +333,20 @@ def _without_box(message: str) -> str:
     return text
 
 
+def _wrong_choice(found: re.Match[str]) -> str:
+    value, name, choices = found.groups()
+    allowed = choices.split(", ")
+    if "'None'" in allowed:  # they have no order then
+        allowed = sorted({*allowed} - {"'None'"})
+    return f"{name} must be one of {', '.join(allowed)}, got '{value}'"
+
+
 _REWORDED = (
     (r"^(Value error|Missing argument|Invalid choice) ", ""),
     (r"^Error parsing Settings: ", ""),
     (
-        r"^Error parsing (\S+): no type matching {None}\|(\S+) could .* from \['(.*?)'\].*",
-        r"\1 must be \2 or None, got '\3'",
+        r"^Error parsing (\S+): no type matching (\w+) could .* from \['(.*?)'\].*",
+        r"\1 must be \2, got '\3'",
     ),
     (r"^Error parsing (\S+): invalid literal for int.*: '(.*)'$", r"\1 must be INT, got '\2'"),
     (
@@ -334,7 +355,11 @@ _REWORDED = (
     ),
     (
         r"^invalid choice '(.*)' for argument '(.*)'\. Expected one of \((.*?),?\)\.$",
-        r"\2 must be one of \3, got '\1'",
+        _wrong_choice,
+    ),
+    (
+        r"^Error parsing (\S+): no type matching \{.*\] does not match choices \((.*)\)$",
+        r"\1 must be one of \2, got 'None'",
     ),
     (
         r"^Missing value for argument '(.*)'\. Expected 1 values\.$",

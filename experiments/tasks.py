@@ -86,6 +86,11 @@ class Task(NamedTuple):
     dataset: Dataset | None = None
 
     @property
+    def advice(self) -> tuple[str, ...]:
+        """Sentences about what should be changed in a user's table or in its use."""
+        return self.dataset.advice if self.dataset else ()
+
+    @property
     def side_by_side(self) -> Literal["vmap", "map", "unrolled"]:
         """The fastest way to train several networks in one program.
 

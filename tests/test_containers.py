@@ -227,7 +227,8 @@ def test_self_tuning_is_frozen_and_described_like_a_tower():
     frozen, frozen_state = jd.freeze_hyperparams(jd.with_average(tx), (state, ()))
     np.testing.assert_allclose(frozen.update(X, frozen_state)[0], -0.25 * X, rtol=1e-6)
     assert jd.describe(tx) == (
-        "1: sgd, learning_rate from a range test that begins at 1e-09;\n   carries the average"
+        "1: sgd, learning_rate from a range test that begins at 1e-09;\n   carries the average; "
+        "update(..., value=loss) lets it restart if the loss diverges"
     )
     with pytest.raises(ValueError, match="state must be of jd"):
         jd.inner_state(tx, tower.init(X))

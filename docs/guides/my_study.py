@@ -4,7 +4,6 @@ import dataclasses
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import optax
 
 from experiments import runner
@@ -12,29 +11,30 @@ from experiments import runner
 
 @dataclasses.dataclass(frozen=True)
 class Settings(runner.Settings):
-    """Settings; each field is a flag of the command line."""
+    steps: int = 200  # optimizer steps
+    momentum: float = 0.9  # of the second series
 
-    steps: int = 200
-    """Optimizer steps."""
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"--momentum must be in [0, 1), got {self.momentum}")
 
 
 class Outcome(NamedTuple):
-    """Outcome of a series."""
-
     loss: jax.Array
 
 
 def _train(momentum: float, settings: Settings) -> Outcome:
     tx, w = optax.sgd(1.0, momentum), jax.random.normal(jax.random.key(settings.seed), (20,))
-    scales, state = jnp.geomspace(1e-3, 1.0, 20), tx.init(w)
+    scales, state = jax.numpy.geomspace(1e-3, 1.0, 20), tx.init(w)
     for _ in range(settings.steps):
         updates, state = tx.update(scales * w, state)
         w = optax.apply_updates(w, updates)
-    return Outcome(0.5 * jnp.sum(scales * w**2))
+    return Outcome((scales * w**2).sum() / 2)
 
 
 def run(settings: Settings, run: runner.Run) -> runner.Results:
-    """Trains with and without momentum."""
-    series = {m: run.series(f"{m}", Outcome, lambda m=m: _train(m, settings)) for m in (0.0, 0.9)}
+    momenta = (0.0, settings.momentum)
+    series = {m: run.series(f"{m}", Outcome, lambda m=m: _train(m, settings)) for m in momenta}
     rows = [[f"{m}", f"{outcome.loss:.2g}"] for m, outcome in series.items()]
     return runner.Results("Momentum", ["momentum", "loss"], rows, notes=[], values={"rows": rows})

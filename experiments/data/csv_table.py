@@ -135,7 +135,7 @@ def load(
         f"the file {table.file.path.name} of {len(targets)} rows: {kind} of {target!r}, {reason}",
     )
     data = data._replace(labels=labels, columns=columns)
-    return data._replace(source=data.source + _remarks(data, table))
+    return data._replace(source=data.source + _remarks(data), advice=_advice(columns, table))
 
 
 def _check_filled(table: Table, names: Sequence[str], target: str) -> None:
@@ -261,7 +261,7 @@ def _check_classes(table: Table, target: str, cells: Sequence[str], labels: Sequ
         )
 
 
-def _remarks(data: Dataset, table: Table) -> str:
+def _remarks(data: Dataset) -> str:
     """Returns a description of the inputs, and of columns that are not useful."""
     columns: Any = data.columns
     texts = [
@@ -275,17 +275,21 @@ def _remarks(data: Dataset, table: Table) -> str:
     unused = [
         name for name, is_constant in zip(columns.inputs, constant, strict=True) if is_constant
     ]
-    remarks += f"; constant in the training part: {', '.join(unused)}" if unused else ""
-    counting = [
-        name
-        for name, each in zip(columns.names, columns.texts, strict=True)
-        if not each and (np.diff(table.numbers(name)) == 1).all()
-    ]
-    remarks += "".join(
-        f"; {each!r} numbers the rows: --ignore {shlex.quote(each)} leaves it out"
-        for each in counting
+    return remarks + (f"; constant in the training part: {', '.join(unused)}" if unused else "")
+
+
+def _advice(columns: Columns, table: Table) -> tuple[str, ...]:
+    """Returns a sentence for each input that may be an identifier of the rows."""
+    return tuple(
+        f"Column {name!r} counts up from row to row: unless it describes the rows, leave it out "
+        f"with --ignore {shlex.quote(name)}."
+        for name, texts in zip(columns.names, columns.texts, strict=True)
+        if not texts and _counts_up(table.numbers(name))
     )
-    return remarks
+
+
+def _counts_up(values: np.ndarray) -> bool:
+    return bool((np.diff(values) > 0).all() and (values == np.floor(values)).all())
 
 
 def _shortened(text: str) -> str:

@@ -45,6 +45,7 @@ class Dataset(NamedTuple):
       source: a citation and a license, in one line.
       labels: names of the classes; () if they are only numbered, or for regression.
       columns: the input columns of a user's table; `None` for other data sets.
+      advice: sentences about what should be changed in a user's table or in its use.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Dataset(NamedTuple):
     source: str
     labels: tuple[str, ...] = ()
     columns: "Columns | None" = None
+    advice: tuple[str, ...] = ()
 
     @classmethod
     def from_parts(

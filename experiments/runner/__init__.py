@@ -4,8 +4,9 @@ from experiments.runner.checkpoint_format import Checkpoint
 from experiments.runner.checkpoints import CheckpointError, Checkpoints
 from experiments.runner.interruption import Interrupted
 from experiments.runner.loop import Chunk, Loop
+from experiments.runner.page import Table
 from experiments.runner.progress import Progress
-from experiments.runner.report import Results, write_report
+from experiments.runner.report import Results, add_figure, write_report
 from experiments.runner.run import Run
 from experiments.runner.run_folder import RunError, read_description, saved_settings
 from experiments.runner.settings import Settings
@@ -27,10 +28,12 @@ __all__ = [
     "RunError",
     "Settings",
     "Snapshots",
+    "Table",
     "TrainState",
     "Trainer",
     "Trajectory",
     "TrajectoryError",
+    "add_figure",
     "read_description",
     "read_trajectory",
     "saved_settings",

@@ -5,8 +5,10 @@ the records that the series logged after the checkpoint, because these steps are
 a last record that was cut short.
 """
 
+import itertools
 import json
 import math
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -34,9 +36,9 @@ class Log:
     def __init__(self, path: Path, *, listen: Callable[[dict[str, Any]], None] | None = None):
         self.path, self._listen = path, listen
 
-    def append(self, **record: Any) -> None:
+    def append(self, *, series: str, step: int, **metrics: Any) -> None:
         """Adds a record; non-finite numbers become null."""
-        record = jsonable(record)
+        record = jsonable({"series": series, "step": step, **metrics})
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record, allow_nan=False) + "\n")
         if self._listen:
@@ -59,6 +61,10 @@ class Log:
         if kept != self.path.read_text(encoding="utf-8", errors="replace"):
             write_atomically(self.path, kept)
 
+    def keep_copy(self) -> Path:
+        """Copies the file to `metrics.1.jsonl`, or the next free number; returns its path."""
+        return Path(shutil.copyfile(self.path, numbered(self.path)))
+
     def _complete(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yields the text and the content of each complete record."""
         if not self.path.exists():
@@ -71,6 +77,12 @@ class Log:
                     continue
                 if isinstance(record, dict) and text.endswith("\n"):
                     yield text, record
+
+
+def numbered(path: Path) -> Path:
+    """Returns the first path of `name.1.ending`, `name.2.ending`, ... that does not exist."""
+    paths = (path.with_name(f"{path.stem}.{number}{path.suffix}") for number in itertools.count(1))
+    return next(path for path in paths if not path.exists())
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -103,6 +103,11 @@ class Loop:
         return self.chunk * self.program.steps_per_chunk
 
     @property
+    def mean_speed(self) -> float:
+        """Steps per second up to now, without compilation and host work between chunks."""
+        return self.step / max(self.seconds, 1e-9)
+
+    @property
     def stalled(self) -> bool:
         """True if as many evaluations as `patience` brought no improvement."""
         return self.patience is not None and self._since_best >= self.patience
@@ -126,7 +131,10 @@ class Loop:
             raise OSError(f"could not save the last state of {self.series}")
 
     def log(self, *, loss: Any, **metrics: Any) -> None:
-        """Logs the metrics of the last chunk with its step and speed; advances the progress."""
+        """Logs the metrics of the last chunk with its step and speed; advances the progress.
+
+        The progress shows the mean speed of all steps up to now.
+        """
         self.run.log.append(
             series=self.series,
             step=self.step,
@@ -140,7 +148,7 @@ class Loop:
                 self.series,
                 steps=self.program.steps_per_chunk,
                 loss=float(mean_of_finite(loss)),
-                steps_per_second=self._steps_per_second,
+                steps_per_second=self.mean_speed,
             )
 
     def update_best(self, value: float, keep: Any) -> bool:
@@ -199,8 +207,8 @@ class Loop:
                 self._progress.skip(self.step)
         elif self.run.log.read(self.series):
             print(
-                f"there is no checkpoint of {self.series}: it starts again, and replaces its "
-                f"records in {self.run.log.path}",
+                f"there is no checkpoint of {self.series}: it starts again; its earlier records "
+                f"are in {self.run.log.keep_copy()}",
                 file=sys.stderr,
             )
         self.run.log.rewind(self.series, self.step)

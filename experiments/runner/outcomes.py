@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from experiments.runner.log import numbered
+
 
 def to_numpy(value: Any) -> Any:
     """Returns the outcome with NumPy arrays in place of numbers and arrays.
@@ -62,8 +64,8 @@ def write_outcome(path: Path, outcome: Any) -> None:
 def read_outcome(path: Path, outcome_type: Any) -> Any:
     """Returns the outcome in the file, or None if the file is missing or unusable.
 
-    A file is unusable if it is damaged or its fields differ from the type's fields. The reason
-    is printed to standard error.
+    A file is unusable if it is damaged or its fields differ from the type's fields. It is renamed
+    to `name.1.npz`, or the next free number. The reason is printed to standard error.
 
     Args:
       path: path of the file.
@@ -91,7 +93,8 @@ def read_outcome(path: Path, outcome_type: Any) -> Any:
         problem = f"does not fit {outcome_type.__name__}: {mismatch}"
     except Exception as error:  # a damaged archive fails in many ways
         problem = f"is damaged ({error})"
-    print(f"{path} {problem}; it is computed again", file=sys.stderr)
+    kept = path.rename(numbered(path))
+    print(f"{path} {problem}; it is computed again, and kept as {kept.name}", file=sys.stderr)
     return None
 
 

@@ -74,8 +74,7 @@ class Progress:
         self.done += steps
         now = time.monotonic()
         numbers = [] if loss is None else [f"loss {loss:.3g}"]
-        digits = ",.0f" if steps_per_second >= 10 else ".2g"
-        numbers.append(f"{steps_per_second:{digits}} steps/s")
+        numbers.append(f"{speed(steps_per_second)} steps/s")
         computed = self.done - self._skipped
         if computed:  # else there is no measurement of the time per step
             left = (now - self._began) / computed * max(0, self.total - self.done)
@@ -86,3 +85,8 @@ class Progress:
         elif now - self._last_line >= self.every or self.done >= self.total:
             print(f"{series}: {self.done}/{self.total} steps, {shown}", flush=True)
             self._last_line = now
+
+
+def speed(steps_per_second: float) -> str:
+    """Returns a number of steps per second as text."""
+    return f"{steps_per_second:{',.0f' if steps_per_second >= 10 else '.2g'}}"

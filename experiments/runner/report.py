@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from experiments.runner.curves import by_series, curve, draw
 from experiments.runner.footprint_log import read_footprint
 from experiments.runner.log import Log, jsonable, write_atomically
 from experiments.runner.page import DPI, Facts, Picture, Table, page, picture
-from experiments.runner.run import Run
+from experiments.runner.run import Run, write_figure
 from experiments.runner.run_folder import read_description, resume_command
 
 SMOKE = "A smoke run shows that the study works; it is too short to judge any method."
@@ -47,8 +48,8 @@ def write_report(run: Run, results: Results) -> None:
     """Writes `report.html`, adds the results to `run.json` and prints the tables.
 
     Raises:
-      ResultsError: `results` is not a `Results`, or a row has not as many cells as there are
-        columns.
+      ResultsError: `results` is not a `Results`, a field has the wrong type, or a row has not as
+        many cells as there are columns.
     """
     first, *more = _checked_tables(results)
     run.footprint.save()
@@ -70,6 +71,26 @@ def write_report(run: Run, results: Results) -> None:
         print(note)
     footprint = read_footprint(run.folder, constants=False)
     print("footprint: " + "; ".join(f"{name} {value}" for name, value in footprint.items()))
+
+
+def add_figure(folder: str | Path, name: str, figure: Figure) -> Path:
+    """Saves a figure in the folder of a run, finished or not, and writes its report again.
+
+    Args:
+      folder: the run's folder.
+      name: name of the figure, as for `Run.save_figure`; a figure of this name is replaced.
+      figure: the figure.
+
+    Returns:
+      The path of the report.
+
+    Raises:
+      RunError: the folder is not a run's folder.
+    """
+    folder = Path(folder)
+    read_description(folder)  # a figure is written only to a run's folder
+    write_figure(folder, name, figure)
+    return rewrite_report(folder)
 
 
 def rewrite_report(folder: Path) -> Path:
@@ -117,6 +138,13 @@ def rewrite_report(folder: Path) -> Path:
 def _checked_tables(results: Results) -> list[Table]:
     if not isinstance(results, Results):
         raise ResultsError(f"run(settings, run) must return runner.Results, got {results!r}")
+    for name in ("title", "verdict"):
+        if not isinstance(text := getattr(results, name), str):
+            raise ResultsError(f"{name} must be a text, got {text!r}")
+    if isinstance(results.notes, str):
+        raise ResultsError(f"notes must be a list of sentences, got {results.notes!r}")
+    if not isinstance(results.values, Mapping):
+        raise ResultsError(f"values must be a mapping of numbers by name, got {results.values!r}")
     given = [Table(results.columns, results.rows), *results.tables]
     tables = [each._replace(rows=[[*map(_cell, row)] for row in each.rows]) for each in given]
     for each in tables:

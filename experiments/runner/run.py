@@ -2,7 +2,7 @@
 
 runs/STUDY/TIMESTAMP/
 run.json         settings, versions, device, git commit, status, results
-metrics.jsonl    one JSON object per line
+metrics.jsonl    one JSON object per line; metrics.1.jsonl, ... before a series began again
 checkpoints/     the newest states and the best evaluation of the series in progress
 trajectory/      parameters at a few steps, if the study saves them
 outcomes/        outcomes of the finished series
@@ -268,16 +268,16 @@ class Run:
         return trajectory_folder(self.folder, series)
 
     def save_figure(self, name: str, figure: Figure) -> Path:
-        """Saves a figure as `name.png`, completely or not at all."""
-        path = self.folder / f"{name}.png"
-        partial = path.with_name(f"{path.name}.partial")
-        figure.savefig(partial, dpi=DPI, format="png")
-        partial.replace(path)
-        return path
+        """Saves a figure as `name.png`, completely or not at all.
+
+        In the file's name, `_` and a digest replace what names of files do not allow. To add a
+        figure to a run that is finished, use `runner.add_figure`.
+        """
+        return write_figure(self.folder, name, figure)
 
     def save_fragment(self, name: str, html: str) -> Path:
         """Saves HTML that the report includes, as `name.fragment.html`."""
-        path = self.folder / f"{name}.fragment.html"
+        path = self.folder / f"{file_name(name)}.fragment.html"
         write_atomically(path, html)
         return path
 
@@ -286,6 +286,15 @@ class Run:
         if self._tensorboard:
             self._tensorboard.close()
         os.close(self._lock)
+
+
+def write_figure(folder: Path, name: str, figure: Figure) -> Path:
+    """Writes a figure to a run's folder, as `Run.save_figure` does."""
+    path = folder / f"{file_name(name)}.png"
+    partial = path.with_name(f"{path.name}.partial")
+    figure.savefig(partial, dpi=DPI, format="png")
+    partial.replace(path)
+    return path
 
 
 def _command() -> str:

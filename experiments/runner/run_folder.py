@@ -108,7 +108,13 @@ def saved_settings(settings_type: type[S], description: Mapping[str, Any]) -> S:
 
 
 def file_name(name: str) -> str:
-    """Returns a valid file name, with a digest of the name if characters are replaced."""
+    """Returns a valid file name, with a digest of the name if characters are replaced.
+
+    Raises:
+      ValueError: the name is not a text, or empty.
+    """
+    if not isinstance(name, str) or not name:
+        raise ValueError(f"name must be a text with at least one character, got {name!r}")
     plain = re.sub(r"[^\w.-]+", "_", name)
     return plain if plain == name else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 

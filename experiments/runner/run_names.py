@@ -1,4 +1,4 @@
-"""Short names of runs: the settings in which they differ, such as "optimizer adam"."""
+"""Short names of runs: the titles or settings in which they differ, such as "self-tuning Adam"."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -8,14 +8,17 @@ from typing import Any
 from experiments.runner.settings import NOT_IN_RESULTS
 
 LONGEST_VALUE = 30
+TITLE = "the report's title"
+"""Stands for the title among the settings; it is not part of the name of a run."""
 
 
 def run_names(descriptions: Sequence[Mapping[str, Any]]) -> list[str]:
     """Returns a name for each run, all of them different.
 
-    A name has the fewest settings that tell the runs of one study apart, without values that most
-    of the runs have, and the study if there are runs of several. Runs with equal settings are
-    numbered in their order.
+    A name has the titles of the reports, if they differ and all runs of a study have one, without
+    words that all have. It has the fewest settings that tell the runs of one study further apart,
+    without values that most of the runs have, and the study if there are runs of several. Runs with
+    equal settings are numbered in their order.
 
     Args:
       descriptions: contents of `run.json`.
@@ -24,15 +27,33 @@ def run_names(descriptions: Sequence[Mapping[str, Any]]) -> list[str]:
       >>> settings = [{"seed": 0, "lr": 0.1, "tower": 0}, {"seed": 0, "lr": 0.1, "tower": 2}]
       >>> run_names([{"study": "train", "settings": each} for each in settings])
       ['tower 0', 'tower 2']
+      >>> titles = "digits, Adam", "digits, self-tuning Adam"
+      >>> run_names([{"study": "train", "title": each, "settings": {}} for each in titles])
+      ['Adam', 'self-tuning Adam']
     """
     studies = list(dict.fromkeys(each["study"] for each in descriptions))
     names = [""] * len(descriptions)
     for study in studies:
         indices = [i for i, each in enumerate(descriptions) if each["study"] == study]
-        found = _of_one_study([descriptions[i]["settings"] for i in indices])
+        runs = [descriptions[i] for i in indices]
+        titles = _short_titles([run.get("title") for run in runs])
+        settings = zip(titles, (run["settings"] for run in runs), strict=True)
+        found = _of_one_study([{TITLE: title, **each} for title, each in settings])
         for i, name in zip(indices, found, strict=True):
             names[i] = f"{study}, {name}" if name and len(studies) > 1 else name or study
     return _numbered(names)
+
+
+def _short_titles(titles: Sequence[Any]) -> list[str]:
+    """Returns the titles without parts that all have; "" for each if a title is missing."""
+    if not all(titles):
+        return [""] * len(titles)
+    parts = [title.split(", ") for title in titles]
+    for end in (0, -1):
+        while all(len(each) > 1 for each in parts) and len({each[end] for each in parts}) == 1:
+            for each in parts:
+                each.pop(end)
+    return [", ".join(each) for each in parts]
 
 
 def _of_one_study(settings: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -43,7 +64,8 @@ def _of_one_study(settings: Sequence[Mapping[str, Any]]) -> list[str]:
         rare = [
             _text(name, each.get(name))
             for name in shown
-            if 2 * sum(other.get(name) == each.get(name) for other in settings) <= len(settings)
+            if name == TITLE
+            or 2 * sum(other.get(name) == each.get(name) for other in settings) <= len(settings)
         ]
         names.append(", ".join(rare) or ("common settings" if shown else ""))
     return names
@@ -76,6 +98,8 @@ def _distinguishing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _text(name: str, value: Any) -> str:
     """Returns a setting in a few words."""
+    if name == TITLE:
+        return value
     words = name.replace("_", " ")
     if isinstance(value, bool):
         return words if value else f"no {words}"

@@ -21,9 +21,14 @@ class Settings:
     Attributes:
       may_change: names of the settings that `--resume` may change; all others must stay as they
         were. A setting with several values may only gain values.
+      least: the least value of a setting of this name, in studies that have it.
     """
 
     may_change: ClassVar[tuple[str, ...]] = NOT_IN_RESULTS
+    least: ClassVar[Mapping[str, int]] = {
+        "save_every": 0,
+        **dict.fromkeys(("keep", "steps", "epochs", "seeds", "batch_size"), 1),
+    }
     scale: Literal["smoke", "small", "full"] = "small"
     """smoke: seconds; small: up to minutes on two cores; full: as published, or longer."""
     seed: int = 0
@@ -40,14 +45,15 @@ class Settings:
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"--seed must be in [0, 4294967296), got {self.seed}")
-        if not self.save_every >= 0:
-            raise ValueError(f"--save-every must be in [0, inf), got {self.save_every}")
+        for name, value in vars(self).items():
+            least = self.least.get(name, -math.inf)
+            if isinstance(value, (int, float)) and not value >= least:
+                wanted = f"in [{least}, inf)" if name in self.least else "a number"
+                raise ValueError(f"{flag(name)} must be {wanted}, got {value}")
         if self.tensorboard and importlib.util.find_spec("tensorboardX") is None:
             raise ValueError(
                 "--tensorboard needs tensorboardX; pip install 'jaxdescent[tensorboard]'"
             )
-        if self.keep < 1:
-            raise ValueError(f"--keep must be in [1, inf), got {self.keep}")
 
     def check_resume(self, saved: Self, folder: Path) -> None:
         """Checks that a run can go on with these settings.

@@ -281,7 +281,7 @@ def describe(tx: optax.GradientTransformation, /, params: Any = None) -> str:
     Returns:
       A line for each level: the factory, the tuned names with their initial values and spaces, the
       signal, the method and mode of differentiation, and the inputs of the last update that the
-      state holds in addition to the inner state.
+      state holds in addition to the inner state. For `jd.self_tuning`, what its update can use.
 
     Raises:
       TypeError: `tx` does not hold a tower.
@@ -292,7 +292,7 @@ def describe(tx: optax.GradientTransformation, /, params: Any = None) -> str:
       >>> print(jd.describe(tx))
       1: adam, learning_rate=0.5 (positive), b1=0.9 (unit_interval); one_step; fused;
          carries grads
-      2: a transformation that is not a tower
+      2: an optimizer with fixed hyperparameters, which trains level 1
     """
     validation.check_arrays("params", params)
     lines = []
@@ -301,7 +301,7 @@ def describe(tx: optax.GradientTransformation, /, params: Any = None) -> str:
         name, start = label(level.factory), float(level.start.natural())
         return (
             f"1: {name}, learning_rate from a range test that begins at {start:.3g};\n"
-            "   carries the average"
+            "   carries the average; update(..., value=loss) lets it restart if the loss diverges"
         )
     while isinstance(level, Tower):
         spec = level.spec
@@ -317,7 +317,8 @@ def describe(tx: optax.GradientTransformation, /, params: Any = None) -> str:
             f"   carries {', '.join(held) or 'nothing'}"
         )
         level, params = level.hyper_optimizer, record.hyperparams
-    return "\n".join([*lines, f"{len(lines) + 1}: a transformation that is not a tower"])
+    top = f"{len(lines) + 1}: an optimizer with fixed hyperparameters, which trains level"
+    return "\n".join([*lines, f"{top} {len(lines)}"])
 
 
 def _show_method(signal: Any, method: str, forward: bool) -> str:

@@ -60,6 +60,8 @@ def test_the_study_of_the_guide_runs_and_resumes(tmp_path, monkeypatch):
     study = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, "my_study", study)
     spec.loader.exec_module(study)
+    with pytest.raises(ValueError, match="--momentum must be in"):
+        study.Settings(momentum=1.0)
     settings = study.Settings(runs=tmp_path, steps=100)
     run = runner.Run.start("my_study", settings)
     results = study.run(settings, run)

@@ -6,6 +6,7 @@ import shlex
 import signal
 import sys
 
+import jax
 import pytest
 
 from experiments import runner, studies
@@ -145,8 +146,10 @@ def test_help_of_a_study_comes_from_its_settings(capsys):
         (["quickstart", "--save-every", "1,5"], ["--save-every must be FLOAT, got '1,5'"]),
         (["quickstart", "--seeds"], ["--seeds must be followed by a value"]),
         (["quickstart", "--tensorboard", "True"], ["unknown argument 'True'; a value follows"]),
-        (["train", "--steps", "1e3"], ["--steps must be INT or None, got '1e3'; "]),
+        (["train", "--steps", "1e3"], ["--steps must be INT, got '1e3'; "]),
         (["train", "--steps", "9" * 30], ["--steps must be in [1, 2147483648), got 999"]),
+        (["train", "--rule", "nonsense"], ["'stalled', 'successive_halving', got 'nonsense'; "]),
+        (["train", "--rule", "None"], ["'no_pruning', got 'None'; python -m"]),
         (["train", "--optimizer", "SGD"], ["--optimizer must be one of 'adam', 'adamw', 'sgd'"]),
         (["train", "--steps", "41", "--evaluate-every", "9"], ["--steps 36 or 45 would do"]),
         (["train", "--lr", "0.1"], ["unknown flag '--lr'; did you mean --learning-rate?"]),
@@ -215,6 +218,16 @@ def error_line(capsys, *arguments):
     assert out == ""
     assert err.count("\n") == 1, err
     return err
+
+
+@pytest.mark.parametrize(("scale", "is_quick"), [("smoke", True), ("small", False)])
+def test_only_a_smoke_run_compiles_with_few_optimizations(
+    tmp_path, capsys, replace_study, scale, is_quick
+):
+    found = []
+    replace_study(lambda _: found.append(jax.config.read("jax_disable_most_optimizations")))
+    call(capsys, "quickstart", "--scale", scale, "--runs", str(tmp_path))
+    assert [*found, jax.config.read("jax_disable_most_optimizations")] == [is_quick, False]
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

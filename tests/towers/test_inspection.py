@@ -280,7 +280,7 @@ fused;
 3: doubling, learning_rate=-0.001 (unconstrained), bound=0.25 (positive); one_step; \
 general, forward mode;
    carries grads
-4: a transformation that is not a tower"""
+4: an optimizer with fixed hyperparameters, which trains level 3"""
     assert jd.describe(bottom) == jd.describe(bottom, single(PARAMS)) == described
 
 

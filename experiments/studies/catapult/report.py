@@ -71,7 +71,32 @@ def make_results(result: StudyResult) -> runner.Results:
         "multiples": result.relu.multiples,
         "converged": result.relu.converged.sum(1),
     }
-    return runner.Results("Catapults", COLUMNS, rows, _notes(result), values)
+    return runner.Results("Catapults", COLUMNS, rows, _notes(result), values, _verdict(result))
+
+
+def _verdict(result: StudyResult) -> str:
+    """Returns the prediction's agreement and the largest learning rates that converge."""
+    constant, relu = result.constant, result.relu
+    agree = sum(_as_predicted(multiple, curves) for multiple, curves in constant.items())
+    warmup = [(multiple, curves.converged) for multiple, curves in result.warmup.items()]
+    reached = [multiple for multiple, converged in warmup if converged.all()]
+    largest = f"{max(reached):g}" if reached else "not a single multiple"
+    every = relu.multiples[: _count_leading(relu.converged.all(1))]
+    limit = (
+        f"All seeds of ReLU networks converge up to {every[-1]:g} / sharpness"
+        if len(every)
+        else f"Not all seeds of ReLU networks converge at {relu.multiples[0]:g} / sharpness"
+    )
+    return (
+        f"Linear networks converge or diverge as predicted at {agree} of {len(constant)} learning "
+        f"rates around the limit of 4 / sharpness. After a warmup all seeds converge at up to "
+        f"{largest} / sharpness, of {max(multiple for multiple, _ in warmup):g} tried. {limit}; "
+        "the published limit is about 12."
+    )
+
+
+def _as_predicted(multiple: float, curves: TrainingCurves) -> bool:
+    return bool(np.all(curves.converged == PREDICTED[multiple]))
 
 
 def _notes(result: StudyResult) -> list[str]:
@@ -80,7 +105,7 @@ def _notes(result: StudyResult) -> list[str]:
     unexpected = [
         f"{multiple:g} ({curves.converged.sum()} of {len(curves.converged)} converge)"
         for multiple, curves in result.constant.items()
-        if not np.all(curves.converged == PREDICTED[multiple])
+        if not _as_predicted(multiple, curves)
     ]
     prediction = "all seeds converge at 1.5, 2.2, 3.0 and 3.8, and not a single one at 4.5"
     start = np.concatenate(

@@ -125,8 +125,6 @@ class Settings(runner.Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.seeds < 1:
-            raise ValueError(f"--seeds must be in [1, inf), got {self.seeds}")
         if not self.tasks:
             raise ValueError("--tasks must name at least one")
         object.__setattr__(self, "tasks", tuple(dict.fromkeys(self.tasks)))

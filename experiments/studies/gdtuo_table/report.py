@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from experiments import runner
+from experiments.studies.gdtuo_table import published
 from experiments.studies.gdtuo_table.published import Published
 from experiments.studies.gdtuo_table.training import (
     EpochHistory,
@@ -41,7 +42,7 @@ def deviation(errors: np.ndarray, published: Published, *, runs: int = 1) -> flo
 
 def results(task: ImageTask, histories: RowHistories) -> runner.Results:
     """Returns the table, the notes and the numbers; on MNIST beside the paper's."""
-    on_mnist = task.name == "mnist"
+    on_mnist, verdict = task.name == "mnist", _verdict(histories)
     epochs, seeds = histories[0][1].errors.shape
     notes = [
         f"{task.name}: {task.source}",
@@ -61,13 +62,47 @@ def results(task: ImageTask, histories: RowHistories) -> runner.Results:
             (row.name, _error(history.errors[-1]), _format(history.learned_after(-1)))
             for row, history in histories
         ]
-        return runner.Results("Table 1 on the digits", columns, rows, notes, _values(histories))
+        title = "Table 1 on the digits"
+        return runner.Results(title, columns, rows, notes, _values(histories), verdict)
     rows = [_cells_beside_the_paper(row, history) for row, history in histories]
     compared = compared_epochs(epochs)
     columns = ["row", "paper %", *(f"{e} epochs %, deviation" for e in compared)]
     columns += ["within two", "paper learned", *(f"learned in {e}" for e in compared)]
     notes += _notes_on_the_paper(histories)
-    return runner.Results("Table 1 of the paper", columns, rows, notes, _values(histories))
+    verdict = f"{_agreement(histories)} {verdict}"
+    title = "Table 1 of the paper"
+    return runner.Results(title, columns, rows, notes, _values(histories), verdict)
+
+
+def _verdict(histories: RowHistories) -> str:
+    """Returns how the towers and self-tuning compare with plain rules, by their test errors."""
+    errors = {row.name: history.errors[-1].mean() for row, history in histories}
+    towers = [each for each in published.ROWS if each.learned and each.base in errors]
+    bases = {each.name: each.base for each in towers}
+    lower = sum(errors[name] < errors[base] for name, base in bases.items())
+    again = sum(errors[f"{name} (x)"] < errors[base] for name, base in bases.items())
+    best = min(errors, key=errors.__getitem__)
+    tuned = ", ".join(f"{n} {errors[n]:.2f}%" for n in errors if n.startswith("self-tuning"))
+    return (
+        f"Of {len(bases)} towers, {lower} have a lower test error than their plain rule with its "
+        f"default hyperparameters, and so have {again} of the plain rules with the hyperparameters "
+        "that the towers learned. The lowest "
+        f"error is {errors[best]:.2f}% ({best}); {tuned}."
+    )
+
+
+def _agreement(histories: RowHistories) -> str:
+    """Returns how many rows agree with the paper."""
+    epochs = len(histories[0][1].errors)
+    pairs = [(row.published, history.errors) for row, history in histories if row.published]
+    counts = [
+        f"{sum(abs(deviation(errors[e - 1], printed)) <= 2 for printed, errors in pairs)} after {e}"
+        for e in compared_epochs(epochs)
+    ]
+    return (
+        f"Of {len(pairs)} rows of the paper, within two joint standard errors are "
+        f"{' and '.join(counts)} epochs."
+    )
 
 
 def compared_epochs(epochs: int) -> list[int]:

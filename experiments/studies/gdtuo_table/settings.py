@@ -24,15 +24,11 @@ class Settings(runner.Settings):
     """
 
     may_change: ClassVar = (*runner.Settings.may_change, "data_dir")
+    least: ClassVar = {**runner.Settings.least, "seeds": 2}
     data_dir: Path | None = None
     """Folder of MNIST's files; by default the environment variable JAXDESCENT_DATA."""
     seeds: int = 3
     """Networks trained in parallel."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.seeds < 2:
-            raise ValueError(f"--seeds must be in [2, inf), got {self.seeds}")
 
 
 @lru_cache(1)  # called by the check and by the run

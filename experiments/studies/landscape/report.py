@@ -14,6 +14,7 @@ from experiments.studies.landscape.slices import (
     PrincipalSlice,
 )
 from experiments.studies.landscape.subject import Subject
+from experiments.studies.train.report import report_title
 from jaxdescent.landscape import Connectivity, Plane
 
 Rows = list[tuple[str, str, str]]
@@ -63,8 +64,31 @@ def results(settings: Settings, subject: Subject, found: Mapping[str, Any]) -> r
         }
         for name, each in found.items()
     }
-    title = f"The landscape of {saved.task.name} by {saved.settings.optimizer}"
-    return runner.Results(title, ("slice", "quantity", "value"), rows, notes, values)
+    name = report_title(saved.task.name, saved.settings)
+    columns = ("slice", "quantity", "value")
+    return runner.Results(f"The landscape of {name}", columns, rows, notes, values, _verdict(found))
+
+
+def _verdict(found: Mapping[str, Any]) -> str:
+    """Returns the curvature, the barriers, and how much of the path the principal plane shows."""
+    sentences = []
+    if hessian := found.get("hessian"):
+        top = f"The greatest curvature at the last parameters is {hessian.eigenvalues[0]:.3g}"
+        sentences.append(top if hessian.converged[0] else f"{top} (not converged)")
+    if box := found.get("box"):
+        rise = f"in a box of half width {EPSILONS[0]:g} the loss rises by {box.full[0]:.3g}%"
+        sentences.append(f"{rise} of 1 + loss at least")
+    ends = {"initial to last": "initial to the last parameters", "two networks": "network 1 to 2"}
+    sentences += [
+        f"the barrier from {ends[name]} is {float(found[name].barrier):.3g}"
+        for name in ends
+        if name in found
+    ]
+    if principal := found.get("principal"):
+        share = f"the principal plane has {100 * principal.explained[:2].sum():.1f}%"
+        sentences.append(f"{share} of the trajectory's variance")
+    text = "; ".join(sentences)
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 def _flat(record: Any) -> dict[str, Any]:

@@ -19,6 +19,7 @@ class Settings(runner.Settings):
     """Settings of the landscape study. The saved run may have moved when a run is resumed."""
 
     may_change: ClassVar = (*runner.Settings.may_change, "saved", "data_dir")
+    least: ClassVar = {**runner.Settings.least, "points": 2, "examples": 1}
     saved: tyro.conf.Positional[Path] = Path("last")
     """Folder of a run of train, or last for the newest run under --runs."""
     points: int | None = None
@@ -32,9 +33,5 @@ class Settings(runner.Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, least in (("points", 2), ("examples", 1)):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise ValueError(f"--{name} must be in [{least}, inf), got {value}")
         if self.saved == Path("last"):
             object.__setattr__(self, "saved", newest_run(self.runs, "train"))

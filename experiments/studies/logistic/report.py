@@ -116,7 +116,26 @@ def make_results(result: StudyResult) -> runner.Results:
     values["data"] = {each.name: each.margin for each in result.sets}
     values["two_points"] = result.two_points
     columns = ("data", "examples", "margin", *final)
-    return runner.Results("Separable logistic regression", columns, rows, notes, values)
+    title, verdict = "Separable logistic regression", _verdict(result, gains)
+    return runner.Results(title, columns, rows, notes, values, verdict)
+
+
+def _verdict(result: StudyResult, gains: Mapping[str, float]) -> str:
+    """Returns how many step sizes are better than the classical one, the best and the worst."""
+    better = sum(gain >= TARGET_GAIN for gain in gains.values())
+    best, worst = max(gains, key=gains.__getitem__), min(gains, key=gains.__getitem__)
+    stable = sum(not curves.increases.any() for curves in result.curves.values())
+    return (
+        f"After {result.steps:,} steps the loss is at least 1e{TARGET_GAIN:g} times lower than "
+        f"with {CLASSICAL} for {better} of {len(gains)} large step sizes (median over "
+        f"{len(result.sets)} data sets): {_factor(gains[best])} with the best, {best}, and "
+        f"{_factor(gains[worst])} with the worst, {worst}. {stable} of {len(result.curves)} step "
+        "sizes never increase the loss."
+    )
+
+
+def _factor(gain: float) -> str:
+    return f"1e{abs(gain):.1f} times {'lower' if gain > 0 else 'higher'}"
 
 
 def _gain_note(result: StudyResult, gains: Mapping[str, float]) -> str:

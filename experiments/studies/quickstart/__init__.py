@@ -27,8 +27,9 @@ def run(settings: Settings, run: runner.Run) -> runner.Results:
     """Trains every network and draws the figure."""
     starts, data = STARTS[settings.scale], network.load()
     sweeps = Sweeps(run, settings, data, starts)
-    with runner.Progress(total=len(METHODS) * sweeps.steps) as progress:
-        swept = [sweeps(method, progress) for method in METHODS]
+    methods = METHODS[settings.scale]
+    with runner.Progress(total=len(methods) * sweeps.steps) as progress:
+        swept = {method: sweeps(method, progress) for method in methods}
     compared = [
         run.series(f"population {i}", PruningComparison, partial(compare, settings, data, i))
         for i in range(settings.populations)

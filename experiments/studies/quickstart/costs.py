@@ -1,12 +1,12 @@
 """Ways to get a trained network without knowing a learning rate, and the gradients they take."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from experiments.studies.quickstart.pruning import AGENTS, FEW, PruningComparison
-from experiments.studies.quickstart.starts import METHODS, Sweep
+from experiments.studies.quickstart.starts import Method, Sweep
 
 
 class Cost(NamedTuple):
@@ -26,7 +26,9 @@ class Cost(NamedTuple):
 
 
 def costs_of(
-    starts: Sequence[float], swept: Sequence[Sweep], compared: Sequence[PruningComparison]
+    starts: Sequence[float],
+    swept: Mapping[Method, Sweep],
+    compared: Sequence[PruningComparison],
 ) -> list[Cost]:
     """Returns the ways to train, by ascending cost for each optimizer.
 
@@ -34,7 +36,7 @@ def costs_of(
     each of `starts`, and takes the one with the least validation loss.
     """
     found = []
-    for method, sweep in zip(METHODS, swept, strict=True):
+    for method, sweep in swept.items():
         if method.kind == "self-tuning":
             found.append(Cost("self-tuning", method.optimizer, sweep.accuracies[0], 1.0))
         if method.kind == "fixed":

@@ -1,13 +1,13 @@
 """The figure of the quickstart: accuracy against the initial learning rate, and costs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments.studies.quickstart.costs import Cost
-from experiments.studies.quickstart.starts import FACTORIES, METHODS, Sweep
+from experiments.studies.quickstart.starts import Method, Sweep
 
 SELF_TUNING = "#e6750a"
 STYLES: dict[str, dict[str, Any]] = {
@@ -20,15 +20,16 @@ STYLES: dict[str, dict[str, Any]] = {
 }
 
 
-def draw(starts: Sequence[float], swept: Sequence[Sweep], costs: Sequence[Cost]) -> Figure:
+def draw(starts: Sequence[float], swept: Mapping[Method, Sweep], costs: Sequence[Cost]) -> Figure:
     """Draws a panel for each optimizer, and one for the cost of choosing a learning rate."""
+    optimizers = dict.fromkeys(method.optimizer for method in swept)
     figure = Figure(figsize=(13, 4.6), layout="constrained")
-    panels = figure.subplots(1, len(FACTORIES) + 1)
-    sweeps = dict(zip(METHODS, swept, strict=True))
-    for panel, optimizer in zip(panels, FACTORIES, strict=False):
-        for kind, style in STYLES.items():
-            found = [s for m, s in sweeps.items() if (m.optimizer, m.kind) == (optimizer, kind)]
-            panel.plot(starts, found[0].mean_accuracies, **style)
+    panels = figure.subplots(1, len(optimizers) + 1)
+    for panel, optimizer in zip(panels, optimizers, strict=False):
+        sweeps = {m.choice: sweep for m, sweep in swept.items() if m.optimizer == optimizer}
+        for choice, style in STYLES.items():
+            if choice in sweeps:
+                panel.plot(starts, sweeps[choice].mean_accuracies, **style)
         panel.set(xscale="log", ylim=(0, 103), title=optimizer, xlabel="initial learning rate")
         panel.grid(alpha=0.25)
     panels[0].set_ylabel("test accuracy, %")

@@ -26,14 +26,12 @@ class PruningComparison(NamedTuple):
       full: f64[], of the full training of all agents.
       few: f64[AGENTS / FEW], of the full training of `FEW` agents; each agent is in one group.
       compute: f64[], gradients of the pruned population relative to the full training of one agent.
-      rates: f64[2], the learning rates of the best agents, pruned and full.
     """
 
     pruned: np.ndarray
     full: np.ndarray
     few: np.ndarray
     compute: np.ndarray
-    rates: np.ndarray
 
 
 def compare(settings: Settings, data: network.Parts, number: int) -> PruningComparison:
@@ -56,7 +54,6 @@ def compare(settings: Settings, data: network.Parts, number: int) -> PruningComp
         full=np.asarray(accuracies[losses.argmin()], float),
         few=np.array([accuracies[group[losses[group].argmin()]] for group in groups], float),
         compute=np.asarray(AGENTS * pruned.gradients / full.gradients, float),
-        rates=np.array([rates[int(pruned.id)], rates[losses.argmin()]], float),
     )
 
 

@@ -1,15 +1,14 @@
 """The tables of the quickstart, with their notes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from experiments import runner
-from experiments.runner.page import Table
 from experiments.studies.quickstart.costs import Cost
 from experiments.studies.quickstart.pruning import AGENTS, LOG10_RATES, PruningComparison
 from experiments.studies.quickstart.settings import Settings
-from experiments.studies.quickstart.starts import HYPER_RATE, METHODS, Method, Sweep
+from experiments.studies.quickstart.starts import HYPER_RATE, Method, Sweep
 
 COLUMNS = (
     "method",
@@ -26,21 +25,21 @@ COLUMNS = (
 def results(
     settings: Settings,
     starts: Sequence[float],
-    swept: Sequence[Sweep],
+    swept: Mapping[Method, Sweep],
     compared: Sequence[PruningComparison],
     costs: Sequence[Cost],
 ) -> runner.Results:
     """Returns the tables, the notes and the numbers."""
-    fixed = {m.optimizer: s for m, s in zip(METHODS, swept, strict=True) if m.kind == "fixed"}
+    fixed = {method.optimizer: s for method, s in swept.items() if method.kind == "fixed"}
     rows, close = [], {}
-    for method, sweep in zip(METHODS, swept, strict=True):
+    for method, sweep in swept.items():
         reference = fixed[method.optimizer]
         best_fixed = reference.mean_accuracies[reference.best]
         close[method] = int(np.sum(sweep.mean_accuracies >= best_fixed - 1))
         slowdown = float(reference.steps_per_second / sweep.steps_per_second)
         rows.append(_row(method, sweep, starts, close[method], slowdown))
     counts = [
-        f"{count} with {_in_words(method.kind)}"
+        f"{count} with {_in_words(method)}"
         for method, count in close.items()
         if method.optimizer == "Adam" and method.kind != "fixed, averaged"
     ]
@@ -48,9 +47,7 @@ def results(
         f"Of {len(starts)} initial learning rates of Adam, these come within one percentage point "
         f"of the best fixed one: {', '.join(counts)}."
     )
-    by_name = {
-        m.name: {**s._asdict(), "starts": starts} for m, s in zip(METHODS, swept, strict=True)
-    }
+    by_name = {m.name: {**sweep._asdict(), "starts": starts} for m, sweep in swept.items()}
     values = {
         **by_name,
         "costs": {f"{cost.optimizer}, {cost.name}": cost._asdict() for cost in costs},
@@ -61,8 +58,10 @@ def results(
     return runner.Results(title, COLUMNS, rows, _notes(settings), values, verdict, tables)
 
 
-def _in_words(kind: str) -> str:
-    return {"fixed": "a fixed learning rate"}.get(kind, kind.replace("tower", "a tower of height"))
+def _in_words(method: Method) -> str:
+    if method.kind == "tower":
+        return f"a tower of height {method.height}"
+    return "a fixed learning rate" if method.kind == "fixed" else method.kind
 
 
 def _row(
@@ -83,7 +82,7 @@ def _row(
     )
 
 
-def _costs_table(costs: Sequence[Cost]) -> Table:
+def _costs_table(costs: Sequence[Cost]) -> runner.Table:
     rows = [
         (
             f"{cost.optimizer}, {cost.name}",
@@ -93,7 +92,7 @@ def _costs_table(costs: Sequence[Cost]) -> Table:
         for cost in costs
     ]
     columns = ("learning rate", "test accuracy %", "gradients / one training")
-    return Table(columns, rows, "Cost of choosing the learning rate")
+    return runner.Table(columns, rows, "Cost of choosing the learning rate")
 
 
 def _notes(settings: Settings) -> list[str]:

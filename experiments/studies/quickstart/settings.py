@@ -18,6 +18,7 @@ class Settings(runner.Settings):
     """Settings of the quickstart."""
 
     may_change: ClassVar = (*runner.Settings.may_change, "populations", "picture")
+    least: ClassVar = {**runner.Settings.least, "populations": 1}
     seeds: int = 3
     """Networks trained from each initial learning rate, in parallel."""
     populations: int = 5
@@ -27,9 +28,6 @@ class Settings(runner.Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("seeds", "populations"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"--{name} must be in [1, inf), got {getattr(self, name)}")
         path = self.picture
         if path and (path.suffix != ".png" or not os.access(path.parent, os.W_OK)):
             raise ValueError(f"--picture must be a .png in a writable folder, got {path}")

@@ -21,7 +21,6 @@ from experiments.studies.quickstart import network
 from experiments.studies.quickstart.settings import BATCH_SIZE, EPOCHS, Settings
 
 FACTORIES = {"Adam": optax.adam, "SGD with momentum": partial(optax.sgd, momentum=0.9)}
-KINDS = ("fixed", "fixed, averaged", "tower 1", "tower 2", "tower 3", "self-tuning")
 HYPER_RATE = 0.05
 
 
@@ -30,16 +29,23 @@ class Method(NamedTuple):
 
     Attributes:
       optimizer: a key of `FACTORIES`.
-      kind: one of `KINDS`; "tower 2" is a tower of height 2.
+      kind: "fixed", "fixed, averaged", "tower" or "self-tuning".
+      height: height of a tower.
     """
 
     optimizer: str
     kind: str
+    height: int = 0
+
+    @property
+    def choice(self) -> str:
+        """The kind, with the height of a tower."""
+        return f"{self.kind} {self.height}" if self.height else self.kind
 
     @property
     def name(self) -> str:
         """The name in logs and tables."""
-        return f"{self.optimizer}, {self.kind}"
+        return f"{self.optimizer}, {self.choice}"
 
     @property
     def averages(self) -> bool:
@@ -51,9 +57,9 @@ class Method(NamedTuple):
         factory = FACTORIES[self.optimizer]
         if self.kind == "self-tuning":
             return jd.self_tuning(factory, learning_rate=learning_rate)
-        if self.kind.startswith("tower"):
+        if self.kind == "tower":
             tower: optax.GradientTransformation = optax.adam(HYPER_RATE)
-            for _ in range(int(self.kind[-1]) - 1):
+            for _ in range(self.height - 1):
                 tower = jd.hypergradient(optax.adam, tower, tune={"learning_rate": HYPER_RATE})
             return jd.hypergradient(factory, tower, tune={"learning_rate": learning_rate})
         plain = optax.inject_hyperparams(factory)(learning_rate=learning_rate)
@@ -68,7 +74,23 @@ class Method(NamedTuple):
         return jd.get_hyperparams(state)[0]["learning_rate"]
 
 
-METHODS = [Method(optimizer, kind) for optimizer in FACTORIES for kind in KINDS]
+_ALL = [
+    Method(optimizer, kind, height)
+    for optimizer in FACTORIES
+    for kind, heights in (
+        ("fixed", (0,)),
+        ("fixed, averaged", (0,)),
+        ("tower", (1, 2, 3)),
+        ("self-tuning", (0,)),
+    )
+    for height in heights
+]
+METHODS = {
+    # Programs take most of the time of a smoke run to compile.
+    "smoke": [each for each in _ALL if each.optimizer == "Adam" and each.height in (0, 2)],
+    "small": _ALL,
+    "full": _ALL,
+}
 
 
 class Sweep(NamedTuple):
@@ -122,6 +144,7 @@ class Sweeps:
         self._epochs = EPOCHS[settings.scale]
         self._steps_per_epoch = len(self._data.train.targets) // BATCH_SIZE
         self.steps = self._epochs * self._steps_per_epoch
+        self._scores = jax.jit(jax.vmap(jax.vmap(_scores, (0, None)), (0, None)))
 
     def __call__(self, method: Method, progress: runner.Progress) -> Sweep:
         """Returns the results of a method, or reads them if the run has them already."""
@@ -156,14 +179,14 @@ class Sweeps:
 
     def _evaluate(self, method: Method, carry: Any) -> Any:
         """Returns validation losses, test accuracies and learning rates, f32[n, s] each."""
+        params, state = carry
+        evaluated = jd.averaged_params(state, params) if method.averages else params
+        return *self._scores(evaluated, self._data), method.learning_rate(state)
 
-        def one_network(params: Any, state: Any) -> Any:
-            evaluated = jd.averaged_params(state, params) if method.averages else params
-            loss = network.loss(evaluated, self._data.validation)
-            accuracy = network.accuracy(evaluated, self._data.test)
-            return loss, accuracy, method.learning_rate(state)
 
-        return jax.jit(jax.vmap(jax.vmap(one_network)))(*carry)
+def _scores(params: Any, data: network.Parts) -> tuple[jax.Array, jax.Array]:
+    """Returns the validation loss and the test accuracy of a network, f32[] each."""
+    return network.loss(params, data.validation), network.accuracy(params, data.test)
 
 
 def epoch(method: Method, examples: Split, keys: jax.Array, carry: Any, number: jax.Array) -> Any:

@@ -68,7 +68,23 @@ def make_results(comparisons: Comparisons, steps: int) -> runner.Results:
         for task, regimes in means.items()
     }
     title = "Pruned training of shallow networks"
-    return runner.Results(title, columns, rows, _notes(comparisons, means, steps), values)
+    notes = _notes(comparisons, means, steps)
+    return runner.Results(title, columns, rows, notes, values, _verdict(means))
+
+
+def _verdict(means: Mapping[str, Mapping[str, Means]]) -> str:
+    """Returns on how many tasks pruning keeps the best agent, for each regime."""
+    compute = max(each.compute for regimes in means.values() for each in regimes.values())
+    counts = []
+    for regime in REGIMES:
+        regrets = [regimes[regime].validation_regret for regimes in means.values()]
+        reached = sum(regret <= TARGET_REGRET for regret in regrets)
+        counts.append(f'{reached} under "{regime}" (worst {max(regrets):.1%})')
+    return (
+        f"With at most {compute:.1%} of the compute of {AGENTS} full trainings, pruning keeps the "
+        f"validation regret at or below {TARGET_REGRET:.0%} on, of {len(means)} tasks: "
+        f"{', '.join(counts)}."
+    )
 
 
 def _cells(

@@ -11,7 +11,6 @@ from matplotlib.figure import Figure
 
 from experiments import runner
 from experiments.models.counting import parameter_count
-from experiments.runner.page import Table
 from experiments.studies.train.agents import TrainedAgents, winner
 from experiments.studies.train.report import (
     report_title,
@@ -67,6 +66,7 @@ def agents_results(settings: Settings, run: runner.Run, trained: TrainedAgents) 
     run.save_figure("agents", _draw(run.log.read(SERIES), drawn["learning_rate"]))
     title, columns = report_title(task.name, settings), ("part", "step", "loss", "accuracy %")
     tables = [_table(population, drawn)]
+    verdict = " ".join([verdict, *task.advice])
     return runner.Results(title, columns, rows, notes, values, verdict, tables)
 
 
@@ -84,7 +84,7 @@ def _winner_note(settings: Settings, found: dict[str, float], drawn: dict[str, n
     return note
 
 
-def _table(population: Any, drawn: dict[str, np.ndarray]) -> Table:
+def _table(population: Any, drawn: dict[str, np.ndarray]) -> runner.Table:
     """Returns a table of the agents, the best first."""
     names = [name.replace("_", " ") for name in drawn]
     rows = [
@@ -96,7 +96,7 @@ def _table(population: Any, drawn: dict[str, np.ndarray]) -> Table:
         )
         for agent in np.argsort(np.asarray(population.best_values))  # inf if never finite
     ]
-    return Table(("agent", *names, "steps", "best validation loss"), rows, "Agents")
+    return runner.Table(("agent", *names, "steps", "best validation loss"), rows, "Agents")
 
 
 def _draw(history: list[dict[str, Any]], rates: np.ndarray) -> Figure:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 import jaxdescent as jd
-from experiments.runner.page import Table
+from experiments import runner
 
 MOST_SEEDS = 8
 """Largest number of seeds that are drawn one by one."""
@@ -58,7 +58,7 @@ def learned_over_steps(
     return found
 
 
-def table(learned: Sequence[Learned], first: str = "initial") -> Table:
+def table(learned: Sequence[Learned], first: str = "initial") -> runner.Table:
     """Returns the first and the final values: geometric means, with the range over seeds.
 
     Args:
@@ -66,7 +66,7 @@ def table(learned: Sequence[Learned], first: str = "initial") -> Table:
       first: what the first values are.
     """
     rows = [(each.name, *map(_mean_and_range, each.values[[0, -1]])) for each in learned]
-    return Table(("hyperparameter", first, "final"), rows, "Learned hyperparameters")
+    return runner.Table(("hyperparameter", first, "final"), rows, "Learned hyperparameters")
 
 
 def draw(learned: Sequence[Learned]) -> Figure:

@@ -13,7 +13,7 @@ from experiments.models.counting import parameter_count
 from experiments.models.sampling import sample
 from experiments.runner.curves import curve, draw
 from experiments.runner.log import mean_of_finite
-from experiments.runner.page import Table
+from experiments.runner.progress import speed
 from experiments.studies.train import learned
 from experiments.studies.train.optimizers import OPTIMIZERS
 from experiments.studies.train.saved_network import usage
@@ -50,16 +50,15 @@ def results(settings: Settings, run: runner.Run, trained: Trained) -> runner.Res
     notes = [
         f"{task.name}: {task.source}",
         f"{values['parameters']:,} parameters; seeds: {settings.seeds}; ± is the standard "
-        f"deviation over seeds. {loop.step / max(loop.seconds, 1e-9):,.0f} steps per second "
-        f"without evaluations, which took {evaluator.seconds:.3g} s since the run was last "
-        "started.",
+        f"deviation over seeds. {speed(loop.mean_speed)} steps/s count the time in steps only; "
+        f"evaluations took {evaluator.seconds:.3g} s more since the run was last started.",
         *_notes_on_evaluations(task, evaluator),
         *_notes_on_training(settings, loop, history),
         *unit_notes(task, values.get(test_title)),
     ]
     notes += [*sample_notes(settings, task, tested), usage(run.folder)]
     columns = ("part", "step", "loss", "accuracy %")
-    verdict = _verdict(evaluations[-1][0], values, loop, task)
+    verdict = " ".join([_verdict(evaluations[-1][0], values, loop, task), *task.advice])
     tables = _learned(settings, run, history, values) if settings.learns_rate else []
     name = report_title(task.name, settings)
     return runner.Results(name, columns, rows, notes, values, verdict, tables)
@@ -67,7 +66,7 @@ def results(settings: Settings, run: runner.Run, trained: Trained) -> runner.Res
 
 def _learned(
     settings: Settings, run: runner.Run, history: list[dict[str, Any]], values: dict[str, Any]
-) -> list[Table]:
+) -> list[runner.Table]:
     """Draws the learned hyperparameters, adds them to the values and returns their table."""
     found = learned.learned_over_steps(optimizer(settings, settings.total_steps), history)
     run.save_figure("tuned", learned.draw(found))
@@ -89,9 +88,7 @@ def report_title(task: str, settings: Settings) -> str:
     if settings.agents:
         return f"{task}, {settings.agents} agents of {name}"
     if settings.tower:
-        return (
-            f"{task}, {name} with a tower of height {settings.tower} that learns its learning rate"
-        )
+        return f"{task}, {name} with a tower of height {settings.tower}"
     return f"{task}, {name}"
 
 

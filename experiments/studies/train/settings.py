@@ -17,6 +17,10 @@ SERIES = "train"
 BATCH_SIZE = 64
 """Number of examples of an optimizer step by default, if there are as many."""
 STEPS = {"smoke": 20, "small": 2_000, "full": 20_000}
+_POSITIVE = [
+    *("width", "depth", "context", "window", "vocabulary_size", "batch_size", "accumulate"),
+    *("seeds", "steps", "evaluate_every", "evaluate_on", "patience"),
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +28,12 @@ class Settings(runner.Settings):
     """Settings of a training run."""
 
     may_change: ClassVar = (*runner.Settings.may_change, "steps", "patience", "sample", "data_dir")
+    least: ClassVar = {
+        **runner.Settings.least,
+        **dict.fromkeys(_POSITIVE, 1),
+        "tower": 0,
+        "sample": 0,
+    }
     data: str = "digits"
     """Name of a data set, or path of a file: .csv or .csv.gz (a table, see --target), .npz (arrays
     x and y, or x_train, y_train, x_test and y_test), .txt or .txt.gz (a text)."""
@@ -129,18 +139,14 @@ class Settings(runner.Settings):
     def _check_ranges(self) -> None:
         for name in _POSITIVE:
             value = getattr(self, name)
-            if value is not None and not 1 <= value < 2**31:
-                limit = "inf" if value < 1 else 2**31
-                raise ValueError(f"{flag(name)} must be in [1, {limit}), got {value}")
+            if value is not None and value >= 2**31:
+                raise ValueError(f"{flag(name)} must be in [1, {2**31}), got {value}")
         if self.size is not None and self.size not in SIZES:
             raise ValueError(f"--size must be one of {', '.join(SIZES)}, got {self.size!r}")
         if self.weight_decay is not None and not 0 <= self.weight_decay < float("inf"):
             raise ValueError(f"--weight-decay must be in [0, inf), got {self.weight_decay}")
         if self.b2 is not None and not 0 <= self.b2 < 1:
             raise ValueError(f"--b2 must be in [0, 1), got {self.b2}")
-        for name in ("tower", "sample"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"--{name} must be in [0, inf), got {getattr(self, name)}")
         if not 0 < self.rate < float("inf"):
             raise ValueError(f"--learning-rate must be in (0, inf), got {self.learning_rate}")
         if self.clip is not None and not self.clip > 0:
@@ -269,9 +275,3 @@ class Settings(runner.Settings):
         wanted = max(1 if self.agents else 10, steps // self.evaluations)
         divisors = (every for every in range(min(wanted, steps), 0, -1) if steps % every == 0)
         return self.evaluate_every or next(divisors)
-
-
-_POSITIVE = [
-    *("width", "depth", "context", "window", "vocabulary_size", "batch_size", "accumulate"),
-    *("seeds", "steps", "evaluate_every", "evaluate_on", "patience"),
-]

@@ -1,6 +1,7 @@
 """The training of a run: its task, its optimizer, warm starts, the loop and its evaluations."""
 
 import json
+import sys
 import time
 from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
@@ -45,13 +46,18 @@ class Trained(NamedTuple):
 
 
 def check(settings: Settings) -> None:
-    """Raises ValueError if settings contradict each other or the data is missing."""
+    """Raises ValueError if settings contradict each other or the data is missing.
+
+    Prints advice about a user's table.
+    """
     task = load_task(settings)
     nnx.eval_shape(lambda: task.build(nnx.Rngs(0)))
     _batches(settings, task)
     make_rule(settings.rule, settings.total_steps // settings.steps_per_chunk)
     if settings.warm_start:
         _check_warm_start(settings.warm_start)
+    for line in task.advice:
+        print(line, file=sys.stderr)
 
 
 def train(settings: Settings, run: runner.Run) -> Trained:

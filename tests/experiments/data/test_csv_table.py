@@ -123,8 +123,26 @@ def test_columns_without_information_are_remarked(load):
     rows = [f"{i + 7},{row},4" for i, row in enumerate(ROWS)]
     data = load(text_of(rows, f",{HEADER},c"))
     assert "constant in the training part: c" in data.source
-    assert "'' numbers the rows: --ignore '' leaves it out" in data.source
+    assert data.advice == (
+        "Column '' counts up from row to row: unless it describes the rows, leave it out with "
+        "--ignore ''.",
+    )
     assert data.std[-1] == 1
+
+
+@pytest.mark.parametrize(
+    ("numbers", "is_advised"),
+    [
+        (range(1, 21), True),
+        (range(100, 300, 10), True),
+        ([*range(19), 18], False),
+        ([*range(1, 20), 0], False),
+        ([0.5 * i for i in range(20)], False),
+    ],
+)
+def test_advice_is_about_whole_numbers_that_count_up(load, numbers, is_advised):
+    data = load(text_of([f"{n},{'ab'[i % 2]}" for i, n in enumerate(numbers)], "n,y"), "y")
+    assert bool(data.advice) == is_advised
 
 
 ERRORS = {

@@ -34,20 +34,20 @@ def log(tmp_path):
 
 
 def test_records_are_json_lines_with_null_for_non_finite_numbers(log):
-    log.append(step=1, loss=np.array([0.5, np.nan]), rate=jnp.float32(0.25))
-    log.append(step=2, loss=float("inf"))
+    log.append(series="a", step=1, loss=np.array([0.5, np.nan]), rate=jnp.float32(0.25))
+    log.append(series="a", step=2, loss=float("inf"))
     lines = log.path.read_text().splitlines()
     assert [json.loads(line) for line in lines] == [
-        {"step": 1, "loss": [0.5, None], "rate": 0.25},
-        {"step": 2, "loss": None},
+        {"series": "a", "step": 1, "loss": [0.5, None], "rate": 0.25},
+        {"series": "a", "step": 2, "loss": None},
     ]
 
 
 @given(VALUES)
 def test_logged_values_are_read_back(tmp_path_factory, value):
     log = Log(tmp_path_factory.mktemp("log") / "metrics.jsonl")
-    log.append(value=value)
-    assert log.read() == [{"value": finite_or_none(value)}]
+    log.append(series="a", step=1, value=value)
+    assert log.read() == [{"series": "a", "step": 1, "value": finite_or_none(value)}]
 
 
 @pytest.mark.parametrize(
@@ -72,8 +72,8 @@ def test_arrays_become_lists_and_unknown_types_become_strings(value, read):
 def test_a_listener_receives_each_written_record(tmp_path):
     heard = []
     log = Log(tmp_path / "metrics.jsonl", listen=heard.append)
-    log.append(series="a", loss=np.float32(np.nan))
-    assert heard == log.read() == [{"series": "a", "loss": None}]
+    log.append(series="a", step=1, loss=np.float32(np.nan))
+    assert heard == log.read() == [{"series": "a", "step": 1, "loss": None}]
 
 
 def test_records_are_read_by_series_in_the_order_of_writing(log):

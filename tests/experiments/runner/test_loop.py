@@ -14,6 +14,7 @@ from experiments.data.batches import Batches
 from experiments.runner import loop as module
 from experiments.runner import run as run_module
 from experiments.runner.footprint_log import flops_per_step, read_footprint
+from experiments.runner.log import Log
 
 STEPS = 10
 
@@ -203,6 +204,7 @@ def test_seconds_are_restored_and_progress_skips_restored_steps(opened, program,
         train(loop)
     first = capsys.readouterr().out.splitlines()[0]
     assert first.startswith("main: 30/50 steps")
+    assert loop.mean_speed == pytest.approx(50 / loop.seconds)
 
 
 def test_records_after_the_last_checkpoint_are_dropped_on_resume(opened, program):
@@ -223,12 +225,16 @@ def test_a_loop_without_a_checkpoint_says_that_it_starts_again(opened, program, 
     loop = make(opened(run), program)
     assert (loop.chunk, loop.best_value) == (0, float("inf"))
     assert loop.run.log.read("main") == []
+    kept = run.folder / "metrics.1.jsonl"
     assert capsys.readouterr().err == (
-        "there is no checkpoint of main: it starts again, and replaces its records in "
-        f"{run.log.path}\n"
+        f"there is no checkpoint of main: it starts again; its earlier records are in {kept}\n"
     )
     make(opened(run), program)
     assert capsys.readouterr().err == ""
+    run.log.append(series="main", step=20, loss=1.0)
+    make(opened(run), program)
+    copies = [Log(run.folder / f"metrics.{number}.jsonl").read() for number in (1, 2)]
+    assert [records[0]["step"] for records in copies] == [10, 20]
 
 
 @pytest.fixture

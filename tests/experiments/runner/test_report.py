@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from experiments import runner
 from experiments.runner.page import Table
-from experiments.runner.report import rewrite_report, table
+from experiments.runner.report import ResultsError, rewrite_report, table
 from tests.experiments.run_folders import records, write_run
 
 
@@ -63,6 +63,35 @@ def test_the_report_is_self_contained_and_escapes_html(run):
     saved = json.loads((run.folder / "run.json").read_text())
     assert saved["results"] == {"x": 1}
     assert saved["status"] == "finished"
+
+
+def test_a_finished_run_gets_another_figure(run):
+    runner.write_report(run, results())
+    assert "data:image/png" not in (run.folder / "report.html").read_text()
+    path = runner.add_figure(str(run.folder), "curve", Figure())
+    html = path.read_text()
+    assert html.count("data:image/png") == 1
+    assert "<h1>Title</h1>" in html
+
+
+def test_a_figure_is_added_only_to_a_run(tmp_path):
+    with pytest.raises(runner.RunError, match="is not a run's folder"):
+        runner.add_figure(tmp_path, "curve", Figure())
+    assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"title": None}, "title must be a text, got None"),
+        ({"verdict": 0.5}, "verdict must be a text, got 0.5"),
+        ({"notes": "A note."}, "notes must be a list of sentences, got 'A note.'"),
+        ({"values": [1]}, r"values must be a mapping of numbers by name, got \[1\]"),
+    ],
+)
+def test_results_of_a_wrong_type_are_refused(run, wrong, words):
+    with pytest.raises(ResultsError, match=words):
+        runner.write_report(run, results(**wrong))
 
 
 def test_a_fragment_is_included_unescaped(run):

@@ -276,6 +276,16 @@ def test_a_figure_is_saved_as_png(run):
     assert path.read_bytes().startswith(b"\x89PNG")
 
 
+def test_any_text_names_a_figure_of_its_own_in_the_folder(run):
+    paths = [run.save_figure(name, Figure()) for name in ("a/b", "a_b", "../a", "loss, test")]
+    assert len({*paths}) == 4
+    assert {path.parent for path in paths} == {run.folder}
+    assert run.save_fragment("a/b", "<b>").parent == run.folder
+    for name in ("", None, 3):
+        with pytest.raises(ValueError, match=f"name must be a text .*, got {name!r}"):
+            run.save_figure(name, Figure())
+
+
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
@@ -289,3 +299,26 @@ def test_a_figure_is_saved_as_png(run):
 def test_settings_out_of_range_are_reported_with_their_flag(wrong, words):
     with pytest.raises(ValueError, match=words):
         runner.Settings(**wrong)
+
+
+@dataclasses.dataclass(frozen=True)
+class SettingsWithLimits(runner.Settings):
+    least: ClassVar = {**runner.Settings.least, "layers": 2}
+    steps: int | None = 10
+    layers: int = 2
+    learning_rate: float = 0.1
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"steps": 0}, r"--steps must be in \[1, inf\), got 0"),
+        ({"steps": -3}, r"--steps must be in \[1, inf\), got -3"),
+        ({"layers": 1}, r"--layers must be in \[2, inf\), got 1"),
+        ({"learning_rate": float("nan")}, "--learning-rate must be a number, got nan"),
+    ],
+)
+def test_numbers_of_any_study_are_checked(wrong, words):
+    with pytest.raises(ValueError, match=words):
+        SettingsWithLimits(**wrong)
+    SettingsWithLimits(steps=None, learning_rate=float("inf"))

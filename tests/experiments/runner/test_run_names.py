@@ -18,6 +18,25 @@ def test_a_name_is_the_setting_that_differs():
     ]
 
 
+def test_a_name_is_the_title_of_the_report_where_titles_differ():
+    settings = {"optimizer": "adam", "learning_rate": 0.1}
+    runs = [
+        ("digits, Adam", settings),
+        ("digits, self-tuning Adam", {**settings, "self_tuning": True}),
+        ("digits, SGD", {**settings, "optimizer": "sgd"}),
+        ("digits, SGD", {**settings, "optimizer": "sgd", "learning_rate": 0.2}),
+    ]
+    described = [{"study": "train", "title": title, "settings": each} for title, each in runs]
+    assert run_names(described[:3]) == ["Adam", "self-tuning Adam", "SGD"]
+    assert run_names(described[1:]) == ["self-tuning Adam", "SGD", "SGD, learning rate 0.2"]
+    assert run_names(described[2:]) == ["learning rate 0.1", "learning rate 0.2"]
+    titles = ["wine, Adam, 2 agents", "iris, Adam, 2 agents"]
+    described = [{"study": "train", "title": title, "settings": {}} for title in titles]
+    assert run_names(described) == ["wine", "iris"]
+    del described[0]["title"]
+    assert run_names(described) == ["train #1", "train #2"]
+
+
 def test_a_setting_that_tells_no_further_runs_apart_is_left_out():
     first, second = {"steps": 10, "evaluate_every": 1}, {"steps": 20, "evaluate_every": 2}
     assert names(first, second) == ["steps 10", "steps 20"]

@@ -118,7 +118,10 @@ def test_an_outcome_whose_type_has_changed_is_computed_again(run, capsys, outcom
     message = capsys.readouterr().err
     assert words in message
     assert message.count("\n") == 1
+    assert "kept as a.1.npz" in message
     run.series("a", type(outcome), never)
+    (run.folder / "outcomes" / "a.1.npz").replace(run.folder / "outcomes" / "a.npz")
+    assert run.series("a", Pair, never).y == 2
 
 
 def test_no_series_is_started_after_a_signal(run):
@@ -175,6 +178,7 @@ def test_an_outcome_with_any_bit_flipped_is_the_same_or_is_computed_again(run, c
         path.write_bytes(content[:place] + bytes([flipped]) + content[place + 1 :])
         outcome = run.series("a", Pair, lambda: pair)
         assert described(outcome) == described(to_numpy(pair)), place
+        path.with_suffix(".1.npz").unlink(missing_ok=True)
     assert "it is computed again" in capsys.readouterr().err
 
 

@@ -25,10 +25,8 @@ def changing_words(field, hint, value):
     options = [*typing.get_args(hint)]
     if field.name in ("saved", "steps"):
         return ["/no/where"] if field.name == "saved" else ["--steps", "4000"]
-    if hint is bool:
+    if bool in (hint, *options):
         return [flag(field.name)]
-    if bool in options:
-        return [flag(field.name), "True"]
     if isinstance(value, tuple):
         return [flag(field.name), str(value[0]) if value else "other"]
     choices = [option for option in options if isinstance(option, str) and option != value]

@@ -393,9 +393,7 @@ def test_a_tower_learns_a_learning_rate_for_each_network(narrow):
 
 def test_the_report_of_a_tower_has_its_learned_hyperparameters(narrow):
     found = description(narrow)
-    assert found["title"] == (
-        "digits, AdamW with a tower of height 2 that learns its learning rate"
-    )
+    assert found["title"] == ("digits, AdamW with a tower of height 2")
     (table,) = found["more_tables"]
     assert [row[:2] for row in table["rows"]] == [
         ["learning rate", "0.01"],

@@ -1,6 +1,7 @@
 """A user's table is trained on, and the network loads back to predict in the user's units."""
 
 import csv
+import json
 
 import numpy as np
 import pytest
@@ -46,6 +47,15 @@ def trained(table):
     folder = run_train(table.parent, "--data", str(copy), *CLASSIFICATION, *flags.split(), *others)
     copy.unlink()
     return folder
+
+
+def test_advice_about_a_table_is_printed_at_the_start_and_in_the_verdict(tmp_path, capsys):
+    path = tmp_path / "my.csv"
+    path.write_text("\n".join(["id,taste", *(f"{i},{'ab'[i % 2]}" for i in range(30))]))
+    folder = run_train(tmp_path, "--data", str(path), *CLASSIFICATION, "--width", "2")
+    advice = "Column 'id' counts up from row to row"
+    assert capsys.readouterr().err.startswith(advice)
+    assert advice in json.loads((folder / "run.json").read_text())["verdict"]
 
 
 def test_a_table_is_learned(trained):

@@ -14,7 +14,7 @@ from experiments.studies.train.report import report_title
     [
         ({}, "digits, Adam"),
         ({"optimizer": "nesterov"}, "digits, SGD with Nesterov momentum"),
-        ({"tower": 1}, "digits, Adam with a tower of height 1 that learns its learning rate"),
+        ({"tower": 1}, "digits, Adam with a tower of height 1"),
         ({"optimizer": "lion", "self_tuning": True}, "digits, self-tuning Lion"),
     ],
 )

@@ -114,8 +114,11 @@ def test_horizons_worse_than_constant_steps_are_named():
     assert horizons.endswith("silver 4; anytime never; OBS-F never.")
 
 
-@pytest.mark.parametrize("margin", ["0.9", "11", "nan"])
-def test_a_margin_out_of_range_is_rejected(margin, tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("margin", "words"),
+    [("0.9", "in [1, 10], got 0.9"), ("11", "in [1, 10], got 11"), ("nan", "a number, got nan")],
+)
+def test_a_margin_out_of_range_is_rejected(margin, words, tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["step_sizes", "--margin", margin, "--runs", str(tmp_path)])
-    assert "--margin must be in [1, 10]" in " ".join(capsys.readouterr().err.split())
+    assert f"--margin must be {words}" in " ".join(capsys.readouterr().err.split())
