@@ -2,9 +2,9 @@
 
 Each is a sequence of runs. A run samples generations from a Gaussian until it converges or stalls;
 then its best point is descended to the end, and the next run starts elsewhere with another
-population size. In the search over local minima, each sample descends by L-BFGS first, and its
-value and its place are those of the minimum that it reached: local structure that is small compared
-with the Gaussian no longer matters. The other search ranks the samples themselves, which works
+population size. In the search over local minima, each sample first descends by L-BFGS, and the
+minimum that it reaches takes its place: local structure that is small compared with the Gaussian
+then no longer matters. The other search ranks the samples themselves, which works
 where gradients are of no use, such as on steps, ridges and functions that are rugged everywhere.
 
 Sources: N. Hansen, 2009, GECCO workshop on BBOB (restarts in two regimes, BIPOP); P. Moscato, 1989

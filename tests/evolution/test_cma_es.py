@@ -7,8 +7,6 @@ import pytest
 
 from jaxdescent.evolution import cma_es
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 
 @pytest.fixture(autouse=True)
 def float64():

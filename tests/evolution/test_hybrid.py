@@ -9,8 +9,6 @@ import jaxdescent as jd
 
 BOX = jnp.full(2, 5.0)
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 
 def rastrigin(x):
     return jnp.sum(x**2 - 10 * jnp.cos(2 * jnp.pi * x) + 10)

@@ -12,8 +12,6 @@ from jaxdescent.evolution import local_search
 
 N = 6
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 
 @pytest.fixture(autouse=True)
 def float64():
