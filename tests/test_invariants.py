@@ -82,7 +82,7 @@ def assert_close(tree, other, tolerance=1e-5):
 
 
 # optax's tests of its contributed optimizers, except for schedules as learning rates: here,
-# learning rates are initial values.
+# learning rates are initial values; and except for float32, in which all tests below train.
 BODIES = [
     ("accepts extra args, compiles once", "test_optimizers_accept_extra_args", {"wrap": False}),
     *[
@@ -99,17 +99,11 @@ BODIES = [
         )
     ],
     ("inject_hyperparams", "test_optimizers_can_be_wrapped_in_inject_hyperparams", {}),
-    *[
-        (f"{verb} {dtype}", body, {"dtype": dtype})
-        for verb, body in (
-            ("preserves", "test_preserve_dtype"),
-            ("accumulates", "test_gradient_accumulation"),
-        )
-        for dtype in ("bfloat16", "float32")
-    ],
+    ("preserves bfloat16", "test_preserve_dtype", {"dtype": "bfloat16"}),
+    ("accumulates bfloat16", "test_gradient_accumulation", {"dtype": "bfloat16"}),
     *[
         (f"stable {dtype.__name__}", "test_state_shape_dtype_shard_stability", {"dtype": dtype})
-        for dtype in (jnp.float16, jnp.bfloat16, jnp.float32, jnp.float64)
+        for dtype in (jnp.float16, jnp.bfloat16, jnp.float64)
     ],
 ]
 
