@@ -105,7 +105,8 @@ def advance(
 
     A search ends where the projected gradient is 0, where the trial equals the point within
     rounding, after two successive decreases of at most `tolerance`, after `max_evaluations`, and
-    at a start whose value or gradient is not finite.
+    at a start whose value or gradient is not finite. With a tolerance of 0, steps that decrease the
+    gradient go on where rounding hides their decrease of the value.
 
     Args:
       search: one search.
@@ -147,6 +148,7 @@ def advance(
     stored = jnp.where(stores, jnp.minimum(search.stored + 1, MEMORY), search.stored)
 
     small = search.value - value <= tolerance
+    small &= ~(hidden & (tolerance == 0))
     small_decreases = jnp.where(
         accepted,
         jnp.where(~is_first & small, search.small_decreases + 1, 0),
