@@ -216,7 +216,9 @@ def _hybrid(problem: Problem, key: jax.Array, limits: _Limits, *, lanes: int) ->
             searches=jax.tree.map(partial(jnp.where, is_last), state.searches, searches),
             best=best,
             generation=state.generation + 1,
-            improved=jnp.where(improves, jnp.sum(searches.restarts, dtype=jnp.int32), state.improved),
+            improved=jnp.where(
+                improves, jnp.sum(searches.restarts, dtype=jnp.int32), state.improved
+            ),
             history=jnp.where(counts >= best.evaluations, best.value, state.history),
             is_done=is_last,
         )
