@@ -31,7 +31,7 @@ compat:  ## run the tests on the newest Python beside the default, if there is o
 	else $(MAKE) pytest PYTHON="$$newest" VENV=.venv-compat; fi
 
 pytest: $(INSTALLED)
-	$(BIN)/python -m pytest --numprocesses 2
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 lint: $(INSTALLED)  ## check style
 	$(BIN)/ruff check .

@@ -1,6 +1,10 @@
 """Hooks for the tests and the doctests of the packages."""
 
+import functools
 import gc
+import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import jax
@@ -11,6 +15,26 @@ MAX_MEMORY_MAPS = 30_000
 """Linux allows 65,530 memory maps per process. Each compiled program takes a few."""
 
 
+def pytest_configure(config):
+    """Compiles quickly, and once for all processes of a run, whose time is mostly compilation."""
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+    jax.config.update("jax_disable_most_optimizations", True)
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        return
+    folder = tempfile.mkdtemp(prefix="jaxdescent-compiled-")
+    config.add_cleanup(functools.partial(shutil.rmtree, folder, ignore_errors=True))
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    jax.config.update("jax_compilation_cache_dir", folder)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
+def pytest_collection_finish():
+    """Spares the garbage collector the modules, and most of its full passes over JAX's caches."""
+    gc.freeze()
+    gc.set_threshold(20_000, 10, 10)
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown(item, nextitem):
     """Clears compiled programs after a test file if the process has many memory maps."""
@@ -19,15 +43,3 @@ def pytest_runtest_teardown(item, nextitem):
     if MEMORY_MAPS.exists() and MEMORY_MAPS.read_bytes().count(b"\n") > MAX_MEMORY_MAPS:
         jax.clear_caches()
         gc.collect()
-
-
-@pytest.fixture(autouse=True)
-def _examples_compile_quickly(request):
-    """Disables most optimizations of XLA for examples in docstrings, whose time is compilation."""
-    if isinstance(request.node, pytest.DoctestItem):
-        before = jax.config.read("jax_disable_most_optimizations")
-        jax.config.update("jax_disable_most_optimizations", True)
-        yield
-        jax.config.update("jax_disable_most_optimizations", before)
-    else:
-        yield

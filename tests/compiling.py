@@ -1,4 +1,6 @@
-"""Compilation with the default settings of users, for tests of compiled programs."""
+"""Compilation as by users: for tests of compiled programs, and of results to the bit."""
+
+import contextlib
 
 import jax
 
@@ -14,3 +16,11 @@ DEFAULT_OPTIONS = {
 def compiled(function, *args, **options):
     """Compiles a function for its arguments without the tests' settings for fast compilation."""
     return jax.jit(function, **options).lower(*args).compile(compiler_options=DEFAULT_OPTIONS)
+
+
+@contextlib.contextmanager
+def optimized():
+    """Lets XLA apply all optimizations to what is compiled in this context."""
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", True)

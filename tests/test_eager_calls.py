@@ -16,8 +16,6 @@ import jaxdescent as jd
 from jaxdescent.eager_calls import compile_eager_calls
 from tests.transformations import PROBES, TRANSFORMATIONS, make
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 TRACE = "/jax/core/compile/jaxpr_trace_duration"
 
 

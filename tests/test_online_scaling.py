@@ -9,8 +9,6 @@ import pytest
 import jaxdescent as jd
 from jaxdescent import online_scaling
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 X = np.random.default_rng(0).normal(size=(40, 6)) * np.array([1.0, 3.0, 0.1, 1.0, 0.5, 10.0])
 Y = np.where(np.random.default_rng(1).random(40) < 0.6, 1.0, -1.0)
 

@@ -533,7 +533,7 @@ CALLS = {
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_public_calls_take_objects_and_free_their_arrays(name, quick_to_compile):
+def test_public_calls_take_objects_and_free_their_arrays(name):
     for to in (1.0, 2.0):  # the second object takes the program of its own
         objective = Frozen(jnp.full(100, to))
         CALLS[name](objective)

@@ -3,7 +3,7 @@
     x_k ~ m + sigma N(0, C),    y_k = (x_k - m) / sigma,    sorted by value
     m     <- m + sigma <y>,     <y> = sum of w_k y_k over the better half
     sigma <- sigma exp(c_s / d_s (|p_s| / E|N(0, I)| - 1)),    p_s the path of C^-1/2 <y>
-    C     <- (1 - c_1 - c_mu sum w) C + c_1 p_c p_c^T + c_mu sum w_k y_k y_k^T,    p_c that of <y>
+    C     <- (1 - c_1 - c_mu sum w) C + c_1 p_c p_c^T + c_mu sum w_k y_k y_k^T,    p_c of <y>
 
 The weights w_k of the worse half are negative (active CMA-ES). The number of samples is an array,
 at most `rows`, so that restarts with larger populations do not compile again.

@@ -156,7 +156,7 @@ def hybrid(
 
 
 class _Limits(NamedTuple):
-    """Where a run ends; arrays, so that no other number compiles another program."""
+    """Limits of a run; arrays, so that other numbers do not compile another program."""
 
     evaluations: Any
     target: Any

@@ -2,9 +2,9 @@
 
 Each is a sequence of runs. A run samples generations from a Gaussian until it converges or stalls;
 then its best point is descended to the end, and the next run starts elsewhere with another
-population size. In the search over local minima, each sample descends by L-BFGS first, and its
-value and its place are those of the minimum that it reached: local structure that is small compared
-with the Gaussian no longer matters. The other search ranks the samples themselves, which works
+population size. In the search over local minima, each sample first descends by L-BFGS, and the
+minimum that it reaches takes its place: local structure that is small compared with the Gaussian
+then no longer matters. The other search ranks the samples themselves, which works
 where gradients are of no use, such as on steps, ridges and functions that are rugged everywhere.
 
 Sources: N. Hansen, 2009, GECCO workshop on BBOB (restarts in two regimes, BIPOP); P. Moscato, 1989
@@ -30,6 +30,9 @@ SHARES = (2.0, 1.0)
 
 SIGMA = (0.4, 0.2)
 """Initial standard deviations, in widths of the box."""
+
+POPULATION = (1, 2)
+"""Number of samples of the first run, in units of the default of CMA-ES."""
 
 SMALLEST_SIGMA = (1.0, 2.0)
 """Runs of the small regime start with a deviation that is smaller by up to this many powers
@@ -129,7 +132,7 @@ def begin(center: jax.Array, search: int) -> Island:
     zero, count = jnp.zeros((), center.dtype), jnp.int32(0)
     return Island(
         gaussian=cma_es.begin(center, jnp.asarray(SIGMA[search])),
-        population_size=jnp.int32(cma_es.default_population_size(center.size)),
+        population_size=jnp.int32(POPULATION[search] * cma_es.default_population_size(center.size)),
         longest_descent=jnp.int32(_FEWEST if search == MINIMA else 1),
         tolerance=zero,
         spread=zero,
@@ -296,7 +299,7 @@ def _restarted(island: Island, search: jax.Array, key: jax.Array) -> Island:
     regime = jnp.argmin(spent).astype(jnp.int32)
     is_large = regime == _LARGE
     doublings = island.doublings + is_large
-    smallest = cma_es.default_population_size(mean.size)
+    smallest = jnp.asarray(POPULATION)[search] * cma_es.default_population_size(mean.size)
     growth = 2.0**doublings
     # Small populations are log-uniform-squared up to half of the large one (Hansen 2009).
     small_size = jnp.floor(smallest * (growth / 2) ** size_draw**2)

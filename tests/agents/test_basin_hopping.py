@@ -9,8 +9,6 @@ import pytest
 import jaxdescent as jd
 from tests.agents.paths import bowl, path, with_extra_args
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 
 def test_between_jumps_it_is_the_restarted_optimizer():
     decaying = optax.sgd(lambda count: 0.1 / (1 + count))

@@ -9,8 +9,6 @@ import pytest
 
 from jaxdescent.agents.loops.batches import make_batches
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 KEY = jax.random.key(0)
 EXAMPLES, STEPS = 20, 15
 IDS = jnp.array([3, 0, 7], jnp.int32)

@@ -13,8 +13,6 @@ import pytest
 import jaxdescent as jd
 from jaxdescent.agents.loops.minimize_loop import NUDGE
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 NO_PRUNING = jd.pruning.no_pruning()
 SQUARE = jnp.ones(2)
 
@@ -118,7 +116,8 @@ def test_infinite_slopes_at_a_bound_neither_remove_agents_nor_stop_them(
 ):
     result = jd.minimize(
         jd.Problem(function, jnp.full(2, lower), SQUARE),
-        optax.adam(rate),
+        optax.adam,
+        hyperparams={"learning_rate": rate},
         num_agents=64,
         steps=200,
         num_rungs=4,

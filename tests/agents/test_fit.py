@@ -11,8 +11,6 @@ import pytest
 import jaxdescent as jd
 from tests.agents.networks import DATA, VALIDATION, loss, noisy, starts
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 AGENTS = 12
 KEY = jax.random.key(7)
 ADAM = optax.adam(0.03)
@@ -44,7 +42,7 @@ def fitted(prune=True, **changes):
 
 
 @pytest.fixture(scope="module")
-def result(quick_to_compile):
+def result():
     return fitted()
 
 
@@ -77,7 +75,7 @@ class CompiledLoop:
 
 
 @pytest.fixture(scope="module", params=["shared", "per_agent"])
-def loop(request, quick_to_compile):
+def loop(request):
     return CompiledLoop(request.param)
 
 

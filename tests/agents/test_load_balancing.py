@@ -5,13 +5,10 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxdescent.agents.loops import load_balancing
-
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
 
 DEVICES = min(jax.device_count(), 4)
 ROWS = 6 * DEVICES

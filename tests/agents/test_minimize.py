@@ -10,6 +10,7 @@ import pytest
 
 import jaxdescent as jd
 from jaxdescent.agents.arguments import rung_lengths
+from tests.compiling import optimized
 
 NO_PRUNING = jd.pruning.no_pruning()
 HALVING = jd.pruning.successive_halving()
@@ -41,12 +42,14 @@ def minimized(**changes):
 
 @pytest.fixture(scope="module")
 def pruned():
-    return minimized()
+    with optimized():
+        return minimized()
 
 
 @pytest.fixture(scope="module")
 def unpruned():
-    return minimized(prune=False)
+    with optimized():
+        return minimized(prune=False)
 
 
 def test_every_agent_descends_as_it_would_alone():
@@ -91,7 +94,8 @@ def test_results_do_not_depend_on_the_order_of_agents(pruned):
     starts = jax.vmap(problem().sample)(
         jax.random.split(jax.random.fold_in(jax.random.key(1), 0), 20)
     )
-    shuffled = minimized(init_params=starts[order])
+    with optimized():
+        shuffled = minimized(init_params=starts[order])
     for name in ("params", "opt_state", "alive", "values", "best_params", "gradients"):
         chex.assert_trees_all_equal(
             getattr(shuffled.population, name),

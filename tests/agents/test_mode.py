@@ -12,8 +12,6 @@ from jaxdescent.agents.population import worst_values
 from tests.agents.networks import DATA, VALIDATION, loss, starts
 from tests.agents.populations import with_values
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 OPTIONS = {
     "init_params": starts(8),
     "key": jax.random.key(0),

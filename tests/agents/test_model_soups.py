@@ -11,8 +11,6 @@ import jaxdescent as jd
 from tests.agents.networks import DATA, loss, predictions, starts
 from tests.agents.populations import with_values
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 NAN = float("nan")
 
 

@@ -9,8 +9,6 @@ import pytest
 
 import jaxdescent as jd
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 EXAMPLES, BAD = 8, 5
 X = np.random.default_rng(0).normal(size=(EXAMPLES, 2)).astype(np.float32)
 DATA = {"x": X, "y": X @ np.array([1.0, -2.0], np.float32), "i": np.arange(EXAMPLES)}

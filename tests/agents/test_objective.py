@@ -11,8 +11,6 @@ from flax import nnx
 import jaxdescent as jd
 from tests.agents.networks import DATA, VALIDATION, loss, predictions, starts
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 KEY = jax.random.key(0)
 SGD = optax.sgd(0.1)
 OPTIONS = {

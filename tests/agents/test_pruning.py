@@ -12,8 +12,6 @@ from scipy import stats
 import jaxdescent as jd
 from tests.agents.populations import with_values
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 NAN = float("nan")
 RULES = {
     "halving": jd.pruning.successive_halving(),

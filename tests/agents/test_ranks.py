@@ -2,12 +2,9 @@
 
 import jax.numpy as jnp
 import numpy as np
-import pytest
 from scipy import stats
 
 import jaxdescent as jd
-
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
 
 
 def test_normal_scores_are_quantiles_among_finite_scores():

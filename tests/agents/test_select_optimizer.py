@@ -8,8 +8,6 @@ import pytest
 import jaxdescent as jd
 from tests.agents.paths import bowl, path, with_extra_args
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 
 def test_the_selected_optimizer_is_used():
     several = [optax.sgd(0.1), optax.adam(0.01), optax.sgd(0.1, momentum=0.9)]

@@ -21,13 +21,11 @@ BLOCKS = [
 ]
 
 
-@pytest.mark.usefixtures("quick_to_compile")
 @pytest.mark.parametrize("block", BLOCKS)
 def test_a_block_runs(block):
     exec(compile(block, "guide", "exec"), {"__name__": "guide"})  # noqa: S102
 
 
-@pytest.mark.usefixtures("quick_to_compile")
 def test_the_commands_and_blocks_on_own_data_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     variables = {"__name__": "guide"}

@@ -8,8 +8,6 @@ import pytest
 
 from experiments.benchmarks import logistic_gradients as benchmark
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 
 @pytest.fixture(scope="module")
 def problem():

@@ -7,8 +7,6 @@ import pytest
 import jaxdescent as jd
 from tests.landscape import networks
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 
 def wells(w, tilt):
     """Two wells at -1 and 1, of different depths if `tilt` is not zero."""

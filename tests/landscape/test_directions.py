@@ -9,8 +9,6 @@ from flax import nnx
 import jaxdescent as jd
 from tests.landscape import networks
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 KEY = jax.random.key(3)
 
 

@@ -10,8 +10,6 @@ import pytest
 import jaxdescent as jd
 from jaxdescent.landscape import epsilon as module
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 
 def weighted(params, scales):
     return 0.5 * sum(jnp.sum(s * w**2) for s, w in zip(scales, params, strict=True))

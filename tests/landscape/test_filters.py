@@ -13,8 +13,6 @@ from flax import nnx
 import jaxdescent as jd
 from jaxdescent.landscape.filters import axes_within_filters
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 KEY = jax.random.key(3)
 INPUTS = jax.random.normal(jax.random.key(1), (4, 6, 8))
 TOKENS = jnp.arange(12).reshape(3, 4) % 5

@@ -7,8 +7,6 @@ import pytest
 
 import jaxdescent as jd
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 
 def path(points=7, seed=0):
     """Returns a path of trees and its points as rows f64[points, 10]."""

@@ -10,8 +10,6 @@ import pytest
 import jaxdescent as jd
 from jaxdescent.landscape import points
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 X, Y = np.array([-1.0, 0.5, 2.0]), np.array([0.25, 3.0])
 
 

@@ -10,8 +10,6 @@ import pytest
 from jaxdescent.losses import cross_entropy, linear_cross_entropy, masked_mean
 from tests.compiling import compiled
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 RNG = np.random.default_rng(0)
 FEATURES, KERNEL, BIAS = RNG.normal(size=(2, 5, 3)), RNG.normal(size=(3, 7)), RNG.normal(size=7)
 LABELS = RNG.integers(0, 7, size=(2, 5))

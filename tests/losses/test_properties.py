@@ -13,8 +13,6 @@ from hypothesis import strategies as st
 from jaxdescent import losses
 from tests.losses.cases import CASES, CLASSES, GRID, ROWS
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 settings.register_profile("losses", deadline=None, derandomize=True, max_examples=10)
 law = settings.get_profile("losses")
 

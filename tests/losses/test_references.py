@@ -14,8 +14,6 @@ import pytest
 from jaxdescent import losses
 from tests.losses.cases import WEIGHTS
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 with np.load(Path(__file__).parent / "references.npz") as file:
     ARRAYS = {name: file[name] for name in file.files if name != "versions"}
 

@@ -10,8 +10,6 @@ from sklearn.metrics import mean_pinball_loss
 from jaxdescent import losses
 from tests.losses.cases import CLASSES, ROWS, WEIGHTS
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 RNG = np.random.default_rng(0)
 LOGITS = jnp.asarray(3 * RNG.normal(size=(ROWS, CLASSES)), jnp.float32)
 LABELS = RNG.integers(CLASSES, size=ROWS)

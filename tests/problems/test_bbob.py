@@ -10,8 +10,6 @@ import jaxdescent as jd
 from experiments.benchmarks import bbob as benchmark
 from jaxdescent.problems.coco import generator
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 every_function = pytest.mark.parametrize("number", range(1, 25))
 INSTANCES = range(1, 16)
 RUGGED = {7, 16, 23}  # piecewise constant, or with waves of length 1e-6 and less

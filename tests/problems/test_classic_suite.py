@@ -15,8 +15,6 @@ from jaxdescent.problems import CLASSIC_SUITE
 from jaxdescent.problems.placement import MIDDLE_FRACTION, orthogonal
 from tests.problems.textbook import PUBLISHED
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 every_one = pytest.mark.parametrize("name", CLASSIC_SUITE)
 TWO_DIMENSIONAL = {
     name

@@ -11,8 +11,6 @@ import pytest
 import jaxdescent as jd
 from jaxdescent.towers import applied
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 OLD, U, G = jnp.array([1.0, 2.0, 3.0]), jnp.array([0.1, -0.2, 0.3]), jnp.array([1.0, 1.0, -1.0])
 EXACT = applied.rounding_of(OLD)
 

@@ -4,7 +4,7 @@ Losses are convex and smooth, with known constants; all numbers are float64. Num
 brackets refer to the page.
 """
 
-from functools import partial
+from functools import cache, partial
 from typing import NamedTuple
 
 import jax
@@ -68,11 +68,19 @@ def random_logistic(seed, scale):
 
 
 PROBLEMS = {
-    "flat quadratic": (quadratic, random_quadratic(1, 0.2)),
-    "steep quadratic": (quadratic, random_quadratic(5, 30.0)),
-    "logistic": (logistic, random_logistic(0, 1.0)),
-    "logistic, large inputs": (logistic, random_logistic(1, 6.0)),
+    "flat quadratic": (quadratic, random_quadratic, 1, 0.2),
+    "steep quadratic": (quadratic, random_quadratic, 5, 30.0),
+    "logistic": (logistic, random_logistic, 0, 1.0),
+    "logistic, large inputs": (logistic, random_logistic, 1, 6.0),
 }
+
+
+@cache
+def loss_and_problem(name):
+    loss, draw, *arguments = PROBLEMS[name]
+    return loss, draw(*arguments)
+
+
 every_problem = pytest.mark.parametrize("name", PROBLEMS)
 
 
@@ -168,7 +176,7 @@ def rates_in_hindsight(problem):
 
 @every_problem
 def test_the_signal_is_the_slope_of_the_feedback_at_the_rate_that_was_used(name):
-    loss, problem = PROBLEMS[name]
+    loss, problem = loss_and_problem(name)
     with jax.enable_x64(True):
         eta = 1e-3 / problem.smoothness
         steps = path(loss, problem, 0.3 / problem.smoothness, eta)
@@ -185,7 +193,7 @@ def test_the_signal_is_the_slope_of_the_feedback_at_the_rate_that_was_used(name)
 @pytest.mark.parametrize("normalized", [True, False])
 @every_problem
 def test_regret_stays_below_the_bound_of_online_descent(name, normalized):  # (4)
-    loss, problem = PROBLEMS[name]
+    loss, problem = loss_and_problem(name)
     candidates = rates_in_hindsight(problem)
     with jax.enable_x64(True):
         for rate, eta in settings(problem):
@@ -198,7 +206,7 @@ def test_regret_stays_below_the_bound_of_online_descent(name, normalized):  # (4
 
 @every_problem
 def test_regret_grows_with_the_root_of_the_steps(name):  # (5)
-    loss, problem = PROBLEMS[name]
+    loss, problem = loss_and_problem(name)
     high = 2 / problem.smoothness
     eta = high / np.sqrt(STEPS)
     with jax.enable_x64(True):
@@ -210,7 +218,7 @@ def test_regret_grows_with_the_root_of_the_steps(name):  # (5)
 
 @pytest.mark.parametrize("name", ["flat quadratic", "logistic"])
 def test_regret_of_a_rate_for_each_leaf_obeys_the_same_bound(name):  # (4), with vectors
-    loss, problem = PROBLEMS[name]
+    loss, problem = loss_and_problem(name)
     rng = np.random.default_rng(3)
     candidates = rng.uniform(0, 2 / problem.smoothness, size=(10, len(problem.start)))
     with jax.enable_x64(True):
@@ -242,7 +250,7 @@ def bounds(loss, problem, steps):
 
 @every_problem
 def test_the_loss_falls_as_fast_as_the_bounds_say(name):  # (3), (6), (7), (8)
-    loss, problem = PROBLEMS[name]
+    loss, problem = loss_and_problem(name)
     high = 2 / problem.smoothness
     with jax.enable_x64(True):
         for rate in (0.0, 1e-6 * high, high):
@@ -262,7 +270,7 @@ def test_the_loss_falls_as_fast_as_the_bounds_say(name):  # (3), (6), (7), (8)
 
 @every_problem
 def test_a_signal_of_the_wrong_sign_breaks_the_bounds(name):
-    loss, problem = PROBLEMS[name]
+    loss, problem = loss_and_problem(name)
     high = 2 / problem.smoothness
     rate, eta = 0.25 * high, high / np.sqrt(STEPS)
     with jax.enable_x64(True):

@@ -14,8 +14,6 @@ import jaxdescent as jd
 from experiments import runner
 from experiments.models.resnet import ResNet
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 RNG = np.random.default_rng(0)
 INPUTS = RNG.normal(size=(11, 3))
 TARGETS = RNG.normal(size=11)

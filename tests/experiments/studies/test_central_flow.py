@@ -18,8 +18,6 @@ from experiments.studies.central_flow.measurement import (
 )
 from experiments.studies.central_flow.report import verdicts
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):

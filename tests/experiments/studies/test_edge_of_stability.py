@@ -14,8 +14,6 @@ from experiments.studies.edge_of_stability.settings import Case
 from experiments.studies.edge_of_stability.summary import CaseResult, summarize
 from experiments.studies.edge_of_stability.training import ProbeHistory
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):

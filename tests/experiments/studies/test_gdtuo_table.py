@@ -16,8 +16,6 @@ from experiments.studies.gdtuo_table import published, report, rows, training
 from experiments.studies.gdtuo_table.settings import EPOCHS, Settings, load_task
 from tests.experiments.data import test_mnist
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 TOWER = "RMSProp^a/SGD(1e-4)"  # learns one of two hyperparameters, as its root
 ROWS = published.ROWS  # all of them
 OURS = "self-tuning Adam"

@@ -20,8 +20,6 @@ from experiments.studies.landscape.subject import load_subject
 from experiments.studies.train import saved_runs
 from tests.experiments.run_folders import write_run
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 NETWORKS = ["--width", "8", "--seeds", "2", "--batch-size", "32", "--learning-rate", "0.02"]
 
 

@@ -19,9 +19,6 @@ from experiments.studies.league.standings import Standing, best_tuned_loss, rank
 from experiments.tuning import trials
 from tests.experiments.tuning.test_trials import trial_result
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
-
 FEW = ("MoMo", "Schedule-Free sgd")
 
 

@@ -21,8 +21,6 @@ from experiments.studies.league.schedule_free_plus import schedule_free_plus
 from experiments.studies.league.standings import Standing
 from tests.experiments.tuning.test_trials import trial_result
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 CURVATURES = np.array([0.5, 2.0, 7.0])
 START = np.array([1.0, -2.0, 0.5])
 

@@ -15,7 +15,6 @@ from experiments.studies.quickstart.pruning import PruningComparison
 from experiments.studies.quickstart.settings import EPOCHS, STARTS
 from experiments.studies.quickstart.starts import METHODS, Method, Sweep
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
 FLAGS = ["quickstart", "--scale", "smoke", "--seeds", "2", "--populations", "1", "--runs"]
 
 

@@ -16,8 +16,6 @@ from experiments.tuning.generated import Nonstationary
 from experiments.tuning.protocol import Workload
 from tests.experiments.tuning.test_trials import grid_result, trial_result
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):

@@ -24,8 +24,6 @@ from tests.experiments.data.disk import write
 from tests.experiments.data.test_medmnist import archive
 from tests.experiments.run_folders import write_run
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 # A learning rate at which the validation loss of both networks soon increases.
 NETWORKS = ["--width", "8", "--seeds", "2", "--batch-size", "32"]
 FLAGS = [*NETWORKS, "--optimizer", "momentum", "--learning-rate", "0.2"]

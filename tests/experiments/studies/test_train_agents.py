@@ -23,8 +23,6 @@ from tests.experiments.studies.test_train import (
 )
 from tests.experiments.studies.test_train_own_data import REGRESSION, write_table
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 FLAGS = [
     "--optimizer",
     "adamw",

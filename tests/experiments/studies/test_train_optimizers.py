@@ -12,8 +12,6 @@ from experiments.studies.train.optimizers import OPTIMIZERS, schedule_free_avera
 from experiments.studies.train.training import Evaluator, optimizer
 from tests.experiments.studies.test_train_statistics import SEEDS, small_task
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 PARAMS = {"w": jnp.full((3, 2), 2.0), "b": jnp.ones(2)}
 
 

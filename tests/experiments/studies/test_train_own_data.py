@@ -15,8 +15,6 @@ from tests.experiments.data.disk import npz, pictures
 from tests.experiments.run_folders import write_run
 from tests.experiments.studies.test_train import error_of, log, results, run_train
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 CLASSIFICATION = ["--target", "taste"]
 REGRESSION = ["--target", "price"]
 

@@ -10,7 +10,6 @@ from experiments import runner
 from experiments.tuning import trials, workloads
 from experiments.tuning.generated import Deterministic, Generated, Nonstationary, Problem
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
 SGD = trials.fixed(optax.sgd)
 
 

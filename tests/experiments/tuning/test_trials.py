@@ -11,8 +11,6 @@ import jaxdescent as jd
 from experiments import runner
 from experiments.tuning import trials, workloads
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 
 def trial_result(last, average=None, training=1.0, rate=0.1, own_average=False):
     average = last if average is None else average

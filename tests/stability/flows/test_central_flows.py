@@ -8,8 +8,6 @@ import pytest
 
 import jaxdescent as jd
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 
 @pytest.fixture(autouse=True)
 def _double():

@@ -9,8 +9,6 @@ import pytest
 
 from jaxdescent.stability.flows.complementarity import solve_complementarity, symmetric_basis
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 solve = jax.jit(solve_complementarity)
 
 

@@ -10,8 +10,6 @@ from scipy.integrate import solve_ivp
 import jaxdescent as jd
 from jaxdescent.stability.flows.optimizers import ema_weight
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 START = {"a": np.array([0.5, -0.3]), "b": np.array(0.8)}
 
 

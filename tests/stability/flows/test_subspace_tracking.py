@@ -7,8 +7,6 @@ import pytest
 
 from jaxdescent.stability.flows.subspace_tracking import track
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 
 def spectrum(values, seed=0):
     rng = np.random.default_rng(seed)

@@ -1,5 +1,7 @@
 """A small network with data and dense Hessian, as a reference for tests of curvature."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -44,21 +46,30 @@ def quadratic(params, matrix):
     return 0.5 * params @ matrix @ params
 
 
+@functools.cache
 def hessian():
     """Returns the dense Hessian at the parameters, float64."""
     with jax.enable_x64(True):
         flat, tree = ravel_pytree(params(np.float64))
         data = batch(np.float64)
-        return np.asarray(jax.hessian(lambda w: loss(tree(w), data))(flat))
+        return np.asarray(jax.jit(jax.hessian(lambda w: loss(tree(w), data)))(flat))
 
 
+@functools.cache
 def gauss_newton():
     """Returns the dense Gauss-Newton matrix at the parameters, float64."""
     with jax.enable_x64(True):
         flat, tree = ravel_pytree(params(np.float64))
         data = batch(np.float64)
         shape = data[1].shape
-        jacobian = jax.jacobian(lambda w: outputs(tree(w), data).ravel())(flat)
-        out = outputs(params(np.float64), data).ravel()
-        curve = jax.hessian(lambda o: output_loss(o.reshape(shape), data))(out)
-        return np.asarray(jacobian.T @ curve @ jacobian)
+
+        @jax.jit
+        def matrix(flat):
+            def out(w):
+                return outputs(tree(w), data).ravel()
+
+            jacobian = jax.jacobian(out)(flat)
+            curve = jax.hessian(lambda o: output_loss(o.reshape(shape), data))(out(flat))
+            return jacobian.T @ curve @ jacobian
+
+        return np.asarray(matrix(flat))

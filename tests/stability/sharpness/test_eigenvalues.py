@@ -14,8 +14,6 @@ from jax.flatten_util import ravel_pytree
 import jaxdescent as jd
 from tests.stability.sharpness import networks
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 
 @pytest.fixture(scope="module")
 def hessian():
@@ -343,8 +341,7 @@ def test_iteration_stops_as_soon_as_converged():
     assert three.products <= 21
 
 
-@pytest.mark.parametrize("scale", [250.0, 300.0])
-def test_a_matrix_of_rounding_errors_has_no_eigenvalue_above_its_norm(scale):
+def test_a_matrix_of_rounding_errors_has_no_eigenvalue_above_its_norm():
     x = jax.random.normal(jax.random.key(0), (16, 8))
     labels = jnp.argmax(x[:, :4], axis=1)
 
@@ -352,9 +349,11 @@ def test_a_matrix_of_rounding_errors_has_no_eigenvalue_above_its_norm(scale):
         inputs, labels = batch
         return -jnp.mean(jax.nn.log_softmax(inputs @ w)[jnp.arange(16), labels])
 
-    w = scale * jnp.eye(8, 4)
-    hessian = jax.hessian(cross_entropy)(w, (x, labels)).reshape(32, 32)
-    found = jd.sharpness(cross_entropy, w, (x, labels), k=2)
-    assert np.all(found.values <= 1.01 * np.linalg.eigvalsh(hessian)[-1] + found.residuals)
-    rows = np.asarray(found.vectors).reshape(2, -1)
-    np.testing.assert_allclose(rows @ rows.T, np.eye(2), atol=1e-3)
+    hessian_of = jax.jit(jax.hessian(cross_entropy))
+    for scale in (250.0, 300.0):
+        w = scale * jnp.eye(8, 4)
+        hessian = hessian_of(w, (x, labels)).reshape(32, 32)
+        found = jd.sharpness(cross_entropy, w, (x, labels), k=2)
+        assert np.all(found.values <= 1.01 * np.linalg.eigvalsh(hessian)[-1] + found.residuals)
+        rows = np.asarray(found.vectors).reshape(2, -1)
+        np.testing.assert_allclose(rows @ rows.T, np.eye(2), atol=1e-3)

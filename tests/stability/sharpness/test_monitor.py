@@ -11,8 +11,6 @@ import pytest
 
 import jaxdescent as jd
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 SCALES = np.array([0.1, 0.5, 1.0, 2.0], np.float32)
 EVERY = 4
 

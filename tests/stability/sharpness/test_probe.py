@@ -11,8 +11,6 @@ import pytest
 import jaxdescent as jd
 from jaxdescent.stability.sharpness.probe import add_record
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 Outcome = jd.StabilityOutcome
 MATRIX = np.random.default_rng(1).normal(size=(30, 30))
 MATRIX = (MATRIX + MATRIX.T) / 2
@@ -218,10 +216,15 @@ def test_the_next_probe_starts_from_the_last_vector():
 
 def test_adams_sharpness_is_the_top_of_the_preconditioned_matrix():
     tx = optax.adam(1e-3)
-    grads = jax.grad(bowl)(PARAMS, jnp.float32(MATRIX))
-    _, opt_state = tx.update(grads, tx.init(PARAMS), PARAMS)
     probe = jd.stability_probe(bowl, jd.thresholds.adam(1e-3), **EXACT)
-    state = probe.update(probe.init(PARAMS), PARAMS, opt_state, grads, jnp.float32(MATRIX), 0)
+
+    @jax.jit
+    def probed_once(matrix):
+        grads = jax.grad(bowl)(PARAMS, matrix)
+        _, opt_state = tx.update(grads, tx.init(PARAMS), PARAMS)
+        return grads, probe.update(probe.init(PARAMS), PARAMS, opt_state, grads, matrix, 0)
+
+    grads, state = probed_once(jnp.float32(MATRIX))
     p = 0.1 * (np.abs(np.concatenate([grads["a"], grads["b"]])) + 1e-8)
     top = np.linalg.eigvals(MATRIX / p[:, None]).real.max()
     np.testing.assert_allclose(state.last.sharpness, top, rtol=1e-3)
@@ -231,7 +234,8 @@ def test_adams_sharpness_is_the_top_of_the_preconditioned_matrix():
 def test_vmapped_probes_equal_separate_probes():
     init, update = make_probe(True)
     seeds = jnp.float32(np.stack([MATRIX, 2 * MATRIX]))
-    every = jax.vmap(lambda matrix: update(init(PARAMS), PARAMS, (), None, matrix, 0))(seeds)
+    probes = jax.vmap(lambda matrix: update(init(PARAMS), PARAMS, (), None, matrix, 0))
+    every = jax.jit(probes)(seeds)
     for i in range(2):
         found = jd.stability_log(jax.tree.map(lambda x, i=i: x[i], every))
         alone = jd.stability_log(probed(True, [seeds[i]]))

@@ -11,8 +11,6 @@ import pytest
 
 import jaxdescent as jd
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 EVERY, STEPS = 3, 24
 
 

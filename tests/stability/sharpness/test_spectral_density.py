@@ -8,8 +8,6 @@ import pytest
 import jaxdescent as jd
 from tests.stability.sharpness import networks
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 
 def test_a_probe_integrates_polynomials_exactly():
     spectrum = np.random.default_rng(0).normal(size=60)

@@ -13,8 +13,6 @@ from hypothesis import strategies as st
 import jaxdescent as jd
 from jaxdescent.stability import thresholds
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 RATE = 0.05
 GRADIENT = {"w": jnp.array([3.0, -0.2, 0.05]), "b": jnp.array([-1.5])}
 

@@ -12,8 +12,6 @@ from experiments.studies.step_sizes import worst_cases
 from jaxdescent.stability.step_sizes.joined_schedules import _best_steps
 from tests.stability.step_sizes.test_silver_schedules import needs_pep, silver_of, steps_of
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 
 @pytest.fixture(scope="module")
 def optimal():

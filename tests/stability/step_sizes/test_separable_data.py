@@ -13,8 +13,6 @@ from hypothesis import strategies as st
 import jaxdescent as jd
 from jaxdescent.stability.step_sizes.separable_data import GROWTH
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 
 def logistic(w, x):
     return jnp.mean(jax.nn.softplus(-x @ w))

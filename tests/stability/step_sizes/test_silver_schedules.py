@@ -12,7 +12,6 @@ import jaxdescent as jd
 from experiments.studies.step_sizes import worst_cases
 
 RHO = 1 + np.sqrt(2)
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
 needs_pep = pytest.mark.skipif(
     not worst_cases.has_pepit(), reason="needs PEPit: pip install 'jaxdescent[pep]'"
 )

@@ -11,8 +11,6 @@ from hypothesis import strategies as st
 import jaxdescent as jd
 from tests.stability.step_sizes.test_silver_schedules import steps_of
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 
 def guarded(smoothness):
     return jd.step_sizes.guarded(jd.step_sizes.silver(1.0), smoothness)

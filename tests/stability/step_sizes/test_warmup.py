@@ -10,8 +10,6 @@ import pytest
 
 import jaxdescent as jd
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 
 def quadratic(x, sharpness):
     return 0.5 * sharpness * jnp.sum(x**2)

@@ -8,8 +8,6 @@ import pytest
 from experiments.__main__ import main
 from experiments.studies.catapult.report import rows_near_limit
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):

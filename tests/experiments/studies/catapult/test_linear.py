@@ -7,8 +7,6 @@ import pytest
 
 from experiments.studies.catapult import linear
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 
 @pytest.mark.parametrize("seed", range(3))
 def test_sharpness_is_the_top_eigenvalue_of_the_dense_hessian(seed):

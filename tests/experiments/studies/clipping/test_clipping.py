@@ -7,8 +7,6 @@ import pytest
 from experiments.__main__ import main
 from experiments.studies.clipping.noisy import NOISES, clippings
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):

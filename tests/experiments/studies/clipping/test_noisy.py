@@ -7,8 +7,6 @@ import pytest
 from experiments.studies.clipping import noisy
 from experiments.studies.clipping.noisy import Noise
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 
 @pytest.mark.parametrize("noise", [Noise(1.2), Noise(1.8), Noise(1.5, skewed=True)])
 def test_noise_has_a_pareto_tail_and_a_zero_center(noise):

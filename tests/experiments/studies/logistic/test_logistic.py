@@ -10,8 +10,6 @@ import pytest
 from experiments.__main__ import main
 from experiments.studies.logistic import data_sets, descent, settings
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):

@@ -9,11 +9,9 @@ from experiments.__main__ import main
 from experiments.studies.shallow_nets import report
 from experiments.studies.shallow_nets.training import PruningComparison
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory, quick_to_compile):
+def folder(tmp_path_factory):
     runs = tmp_path_factory.mktemp("runs")
     main(["shallow_nets", "--scale", "smoke", "--runs", str(runs)])
     (folder,) = (runs / "shallow_nets").iterdir()

@@ -10,8 +10,6 @@ import jaxdescent as jd
 from experiments.studies.step_sizes import methods
 from experiments.studies.step_sizes.problems import ConvexProblem
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 SPECTRUM = np.array([1.0, 0.3, 0.01])
 START = np.array([1.0, 2.0, 3.0])
 

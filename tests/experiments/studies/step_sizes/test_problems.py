@@ -7,8 +7,6 @@ import pytest
 
 from experiments.studies.step_sizes.problems import load_problems, minimum
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 PROBLEMS = {problem.name: problem for problem in load_problems()}
 
 

@@ -12,8 +12,6 @@ from experiments.studies.step_sizes import report
 from experiments.studies.step_sizes.methods import SILVER_MEASURED, MethodRun, solvers
 from experiments.studies.step_sizes.worst_cases import WorstCases
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):

@@ -8,7 +8,6 @@ import pytest
 from experiments.tuning.generated import Moment
 from experiments.tuning.problems import control
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
 MOMENT = Moment(jnp.int32(0), jnp.float32(0.0))
 
 

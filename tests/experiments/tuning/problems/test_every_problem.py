@@ -7,7 +7,6 @@ import pytest
 from experiments.tuning import workloads
 from experiments.tuning.generated import Generated, Moment
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
 GENERATED = [name for name, each in workloads.WORKLOADS.items() if isinstance(each, Generated)]
 MOMENT = Moment(jnp.int32(5), jnp.float32(0.5))
 

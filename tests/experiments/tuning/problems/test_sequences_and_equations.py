@@ -14,7 +14,6 @@ from experiments.tuning import adaptations
 from experiments.tuning.generated import Moment
 from experiments.tuning.problems import equations, fine_tuning, logistic, memory, networks
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
 MOMENT = Moment(jnp.int32(0), jnp.float32(0.0))
 
 

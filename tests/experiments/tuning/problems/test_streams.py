@@ -10,8 +10,6 @@ import pytest
 from experiments.tuning.generated import Moment
 from experiments.tuning.problems import streams
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 
 def at(progress):
     return Moment(jnp.int32(0), jnp.float32(progress))
