@@ -35,10 +35,12 @@ def draw_group(group: Group, first_seed: int) -> list[Instances]:
         }
 
     drawn, keys = draw_problems(draw, seeds)
-    return [
-        Instances(name, dataclasses.replace(drawn[name], optima=None, name=""), keys)
-        for name in group.functions
-    ]
+    instances = {}
+    for dimension in {known[name].dimension for name in group.functions}:
+        names = [name for name in group.functions if known[name].dimension == dimension]
+        shared = share_function({name: drawn[name] for name in names}, keys)
+        instances.update(zip(names, shared, strict=True))
+    return [instances[name] for name in group.functions]
 
 
 def cut_box(problem: jd.Problem, key: jax.Array) -> jd.Problem:

@@ -10,8 +10,6 @@ import jaxdescent as jd
 from experiments.instances import SwitchedFunction
 from experiments.studies.hybrid.functions import DEVELOPMENT, REPORT
 
-pytestmark = pytest.mark.usefixtures("quick_to_compile")
-
 ALL = {**DEVELOPMENT, **REPORT}
 DIMENSIONS = sorted({known.dimension for known in ALL.values()})
 TOLERANCE = 1e-6  # a hundredth of what the study calls solved
