@@ -23,8 +23,15 @@ from experiments.studies.hybrid.methods import METHODS, is_installed
 from experiments.studies.hybrid.report import GroupResult, make_results
 from experiments.studies.hybrid.settings import Group, Settings
 from experiments.studies.hybrid.suites import draw_group
+from jaxdescent.extras import require
 
-__all__ = ["Settings", "run"]
+__all__ = ["Settings", "check", "run"]
+
+
+def check(settings: Settings) -> None:
+    """Raises MissingPackageError if a method that a flag names is not installed."""
+    if "bipop_cma" in settings.methods:
+        require("cma", "bbob")
 
 
 def run(settings: Settings, run: runner.Run) -> runner.Results:
@@ -36,8 +43,6 @@ def run(settings: Settings, run: runner.Run) -> runner.Results:
         for name in settings.chosen_methods
         if name not in methods
     ]
-    if not methods:
-        raise runner.RunError(" ".join(skipped))
     groups = settings.groups
     total = sum(len(group.functions) for group in groups) * len(methods)
     found = []

@@ -190,6 +190,7 @@ def differential_evolution(
             objective.bounds,
             maxiter=FOREVER,
             polish=False,
+            tol=1e-8,  # SciPy's .01 would end populations whose values differ by 1%
             updating="deferred",
             vectorized=True,
             rng=rng,

@@ -143,8 +143,10 @@ def _worst(cells: Mapping[str, Cell]) -> str:
 
 
 def _seconds(cells: Mapping[str, Cell]) -> str:
-    seconds = np.concatenate([cell.seconds[1:] for cell in cells.values()])
-    return f"{np.median(seconds):.2g}" if seconds.size else "-"
+    seconds = [
+        cell.seconds[1:] if len(cell.seconds) > 1 else cell.seconds for cell in cells.values()
+    ]
+    return f"{np.median(np.concatenate(seconds)):.2g}"
 
 
 def _function_table(result: GroupResult) -> Table:
@@ -196,8 +198,8 @@ def _notes(found: Sequence[GroupResult], skipped: Sequence[str]) -> list[str]:
         "median evaluations to success; below 1 the method needs fewer than jd.hybrid.",
         "A value with its gradient is one evaluation, also in the budget. The columns 'gradient = "
         f"{GRADIENT_COST}' count it as {GRADIENT_COST}, and a value alone as one.",
-        "'seconds' is the median time of a run, without the first run of each function, in which "
-        "programs are compiled.",
+        "'seconds' is the median time of a run, without the first of several runs of a function, "
+        "in which programs are compiled.",
         "The hard eight are shifted and rotated. The boxes of the other functions are cut at each "
         f"side by up to {LARGEST_CUT:.0%} of their width, at random, because many of their minima "
         "are at the center. All methods keep to the box and compute in float64.",
@@ -207,6 +209,7 @@ def _notes(found: Sequence[GroupResult], skipped: Sequence[str]) -> list[str]:
         "multistart, basin hopping, dual annealing and differential evolution are SciPy's with "
         f"their defaults, except that basin hopping's first step is {HOP:g} of the width and "
         "differential evolution evaluates a generation at a time, does not descend at the end, "
-        "and restarts. Dual annealing has gradients for its local search. BIPOP-CMA-ES is pycma's, "
-        f"in units of the box, with sigma {CMA_SIGMA:g} and nine restarts.",
+        "and restarts when its values agree to 8 digits. Dual annealing has gradients for its "
+        "local search. BIPOP-CMA-ES is pycma's, in units of the box, with sigma "
+        f"{CMA_SIGMA:g} and nine restarts.",
     ]

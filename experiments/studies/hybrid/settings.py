@@ -82,6 +82,7 @@ GROUPS = {
     "smoke": [
         Group("hard", "2-D", ("ackley",), 2, 600, 2, 2),
         Group("development", "2-D", ("branin",), None, 400, 2, 2),
+        Group("report", "2-D", ("parsopoulos",), None, 400, 2, 2),
     ],
     "small": _groups(20, 5, 3, 1),
     "full": _groups(100, 20, 10, 3),
@@ -97,14 +98,30 @@ DEFAULT_METHODS = {
 class Settings(runner.Settings):
     """Settings of the study of `jd.hybrid`."""
 
-    may_change: ClassVar[tuple[str, ...]] = (*runner.Settings.may_change, "suites", "methods")
+    may_change: ClassVar[tuple[str, ...]] = (
+        *runner.Settings.may_change,
+        "suites",
+        "methods",
+        "dimensions",
+    )
     least: ClassVar = {**runner.Settings.least, "seeds": 0}
     suites: tuple[Suite, ...] = ()
     """Suites of functions; by default hard and development. Methods may be developed on these."""
     methods: tuple[MethodName, ...] = ()
     """Methods; by default all, at scale smoke two."""
+    dimensions: tuple[Literal[2, 20, 100], ...] = ()
+    """Dimensions of the hard suite; by default all."""
     seeds: int = 0
     """Number of runs per function; 0 stands for the number of the scale."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.groups:
+            known = [str(group.dimension) for group in GROUPS[self.scale] if group.dimension]
+            raise ValueError(
+                f"--dimensions must include one of {', '.join(known)} at scale {self.scale}, got "
+                f"{', '.join(map(str, self.dimensions))}"
+            )
 
     @property
     def chosen_methods(self) -> tuple[str, ...]:
@@ -117,6 +134,8 @@ class Settings(runner.Settings):
         """The groups of the chosen suites, with the numbers of runs."""
         suites = self.suites or ("hard", "development")
         groups = [group for group in GROUPS[self.scale] if group.suite in suites]
+        if self.dimensions:
+            groups = [group for group in groups if group.dimension in (None, *self.dimensions)]
         if not self.seeds:
             return groups
         return [group._replace(runs=self.seeds, baseline_runs=self.seeds) for group in groups]

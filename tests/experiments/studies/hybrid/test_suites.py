@@ -47,3 +47,4 @@ def test_small_has_the_suites_that_were_named_beforehand():
     ]
     assert {group.suite for group in settings.Settings().groups} == {"hard", "development"}
     assert [group.runs for group in settings.Settings(seeds=2).groups] == [2] * 5
+    assert len(settings.Settings(suites=("hard",), dimensions=(2, 20)).groups) == 2
