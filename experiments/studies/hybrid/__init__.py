@@ -44,7 +44,9 @@ def run(settings: Settings, run: runner.Run) -> runner.Results:
         if name not in methods
     ]
     groups = settings.groups
-    total = sum(len(group.functions) for group in groups) * len(methods)
+    total = sum(
+        len(group.functions) * sum(map(bool, map(group.runs_of, methods))) for group in groups
+    )
     found = []
     with (
         runner.Progress(total=total) as progress,
@@ -53,7 +55,11 @@ def run(settings: Settings, run: runner.Run) -> runner.Results:
     ):
         for group in groups:
             functions = draw_group(group, settings.seed)
-            cells = {name: _run_method(run, progress, group, name, functions) for name in methods}
+            cells = {
+                name: _run_method(run, progress, group, name, functions)
+                for name in methods
+                if group.runs_of(name)
+            }
             found.append(GroupResult(group, cells))
     run.save_figure("success", draw(found))
     return make_results(found, skipped)
@@ -67,7 +73,6 @@ def _run_method(
     functions: list[Instances],
 ) -> dict[str, Cell]:
     """Runs a method on all functions of a group."""
-    runs = group.runs if name == "hybrid" else group.baseline_runs
     return {
         instances.name: run.series(
             f"{group.suite}, {group.title}, {name}, {instances.name}",
@@ -75,7 +80,7 @@ def _run_method(
             partial(
                 run_cell,
                 METHODS[name],
-                instances.first(runs),
+                instances.first(group.runs_of(name)),
                 group.budget,
                 run.interruption.check,
             ),

@@ -18,7 +18,8 @@ def draw(found: Sequence[GroupResult]) -> Figure:
     for panel, result in zip(panels, found, strict=True):
         _draw_group(panel, result)
     panels[0].set_ylabel("success, % of the runs")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center", fontsize=8)
+    fullest = max(panels, key=lambda panel: len(panel.lines))
+    figure.legend(*fullest.get_legend_handles_labels(), loc="outside right center", fontsize=8)
     return figure
 
 

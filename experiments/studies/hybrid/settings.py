@@ -49,7 +49,8 @@ class Group(NamedTuple):
       dimension: of functions that have any; None for the others.
       budget: the number of evaluations of a run, each of a value or of a value and its gradient.
       runs: the number of runs per function.
-      baseline_runs: the number of runs of the methods other than `jd.hybrid`.
+      baseline_runs: the number of runs of the other methods, of which most take much longer; 0
+        leaves them out.
     """
 
     suite: Suite
@@ -59,6 +60,10 @@ class Group(NamedTuple):
     budget: int
     runs: int
     baseline_runs: int
+
+    def runs_of(self, method: str) -> int:
+        """Returns the number of runs of a method per function."""
+        return self.runs if method == "hybrid" else self.baseline_runs
 
 
 def _groups(runs: int, baseline_runs: int, large_runs: int, large_baselines: int) -> list[Group]:
@@ -84,7 +89,7 @@ GROUPS = {
         Group("development", "2-D", ("branin",), None, 400, 2, 2),
         Group("report", "2-D", ("parsopoulos",), None, 400, 2, 2),
     ],
-    "small": _groups(20, 5, 3, 1),
+    "small": _groups(20, 3, 3, 0),
     "full": _groups(100, 20, 10, 3),
 }
 DEFAULT_METHODS = {
@@ -117,10 +122,9 @@ class Settings(runner.Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.groups:
-            known = [str(group.dimension) for group in GROUPS[self.scale] if group.dimension]
             raise ValueError(
-                f"--dimensions must include one of {', '.join(known)} at scale {self.scale}, got "
-                f"{', '.join(map(str, self.dimensions))}"
+                "--dimensions, --suites and --methods must leave something to run at scale "
+                f"{self.scale}, got none; leave one of them out, or give --seeds"
             )
 
     @property
@@ -136,6 +140,6 @@ class Settings(runner.Settings):
         groups = [group for group in GROUPS[self.scale] if group.suite in suites]
         if self.dimensions:
             groups = [group for group in groups if group.dimension in (None, *self.dimensions)]
-        if not self.seeds:
-            return groups
-        return [group._replace(runs=self.seeds, baseline_runs=self.seeds) for group in groups]
+        if self.seeds:
+            groups = [group._replace(runs=self.seeds, baseline_runs=self.seeds) for group in groups]
+        return [group for group in groups if any(map(group.runs_of, self.chosen_methods))]

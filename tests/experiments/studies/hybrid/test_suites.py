@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import pytest
 
 from experiments.studies.hybrid import settings, suites
 from experiments.studies.hybrid.functions import DEVELOPMENT, REPORT
@@ -48,3 +49,12 @@ def test_small_has_the_suites_that_were_named_beforehand():
     assert {group.suite for group in settings.Settings().groups} == {"hard", "development"}
     assert [group.runs for group in settings.Settings(seeds=2).groups] == [2] * 5
     assert len(settings.Settings(suites=("hard",), dimensions=(2, 20)).groups) == 2
+
+
+def test_methods_that_are_too_slow_are_left_out_of_100_dimensions_unless_runs_are_given():
+    (group,) = settings.Settings(suites=("hard",), dimensions=(100,)).groups
+    assert (group.runs_of("hybrid"), group.runs_of("lbfgs")) == (3, 0)
+    chosen = {"suites": ("hard",), "dimensions": (100,), "methods": ("lbfgs",)}
+    with pytest.raises(ValueError, match="must leave something to run"):
+        settings.Settings(**chosen)
+    assert settings.Settings(**chosen, seeds=1).groups[0].runs_of("lbfgs") == 1
