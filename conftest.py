@@ -10,9 +10,13 @@ from pathlib import Path
 import jax
 import pytest
 
+MEMORY = Path("/proc/self/statm")
 MEMORY_MAPS = Path("/proc/self/maps")
 MAX_MEMORY_MAPS = 30_000
 """Linux allows 65,530 memory maps per process. Each compiled program takes a few."""
+
+MAX_MEMORY = 2 * 2**30
+"""Bytes of memory of a process above which its compiled programs are cleared."""
 
 
 def pytest_configure(config):
@@ -37,9 +41,10 @@ def pytest_collection_finish():
 
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown(item, nextitem):
-    """Clears compiled programs after a test file if the process has many memory maps."""
-    if nextitem is not None and nextitem.path == item.path:
+    """Clears compiled programs after a test file if the process is large."""
+    if (nextitem is not None and nextitem.path == item.path) or not MEMORY_MAPS.exists():
         return
-    if MEMORY_MAPS.exists() and MEMORY_MAPS.read_bytes().count(b"\n") > MAX_MEMORY_MAPS:
+    memory = int(MEMORY.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    if memory > MAX_MEMORY or MEMORY_MAPS.read_bytes().count(b"\n") > MAX_MEMORY_MAPS:
         jax.clear_caches()
         gc.collect()

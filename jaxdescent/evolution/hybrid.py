@@ -29,16 +29,19 @@ LARGEST_DIMENSION = 2_000
 HISTORY = 128
 """Number of points of a history."""
 
+PATIENCE = 1_000
+"""Fewest evaluations for each coordinate without a lower value before a run may stop."""
+
 
 class StopReason(enum.IntEnum):
     """Reason why `hybrid` stopped."""
 
     BUDGET = 0
-    """`max_evaluations` were computed."""
+    """Too few of `max_evaluations` were left for another round and a last descent."""
     TARGET = 1
     """The value is at most `target`."""
     CONVERGED = 2
-    """`patience` restarts in a row found no lower value."""
+    """There was no lower value for so long that it is probably the global minimum: `patience`."""
     UNDEFINED = 3
     """No value was finite. The result is not a minimum."""
 
@@ -48,7 +51,8 @@ class HybridHistory(NamedTuple):
 
     Attributes:
       evaluations: i32[128], numbers of evaluations, evenly spaced on a logarithmic scale.
-      values: f[128], the best value after so many evaluations; inf before the first finite one.
+      values: f[128], the best value after so many evaluations; inf before the first finite one. It
+        is recorded after each generation of samples, and so may be late by one generation.
     """
 
     evaluations: jax.Array
@@ -61,8 +65,11 @@ class HybridResult(NamedTuple):
     Attributes:
       params: the best point, a tree like the box.
       value: f[], the value there; inf if no value was finite.
-      evaluations: i32[], number of values computed, each with its gradient.
-      evaluations_to_best: i32[], number of evaluations after which the best point was known.
+      evaluations: i32[], number of evaluations of value and gradient that the method needs.
+      evaluations_to_best: i32[], their number up to the best point, if descents that run side by
+        side are counted one after another.
+      evaluations_computed: i32[], their number including descents that had ended and were still
+        computed beside others; typically twice `evaluations`, and equal with `lanes=1`.
       stop_reason: i32[], a `StopReason`.
       restarts: i32[2], restarts of the searches over local minima and over points.
       history: the best values along the run.
@@ -72,6 +79,7 @@ class HybridResult(NamedTuple):
     value: jax.Array
     evaluations: jax.Array
     evaluations_to_best: jax.Array
+    evaluations_computed: jax.Array
     stop_reason: jax.Array
     restarts: jax.Array
     history: HybridHistory
@@ -89,25 +97,27 @@ def hybrid(
 ) -> HybridResult:
     """Finds the global minimum of a function with gradients.
 
-    There is nothing to tune: no learning rate, no population size, no number of restarts. The
-    function may have many local minima, narrow curved valleys, a bad scale, ridges and steps. All
-    points are within the bounds. The result does not change when the function is multiplied by a
-    positive number, or the box is scaled with it, up to rounding.
+    There is nothing to tune: no learning rate, no population size, no number of restarts. All
+    points are within the bounds. Values and coordinates are measured in units of their own ranges:
+    a factor of the function, or of the box and the coordinates, changes the result only by
+    rounding, and not at all if it is a power of two. Points without a finite value are avoided.
 
-    In float32, values are exact to about 7 digits. Enable x64 in JAX for more; the points have the
-    dtype of the box.
+    In float32, values are exact to about 7 digits. For more, enable x64 in JAX and give bounds in
+    float64; the points have the dtype of the bounds.
 
     Args:
-      problem: a function of a tree of arrays that returns a scalar, or a `jd.Problem`. A problem
-        without bounds needs a finite box of starts, in whose widths steps are measured.
+      problem: a function of a tree of arrays that returns a scalar, or a `jd.Problem`. Its box of
+        starts must be finite; steps are measured in its widths. `sample_fn` and `unit_box` are not
+        used.
       bounds: `(lower, upper)`, trees of arrays like the parameters; for a function, not a problem.
       key: random key; by default `jax.random.key(0)`.
       max_evaluations: upper bound on evaluations of value and gradient; by default 10,000 for each
         coordinate.
       target: stops when a value is at most this number.
-      patience: stops after this number of restarts in a row without a lower value; None goes on.
-      lanes: number of descents side by side. Descents that end early wait for the others in their
-        lanes; what is computed in the meantime is not counted.
+      patience: stops after this number of restarts without a lower value, if that also took 1,000
+        evaluations for each coordinate; None goes on.
+      lanes: number of descents side by side. The next ones begin when all have ended. Another
+        number gives another result.
 
     Raises:
       ValueError: an argument is out of its range, the box is not finite, or there are more than
@@ -126,7 +136,7 @@ def hybrid(
       (True, 'TARGET')
     """
     problem = _as_problem(problem, bounds)
-    problem.check_starts()
+    _check_box(problem)
     n = problem.dimension
     if n > LARGEST_DIMENSION:
         raise ValueError(
@@ -136,14 +146,23 @@ def hybrid(
     if max_evaluations is None:
         max_evaluations = min(10_000 * n, 2**31 - 1)
     max_evaluations = validation.integer_in("max_evaluations", max_evaluations, 1, 2**31 - 1)
-    limit = 2**31 - 1 if patience is None else validation.integer_in("patience", patience, 1)
-    lowest = (
-        -np.inf if target is None else validation.number_between("target", target, -np.inf, np.inf)
-    )
+    restarts = 2**31 - 1
+    if patience is not None:
+        restarts = validation.integer_in("patience", patience, 1, 2**31 - 1)
+    if target is not None:
+        target = validation.number_between("target", target, -np.inf, np.inf)
     lanes = validation.integer_in("lanes", lanes, 1, islands.LARGEST_POPULATION)
     key = validation.random_key("key", jax.random.key(0) if key is None else key)
-    validation.check_scalar("problem", jax.eval_shape(problem.value, problem.lower))
-    limits = _Limits(np.int32(max_evaluations), np.float64(lowest), np.int32(min(limit, 2**31 - 1)))
+    value = jax.eval_shape(problem.value, problem.lower)
+    validation.check_scalar("problem", value)
+    # A target beyond the largest number of the dtype is still a number.
+    largest = float(jnp.finfo(value.dtype).max)
+    limits = _Limits(
+        evaluations=np.int32(max_evaluations),
+        counts=np.geomspace(1, max_evaluations, HISTORY).round().astype(np.int32),
+        target=np.float64(-np.inf if target is None else np.clip(target, -largest, largest)),
+        restarts=np.int32(restarts),
+    )
     result = _hybrid(problem, key, limits, lanes=lanes)
     if validation.is_concrete(result.value) and result.stop_reason == StopReason.UNDEFINED:
         warnings.warn(
@@ -159,6 +178,7 @@ class _Limits(NamedTuple):
     """Limits of a run; arrays, so that other numbers do not compile another program."""
 
     evaluations: Any
+    counts: Any
     target: Any
     restarts: Any
 
@@ -169,9 +189,11 @@ class _State(NamedTuple):
     searches: Island  # with a leading axis of searches
     best: Best
     generation: jax.Array
-    improved: jax.Array  # restarts of both searches when the best value last decreased
+    restarts_at_best: jax.Array  # restarts of both searches when the best value last decreased
+    evaluations_at_best: jax.Array
     history: jax.Array
     is_done: jax.Array
+    is_converged: jax.Array
 
 
 @compiled("lanes")
@@ -181,27 +203,26 @@ def _hybrid(problem: Problem, key: jax.Array, limits: _Limits, *, lanes: int) ->
     target = limits.target.astype(dtype)
     # The rest is for the last descent.
     budget = limits.evaluations - jnp.minimum(limits.evaluations // 10, 100 + 20 * n)
-    # In float64 if there is, because float32 could not tell neighboring counts apart.
-    places = jnp.linspace(0, jnp.log(limits.evaluations), HISTORY)
-    counts = jnp.ceil(jnp.exp(places)).astype(jnp.int32)
+    counts = limits.counts
     shares = jnp.asarray(islands.SHARES)
 
-    def goes_on(state: _State) -> jax.Array:
-        waiting = jnp.sum(state.searches.restarts, dtype=jnp.int32) - state.improved
-        unfinished = (state.best.value > target) & (waiting < limits.restarts)
-        return unfinished & (state.best.evaluations < budget)
+    def has_converged(state: _State) -> jax.Array:
+        restarts = jnp.sum(state.searches.restarts, dtype=jnp.int32) - state.restarts_at_best
+        evaluations = state.best.evaluations - state.evaluations_at_best
+        return (restarts >= limits.restarts) & (evaluations >= PATIENCE * n)
 
     def advance(state: _State) -> _State:
-        search = jnp.argmin(state.searches.evaluations / shares).astype(jnp.int32)
-        island = jax.tree.map(lambda x: x[search], state.searches)
-        is_last = ~goes_on(state)
+        row = jnp.argmin(state.searches.evaluations / shares).astype(jnp.int32)
+        island = jax.tree.map(lambda x: x[row], state.searches)
+        is_converged = has_converged(state)
+        is_last = is_converged | (state.best.value <= target) | (state.best.evaluations >= budget)
         island = island._replace(
             polishes=island.polishes | is_last,
             run_point=jnp.where(is_last, state.best.point, island.run_point),
         )
         island, best = islands.advance(
             island,
-            search,
+            row,
             state.best,
             function,
             jax.random.fold_in(key, state.generation),
@@ -209,35 +230,37 @@ def _hybrid(problem: Problem, key: jax.Array, limits: _Limits, *, lanes: int) ->
             target=target,
             lanes=lanes,
         )
-        searches = jax.tree.map(lambda x, new: x.at[search].set(new), state.searches, island)
-        smallest = jnp.maximum(1e-9 * jnp.max(searches.spread), islands.rounding(best.value))
+        searches = jax.tree.map(lambda x, new: x.at[row].set(new), state.searches, island)
+        smallest = islands.smallest_decrease(jnp.max(searches.unit), best.value)
         improves = best.value < state.best.value - smallest
+        restarts = jnp.sum(searches.restarts, dtype=jnp.int32)
         return _State(
             searches=jax.tree.map(partial(jnp.where, is_last), state.searches, searches),
             best=best,
             generation=state.generation + 1,
-            improved=jnp.where(
-                improves, jnp.sum(searches.restarts, dtype=jnp.int32), state.improved
-            ),
+            restarts_at_best=jnp.where(improves, restarts, state.restarts_at_best),
+            evaluations_at_best=jnp.where(improves, best.evaluations, state.evaluations_at_best),
             history=jnp.where(counts >= best.evaluations, best.value, state.history),
             is_done=is_last,
+            is_converged=is_converged,
         )
 
     infinite = jnp.asarray(jnp.inf, dtype)
-    searches = [islands.begin(start, search) for search in (islands.MINIMA, islands.POINTS)]
+    searches = [islands.begin(start, row) for row in (islands.MINIMA, islands.POINTS)]
     state = _State(
         searches=jax.tree.map(lambda *x: jnp.stack(x), *searches),
-        best=Best(start, infinite, jnp.int32(0), jnp.int32(0)),
+        best=Best(start, infinite, *[jnp.int32(0)] * 3),
         generation=jnp.int32(0),
-        improved=jnp.int32(0),
+        restarts_at_best=jnp.int32(0),
+        evaluations_at_best=jnp.int32(0),
         history=jnp.full(HISTORY, infinite),
         is_done=jnp.zeros((), bool),
+        is_converged=jnp.zeros((), bool),
     )
     # The last round descends from the best point, which makes the result exact.
     state = jax.lax.while_loop(lambda state: ~state.is_done, advance, state)
     best = state.best
-    is_over = jnp.sum(state.searches.restarts, dtype=jnp.int32) - state.improved >= limits.restarts
-    reason = jnp.where(is_over, StopReason.CONVERGED, StopReason.BUDGET)
+    reason = jnp.where(state.is_converged, StopReason.CONVERGED, StopReason.BUDGET)
     reason = jnp.where(best.value <= target, StopReason.TARGET, reason)
     reason = jnp.where(jnp.isfinite(best.value), reason, StopReason.UNDEFINED)
     return HybridResult(
@@ -245,6 +268,7 @@ def _hybrid(problem: Problem, key: jax.Array, limits: _Limits, *, lanes: int) ->
         value=best.value,
         evaluations=best.evaluations,
         evaluations_to_best=best.found_at,
+        evaluations_computed=best.computed,
         stop_reason=reason.astype(jnp.int32),
         restarts=state.searches.restarts,
         history=HybridHistory(counts, state.history),
@@ -264,22 +288,49 @@ def _as_problem(problem: Any, bounds: Any) -> Problem:
         raise TypeError(
             f"problem must be a function or a jd.Problem, got {validation.shown(problem)}"
         )
-    if not (isinstance(bounds, tuple) and len(bounds) == 2):
+    if not (isinstance(bounds, tuple | list) and len(bounds) == 2):
         raise ValueError(
             "bounds must be (lower, upper) where problem is a function, got "
             f"{validation.shown(bounds)}"
         )
+    if any(isinstance(side, list) for side in bounds):
+        raise TypeError(
+            f"bounds must be arrays or trees of arrays, got {validation.shown(bounds)}; write "
+            "jnp.array for a list of numbers"
+        )
     lower, upper = (jax.tree.map(jnp.asarray, side) for side in bounds)
     return Problem(problem, lower, upper)
+
+
+def _check_box(problem: Problem) -> None:
+    """Raises ValueError unless the box of starts has a finite positive width."""
+    low, high = _box_of_starts(problem)
+    for a, b in zip(jax.tree.leaves(low), jax.tree.leaves(high), strict=True):
+        if not (validation.is_concrete(a) and validation.is_concrete(b)):
+            continue
+        dtype = widest_float((a, b))
+        with np.errstate(over="ignore", invalid="ignore"):
+            width = np.asarray(b, dtype) - np.asarray(a, dtype)
+        if not np.all(np.isfinite(width) & (width >= np.finfo(dtype).tiny)):
+            raise ValueError(
+                "lower and upper must be finite to draw starts from, and differ by a normal "
+                f"{dtype} number, got {validation.shown(a)} and {validation.shown(b)}; give "
+                "start_lower and start_upper"
+            )
+
+
+def _box_of_starts(problem: Problem) -> tuple[Any, Any]:
+    """Returns the corners of the box from which starts are drawn."""
+    if problem.start_lower is None:
+        return problem.lower, problem.upper
+    return problem.start_lower, problem.start_upper
 
 
 def _in_unit_box(
     problem: Problem,
 ) -> tuple[Function, jax.Array, Callable[[jax.Array], Any]]:
     """Returns a function of f[n] whose box of starts is [0, 1]^n, its center and the map back."""
-    has_starts = problem.start_lower is not None
-    low = problem.start_lower if has_starts else problem.lower
-    high = problem.start_upper if has_starts else problem.upper
+    low, high = _box_of_starts(problem)
     dtype = widest_float(problem.lower)
     low, high = (jax.tree.map(lambda x: jnp.asarray(x, dtype), side) for side in (low, high))
     origin, to_tree = ravel_pytree(low)
@@ -296,7 +347,7 @@ def _in_unit_box(
     def value_and_grad(u: jax.Array) -> tuple[jax.Array, jax.Array]:
         value, grads = problem.value_and_grad(to_params(u))
         grad = ravel_pytree(jax.tree.map(lambda x: x.astype(dtype), grads))[0] * width
-        return value.astype(dtype), jnp.where(jnp.isfinite(grad), grad, 0)
+        return jnp.asarray(value, dtype), jnp.where(jnp.isfinite(grad), grad, 0)
 
     if problem.bounds is None:
         lower, upper = (jnp.full_like(origin, bound) for bound in (-jnp.inf, jnp.inf))

@@ -41,9 +41,13 @@ of 10."""
 FIRST_STEP = 0.02
 """First step of a descent, as root mean square over coordinates, in widths of the box."""
 
+# A run ends when its distribution is narrower than this, or the values of the better half of a
+# generation are closer than this, in units of the first generation's.
 _CONVERGED_WIDTH = (1e-5, 1e-12)
 _CONVERGED_SPREAD = (1e-11, 1e-13)
-_FEWEST = 50  # evaluations of a descent that is cut off
+_TOLERANCE = 1e-4  # decrease that ends a descent, relative to the spread of the last generation
+_FIRST_SPREAD = 1e-2  # which stands for that spread in the first generation of a later run
+_FEWEST = 50  # evaluations before a descent is cut off
 _LARGE, _SMALL = 0, 1  # regimes
 _RESTART = 2**31  # a number that no row has, for the random key of a restart
 
@@ -69,14 +73,18 @@ class Best(NamedTuple):
       value: f[], inf before the first finite value.
       evaluations: i32[], number of evaluations so far.
       found_at: i32[], number of evaluations at which the best point was found.
+      computed: i32[], evaluations including descents that had ended; at most 2^31 - 1.
     """
 
     point: jax.Array
     value: jax.Array
     evaluations: jax.Array
     found_at: jax.Array
+    computed: jax.Array
 
-    def after(self, points: jax.Array, values: jax.Array, evaluations: jax.Array) -> "Best":
+    def after(
+        self, points: jax.Array, values: jax.Array, evaluations: jax.Array, computed: jax.Array
+    ) -> "Best":
         """Returns the best point after some descents, counted as if one followed the other."""
         i = jnp.argmin(values)
         is_better = values[i] < self.value
@@ -86,6 +94,7 @@ class Best(NamedTuple):
             value=jnp.where(is_better, values[i], self.value),
             evaluations=total[-1],
             found_at=jnp.where(is_better, total[i], self.found_at),
+            computed=self.computed + jnp.minimum(computed, 2**31 - 1 - self.computed),
         )
 
 
@@ -96,9 +105,9 @@ class Island(NamedTuple):
       gaussian: the distribution.
       population_size: i32[], samples in a generation.
       longest_descent: i32[], evaluations after which a descent is cut off.
-      tolerance: f[], decrease at which a descent ends.
-      spread: f[], range of the better half of the first generation's values; the unit of values.
-      polishes: bool[], whether the run has ended, and its best point is descended next.
+      spread: f[], range of the better half of the last generation's values.
+      unit: f[], this range in the first generation of the first run.
+      polishes: bool[], True if the run has ended. The next round descends from its best point.
       run_point: f[n], the best point of the run.
       run_value: f[], the value there.
       stalled: i32[], generations since the run's best value decreased.
@@ -113,8 +122,8 @@ class Island(NamedTuple):
     gaussian: cma_es.Gaussian
     population_size: jax.Array
     longest_descent: jax.Array
-    tolerance: jax.Array
     spread: jax.Array
+    unit: jax.Array
     polishes: jax.Array
     run_point: jax.Array
     run_value: jax.Array
@@ -127,15 +136,15 @@ class Island(NamedTuple):
     restarts: jax.Array
 
 
-def begin(center: jax.Array, search: int) -> Island:
+def begin(center: jax.Array, row: int) -> Island:
     """Returns a search whose first run starts at a point, f[n]."""
     zero, count = jnp.zeros((), center.dtype), jnp.int32(0)
     return Island(
-        gaussian=cma_es.begin(center, jnp.asarray(SIGMA[search])),
-        population_size=jnp.int32(POPULATION[search] * cma_es.default_population_size(center.size)),
-        longest_descent=jnp.int32(_FEWEST if search == MINIMA else 1),
-        tolerance=zero,
+        gaussian=cma_es.begin(center, jnp.asarray(SIGMA[row])),
+        population_size=jnp.int32(POPULATION[row] * cma_es.default_population_size(center.size)),
+        longest_descent=jnp.int32(_FEWEST if row == MINIMA else 1),
         spread=zero,
+        unit=zero,
         polishes=jnp.zeros((), bool),
         run_point=center,
         run_value=zero + jnp.inf,
@@ -151,7 +160,7 @@ def begin(center: jax.Array, search: int) -> Island:
 
 def advance(
     island: Island,
-    search: jax.Array,
+    row: jax.Array,
     best: Best,
     function: Function,
     key: jax.Array,
@@ -164,7 +173,7 @@ def advance(
 
     Args:
       island: the search.
-      search: i32[], `MINIMA` or `POINTS`.
+      row: i32[], `MINIMA` or `POINTS`.
       best: the best point so far.
       function: what to minimize.
       key: random key.
@@ -172,14 +181,14 @@ def advance(
       target: f[], a value at which no further descent begins.
       lanes: number of descents side by side.
     """
-    is_over_minima = search == MINIMA
+    is_over_minima = row == MINIMA
     n, dtype = island.run_point.size, island.run_point.dtype
     polishes = island.polishes
     count = jnp.where(polishes, 1, island.population_size)
     side_by_side = jnp.where(polishes, 1, lanes)
     longest = jnp.where(polishes, 100 + 20 * n, island.longest_descent)
     first_step = jnp.where(polishes, FIRST_STEP / 100, FIRST_STEP).astype(dtype)
-    tolerance = jnp.where(polishes, 0, island.tolerance)
+    tolerance = jnp.where(polishes, 0, _TOLERANCE * island.spread)
 
     def goes_on(carry: tuple[jax.Array, _Samples, Best]) -> jax.Array:
         first, _, best = carry
@@ -192,7 +201,7 @@ def advance(
         starts = _reflect(drawn, function.lower, function.upper)
         left = budget - best.evaluations
         is_used = (rows < count) & (rows - first < left)
-        points, values, evaluations = local_search.descend(
+        points, values, evaluations, computed = local_search.descend(
             function.value_and_grad,
             jnp.where(polishes, island.run_point, starts),
             is_used,
@@ -203,7 +212,7 @@ def advance(
             max_evaluations=jnp.clip(left // side_by_side, 1, longest),
         )
         values = jnp.where(is_used & ~jnp.isnan(values), values, jnp.inf)
-        best = best.after(points, values, evaluations)
+        best = best.after(points, values, evaluations, computed)
         return first + lanes, sampled.put(first, points, values, evaluations), best
 
     nothing = _Samples.none(island.run_point, lanes)
@@ -212,7 +221,7 @@ def advance(
     island = island._replace(evaluations=island.evaluations + best.evaluations - before)
     island = jax.lax.cond(
         polishes,
-        lambda: _restarted(island, search, jax.random.fold_in(key, _RESTART)),
+        lambda: _restarted(island, row, jax.random.fold_in(key, _RESTART)),
         lambda: _updated(island, is_over_minima, sampled),
     )
     return island, best
@@ -246,8 +255,9 @@ def _updated(island: Island, is_over_minima: jax.Array, sampled: _Samples) -> Is
     order = jnp.argsort(sampled.values)
     least, median = (sampled.values[order[i]] for i in (0, jnp.maximum(size // 2, 1)))
     spread = jnp.where(jnp.isfinite(median), median - least, 0)
-    unit = jnp.where(island.gaussian.generation == 0, spread, island.spread)
-    smallest = jnp.where(is_over_minima, jnp.maximum(1e-9 * unit, rounding(least)), 0)
+    is_first = (island.restarts == 0) & (island.gaussian.generation == 0)
+    unit = jnp.where(is_first | (island.unit == 0), spread, island.unit)
+    smallest = jnp.where(is_over_minima, smallest_decrease(unit, least), 0)
     improves = least < island.run_value - smallest
     is_cut_off = (sampled.evaluations >= island.longest_descent) & (jnp.arange(len(order)) < size)
     share = jnp.sum(is_cut_off) / size
@@ -264,8 +274,8 @@ def _updated(island: Island, is_over_minima: jax.Array, sampled: _Samples) -> Is
             limits_lengths=is_over_minima,
         ),
         longest_descent=jnp.where(is_over_minima, cut_off, 1),
-        tolerance=1e-4 * spread,
-        spread=unit,
+        spread=spread,
+        unit=unit,
         run_point=jnp.where(least < island.run_value, sampled.points[order[0]], island.run_point),
         run_value=jnp.minimum(least, island.run_value),
         stalled=jnp.where(improves, 0, island.stalled + 1),
@@ -282,14 +292,15 @@ def _has_ended(island: Island, is_over_minima: jax.Array) -> jax.Array:
 
     width = island.gaussian.width
     eps = jnp.finfo(width.dtype).eps
-    spread = island.tolerance / 1e-4
-    smallest = jnp.maximum(of_search(_CONVERGED_SPREAD) * island.spread, rounding(island.run_value))
+    smallest = jnp.maximum(of_search(_CONVERGED_SPREAD) * island.unit, _rounding(island.run_value))
     patience = jnp.where(is_over_minima, 8 + 20 * n / size, 100 + 100 * n**1.5 / size)
-    ended = (spread <= smallest) | (width < jnp.maximum(of_search(_CONVERGED_WIDTH), 4 * eps))
+    ended = (island.spread <= smallest) | (
+        width < jnp.maximum(of_search(_CONVERGED_WIDTH), 4 * eps)
+    )
     return ended | (island.stalled > patience) | ~jnp.isfinite(width)
 
 
-def _restarted(island: Island, search: jax.Array, key: jax.Array) -> Island:
+def _restarted(island: Island, row: jax.Array, key: jax.Array) -> Island:
     """Returns a search at the start of its next run, in the regime that has spent less."""
     mean = island.gaussian.mean
     draws = jax.random.uniform(key, (mean.size + 2,), mean.dtype)
@@ -299,20 +310,19 @@ def _restarted(island: Island, search: jax.Array, key: jax.Array) -> Island:
     regime = jnp.argmin(spent).astype(jnp.int32)
     is_large = regime == _LARGE
     doublings = island.doublings + is_large
-    smallest = jnp.asarray(POPULATION)[search] * cma_es.default_population_size(mean.size)
-    growth = 2.0**doublings
-    # Small populations are log-uniform-squared up to half of the large one (Hansen 2009).
-    small_size = jnp.floor(smallest * (growth / 2) ** size_draw**2)
-    size = jnp.where(is_large, smallest * growth, small_size)
-    size = jnp.clip(size, smallest, LARGEST_POPULATION).astype(jnp.int32)
-    powers = jnp.asarray(SMALLEST_SIGMA)[search] * sigma_draw
-    sigma = jnp.asarray(SIGMA)[search] * jnp.where(is_large, 1, 10.0**-powers)
+    smallest = jnp.asarray(POPULATION)[row] * cma_es.default_population_size(mean.size)
+    large_size = jnp.minimum(smallest * 2.0**doublings, LARGEST_POPULATION)
+    # The logarithm is drawn as the square of a uniform number (Hansen 2009).
+    small_size = smallest * jnp.maximum(large_size / (2 * smallest), 1) ** size_draw**2
+    size = jnp.where(is_large, large_size, jnp.floor(small_size)).astype(jnp.int32)
+    powers = jnp.asarray(SMALLEST_SIGMA)[row] * sigma_draw
+    sigma = jnp.asarray(SIGMA)[row] * jnp.where(is_large, 1, 10.0**-powers)
     return Island(
         gaussian=cma_es.begin(center, sigma),
         population_size=size,
-        longest_descent=jnp.where(search == MINIMA, _FEWEST, 1).astype(jnp.int32),
-        tolerance=1e-6 * island.spread,
-        spread=island.spread,
+        longest_descent=jnp.where(row == MINIMA, _FEWEST, 1).astype(jnp.int32),
+        spread=_FIRST_SPREAD * island.unit,
+        unit=island.unit,
         polishes=jnp.zeros((), bool),
         run_point=center,
         run_value=jnp.full_like(island.run_value, jnp.inf),
@@ -338,6 +348,10 @@ def _reflect(points: jax.Array, lower: jax.Array, upper: jax.Array) -> jax.Array
     return jnp.clip(jnp.where(is_box, inside, one_sided), lower, upper)
 
 
-def rounding(value: jax.Array) -> jax.Array:
-    """Returns a difference that is below the precision of a value."""
+def smallest_decrease(unit: jax.Array, value: jax.Array) -> jax.Array:
+    """Returns the decrease of a value that counts, in relation to a range of values."""
+    return jnp.maximum(1e-9 * unit, _rounding(value))
+
+
+def _rounding(value: jax.Array) -> jax.Array:
     return 20 * jnp.finfo(value.dtype).eps * jnp.abs(value)

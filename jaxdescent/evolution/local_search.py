@@ -18,11 +18,14 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxdescent.numerics import norm
+
 MEMORY = 8
 """Number of differences that approximate the Hessian."""
 
 LONGEST = 0.3
-"""Longest step, as root mean square over coordinates, in widths of the box."""
+"""Longest step, as root mean square over coordinates, in widths of the box. Outside of the box it
+grows with the distance from the center."""
 
 _DECREASE = 1e-4  # part of the predicted decrease that a step must reach (Armijo's condition)
 _STALLED = 2  # successive small decreases that end a search
@@ -34,7 +37,9 @@ class LocalSearch(NamedTuple):
     Attributes:
       point: f[n], the last accepted point.
       value: f[], the value there; inf before the first evaluation.
-      grad: f[n], the gradient there.
+      unit: f[], the largest slope at the start, by which gradients are divided so that their
+        products neither overflow nor underflow.
+      grad: f[n], the gradient at `point`, in that unit.
       trial: f[n], the point whose value and gradient `advance` is given next.
       direction: f[n].
       step: f[], the trial is at `point + step * direction`, clipped to the bounds.
@@ -49,6 +54,7 @@ class LocalSearch(NamedTuple):
 
     point: jax.Array
     value: jax.Array
+    unit: jax.Array
     grad: jax.Array
     trial: jax.Array
     direction: jax.Array
@@ -69,6 +75,7 @@ def begin(start: jax.Array) -> LocalSearch:
     return LocalSearch(
         point=start,
         value=jnp.asarray(jnp.inf, start.dtype),
+        unit=jnp.ones((), start.dtype),
         grad=zeros,
         trial=start,
         direction=zeros,
@@ -115,11 +122,15 @@ def advance(
     difference = search.trial - search.point
     is_first = search.evaluations == 0
     is_finite = jnp.isfinite(value) & jnp.all(jnp.isfinite(grad))
+    steepest = jnp.max(jnp.abs(grad))
+    unit = jnp.where(is_first & is_finite & (steepest > 0), steepest, search.unit)
+    grad = grad / unit
+    change = (value - search.value) / unit
     slope = jnp.vdot(search.grad, difference)
     # Where rounding hides a decrease of the value, the gradient decides.
     hidden = jnp.abs(value - search.value) <= 8 * eps * jnp.abs(search.value)
     hidden &= jnp.vdot(grad, grad) < jnp.vdot(search.grad, search.grad)
-    decreased = value <= search.value + _DECREASE * slope
+    decreased = change <= _DECREASE * slope
     accepted = (is_first | decreased | hidden) & is_finite
 
     grad_difference = grad - search.grad
@@ -151,12 +162,11 @@ def advance(
     )
     descends = (jnp.vdot(newton, free_grad) < 0) & (stored > 0)
     direction = jnp.where(descends, newton, -free_grad)
-    length = jnp.maximum(jnp.linalg.norm(direction), tiny) / jnp.sqrt(point.size)
-    first = jnp.where(
-        descends, jnp.minimum(1.0, LONGEST / length), jnp.minimum(first_step, LONGEST) / length
-    )
+    length = jnp.maximum(_root_mean_square(direction), tiny)
+    longest = LONGEST * jnp.maximum(1, 2 * _root_mean_square(point - 0.5))
+    first = jnp.where(descends, jnp.minimum(1, longest / length), first_step / length)
     # The minimizer of the parabola through both values and the slope.
-    shrunk = -slope / (2 * (value - search.value - slope) + tiny)
+    shrunk = -slope / (2 * (change - slope) + tiny)
     shrunk = jnp.where(is_finite, jnp.clip(shrunk, 0.1, 0.5), 0.1)
     direction = jnp.where(accepted, direction, search.direction)
     step = jnp.where(accepted, first, search.step * shrunk).astype(search.step.dtype)
@@ -168,6 +178,7 @@ def advance(
     return LocalSearch(
         point=point,
         value=jnp.where(accepted, value, search.value),
+        unit=unit,
         grad=point_grad,
         trial=trial,
         direction=direction,
@@ -192,7 +203,7 @@ def descend(
     first_step: jax.Array,
     tolerance: jax.Array,
     max_evaluations: jax.Array,
-) -> tuple[jax.Array, jax.Array, jax.Array]:
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     """Runs searches from several starts side by side.
 
     Args:
@@ -207,7 +218,8 @@ def descend(
 
     Returns:
       The last accepted points f[searches, n], their values f[searches], inf where even the start's
-      value or gradient is not finite, and the numbers of evaluations i32[searches].
+      value or gradient is not finite, the numbers of evaluations i32[searches], and i32[], the
+      number of values that are computed, including searches that have ended.
     """
 
     def advance_one(search: LocalSearch) -> LocalSearch:
@@ -224,12 +236,20 @@ def descend(
         )
         return jax.tree.map(lambda new, old: jnp.where(search.done, old, new), new, search)
 
-    def has_unfinished(searches: LocalSearch) -> jax.Array:
-        return ~jnp.all(searches.done)
+    def has_unfinished(carry: tuple[LocalSearch, jax.Array]) -> jax.Array:
+        return ~jnp.all(carry[0].done)
+
+    def advance_all(carry: tuple[LocalSearch, jax.Array]) -> tuple[LocalSearch, jax.Array]:
+        searches, computed = carry
+        return jax.vmap(advance_one)(searches), computed + len(starts)
 
     searches = jax.vmap(begin)(starts)._replace(done=~is_used)
-    searches = jax.lax.while_loop(has_unfinished, jax.vmap(advance_one), searches)
-    return searches.point, searches.value, searches.evaluations
+    searches, computed = jax.lax.while_loop(has_unfinished, advance_all, (searches, jnp.int32(0)))
+    return searches.point, searches.value, searches.evaluations, computed
+
+
+def _root_mean_square(x: jax.Array) -> jax.Array:
+    return norm(x) / x.size**0.5
 
 
 def _inverse_hessian_times(

@@ -51,7 +51,7 @@ def rosenbrock(x):
 @pytest.mark.parametrize("seed", range(3))
 def test_minimum_of_a_quadratic_in_a_box_satisfies_the_kkt_conditions(seed):
     function = quadratic(seed)
-    points, values, _ = descend(function, np.full((1, N), 0.5))
+    points, values, *_ = descend(function, np.full((1, N), 0.5))
     x, grad = points[0], jax.grad(function)(points[0])
     at_lower, at_upper = x == 0, x == 1
     assert 0 < jnp.sum(at_lower | at_upper) < N
@@ -62,7 +62,7 @@ def test_minimum_of_a_quadratic_in_a_box_satisfies_the_kkt_conditions(seed):
 
 def test_evaluations_are_comparable_with_scipys():
     starts = np.random.default_rng(0).uniform(size=(8, 10))
-    _, values, evaluations = descend(rosenbrock, starts, tolerance=1e-14)
+    _, values, evaluations, _ = descend(rosenbrock, starts, tolerance=1e-14)
     np.testing.assert_array_less(values, 4.0)  # the minimum, or the local one
     function = jax.jit(jax.value_and_grad(rosenbrock))
     theirs = [
@@ -93,8 +93,9 @@ def test_counts_are_those_of_the_calls_and_values_never_increase():
         calls += 1
         values.append(float(search.value))
     assert np.all(np.diff(values) <= 0)
-    point, value, evaluations = (x[0] for x in descend(rosenbrock, start[None]))
-    assert calls == evaluations
+    *result, computed = descend(rosenbrock, start[None])
+    point, value, evaluations = (x[0] for x in result)
+    assert calls == evaluations == computed
     np.testing.assert_array_equal(point, search.point)
     assert value == search.value == values[-1]
 
@@ -111,8 +112,10 @@ def test_searches_side_by_side_equal_searches_alone():
 
 def test_evaluations_do_not_exceed_the_limit_and_unused_searches_have_none():
     starts = np.random.default_rng(3).uniform(size=(3, N))
-    _, values, evaluations = descend(rosenbrock, starts, limit=5, used=[True, False, True])
+    used = [True, False, True]
+    _, values, evaluations, computed = descend(rosenbrock, starts, limit=5, used=used)
     assert evaluations.tolist() == [5, 0, 5]
+    assert computed == 15  # the unused search, too
     assert jnp.isinf(values[1])
 
 
@@ -120,7 +123,7 @@ def test_a_start_without_a_finite_value_ends_after_one_evaluation():
     def undefined(x):
         return jnp.sum(x) + jnp.log(x[0] - 2)
 
-    _, values, evaluations = descend(undefined, np.full((1, N), 0.5))
+    _, values, evaluations, _ = descend(undefined, np.full((1, N), 0.5))
     assert jnp.isinf(values[0])
     assert evaluations[0] == 1
 
@@ -129,12 +132,32 @@ def test_a_step_to_where_the_function_is_undefined_is_shortened():
     def barrier(x):
         return jnp.sum(x) - 1e-3 * jnp.sum(jnp.log(x - 0.1))
 
-    points, _, _ = descend(barrier, np.full((1, N), 0.9))
+    points, *_ = descend(barrier, np.full((1, N), 0.9))
     np.testing.assert_allclose(points, 0.101, atol=1e-5)
 
 
 def test_without_bounds_the_minimum_may_be_far_away():
-    points, _, _ = descend(
-        lambda x: jnp.sum((x - 7) ** 2), np.full((1, N), 0.5), lower=-np.inf, upper=np.inf
+    points, _, evaluations, _ = descend(
+        lambda x: jnp.sum((x - 900) ** 2), np.full((1, N), 0.5), lower=-np.inf, upper=np.inf
     )
-    np.testing.assert_allclose(points, 7.0, rtol=1e-9)
+    np.testing.assert_allclose(points, 900.0, rtol=1e-9)
+    assert evaluations[0] < 50  # the steps grow with the distance
+
+
+def test_gradients_decide_where_a_large_constant_hides_the_decrease():
+    def offset(x):
+        return 1e8 + jnp.sum((x - 0.37) ** 2)
+
+    # The values at 0.37 and at 0.37 + 1e-5 are equal in float64.
+    points, *_ = descend(offset, np.full((1, N), 0.5))
+    np.testing.assert_allclose(points, 0.37, atol=1e-9)
+
+
+@pytest.mark.parametrize("factor", [2.0**120, 2.0**-80])
+def test_squares_of_large_and_small_slopes_neither_overflow_nor_underflow(factor):
+    with jax.enable_x64(False):
+        start = np.full((1, N), 0.75, np.float32)
+        plain = descend(rosenbrock, start)
+        scaled = descend(lambda x: factor * rosenbrock(x), start)
+    np.testing.assert_array_equal(scaled[0], plain[0])
+    assert scaled[2] == plain[2]
