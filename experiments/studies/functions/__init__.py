@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from experiments import runner
+from experiments.instances import Instances
 from experiments.studies.functions.comparison import (
     Candidate,
     candidates,
@@ -21,7 +22,7 @@ from experiments.studies.functions.comparison import (
     high_dimensional,
 )
 from experiments.studies.functions.figures import draw_agents, draw_convergence
-from experiments.studies.functions.instances import Instances, draw_instances
+from experiments.studies.functions.instances import draw_instances
 from experiments.studies.functions.methods import Method, SearchResult
 from experiments.studies.functions.report import StudyResult, label, make_results
 from experiments.studies.functions.selection_risk import SelectionRisk, measure_risk

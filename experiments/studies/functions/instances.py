@@ -1,57 +1,16 @@
 """Test functions, drawn anew for each run: shifted, rotated and scaled to the unit box.
 
 In the unit box a learning rate means the same for all functions. Agents may leave it: the functions
-have no lower values outside. All functions of a dimension
-share one JAX function that takes the function's number as an argument, so that each method is
-compiled once instead of once per function.
+have no lower values outside.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
 import jaxdescent as jd
-
-
-class SwitchedFunction:
-    """Several functions as one: `switched(x, number, *data)` evaluates the function `number`."""
-
-    def __init__(self, functions: Sequence[Callable[..., jax.Array]]):
-        self.functions = tuple(functions)
-
-    def __call__(self, x: jax.Array, number: jax.Array, *data: jax.Array) -> jax.Array:
-        """Returns the value of the function `number` at `x`."""
-        return jax.lax.switch(number, self.functions, x, *data)
-
-
-@dataclasses.dataclass(frozen=True)
-class Instances:
-    """One test function, drawn for many runs.
-
-    Attributes:
-      name: the function's name.
-      problem: the problems; arrays that are drawn have a leading axis of runs.
-      keys: the random keys of the runs.
-    """
-
-    name: str
-    problem: jd.Problem
-    keys: jax.Array
-
-    def __len__(self) -> int:
-        return len(self.keys)
-
-    def __getitem__(self, run: int) -> tuple[jd.Problem, jax.Array]:
-        return jax.tree.map(lambda x: x[run], self.problem), self.keys[run]
-
-    def first(self, runs: int) -> "Instances":
-        """Returns the first `runs` runs."""
-        problem, keys = jax.tree.map(lambda x: x[:runs], (self.problem, self.keys))
-        return Instances(self.name, problem, keys)
+from experiments.instances import Instances, draw_problems, share_function
 
 
 def draw_instances(names: Sequence[str], dimension: int, seeds: Sequence[int]) -> list[Instances]:
@@ -61,22 +20,5 @@ def draw_instances(names: Sequence[str], dimension: int, seeds: Sequence[int]) -
         suite = jd.problems.classic_suite(dimension, key=key, rotated=True)
         return {name: dataclasses.replace(suite[name], bounds=None).in_unit_box() for name in names}
 
-    keys = jax.vmap(jax.random.key)(np.array([seed % 2**32 for seed in seeds], np.uint32))
-    run_keys = jax.vmap(lambda key: jax.random.fold_in(key, 7))(keys)
-    drawn = jax.jit(jax.vmap(draw))(keys)
-    drawn = {name: drawn[name] for name in names}
-    switched = _switched(tuple(problem.value_fn for problem in drawn.values()))
-    instances = []
-    for number, (name, problem) in enumerate(drawn.items()):
-        data = (jnp.full(len(keys), number), *problem.data)
-        shared = dataclasses.replace(problem, value_fn=switched, data=data, optima=None, name="")
-        instances.append(Instances(name, shared, run_keys))
-    return instances
-
-
-_cache: dict[Any, SwitchedFunction] = {}
-
-
-def _switched(functions: tuple[Any, ...]) -> SwitchedFunction:
-    """Returns the same object for the same functions, so that compiled programs are reused."""
-    return _cache.setdefault(functions, SwitchedFunction(functions))
+    drawn, keys = draw_problems(draw, seeds)
+    return share_function({name: drawn[name] for name in names}, keys)

@@ -16,7 +16,7 @@ import optax
 from jax.typing import ArrayLike
 
 import jaxdescent as jd
-from experiments.studies.functions.instances import Instances
+from experiments.instances import Instances
 from experiments.studies.functions.settings import SOLVED
 
 

@@ -38,6 +38,7 @@ from experiments.studies.functions.settings import (
     SOLVED,
     Setup,
 )
+from experiments.success_rates import percent
 
 
 class StudyResult(NamedTuple):
@@ -91,21 +92,6 @@ def label(method: Method) -> str:
     agents = f", {method.agents} agents" if method.agents > 1 else ""
     rate = f", learning rate {method.learning_rate:g}" if method.learning_rate else ""
     return f"{method.kind}{agents}{rate}, {method.budget} gradients"
-
-
-def percent(successes: int, runs: int) -> str:
-    """Formats a success rate in percent with its 95% interval."""
-    low, high = wilson(successes, runs)
-    return f"{100 * successes / runs:.0f} [{100 * low:.0f}, {100 * high:.0f}]"
-
-
-def wilson(successes: int, runs: int) -> tuple[float, float]:
-    """Computes the 95% score interval of a proportion (E. Wilson 1927)."""
-    z = 1.959964
-    center = (successes + z * z / 2) / (runs + z * z)
-    rate = successes / runs
-    half_width = z / (runs + z * z) * np.sqrt(runs * rate * (1 - rate) + z * z / 4)
-    return max(float(center - half_width), 0.0), min(float(center + half_width), 1.0)
 
 
 def columns(result: StudyResult) -> list[Column]:

@@ -14,7 +14,7 @@ import numpy as np
 import optax
 
 import jaxdescent as jd
-from experiments.studies.functions.instances import Instances
+from experiments.instances import Instances
 from experiments.studies.functions.settings import SOLVED
 
 NUM_AGENTS, STEPS_PER_RUNG, NUM_RUNGS = 256, 4, 128

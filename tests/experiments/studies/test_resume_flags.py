@@ -76,5 +76,5 @@ def test_each_flag_of_a_finished_run_is_honored_or_refused(name, tmp_path, monke
             assert changed_settings(settings, seen[0]) == [field.name]
             assert json.loads(path.read_text())["resumed"][-1]["changes"].keys() == {field.name}
     # Of these the test tries values that are refused: fewer names, less patience.
-    fewer = {"tasks", "optimizers", "patience", "picture"}
+    fewer = {"tasks", "optimizers", "patience", "picture", "suites", "methods", "dimensions"}
     assert honored == {*study.Settings.may_change} - {"runs"} - IDLE - fewer

@@ -4,8 +4,9 @@ import jax
 import numpy as np
 
 import jaxdescent as jd
+from experiments.instances import Instances
 from experiments.studies.functions import methods
-from experiments.studies.functions.instances import Instances, draw_instances
+from experiments.studies.functions.instances import draw_instances
 
 
 def test_any_seed_draws_instances():

@@ -11,13 +11,6 @@ def search_result(*excess):
     return SearchResult(np.array(excess), np.ones(len(excess)), np.ones(len(excess)))
 
 
-def test_intervals_are_wilsons():
-    # Brown, Cai and DasGupta 2001 give the formula; these are its values by hand at z = 1.96.
-    np.testing.assert_allclose(report.wilson(0, 10), (0.0, 0.27754), atol=1e-4)
-    np.testing.assert_allclose(report.wilson(5, 10), (0.23659, 0.76341), atol=1e-4)
-    assert report.percent(39, 40) == "98 [87, 100]"
-
-
 def test_settings_are_chosen_on_tuning_runs_and_oracles_on_reported_ones():
     a, b = (Method(Kind.ADAM, 100, 1, rate) for rate in (0.1, 0.2))
     table = {a: {"f": search_result(0, 0, 1)}, b: {"f": search_result(1, 1, 0)}}

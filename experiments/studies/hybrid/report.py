@@ -1,0 +1,215 @@
+"""The tables of the study of `jd.hybrid`, with their notes."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from experiments import runner
+from experiments.runner.page import Table
+from experiments.studies.hybrid.cells import Cell
+from experiments.studies.hybrid.evaluations import GRADIENT_COST
+from experiments.studies.hybrid.methods import (
+    ADAM_RATE,
+    CMA_SIGMA,
+    HALVING_AGENTS,
+    HALVING_RATE,
+    HOP,
+    METHODS,
+)
+from experiments.studies.hybrid.settings import SOLVED, SUITES, Group
+from experiments.studies.hybrid.suites import LARGEST_CUT
+from experiments.success_rates import percent
+
+COLUMNS = (
+    "functions",
+    "method",
+    "success, %",
+    "worst function",
+    "evaluations to success",
+    f"gradient = {GRADIENT_COST}",
+    "evaluations per success",
+    f"gradient = {GRADIENT_COST} ",
+    "relative to jd.hybrid",
+    f"gradient = {GRADIENT_COST}  ",
+    "seconds",
+)
+
+
+class GroupResult(NamedTuple):
+    """Results of a group of functions.
+
+    Attributes:
+      group: the group.
+      cells: results by the method's name, then by the function's.
+    """
+
+    group: Group
+    cells: Mapping[str, Mapping[str, Cell]]
+
+    def rate(self, method: str) -> float:
+        """Returns the success rate of a method in percent, averaged over functions."""
+        return 100 * float(np.mean([cell.solved.mean() for cell in self.cells[method].values()]))
+
+
+def make_results(found: Sequence[GroupResult], skipped: Sequence[str]) -> runner.Results:
+    """Returns the tables and the notes.
+
+    Args:
+      found: results of the groups, in the order of the tables.
+      skipped: a sentence for each method that was left out.
+    """
+    suites = list(dict.fromkeys(result.group.suite for result in found))
+    tables = []
+    for suite in suites:
+        of_suite = [result for result in found if result.group.suite == suite]
+        rows = [row for result in of_suite for row in _rows(result)]
+        tables.append(Table(COLUMNS, rows, SUITES[suite]))
+    first, *more = tables
+    more += [_function_table(result) for result in found]
+    values = {
+        f"{result.group.suite}, {result.group.title}": {
+            name: {
+                function: {**cell._asdict(), "solved": cell.solved}
+                for function, cell in cells.items()
+            }
+            for name, cells in result.cells.items()
+        }
+        for result in found
+    }
+    title = f"jd.hybrid: {', '.join(SUITES[suite] for suite in suites)}"
+    return runner.Results(
+        title, first.columns, first.rows, _notes(found, skipped), values, _verdict(found), more
+    )
+
+
+def _rows(result: GroupResult) -> list[Sequence[str]]:
+    rows: list[Sequence[str]] = []
+    for name, cells in result.cells.items():
+        solved = np.concatenate([cell.solved for cell in cells.values()])
+        counts = (
+            *_counts(cells, "to_target", "evaluations"),
+            *_counts(cells, "cost_to_target", "cost"),
+        )
+        relative = [_relative(result, name, field) for field in ("to_target", "cost_to_target")]
+        rows.append(
+            (
+                f"{result.group.title}, {result.group.budget:,} evaluations",
+                METHODS[name].title,
+                percent(int(solved.sum()), len(solved)),
+                _worst(cells),
+                counts[0],
+                counts[2],
+                counts[1],
+                counts[3],
+                *relative,
+                _seconds(cells),
+            )
+        )
+    return rows
+
+
+def _counts(cells: Mapping[str, Cell], until: str, total: str) -> tuple[str, str]:
+    """Returns the median until success, and all evaluations divided by the successes."""
+    reached = np.concatenate([getattr(cell, until) for cell in cells.values()])
+    reached = reached[reached > 0]
+    if not reached.size:
+        return "-", "-"
+    spent = sum(int(getattr(cell, total).sum()) for cell in cells.values())
+    return f"{np.median(reached):,.0f}", f"{spent / reached.size:,.0f}"
+
+
+def _relative(result: GroupResult, method: str, field: str) -> str:
+    """Returns the geometric mean over functions of the ratio to `jd.hybrid`'s median count.
+
+    Functions count that both methods solve in at least half of their runs.
+    """
+    reference = result.cells.get("hybrid", {})
+    ratios = []
+    for function, cell in result.cells[method].items():
+        other = reference.get(function)
+        if other is None or min(cell.solved.mean(), other.solved.mean()) < 0.5:
+            continue
+        medians = [np.median(each[each > 0]) for each in (getattr(c, field) for c in (cell, other))]
+        ratios.append(medians[0] / medians[1])
+    return f"{np.exp(np.mean(np.log(ratios))):.2g} ({len(ratios)})" if ratios else "-"
+
+
+def _worst(cells: Mapping[str, Cell]) -> str:
+    rates = {function: 100 * cell.solved.mean() for function, cell in cells.items()}
+    worst = min(rates, key=lambda function: rates[function])
+    ties = sum(rate == rates[worst] for rate in rates.values()) - 1
+    return f"{worst} {rates[worst]:.0f}" + (f" and {ties} more" if ties else "")
+
+
+def _seconds(cells: Mapping[str, Cell]) -> str:
+    seconds = [
+        cell.seconds[1:] if len(cell.seconds) > 1 else cell.seconds for cell in cells.values()
+    ]
+    return f"{np.median(np.concatenate(seconds)):.2g}"
+
+
+def _function_table(result: GroupResult) -> Table:
+    group = result.group
+    columns = ("function", *(METHODS[name].title for name in result.cells))
+    rows = [
+        (
+            function,
+            *(f"{100 * cells[function].solved.mean():.0f}" for cells in result.cells.values()),
+        )
+        for function in group.functions
+    ]
+    title = f"{SUITES[group.suite]}, {group.title}: success by function, %"
+    return Table(columns, rows, title)
+
+
+def _verdict(found: Sequence[GroupResult]) -> str:
+    """Compares the success rate of `jd.hybrid` with the best of the others, group by group."""
+    parts = []
+    for result in found:
+        others = {name: result.rate(name) for name in result.cells if name != "hybrid"}
+        place = f"{SUITES[result.group.suite]}, {result.group.title}"
+        shown = []
+        if "hybrid" in result.cells:
+            shown.append(f"jd.hybrid succeeds in {result.rate('hybrid'):.1f}% of the runs")
+        if others:
+            best = max(others, key=lambda name: others[name])
+            shown.append(f"the best other method, {METHODS[best].title}, in {others[best]:.1f}%")
+        parts.append(f"{place}: {', '.join(shown)}")
+    return f"{'; '.join(parts)}."
+
+
+def _notes(found: Sequence[GroupResult], skipped: Sequence[str]) -> list[str]:
+    runs = {
+        f"{result.group.suite} {result.group.title}: {result.group.runs} for jd.hybrid and "
+        f"{result.group.baseline_runs} for the others"
+        for result in found
+    }
+    return [
+        *skipped,
+        f"A run succeeds if the value at its best point, in float64, is less than {SOLVED:g} above "
+        "the minimum. Success rates pool the runs of all functions and have 95% Wilson intervals. "
+        f"Runs per function: {'; '.join(sorted(runs))}.",
+        "Every method knows the minimum and ends at the first value that is close enough, or when "
+        "its budget is spent. 'evaluations to success' is the median over the successful runs, "
+        "'evaluations per success' all evaluations divided by the number of successes. "
+        "'relative to jd.hybrid' is the geometric mean, over the functions that both methods solve "
+        "in half of their runs or more (their number is in parentheses), of the ratio of their "
+        "median evaluations to success; below 1 the method needs fewer than jd.hybrid.",
+        "A value with its gradient is one evaluation, also in the budget. The columns 'gradient = "
+        f"{GRADIENT_COST}' count it as {GRADIENT_COST}, and a value alone as one.",
+        "'seconds' is the median time of a run, without the first of several runs of a function, "
+        "in which programs are compiled.",
+        "The hard eight are shifted and rotated. The boxes of the other functions are cut at each "
+        f"side by up to {LARGEST_CUT:.0%} of their width, at random, because many of their minima "
+        "are at the center. All methods keep to the box and compute in float64.",
+        f"jd.hybrid has its defaults. Adam's learning rate is {ADAM_RATE:g} of the box's width and "
+        f"decays to 0; halving is jd.minimize with {HALVING_AGENTS} starts of Adam at "
+        f"{HALVING_RATE:g}, as in the README, and reports values after each of ten rungs. L-BFGS "
+        "multistart, basin hopping, dual annealing and differential evolution are SciPy's with "
+        f"their defaults, except that basin hopping's first step is {HOP:g} of the width and "
+        "differential evolution evaluates a generation at a time, does not descend at the end, "
+        "and restarts when its values agree to 8 digits. Dual annealing has gradients for its "
+        "local search. BIPOP-CMA-ES is pycma's, in units of the box, with sigma "
+        f"{CMA_SIGMA:g} and nine restarts.",
+    ]

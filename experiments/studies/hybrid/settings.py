@@ -1,0 +1,145 @@
+"""Settings of the study of `jd.hybrid`, and the suites, which are named here beforehand."""
+
+import dataclasses
+from typing import ClassVar, Literal, NamedTuple
+
+import jaxdescent as jd
+from experiments import runner
+from experiments.studies.hybrid.functions import DEVELOPMENT, REPORT, Known
+
+SOLVED = 1e-4
+"""A run succeeds if its best value is less than this above the minimum."""
+
+HARD = tuple(jd.problems.CLASSIC_SUITE)[:8]
+SUITES = {
+    "hard": "The hard eight, shifted and rotated",
+    "development": "Classic functions for development",
+    "report": "Classic functions that are only reported",
+}
+Suite = Literal["hard", "development", "report"]
+MethodName = Literal[
+    "hybrid",
+    "adam",
+    "halving",
+    "lbfgs",
+    "basin_hopping",
+    "dual_annealing",
+    "differential_evolution",
+    "bipop_cma",
+]
+METHODS: tuple[MethodName, ...] = (
+    "hybrid",
+    "adam",
+    "halving",
+    "lbfgs",
+    "basin_hopping",
+    "dual_annealing",
+    "differential_evolution",
+    "bipop_cma",
+)
+
+
+class Group(NamedTuple):
+    """Functions with one budget.
+
+    Attributes:
+      suite: the suite that they belong to.
+      title: heading in tables.
+      functions: their names.
+      dimension: of functions that have any; None for the others.
+      budget: the number of evaluations of a run, each of a value or of a value and its gradient.
+      runs: the number of runs per function.
+      baseline_runs: the number of runs of the other methods, of which most take much longer; 0
+        leaves them out.
+    """
+
+    suite: Suite
+    title: str
+    functions: tuple[str, ...]
+    dimension: int | None
+    budget: int
+    runs: int
+    baseline_runs: int
+
+    def runs_of(self, method: str) -> int:
+        """Returns the number of runs of a method per function."""
+        return self.runs if method == "hybrid" else self.baseline_runs
+
+
+def _groups(runs: int, baseline_runs: int, large_runs: int, large_baselines: int) -> list[Group]:
+    groups = [
+        Group("hard", "2-D", HARD, 2, 20_000, runs, runs),
+        Group("hard", "20-D", HARD, 20, 200_000, runs, baseline_runs),
+        Group("hard", "100-D", HARD, 100, 1_000_000, large_runs, large_baselines),
+    ]
+    suites: dict[Suite, dict[str, Known]] = {"development": DEVELOPMENT, "report": REPORT}
+    for suite, functions in suites.items():
+        planar = tuple(name for name, each in functions.items() if each.dimension == 2)
+        spatial = tuple(name for name in functions if name not in planar)
+        largest = max(each.dimension for each in functions.values())
+        groups.append(Group(suite, "2-D", planar, None, 20_000, runs, runs))
+        title = f"{min(functions[name].dimension for name in spatial)} to {largest}-D"
+        groups.append(Group(suite, title, spatial, None, 50_000, runs, runs))
+    return groups
+
+
+GROUPS = {
+    "smoke": [
+        Group("hard", "2-D", ("ackley",), 2, 600, 2, 2),
+        Group("development", "2-D", ("branin",), None, 400, 2, 2),
+        Group("report", "2-D", ("parsopoulos",), None, 400, 2, 2),
+    ],
+    "small": _groups(20, 3, 3, 0),
+    "full": _groups(100, 20, 10, 3),
+}
+DEFAULT_METHODS = {
+    "smoke": ("hybrid", "lbfgs"),
+    "small": METHODS,
+    "full": METHODS,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings(runner.Settings):
+    """Settings of the study of `jd.hybrid`."""
+
+    may_change: ClassVar[tuple[str, ...]] = (
+        *runner.Settings.may_change,
+        "suites",
+        "methods",
+        "dimensions",
+    )
+    least: ClassVar = {**runner.Settings.least, "seeds": 0}
+    suites: tuple[Suite, ...] = ()
+    """Suites of functions; by default hard and development. Methods may be developed on these."""
+    methods: tuple[MethodName, ...] = ()
+    """Methods; by default all, at scale smoke two."""
+    dimensions: tuple[Literal[2, 20, 100], ...] = ()
+    """Dimensions of the hard suite; by default all."""
+    seeds: int = 0
+    """Number of runs per function; 0 stands for the number of the scale."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.groups:
+            raise ValueError(
+                "--dimensions, --suites and --methods must leave something to run at scale "
+                f"{self.scale}, got none; leave one of them out, or give --seeds"
+            )
+
+    @property
+    def chosen_methods(self) -> tuple[str, ...]:
+        """The methods to run, in the order of the tables."""
+        chosen = self.methods or DEFAULT_METHODS[self.scale]
+        return tuple(name for name in METHODS if name in chosen)
+
+    @property
+    def groups(self) -> list[Group]:
+        """The groups of the chosen suites, with the numbers of runs."""
+        suites = self.suites or ("hard", "development")
+        groups = [group for group in GROUPS[self.scale] if group.suite in suites]
+        if self.dimensions:
+            groups = [group for group in groups if group.dimension in (None, *self.dimensions)]
+        if self.seeds:
+            groups = [group._replace(runs=self.seeds, baseline_runs=self.seeds) for group in groups]
+        return [group for group in groups if any(map(group.runs_of, self.chosen_methods))]
