@@ -22,5 +22,7 @@ def compiled(function, *args, **options):
 def optimized():
     """Lets XLA apply all optimizations to what is compiled in this context."""
     jax.config.update("jax_disable_most_optimizations", False)
-    yield
-    jax.config.update("jax_disable_most_optimizations", True)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_disable_most_optimizations", True)
