@@ -195,7 +195,7 @@ def tower(
          carries grads
       2: sgd, alpha=0.01 (unconstrained); one_step; fused;
          carries grads
-      3: a transformation that is not a tower
+      3: an optimizer with fixed hyperparameters, which trains level 2
     """
     defaults = {name: rule.factory for name, rule in RULES.items()}
     given = {**defaults, **(factories or {})}
