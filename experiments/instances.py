@@ -71,7 +71,9 @@ def draw_problems(
     """
     keys = jax.vmap(jax.random.key)(np.array([seed % 2**32 for seed in seeds], np.uint32))
     run_keys = jax.vmap(lambda key: jax.random.fold_in(key, 7))(keys)
-    drawn = jax.jit(jax.vmap(lambda key: dict(draw(key))))(keys)
+    # One at a time: XLA on two cores can deadlock in several batches of matrix factorizations.
+    draw_one = jax.jit(lambda key: dict(draw(key)))
+    drawn = jax.tree.map(lambda *each: jnp.stack(each), *map(draw_one, keys))
     return drawn, run_keys
 
 
