@@ -180,15 +180,22 @@ class Problem:
         if self.sample_fn is not None:
             return self.sample_fn(key, self)
         self.check_starts()
-        has_starts = self.start_lower is not None
-        lower, structure = jax.tree.flatten(self.start_lower if has_starts else self.lower)
-        upper = structure.flatten_up_to(self.start_upper if has_starts else self.upper)
+        low, high = self.start_box
+        lower, structure = jax.tree.flatten(low)
+        upper = structure.flatten_up_to(high)
         keys = jax.random.split(key, len(lower))
         drawn = [
             jax.random.uniform(k, jnp.shape(a), jnp.result_type(float, a, b), a, b)
             for k, a, b in zip(keys, lower, upper, strict=True)
         ]
         return structure.unflatten(drawn)
+
+    @property
+    def start_box(self) -> tuple[Any, Any]:
+        """The corners of the box from which starts are drawn, trees like `lower`."""
+        if self.start_lower is None:
+            return self.lower, self.upper
+        return self.start_lower, self.start_upper
 
     def check_starts(self) -> None:
         """Raises ValueError if `sample` would draw from a box that is not finite."""

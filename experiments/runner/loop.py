@@ -207,7 +207,7 @@ class Loop:
                 self._progress.skip(self.step)
         elif self.run.log.read(self.series):
             print(
-                f"there is no checkpoint of {self.series}: it starts again; its earlier records "
+                f"{self.series} has no checkpoint and starts again; its earlier records "
                 f"are in {self.run.log.keep_copy()}",
                 file=sys.stderr,
             )

@@ -14,12 +14,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.flatten_util import ravel_pytree
 
 from jaxdescent import validation
 from jaxdescent.evolution import islands
-from jaxdescent.evolution.islands import Best, Function, Island
-from jaxdescent.numerics import widest_float
+from jaxdescent.evolution.islands import Best, Island
+from jaxdescent.evolution.unit_box import check_box, in_unit_box
 from jaxdescent.problem import Problem
 from jaxdescent.programs import compiled
 
@@ -41,7 +40,7 @@ class StopReason(enum.IntEnum):
     TARGET = 1
     """The value is at most `target`."""
     CONVERGED = 2
-    """There was no lower value for so long that it is probably the global minimum: `patience`."""
+    """The restarts and evaluations of `patience` found no lower value."""
     UNDEFINED = 3
     """No value was finite. The result is not a minimum."""
 
@@ -69,7 +68,7 @@ class HybridResult(NamedTuple):
       evaluations_to_best: i32[], their number up to the best point, if descents that run side by
         side are counted one after another.
       evaluations_computed: i32[], their number including descents that had ended and were still
-        computed beside others; typically twice `evaluations`, and equal with `lanes=1`.
+        computed beside others; equal to `evaluations` with `lanes=1`.
       stop_reason: i32[], a `StopReason`.
       restarts: i32[2], restarts of the searches over local minima and over points.
       history: the best values along the run.
@@ -136,7 +135,7 @@ def hybrid(
       (True, 'TARGET')
     """
     problem = _as_problem(problem, bounds)
-    _check_box(problem)
+    check_box(problem)
     n = problem.dimension
     if n > LARGEST_DIMENSION:
         raise ValueError(
@@ -146,9 +145,8 @@ def hybrid(
     if max_evaluations is None:
         max_evaluations = min(10_000 * n, 2**31 - 1)
     max_evaluations = validation.integer_in("max_evaluations", max_evaluations, 1, 2**31 - 1)
-    restarts = 2**31 - 1
     if patience is not None:
-        restarts = validation.integer_in("patience", patience, 1, 2**31 - 1)
+        patience = validation.integer_in("patience", patience, 1, 2**31 - 1)
     if target is not None:
         target = validation.number_between("target", target, -np.inf, np.inf)
     lanes = validation.integer_in("lanes", lanes, 1, islands.LARGEST_POPULATION)
@@ -161,7 +159,7 @@ def hybrid(
         evaluations=np.int32(max_evaluations),
         counts=np.geomspace(1, max_evaluations, HISTORY).round().astype(np.int32),
         target=np.float64(-np.inf if target is None else np.clip(target, -largest, largest)),
-        restarts=np.int32(restarts),
+        patience=np.int32(2**31 - 1 if patience is None else patience),
     )
     result = _hybrid(problem, key, limits, lanes=lanes)
     if validation.is_concrete(result.value) and result.stop_reason == StopReason.UNDEFINED:
@@ -180,7 +178,7 @@ class _Limits(NamedTuple):
     evaluations: Any
     counts: Any
     target: Any
-    restarts: Any
+    patience: Any
 
 
 class _State(NamedTuple):
@@ -198,18 +196,17 @@ class _State(NamedTuple):
 
 @compiled("lanes")
 def _hybrid(problem: Problem, key: jax.Array, limits: _Limits, *, lanes: int) -> HybridResult:
-    function, start, to_params = _in_unit_box(problem)
+    function, start, to_params = in_unit_box(problem)
     n, dtype = start.size, start.dtype
     target = limits.target.astype(dtype)
     # The rest is for the last descent.
     budget = limits.evaluations - jnp.minimum(limits.evaluations // 10, 100 + 20 * n)
-    counts = limits.counts
     shares = jnp.asarray(islands.SHARES)
 
     def has_converged(state: _State) -> jax.Array:
         restarts = jnp.sum(state.searches.restarts, dtype=jnp.int32) - state.restarts_at_best
         evaluations = state.best.evaluations - state.evaluations_at_best
-        return (restarts >= limits.restarts) & (evaluations >= PATIENCE * n)
+        return (restarts >= limits.patience) & (evaluations >= PATIENCE * n)
 
     def advance(state: _State) -> _State:
         row = jnp.argmin(state.searches.evaluations / shares).astype(jnp.int32)
@@ -240,7 +237,7 @@ def _hybrid(problem: Problem, key: jax.Array, limits: _Limits, *, lanes: int) ->
             generation=state.generation + 1,
             restarts_at_best=jnp.where(improves, restarts, state.restarts_at_best),
             evaluations_at_best=jnp.where(improves, best.evaluations, state.evaluations_at_best),
-            history=jnp.where(counts >= best.evaluations, best.value, state.history),
+            history=jnp.where(limits.counts >= best.evaluations, best.value, state.history),
             is_done=is_last,
             is_converged=is_converged,
         )
@@ -271,7 +268,7 @@ def _hybrid(problem: Problem, key: jax.Array, limits: _Limits, *, lanes: int) ->
         evaluations_computed=best.computed,
         stop_reason=reason.astype(jnp.int32),
         restarts=state.searches.restarts,
-        history=HybridHistory(counts, state.history),
+        history=HybridHistory(limits.counts, state.history),
     )
 
 
@@ -300,60 +297,3 @@ def _as_problem(problem: Any, bounds: Any) -> Problem:
         )
     lower, upper = (jax.tree.map(jnp.asarray, side) for side in bounds)
     return Problem(problem, lower, upper)
-
-
-def _check_box(problem: Problem) -> None:
-    """Raises ValueError unless the box of starts has a finite positive width."""
-    low, high = _box_of_starts(problem)
-    for a, b in zip(jax.tree.leaves(low), jax.tree.leaves(high), strict=True):
-        if not (validation.is_concrete(a) and validation.is_concrete(b)):
-            continue
-        dtype = widest_float((a, b))
-        with np.errstate(over="ignore", invalid="ignore"):
-            width = np.asarray(b, dtype) - np.asarray(a, dtype)
-        if not np.all(np.isfinite(width) & (width >= np.finfo(dtype).tiny)):
-            raise ValueError(
-                "lower and upper must be finite to draw starts from, and differ by a normal "
-                f"{dtype} number, got {validation.shown(a)} and {validation.shown(b)}; give "
-                "start_lower and start_upper"
-            )
-
-
-def _box_of_starts(problem: Problem) -> tuple[Any, Any]:
-    """Returns the corners of the box from which starts are drawn."""
-    if problem.start_lower is None:
-        return problem.lower, problem.upper
-    return problem.start_lower, problem.start_upper
-
-
-def _in_unit_box(
-    problem: Problem,
-) -> tuple[Function, jax.Array, Callable[[jax.Array], Any]]:
-    """Returns a function of f[n] whose box of starts is [0, 1]^n, its center and the map back."""
-    low, high = _box_of_starts(problem)
-    dtype = widest_float(problem.lower)
-    low, high = (jax.tree.map(lambda x: jnp.asarray(x, dtype), side) for side in (low, high))
-    origin, to_tree = ravel_pytree(low)
-    width = ravel_pytree(high)[0] - origin
-
-    def to_params(u: jax.Array) -> Any:
-        x = jax.tree.map(
-            lambda x, like: x.astype(jnp.result_type(like)),
-            to_tree(origin + u * width),
-            problem.lower,
-        )
-        return problem.into_bounds(x)
-
-    def value_and_grad(u: jax.Array) -> tuple[jax.Array, jax.Array]:
-        value, grads = problem.value_and_grad(to_params(u))
-        grad = ravel_pytree(jax.tree.map(lambda x: x.astype(dtype), grads))[0] * width
-        return jnp.asarray(value, dtype), jnp.where(jnp.isfinite(grad), grad, 0)
-
-    if problem.bounds is None:
-        lower, upper = (jnp.full_like(origin, bound) for bound in (-jnp.inf, jnp.inf))
-    else:
-        lower, upper = (
-            (ravel_pytree(jax.tree.map(lambda x: jnp.asarray(x, dtype), side))[0] - origin) / width
-            for side in (problem.lower, problem.upper)
-        )
-    return Function(value_and_grad, lower, upper), jnp.full_like(origin, 0.5), to_params

@@ -11,13 +11,13 @@ Sources: N. Hansen, 2009, GECCO workshop on BBOB (restarts in two regimes, BIPOP
 (memetic search: evolution of local minima).
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jaxdescent.evolution import cma_es, local_search
+from jaxdescent.evolution.unit_box import Function
 
 LARGEST_POPULATION = 512
 """Largest number of samples in a generation."""
@@ -50,19 +50,6 @@ _FIRST_SPREAD = 1e-2  # which stands for that spread in the first generation of 
 _FEWEST = 50  # evaluations before a descent is cut off
 _LARGE, _SMALL = 0, 1  # regimes
 _RESTART = 2**31  # a number that no row has, for the random key of a restart
-
-
-class Function(NamedTuple):
-    """The function in units of the box.
-
-    Attributes:
-      value_and_grad: Called with f[n]; returns f[] and f[n], finite gradients.
-      lower, upper: f[n], bounds; they may be infinite.
-    """
-
-    value_and_grad: Callable[[jax.Array], tuple[jax.Array, jax.Array]]
-    lower: jax.Array
-    upper: jax.Array
 
 
 class Best(NamedTuple):

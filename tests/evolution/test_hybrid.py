@@ -73,6 +73,12 @@ class TestBudget:
         assert reason(result) == "BUDGET"
         assert result.value == pytest.approx(float(problem.value(result.params)), abs=1e-4)
 
+    def test_one_lane_computes_nothing_that_is_not_counted(self):
+        result = jd.hybrid(problem_of("rastrigin"), max_evaluations=500, lanes=1)
+        assert result.evaluations_computed == result.evaluations
+        side_by_side = jd.hybrid(problem_of("rastrigin"), max_evaluations=500)
+        assert side_by_side.evaluations_computed > side_by_side.evaluations
+
     def test_default_is_ten_thousand_per_coordinate(self):
         result = jd.hybrid(problem_of("rastrigin"))
         assert result.history.evaluations[-1] == 20_000

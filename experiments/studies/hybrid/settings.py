@@ -1,7 +1,7 @@
 """Settings of the study of `jd.hybrid`, and the suites, which are named here beforehand."""
 
 import dataclasses
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple, get_args
 
 import jaxdescent as jd
 from experiments import runner
@@ -27,16 +27,7 @@ MethodName = Literal[
     "differential_evolution",
     "bipop_cma",
 ]
-METHODS: tuple[MethodName, ...] = (
-    "hybrid",
-    "adam",
-    "halving",
-    "lbfgs",
-    "basin_hopping",
-    "dual_annealing",
-    "differential_evolution",
-    "bipop_cma",
-)
+METHODS: tuple[MethodName, ...] = get_args(MethodName)
 
 
 class Group(NamedTuple):

@@ -227,7 +227,7 @@ def test_a_loop_without_a_checkpoint_says_that_it_starts_again(opened, program, 
     assert loop.run.log.read("main") == []
     kept = run.folder / "metrics.1.jsonl"
     assert capsys.readouterr().err == (
-        f"there is no checkpoint of main: it starts again; its earlier records are in {kept}\n"
+        f"main has no checkpoint and starts again; its earlier records are in {kept}\n"
     )
     make(opened(run), program)
     assert capsys.readouterr().err == ""
