@@ -16,9 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdescent import validation
-from jaxdescent.evolution import islands
-from jaxdescent.evolution.islands import Best, Island
-from jaxdescent.evolution.unit_box import check_box, in_unit_box
+from jaxdescent.global_search import islands
+from jaxdescent.global_search.islands import Best, Island
+from jaxdescent.global_search.unit_box import check_box, in_unit_box
 from jaxdescent.problem import Problem
 from jaxdescent.programs import compiled
 

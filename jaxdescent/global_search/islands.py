@@ -16,8 +16,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxdescent.evolution import cma_es, local_search
-from jaxdescent.evolution.unit_box import Function
+from jaxdescent.global_search import cma_es, local_search
+from jaxdescent.global_search.unit_box import Function
 
 LARGEST_POPULATION = 512
 """Largest number of samples in a generation."""
@@ -85,7 +85,7 @@ class Best(NamedTuple):
     ) -> "Best":
         """Returns the best point after some descents, counted as if one followed the other.
 
-        Descents that follow one that reached the target are not counted.
+        Descents after the first descent that reaches the target are not counted.
         """
         reaches = values <= target
         is_target_reached = jnp.any(reaches)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import jaxdescent as jd
-from jaxdescent.evolution import islands
+from jaxdescent.global_search import islands
 
 BOX = jnp.full(2, 5.0)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.optimize
 
-from jaxdescent.evolution import local_search
+from jaxdescent.global_search import local_search
 
 N = 6
 
