@@ -1,10 +1,10 @@
-"""Evolution combined with gradients: searches for global minima.
+"""Global minimization of functions with gradients.
 
 hybrid            finds the global minimum of a function with gradients, with nothing to tune
 HybridResult, HybridHistory, StopReason
 """
 
-from jaxdescent.evolution.hybrid import HybridHistory, HybridResult, StopReason, hybrid
+from jaxdescent.global_search.hybrid import HybridHistory, HybridResult, StopReason, hybrid
 
 __all__ = ["HybridHistory", "HybridResult", "StopReason", "hybrid"]
 
