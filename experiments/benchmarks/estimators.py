@@ -3,7 +3,7 @@
     python -m experiments.benchmarks.estimators
 
     bowl(x)   = sum_i c_i x_i^2 / 2               c_i from 1 to 10, evenly in the logarithm
-    ripple(x) = bowl(x) + sum_i sin(20 x_i) / 4    its slopes, up to 5, hide those of the bowl
+    ripple(x) = bowl(x) + sum_i sin(20 x_i) / 4    its slopes, up to 5, hide the slopes of the bowl
 
 at 5 points drawn from N(0, I), with 50 keys each, 65 evaluations (64 samples and the value) and
 sigma = 0.5. "Exact" is the gradient at the point, for 1 evaluation. The cosine is between the

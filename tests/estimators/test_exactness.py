@@ -92,7 +92,8 @@ def recorded_points(name, x, num_samples):
         jax.debug.callback(lambda x: points.append(np.asarray(x)), x)
         return jnp.sum(x)
 
-    row.make(1.0, num_samples).estimate(recorded, x, key=KEY, **row.keywords(x))
+    estimate = row.make(1.0, num_samples).estimate
+    jax.jit(lambda x: estimate(recorded, x, key=KEY, **row.keywords(x)))(x)
     jax.effects_barrier()
     return np.array([point for point in points if np.any(point != x)])
 
@@ -108,7 +109,8 @@ def test_a_pair_that_is_not_finite_is_left_out_and_counted(name):
         is_broken = jnp.max(jnp.abs(x - broken)) < 1e-9
         return (slopes @ x) * jnp.where(is_broken, jnp.nan, 1.0)
 
-    found = row.make(1.0, 6).estimate(function, x, key=KEY, **row.keywords(x))
+    estimate = row.make(1.0, 6).estimate
+    found = jax.jit(lambda x: estimate(function, x, key=KEY, **row.keywords(x)))(x)
     left = [d for d in directions if not (same(d, broken) or same(d, -broken))]
     assert 0 < int(found.nonfinite) == (6 - len(left)) / 2 < 3
     expected = slopes
@@ -120,10 +122,13 @@ def test_a_pair_that_is_not_finite_is_left_out_and_counted(name):
 @pytest.mark.parametrize("name", ["smoothed", "smoothed, gradients", "spsa", "guided_es"])
 def test_without_a_finite_pair_the_gradient_is_nan(name):
     row, x = ESTIMATORS[name], jnp.zeros(5)
-    for bad in (jnp.nan, jnp.inf):
-        found = row.make(1.0, 6).estimate(
-            lambda x, bad=bad: bad * jnp.sum(x), x, key=KEY, **row.keywords(x)
+    estimate = jax.jit(
+        lambda bad: row.make(1.0, 6).estimate(
+            lambda x: bad * jnp.sum(x), x, key=KEY, **row.keywords(x)
         )
+    )
+    for bad in (jnp.nan, jnp.inf):
+        found = estimate(bad)
         assert found.nonfinite == 3
         assert np.all(np.isnan(found.grads))
 
@@ -133,7 +138,7 @@ def test_evolution_strategies_ranks_values_that_are_not_finite_last():
         return jnp.where(x[0] > 0.1, jnp.nan, -x[0])  # lower toward the cliff
 
     estimator = estimators.evolution_strategies(1.0, 200)
-    found = estimator.estimate(cliff, jnp.zeros(2), key=KEY)
+    found = jax.jit(lambda x: estimator.estimate(cliff, x, key=KEY))(jnp.zeros(2))
     assert found.grads[0] > 0  # descent leads away from the cliff
     assert 80 < found.nonfinite < 100  # P(|z| > 0.1) = 0.92
     nowhere = estimator.estimate(lambda x: jnp.nan * x[0], jnp.zeros(2), key=KEY)
@@ -141,13 +146,11 @@ def test_evolution_strategies_ranks_values_that_are_not_finite_last():
     assert nowhere.nonfinite == 100
 
 
-@pytest.mark.parametrize(
-    "increasing", [jnp.exp, jnp.arctan, lambda y: y**3, lambda y: 1e6 * y - 5, jnp.sign]
-)
+@pytest.mark.parametrize("increasing", [jnp.exp, lambda y: y**3, lambda y: 1e6 * y - 5, jnp.sign])
 def test_evolution_strategies_only_depends_on_the_order_of_values(increasing):
     def grads(function):
         made = estimators.evolution_strategies(0.1, 16).value_and_grad(function)
-        return made(jnp.arange(3.0), key=KEY)[1]
+        return jax.jit(made)(jnp.arange(3.0), key=KEY)[1]
 
     plain, changed = grads(jnp.sum), grads(lambda x: increasing(jnp.sum(x)))
     if increasing is jnp.sign:  # all values are equal: a plateau
@@ -189,8 +192,8 @@ def test_guided_es_divides_by_the_number_of_pairs(num_samples, alpha):
 
 def guided(subspace, alpha=0.5, **keywords):
     estimator = estimators.guided_es(0.1, 8, alpha=alpha)
-    x = jnp.zeros(5)
-    return estimator.estimate(jnp.sum, x, key=KEY, subspace=jnp.asarray(subspace), **keywords).grads
+    grad_fn = jax.jit(estimator.value_and_grad(jnp.sum))
+    return grad_fn(jnp.zeros(5), key=KEY, subspace=jnp.asarray(subspace), **keywords)[1]
 
 
 def test_guided_es_leaves_out_directions_that_add_nothing():
