@@ -1,4 +1,4 @@
-"""Evolution combined with gradients: rules for populations, and searches for global minima.
+"""Rules that copy, perturb and recombine the agents of a population between rungs.
 
     rule = jd.evolution.population_based_training({"learning_rate": jd.positive((1e-4, 1e-1))})
     result = jd.fit(loss, optax.adam, data, rule=rule, ...)
@@ -11,12 +11,9 @@
     evolutionary_sgd       undoes rungs that made an agent worse; offspring of good agents
     Lineage, Generation    the infos that these rules report
     HyperparameterSchedule the result of `hyperparameter_schedule`
-
-`jd.hybrid`, with `HybridResult`, `HybridHistory` and `StopReason`, is here too.
 """
 
 from jaxdescent.evolution.evolutionary_sgd import Generation, evolutionary_sgd
-from jaxdescent.evolution.hybrid import HybridHistory, HybridResult, StopReason, hybrid
 from jaxdescent.evolution.lineage import (
     HyperparameterSchedule,
     Lineage,
@@ -27,13 +24,9 @@ from jaxdescent.evolution.search_spaces import sample_hyperparams
 
 __all__ = [
     "Generation",
-    "HybridHistory",
-    "HybridResult",
     "HyperparameterSchedule",
     "Lineage",
-    "StopReason",
     "evolutionary_sgd",
-    "hybrid",
     "hyperparameter_schedule",
     "population_based_training",
     "sample_hyperparams",
