@@ -11,6 +11,8 @@
     evolutionary_sgd       undoes rungs that made an agent worse; offspring of good agents
     Lineage, Generation    the infos that these rules report
     HyperparameterSchedule the result of `hyperparameter_schedule`
+
+Agents are compared by their values at the end of a rung.
 """
 
 from jaxdescent.evolution.evolutionary_sgd import Generation, evolutionary_sgd

@@ -94,5 +94,11 @@ def _trained(
     used = {name: np.full(len(curve), np.nan) for name in SPACES}
     for name, values in hyperparams.items():
         used[name][: len(values)] = values
-    numbers = (np.asarray(float(x)) for x in (validation, test, accuracy))
-    return Trained(*numbers, np.asarray(result.gradients), curve, **used)
+    return Trained(
+        validation=np.asarray(float(validation)),
+        test=np.asarray(float(test)),
+        accuracy=np.asarray(float(accuracy)),
+        gradients=np.asarray(result.gradients),
+        curve=curve,
+        **used,
+    )
