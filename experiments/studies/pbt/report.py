@@ -29,7 +29,7 @@ class Difference(NamedTuple):
 
 
 def difference(found: Sequence[Comparison], method: str, other: str) -> Difference:
-    """Returns the test losses of a method minus those of another, paired by seed."""
+    """Returns the test losses of a method minus the losses of another, paired by seed."""
     differences = np.array(
         [float(getattr(each, method).test - getattr(each, other).test) for each in found]
     )
