@@ -12,13 +12,13 @@ checkpoint, therefore records the space of each number. Any NamedTuple with the 
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from jaxdescent import validation
 
@@ -142,11 +142,12 @@ class PerLeaf(NamedTuple):
     space: Any
 
 
-def positive(start: chex.Numeric, /) -> Positive:
+def positive(start: ArrayLike | Sequence[float], /) -> Positive:
     """Returns the initial value of a hyperparameter in (0, inf), learned in log space.
 
     Args:
-      start: the initial value, in natural units; a number or an array.
+      start: the initial value, in natural units; a number or an array. `jd.evolution` takes both
+        ends of a range here.
 
     Raises:
       ValueError: `start` is not in (0, inf).
@@ -159,7 +160,7 @@ def positive(start: chex.Numeric, /) -> Positive:
     return Positive.at("positive(start)", start)
 
 
-def unit_interval(start: chex.Numeric, /) -> UnitInterval:
+def unit_interval(start: ArrayLike | Sequence[float], /) -> UnitInterval:
     """Returns the initial value of a hyperparameter in (0, 1), learned in logit space.
 
     Args:
@@ -176,7 +177,7 @@ def unit_interval(start: chex.Numeric, /) -> UnitInterval:
     return UnitInterval.at("unit_interval(start)", start)
 
 
-def unconstrained(start: chex.Numeric, /) -> Unconstrained:
+def unconstrained(start: ArrayLike | Sequence[float], /) -> Unconstrained:
     """Returns the initial value of a hyperparameter of any real value, learned directly.
 
     The published code learns learning rates in this space, where they may become negative.
