@@ -205,14 +205,14 @@ def _hybrid(problem: Problem, key: jax.Array, limits: _Limits, *, lanes: int) ->
     target = limits.target.astype(dtype)
     # The rest is for the last descent.
     budget = limits.evaluations - jnp.minimum(limits.evaluations // 10, 100 + 20 * n)
-    shares = jnp.asarray(islands.SHARES)
-
     def has_converged(state: _State) -> jax.Array:
         restarts = jnp.sum(state.searches.restarts, dtype=jnp.int32) - state.restarts_at_best
         evaluations = state.best.evaluations - state.evaluations_at_best
         return (restarts >= limits.patience) & (evaluations >= PATIENCE * n)
 
     def advance(state: _State) -> _State:
+        is_early = state.best.evaluations < islands.EARLY * n
+        shares = jnp.where(is_early, jnp.array(islands.SHARES), jnp.array(islands.LATER_SHARES))
         row = jnp.argmin(state.searches.evaluations / shares).astype(jnp.int32)
         island = jax.tree.map(lambda x: x[row], state.searches)
         is_converged = has_converged(state)

@@ -26,7 +26,13 @@ MINIMA, POINTS = 0, 1
 """Rows of the two searches."""
 
 SHARES = (2.0, 1.0)
-"""Shares of the evaluations that the two searches get."""
+"""Shares of the evaluations that the two searches get at first."""
+
+LATER_SHARES = (1.0, 1.0)
+"""Their shares later, where gradients have not been enough."""
+
+EARLY = 1_000
+"""Number of evaluations for each coordinate to which `SHARES` apply."""
 
 SIGMA = (0.4, 0.2)
 """Initial standard deviations, in widths of the box."""
