@@ -339,3 +339,39 @@ class Problem:
         for name, value in zip((*_ARRAYS, *_STATIC), (*arrays, *static), strict=True):
             object.__setattr__(problem, name, value)
         return problem
+
+
+def in_bounds(problem: Any, bounds: Any) -> Problem:
+    """Returns a problem: `problem` itself, or from a function and its bounds.
+
+    Args:
+      problem: a function or a `Problem`.
+      bounds: `(lower, upper)` for a function, None for a problem.
+
+    Raises:
+      ValueError: a function has no bounds, or a problem is given others.
+      TypeError: an argument has the wrong type.
+    """
+    if isinstance(problem, Problem):
+        if bounds is not None:
+            raise ValueError(
+                "bounds must be None with a jd.Problem, which has its own, got "
+                f"{validation.shown(bounds)}"
+            )
+        return problem
+    if not callable(problem):
+        raise TypeError(
+            f"problem must be a function or a jd.Problem, got {validation.shown(problem)}"
+        )
+    if not (isinstance(bounds, tuple | list) and len(bounds) == 2):
+        raise ValueError(
+            "bounds must be (lower, upper) where problem is a function, got "
+            f"{validation.shown(bounds)}"
+        )
+    if any(isinstance(side, list) for side in bounds):
+        raise TypeError(
+            f"bounds must be arrays or trees of arrays, got {validation.shown(bounds)}; write "
+            "jnp.array for a list of numbers"
+        )
+    lower, upper = (jax.tree.map(jnp.asarray, side) for side in bounds)
+    return Problem(problem, lower, upper)

@@ -19,7 +19,7 @@ from jaxdescent import validation
 from jaxdescent.global_search import islands
 from jaxdescent.global_search.islands import Best, Island
 from jaxdescent.global_search.unit_box import check_box, in_unit_box
-from jaxdescent.problem import Problem
+from jaxdescent.problem import Problem, in_bounds
 from jaxdescent.programs import compiled
 
 LARGEST_DIMENSION = 2_000
@@ -138,7 +138,7 @@ def hybrid(
       >>> bool(result.value <= 1e-4), jd.StopReason(int(result.stop_reason)).name
       (True, 'TARGET')
     """
-    problem = _as_problem(problem, bounds)
+    problem = in_bounds(problem, bounds)
     check_box(problem)
     n = problem.dimension
     if n > LARGEST_DIMENSION:
@@ -205,6 +205,7 @@ def _hybrid(problem: Problem, key: jax.Array, limits: _Limits, *, lanes: int) ->
     target = limits.target.astype(dtype)
     # The rest is for the last descent.
     budget = limits.evaluations - jnp.minimum(limits.evaluations // 10, 100 + 20 * n)
+
     def has_converged(state: _State) -> jax.Array:
         restarts = jnp.sum(state.searches.restarts, dtype=jnp.int32) - state.restarts_at_best
         evaluations = state.best.evaluations - state.evaluations_at_best
@@ -276,30 +277,3 @@ def _hybrid(problem: Problem, key: jax.Array, limits: _Limits, *, lanes: int) ->
         restarts=state.searches.restarts,
         history=HybridHistory(limits.counts, state.history),
     )
-
-
-def _as_problem(problem: Any, bounds: Any) -> Problem:
-    """Returns a problem, from a function with bounds if it is one."""
-    if isinstance(problem, Problem):
-        if bounds is not None:
-            raise ValueError(
-                "bounds must be None with a jd.Problem, which has its own, got "
-                f"{validation.shown(bounds)}"
-            )
-        return problem
-    if not callable(problem):
-        raise TypeError(
-            f"problem must be a function or a jd.Problem, got {validation.shown(problem)}"
-        )
-    if not (isinstance(bounds, tuple | list) and len(bounds) == 2):
-        raise ValueError(
-            "bounds must be (lower, upper) where problem is a function, got "
-            f"{validation.shown(bounds)}"
-        )
-    if any(isinstance(side, list) for side in bounds):
-        raise TypeError(
-            f"bounds must be arrays or trees of arrays, got {validation.shown(bounds)}; write "
-            "jnp.array for a list of numbers"
-        )
-    lower, upper = (jax.tree.map(jnp.asarray, side) for side in bounds)
-    return Problem(problem, lower, upper)

@@ -527,6 +527,43 @@ def test_arguments_of_the_wrong_type_are_named():
         minimized(mesh="cpu")
 
 
+class TestWithoutAnOptimizer:
+    def test_is_hybrid(self):
+        shared = {"key": jax.random.key(1), "max_evaluations": 300, "target": 1e-3}
+        box = jnp.full(2, 5.12)
+        result = jd.minimize(rastrigin, bounds=(-box, 1.5 * box), **shared)
+        expected = jd.hybrid(rastrigin, bounds=(-box, 1.5 * box), **shared)
+        assert isinstance(result, jd.HybridResult)
+        chex.assert_trees_all_equal(result, expected)
+
+    @pytest.mark.parametrize(
+        "arguments", [{"num_agents": 3}, {"steps": 5}, {"rule": 3}, {"record_params": True}]
+    )
+    def test_refuses_what_only_agents_have(self, arguments):
+        (name,) = arguments
+        with pytest.raises(ValueError, match=f"{name} must be left out without an optimizer"):
+            jd.minimize(problem(), **arguments)
+
+
+def test_bounds_make_a_problem_of_a_function():
+    box = jnp.full(2, 5.12)
+    shared = {"num_agents": 2, "steps": 3, "key": jax.random.key(0)}
+    result = jd.minimize(rastrigin, ADAM, bounds=(-box, box), **shared)
+    expected = jd.minimize(jd.Problem(rastrigin, -box, box), ADAM, **shared)
+    chex.assert_trees_all_equal(result, expected)
+    with pytest.raises(ValueError, match="bounds must be None with a jd.Problem"):
+        jd.minimize(problem(), ADAM, bounds=(-box, box), **shared)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"), [({"max_evaluations": 9}, "gradient_budget"), ({"target": 0.1}, "until")]
+)
+def test_agents_have_no_arguments_of_hybrid(arguments, hint):
+    (name,) = arguments
+    with pytest.raises(ValueError, match=f"{name} must be left out with an optimizer.*{hint}"):
+        jd.minimize(problem(), ADAM, num_agents=2, steps=1, **arguments)
+
+
 def test_the_length_of_a_rung_must_be_an_integer_of_at_least_0():
     loop = jd.minimize_loop(problem(), ADAM_IN_BOX, num_agents=2)
     state = jax.eval_shape(loop.init, jax.random.key(0))

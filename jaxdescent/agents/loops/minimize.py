@@ -5,7 +5,7 @@ Either every rung has the same number of steps, or every rung has the same numbe
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, overload
 
 import jax
 from jax.typing import ArrayLike
@@ -29,14 +29,29 @@ from jaxdescent.agents.loops.population_loop import (
 from jaxdescent.agents.loops.rungs import RungPlan, rung_plan, scan_rungs
 from jaxdescent.agents.rule import Rule
 from jaxdescent.estimators.estimator import Estimator
-from jaxdescent.problem import Problem
+from jaxdescent.global_search.hybrid import HybridResult, hybrid
+from jaxdescent.problem import Problem, in_bounds
 from jaxdescent.programs import compiled
 
 
+@overload
+def minimize(
+    problem: Problem | Callable[[Any], jax.Array],
+    optimizer: None = None,
+    *,
+    bounds: tuple[Any, Any] | None = None,
+    key: jax.Array | None = None,
+    max_evaluations: int | None = None,
+    target: float | None = None,
+) -> HybridResult: ...
+
+
+@overload
 def minimize(
     problem: Problem | Callable[[Any], jax.Array],
     optimizer: Any,
     *,
+    bounds: tuple[Any, Any] | None = None,
     key: jax.Array | None = None,
     num_agents: int | None = None,
     init_params: Any = None,
@@ -51,10 +66,39 @@ def minimize(
     chunk_size: int | None = None,
     record_params: bool = False,
     mesh: jax.sharding.Mesh | None = None,
-) -> PopulationResult:
-    """Minimizes a function with many agents and prunes agents with high values on the way.
+) -> PopulationResult: ...
 
-    Give either `steps` or `gradient_budget`; there are ten rungs by default. The compiled program
+
+def minimize(
+    problem: Problem | Callable[[Any], jax.Array],
+    optimizer: Any = None,
+    *,
+    bounds: tuple[Any, Any] | None = None,
+    key: jax.Array | None = None,
+    max_evaluations: int | None = None,
+    target: float | None = None,
+    num_agents: int | None = None,
+    init_params: Any = None,
+    hyperparams: Mapping[str, ArrayLike] | None = None,
+    steps: int | None = None,
+    steps_per_rung: int | None = None,
+    gradient_budget: int | None = None,
+    num_rungs: int | None = None,
+    estimator: Estimator | None = None,
+    rule: Rule | None = None,
+    prune: ArrayLike = True,
+    chunk_size: int | None = None,
+    record_params: bool = False,
+    mesh: jax.sharding.Mesh | None = None,
+) -> PopulationResult | HybridResult:
+    """Minimizes a function: globally in a box, or with many agents that descend by an optimizer.
+
+    Without an optimizer, `minimize(function, bounds=(lower, upper), key=key)` is `jd.hybrid`: there
+    is nothing to choose. Only `bounds`, `key`, `max_evaluations` and `target` may then be given,
+    and the result is a `HybridResult`.
+
+    With an optimizer, many agents descend, and agents with high values are pruned on the way. Give
+    either `steps` or `gradient_budget`; there are ten rungs by default. The compiled program
     is reused for other keys, other initial parameters and other instances of the same problem, if
     the optimizer and the rule are made in the same way, such as by `optax.adam(0.05)`. Functions
     of your own must be the same objects: define them once, outside of a loop. A function's program
@@ -73,9 +117,14 @@ def minimize(
 
     Args:
       problem: a function of an agent's parameters, or a `Problem`.
-      optimizer: a transformation that all agents share, or a factory such as `optax.adam` that
-        is called with each agent's own hyperparameters, as keywords.
+      optimizer: None; or a transformation that all agents share, or a factory such as `optax.adam`
+        that is called with each agent's own hyperparameters, as keywords.
+      bounds: `(lower, upper)`, trees of arrays like the parameters, for a function. With an
+        optimizer, they are the box from which starts are drawn, as in a `Problem`.
       key: random key for starts and for the rule; by default `jax.random.key(0)`.
+      max_evaluations: without an optimizer, upper bound on evaluations; by default 10,000 for each
+        coordinate.
+      target: without an optimizer, stops at the first value of at most this number.
       num_agents: number of agents; by default the number of starts.
       init_params: starts, a tree like the parameters with a leading axis of agents, moved into
         the problem's bounds; by default drawn from its box.
@@ -115,13 +164,42 @@ def minimize(
       >>> def rastrigin(x):
       ...     return jnp.sum(x**2 - 10 * jnp.cos(2 * jnp.pi * x) + 10)
       >>> box = jnp.full(2, 5.12)
+      >>> result = jd.minimize(rastrigin, bounds=(-box, box), target=1e-4)
+      >>> bool(result.value <= 1e-4), jd.StopReason(int(result.stop_reason)).name
+      (True, 'TARGET')
+
+      With agents:
+
       >>> result = jd.minimize(
-      ...     jd.Problem(rastrigin, -box, box), optax.adam(0.005), num_agents=256,
+      ...     rastrigin, optax.adam(0.005), bounds=(-box, box), num_agents=256,
       ...     gradient_budget=20_000, num_rungs=8, rule=jd.pruning.successive_halving(),
       ...     key=jax.random.key(0))
       >>> bool(result.value < 1e-4), result.gradients <= 20_000
       (True, True)
     """
+    if optimizer is None:
+        _check_left_out(
+            "without an optimizer, by which agents descend, such as optax.adam(0.01)",
+            num_agents=num_agents,
+            init_params=init_params,
+            hyperparams=hyperparams,
+            steps=steps,
+            steps_per_rung=steps_per_rung,
+            gradient_budget=gradient_budget,
+            num_rungs=num_rungs,
+            estimator=estimator,
+            rule=rule,
+            chunk_size=chunk_size,
+            record_params=record_params or None,
+            mesh=mesh,
+        )
+        return hybrid(
+            problem, bounds=bounds, key=key, max_evaluations=max_evaluations, target=target
+        )
+    _check_left_out("with an optimizer; give gradient_budget", max_evaluations=max_evaluations)
+    _check_left_out("with an optimizer; give rule=jd.pruning.until(target)", target=target)
+    if bounds is not None:
+        problem = in_bounds(problem, bounds)
     if init_params is None and num_agents is None:
         raise ValueError("num_agents or init_params must be given, got neither")
     if init_params is not None:
@@ -150,6 +228,15 @@ def minimize(
         problem.check_starts()
     result = _minimize(problem, key, init_params, hyperparams, plan, prune, driver=driver)
     return warn_if_undefined(result, problem.value)
+
+
+def _check_left_out(reason: str, **arguments: Any) -> None:
+    """Raises ValueError if an argument is given that only the other form of `minimize` has."""
+    for name, value in arguments.items():
+        if value is not None:
+            raise ValueError(
+                f"{name} must be left out {reason}, got {name}={validation.shown(value)}"
+            )
 
 
 @compiled("driver")
