@@ -37,6 +37,7 @@ with high loss:
     fit, fit_loop          train a model on data, in batches
     magd                   the same method as an optax transformation for your own loop
     pruning                pruning rules: help(jd.pruning) lists them
+    evolution              rules that recombine and move agents: help(jd.evolution) lists them
     basin_hopping          an optimizer that jumps away from its best point at intervals
     select_optimizer       different optimizers in one population
     copy_agents, place_agents
@@ -71,7 +72,7 @@ Losses, landscapes and cost:
     footprint.carbon       convert energy to grams of CO2e for a given grid
 """
 
-from jaxdescent import footprint, landscape, losses, problems
+from jaxdescent import evolution, footprint, landscape, losses, problems
 from jaxdescent.agents import (
     BasinHoppingState,
     MagdState,
@@ -199,6 +200,7 @@ __all__ = [
     "describe",
     "eligibility_trace",
     "ensemble",
+    "evolution",
     "fit",
     "fit_loop",
     "flows",

@@ -1,12 +1,26 @@
-"""Evolution combined with gradients: searches for global minima.
+"""Evolution combined with gradients: searches for global minima, and rules that move agents.
 
+result = jd.minimize(problem, optimizer, rule=jd.evolution.differential_evolution(), ...)
+
+differential_evolution
+                  recombines agents between rungs; descent begins at the trials
 hybrid            finds the global minimum of a function with gradients, with nothing to tune
 HybridResult, HybridHistory, StopReason
+                  its result
+Selected          the info that the rules report
 """
 
+from jaxdescent.evolution.differential_evolution import Selected, differential_evolution
 from jaxdescent.evolution.hybrid import HybridHistory, HybridResult, StopReason, hybrid
 
-__all__ = ["HybridHistory", "HybridResult", "StopReason", "hybrid"]
+__all__ = [
+    "HybridHistory",
+    "HybridResult",
+    "Selected",
+    "StopReason",
+    "differential_evolution",
+    "hybrid",
+]
 
 
 def __dir__() -> list[str]:
