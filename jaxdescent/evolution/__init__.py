@@ -10,14 +10,17 @@ HybridResult, HybridHistory, StopReason
 Selected          the info that the rules report
 """
 
+from jaxdescent.evolution.consensus import Consensus, consensus
 from jaxdescent.evolution.differential_evolution import Selected, differential_evolution
 from jaxdescent.evolution.hybrid import HybridHistory, HybridResult, StopReason, hybrid
 
 __all__ = [
+    "Consensus",
     "HybridHistory",
     "HybridResult",
     "Selected",
     "StopReason",
+    "consensus",
     "differential_evolution",
     "hybrid",
 ]

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from jaxdescent import chunking, validation
 from jaxdescent.agents.population import Population, place_agents
 from jaxdescent.agents.rule import Rule
-from jaxdescent.evolution.rows import as_rows
+from jaxdescent.evolution.rows import as_rows, not_pruned
 
 LEAST_AGENTS = 4
 """An agent, and three others to combine."""
@@ -110,7 +110,7 @@ def differential_evolution(
         parents = Parents(
             params=jax.tree.map(select, population.best_params, old.params),
             costs=select(population.best_costs, old.costs),
-            members=_members(population, old.members),
+            members=not_pruned(population, old.members),
         )
         acts = jnp.sum(parents.members) >= LEAST_AGENTS
         rows, to_params = as_rows(parents.params)
@@ -121,18 +121,6 @@ def differential_evolution(
         return population, parents, Selected(*counts)
 
     return Rule(init, update)
-
-
-def _members(population: Population, members: jax.Array) -> jax.Array:
-    """Returns bool[agents], True for the agents that another rule has not pruned.
-
-    The loop removes agents at trials without a finite value, which live on at their parents. If a
-    rule has pruned agents with finite values in this rung, it has pruned these too.
-    """
-    removed = members & ~population.alive & population.evaluated
-    is_finite = jnp.isfinite(population.values)
-    lives_on = removed & ~is_finite & ~jnp.any(removed & is_finite)
-    return members & (population.alive | lives_on)
 
 
 def _checked_weights(weight: Any) -> tuple[float, float]:

@@ -21,6 +21,7 @@ MethodName = Literal[
     "hybrid",
     "adam",
     "halving",
+    "de_adam",
     "lbfgs",
     "basin_hopping",
     "dual_annealing",
