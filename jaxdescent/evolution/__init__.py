@@ -13,16 +13,21 @@ Selected          the info that the rules report
 from jaxdescent.evolution.consensus import Consensus, consensus
 from jaxdescent.evolution.differential_evolution import Selected, differential_evolution
 from jaxdescent.evolution.hybrid import HybridHistory, HybridResult, StopReason, hybrid
+from jaxdescent.evolution.swarm import BacktrackingState, Swarm, backtracking_descent, swarm
 
 __all__ = [
+    "BacktrackingState",
     "Consensus",
     "HybridHistory",
     "HybridResult",
     "Selected",
     "StopReason",
+    "Swarm",
+    "backtracking_descent",
     "consensus",
     "differential_evolution",
     "hybrid",
+    "swarm",
 ]
 
 

@@ -55,7 +55,7 @@ class Selected(NamedTuple):
 
 
 def differential_evolution(
-    *, differential_weight: float | tuple[float, float] = (0.5, 1.0), crossover_rate: float = 0.9
+    *, differential_weight: float = 0.5, crossover_rate: float = 0.9
 ) -> Rule:
     """Recombines agents between rungs, and keeps the better of each parent and its trial.
 
@@ -69,8 +69,7 @@ def differential_evolution(
     agents descend without trials.
 
     Args:
-      differential_weight: F, in [0, 2], the factor of the difference of two agents; of a pair
-        (low, high), drawn between them for each trial.
+      differential_weight: F, in [0, 2], the factor of the difference of two agents.
       crossover_rate: CR, in [0, 1], the probability with which a coordinate is from the
         combination of three agents rather than from the parent.
 
@@ -87,7 +86,7 @@ def differential_evolution(
       >>> bool(result.value < 1e-3)
       True
     """
-    weights = _checked_weights(differential_weight)
+    weight = validation.number_in("differential_weight", differential_weight, 0.0, 2.0)
     rate = validation.number_in("crossover_rate", crossover_rate, 0.0, 1.0)
 
     def init(_key: jax.Array, population: Population, _problem: Any) -> Parents:
@@ -114,7 +113,7 @@ def differential_evolution(
         )
         acts = jnp.sum(parents.members) >= LEAST_AGENTS
         rows, to_params = as_rows(parents.params)
-        trials = to_params(_trials(key, rows, parents.members, weights, rate))
+        trials = to_params(_trials(key, rows, parents.members, weight, rate))
         placed = parents.members & acts
         population = place_agents(population, placed, trials, problem)
         counts = (jnp.sum(each, dtype=jnp.int32) for each in (improved, placed))
@@ -123,30 +122,19 @@ def differential_evolution(
     return Rule(init, update)
 
 
-def _checked_weights(weight: Any) -> tuple[float, float]:
-    low, high = weight if isinstance(weight, tuple) and len(weight) == 2 else (weight, weight)
-    low = validation.number_in("differential_weight", low, 0.0, 2.0)
-    return low, validation.number_in("differential_weight", high, low, 2.0)
-
-
 def _trials(
-    key: jax.Array,
-    rows: jax.Array,
-    members: jax.Array,
-    weights: tuple[float, float],
-    rate: float,
+    key: jax.Array, rows: jax.Array, members: jax.Array, weight: float, rate: float
 ) -> jax.Array:
     """Returns the trials of rows, f[agents, n]; rows of agents that are not members are unused."""
     count, n = rows.shape
-    draw_key, weight_key, coordinate_key, cross_key = jax.random.split(key, 4)
+    draw_key, coordinate_key, cross_key = jax.random.split(key, 3)
     order, num_members = chunking.chosen_first(members)
     own_places = jnp.cumsum(members, dtype=jnp.int32) - 1
     a, b, c = (rows[order[places]] for places in _draw_others(draw_key, own_places, num_members))
-    weight = jax.random.uniform(weight_key, (count, 1), rows.dtype, *weights)
     forced = jax.random.randint(coordinate_key, (count, 1), 0, n)
     crosses = jax.random.uniform(cross_key, rows.shape) < rate
     crosses |= jnp.arange(n) == forced
-    return jnp.where(crosses, a + weight * (b - c), rows)
+    return jnp.where(crosses, a + jnp.asarray(weight, rows.dtype) * (b - c), rows)
 
 
 def _draw_others(key: jax.Array, own: jax.Array, count: jax.Array) -> jax.Array:

@@ -21,7 +21,7 @@ from jaxdescent.extras import require
 ADAM_RATE = 0.01  # of the width of the box
 HALVING_AGENTS, HALVING_RATE = 256, 0.005
 DE_AGENTS, DE_STEPS, DE_RATE = 32, 60, 0.005
-DE_SHARE = 0.9  # of the budget; the best agent descends with the rest
+DE_SHARE, DE_LAST_RATE = 0.9, 0.0005  # of the budget; the best agent descends with the rest
 HOP = 0.05  # of the width of the box: scipy's default of 0.5 in a box of width 10
 CMA_SIGMA = 0.25  # of the width of the box
 FOREVER = 10**9
@@ -121,7 +121,7 @@ def de_adam(problem: jd.Problem, key: jax.Array, budget: int, target: float) -> 
         steps = budget - spent[-1] - 1
         descended = jd.minimize(
             problem,
-            optax.adam(optax.cosine_decay_schedule(DE_RATE, steps)),
+            optax.adam(optax.cosine_decay_schedule(DE_LAST_RATE, steps)),
             init_params=evolved.params[None],
             steps=steps,
             num_rungs=20,
