@@ -12,12 +12,14 @@ Selected          the info that the rules report
 
 from jaxdescent.evolution.consensus import Consensus, consensus
 from jaxdescent.evolution.differential_evolution import Selected, differential_evolution
+from jaxdescent.evolution.graduated_descent import GraduatedResult, graduated_descent
 from jaxdescent.evolution.hybrid import HybridHistory, HybridResult, StopReason, hybrid
 from jaxdescent.evolution.swarm import BacktrackingState, Swarm, backtracking_descent, swarm
 
 __all__ = [
     "BacktrackingState",
     "Consensus",
+    "GraduatedResult",
     "HybridHistory",
     "HybridResult",
     "Selected",
@@ -26,6 +28,7 @@ __all__ = [
     "backtracking_descent",
     "consensus",
     "differential_evolution",
+    "graduated_descent",
     "hybrid",
     "swarm",
 ]

@@ -134,7 +134,7 @@ def hybrid(
       >>> bool(result.value <= 1e-4), jd.StopReason(int(result.stop_reason)).name
       (True, 'TARGET')
     """
-    problem = _as_problem(problem, bounds)
+    problem = as_problem(problem, bounds)
     check_box(problem)
     n = problem.dimension
     if n > LARGEST_DIMENSION:
@@ -272,7 +272,7 @@ def _hybrid(problem: Problem, key: jax.Array, limits: _Limits, *, lanes: int) ->
     )
 
 
-def _as_problem(problem: Any, bounds: Any) -> Problem:
+def as_problem(problem: Any, bounds: Any) -> Problem:
     """Returns a problem, from a function with bounds if it is one."""
     if isinstance(problem, Problem):
         if bounds is not None:
