@@ -69,12 +69,20 @@ def draw_problems(
     Returns:
       The problems, whose arrays have a leading axis of seeds, and the random keys of the runs.
     """
-    keys = jax.vmap(jax.random.key)(np.array([seed % 2**32 for seed in seeds], np.uint32))
-    run_keys = jax.vmap(lambda key: jax.random.fold_in(key, 7))(keys)
+    keys = _keys(seeds)
     # One at a time: XLA on two cores can deadlock in several batches of matrix factorizations.
     draw_one = jax.jit(lambda key: dict(draw(key)))
     drawn = jax.tree.map(lambda *each: jnp.stack(each), *map(draw_one, keys))
-    return drawn, run_keys
+    return drawn, run_keys(seeds)
+
+
+def run_keys(seeds: Sequence[int]) -> jax.Array:
+    """Returns a random key for each run, other than the key from which its problem is drawn."""
+    return jax.vmap(lambda key: jax.random.fold_in(key, 7))(_keys(seeds))
+
+
+def _keys(seeds: Sequence[int]) -> jax.Array:
+    return jax.vmap(jax.random.key)(np.array([seed % 2**32 for seed in seeds], np.uint32))
 
 
 def share_function(problems: Mapping[str, jd.Problem], keys: jax.Array) -> list[Instances]:

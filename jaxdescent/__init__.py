@@ -99,7 +99,7 @@ from jaxdescent.agents import (
     uniform_soup,
     weighted_average,
 )
-from jaxdescent.evolution import HybridHistory, HybridResult, StopReason, hybrid
+from jaxdescent.global_search import HybridHistory, HybridResult, StopReason, hybrid
 from jaxdescent.online_scaling import OnlineScaledState, online_scaled
 from jaxdescent.problem import Problem
 from jaxdescent.stability import flows, step_sizes, thresholds

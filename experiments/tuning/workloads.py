@@ -9,9 +9,11 @@ reported.
 """
 
 import dataclasses
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+import jax
 import optax
 
 from experiments import runner
@@ -32,6 +34,7 @@ __all__ = [
     "PreparedWorkload",
     "Settings",
     "Workload",
+    "in_turn",
     "prepare_workloads",
 ]
 
@@ -260,3 +263,14 @@ def prepare_workloads(
             run.pin(f"data of {name}", workload.digest)
         prepared.append(workload)
     return prepared, skipped
+
+
+def in_turn(workloads: Sequence[PreparedWorkload]) -> Iterator[PreparedWorkload]:
+    """Yields workloads, and discards the compiled programs of each before the next.
+
+    The programs of all workloads would need more memory mappings than Linux gives to a process by
+    default, 65,530.
+    """
+    for workload in workloads:
+        yield workload
+        jax.clear_caches()

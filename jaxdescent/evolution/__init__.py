@@ -1,35 +1,37 @@
-"""Evolution combined with gradients: searches for global minima, and rules that move agents.
+"""Rules that copy, perturb and recombine the agents of a population between rungs.
 
-result = jd.minimize(problem, optimizer, rule=jd.evolution.differential_evolution(), ...)
+    rule = jd.evolution.differential_evolution()
+    result = jd.minimize(problem, optimizer, rule=rule, ...)
 
-differential_evolution
-                  recombines agents between rungs; descent begins at the trials
-hybrid            finds the global minimum of a function with gradients, with nothing to tune
-HybridResult, HybridHistory, StopReason
-                  its result
-Selected          the info that the rules report
+    differential_evolution recombines agents; descent begins at the trials
+    consensus              moves agents toward a mean that weights low values, with noise
+    swarm                  moves mass to the best agent, and merges agents that meet
+    backtracking_descent   the optimizer of a swarm: light agents take longer steps
+    Selected, Consensus, Swarm
+                           the infos that these rules report
+    BacktrackingState      the state of `backtracking_descent`
+    graduated_descent      a search, not a rule: minimizes a smoothed function while the smoothing
+                           decreases
+    GraduatedResult        its result
+
+Agents are compared by their values at the end of a rung.
 """
 
 from jaxdescent.evolution.consensus import Consensus, consensus
 from jaxdescent.evolution.differential_evolution import Selected, differential_evolution
-from jaxdescent.evolution.graduated_descent import GraduatedResult, graduated_descent
-from jaxdescent.evolution.hybrid import HybridHistory, HybridResult, StopReason, hybrid
 from jaxdescent.evolution.swarm import BacktrackingState, Swarm, backtracking_descent, swarm
+from jaxdescent.global_search import GraduatedResult, graduated_descent
 
 __all__ = [
     "BacktrackingState",
     "Consensus",
     "GraduatedResult",
-    "HybridHistory",
-    "HybridResult",
     "Selected",
-    "StopReason",
     "Swarm",
     "backtracking_descent",
     "consensus",
     "differential_evolution",
     "graduated_descent",
-    "hybrid",
     "swarm",
 ]
 

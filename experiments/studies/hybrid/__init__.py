@@ -3,11 +3,13 @@
 Every method has the same budget of evaluations and one setting for all functions. There are three
 suites, named beforehand in `settings.py` and `functions/`: the hard eight of `jd.problems` in 2,
 20 and 100 dimensions, thirty classic functions on which methods may be developed, and twenty that
-are only reported. Look at results of `--suites report` when a method is finished, not before.
+are only reported. `bbob_development` and `bbob_report` are the 24 functions of BBOB in 5 and 20
+dimensions, to a precision of 1e-8, in instances from 16 and from 1 on. Look at results of
+`--suites report bbob_report` when a method is finished, not before.
 
-Evaluations are counted in two ways: a gradient as one evaluation, and as three. BIPOP-CMA-ES needs
-the extra `bbob`. A run that is interrupted goes on with the next function. `--resume` can also add
-methods and suites.
+Evaluations are counted in two ways: a gradient as one evaluation, and as three. BIPOP-CMA-ES, and
+COCO's own functions by which values of BBOB are checked, need the extra `bbob`. A run that is
+interrupted goes on with the next function. `--resume` can also add methods and suites.
 """
 
 from functools import partial
@@ -81,7 +83,7 @@ def _run_method(
                 run_cell,
                 METHODS[name],
                 instances.first(group.runs_of(name)),
-                group.budget,
+                group,
                 run.interruption.check,
             ),
             progress=progress,

@@ -15,7 +15,7 @@ import optax
 from scipy import optimize
 
 import jaxdescent as jd
-from experiments.studies.hybrid.evaluations import Finished, Objective, Search
+from experiments.studies.hybrid.evaluations import GRADIENT_COST, Finished, Objective, Search
 from jaxdescent.extras import require
 
 ADAM_RATE = 0.01  # of the width of the box
@@ -44,8 +44,17 @@ class Method(NamedTuple):
 def hybrid(problem: jd.Problem, key: jax.Array, budget: int, target: float) -> Search:
     """Calls `jd.hybrid` with its defaults."""
     result = jd.hybrid(problem, key=key, max_evaluations=budget, target=target)
-    to_target = result.evaluations_to_best if result.value < target else 0
-    return Search.with_gradients(result.params, result.evaluations, to_target)
+    extra = GRADIENT_COST - 1
+    to_target = int(result.evaluations_to_best), int(result.gradients_to_best)
+    if result.value >= target:
+        to_target = 0, 0
+    return Search(
+        point=np.asarray(result.params),
+        evaluations=int(result.evaluations),
+        cost=int(result.evaluations) + extra * int(result.gradients),
+        to_target=to_target[0],
+        cost_to_target=to_target[0] + extra * to_target[1],
+    )
 
 
 def adam(problem: jd.Problem, key: jax.Array, budget: int, target: float) -> Search:

@@ -22,7 +22,7 @@ from experiments.studies.hybrid.methods import (
     HOP,
     METHODS,
 )
-from experiments.studies.hybrid.settings import SOLVED, SUITES, Group
+from experiments.studies.hybrid.settings import FIRST_INSTANCES, SUITES, Group
 from experiments.studies.hybrid.suites import LARGEST_CUT
 from experiments.success_rates import percent
 
@@ -30,6 +30,7 @@ COLUMNS = (
     "functions",
     "method",
     "success, %",
+    f"gradient = {GRADIENT_COST}   ",
     "worst function",
     "evaluations to success",
     f"gradient = {GRADIENT_COST}",
@@ -72,6 +73,7 @@ def make_results(found: Sequence[GroupResult], skipped: Sequence[str]) -> runner
         tables.append(Table(COLUMNS, rows, SUITES[suite]))
     first, *more = tables
     more += [_function_table(result) for result in found]
+    more += [_running_times(result) for result in found if result.group.suite in FIRST_INSTANCES]
     values = {
         f"{result.group.suite}, {result.group.title}": {
             name: {
@@ -102,6 +104,7 @@ def _rows(result: GroupResult) -> list[Sequence[str]]:
                 f"{result.group.title}, {result.group.budget:,} evaluations",
                 METHODS[name].title,
                 percent(int(solved.sum()), len(solved)),
+                percent(_successes_by_cost(result, name), len(solved)),
                 _worst(cells),
                 counts[0],
                 counts[2],
@@ -112,6 +115,12 @@ def _rows(result: GroupResult) -> list[Sequence[str]]:
             )
         )
     return rows
+
+
+def _successes_by_cost(result: GroupResult, method: str) -> int:
+    """Returns the number of runs whose cost until success is within the budget."""
+    costs = np.concatenate([cell.cost_to_target for cell in result.cells[method].values()])
+    return int(np.sum((costs > 0) & (costs <= result.group.budget)))
 
 
 def _counts(cells: Mapping[str, Cell], until: str, total: str) -> tuple[str, str]:
@@ -143,6 +152,8 @@ def _relative(result: GroupResult, method: str, field: str) -> str:
 def _worst(cells: Mapping[str, Cell]) -> str:
     rates = {function: 100 * cell.solved.mean() for function, cell in cells.items()}
     worst = min(rates, key=lambda function: rates[function])
+    if rates[worst] == 100:
+        return "all 100"
     ties = sum(rate == rates[worst] for rate in rates.values()) - 1
     return f"{worst} {rates[worst]:.0f}" + (f" and {ties} more" if ties else "")
 
@@ -168,6 +179,47 @@ def _function_table(result: GroupResult) -> Table:
     return Table(columns, rows, title)
 
 
+def _running_times(result: GroupResult) -> Table:
+    """Tables all evaluations divided by the number of successes, by function."""
+    group = result.group
+    columns = [
+        f"{METHODS[name].title}{suffix}"
+        for name in result.cells
+        for suffix in ("", f", gradient = {GRADIENT_COST}")
+    ]
+    rows = []
+    for function in group.functions:
+        row = [function]
+        for cells in result.cells.values():
+            cell = cells[function]
+            row += [
+                f"{total.sum() / reached:,.0f}" if (reached := np.sum(until > 0)) else "-"
+                for total, until in (
+                    (cell.evaluations, cell.to_target),
+                    (cell.cost, cell.cost_to_target),
+                )
+            ]
+        rows.append(row)
+    title = f"{SUITES[group.suite]}, {group.title}: expected running time, evaluations per success"
+    return Table(("function", *columns), rows, title)
+
+
+def _coco_note(found: Sequence[GroupResult]) -> list[str]:
+    errors = [
+        cell.coco_error[np.isfinite(cell.coco_error)]
+        for result in found
+        for cells in result.cells.values()
+        for cell in cells.values()
+    ]
+    known = np.concatenate([*errors, []])
+    if not known.size:
+        return []
+    return [
+        f"COCO's own functions agree with the best values of {known.size:,} runs on BBOB within "
+        f"{known.max():.0e}, relative to the larger of 1 and |f|."
+    ]
+
+
 def _verdict(found: Sequence[GroupResult]) -> str:
     """Compares the success rate of `jd.hybrid` with the best of the others, group by group."""
     parts = []
@@ -184,17 +236,26 @@ def _verdict(found: Sequence[GroupResult]) -> str:
     return f"{'; '.join(parts)}."
 
 
-def _notes(found: Sequence[GroupResult], skipped: Sequence[str]) -> list[str]:
-    runs = {
-        f"{result.group.suite} {result.group.title}: {result.group.runs} for jd.hybrid and "
-        f"{result.group.baseline_runs} for the others"
-        for result in found
+def _runs_note(result: GroupResult) -> str:
+    group = result.group
+    shown = {
+        "jd.hybrid" if name == "hybrid" else "the others": group.runs_of(name)
+        for name in result.cells
     }
+    counts = " and ".join(f"{count} for {name}" for name, count in shown.items())
+    return f"{group.suite} {group.title}: {counts}"
+
+
+def _notes(found: Sequence[GroupResult], skipped: Sequence[str]) -> list[str]:
+    runs = [_runs_note(result) for result in found]
+    precisions = {f"{result.group.precision:g}": None for result in found}
     return [
         *skipped,
-        f"A run succeeds if the value at its best point, in float64, is less than {SOLVED:g} above "
-        "the minimum. Success rates pool the runs of all functions and have 95% Wilson intervals. "
-        f"Runs per function: {'; '.join(sorted(runs))}.",
+        "A run succeeds if the value at its best point, in float64, is less than "
+        f"{' or, on BBOB, '.join(precisions)} above the minimum. Success rates pool the runs of "
+        "all functions and have 95% Wilson intervals. "
+        f"Runs per function: {'; '.join(runs)}.",
+        *_coco_note(found),
         "Every method knows the minimum and ends at the first value that is close enough, or when "
         "its budget is spent. 'evaluations to success' is the median over the successful runs, "
         "'evaluations per success' all evaluations divided by the number of successes. "
@@ -202,7 +263,8 @@ def _notes(found: Sequence[GroupResult], skipped: Sequence[str]) -> list[str]:
         "in half of their runs or more (their number is in parentheses), of the ratio of their "
         "median evaluations to success; below 1 the method needs fewer than jd.hybrid.",
         "A value with its gradient is one evaluation, also in the budget. The columns 'gradient = "
-        f"{GRADIENT_COST}' count it as {GRADIENT_COST}, and a value alone as one.",
+        f"{GRADIENT_COST}' count it as {GRADIENT_COST}, and a value alone as one; a success there "
+        "is a success within the budget in this counting.",
         "'seconds' is the median time of a run, without the first of several runs of a function, "
         "in which programs are compiled.",
         "The hard eight are shifted and rotated. The boxes of the other functions are cut at each "

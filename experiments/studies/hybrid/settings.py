@@ -1,6 +1,7 @@
 """Settings of the study of `jd.hybrid`, and the suites, which are named here beforehand."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import ClassVar, Literal, NamedTuple, get_args
 
 import jaxdescent as jd
@@ -10,13 +11,21 @@ from experiments.studies.hybrid.functions import DEVELOPMENT, REPORT, Known
 SOLVED = 1e-4
 """A run succeeds if its best value is less than this above the minimum."""
 
+BBOB_SOLVED = 1e-8
+"""The same for BBOB functions."""
+
+FIRST_INSTANCES = {"bbob_development": 16, "bbob_report": 1}
+"""Numbers of the first BBOB instances of a suite."""
+
 HARD = tuple(jd.problems.CLASSIC_SUITE)[:8]
 SUITES = {
     "hard": "The hard eight, shifted and rotated",
     "development": "Classic functions for development",
     "report": "Classic functions that are only reported",
+    "bbob_development": "BBOB, instances for development",
+    "bbob_report": "BBOB, instances that are only reported",
 }
-Suite = Literal["hard", "development", "report"]
+Suite = Literal["hard", "development", "report", "bbob_development", "bbob_report"]
 MethodName = Literal[
     "hybrid",
     "adam",
@@ -29,6 +38,7 @@ MethodName = Literal[
     "bipop_cma",
 ]
 METHODS: tuple[MethodName, ...] = get_args(MethodName)
+BBOB_METHODS: tuple[MethodName, ...] = ("hybrid", "lbfgs", "bipop_cma")
 
 
 class Group(NamedTuple):
@@ -43,6 +53,8 @@ class Group(NamedTuple):
       runs: the number of runs per function.
       baseline_runs: the number of runs of the other methods, of which most take much longer; 0
         leaves them out.
+      precision: a run succeeds if its best value is less than this above the minimum.
+      methods: the methods that may run.
     """
 
     suite: Suite
@@ -52,13 +64,35 @@ class Group(NamedTuple):
     budget: int
     runs: int
     baseline_runs: int
+    precision: float = SOLVED
+    methods: tuple[str, ...] = METHODS
 
     def runs_of(self, method: str) -> int:
         """Returns the number of runs of a method per function."""
+        if method not in self.methods:
+            return 0
         return self.runs if method == "hybrid" else self.baseline_runs
 
 
-def _groups(runs: int, baseline_runs: int, large_runs: int, large_baselines: int) -> list[Group]:
+def bbob_group(suite: Suite, dimension: int, numbers: Sequence[int], instances: int) -> Group:
+    """Returns functions of BBOB with COCO's usual budget of 10,000 evaluations per coordinate."""
+    names = tuple(f"f{number}" for number in numbers)
+    return Group(
+        suite=suite,
+        title=f"{dimension}-D",
+        functions=names,
+        dimension=dimension,
+        budget=10_000 * dimension,
+        runs=instances,
+        baseline_runs=instances,
+        precision=BBOB_SOLVED,
+        methods=BBOB_METHODS,
+    )
+
+
+def _groups(
+    runs: int, baseline_runs: int, large_runs: int, large_baselines: int, instances: int
+) -> list[Group]:
     groups = [
         Group("hard", "2-D", HARD, 2, 20_000, runs, runs),
         Group("hard", "20-D", HARD, 20, 200_000, runs, baseline_runs),
@@ -72,6 +106,9 @@ def _groups(runs: int, baseline_runs: int, large_runs: int, large_baselines: int
         groups.append(Group(suite, "2-D", planar, None, 20_000, runs, runs))
         title = f"{min(functions[name].dimension for name in spatial)} to {largest}-D"
         groups.append(Group(suite, title, spatial, None, 50_000, runs, runs))
+    bbob: tuple[Suite, ...] = "bbob_development", "bbob_report"
+    for suite in bbob:
+        groups += [bbob_group(suite, dimension, range(1, 25), instances) for dimension in (5, 20)]
     return groups
 
 
@@ -80,9 +117,10 @@ GROUPS = {
         Group("hard", "2-D", ("ackley",), 2, 600, 2, 2),
         Group("development", "2-D", ("branin",), None, 400, 2, 2),
         Group("report", "2-D", ("parsopoulos",), None, 400, 2, 2),
+        bbob_group("bbob_development", 2, (1,), 2)._replace(budget=400),
     ],
-    "small": _groups(20, 3, 3, 0),
-    "full": _groups(100, 20, 10, 3),
+    "small": _groups(20, 3, 3, 0, instances=5),
+    "full": _groups(100, 20, 10, 3, instances=15),
 }
 DEFAULT_METHODS = {
     "smoke": ("hybrid", "lbfgs"),
@@ -106,10 +144,10 @@ class Settings(runner.Settings):
     """Suites of functions; by default hard and development. Methods may be developed on these."""
     methods: tuple[MethodName, ...] = ()
     """Methods; by default all, at scale smoke two."""
-    dimensions: tuple[Literal[2, 20, 100], ...] = ()
-    """Dimensions of the hard suite; by default all."""
+    dimensions: tuple[Literal[2, 5, 20, 100], ...] = ()
+    """Dimensions of the hard suite and of BBOB; by default all."""
     seeds: int = 0
-    """Number of runs per function; 0 stands for the number of the scale."""
+    """Number of runs per function, of instances for BBOB; 0 stands for the number of the scale."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

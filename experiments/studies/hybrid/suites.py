@@ -1,4 +1,4 @@
-"""Instances of the suites' functions, drawn anew for each run.
+"""Instances of the suites' functions, another one for each run.
 
 The hard eight are shifted and rotated. The classic functions have their minimizers where they are,
 often at the center of the box. So that no method profits from this, each run cuts off up to a tenth
@@ -6,14 +6,15 @@ of the box's width at each side; a minimizer always stays inside.
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 
 import jaxdescent as jd
-from experiments.instances import Instances, draw_problems, share_function
+from experiments.instances import Instances, draw_problems, run_keys, share_function
 from experiments.studies.hybrid.functions import DEVELOPMENT, REPORT
-from experiments.studies.hybrid.settings import Group
+from experiments.studies.hybrid.settings import FIRST_INSTANCES, Group
 
 LARGEST_CUT = 0.1
 """Largest part of the box's width that is cut off at a side."""
@@ -25,6 +26,8 @@ def draw_group(group: Group, first_seed: int) -> list[Instances]:
     if group.suite == "hard":
         drawn, keys = draw_problems(lambda key: _hard(group, key), seeds)
         return share_function({name: drawn[name] for name in group.functions}, keys)
+    if group.suite in FIRST_INSTANCES:
+        return [_bbob(group, name, seeds) for name in group.functions]
     known = {**DEVELOPMENT, **REPORT}
 
     def draw(key: jax.Array) -> dict[str, jd.Problem]:
@@ -55,3 +58,14 @@ def cut_box(problem: jd.Problem, key: jax.Array) -> jd.Problem:
 def _hard(group: Group, key: jax.Array) -> dict[str, jd.Problem]:
     suite = jd.problems.hard_suite(group.dimension or 2, key=key)
     return {name: suite[name] for name in group.functions}
+
+
+def _bbob(group: Group, name: str, seeds: Sequence[int]) -> Instances:
+    """Returns one BBOB function in successive instances, in the box [-5, 5]^n."""
+    number, first = int(name.removeprefix("f")), FIRST_INSTANCES[group.suite]
+    problems = [
+        jd.problems.bbob(number, group.dimension or 2, first + run) for run in range(len(seeds))
+    ]
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *problems)
+    problem = dataclasses.replace(stacked, bounds="project", optima=None, name="")
+    return Instances(name, problem, run_keys(seeds))

@@ -13,7 +13,7 @@ from experiments.studies.league.candidates import Entry, Settings, tuning_free
 from experiments.studies.league.report import draw, draw_profiles, results
 from experiments.studies.league.standings import PEAKS, Standing, run_tuned
 from experiments.tuning.trials import Candidate, Trials, state_size
-from experiments.tuning.workloads import PreparedWorkload, prepare_workloads
+from experiments.tuning.workloads import PreparedWorkload, in_turn, prepare_workloads
 
 __all__ = ["Settings", "run"]
 
@@ -28,7 +28,7 @@ def run(settings: Settings, run: runner.Run) -> runner.Results:
     tables: dict[str, list[Standing]] = {}
     development = {each.workload.title for each in workloads if each.workload.development}
     with runner.Progress(total=total) as progress:
-        for workload in workloads:
+        for workload in in_turn(workloads):
             standings, notes_on_grids = run_tuned(run, workload, progress)
             notes += notes_on_grids
             candidates = _candidates(settings, workload)

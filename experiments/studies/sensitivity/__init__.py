@@ -19,7 +19,7 @@ from experiments.studies.sensitivity.figure import draw
 from experiments.studies.sensitivity.report import results
 from experiments.studies.sensitivity.settings import HEIGHTS, PUBLISHED_STARTS, STARTS, Settings
 from experiments.studies.sensitivity.sweeps import run_sweep
-from experiments.tuning.workloads import prepare_workloads
+from experiments.tuning.workloads import in_turn, prepare_workloads
 
 __all__ = ["Settings", "run"]
 
@@ -38,7 +38,7 @@ def run(settings: Settings, run: runner.Run) -> runner.Results:
     with runner.Progress(total=total) as progress:
         sweeps = [
             run_sweep(run, workload, optimizer, starts, progress)
-            for workload in workloads
+            for workload in in_turn(workloads)
             for optimizer in settings.optimizers
         ]
         published = published_towers.run_towers(

@@ -51,3 +51,16 @@ def test_a_prepared_workload_has_its_networks_parameters_and_held_out_examples(t
     assert sum(leaf.size for leaf in jax.tree.leaves(workload.params)) == 10 * 64 + 64 + 64 + 1
     assert [len(chosen) for _, chosen in workload.held_out] == [89, 89]
     np.testing.assert_array_equal(workload.held_out[0][1], np.arange(89))
+
+
+def test_programs_of_a_workload_are_discarded_before_the_next():
+    @jax.jit
+    def double(x):
+        return 2 * x
+
+    sizes = []
+    for number in workloads.in_turn([1, 2]):
+        sizes.append(double._cache_size())
+        assert double(number) == 2 * number
+    assert sizes == [0, 0]
+    assert double._cache_size() == 0

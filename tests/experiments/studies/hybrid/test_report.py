@@ -13,7 +13,8 @@ def cell(to_target, budget=1_000, cost=3):
     spent = np.where(solved, to_target, budget)
     excess = np.where(solved, 0, 1.0)
     seconds = np.linspace(9.0, 1.0, len(to_target))
-    return Cell(excess, spent, cost * spent, to_target, cost * to_target, seconds)
+    counts = spent, cost * spent, to_target, cost * to_target
+    return Cell(excess, *counts, seconds, np.array(1e-4), coco_error=np.full(len(spent), np.nan))
 
 
 def study_result():
@@ -33,7 +34,9 @@ def test_rows_have_rates_medians_and_ratios_in_both_countings():
     hybrid, cma = (dict(zip(results.columns, row, strict=True)) for row in results.rows)
     assert hybrid["success, %"].startswith("100 [")
     assert cma["success, %"].startswith("67 [")
-    assert hybrid["worst function"] == "ackley 100 and 1 more"
+    # 3 * 300 and 3 * 50 evaluations are within the budget of 1,000.
+    assert hybrid["gradient = 3   "].startswith("100 [")
+    assert hybrid["worst function"] == "all 100"
     assert cma["worst function"] == "levy 33"
     assert (hybrid["evaluations to success"], hybrid["gradient = 3"]) == ("75", "225")
     assert (cma["evaluations to success"], cma["gradient = 3"]) == ("400", "400")
@@ -59,4 +62,18 @@ def test_a_method_that_never_succeeds_has_dashes():
     result = report.GroupResult(group, {"adam": {"bird": cell([0, 0])}})
     (row,) = report.make_results([result], []).rows
     assert row[2].startswith("0 [")
-    assert row[4:10] == ("-",) * 6
+    assert row[5:11] == ("-",) * 6
+
+
+def test_bbob_has_running_times_and_the_error_relative_to_coco():
+    group = Group("bbob_report", "5-D", ("f1",), 5, 1_000, 3, 3, precision=1e-8)
+    found = cell([100, 400, 0])._replace(coco_error=np.array([1e-12, np.nan, 2e-12]))
+    results = report.make_results([report.GroupResult(group, {"hybrid": {"f1": found}})], [])
+    (row,) = results.rows
+    assert row[2].startswith("67 [")
+    assert row[3].startswith("33 [")  # 3 * 400 exceeds the budget
+    times = results.tables[-1]
+    assert times.rows == [["f1", "750", "2,250"]]  # (100 + 400 + 1,000) / 2
+    assert any("2 runs on BBOB within 2e-12" in note for note in results.notes)
+    assert "less than 1e-08 above" in results.notes[0]
+    assert "3 for jd.hybrid." in results.notes[0]

@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+import jaxdescent as jd
 from experiments.studies.hybrid import settings, suites
 from experiments.studies.hybrid.functions import DEVELOPMENT, REPORT
 
@@ -36,7 +37,7 @@ def test_the_hard_functions_share_a_program_and_their_instances_differ():
 
 
 def test_small_has_the_suites_that_were_named_beforehand():
-    groups = settings.Settings(suites=("hard", "development", "report")).groups
+    groups = settings.Settings(suites=tuple(settings.SUITES)).groups
     assert [(group.suite, group.title, len(group.functions), group.budget) for group in groups] == [
         ("hard", "2-D", 8, 20_000),
         ("hard", "20-D", 8, 200_000),
@@ -45,6 +46,10 @@ def test_small_has_the_suites_that_were_named_beforehand():
         ("development", "3 to 6-D", 10, 50_000),
         ("report", "2-D", 15, 20_000),
         ("report", "4 to 10-D", 5, 50_000),
+        ("bbob_development", "5-D", 24, 50_000),
+        ("bbob_development", "20-D", 24, 200_000),
+        ("bbob_report", "5-D", 24, 50_000),
+        ("bbob_report", "20-D", 24, 200_000),
     ]
     assert {group.suite for group in settings.Settings().groups} == {"hard", "development"}
     assert [group.runs for group in settings.Settings(seeds=2).groups] == [2] * 5
@@ -58,3 +63,19 @@ def test_methods_that_are_too_slow_are_left_out_of_100_dimensions_unless_runs_ar
     with pytest.raises(ValueError, match="must leave something to run"):
         settings.Settings(**chosen)
     assert settings.Settings(**chosen, seeds=1).groups[0].runs_of("lbfgs") == 1
+
+
+@pytest.mark.parametrize(("suite", "first"), [("bbob_development", 16), ("bbob_report", 1)])
+def test_bbob_instances_are_numbered_from_the_first_of_the_suite(suite, first):
+    group = settings.bbob_group(suite, 5, (3, 15), 2)
+    with jax.enable_x64(True):
+        rastrigin, rotated = suites.draw_group(group, 0)
+        for run in range(2):
+            problem, _ = rotated[run]
+            expected = jd.problems.bbob(15, 5, first + run)
+            x = np.linspace(-4, 4, 5)
+            assert problem.value(x) == expected.value(x)
+            assert problem.minimum == expected.minimum
+            assert problem.bounds == "project"
+    assert (rastrigin.name, len(rastrigin)) == ("f3", 2)
+    assert group.runs_of("adam") == 0

@@ -99,14 +99,16 @@ def advance(
     upper: jax.Array,
     first_step: jax.Array,
     tolerance: jax.Array,
+    target: jax.Array,
     max_evaluations: jax.Array,
 ) -> LocalSearch:
     """Returns the search after the evaluation of its trial point.
 
     A search ends where the projected gradient is 0, where the trial equals the point within
-    rounding, after two successive decreases of at most `tolerance`, after `max_evaluations`, and
-    at a start whose value or gradient is not finite. With a tolerance of 0, steps that decrease the
-    gradient go on where rounding hides their decrease of the value.
+    rounding, after two successive decreases of at most `tolerance`, at a value of at most
+    `target`, after `max_evaluations`, and at a start whose value or gradient is not finite. With a
+    tolerance of 0, steps that decrease the gradient go on where rounding hides their decrease of
+    the value.
 
     Args:
       search: one search.
@@ -116,6 +118,7 @@ def advance(
       upper: f[n].
       first_step: f[], length of a step without stored differences, like `LONGEST`.
       tolerance: f[], at least 0.
+      target: f[].
       max_evaluations: i32[], at least 1.
     """
     eps = jnp.finfo(search.point.dtype).eps
@@ -177,6 +180,7 @@ def advance(
     evaluations = search.evaluations + 1
     done = jnp.all(free_grad == 0) | (jnp.max(jnp.abs(trial - point)) <= 4 * eps)
     done |= (small_decreases >= _STALLED) | (evaluations >= max_evaluations)
+    done |= accepted & (value <= target)
     return LocalSearch(
         point=point,
         value=jnp.where(accepted, value, search.value),
@@ -204,6 +208,7 @@ def descend(
     *,
     first_step: jax.Array,
     tolerance: jax.Array,
+    target: jax.Array,
     max_evaluations: jax.Array,
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     """Runs searches from several starts side by side.
@@ -216,6 +221,7 @@ def descend(
       upper: f[n].
       first_step: f[].
       tolerance: f[].
+      target: f[].
       max_evaluations: i32[].
 
     Returns:
@@ -234,6 +240,7 @@ def descend(
             upper=upper,
             first_step=first_step,
             tolerance=tolerance,
+            target=target,
             max_evaluations=max_evaluations,
         )
         return jax.tree.map(lambda new, old: jnp.where(search.done, old, new), new, search)

@@ -1,13 +1,13 @@
 """Graduated descent: follows the minimum of a smoothed function while the smoothing decreases.
 
     z_k ~ N(0, I) in antithetic pairs,    g_k = gradient of f at x + s z_k
-    m <- (1 - c) m + c mean_k g_k,    e = std_k g_k / sqrt(N), per coordinate
+    m <- (1 - c) m + c mean_k g_k,    e = standard error of the mean, per coordinate
     x <- x - c s m / sqrt(m^2 + e^2),    s from .3 to .001 of the box, geometrically
 
 The mean of the gradients is the gradient of f convolved with a Gaussian of width s (Gaussian
-homotopy). Where it is significant, a coordinate moves by c s; where it is noise, by less. In a
-quadratic bowl e is s times the curvature: there, steps are a part of Newton's on the diagonal, and
-there is no learning rate to choose. L-BFGS descends from the best point at last.
+homotopy). Where it is significant, a coordinate moves by c s; where it is noise, by less. There is
+no learning rate: a step is a part of the width of the kernel. L-BFGS descends from the best point
+at last.
 
 Beyond a bound, f is mirrored: a point outside is evaluated at its mirror image, and the component
 of the gradient changes sign.
@@ -24,9 +24,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdescent import validation
-from jaxdescent.evolution import local_search
-from jaxdescent.evolution.hybrid import as_problem
-from jaxdescent.evolution.unit_box import Function, check_box, in_unit_box
+from jaxdescent.global_search import local_search
+from jaxdescent.global_search.hybrid import as_problem
+from jaxdescent.global_search.unit_box import Function, check_box, in_unit_box
 from jaxdescent.numerics import norm
 from jaxdescent.problem import Problem
 from jaxdescent.programs import compiled
@@ -179,6 +179,7 @@ def _descend(
         function.upper,
         first_step=jnp.asarray(FIRST_STEP, middle.dtype),
         tolerance=jnp.zeros((), middle.dtype),
+        target=jnp.asarray(-jnp.inf, middle.dtype),
         max_evaluations=jnp.int32(LAST_STEPS),
     )
     improved = value[0] < values[best]
@@ -207,8 +208,11 @@ def _advance(
     inside, signs = _mirrored(points, function.lower, function.upper)
     values, grads = jax.vmap(function.value_and_grad)(inside)
     grads *= signs
-    mean = jnp.mean(grads, axis=0)
-    error = norm(grads - mean, axis=0) / (samples * (samples - 1)) ** 0.5
+    # Pairs are independent, but not the two samples of a pair.
+    count = samples // 2
+    pairs = grads[:count] / 2 + grads[count:] / 2
+    mean = jnp.mean(pairs, axis=0)
+    error = norm(pairs - mean, axis=0) / (count * (count - 1)) ** 0.5
     # Where gradients overflow, they say nothing.
     mean = jnp.where(jnp.isfinite(mean), mean, 0)
     error = jnp.where(jnp.isnan(error), jnp.inf, error)

@@ -21,10 +21,12 @@ class Function(NamedTuple):
     """The function in units of the box.
 
     Attributes:
+      value: Called with f[n]; returns f[].
       value_and_grad: Called with f[n]; returns f[] and f[n], finite gradients.
       lower, upper: f[n], bounds; they may be infinite.
     """
 
+    value: Callable[[jax.Array], jax.Array]
     value_and_grad: Callable[[jax.Array], tuple[jax.Array, jax.Array]]
     lower: jax.Array
     upper: jax.Array
@@ -65,6 +67,9 @@ def in_unit_box(
         )
         return problem.into_bounds(x)
 
+    def value(u: jax.Array) -> jax.Array:
+        return jnp.asarray(problem.value(to_params(u)), dtype)
+
     def value_and_grad(u: jax.Array) -> tuple[jax.Array, jax.Array]:
         value, grads = problem.value_and_grad(to_params(u))
         grad = ravel_pytree(jax.tree.map(lambda x: x.astype(dtype), grads))[0] * width
@@ -77,4 +82,4 @@ def in_unit_box(
             (ravel_pytree(jax.tree.map(lambda x: jnp.asarray(x, dtype), side))[0] - origin) / width
             for side in (problem.lower, problem.upper)
         )
-    return Function(value_and_grad, lower, upper), jnp.full_like(origin, 0.5), to_params
+    return Function(value, value_and_grad, lower, upper), jnp.full_like(origin, 0.5), to_params

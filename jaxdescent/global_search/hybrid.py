@@ -16,9 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdescent import validation
-from jaxdescent.evolution import islands
-from jaxdescent.evolution.islands import Best, Island
-from jaxdescent.evolution.unit_box import check_box, in_unit_box
+from jaxdescent.global_search import islands
+from jaxdescent.global_search.islands import Best, Island
+from jaxdescent.global_search.unit_box import check_box, in_unit_box
 from jaxdescent.problem import Problem
 from jaxdescent.programs import compiled
 
@@ -64,9 +64,11 @@ class HybridResult(NamedTuple):
     Attributes:
       params: the best point, a tree like the box.
       value: f[], the value there; inf if no value was finite.
-      evaluations: i32[], number of evaluations of value and gradient that the method needs.
-      evaluations_to_best: i32[], their number up to the best point, if descents that run side by
-        side are counted one after another.
+      evaluations: i32[], number of evaluations that the method needs, with or without a gradient.
+      gradients: i32[], number of evaluations with a gradient.
+      evaluations_to_best: i32[], number of evaluations up to the best point, if descents that run
+        side by side are counted one after another.
+      gradients_to_best: i32[], number of those with a gradient.
       evaluations_computed: i32[], their number including descents that had ended and were still
         computed beside others; equal to `evaluations` with `lanes=1`.
       stop_reason: i32[], a `StopReason`.
@@ -77,7 +79,9 @@ class HybridResult(NamedTuple):
     params: Any
     value: jax.Array
     evaluations: jax.Array
+    gradients: jax.Array
     evaluations_to_best: jax.Array
+    gradients_to_best: jax.Array
     evaluations_computed: jax.Array
     stop_reason: jax.Array
     restarts: jax.Array
@@ -110,9 +114,9 @@ def hybrid(
         used.
       bounds: `(lower, upper)`, trees of arrays like the parameters; for a function, not a problem.
       key: random key; by default `jax.random.key(0)`.
-      max_evaluations: upper bound on evaluations of value and gradient; by default 10,000 for each
-        coordinate.
-      target: stops when a value is at most this number.
+      max_evaluations: upper bound on evaluations, with or without a gradient; by default 10,000
+        for each coordinate.
+      target: stops at the first value of at most this number.
       patience: stops after this number of restarts without a lower value, if that also took 1,000
         evaluations for each coordinate; None goes on.
       lanes: number of descents side by side. The next ones begin when all have ended. Another
@@ -246,7 +250,7 @@ def _hybrid(problem: Problem, key: jax.Array, limits: _Limits, *, lanes: int) ->
     searches = [islands.begin(start, row) for row in (islands.MINIMA, islands.POINTS)]
     state = _State(
         searches=jax.tree.map(lambda *x: jnp.stack(x), *searches),
-        best=Best(start, infinite, *[jnp.int32(0)] * 3),
+        best=Best(start, infinite, *[jnp.int32(0)] * 5),
         generation=jnp.int32(0),
         restarts_at_best=jnp.int32(0),
         evaluations_at_best=jnp.int32(0),
@@ -264,7 +268,9 @@ def _hybrid(problem: Problem, key: jax.Array, limits: _Limits, *, lanes: int) ->
         params=to_params(best.point),
         value=best.value,
         evaluations=best.evaluations,
+        gradients=best.gradients,
         evaluations_to_best=best.found_at,
+        gradients_to_best=best.gradients_found_at,
         evaluations_computed=best.computed,
         stop_reason=reason.astype(jnp.int32),
         restarts=state.searches.restarts,

@@ -16,8 +16,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxdescent.evolution import cma_es, local_search
-from jaxdescent.evolution.unit_box import Function
+from jaxdescent.global_search import cma_es, local_search
+from jaxdescent.global_search.unit_box import Function
 
 LARGEST_POPULATION = 512
 """Largest number of samples in a generation."""
@@ -59,28 +59,48 @@ class Best(NamedTuple):
       point: f[n].
       value: f[], inf before the first finite value.
       evaluations: i32[], number of evaluations so far.
+      gradients: i32[], number of evaluations with a gradient.
       found_at: i32[], number of evaluations at which the best point was found.
+      gradients_found_at: i32[], number of those with a gradient.
       computed: i32[], evaluations including descents that had ended; at most 2^31 - 1.
     """
 
     point: jax.Array
     value: jax.Array
     evaluations: jax.Array
+    gradients: jax.Array
     found_at: jax.Array
+    gradients_found_at: jax.Array
     computed: jax.Array
 
     def after(
-        self, points: jax.Array, values: jax.Array, evaluations: jax.Array, computed: jax.Array
+        self,
+        points: jax.Array,
+        values: jax.Array,
+        evaluations: jax.Array,
+        computed: jax.Array,
+        *,
+        has_gradients: jax.Array,
+        target: jax.Array,
     ) -> "Best":
-        """Returns the best point after some descents, counted as if one followed the other."""
-        i = jnp.argmin(values)
+        """Returns the best point after some descents, counted as if one followed the other.
+
+        Descents after the first descent that reaches the target are not counted.
+        """
+        reaches = values <= target
+        is_target_reached = jnp.any(reaches)
+        i = jnp.where(is_target_reached, jnp.argmax(reaches), jnp.argmin(values))
         is_better = values[i] < self.value
-        total = self.evaluations + jnp.cumsum(evaluations, dtype=jnp.int32)
+        total = jnp.cumsum(evaluations, dtype=jnp.int32)
+        last = jnp.where(is_target_reached, i, -1)
+        found = self.evaluations + total[i], self.gradients + has_gradients * total[i]
         return Best(
             point=jnp.where(is_better, points[i], self.point),
             value=jnp.where(is_better, values[i], self.value),
-            evaluations=total[-1],
-            found_at=jnp.where(is_better, total[i], self.found_at),
+            evaluations=self.evaluations + total[last],
+            gradients=self.gradients + has_gradients * total[last],
+            found_at=jnp.where(is_better, found[0], self.found_at),
+            gradients_found_at=jnp.where(is_better, found[1], self.gradients_found_at),
             computed=self.computed + jnp.minimum(computed, 2**31 - 1 - self.computed),
         )
 
@@ -169,6 +189,7 @@ def advance(
       lanes: number of descents side by side.
     """
     is_over_minima = row == MINIMA
+    descends = is_over_minima | island.polishes
     n, dtype = island.run_point.size, island.run_point.dtype
     polishes = island.polishes
     count = jnp.where(polishes, 1, island.population_size)
@@ -188,18 +209,30 @@ def advance(
         starts = _reflect(drawn, function.lower, function.upper)
         left = budget - best.evaluations
         is_used = (rows < count) & (rows - first < left)
-        points, values, evaluations, computed = local_search.descend(
-            function.value_and_grad,
-            jnp.where(polishes, island.run_point, starts),
-            is_used,
-            function.lower,
-            function.upper,
-            first_step=first_step,
-            tolerance=tolerance,
-            max_evaluations=jnp.clip(left // side_by_side, 1, longest),
+        points, values, evaluations, computed = jax.lax.cond(
+            descends,
+            lambda: local_search.descend(
+                function.value_and_grad,
+                jnp.where(polishes, island.run_point, starts),
+                is_used,
+                function.lower,
+                function.upper,
+                first_step=first_step,
+                tolerance=tolerance,
+                target=target,
+                max_evaluations=jnp.clip(left // side_by_side, 1, longest),
+            ),
+            lambda: (
+                starts,
+                jax.vmap(function.value)(starts),
+                is_used.astype(jnp.int32),
+                jnp.int32(lanes),
+            ),
         )
         values = jnp.where(is_used & ~jnp.isnan(values), values, jnp.inf)
-        best = best.after(points, values, evaluations, computed)
+        best = best.after(
+            points, values, evaluations, computed, has_gradients=descends, target=target
+        )
         return first + lanes, sampled.put(first, points, values, evaluations), best
 
     nothing = _Samples.none(island.run_point, lanes)

@@ -1,12 +1,15 @@
 """jd.hybrid finds global minima within its bounds and its budget, with nothing to tune."""
 
+import collections
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import jaxdescent as jd
-from jaxdescent.evolution import islands
+from jaxdescent.global_search import islands
 
 BOX = jnp.full(2, 5.0)
 
@@ -73,9 +76,29 @@ class TestBudget:
         assert reason(result) == "BUDGET"
         assert result.value == pytest.approx(float(problem.value(result.params)), abs=1e-4)
 
-    def test_one_lane_computes_nothing_that_is_not_counted(self):
-        result = jd.hybrid(problem_of("rastrigin"), max_evaluations=500, lanes=1)
+    def test_one_lane_computes_what_is_counted_and_nothing_else(self):
+        calls = collections.Counter()
+
+        @jax.custom_vjp
+        def counted(x):
+            jax.debug.callback(partial(calls.update, ["value"]))
+            return rastrigin(x)
+
+        def forward(x):
+            jax.debug.callback(partial(calls.update, ["gradient"]))
+            return jax.value_and_grad(rastrigin)(x)
+
+        counted.defvjp(forward, lambda grad, g: (g * grad,))
+        result = jd.hybrid(
+            counted, bounds=(-BOX, 0.7 * BOX), max_evaluations=500, lanes=1, patience=None
+        )
+        jax.effects_barrier()
+        assert calls["gradient"] == result.gradients
+        assert calls["value"] == result.evaluations - result.gradients > 50
         assert result.evaluations_computed == result.evaluations
+        assert result.gradients_to_best <= result.gradients
+
+    def test_descents_side_by_side_are_computed_until_the_last_has_ended(self):
         side_by_side = jd.hybrid(problem_of("rastrigin"), max_evaluations=500)
         assert side_by_side.evaluations_computed > side_by_side.evaluations
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.optimize
 
-from jaxdescent.evolution import local_search
+from jaxdescent.global_search import local_search
 
 N = 6
 
@@ -19,7 +19,9 @@ def float64():
         yield
 
 
-def descend(function, starts, *, lower=0.0, upper=1.0, tolerance=0.0, limit=500, used=None):
+def descend(
+    function, starts, *, lower=0.0, upper=1.0, tolerance=0.0, limit=500, used=None, target=-np.inf
+):
     starts = jnp.asarray(starts)
     n = starts.shape[1]
     return local_search.descend(
@@ -30,6 +32,7 @@ def descend(function, starts, *, lower=0.0, upper=1.0, tolerance=0.0, limit=500,
         jnp.full(n, upper),
         first_step=jnp.asarray(0.02),
         tolerance=jnp.asarray(tolerance),
+        target=jnp.asarray(target),
         max_evaluations=jnp.int32(limit),
     )
 
@@ -83,6 +86,7 @@ def test_counts_are_those_of_the_calls_and_values_never_increase():
             upper=jnp.ones(N),
             first_step=jnp.asarray(0.02),
             tolerance=jnp.asarray(0.0),
+            target=jnp.asarray(-jnp.inf),
             max_evaluations=jnp.int32(500),
         )
     )
@@ -98,6 +102,14 @@ def test_counts_are_those_of_the_calls_and_values_never_increase():
     assert calls == evaluations == computed
     np.testing.assert_array_equal(point, search.point)
     assert value == search.value == values[-1]
+
+
+def test_a_search_ends_at_the_first_value_that_reaches_the_target():
+    starts = np.random.default_rng(1).uniform(size=(2, N))
+    _, values, evaluations, _ = descend(rosenbrock, starts, target=1.0)
+    assert np.all(values <= 1.0)
+    _, before, *_ = descend(rosenbrock, starts, limit=int(evaluations[0]) - 1)
+    assert before[0] > 1.0
 
 
 def test_searches_side_by_side_equal_searches_alone():
