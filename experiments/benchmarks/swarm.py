@@ -98,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--runs", type=int, default=300, help="number of runs of each row")
     runs = parser.parse_args(arguments).runs
-    rows = []
+    rows, budget = [], 0
     for communicate, name, published in ((False, "independent", "0"), (True, "swarm", PUBLISHED)):
         for agents in AGENTS:
             found = descend(agents, runs, communicate=communicate)

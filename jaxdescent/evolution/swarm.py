@@ -93,7 +93,7 @@ def backtracking_descent(
     shrink = validation.number_between("shrink", shrink, 0.0, 1.0)
     validation.number_in("mass_power", mass_power, 0.0, np.inf)
     steps = validation.integer_in("max_backtracking_steps", max_backtracking_steps, 0)
-    search = optax.scale_by_backtracking_linesearch(
+    search: Any = optax.scale_by_backtracking_linesearch(
         max_backtracking_steps=steps,
         slope_rtol=decrease * jnp.asarray(relative_mass) ** mass_power,
         decrease_factor=shrink,
@@ -107,7 +107,7 @@ def backtracking_descent(
 
     def update(
         updates: Any,
-        state: BacktrackingState,
+        state: Any,
         params: Any = None,
         *,
         value: Any = None,

@@ -24,8 +24,8 @@ def moved(agents, problem=None, seed=1, **options):
 
 
 def test_the_consensus_point_is_the_mean_weighted_by_exponentials_of_values():
-    values = np.array([3.0, 1.0, 2.0, 7.0, 4.0])  # the median is 2 above the least
-    weights = np.exp(-1.5 * (values - 1) / 2)
+    values = np.array([7.0, 1.0, 4.0, 19.0, 10.0])  # the median is 6 above the least
+    weights = np.exp(-1.5 * (values - 1) / 6)
     center = np.sum(weights * np.arange(5)) / weights.sum()
     agents, info = moved(with_values(values), alpha=1.5, drift=1.0, noise=0.0)
     np.testing.assert_allclose(agents.params[:, 0], center, rtol=1e-5)

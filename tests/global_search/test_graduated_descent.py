@@ -75,6 +75,15 @@ def test_beyond_a_bound_the_function_is_mirrored():
     np.testing.assert_array_equal(signs, [[-1, 1], [-1, 1], [-1, 1], [1, 1]])
 
 
+def test_the_mean_gradient_at_a_bound_is_zero_across_it():
+    center = jnp.zeros(2)
+    state = _State(center, jnp.zeros(2), center, jnp.asarray(jnp.inf))
+    function = Function(slope, jax.value_and_grad(slope), jnp.array([0.0, -2.0]), jnp.ones(2))
+    options, width = _Options(np.int32(10), np.float32(0.5)), jnp.asarray(0.1)
+    new = _advance(function, state, jax.random.key(0), jnp.int32(0), width, options, 16)
+    np.testing.assert_array_equal(new.momentum, [0, 0.5])
+
+
 def test_points_stay_within_the_bounds():
     upper = jnp.array([1.0, 2.0])
     result = run(slope, -jnp.ones(2), upper, 2_000)
