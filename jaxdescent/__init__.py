@@ -63,6 +63,10 @@ A `Problem` is a function to minimize in a box, from which initial points are dr
     gradient_flow          the path that an optimizer would take without oscillations
     flows                  the optimizers to which the two flows apply
 
+An *estimator* obtains gradients by other means, for functions without a useful gradient:
+
+    estimators             smoothed over a Gaussian, from ranks, ...: help(jd.estimators)
+
 Losses, landscapes and cost:
 
     losses                 losses that optax.losses lacks: help(jd.losses) lists them
@@ -72,7 +76,7 @@ Losses, landscapes and cost:
     footprint.carbon       convert energy to grams of CO2e for a given grid
 """
 
-from jaxdescent import evolution, footprint, landscape, losses, problems
+from jaxdescent import estimators, evolution, footprint, landscape, losses, problems
 from jaxdescent.agents import (
     BasinHoppingState,
     MagdState,
@@ -200,6 +204,7 @@ __all__ = [
     "describe",
     "eligibility_trace",
     "ensemble",
+    "estimators",
     "evolution",
     "fit",
     "fit_loop",

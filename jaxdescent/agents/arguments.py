@@ -178,12 +178,17 @@ class OptimizerFactory:
 
     Attributes:
       optimizer: a transformation that all agents share, or a factory such as `optax.adam`.
+      not_its_own: names of hyperparameters that the factory is not called with, because they
+        belong to the estimator.
     """
 
     optimizer: Any
+    not_its_own: tuple[str, ...] = ()
 
     def __call__(self, **hyperparams: Any) -> optax.GradientTransformationExtraArgs:
         """Returns the optimizer of an agent with these hyperparameters."""
+        for name in self.not_its_own:
+            hyperparams.pop(name, None)
         if callable(self.optimizer):
             _check_keywords(self.optimizer, hyperparams)
             return validation.transformation(
@@ -209,11 +214,11 @@ class OptimizerFactory:
             ) from error
 
 
-def optimizer_factory(optimizer: Any) -> OptimizerFactory:
+def optimizer_factory(optimizer: Any, not_its_own: tuple[str, ...] = ()) -> OptimizerFactory:
     """Returns `optimizer` as a factory; raises TypeError if it is not one nor a transformation."""
     if not callable(optimizer):
         validation.transformation("optimizer", optimizer)
-    return OptimizerFactory(optimizer)
+    return OptimizerFactory(optimizer, not_its_own)
 
 
 def _check_keywords(factory: Any, hyperparams: Mapping[str, Any]) -> None:

@@ -174,7 +174,7 @@ def place_agents(
     opt_state = _initial_opt_state(problem, params, population.hyperparams, population.ids)
     placed = population._replace(
         params=params,
-        opt_state=fold_into_keys(opt_state, population.gradients),
+        opt_state=fold_into_keys(opt_state, population.evaluations),
         evaluated=jnp.zeros_like(population.evaluated),
         alive=jnp.ones_like(population.alive),
         ancestors=population.ids,

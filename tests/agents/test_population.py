@@ -60,7 +60,7 @@ def test_a_placed_agent_draws_other_random_numbers_than_before():
     agents = initial_population(problem, jnp.zeros((2, 1)), {}, jnp.float32)
     drawn = []
     for spent in (3, 5):
-        agents = agents._replace(gradients=jnp.full(2, spent))
+        agents = agents._replace(evaluations=jnp.full(2, spent))
         agents = jd.place_agents(agents, jnp.ones(2, bool), agents.params, problem)
         drawn.append(jax.random.key_data(agents.opt_state.rng_key)[:, 0])
     assert len(np.unique(np.concatenate(drawn))) == 4

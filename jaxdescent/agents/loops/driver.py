@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from jaxdescent import chunking, validation
+from jaxdescent import chunking, estimators, validation
 from jaxdescent.agents import pruning
 from jaxdescent.agents.arguments import OptimizerFactory, optimizer_factory
 from jaxdescent.agents.loops.diversity import diversity
@@ -27,6 +27,7 @@ from jaxdescent.agents.loops.load_balancing import balanced_in_chunks
 from jaxdescent.agents.loops.population_loop import PopulationLoopState, RungInfo
 from jaxdescent.agents.population import Population, worst_values
 from jaxdescent.agents.rule import Rule, apply_rule, check_rule
+from jaxdescent.estimators.estimator import Estimator, check_estimator
 from jaxdescent.problem import Problem
 
 SMALL_CHUNK = 2**15
@@ -41,8 +42,11 @@ BEST = ("best_params", "best_model_state", "best_values")
 """Fields that descent changes too if it tracks the best point over all steps."""
 FINITENESS = ("evaluated", "nonfinite_streak")
 """Fields that descent changes too if an agent may recover from values that are not finite."""
-READ = ("hyperparams", "ids", "evaluated")
+READ = ("hyperparams", "ids", "evaluated", "evaluations")
 """Fields that descent only reads."""
+
+ESTIMATOR_STREAM = np.uint32(2**32 - 3)
+"""Folded into the key for estimators; rules fold in rung numbers, all smaller."""
 
 DEFAULT_RULE = pruning.adaptive()
 
@@ -55,6 +59,7 @@ class Driver(NamedTuple):
     Attributes:
       num_agents: number of agents.
       optimizer: Called with an agent's hyperparameters as keywords; returns its optimizer.
+      estimator: obtains gradients.
       rule: acts after each rung.
       chunk_size: number of agents that descend side by side; None to choose it by memory.
       record_params: whether a `RungInfo` has the parameters of all agents.
@@ -63,6 +68,7 @@ class Driver(NamedTuple):
 
     num_agents: int
     optimizer: OptimizerFactory
+    estimator: Estimator
     rule: Rule
     chunk_size: int | None
     record_params: bool
@@ -93,8 +99,8 @@ class Driver(NamedTuple):
         length: ArrayLike,
         prune: ArrayLike,
         *,
-        gradients: ArrayLike,
-        evaluations: ArrayLike,
+        estimates: ArrayLike,
+        values: ArrayLike = 0,
         carries: tuple[str, ...],
         reports: Mapping[str, Any] = MappingProxyType({"aux": {}}),
         acts: ArrayLike = True,
@@ -108,8 +114,9 @@ class Driver(NamedTuple):
             `carried`, of which "aux" is a part.
           length: number of steps.
           prune: whether pruned agents stay where they are.
-          gradients: i32[] or i32[agents], number of gradients computed by an agent that descends.
-          evaluations: i32[] or i32[agents], number of values computed by it.
+          estimates: i32[] or i32[agents], number of estimates of the gradient, each with a value,
+            made by an agent that descends.
+          values: i32[] or i32[agents], number of values computed by it in addition.
           carries: the fields that `descend` changes, in addition to `CARRIED`.
           reports: mapping from names of fields of a `RungInfo` to trees [agents, ...], which
             `descend` changes too; the values here are reported for agents that do not descend.
@@ -119,7 +126,7 @@ class Driver(NamedTuple):
         descending = before.alive | ~jnp.asarray(validation.boolean("prune", prune))
         carried = {name: getattr(before, name) for name in CARRIED + carries} | dict(reports)
         read = {name: getattr(before, name) for name in READ}
-        size = self.chunk_size or default_chunk_size(carried)
+        size = self.chunk_size or default_chunk_size(carried, self.estimator.evaluations)
 
         if self.mesh is None:
             order, count = chunking.chosen_first(descending)
@@ -140,8 +147,8 @@ class Driver(NamedTuple):
         population = before._replace(
             **carried,
             age=add(before.age, length),
-            gradients=add(before.gradients, gradients),
-            evaluations=add(before.evaluations, evaluations),
+            gradients=add(before.gradients, estimates * self.estimator.gradients),
+            evaluations=add(before.evaluations, estimates * self.estimator.evaluations + values),
         )
         if not set(BEST) <= set(carries):
             population = _update_best_of_agents(population, descending)
@@ -184,9 +191,26 @@ class Driver(NamedTuple):
             rule_info=rule_info,
             params=population.params if self.record_params else None,
             gradients_of_agents=population.gradients,
+            evaluations_of_agents=population.evaluations,
             **reports,
         )
         return self._constrain_sharding(state), info
+
+    def value_and_grad(
+        self, function: Callable[..., Any], hyperparams: Mapping[str, Any], **options: Any
+    ) -> Callable[..., Any]:
+        """Returns an agent's estimate as a function like `jax.value_and_grad(function)`.
+
+        Args:
+          function: the function to differentiate.
+          hyperparams: the agent's hyperparameters; the estimator is given its own.
+          **options: further keywords of the estimator, and `has_aux`.
+        """
+        has_aux = options.pop("has_aux", False)
+        own = {
+            name: hyperparams[name] for name in self.estimator.hyperparams if name in hyperparams
+        }
+        return partial(self.estimator.value_and_grad(function, has_aux=has_aux), **own, **options)
 
     def _constrain_sharding(self, state: PopulationLoopState) -> PopulationLoopState:
         """Shards rows of agents over the mesh and replicates the rest.
@@ -216,6 +240,7 @@ class Driver(NamedTuple):
 def make_driver(
     optimizer: Any,
     num_agents: int,
+    estimator: Estimator | None,
     rule: Rule | None,
     chunk_size: int | None,
     record_params: bool,
@@ -225,9 +250,11 @@ def make_driver(
 
     Raises:
       ValueError: an argument is out of its range.
-      TypeError: the optimizer, the rule or the mesh has the wrong type.
+      TypeError: the optimizer, the estimator, the rule or the mesh has the wrong type.
     """
     validation.integer_in("num_agents", num_agents, 1)
+    estimator = estimators.exact() if estimator is None else estimator
+    check_estimator("estimator", estimator)
     if not isinstance(record_params, bool):
         raise ValueError(f"record_params must be True or False, got {record_params!r}")
     if chunk_size is not None:
@@ -243,7 +270,8 @@ def make_driver(
         )
     if mesh is not None:  # Explicit axes, as `jax.make_mesh` has them, take no constraint.
         mesh = jax.sharding.Mesh(mesh.devices, mesh.axis_names)
-    return Driver(num_agents, optimizer_factory(optimizer), rule, chunk_size, record_params, mesh)
+    factory = optimizer_factory(optimizer, not_its_own=estimator.hyperparams)
+    return Driver(num_agents, factory, estimator, rule, chunk_size, record_params, mesh)
 
 
 def update_best(state: PopulationLoopState) -> PopulationLoopState:
@@ -305,11 +333,22 @@ def _without_shared_leaves(tree: Any) -> Any:
     )
 
 
-def default_chunk_size(carried: Chunk) -> int:
-    """Returns how many agents descend side by side by default, a power of two."""
+def estimator_keys(key: jax.Array, ids: jax.Array) -> jax.Array:
+    """Returns a random key for the estimates of each agent of a chunk."""
+    key = jax.random.fold_in(key, ESTIMATOR_STREAM)
+    return jax.vmap(partial(jax.random.fold_in, key))(ids)
+
+
+def default_chunk_size(carried: Chunk, points: int) -> int:
+    """Returns how many agents descend side by side by default, a power of two.
+
+    Args:
+      carried: arrays with a leading axis of agents.
+      points: number of points that an agent evaluates side by side.
+    """
     if jax.default_backend() != "cpu":
-        return 4096
+        return max(4096 >> (points - 1).bit_length(), 1)
     leaves = jax.tree.leaves(carried)
-    bytes_per_agent = max(sum(x.nbytes for x in leaves) // len(leaves[0]), 1)
+    bytes_per_agent = max(sum(x.nbytes for x in leaves) // len(leaves[0]), 1) * points
     size = max(SMALL_CHUNK // bytes_per_agent, min(32, LARGE_CHUNK // bytes_per_agent), 1)
     return int(2 ** np.floor(np.log2(size)))

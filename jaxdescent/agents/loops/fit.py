@@ -23,6 +23,7 @@ from jaxdescent.agents.loops.population_loop import (
 )
 from jaxdescent.agents.loops.rungs import RungPlan, rung_plan, scan_rungs
 from jaxdescent.agents.rule import Rule
+from jaxdescent.estimators.estimator import Estimator
 from jaxdescent.programs import compiled
 
 
@@ -43,6 +44,7 @@ def fit(
     mode: Literal["min", "max"] = "min",
     model_state: Any = None,
     hyperparams: Mapping[str, ArrayLike] | None = None,
+    estimator: Estimator | None = None,
     rule: Rule | None = None,
     prune: ArrayLike = True,
     data_order: Literal["shared", "per_agent"] = "shared",
@@ -85,7 +87,8 @@ def fit(
         may be shorter. By default `num_rungs` decides.
       gradient_budget: upper bound on the gradients, each of one batch, that all agents compute
         together. Each rung gets an equal share of the remaining budget, divided by the number of
-        alive agents and rounded down.
+        alive agents and rounded down. With an estimator it bounds the evaluations of batches
+        instead: each step of an agent takes `estimator.evaluations` of them.
       num_rungs: number of rungs, 10 by default. With `steps`, rungs differ in length by at most one
         step, the longer first, and there are at most `steps` of them.
       batch_size: examples in a batch, drawn without replacement; those that do not fill a batch
@@ -101,7 +104,12 @@ def fit(
         leading axis of agents. Each agent's id is folded into its random keys, so that agents draw
         different numbers even if one state was repeated for all.
       hyperparams: mapping from keywords to arrays with a leading axis of agents, or to scalars
-        that all agents share.
+        that all agents share. Those that the estimator takes, such as "sigma", are not passed to
+        the optimizer.
+      estimator: obtains gradients in another way, such as `jd.estimators.smoothed(0.1)`; by default
+        they are computed by differentiation. All samples of a step see the same batch, model state
+        and key, so that their differences are due to the parameters. `aux` and the new model state
+        are those at the parameters. Agents draw different random numbers in each step.
       rule: acts after each rung; by default `jd.pruning.adaptive()`.
       prune: if False, agents that the rule removes continue training, which shows the result that
         they would have had. This does not affect other agents.
@@ -117,8 +125,8 @@ def fit(
 
     Raises:
       ValueError: an argument is out of its range, shapes disagree, or the loss is not a scalar.
-      TypeError: the loss function, the optimizer, the rule, the mesh, the key or the
-        hyperparameters have the wrong type.
+      TypeError: the loss function, the optimizer, the estimator, the rule, the mesh, the key or
+        the hyperparameters have the wrong type.
 
     Example:
       >>> import jax, jax.numpy as jnp, optax, jaxdescent as jd
@@ -139,14 +147,6 @@ def fit(
     """
     init_params = params_of_agents(init_params)
     num_agents = count_agents("init_params", init_params)
-    plan = rung_plan(
-        steps,
-        steps_per_rung=steps_per_rung,
-        gradient_budget=gradient_budget,
-        num_rungs=num_rungs,
-        num_agents=num_agents,
-        evaluates_first=False,
-    )
     settings = fit_settings(
         loss_fn,
         optimizer,
@@ -154,6 +154,7 @@ def fit(
         batch_size=batch_size,
         value_fn=value_fn,
         mode=mode,
+        estimator=estimator,
         rule=rule,
         data_order=data_order,
         needs_rng=needs_rng,
@@ -161,6 +162,15 @@ def fit(
         chunk_size=chunk_size,
         record_params=record_params,
         mesh=mesh,
+    )
+    plan = rung_plan(
+        steps,
+        steps_per_rung=steps_per_rung,
+        gradient_budget=gradient_budget,
+        num_rungs=num_rungs,
+        num_agents=num_agents,
+        evaluates_first=False,
+        cost=settings.driver.estimator.evaluations,
     )
     key, prune = validation.random_key("key", key), validation.boolean("prune", prune)
     hyperparams = checked_hyperparams(hyperparams)

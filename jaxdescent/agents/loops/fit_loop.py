@@ -35,11 +35,18 @@ from jaxdescent.agents.arguments import (
     params_of_agents,
 )
 from jaxdescent.agents.loops.batches import WHOLE_DATA, Batches, check_batches, make_batches
-from jaxdescent.agents.loops.driver import FINITENESS, Chunk, Driver, make_driver
+from jaxdescent.agents.loops.driver import (
+    FINITENESS,
+    Chunk,
+    Driver,
+    estimator_keys,
+    make_driver,
+)
 from jaxdescent.agents.loops.objective import LOSS, Objective
 from jaxdescent.agents.loops.population_loop import PopulationLoop, PopulationLoopState, RungInfo
 from jaxdescent.agents.population import NONFINITE_STREAK, has_model_state, initial_population
 from jaxdescent.agents.rule import Rule
+from jaxdescent.estimators.estimator import Estimator
 from jaxdescent.numerics import all_finite, state_unless_skipped, widest_float
 from jaxdescent.problem import Problem
 
@@ -55,6 +62,7 @@ def fit_loop(
     batch_size: int | None,
     value_fn: Callable[..., jax.Array] | None = None,
     mode: Literal["min", "max"] = "min",
+    estimator: Estimator | None = None,
     rule: Rule | None = None,
     data_order: Literal["shared", "per_agent"] = "shared",
     needs_rng: bool = False,
@@ -76,6 +84,7 @@ def fit_loop(
       batch_size: see `fit`.
       value_fn: see `fit`.
       mode: see `fit`.
+      estimator: see `fit`.
       rule: acts after each rung; by default `jd.pruning.adaptive()`.
       data_order: see `fit`.
       needs_rng: see `fit`.
@@ -96,8 +105,8 @@ def fit_loop(
     Raises:
       ValueError: an argument is out of its range; at tracing, shapes disagree or the loss is not
         a scalar.
-      TypeError: the loss function, the optimizer, the rule, the mesh or the key has the wrong
-        type.
+      TypeError: the loss function, the optimizer, the estimator, the rule, the mesh or the key has
+        the wrong type.
 
     Example:
       >>> import jax, jax.numpy as jnp, optax, jaxdescent as jd
@@ -121,6 +130,7 @@ def fit_loop(
             batch_size=batch_size,
             value_fn=value_fn,
             mode=mode,
+            estimator=estimator,
             rule=rule,
             data_order=data_order,
             needs_rng=needs_rng,
@@ -153,6 +163,7 @@ def fit_settings(
     batch_size: int | None,
     value_fn: Callable[..., Any] | None,
     mode: str,
+    estimator: Estimator | None,
     rule: Rule | None,
     data_order: str,
     needs_rng: bool,
@@ -174,7 +185,7 @@ def fit_settings(
         if not isinstance(flag, bool):
             raise ValueError(f"{name} must be True or False, got {flag!r}")
     check_batches(batch_size, data_order)
-    driver = make_driver(optimizer, num_agents, rule, chunk_size, record_params, mesh)
+    driver = make_driver(optimizer, num_agents, estimator, rule, chunk_size, record_params, mesh)
     return FitSettings(loss_fn, value_fn, mode, needs_rng, has_aux, batch_size, data_order, driver)
 
 
@@ -234,7 +245,7 @@ def loop_of(settings: FitSettings) -> PopulationLoop:
             has_model_state(population.model_state),
         )
         batches = make_batches(data, settings.batch_size, settings.data_order)
-        rung = _FitRung(objective, driver.optimizer, batches, data, validation_data, state, length)
+        rung = _FitRung(objective, driver, batches, data, validation_data, state, length)
         unknown = jnp.full(driver.num_agents, jnp.nan, population.values.dtype)
         reports = {
             "aux": dict.fromkeys(rung.aux_names(), unknown),
@@ -249,8 +260,8 @@ def loop_of(settings: FitSettings) -> PopulationLoop:
             rung.descend,
             length,
             prune,
-            gradients=length,
-            evaluations=length + (has_steps if validation_data is not None else 0),
+            estimates=length,
+            values=has_steps if validation_data is not None else 0,
             carries=FINITENESS,
             reports=reports,
             acts=has_steps,
@@ -263,7 +274,7 @@ class _FitRung(NamedTuple):
     """One rung of a fit: everything that its agents share."""
 
     objective: Objective
-    optimizer: OptimizerFactory
+    driver: Driver
     batches: Batches
     data: Any
     validation_data: Any
@@ -294,19 +305,19 @@ class _FitRung(NamedTuple):
         """Returns a chunk of agents after the rung."""
         ids, first_step, (order_key, loss_key) = read["ids"], self.state.steps, self.keys
         loss_keys = jax.vmap(partial(jax.random.fold_in, loss_key))(ids)
+        keys = loss_keys, estimator_keys(self.state.key, ids)
 
         def step_all(t: jax.Array, carry: tuple[Chunk, Chunk, jax.Array]) -> Any:
             moving, seen, order = carry
             order = self.batches.order(order, order_key, ids, first_step + t, t == 0)
             batch = self.batches.batch(self.data, order, first_step + t)
 
-            def step(agent: Chunk, hyperparams: Any, batch: Any, key: jax.Array) -> Any:
-                return self._step(
-                    agent, hyperparams, batch, jax.random.fold_in(key, first_step + t)
-                )
+            def step(agent: Chunk, hyperparams: Any, batch: Any, keys: Any) -> Any:
+                keys = [jax.random.fold_in(key, first_step + t) for key in keys]
+                return self._step(agent, hyperparams, batch, *keys)
 
             step_each = jax.vmap(step, in_axes=(0, 0, self.batches.axis, 0))
-            moving, aux = step_each(moving, read["hyperparams"], batch, loss_keys)
+            moving, aux = step_each(moving, read["hyperparams"], batch, keys)
             finite = jnp.isfinite(aux[LOSS])
 
             def add(total: jax.Array, new: jax.Array) -> jax.Array:
@@ -332,21 +343,27 @@ class _FitRung(NamedTuple):
         return agents | jax.tree.map(partial(jnp.where, self.length > 0), values, old)
 
     def _step(
-        self, agent: Chunk, hyperparams: Any, batch: Any, key: jax.Array
+        self,
+        agent: Chunk,
+        hyperparams: Any,
+        batch: Any,
+        loss_key: jax.Array,
+        estimator_key: jax.Array,
     ) -> tuple[Chunk, dict[str, jax.Array]]:
         params, model_state = agent["params"], agent["model_state"]
 
-        def loss(params: Any) -> Any:
-            return self.objective.loss(params, model_state, batch, key)
+        def loss(params: Any, batch: Any) -> Any:
+            return self.objective.loss(params, model_state, batch, loss_key)
 
-        (value, (aux, new_state)), grads = jax.value_and_grad(loss, has_aux=True)(params)
-        updates, opt_state = self.optimizer(**hyperparams).update(
+        estimate = self.driver.value_and_grad(loss, hyperparams, key=estimator_key, has_aux=True)
+        (value, (aux, new_state)), grads = estimate(params, batch)
+        updates, opt_state = self.driver.optimizer(**hyperparams).update(
             grads,
             agent["opt_state"],
             params,
             value=value,
             grad=grads,
-            value_fn=lambda params: loss(params)[0],
+            value_fn=lambda params: loss(params, batch)[0],
         )
         params = optax.apply_updates(params, updates)
         new_state = state_unless_skipped(jnp.isfinite(value), new_state, model_state)

@@ -28,6 +28,7 @@ from jaxdescent.agents.loops.population_loop import (
 )
 from jaxdescent.agents.loops.rungs import RungPlan, rung_plan, scan_rungs
 from jaxdescent.agents.rule import Rule
+from jaxdescent.estimators.estimator import Estimator
 from jaxdescent.problem import Problem
 from jaxdescent.programs import compiled
 
@@ -44,6 +45,7 @@ def minimize(
     steps_per_rung: int | None = None,
     gradient_budget: int | None = None,
     num_rungs: int | None = None,
+    estimator: Estimator | None = None,
     rule: Rule | None = None,
     prune: ArrayLike = True,
     chunk_size: int | None = None,
@@ -78,16 +80,22 @@ def minimize(
       init_params: starts, a tree like the parameters with a leading axis of agents, moved into
         the problem's bounds; by default drawn from its box.
       hyperparams: mapping from keywords to arrays with a leading axis of agents, or to scalars
-        that all agents share.
+        that all agents share. Those that the estimator takes, such as "sigma", are not passed to
+        the optimizer.
       steps: number of steps of an agent that is never pruned.
       steps_per_rung: with `steps`, number of steps between two actions of the rule; the last
         rung may be shorter. By default `num_rungs` decides.
       gradient_budget: upper bound on the gradients that all agents compute together. Each rung
         gets an equal share of the remaining budget, divided by the number of alive agents and
         rounded down; a rung of no steps changes nothing. Gradients within an optimizer's line
-        search are not counted.
+        search are not counted. With an estimator it bounds the evaluations instead: each step of
+        an agent takes `estimator.evaluations` of them.
       num_rungs: number of rungs, 10 by default. With `steps`, rungs differ in length by at most
         one step, the longer first, and there are at most `steps` of them.
+      estimator: obtains gradients in another way, such as `jd.estimators.smoothed(0.1)`; by default
+        they are computed by differentiation. Its lengths are in units of the problem's box, as
+        learning rates are; points beyond the bounds are moved into them. Agents draw different
+        random numbers in each step.
       rule: acts after each rung; by default `jd.pruning.adaptive()`.
       prune: if False, agents that the rule removes continue descending, which shows the result that
         they would have had. This does not affect other agents; gradients may exceed their budget.
@@ -99,7 +107,8 @@ def minimize(
 
     Raises:
       ValueError: an argument is out of its range, shapes disagree, or the loss is not a scalar.
-      TypeError: the problem, the optimizer, the rule, the mesh or the key has the wrong type.
+      TypeError: the problem, the optimizer, the estimator, the rule, the mesh or the key has the
+        wrong type.
 
     Example:
       >>> import jax, jax.numpy as jnp, optax, jaxdescent as jd
@@ -120,6 +129,7 @@ def minimize(
         starts = count_agents("init_params", init_params)
         num_agents = starts if num_agents is None else num_agents
     num_agents = validation.integer_in("num_agents", num_agents, 1)
+    driver = make_driver(optimizer, num_agents, estimator, rule, chunk_size, record_params, mesh)
     plan = rung_plan(
         steps,
         steps_per_rung=steps_per_rung,
@@ -127,10 +137,10 @@ def minimize(
         num_rungs=num_rungs,
         num_agents=num_agents,
         evaluates_first=True,
+        cost=driver.estimator.evaluations,
     )
     validation.boolean("prune", prune)
     hyperparams = checked_hyperparams(hyperparams)
-    driver = make_driver(optimizer, num_agents, rule, chunk_size, record_params, mesh)
     key = validation.random_key("key", jax.random.key(0) if key is None else key)
     if init_params is not None:
         check_agents("init_params", init_params, num_agents)

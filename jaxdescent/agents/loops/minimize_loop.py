@@ -28,10 +28,9 @@ import numpy as np
 import optax
 from jax.typing import ArrayLike
 
-from jaxdescent import validation
+from jaxdescent import estimators, validation
 from jaxdescent.agents.arguments import (
     STACKING,
-    OptimizerFactory,
     check_agents,
     checked_hyperparams,
     checked_length,
@@ -39,12 +38,20 @@ from jaxdescent.agents.arguments import (
     noting_one_agent,
     params_of_agents,
 )
-from jaxdescent.agents.loops.driver import BEST, FINITENESS, Chunk, Driver, make_driver
+from jaxdescent.agents.loops.driver import (
+    BEST,
+    FINITENESS,
+    Chunk,
+    Driver,
+    estimator_keys,
+    make_driver,
+)
 from jaxdescent.agents.loops.population_loop import PopulationLoop, PopulationLoopState, RungInfo
 from jaxdescent.agents.population import NONFINITE_STREAK, initial_population
 from jaxdescent.agents.rule import Rule
 from jaxdescent.box import Box
 from jaxdescent.chunking import where_rows
+from jaxdescent.estimators.estimator import Estimator
 from jaxdescent.numerics import all_finite
 from jaxdescent.problem import Problem
 
@@ -57,6 +64,7 @@ def minimize_loop(
     optimizer: Any,
     *,
     num_agents: int,
+    estimator: Estimator | None = None,
     rule: Rule | None = None,
     chunk_size: int | None = None,
     record_params: bool = False,
@@ -74,6 +82,7 @@ def minimize_loop(
       optimizer: a transformation that all agents share, or a factory such as `optax.adam` that
         is called with each agent's own hyperparameters, as keywords.
       num_agents: number of agents.
+      estimator: see `minimize`.
       rule: acts after each rung; by default `jd.pruning.adaptive()`.
       chunk_size: see `minimize`.
       record_params: whether a `RungInfo` has the parameters of all agents.
@@ -92,7 +101,7 @@ def minimize_loop(
     Raises:
       ValueError: an argument is out of its range; at tracing, shapes disagree or the loss is not
         a scalar.
-      TypeError: the problem, the optimizer, the rule or the mesh has the wrong type.
+      TypeError: the problem, the optimizer, the estimator, the rule or the mesh has the wrong type.
 
     Example:
       >>> import jax, jax.numpy as jnp, optax, jaxdescent as jd
@@ -110,7 +119,7 @@ def minimize_loop(
         raise TypeError(
             f"problem must be a function or a jd.Problem, got {validation.shown(problem)}"
         )
-    driver = make_driver(optimizer, num_agents, rule, chunk_size, record_params, mesh)
+    driver = make_driver(optimizer, num_agents, estimator, rule, chunk_size, record_params, mesh)
     return loop_of(problem, driver)
 
 
@@ -147,15 +156,13 @@ def loop_of(problem: Problem | Callable[[Any], jax.Array], driver: Driver) -> Po
         full_problem = problem_for_rules(state.population.params)
         length = checked_length(length)
         stale = ~state.population.evaluated  # evaluated first, which takes one gradient more
-        spent = length + stale.astype(jnp.int32)
         return driver.advance(
             state,
             full_problem,
-            partial(_descend, full_problem, driver.optimizer, length),
+            partial(_descend, full_problem, driver, state.key, length),
             length,
             prune,
-            gradients=spent,
-            evaluations=spent,
+            estimates=length + stale.astype(jnp.int32),
             carries=BEST + FINITENESS,
             acts=(length > 0) | jnp.any(stale & state.population.alive),
         )
@@ -164,21 +171,37 @@ def loop_of(problem: Problem | Callable[[Any], jax.Array], driver: Driver) -> Po
 
 
 def _descend(
-    problem: Problem, optimizer: OptimizerFactory, length: jax.Array, agents: Chunk, read: Chunk
+    problem: Problem,
+    driver: Driver,
+    key: jax.Array,
+    length: jax.Array,
+    agents: Chunk,
+    read: Chunk,
 ) -> Chunk:
     """Returns a chunk of agents after `length` steps."""
     box = None
     if problem.bounds is not None or problem.unit_box:
         box = problem.box_like(agents["params"])
-    agents = jax.lax.cond(
-        jnp.all(read["evaluated"]),
-        lambda agents: agents,
-        partial(_evaluate, problem, box),
-        agents,
-    )
+    keys = estimator_keys(key, read["ids"])
+    hyperparams_of_agents = read["hyperparams"]
 
-    def step(agent: Chunk, hyperparams: Any) -> Chunk:
-        tx = optimizer(**hyperparams)
+    def value_and_grad(params: Any, hyperparams: Any, key: jax.Array, made: jax.Array) -> Any:
+        key = jax.random.fold_in(key, made)
+        return _value_and_grad(problem, box, driver, params, hyperparams, key)
+
+    def evaluate(agents: Chunk) -> Chunk:
+        values, grads = jax.vmap(value_and_grad)(
+            agents["params"], hyperparams_of_agents, keys, read["evaluations"]
+        )
+        return _with_values(agents, values, grads, ~read["evaluated"])
+
+    agents = jax.lax.cond(jnp.all(read["evaluated"]), lambda agents: agents, evaluate, agents)
+    # The number of evaluations that an agent has made is different at each estimate.
+    cost = driver.estimator.evaluations
+    made = read["evaluations"] + jnp.where(read["evaluated"], 0, cost)
+
+    def step(agent: Chunk, hyperparams: Any, key: jax.Array, made: jax.Array) -> Chunk:
+        tx = driver.optimizer(**hyperparams)
         value, grads, params = agent["values"], agent["grads"], agent["params"]
 
         def value_in_units(x: Any) -> jax.Array:
@@ -197,7 +220,7 @@ def _descend(
             updates = jax.tree.map(_nudged, updates, grads)
         params = optax.apply_updates(params, _times_scale(box, updates))
         params = _into_bounds(problem, box, params)
-        value, grads = _value_and_grad(problem, box, params)
+        value, grads = value_and_grad(params, hyperparams, key, made)
         better = (value < agent["best_values"]) & jnp.isfinite(value)
         return agent | {
             "params": params,
@@ -209,8 +232,8 @@ def _descend(
             "nonfinite_streak": jnp.where(jnp.isfinite(value), 0, agent["nonfinite_streak"] + 1),
         }
 
-    def step_all(_: jax.Array, agents: Chunk) -> Chunk:
-        return jax.vmap(step)(agents, read["hyperparams"])
+    def step_all(t: jax.Array, agents: Chunk) -> Chunk:
+        return jax.vmap(step)(agents, hyperparams_of_agents, keys, made + t * cost)
 
     return _judged(problem, jax.lax.fori_loop(0, length, step_all, agents))
 
@@ -225,9 +248,20 @@ def _times_scale(box: Box | None, tree: Any) -> Any:
     return tree if box is None else box.times_scale(tree)
 
 
-def _value_and_grad(problem: Problem, box: Box | None, params: Any) -> tuple[jax.Array, Any]:
+def _value_and_grad(
+    problem: Problem, box: Box | None, driver: Driver, params: Any, hyperparams: Any, key: jax.Array
+) -> tuple[jax.Array, Any]:
     """Returns the value and the gradient that the optimizer is given, in units of the box."""
-    value, grads = problem.value_and_grad(params)
+
+    def value_within_bounds(x: Any, *data: Any) -> jax.Array:
+        return problem.value_fn(_into_bounds(problem, box, x), *data)
+
+    if driver.estimator is estimators.exact():  # the parameters are within the bounds
+        value, grads = problem.value_and_grad(params)
+    else:
+        scale = None if box is None else box.scale
+        estimate = driver.value_and_grad(value_within_bounds, hyperparams, key=key, scale=scale)
+        value, grads = estimate(params, *problem.data)
     # The function may be finite at parameters of NaN, which `jnp.where` and `jnp.nansum` ignore.
     value = jnp.where(_has_nan(params), jnp.full_like(value, jnp.nan), value)
     grads = _times_scale(box, grads)
@@ -273,14 +307,13 @@ def _has_nan(params: Any) -> jax.Array:
     return jnp.any(jnp.stack([jnp.any(jnp.isnan(x)) for x in jax.tree.leaves(params)]))
 
 
-def _evaluate(problem: Problem, box: Box | None, agents: Chunk) -> Chunk:
-    """Returns a chunk with values and gradients at its parameters."""
-    values, grads = jax.vmap(partial(_value_and_grad, problem, box))(agents["params"])
-    better = (values < agents["best_values"]) & jnp.isfinite(values)
+def _with_values(agents: Chunk, values: jax.Array, grads: Any, stale: jax.Array) -> Chunk:
+    """Returns a chunk with new values and gradients at the parameters of stale agents."""
+    better = stale & (values < agents["best_values"]) & jnp.isfinite(values)
     select = partial(where_rows, better)
     return agents | {
-        "values": values,
-        "grads": grads,
+        "values": jnp.where(stale, values, agents["values"]),
+        "grads": jax.tree.map(partial(where_rows, stale), grads, agents["grads"]),
         "best_params": jax.tree.map(select, agents["params"], agents["best_params"]),
         "best_values": select(values, agents["best_values"]),
     }

@@ -66,6 +66,8 @@ class RungInfo(NamedTuple):
       params: the parameters of all agents, in the coordinates of the problem, if they are
         recorded; else None.
       gradients_of_agents: i32[agents], number of gradients that each agent has computed so far.
+      evaluations_of_agents: i32[agents], number of values that it has computed, with or without a
+        gradient.
       aux: mapping from names to f[agents], means over the rung's steps in which the loss was
         finite; NaN for agents without such a step. {} for `minimize`.
       nonfinite_losses: i32[agents], number of steps of the rung in which the loss was not finite;
@@ -83,6 +85,7 @@ class RungInfo(NamedTuple):
     rule_info: Any
     params: Any
     gradients_of_agents: jax.Array
+    evaluations_of_agents: jax.Array
     aux: Any
     nonfinite_losses: jax.Array | None = None
 
@@ -93,6 +96,14 @@ class RungInfo(NamedTuple):
         Plot values against it. Gradients within a line search are not counted.
         """
         return _total(self.gradients_of_agents)
+
+    @property
+    def evaluations(self) -> np.ndarray:
+        """Number of values that all agents have computed so far; i64[rungs] in a history.
+
+        With an estimator that uses no gradients, plot values against it.
+        """
+        return _total(self.evaluations_of_agents)
 
 
 class PopulationLoop(NamedTuple):

@@ -4,7 +4,8 @@
     gradient_budget:   length = budget left / rungs left / alive agents, rounded down
 
 With a budget, the gradients that pruning saves become additional steps of the survivors (as in the
-budget of successive halving: Z. Karnin et al. 2013).
+budget of successive halving: Z. Karnin et al. 2013). Where an estimator takes the place of the
+gradient, the budget is divided by the number of evaluations that an estimate costs.
 """
 
 from collections.abc import Callable
@@ -24,7 +25,7 @@ class RungPlan(NamedTuple):
 
     Attributes:
       lengths: i32[rungs], or None with a budget.
-      budget: i32[], gradients that all agents may compute together.
+      budget: i32[], gradients, or estimates of them, that all agents may compute together.
       rungs_left: i32[rungs], number of rungs from each rung to the end.
       evaluates_first: bool[], whether an agent that is not evaluated computes a gradient first.
     """
@@ -43,6 +44,7 @@ def rung_plan(
     num_rungs: int | None,
     num_agents: int,
     evaluates_first: bool,
+    cost: int,
 ) -> RungPlan:
     """Returns the plan that the arguments of `minimize` and `fit` describe.
 
@@ -54,6 +56,8 @@ def rung_plan(
       num_agents: number of agents.
       evaluates_first: whether an agent computes a gradient before its first step, at its start and
         where a rule has moved it.
+      cost: the part of `gradient_budget` that one gradient takes: 1, or the number of evaluations
+        of an estimator.
 
     Raises:
       ValueError: an argument is out of its range, or the arguments exclude each other.
@@ -72,7 +76,8 @@ def rung_plan(
     else:
         lengths, count = None, checked_num_rungs(num_rungs)
         # Enough for a step of each agent, or for its start.
-        budget = validation.integer_in("gradient_budget", gradient_budget, num_agents, 2**31 - 1)
+        least = num_agents * cost
+        budget = validation.integer_in("gradient_budget", gradient_budget, least, 2**31 - 1) // cost
     # NumPy arrays, since JAX would compile a program for each.
     return RungPlan(
         lengths,
