@@ -26,6 +26,7 @@ may itself be a tower:
 For deterministic functions, such as full-batch losses:
 
     hybrid                 find the global minimum in a box; nothing to tune
+    graduated_descent      minimize a smoothed function while the smoothing decreases
     online_scaled          descent with a preconditioner that is learned online; nothing to tune
 
 A *population* is many agents that descend independently. Descent is divided into stretches of
@@ -37,7 +38,7 @@ with high loss:
     fit, fit_loop          train a model on data, in batches
     magd                   the same method as an optax transformation for your own loop
     pruning                pruning rules: help(jd.pruning) lists them
-    evolution              rules that copy, perturb and recombine agents: help(jd.evolution)
+    evolution              rules that copy, recombine and move agents: help(jd.evolution)
     basin_hopping          an optimizer that jumps away from its best point at intervals
     select_optimizer       different optimizers in one population
     copy_agents, place_agents
@@ -103,7 +104,14 @@ from jaxdescent.agents import (
     uniform_soup,
     weighted_average,
 )
-from jaxdescent.global_search import HybridHistory, HybridResult, StopReason, hybrid
+from jaxdescent.global_search import (
+    GraduatedResult,
+    HybridHistory,
+    HybridResult,
+    StopReason,
+    graduated_descent,
+    hybrid,
+)
 from jaxdescent.online_scaling import OnlineScaledState, online_scaled
 from jaxdescent.problem import Problem
 from jaxdescent.stability import flows, step_sizes, thresholds
@@ -163,6 +171,7 @@ __all__ = [
     "AverageState",
     "BasinHoppingState",
     "EligibilityTrace",
+    "GraduatedResult",
     "HybridHistory",
     "HybridResult",
     "HypergradientState",
@@ -214,6 +223,7 @@ __all__ = [
     "get_hyperparams",
     "get_stability",
     "gradient_flow",
+    "graduated_descent",
     "greedy_soup",
     "hybrid",
     "hypergradient",

@@ -1,20 +1,28 @@
-"""Rules that copy, perturb and recombine the agents of a population between rungs.
+"""Rules that copy, recombine and move the agents of a population between rungs.
 
-    rule = jd.evolution.population_based_training({"learning_rate": jd.positive((1e-4, 1e-1))})
-    result = jd.fit(loss, optax.adam, data, rule=rule, ...)
+    rule = jd.evolution.differential_evolution()
+    result = jd.minimize(problem, optimizer, rule=rule, ...)
 
+    differential_evolution recombines agents; descent begins at the trials
+    consensus              moves agents toward a mean that weights low values, with noise
+    swarm                  moves mass to the best agent, and merges agents that meet
+    backtracking_descent   the optimizer of a swarm: light agents take longer steps
     population_based_training
                            copies good agents over bad ones, and changes their hyperparameters
     sample_hyperparams     draws the hyperparameters that agents start with
     hyperparameter_schedule
                            the hyperparameters along the lineage of the best agent
     evolutionary_sgd       undoes rungs that made an agent worse; offspring of good agents
-    Lineage, Generation    the infos that these rules report
+    Selected, Consensus, Swarm, Lineage, Generation
+                           the infos that these rules report
+    BacktrackingState      the state of `backtracking_descent`
     HyperparameterSchedule the result of `hyperparameter_schedule`
 
 Agents are compared by their values at the end of a rung.
 """
 
+from jaxdescent.evolution.consensus import Consensus, consensus
+from jaxdescent.evolution.differential_evolution import Selected, differential_evolution
 from jaxdescent.evolution.evolutionary_sgd import Generation, evolutionary_sgd
 from jaxdescent.evolution.lineage import (
     HyperparameterSchedule,
@@ -23,15 +31,24 @@ from jaxdescent.evolution.lineage import (
 )
 from jaxdescent.evolution.population_based_training import population_based_training
 from jaxdescent.evolution.search_spaces import sample_hyperparams
+from jaxdescent.evolution.swarm import BacktrackingState, Swarm, backtracking_descent, swarm
 
 __all__ = [
+    "BacktrackingState",
+    "Consensus",
     "Generation",
     "HyperparameterSchedule",
     "Lineage",
+    "Selected",
+    "Swarm",
+    "backtracking_descent",
+    "consensus",
+    "differential_evolution",
     "evolutionary_sgd",
     "hyperparameter_schedule",
     "population_based_training",
     "sample_hyperparams",
+    "swarm",
 ]
 
 

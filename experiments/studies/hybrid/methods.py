@@ -20,6 +20,8 @@ from jaxdescent.extras import require
 
 ADAM_RATE = 0.01  # of the width of the box
 HALVING_AGENTS, HALVING_RATE = 256, 0.005
+DE_AGENTS, DE_STEPS, DE_RATE = 32, 60, 0.005
+DE_SHARE, DE_LAST_RATE = 0.9, 0.0005  # of the budget; the best agent descends with the rest
 HOP = 0.05  # of the width of the box: scipy's default of 0.5 in a box of width 10
 CMA_SIGMA = 0.25  # of the width of the box
 FOREVER = 10**9
@@ -101,10 +103,51 @@ def halving(problem: jd.Problem, key: jax.Array, budget: int, target: float) -> 
         gradient_budget=budget,
         rule=jd.pruning.successive_halving(),
     )
-    below = np.flatnonzero(np.asarray(result.history.best_value) < target)
-    spent = np.asarray(result.history.gradients_of_agents).sum(-1)
+    spent, best = _by_rung(result)
+    below = np.flatnonzero(best < target)
     to_target = spent[below[0]] if below.size else 0
     return Search.with_gradients(result.params, result.evaluations, to_target)
+
+
+def de_adam(problem: jd.Problem, key: jax.Array, budget: int, target: float) -> Search:
+    """Runs differential evolution with Adam between generations, and Adam from the best point.
+
+    The learning rate decays to 0 in each generation and in the last descent. Values are known at
+    the end of each generation, and at twenty times in the last descent.
+    """
+    agents = min(DE_AGENTS, budget // 40)
+    evolved = jd.minimize(
+        problem,
+        optax.adam(optax.cosine_decay_schedule(DE_RATE, DE_STEPS)),
+        key=key,
+        num_agents=agents,
+        gradient_budget=int(DE_SHARE * budget),
+        num_rungs=max(int(DE_SHARE * budget) // (agents * (DE_STEPS + 1)), 1),
+        rule=jd.evolution.differential_evolution(),
+    )
+    spent, best = _by_rung(evolved)
+    if best[-1] >= target:
+        steps = budget - spent[-1] - 1
+        descended = jd.minimize(
+            problem,
+            optax.adam(optax.cosine_decay_schedule(DE_LAST_RATE, steps)),
+            init_params=evolved.params[None],
+            steps=steps,
+            num_rungs=20,
+            rule=jd.pruning.no_pruning(),
+        )
+        spent_later, best_later = _by_rung(descended)
+        spent, best = [*spent, *(spent[-1] + spent_later)], [*best, *best_later]
+        evolved = descended
+    below = np.flatnonzero(np.array(best) < target)
+    if below.size:
+        return Search.with_gradients(evolved.params, spent[below[0]], spent[below[0]])
+    return Search.with_gradients(evolved.params, spent[-1], 0)
+
+
+def _by_rung(result: jd.PopulationResult) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the number of gradients and the best value at the end of each rung."""
+    return result.history.gradients, np.asarray(result.history.best_value)
 
 
 def _search_until_finished(
@@ -248,6 +291,7 @@ METHODS = {
     "hybrid": Method("jd.hybrid", hybrid),
     "adam": Method("Adam, one start", adam),
     "halving": Method("Adam, halving", halving),
+    "de_adam": Method("DE + Adam", de_adam),
     "lbfgs": Method("L-BFGS multistart", lbfgs),
     "basin_hopping": Method("basin hopping", basin_hopping),
     "dual_annealing": Method("dual annealing", dual_annealing),

@@ -30,6 +30,7 @@ MethodName = Literal[
     "hybrid",
     "adam",
     "halving",
+    "de_adam",
     "lbfgs",
     "basin_hopping",
     "dual_annealing",

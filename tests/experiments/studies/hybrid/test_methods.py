@@ -65,7 +65,9 @@ def test_methods_keep_to_the_budget_and_count_up_to_the_target(name, computed):
         assert np.all((np.array(computed) >= 0) & (np.array(computed) <= [1.0, 2.0]))
 
     reached = search(problem(0.0), key, BUDGET, 1.0)  # any value is below this target
-    assert 1 <= reached.to_target <= (1 if name != "halving" else BUDGET // 10)
+    # Populations know values at the ends of rungs only.
+    latest = {"halving": BUDGET // 10, "de_adam": BUDGET}.get(name, 1)
+    assert 1 <= reached.to_target <= latest
     uses_gradients = methods.METHODS[name].uses_gradients and name != "dual_annealing"
     cost = evaluations.GRADIENT_COST if uses_gradients else 1
     assert reached.cost_to_target == cost * reached.to_target
