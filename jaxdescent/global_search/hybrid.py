@@ -204,7 +204,7 @@ def _hybrid(problem: Problem, key: jax.Array, limits: _Limits, *, lanes: int) ->
     n, dtype = start.size, start.dtype
     target = limits.target.astype(dtype)
     # The rest is for the last descent.
-    budget = limits.evaluations - jnp.minimum(limits.evaluations // 10, 100 + 20 * n)
+    budget = limits.evaluations - jnp.minimum(limits.evaluations // 10, islands.longest_descent(n))
 
     def has_converged(state: _State) -> jax.Array:
         restarts = jnp.sum(state.searches.restarts, dtype=jnp.int32) - state.restarts_at_best
@@ -217,10 +217,11 @@ def _hybrid(problem: Problem, key: jax.Array, limits: _Limits, *, lanes: int) ->
         row = jnp.argmin(state.searches.evaluations / shares).astype(jnp.int32)
         island = jax.tree.map(lambda x: x[row], state.searches)
         is_converged = has_converged(state)
+        is_first = state.generation == 0
         is_last = is_converged | (state.best.value <= target) | (state.best.evaluations >= budget)
         island = island._replace(
-            polishes=island.polishes | is_last,
-            run_point=jnp.where(is_last, state.best.point, island.run_point),
+            polishes=island.polishes | is_first | is_last,
+            run_point=jnp.where(is_first | is_last, state.best.point, island.run_point),
         )
         island, best = islands.advance(
             island,
@@ -237,7 +238,7 @@ def _hybrid(problem: Problem, key: jax.Array, limits: _Limits, *, lanes: int) ->
         improves = best.value < state.best.value - smallest
         restarts = jnp.sum(searches.restarts, dtype=jnp.int32)
         return _State(
-            searches=jax.tree.map(partial(jnp.where, is_last), state.searches, searches),
+            searches=jax.tree.map(partial(jnp.where, is_first | is_last), state.searches, searches),
             best=best,
             generation=state.generation + 1,
             restarts_at_best=jnp.where(improves, restarts, state.restarts_at_best),
@@ -248,10 +249,11 @@ def _hybrid(problem: Problem, key: jax.Array, limits: _Limits, *, lanes: int) ->
         )
 
     infinite = jnp.asarray(jnp.inf, dtype)
+    first = jax.random.uniform(jax.random.fold_in(key, 2**31), start.shape, dtype)
     searches = [islands.begin(start, row) for row in (islands.MINIMA, islands.POINTS)]
     state = _State(
         searches=jax.tree.map(lambda *x: jnp.stack(x), *searches),
-        best=Best(start, infinite, *[jnp.int32(0)] * 5),
+        best=Best(first, infinite, *[jnp.int32(0)] * 5),
         generation=jnp.int32(0),
         restarts_at_best=jnp.int32(0),
         evaluations_at_best=jnp.int32(0),
@@ -259,7 +261,8 @@ def _hybrid(problem: Problem, key: jax.Array, limits: _Limits, *, lanes: int) ->
         is_done=jnp.zeros((), bool),
         is_converged=jnp.zeros((), bool),
     )
-    # The last round descends from the best point, which makes the result exact.
+    # The first round descends from a random point, which solves functions with one minimum. The
+    # last round descends from the best point, which makes the result exact.
     state = jax.lax.while_loop(lambda state: ~state.is_done, advance, state)
     best = state.best
     reason = jnp.where(state.is_converged, StopReason.CONVERGED, StopReason.BUDGET)

@@ -120,7 +120,8 @@ class Island(NamedTuple):
       longest_descent: i32[], evaluations after which a descent is cut off.
       spread: f[], range of the better half of the last generation's values.
       unit: f[], this range in the first generation of the first run.
-      polishes: bool[], True if the run has ended. The next round descends from its best point.
+      polishes: bool[], True if the run has ended. The next round descends from its best point to
+        the end.
       run_point: f[n], the best point of the run.
       run_value: f[], the value there.
       stalled: i32[], generations since the run's best value decreased.
@@ -147,6 +148,11 @@ class Island(NamedTuple):
     regime: jax.Array
     doublings: jax.Array
     restarts: jax.Array
+
+
+def longest_descent(dimension: int) -> int:
+    """Returns the largest number of evaluations of a descent at the end of a run."""
+    return 100 + 100 * dimension
 
 
 def begin(center: jax.Array, row: int) -> Island:
@@ -200,7 +206,7 @@ def advance(
     polishes = island.polishes
     count = jnp.where(polishes, 1, island.population_size)
     side_by_side = jnp.where(polishes, 1, lanes)
-    longest = jnp.where(polishes, 100 + 20 * n, island.longest_descent)
+    longest = jnp.where(polishes, longest_descent(n), island.longest_descent)
     first_step = jnp.where(polishes, FIRST_STEP / 100, FIRST_STEP).astype(dtype)
     tolerance = jnp.where(polishes, 0, _TOLERANCE * island.spread)
 

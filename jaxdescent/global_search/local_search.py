@@ -116,7 +116,7 @@ def advance(
       grad: f[n], the gradient there.
       lower: f[n], bounds; they may be infinite.
       upper: f[n].
-      first_step: f[], length of a step without stored differences, like `LONGEST`.
+      first_step: f[], length of the first step, like `LONGEST`.
       tolerance: f[], at least 0.
       target: f[].
       max_evaluations: i32[], at least 1.
@@ -169,7 +169,10 @@ def advance(
     direction = jnp.where(descends, newton, -free_grad)
     length = jnp.maximum(_root_mean_square(direction), tiny)
     longest = LONGEST * jnp.maximum(1, 2 * _root_mean_square(point - 0.5))
-    first = jnp.where(descends, jnp.minimum(1, longest / length), first_step / length)
+    # Without positive curvature so far, steps become longer.
+    steepest_step = jnp.where(is_first, first_step, 2 * _root_mean_square(difference))
+    longest_descent = jnp.where(descends, length, steepest_step)
+    first = jnp.minimum(longest_descent, longest) / length
     # The minimizer of the parabola through both values and the slope.
     shrunk = -slope / (2 * (change - slope) + tiny)
     shrunk = jnp.where(is_finite, jnp.clip(shrunk, 0.1, 0.5), 0.1)

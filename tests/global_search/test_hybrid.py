@@ -121,6 +121,7 @@ class TestStops:
         result = jd.hybrid(problem_of("bowl"), target=1e-3)
         assert reason(result) == "TARGET"
         assert result.value <= 1e-3
+        assert result.evaluations < 10  # the first descent ends there
         assert result.evaluations < 200
 
     def test_after_restarts_without_a_lower_value(self):

@@ -173,3 +173,12 @@ def test_squares_of_large_and_small_slopes_neither_overflow_nor_underflow(factor
         scaled = descend(lambda x: factor * rosenbrock(x), start)
     np.testing.assert_array_equal(scaled[0], plain[0])
     assert scaled[2] == plain[2]
+
+
+def test_steps_grow_where_the_curvature_is_negative():
+    def hill(x):
+        return jnp.sum(jnp.cos(jnp.pi * x))  # from a maximum at 0 to a minimum at 1
+
+    points, _, evaluations, _ = descend(hill, np.full((1, N), 1e-4))
+    np.testing.assert_allclose(points, 1.0, atol=1e-6)
+    assert evaluations[0] < 25
