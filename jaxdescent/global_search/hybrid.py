@@ -2,7 +2,9 @@
 
 Two searches share the evaluations (`islands.py`): CMA-ES over the local minima that L-BFGS reaches
 from its samples, and CMA-ES over the samples themselves. Both restart with other population sizes.
-Everything is one compiled program, and the number of evaluations is an argument of it.
+Before them there is one descent, and from time to time a search along the coordinates
+(`coordinate_search.py`). Everything is one compiled program, and the number of evaluations is an
+argument of it.
 """
 
 import enum
@@ -16,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdescent import validation
-from jaxdescent.global_search import islands
+from jaxdescent.global_search import coordinate_search, islands
 from jaxdescent.global_search.islands import Best, Island
 from jaxdescent.global_search.unit_box import check_box, in_unit_box
 from jaxdescent.problem import Problem, in_bounds
@@ -191,6 +193,8 @@ class _State(NamedTuple):
     searches: Island  # with a leading axis of searches
     best: Best
     generation: jax.Array
+    descends_next: jax.Array  # whether the next round descends from the best point
+    swept: jax.Array  # evaluations of searches along coordinates
     restarts_at_best: jax.Array  # restarts of both searches when the best value last decreased
     evaluations_at_best: jax.Array
     history: jax.Array
@@ -211,40 +215,68 @@ def _hybrid(problem: Problem, key: jax.Array, limits: _Limits, *, lanes: int) ->
         evaluations = state.best.evaluations - state.evaluations_at_best
         return (restarts >= limits.patience) & (evaluations >= PATIENCE * n)
 
-    def advance(state: _State) -> _State:
+    def search(state: _State, key: jax.Array, is_last: jax.Array) -> _State:
         is_early = state.best.evaluations < islands.EARLY * n
         shares = jnp.where(is_early, jnp.array(islands.SHARES), jnp.array(islands.LATER_SHARES))
         row = jnp.argmin(state.searches.evaluations / shares).astype(jnp.int32)
         island = jax.tree.map(lambda x: x[row], state.searches)
-        is_converged = has_converged(state)
-        is_first = state.generation == 0
-        is_last = is_converged | (state.best.value <= target) | (state.best.evaluations >= budget)
+        descends = is_last | state.descends_next
         island = island._replace(
-            polishes=island.polishes | is_first | is_last,
-            run_point=jnp.where(is_first | is_last, state.best.point, island.run_point),
+            polishes=island.polishes | descends,
+            run_point=jnp.where(descends, state.best.point, island.run_point),
         )
         island, best = islands.advance(
             island,
             row,
             state.best,
             function,
-            jax.random.fold_in(key, state.generation),
+            key,
             budget=jnp.where(is_last, limits.evaluations, budget),
             target=target,
             lanes=lanes,
         )
         searches = jax.tree.map(lambda x, new: x.at[row].set(new), state.searches, island)
-        smallest = islands.smallest_decrease(jnp.max(searches.unit), best.value)
+        searches = jax.tree.map(partial(jnp.where, descends), state.searches, searches)
+        return state._replace(
+            searches=searches, best=best, descends_next=jnp.zeros_like(descends), is_done=is_last
+        )
+
+    def sweep(state: _State, key: jax.Array) -> _State:
+        best = state.best
+        point, value = coordinate_search.sweep(best.point, best.value, function, key)
+        improves = value < best.value
+        evaluations = best.evaluations + coordinate_search.cost(n)
+        best = best._replace(
+            point=point,
+            value=value,
+            evaluations=evaluations,
+            found_at=jnp.where(improves, evaluations, best.found_at),
+            gradients_found_at=jnp.where(improves, best.gradients, best.gradients_found_at),
+            computed=best.computed + coordinate_search.cost(n),
+        )
+        swept = state.swept + coordinate_search.cost(n)
+        return state._replace(best=best, descends_next=improves, swept=swept)
+
+    def advance(state: _State) -> _State:
+        is_converged = has_converged(state)
+        evaluations = state.best.evaluations
+        is_last = is_converged | (state.best.value <= target) | (evaluations >= budget)
+        swept = state.swept + coordinate_search.cost(n)
+        sweeps = (swept <= coordinate_search.SHARE * evaluations) & ~state.descends_next & ~is_last
+        sweeps &= evaluations + coordinate_search.cost(n) <= budget
+        round_key = jax.random.fold_in(key, state.generation)
+        new = jax.lax.cond(
+            sweeps, lambda: sweep(state, round_key), lambda: search(state, round_key, is_last)
+        )
+        best = new.best
+        smallest = islands.smallest_decrease(jnp.max(new.searches.unit), best.value)
         improves = best.value < state.best.value - smallest
-        restarts = jnp.sum(searches.restarts, dtype=jnp.int32)
-        return _State(
-            searches=jax.tree.map(partial(jnp.where, is_first | is_last), state.searches, searches),
-            best=best,
+        restarts = jnp.sum(new.searches.restarts, dtype=jnp.int32)
+        return new._replace(
             generation=state.generation + 1,
             restarts_at_best=jnp.where(improves, restarts, state.restarts_at_best),
             evaluations_at_best=jnp.where(improves, best.evaluations, state.evaluations_at_best),
             history=jnp.where(limits.counts >= best.evaluations, best.value, state.history),
-            is_done=is_last,
             is_converged=is_converged,
         )
 
@@ -255,6 +287,8 @@ def _hybrid(problem: Problem, key: jax.Array, limits: _Limits, *, lanes: int) ->
         searches=jax.tree.map(lambda *x: jnp.stack(x), *searches),
         best=Best(first, infinite, *[jnp.int32(0)] * 5),
         generation=jnp.int32(0),
+        descends_next=jnp.ones((), bool),
+        swept=jnp.int32(0),
         restarts_at_best=jnp.int32(0),
         evaluations_at_best=jnp.int32(0),
         history=jnp.full(HISTORY, infinite),
