@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import difflib
 import io
+import os
 import re
 import shlex
 import sys
@@ -22,6 +23,7 @@ from experiments.runner import (
     Interrupted,
     Run,
     RunError,
+    SeriesError,
     TrajectoryError,
     read_description,
     saved_settings,
@@ -47,6 +49,7 @@ is the folder of a run, or "last" for the newest run of the study in runs/, or i
 studies:"""
 _REFUSALS = (
     RunError,
+    SeriesError,
     ResultsError,
     CheckpointError,
     TrajectoryError,
@@ -75,6 +78,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             _resume(_load(name), flags)
         else:
             _start(_load(name), flags)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the program that reads the output, such as head, has ended
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.exit(141)  # as a shell reports SIGPIPE
     except _REFUSALS as error:
         _exit(str(error))
     except KeyboardInterrupt:
@@ -172,6 +179,11 @@ def _run(study: _Study, run: Run) -> None:
             run.mark("interrupted")
         print(f"\ninterrupted; {advice}", file=sys.stderr)
         sys.exit(128 + stop.signal if isinstance(stop, Interrupted) else 130)
+    except BrokenPipeError:
+        if run.description["status"] != "finished":
+            with contextlib.suppress(OSError):
+                run.mark("interrupted")
+        raise
     except OSError as error:
         with contextlib.suppress(OSError):
             run.mark("failed")

@@ -1,40 +1,61 @@
 """Momentum on an ill-conditioned quadratic."""
 
 import dataclasses
-from typing import NamedTuple
+from functools import partial
+from typing import ClassVar, NamedTuple
 
 import jax
+import numpy as np
 import optax
+from matplotlib.figure import Figure
 
 from experiments import runner
+
+STEPS = {"smoke": 10, "small": 200, "full": 5_000}
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings(runner.Settings):
-    steps: int = 200  # optimizer steps
-    momentum: float = 0.9  # of the second series
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 <= self.momentum < 1:
-            raise ValueError(f"--momentum must be in [0, 1), got {self.momentum}")
+    momentum: float = 0.9  # of the second method
+    seeds: int = 3  # number of starts of each method
+    may_change: ClassVar = (*runner.Settings.may_change, "seeds")
 
 
 class Outcome(NamedTuple):
-    loss: jax.Array
+    losses: jax.Array  # after each step
 
 
-def _train(momentum: float, settings: Settings) -> Outcome:
-    tx, w = optax.sgd(1.0, momentum), jax.random.normal(jax.random.key(settings.seed), (20,))
-    scales, state = jax.numpy.geomspace(1e-3, 1.0, 20), tx.init(w)
-    for _ in range(settings.steps):
-        updates, state = tx.update(scales * w, state)
-        w = optax.apply_updates(w, updates)
-    return Outcome((scales * w**2).sum() / 2)
+def train(momentum: float, seed: int, steps: int) -> Outcome:
+    tx, scales = optax.sgd(1.0, momentum), jax.numpy.geomspace(1e-3, 1.0, 20)
+
+    def step(carry, _):
+        updates, state = tx.update(scales * carry[0], carry[1])
+        w = optax.apply_updates(carry[0], updates)
+        return (w, state), (scales * w**2).sum() / 2
+
+    w = jax.random.normal(jax.random.key(seed), (20,))
+    return Outcome(jax.lax.scan(step, (w, tx.init(w)), length=steps)[1])
 
 
 def run(settings: Settings, run: runner.Run) -> runner.Results:
-    momenta = (0.0, settings.momentum)
-    series = {m: run.series(f"{m}", Outcome, lambda m=m: _train(m, settings)) for m in momenta}
-    rows = [[f"{m}", f"{outcome.loss:.2g}"] for m, outcome in series.items()]
-    return runner.Results("Momentum", ["momentum", "loss"], rows, notes=[], values={"rows": rows})
+    steps, names, medians = STEPS[settings.scale], ["plain", "momentum"], []
+    seeds = range(settings.seed, settings.seed + settings.seeds)
+    with runner.Progress(total=len(names) * len(seeds) * steps) as progress:
+        for name, momentum in zip(names, [0.0, settings.momentum], strict=True):
+            losses = []
+            for seed in seeds:
+                compute = partial(train, momentum, seed, steps)
+                series = f"{name}, seed {seed}"
+                outcome = run.series(series, Outcome, compute, progress=progress, steps=steps)
+                losses.append(outcome.losses)
+            medians.append(np.median(losses, axis=0))
+    figure = Figure()
+    figure.subplots().semilogy(np.transpose(medians), label=names)
+    figure.legend()
+    run.save_figure("losses", figure)
+    last = [float(median[-1]) for median in medians]
+    best = names[int(np.argmin(last))]
+    verdict = f"{best} wins: a median loss of {min(last):.2g} against {max(last):.2g}"
+    rows = [[name, f"{loss:.2g}"] for name, loss in zip(names, last, strict=True)]
+    notes, values = [f"Medians of {len(seeds)} starts."], dict(zip(names, last, strict=True))
+    return runner.Results("Momentum", ["method", "loss"], rows, notes, values, verdict)

@@ -4,6 +4,7 @@ from experiments.runner.checkpoint_format import Checkpoint
 from experiments.runner.checkpoints import CheckpointError, Checkpoints
 from experiments.runner.interruption import Interrupted
 from experiments.runner.loop import Chunk, Loop
+from experiments.runner.outcomes import SeriesError
 from experiments.runner.page import Table
 from experiments.runner.progress import Progress
 from experiments.runner.report import Results, add_figure, write_report
@@ -26,6 +27,7 @@ __all__ = [
     "Results",
     "Run",
     "RunError",
+    "SeriesError",
     "Settings",
     "Snapshots",
     "Table",

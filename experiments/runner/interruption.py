@@ -1,4 +1,4 @@
-"""Graceful stop on Ctrl-C or SIGTERM: between two chunks, when the state can be saved."""
+"""Graceful stop on Ctrl-C or SIGTERM: after a chunk or a series, when the state can be saved."""
 
 import os
 import signal
@@ -7,6 +7,10 @@ from types import FrameType, TracebackType
 from typing import Self
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_STOPPING = (
+    b"\nstopping at the next safe point (the end of this series or chunk); "
+    b"interrupt again to stop at once\n"
+)
 
 
 class Interrupted(Exception):  # noqa: N818  a request, not an error
@@ -68,4 +72,4 @@ class Interruption:
             raise KeyboardInterrupt
         self._received = number
         # A handler may not print: it may have interrupted a print.
-        os.write(2, b"\nstopping after this chunk; interrupt again to stop at once\n")
+        os.write(2, _STOPPING)

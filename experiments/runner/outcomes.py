@@ -5,41 +5,81 @@ NamedTuples of these. The file has the arrays as `arr_0`, `arr_1`, ..., and as `
 fields in JSON, where the number i refers to `arr_i`.
 """
 
+import contextlib
 import json
+import reprlib
 import sys
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from experiments.runner.log import numbered
+from experiments.runner.run_folder import file_name
 
 
-def to_numpy(value: Any) -> Any:
+class SeriesError(Exception):
+    """A series that a study describes wrongly; the message is one line that names the series."""
+
+
+def check_arguments(name: str, outcome_type: Any, compute: Any) -> None:
+    """Raises SeriesError if the type is not a NamedTuple class or `compute` is not a function."""
+    if not _is_named_tuple(outcome_type):
+        shown = getattr(outcome_type, "__name__", reprlib.repr(outcome_type))
+        raise SeriesError(f"series {name!r}: outcome_type must be a NamedTuple class, got {shown}")
+    if not callable(compute):
+        raise SeriesError(
+            f"series {name!r}: compute must be a function without arguments, "
+            f"got {type(compute).__name__}"
+        )
+
+
+def check_outcome(name: str, outcome_type: Any, outcome: Any) -> None:
+    """Raises SeriesError if the outcome does not have the type."""
+    if not isinstance(outcome, outcome_type):
+        raise SeriesError(
+            f"series {name!r} must return {outcome_type.__name__}, got {type(outcome).__name__}"
+        )
+
+
+def to_numpy(value: Any, where: str = "the outcome") -> Any:
     """Returns the outcome with NumPy arrays in place of numbers and arrays.
 
+    Args:
+      value: the outcome.
+      where: its name in errors.
+
     Raises:
-      TypeError: a value is not a number or an array, or a mapping's key is not a string.
+      SeriesError: a value is not a number or an array, or a mapping's key is not a string.
     """
     if value is None:
         return None
     if _is_named_tuple(type(value)):
-        return type(value)(*map(to_numpy, value))
+        return type(value)(**to_numpy(value._asdict(), where))
     if isinstance(value, Mapping):
         if wrong := [name for name in value if not isinstance(name, str)]:
-            raise TypeError(f"names in an outcome must be strings, got {wrong[0]!r}")
-        return {name: to_numpy(each) for name, each in value.items()}
-    array = np.asarray(value)
-    if array.dtype.kind in "OSU":
-        raise TypeError(f"fields of an outcome must be numbers or arrays, got {value!r}")
+            raise SeriesError(f"names in {where} must be strings, got {wrong[0]!r}")
+        return {name: to_numpy(each, f"field {name} of {where}") for name, each in value.items()}
+    array = None
+    with contextlib.suppress(ValueError):  # lists of unequal lengths
+        array = np.asarray(value)
+    if array is None or array.dtype.kind in "OSU":
+        raise SeriesError(f"{where} must be a number or an array, got {reprlib.repr(value)}")
     return array
 
 
-def write_outcome(path: Path, outcome: Any) -> None:
-    """Writes the result of `to_numpy` to the file, completely or not at all."""
+def write_outcome(path: Path, outcome: Any, *, series: str = "", code: str = "") -> None:
+    """Writes the result of `to_numpy` to the file, completely or not at all.
+
+    Args:
+      path: path of the file.
+      outcome: the outcome.
+      series: name of the series.
+      code: digest of the study's file; empty without one.
+    """
     arrays: list[np.ndarray] = []
 
     def structure(value: Any) -> Any:
@@ -57,8 +97,37 @@ def write_outcome(path: Path, outcome: Any) -> None:
     path.parent.mkdir(exist_ok=True)
     partial = path.with_suffix(".partial")
     with partial.open("wb") as file:
-        np.savez(file, *arrays, structure=np.array(fields), dtypes=np.array(dtypes))
+        np.savez(
+            file,
+            *arrays,
+            structure=np.array(fields),
+            dtypes=np.array(dtypes),
+            origin=np.array(json.dumps([series, code])),
+        )
     partial.replace(path)
+
+
+def saved_series(folder: Path) -> Iterator[tuple[str, str]]:
+    """Yields the name of each saved series and the digest of the study's file that computed it.
+
+    The digest is empty if the study had no file, or if an earlier version saved the series; the
+    name is the file's name then. Damaged files are skipped, and so are those that were set aside.
+
+    Args:
+      folder: folder of the outcomes.
+    """
+    for path in sorted(folder.glob("*.npz")):
+        name = code = ""
+        with (
+            contextlib.suppress(Exception),  # a damaged archive fails in many ways
+            path.open("rb") as file,
+            np.load(file, allow_pickle=False) as content,
+        ):
+            name = path.stem
+            if "origin" in content:
+                name, code = json.loads(str(content["origin"]))
+        if name and path.stem == file_name(name):
+            yield name, code
 
 
 def read_outcome(path: Path, outcome_type: Any) -> Any:

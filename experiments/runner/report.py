@@ -57,7 +57,8 @@ def write_report(run: Run, results: Results) -> None:
     run.description["verdict"] = results.verdict
     run.description["table"] = {"columns": [*first.columns], "rows": jsonable(first.rows)}
     run.description["more_tables"] = [jsonable(each._asdict()) for each in more]
-    run.description["notes"] = [*results.notes]
+    change = run.description.get("study_change", "")
+    run.description["notes"] = [*results.notes, *filter(None, [change])]
     run.description["results"] = jsonable(dict(results.values))
     run.mark("finished")
     rewrite_report(run.folder)
@@ -67,7 +68,7 @@ def write_report(run: Run, results: Results) -> None:
     print(table(first.columns, first.rows))
     for each in more:
         print(f"\n{each.title}\n{table(each.columns, each.rows)}")
-    for note in results.notes:
+    for note in run.description["notes"]:
         print(note)
     footprint = read_footprint(run.folder, constants=False)
     print("footprint: " + "; ".join(f"{name} {value}" for name, value in footprint.items()))
@@ -213,7 +214,7 @@ def _unfinished(
             "rows": rows,
         },
         "verdict": f"This run has no results yet; resume it with: {resume}",
-        "notes": [],
+        "notes": [*filter(None, [description.get("study_change", "")])],
     }
 
 

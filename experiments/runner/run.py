@@ -32,7 +32,14 @@ from experiments.runner.environment import environment
 from experiments.runner.footprint_log import FootprintLog
 from experiments.runner.interruption import Interruption
 from experiments.runner.log import Log, write_atomically
-from experiments.runner.outcomes import read_outcome, to_numpy, write_outcome
+from experiments.runner.outcomes import (
+    SeriesError,
+    check_arguments,
+    check_outcome,
+    read_outcome,
+    to_numpy,
+    write_outcome,
+)
 from experiments.runner.page import DPI
 from experiments.runner.progress import Progress
 from experiments.runner.run_folder import (
@@ -49,6 +56,7 @@ from experiments.runner.settings import (
     defaults_to_json,
     settings_to_json,
 )
+from experiments.runner.study_code import CODE, study_change
 from experiments.runner.tensorboard import TensorBoard
 
 O = TypeVar("O", bound=tuple[Any, ...])  # noqa: E741
@@ -76,6 +84,7 @@ class Run:
         self.footprint = FootprintLog(folder / "footprint.json")
         self.interruption = Interruption()
         self._before: dict[str, Any] | None = None
+        self._finished: set[str] = set()
 
     @classmethod
     def start(cls, study: str, settings: Settings, file: Path | None = None) -> "Run":
@@ -140,9 +149,13 @@ class Run:
             raise
         run._before = copy.deepcopy(description)
         now, then = environment(file), description["environment"]
-        changed = [f"{k} was {then.get(k)}, is {now[k]}" for k in now if now[k] != then.get(k)]
-        if changed:
-            print(f"the last digits may differ: {'; '.join(changed)}", file=sys.stderr)
+        names = [name for name in now if now[name] != then.get(name) and name != CODE]
+        if names:
+            changed = "; ".join(f"{name} was {then.get(name)}, is {now[name]}" for name in names)
+            print(f"the last digits may differ: {changed}", file=sys.stderr)
+        change = study_change(folder, file, (then.get(CODE, ""), now[CODE])) if file else ""
+        if change:
+            print(change, file=sys.stderr)
         current = settings_to_json(settings)
         changes = {name: current[name] for name in changed_settings(saved, settings)}
         began = _now().isoformat(timespec="seconds")
@@ -150,6 +163,7 @@ class Run:
         description["resumed"].append(resumed)
         description["settings"] = current
         description["study_file"] = str(file.absolute()) if file else None
+        description["study_change"] = change
         description["status"] = "running"
         run.write_description()
         return run
@@ -205,7 +219,7 @@ class Run:
         again.
 
         Args:
-          name: name of the series, unique in the study.
+          name: name of the series. A study runs each name once.
           outcome_type: NamedTuple type of the outcome. Its fields are numbers, arrays, None,
             mappings of these by name, or NamedTuples of these. A saved outcome with other
             fields is computed again.
@@ -221,15 +235,23 @@ class Run:
 
         Raises:
           Interrupted: there is no saved outcome, and a signal asked the run to stop.
+          SeriesError: the series was already run, `compute` is not a function that returns an
+            `outcome_type`, or a field of the outcome is not a number or an array.
         """
+        if name in self._finished:
+            raise SeriesError(
+                f"series {name!r} was already run; names must be unique, "
+                "such as f'adam, seed {seed}'"
+            )
+        check_arguments(name, outcome_type, compute)
         saved = read_outcome(self._outcome_file(name), outcome_type)
         if saved is not None:
-            self._remove_checkpoints(name)  # still there if the run was killed before it did so
+            self._finish(name)
             if progress:
                 progress.skip(steps)
             return saved
         done, began = progress.done if progress else 0, time.monotonic()
-        outcome = self._compute(name, compute)
+        outcome = self._compute(name, outcome_type, compute)
         seconds = time.monotonic() - began
         if progress is None or not steps:
             return outcome
@@ -244,16 +266,29 @@ class Run:
             )
         return outcome
 
-    def _compute(self, name: str, compute: Callable[[], Any]) -> Any:
+    def _compute(self, name: str, outcome_type: Any, compute: Callable[[], Any]) -> Any:
         """Computes an outcome and saves it."""
         self.interruption.check()
-        outcome = to_numpy(compute())
-        write_outcome(self._outcome_file(name), outcome)
-        self._remove_checkpoints(name)
+        computed = compute()
+        check_outcome(name, outcome_type, computed)
+        outcome = to_numpy(computed, f"series {name!r}")
+        write_outcome(self._outcome_file(name), outcome, series=name, code=self._code)
+        self._finish(name)
         self.footprint.save()
         return outcome
 
-    def _remove_checkpoints(self, name: str) -> None:
+    @property
+    def _code(self) -> str:
+        """The digest of the study's file, which computes the series of this process."""
+        now = self.description["resumed"][-1:] or [self.description["environment"]]
+        return now[0].get(CODE, "")
+
+    def _finish(self, name: str) -> None:
+        """Removes the checkpoints of a series with a saved outcome.
+
+        A run that was killed after it saved the outcome still has them.
+        """
+        self._finished.add(name)
         shutil.rmtree(self.checkpoints_folder(name), ignore_errors=True)
 
     def _outcome_file(self, name: str) -> Path:

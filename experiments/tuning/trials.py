@@ -163,22 +163,28 @@ class Trials:
         self._run, self._workload, self._candidate = run, workload, candidate
         self._name = f"{workload.workload.title}, {name}"
         self._progress = progress
+        self._results: dict[str, TrialResult] = {}
 
     def __call__(self, learning_rate: float | None = None) -> TrialResult:
-        """Runs a trial.
+        """Runs a trial, or returns its result if it was run before.
 
         Args:
           learning_rate: the initial one; by default the learning rate that the candidate was
             built with.
         """
         name = self._name if learning_rate is None else f"{self._name} from {learning_rate:.3g}"
-        return self._run.series(
+        if name in self._results:
+            if self._progress:
+                self._progress.skip(self._workload.steps)
+            return self._results[name]
+        self._results[name] = self._run.series(
             name,
             TrialResult,
             partial(self._compute, name, learning_rate),
             progress=self._progress,
             steps=self._workload.steps,
         )
+        return self._results[name]
 
     @cached_property
     def _training(self) -> Training:

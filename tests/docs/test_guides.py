@@ -1,5 +1,6 @@
 """Every code block of the guides runs, and so does the study that they print."""
 
+import dataclasses
 import importlib.util
 import re
 import sys
@@ -55,22 +56,35 @@ def test_the_guides_are_in_the_table():
 
 def test_the_study_of_the_guide_runs_and_resumes(tmp_path, monkeypatch):
     source = GUIDES / "my_study.py"
-    assert len(source.read_text().splitlines()) <= 40
+    assert len(source.read_text().splitlines()) <= 62
     spec = importlib.util.spec_from_file_location("my_study", source)
     study = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, "my_study", study)
     spec.loader.exec_module(study)
-    with pytest.raises(ValueError, match="--momentum must be in"):
-        study.Settings(momentum=1.0)
-    settings = study.Settings(runs=tmp_path, steps=100)
+    settings = study.Settings(runs=tmp_path)
     run = runner.Run.start("my_study", settings)
     results = study.run(settings, run)
     runner.write_report(run, results)
     run.close()
     plain, momentum = (float(loss) for _, loss in results.rows)
     assert momentum < plain / 10
-    assert "<th>loss</th>" in (run.folder / "report.html").read_text()
-    monkeypatch.delattr(study, "_train")  # finished series are read
-    resumed = runner.Run.resume(run.folder, settings)
-    assert study.run(settings, resumed).rows == results.rows
-    resumed.close()
+    assert results.verdict.startswith("momentum wins: a median loss of ")
+    assert [*results.values.values()] == pytest.approx([plain, momentum], rel=0.05)
+    report = (run.folder / "report.html").read_text()
+    assert "<th>loss</th>" in report
+    assert '"verdict">momentum wins: a median loss of ' in report
+    assert (run.folder / "losses.png").exists()
+    computed, train = [], study.train
+
+    def train_and_count(momentum, seed, steps):
+        computed.append((momentum, seed))
+        return train(momentum, seed, steps)
+
+    monkeypatch.setattr(study, "train", train_and_count)
+    for seeds, new in ((3, []), (4, [(0.0, 3), (0.9, 3)])):  # finished series are read
+        more = dataclasses.replace(settings, seeds=seeds)
+        resumed = runner.Run.resume(run.folder, more)
+        again = study.run(more, resumed)
+        assert computed == new
+        assert (again.rows == results.rows) == (seeds == 3)
+        resumed.close()

@@ -1,7 +1,9 @@
 """A study in a file of its own has all that the studies of the package have."""
 
 import json
+import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from experiments.__main__ import main
 from tests.experiments import parabola
 
 SOURCE = Path(parabola.__file__)
+ROOT = SOURCE.parents[2]
 HEAD = "import dataclasses\nfrom experiments import runner\n"
 SETTINGS = """@dataclasses.dataclass(frozen=True)
 class Settings(runner.Settings):
@@ -118,9 +121,110 @@ def test_an_interrupted_run_says_how_to_resume_it_and_resumes(study, capsys):
     Path(study).write_text(source)
     code, _, err = call(capsys, study, "--resume", "last")
     assert code == 0
-    assert "the last digits may differ: study_sha256 was " in err
+    assert err == f"{CHANGED}; 1 finished series (descent) comes from the old file. {ADVICE}\n"
     description = json.loads((folder / "run.json").read_text())
     assert (description["status"], description["settings"]["start"]) == ("finished", 2.0)
+
+
+SERIES = """import dataclasses
+import typing
+from experiments import runner
+VERSION, LAST = 1, 5
+class Outcome(typing.NamedTuple):
+    x: float
+@dataclasses.dataclass(frozen=True)
+class Settings(runner.Settings):
+    'Settings.'
+def run(settings, run):
+    rows = []
+    for seed in range(5):
+        if seed == LAST:
+            raise KeyboardInterrupt
+        x = run.series(f"adam, seed {seed}", Outcome, lambda: Outcome(VERSION)).x
+        rows.append([seed, int(x)])
+    return runner.Results("Title", ["seed", "x"], rows, ["The first note."], {})
+"""
+CHANGED = "parabola.py has changed since this run began"
+ADVICE = "Start a new run if the change can alter results."
+
+
+def write_version(version, last):
+    Path("studies/parabola.py").write_text(SERIES.replace("1, 5", f"{version}, {last}"))
+
+
+def test_series_of_older_versions_of_the_file_are_named_in_all_records(study, capsys):
+    write_version(1, 2)
+    call(capsys, study)
+    write_version(2, 4)
+    code, _, err = call(capsys, study, "--resume", "last")
+    change = f"{CHANGED}; 2 finished series (adam, seed 0; adam, seed 1) come from the old file. "
+    assert (code, err.splitlines()[0]) == (130, change + ADVICE)
+    (folder,) = Path("runs/parabola").iterdir()
+    call(capsys, "report", str(folder))
+    assert change + ADVICE in (folder / "report.html").read_text()
+    write_version(3, 5)
+    code, out, err = call(capsys, study, "--resume", "last")
+    names = "adam, seed 0; adam, seed 1; adam, seed 2; ..."
+    change = f"{CHANGED}; 4 finished series ({names}) come from the old file. {ADVICE}"
+    assert (code, err) == (0, change + "\n")
+    assert f"The first note.\n{change}\n" in out
+    assert change in (folder / "report.html").read_text()
+    description = json.loads((folder / "run.json").read_text())
+    assert description["study_change"] == change
+    assert description["notes"] == ["The first note.", change]
+    assert [row[1] for row in description["table"]["rows"]] == [1, 1, 2, 2, 3]
+
+
+def test_a_file_that_was_changed_back_still_names_the_series_of_the_other_version(study, capsys):
+    write_version(1, 1)
+    call(capsys, study)
+    write_version(2, 2)
+    call(capsys, study, "--resume", "last")
+    write_version(1, 1)
+    _, _, err = call(capsys, study, "--resume", "last")
+    assert f"{CHANGED}; 1 finished series (adam, seed 1) comes from the old file" in err
+
+
+def test_a_file_that_stays_the_same_brings_no_message(study, capsys):
+    write_version(1, 2)
+    call(capsys, study)
+    _, out, err = call(capsys, study, "--resume", "last")
+    assert "changed" not in out + err
+
+
+def test_a_change_before_any_series_is_finished_is_said(study, capsys):
+    write_version(1, 0)
+    call(capsys, study)
+    (folder,) = Path("runs/parabola").iterdir()
+    (folder / "checkpoints" / "adam" / "10").mkdir(parents=True)
+    write_version(2, 5)
+    _, _, err = call(capsys, study, "--resume", "last")
+    continued = ", and the series in progress continues from its checkpoint"
+    assert err == f"{CHANGED}; 0 finished series come from the old file{continued}. {ADVICE}\n"
+
+
+def test_a_series_that_a_study_describes_wrongly_is_one_line(capsys):
+    study = SERIES.replace("lambda: Outcome(VERSION)", "Outcome(VERSION)")
+    Path("mine.py").write_text(study)
+    words = "series 'adam, seed 0': compute must be a function without arguments, got Outcome\n"
+    assert error_line_after_the_start(capsys, "mine.py") == words
+
+
+def test_output_that_is_no_longer_read_ends_the_run_quietly():
+    write = SERIES.replace("rows.append", "print('x' * 100_000, flush=True); rows.append")
+    Path("mine.py").write_text(write)
+    command = f"{sys.executable} -m experiments mine.py | head -1; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(  # noqa: S603
+        ["/bin/bash", "-c", command],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.stdout.endswith("\n141\n")
+    assert done.stderr == ""
+    (path,) = Path("runs/mine").glob("*/run.json")
+    assert json.loads(path.read_text())["status"] == "interrupted"
 
 
 def test_a_finished_run_is_not_run_again(study, folder, capsys):

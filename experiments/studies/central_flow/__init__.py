@@ -22,7 +22,7 @@ __all__ = ["Settings", "run"]
 def run(settings: Settings, run: runner.Run) -> runner.Results:
     """Runs every optimizer with its flows, and draws the figure."""
     scale = SCALES[settings.scale]
-    cases = [CASES[name] for name in settings.optimizers]
+    cases = [CASES[name] for name in dict.fromkeys(settings.optimizers)]
     with runner.Progress(total=sum(scale.steps_of(case) for case in cases)) as progress:
         histories = [measure(case, scale, settings.seed, run, progress) for case in cases]
     summaries = [summarize(history) for history in histories]

@@ -18,9 +18,9 @@ def test_the_first_signal_is_recorded_and_raised_by_check(number, capfd):
         interruption.check()
         signal.raise_signal(number)
         assert interruption.requested
-        assert (
-            capfd.readouterr().err
-            == "\nstopping after this chunk; interrupt again to stop at once\n"
+        assert capfd.readouterr().err == (
+            "\nstopping at the next safe point (the end of this series or chunk); "
+            "interrupt again to stop at once\n"
         )
         with pytest.raises(Interrupted, match=number.name) as raised:
             interruption.check()

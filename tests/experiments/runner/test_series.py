@@ -22,6 +22,11 @@ def run(tmp_path):
     run.close()
 
 
+def resumed(run):
+    """Returns the run as another process that resumes it has it."""
+    return runner.Run(run.folder, run.description, run.settings, run._lock)
+
+
 class Number(NamedTuple):
     x: Any
 
@@ -49,15 +54,60 @@ def never():
     pytest.fail("computed again")
 
 
+def error_of(run, *arguments):
+    """Returns the one line of the error that a series named s raises."""
+    with pytest.raises(runner.SeriesError) as raised:
+        run.series("s", *arguments)
+    assert "\n" not in str(raised.value)
+    assert not run._outcome_file("s").exists()
+    return str(raised.value)
+
+
 def test_names_must_be_strings_because_a_read_outcome_has_no_others(run):
-    with pytest.raises(TypeError, match="names in an outcome must be strings, got 1"):
-        run.series("a", Number, lambda: Number({1: np.ones(2)}))
+    assert error_of(run, Number, lambda: Number({1: np.ones(2)})) == (
+        "names in field x of series 's' must be strings, got 1"
+    )
+
+
+def test_a_name_runs_once_in_a_process_and_is_read_in_the_next(run):
+    assert run.series("s", Number, lambda: Number(0)).x == 0
+    for process in (run, resumed(run)):
+        if process is not run:
+            assert process.series("s", Number, never).x == 0
+        with pytest.raises(runner.SeriesError) as raised:
+            process.series("s", Number, lambda: Number(1))
+        assert str(raised.value) == (
+            "series 's' was already run; names must be unique, such as f'adam, seed {seed}'"
+        )
+        assert process.series("s, seed 1", Number, lambda: Number(1)).x == 1
+
+
+def test_a_function_must_return_the_type_of_the_outcome(run):
+    assert error_of(run, Number, lambda: jnp.ones(3)) == (
+        "series 's' must return Number, got ArrayImpl"
+    )
+    assert error_of(run, Number, lambda: Pair(np.ones(1), 2)) == (
+        "series 's' must return Number, got Pair"
+    )
+    assert error_of(run, Number, lambda: None) == "series 's' must return Number, got NoneType"
+
+
+def test_an_outcome_in_place_of_its_function_is_refused(run):
+    assert error_of(run, Number, Number(1)) == (
+        "series 's': compute must be a function without arguments, got Number"
+    )
+
+
+def test_a_type_that_is_not_a_named_tuple_is_refused(run):
+    words = "series 's': outcome_type must be a NamedTuple class, got "
+    assert error_of(run, float, lambda: 1.0) == f"{words}float"
+    assert error_of(run, Number(1), lambda: Number(1)) == f"{words}Number(x=1)"
 
 
 def test_checkpoints_that_a_killed_run_left_are_removed(run):
     run.series("a", Number, lambda: Number(1))
     run.checkpoints_folder("a").mkdir(parents=True)
-    run.series("a", Number, never)
+    resumed(run).series("a", Number, never)
     assert not run.checkpoints_folder("a").exists()
 
 
@@ -68,7 +118,7 @@ def test_checkpoints_that_a_killed_run_left_are_removed(run):
 )
 def test_a_read_outcome_equals_the_computed_one(run, value):
     computed = run.series("a", Number, lambda: Number(value))
-    read = run.series("a", Number, never)
+    read = resumed(run).series("a", Number, never)
     assert isinstance(computed, Number)
     assert isinstance(read, Number)
     array = np.asarray(value)
@@ -79,17 +129,19 @@ def test_fields_of_an_outcome_may_be_mappings_and_named_tuples(run):
     pair = Pair(np.arange(2.0), 3)
     outcome = Nested(np.ones(2), {}, {"a/b": pair, "": pair}, pair, None, pair)
     computed = run.series("a", Nested, lambda: outcome)
-    read = run.series("a", Nested, never)
+    read = resumed(run).series("a", Nested, never)
     assert described(read) == described(computed)
     assert jax.tree.structure(read) == jax.tree.structure(outcome)
     assert read.pairs["a/b"].y == 3
 
 
-@pytest.mark.parametrize("value", ["text", object()])
+@pytest.mark.parametrize("value", ["text", object(), [1, "a"], [[1.0], [1.0, 2.0]]])
 def test_fields_of_an_outcome_must_be_numbers_or_arrays(run, value):
-    with pytest.raises(TypeError, match="fields of an outcome must be numbers or arrays, got "):
-        run.series("a", Number, lambda: Number(value))
-    assert run.series("a", Number, lambda: Number(1)).x == 1
+    words = "of series 's' must be a number or an array, got "
+    assert error_of(run, Number, lambda: Number(value)).startswith(f"field x {words}")
+    nested = error_of(run, Number, lambda: Number({"a": Pair(np.ones(1), value)}))
+    assert nested.startswith(f"field y of field a of field x {words}")
+    assert run.series("s", Number, lambda: Number(1)).x == 1
 
 
 class Triple(NamedTuple):
@@ -113,20 +165,21 @@ class Records(NamedTuple):
 )
 def test_an_outcome_whose_type_has_changed_is_computed_again(run, capsys, outcome, words):
     run.series("a", Pair, lambda: Pair(np.zeros(1), 2))
-    computed = run.series("a", type(outcome), lambda: outcome)
+    computed = resumed(run).series("a", type(outcome), lambda: outcome)
     assert described(computed) == described(to_numpy(outcome))
     message = capsys.readouterr().err
     assert words in message
     assert message.count("\n") == 1
     assert "kept as a.1.npz" in message
-    run.series("a", type(outcome), never)
+    resumed(run).series("a", type(outcome), never)
     (run.folder / "outcomes" / "a.1.npz").replace(run.folder / "outcomes" / "a.npz")
-    assert run.series("a", Pair, never).y == 2
+    assert resumed(run).series("a", Pair, never).y == 2
 
 
 def test_no_series_is_started_after_a_signal(run):
+    run.series("done", Number, lambda: Number(1))
+    run = resumed(run)
     with run.interruption:
-        run.series("done", Number, lambda: Number(1))
         signal.raise_signal(signal.SIGTERM)
         assert run.series("done", Number, never).x == 1
         with pytest.raises(runner.Interrupted):
@@ -139,7 +192,7 @@ def test_names_that_are_not_file_names_are_distinguished(run):
     for number, name in enumerate(names):
         run.series(name, Number, lambda number=number: Number(number))
     for number, name in enumerate(names):
-        assert run.series(name, Number, never).x == number
+        assert resumed(run).series(name, Number, never).x == number
     assert len({run.checkpoints_folder(name) for name in names}) == len(names)
     for name in names:
         assert run.checkpoints_folder(name).resolve().is_relative_to(run.folder / "checkpoints")
@@ -176,7 +229,7 @@ def test_an_outcome_with_any_bit_flipped_is_the_same_or_is_computed_again(run, c
     for place in range(len(content)):
         flipped = content[place] ^ (1 << place % 8)
         path.write_bytes(content[:place] + bytes([flipped]) + content[place + 1 :])
-        outcome = run.series("a", Pair, lambda: pair)
+        outcome = resumed(run).series("a", Pair, lambda: pair)
         assert described(outcome) == described(to_numpy(pair)), place
         path.with_suffix(".1.npz").unlink(missing_ok=True)
     assert "it is computed again" in capsys.readouterr().err
@@ -188,9 +241,9 @@ def test_an_outcome_that_was_cut_short_is_computed_again(run, capsys):
     content = path.read_bytes()
     for length in (0, 1, 30, len(content) // 2, len(content) - 1):
         path.write_bytes(content[:length])
-        assert run.series("a", Number, lambda: Number(2)).x == 2
+        assert resumed(run).series("a", Number, lambda: Number(2)).x == 2
         assert "is damaged" in capsys.readouterr().err
-        assert run.series("a", Number, never).x == 2
+        assert resumed(run).series("a", Number, never).x == 2
 
 
 NAMES = ("first", "second", "third", "fourth")

@@ -123,8 +123,11 @@ def test_a_trial_of_a_generated_workload_has_the_average_that_self_tuning_keeps(
     run = runner.Run.start("trials", settings)
     try:
         (workload,), skipped = workloads.prepare_workloads(settings, run)
-        trial = trials.Trials(run, workload, "adam", trials.self_tuning(optax.adam))
+        progress = runner.Progress(total=2 * workload.steps)
+        trial = trials.Trials(run, workload, "adam", trials.self_tuning(optax.adam), progress)
         found = trial(1e-2)
+        assert trial(1e-2) is found  # as when the best fixed learning rate is one of the starts
+        assert progress.done == progress.total
     finally:
         run.close()
     assert not skipped
