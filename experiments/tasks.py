@@ -65,7 +65,8 @@ class Task(NamedTuple):
       convolutional: True if the model consists mostly of convolutions.
       source: of the data.
       tokenizer: of a text; otherwise `None`.
-      baseline: name and test loss of a forecast without a model, or `None`.
+      baseline: name of a prediction without a model, and its scores on the test part, as of a
+        model; `None` for a text.
       dataset: the labels or values, their names and their normalization; `None` for a text.
     """
 
@@ -82,7 +83,7 @@ class Task(NamedTuple):
     convolutional: bool
     source: str
     tokenizer: Tokenizer | None = None
-    baseline: tuple[str, float] | None = None
+    baseline: tuple[str, dict[str, float]] | None = None
     dataset: Dataset | None = None
 
     @property
@@ -238,7 +239,7 @@ def load(
         last = windows.test.inputs[:, -1:, loaded.columns.index("Close")]
         errors = (last - windows.test.targets) / windows.target_std
         return supervised(windows, model)._replace(
-            baseline=("last value", float(np.mean(errors**2)))
+            baseline=("last value", {"loss": float(np.mean(errors**2))})
         )
     return supervised(loaded, model)
 
@@ -311,8 +312,23 @@ def supervised(dataset: Dataset, model: ModelConfig) -> Task:
         replacement=False,
         convolutional=model.name in ("cnn", "resnet", "tcn"),
         source=dataset.source,
+        baseline=_baseline(dataset),
         dataset=dataset,
     )
+
+
+def _baseline(dataset: Dataset) -> tuple[str, dict[str, float]] | None:
+    """Returns the best prediction that ignores the inputs, and its scores on the test part."""
+    targets = dataset.test.targets
+    if not len(targets):
+        return None
+    if dataset.classes:
+        most = int(np.bincount(dataset.train.targets).argmax())
+        label = dataset.labels[most] if dataset.labels else most
+        accuracy = 100 * float(np.mean(targets == most))
+        return f"most frequent class ({label})", {"accuracy": accuracy}
+    errors = (targets - dataset.target_mean) / dataset.target_std
+    return "mean of the training targets", {"loss": float(np.mean(errors**2))}
 
 
 def _network(

@@ -408,10 +408,16 @@ def check_leading_axis(name: str, tree: Any, size: int, meaning: str, hint: str 
       hint: what to do, for the error message.
     """
     check_arrays(name, tree)
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        if np.shape(leaf)[:1] != (size,):
-            place = f"{name}{jax.tree_util.keystr(path)}"
+    shapes = {
+        f"{name}{jax.tree_util.keystr(path)}": np.shape(leaf)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
+    fitting = [
+        f", and {shape} at {place}" for place, shape in shapes.items() if shape[:1] == (size,)
+    ]
+    for place, shape in shapes.items():
+        if shape[:1] != (size,):
             raise ValueError(
                 f"{name} must have a leading axis of {meaning} = {size} in every leaf, got shape "
-                f"{np.shape(leaf)} at {place}" + (hint and "; " + hint)
+                f"{shape} at {place}{fitting[0] if fitting else ''}" + (hint and "; " + hint)
             )

@@ -3,7 +3,7 @@
 import math
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -115,8 +115,16 @@ def _check_header(file: File, line: int, header: Sequence[str]) -> None:
         if count > 1:
             raise file.error(
                 f"line {line} must have a different name for each column, got {name!r} "
-                f"{count} times; rename them"
+                f"{count} times; rename them{hint_of_header(header)}"
             )
+
+
+def hint_of_header(names: Iterable[str]) -> str:
+    """Returns a hint if at least half of the names of the columns are numbers, or ""."""
+    are_numbers = [not math.isnan(to_number(name)) for name in names]
+    if 2 * sum(are_numbers) < len(are_numbers):
+        return ""
+    return "; the first line must have the names of the columns, but it looks like data"
 
 
 def listed(names: Sequence[str], most: int) -> str:

@@ -23,7 +23,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from experiments.data import tables
-from experiments.data.csv_file import MOST_MISSING, Table, listed, read, to_number
+from experiments.data.csv_file import MOST_MISSING, Table, hint_of_header, listed, read, to_number
 from experiments.data.dataset import Dataset, Split, unresolved
 
 SUFFIXES = (".csv", ".csv.gz")
@@ -109,7 +109,7 @@ def load(
     if target is None:
         raise ValueError(
             f"--target must name the column of {table.file.path} to predict, one of "
-            f"{listed([*table.cells], MOST_NAMES)}"
+            f"{listed([*table.cells], MOST_NAMES)}{hint_of_header(table.cells)}"
         )
     for flag, name in (("--target", target), *(("--ignore", name) for name in ignore)):
         _check_name(table, flag, name)
@@ -167,7 +167,7 @@ def _check_name(table: Table, flag: str, name: str) -> None:
     hint = f"; did you mean {near[0]}?" if near else ""
     raise ValueError(
         f"{flag} must be a column of {table.file.path}, got {name!r}{hint} "
-        f"(the columns are {listed([*table.cells], MOST_NAMES)})"
+        f"(the columns are {listed([*table.cells], MOST_NAMES)}){hint_of_header(table.cells)}"
     )
 
 

@@ -68,10 +68,10 @@ def write_report(run: Run, results: Results) -> None:
     print(table(first.columns, first.rows))
     for each in more:
         print(f"\n{each.title}\n{table(each.columns, each.rows)}")
-    for note in run.description["notes"]:
-        print(note)
     footprint = read_footprint(run.folder, constants=False)
     print("footprint: " + "; ".join(f"{name} {value}" for name, value in footprint.items()))
+    for note in run.description["notes"]:
+        print(note)
 
 
 def add_figure(folder: str | Path, name: str, figure: Figure) -> Path:

@@ -142,6 +142,7 @@ def averaged_params(state: Any, params: Any, /) -> Any:
         raise ValueError(
             "state must hold one state of jd.with_average, jd.self_tuning or "
             f"jd.restart_on_divergence, got {len(found)} of them"
+            + ("" if found else "; to average, wrap the optimizer in jd.with_average(tx)")
         )
     averages = containers.leaves_by_path(found[0].average)
     if not isinstance(params, type(found[0].average)):

@@ -54,6 +54,7 @@ from jaxdescent.towers import factory as factories
 from jaxdescent.towers import spaces
 from jaxdescent.towers.replay.conditional import either
 from jaxdescent.towers.spec import check_factory
+from jaxdescent.towers.tower import Tower, innermost
 from jaxdescent.towers.tuning import plans
 from jaxdescent.towers.tuning.buffers import Buffers, averaged, checked_params, stay, to_average
 from jaxdescent.towers.tuning.measurement import length
@@ -137,6 +138,12 @@ def self_tuning(
     """
     if np.ndim(learning_rate):
         raise ValueError(f"learning_rate must be a number, got {learning_rate!r}")
+    if isinstance(innermost(factory), Tower):
+        raise TypeError(
+            "factory must be a callable that returns a transformation, got a tower, whose learning "
+            "rate is not an argument; pass a function of learning_rate that returns the tower, or "
+            "keep the learning rate that the tower learns and wrap it in jd.restart_on_divergence"
+        )
     factory = validation.factory("factory", factory)
     guess = spaces.Positive.at("learning_rate", learning_rate)
     start = spaces.Positive(jnp.log(first_rate(jnp.exp(guess.log))))

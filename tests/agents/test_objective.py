@@ -232,7 +232,8 @@ def test_a_rule_can_compute_validation_losses():
         (
             {"init_params": {"a": np.ones((3, 5)), "b": np.ones(5)}},
             ValueError,
-            r"num_agents = 3 in every leaf, got shape \(5,\) at init_params\['b'\]; stack one tree",
+            r"num_agents = 3 in every leaf, got shape \(5,\) at init_params\['b'\], and \(3, 5\) "
+            r"at init_params\['a'\]; stack one tree",
         ),
         ({"init_params": 0.0}, ValueError, r"axis of agents, got shape \(\); stack one tree for"),
         (

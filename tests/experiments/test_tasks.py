@@ -230,9 +230,27 @@ def test_the_baseline_of_a_series_forecasts_the_last_value():
     count = task.test.examples
     errors = close[-count:] - close[-count - 1 : -1]
     spread = close[: task.train.examples + 7].std()  # of the training rows
-    name, loss = task.baseline
+    name, scores = task.baseline
     assert name == "last value"
-    assert loss == pytest.approx(np.mean((errors / spread) ** 2), rel=1e-4)
+    assert scores["loss"] == pytest.approx(np.mean((errors / spread) ** 2), rel=1e-4)
+
+
+def test_the_baseline_of_classes_is_the_most_frequent_one():
+    task = tasks.load("digits", ModelConfig("mlp"))
+    labels = task.train.arrays.targets.tolist()
+    most = max(set(labels), key=labels.count)
+    name, scores = task.baseline
+    assert name == f"most frequent class ({most})"
+    assert scores == {"accuracy": pytest.approx(100 * np.mean(task.test.arrays.targets == most))}
+
+
+def test_the_baseline_of_values_is_their_mean():
+    task = tasks.load("diabetes", ModelConfig("mlp"))
+    train, test = (part.arrays.targets.astype(float) for part in (task.train, task.test))
+    name, scores = task.baseline
+    assert name == "mean of the training targets"
+    expected = np.mean((test - train.mean()) ** 2) / train.var()
+    assert scores == {"loss": pytest.approx(expected, rel=1e-5)}
 
 
 def test_the_digest_changes_with_every_number_of_every_part():

@@ -88,5 +88,12 @@ def test_bad_arguments_are_named():
     with pytest.raises(ValueError, match="needs params"):
         tx.update(X, tx.init(X))
     twice = jd.with_average(optax.sgd(0.1)).init(X), tx.init(X)
-    with pytest.raises(ValueError, match=r"must hold one state of jd\.with_average"):
+    with pytest.raises(
+        ValueError, match=r"must hold one state of jd\.with_average.*got 2 of them$"
+    ):
         jd.averaged_params(twice, X)
+    tower = jd.hypergradient(optax.sgd, optax.adam(0.05), tune={"learning_rate": 0.1})
+    with pytest.raises(
+        ValueError, match=r"got 0 of them; .* wrap the optimizer in jd.with_average"
+    ):
+        jd.averaged_params(tower.init(X), X)

@@ -532,6 +532,25 @@ def test_integers_among_the_parameters_are_left_out():
     assert int(state.restarts) == 1
 
 
+def test_a_function_may_return_a_tower_that_learns_another_hyperparameter():
+    def tower_of(learning_rate):
+        def adamw(weight_decay):
+            return optax.adamw(learning_rate, weight_decay=weight_decay)
+
+        return jd.hypergradient(adamw, optax.adam(0.05), tune={"weight_decay": 1e-3})
+
+    tx, params = jd.self_tuning(tower_of), jnp.zeros(3)
+    state = tx.init(params)
+    for _ in range(150):
+        updates, state = tx.update(
+            2 * (params - 1), state, params, value=jnp.sum((params - 1) ** 2)
+        )
+        params = optax.apply_updates(params, updates)
+    np.testing.assert_allclose(jd.averaged_params(state, params), 1, atol=0.02)
+    (level,) = jd.get_hyperparams(state.inner_state)
+    assert level["weight_decay"] < 5e-4  # it would pull the parameters away from the minimum
+
+
 def test_bad_input_is_named():
     with pytest.raises(ValueError, match=r"learning_rate must be in \(0, inf\), got 0"):
         jd.self_tuning(optax.adam, learning_rate=0)
@@ -539,6 +558,12 @@ def test_bad_input_is_named():
         jd.self_tuning(optax.adam, learning_rate=[1e-3, 1e-2])
     with pytest.raises(TypeError, match="factory must be a callable"):
         jd.self_tuning(optax.adam(1e-3))
+    tower = jd.hypergradient(optax.adam, optax.adam(0.05), tune={"learning_rate": 1e-3})
+    for each in (tower, jd.restart_on_divergence(tower)):
+        with pytest.raises(
+            TypeError, match=r"got a tower, .* a function of learning_rate that ret"
+        ):
+            jd.self_tuning(each)
     with pytest.raises(ValueError, match="learning_rate"):
         jd.self_tuning(lambda b1: optax.adam(1e-3, b1))
     with pytest.raises(ValueError, match="needs the value of a tuned hyperparameter in Python"):

@@ -13,8 +13,10 @@ from experiments import runner
 from experiments.models.counting import parameter_count
 from experiments.studies.train.agents import TrainedAgents, winner
 from experiments.studies.train.report import (
+    baseline_in_words,
     report_title,
     sample_notes,
+    score_columns,
     score_row,
     scores_in_words,
     unit_notes,
@@ -49,22 +51,28 @@ def agents_results(settings: Settings, run: runner.Run, trained: TrainedAgents) 
         parts = {"validation, best": task.validation, "test, at the best": task.test}
         scores = {title: evaluator(part, **best) for title, part in parts.items()}
         values |= scores
-        rows = [score_row(title, loop.best_step, each) for title, each in scores.items()]
+        rows = [score_row(task, title, loop.best_step, each) for title, each in scores.items()]
         notes.append(_winner_note(settings, values["winner"], drawn))
-        notes += unit_notes(task, scores["test, at the best"])
-        notes += [*sample_notes(settings, task, best), usage(run.folder)]
+        notes += [*unit_notes(task), *sample_notes(settings, task, best)]
         verdict = (
-            f"On the test part: {scores_in_words(scores['test, at the best'])}, by the agent with "
-            f"the least validation loss, for {gradients / full:.1%} of the gradient steps without "
-            "pruning."
+            f"On the test part: {scores_in_words(task, scores['test, at the best'])}, at step "
+            f"{loop.best_step:,} by the agent with the least validation loss, for "
+            f"{gradients / full:.1%} of the gradient steps without pruning."
+            f"{baseline_in_words(task)}"
         )
+    if task.baseline:
+        name, baseline = task.baseline
+        values[f"test, {name}"] = baseline
+        rows.append(score_row(task, f"test, {name}", "-", baseline))
     notes.append(
         f"{values['parameters']:,} parameters in each of the {len(population.ids)} agents, which "
         f"took {gradients:,} gradient steps together: {gradients / full:.1%} of the {full:,} that "
         f"all of them take without pruning (--rule no_pruning); the rule is {rule}."
     )
+    if best:
+        notes.append(usage(run.folder, loop.best_step))
     run.save_figure("agents", _draw(run.log.read(SERIES), drawn["learning_rate"]))
-    title, columns = report_title(task.name, settings), ("part", "step", "loss", "accuracy %")
+    title, columns = report_title(task.name, settings), score_columns(task)
     tables = [_table(population, drawn)]
     verdict = " ".join([verdict, *task.advice])
     return runner.Results(title, columns, rows, notes, values, verdict, tables)

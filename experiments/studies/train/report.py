@@ -1,6 +1,6 @@
 """The report of a training run: scores of the last and the best state, and the losses."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -20,6 +20,10 @@ from experiments.studies.train.saved_network import usage
 from experiments.studies.train.settings import SERIES, Settings
 from experiments.studies.train.training import Evaluator, Trained, optimizer
 
+LATE, RISE, PATIENCE = 0.75, 0.01, 5
+"""The verdict advises this patience if the validation loss was lowest before this share of the
+steps, and rose by more than this share."""
+
 
 def results(settings: Settings, run: runner.Run, trained: Trained) -> runner.Results:
     """Evaluates the last and the best state; returns the table, the notes and the numbers."""
@@ -30,7 +34,7 @@ def results(settings: Settings, run: runner.Run, trained: Trained) -> runner.Res
     history = run.log.read(SERIES)
     values: dict[str, Any] = {"steps": loop.step, "best_step": loop.best_step if best else None}
     values["loss"] = history[-1]["loss"]
-    rows = [("training, last", str(loop.step), _mean_and_spread(values["loss"]), "-")]
+    rows = [score_row(task, "training, last", loop.step, {"loss": values["loss"]})]
     evaluations = [("validation, last", task.validation, last, loop.step)]
     if best:
         evaluations.append(("validation, best", task.validation, best, loop.best_step))
@@ -40,28 +44,29 @@ def results(settings: Settings, run: runner.Run, trained: Trained) -> runner.Res
         scores = evaluator(part, **model)
         if scores:
             values[title] = scores
-            rows.append(score_row(title, step, scores))
+            rows.append(score_row(task, title, step, scores))
     if task.baseline:
-        name, loss = task.baseline
-        values[f"test, {name}"] = {"loss": loss}
-        rows.append((f"test, {name}", "-", f"{loss:.4g}", "-"))
+        name, scores = task.baseline
+        values[f"test, {name}"] = scores
+        rows.append(score_row(task, f"test, {name}", "-", scores))
     _draw_losses(run, history)
     values["parameters"] = parameter_count(nnx.eval_shape(lambda: task.build(nnx.Rngs(0))))
     notes = [
         f"{task.name}: {task.source}",
-        f"{values['parameters']:,} parameters; seeds: {settings.seeds}; ± is the standard "
-        f"deviation over seeds. {speed(loop.mean_speed)} steps/s count the time in steps only; "
-        f"evaluations took {evaluator.seconds:.3g} s more since the run was last started.",
+        f"{values['parameters']:,} parameters{_seeds_in_words(settings.seeds)}. "
+        f"{speed(loop.mean_speed)} steps/s count the time in steps only; evaluations took "
+        f"{evaluator.seconds:.3g} s more since the run was last started.",
         *_notes_on_evaluations(task, evaluator),
+        *_notes_on_average(settings, last["model_state"]),
         *_notes_on_training(settings, loop, history),
-        *unit_notes(task, values.get(test_title)),
+        *unit_notes(task),
     ]
-    notes += [*sample_notes(settings, task, tested), usage(run.folder)]
-    columns = ("part", "step", "loss", "accuracy %")
-    verdict = " ".join([_verdict(evaluations[-1][0], values, loop, task), *task.advice])
+    notes += [*sample_notes(settings, task, tested), usage(run.folder, tested_step)]
+    said = [_verdict(test_title, values, loop, task), *_rise_in_words(settings, values, loop)]
+    verdict = " ".join([*said, *task.advice])
     tables = _learned(settings, run, history, values) if settings.learns_rate else []
     name = report_title(task.name, settings)
-    return runner.Results(name, columns, rows, notes, values, verdict, tables)
+    return runner.Results(name, score_columns(task), rows, notes, values, verdict, tables)
 
 
 def _learned(
@@ -93,31 +98,82 @@ def report_title(task: str, settings: Settings) -> str:
 
 
 def _verdict(tested: str, values: Mapping[str, Any], loop: runner.Loop, task: tasks.Task) -> str:
-    """Returns the scores on the test part, beside the baseline's loss if there is one."""
+    """Returns the scores on the test part, beside the baseline's if there is one."""
     scores = values.get(tested)
     if scores is None:
         return f"Training loss {_mean_and_spread(values['loss'])} after {loop.step:,} steps."
     step = values["best_step"] or loop.step
     when = "with the best validation loss" if values["best_step"] else "the last"
-    baseline = ""
-    if task.baseline:
-        name, loss = task.baseline
-        baseline = f" The loss of the {name} is {loss:.4g}."
-    return f"On the test part: {scores_in_words(scores)}, at step {step:,} ({when}).{baseline}"
+    shown = f"On the test part: {scores_in_words(task, scores)}, at step {step:,} ({when})."
+    return f"{shown}{baseline_in_words(task)}"
 
 
-def scores_in_words(scores: Mapping[str, Any]) -> str:
-    """Returns the accuracy, if there is one, and the loss."""
-    loss = f"loss {_mean_and_spread(scores['loss'])}"
-    accuracy = scores.get("accuracy")
-    return loss if accuracy is None else f"accuracy {_mean_and_spread(accuracy)}%, {loss}"
+def baseline_in_words(task: tasks.Task) -> str:
+    """Returns a sentence on the scores of the baseline, after a space, or ""."""
+    if not task.baseline:
+        return ""
+    name, scores = task.baseline
+    return f" Baseline, the {name}: {scores_in_words(task, scores)}."
 
 
-def score_row(title: str, step: int, scores: dict[str, Any]) -> tuple[str, str, str, str]:
+def _rise_in_words(
+    settings: Settings, values: Mapping[str, Any], loop: runner.Loop
+) -> Iterator[str]:
+    """Yields advice if the validation loss rose long before the end."""
+    last, best_step = values.get("validation, last"), values["best_step"]
+    if not last or not best_step or settings.patience or best_step > LATE * loop.step:
+        return
+    evaluations = (loop.step - best_step) // settings.steps_per_chunk
+    loss = mean_of_finite(last["loss"])
+    if evaluations > PATIENCE and loss > (1 + RISE) * loop.best_value:
+        yield (
+            f"The validation loss rose later, from {loop.best_value:.4g} to {loss:.4g}: "
+            f"--patience {PATIENCE} or fewer --steps would do."
+        )
+
+
+def _error(task: tasks.Task, scores: Mapping[str, Any]) -> np.ndarray | None:
+    """Returns the root mean square error in the units of the target, if there is one target."""
+    dataset = task.dataset
+    if dataset is None or dataset.classes or len(dataset.target_std) > 1 or "loss" not in scores:
+        return None
+    losses = [np.nan if loss is None else loss for loss in np.ravel(scores["loss"])]
+    return np.sqrt(np.array(losses, float)) * dataset.target_std[0]
+
+
+def scores_in_words(task: tasks.Task, scores: Mapping[str, Any]) -> str:
+    """Returns the accuracy or the error in the units of the target, if any, and the loss."""
+    words = []
+    if "accuracy" in scores:
+        words.append(f"accuracy {_mean_and_spread(scores['accuracy'])}%")
+    if (error := _error(task, scores)) is not None:
+        words.append(f"root mean square error {_mean_and_spread(error)}")
+    if "loss" in scores:
+        words.append(f"loss {_mean_and_spread(scores['loss'])}")
+    return ", ".join(words)
+
+
+def score_columns(task: tasks.Task) -> tuple[str, ...]:
+    """Returns the titles of the columns of `score_row`."""
+    columns = ("part", "step", "loss")
+    if task.dataset and task.dataset.classes:
+        return (*columns, "accuracy %")
+    if _error(task, {"loss": 0.0}) is not None:
+        return (*columns, "root mean square error")
+    return columns
+
+
+def score_row(
+    task: tasks.Task, title: str, step: int | str, scores: Mapping[str, Any]
+) -> tuple[str, ...]:
     """Returns the row of a part in the table."""
-    accuracy = scores.get("accuracy")
-    shown = "-" if accuracy is None else _mean_and_spread(accuracy)
-    return title, str(step), _mean_and_spread(scores["loss"]), shown
+    by_column = {
+        "loss": scores.get("loss"),
+        "accuracy %": scores.get("accuracy"),
+        "root mean square error": _error(task, scores),
+    }
+    shown = [by_column[column] for column in score_columns(task)[2:]]
+    return title, str(step), *("-" if each is None else _mean_and_spread(each) for each in shown)
 
 
 def sample_notes(settings: Settings, task: tasks.Task, networks: Any) -> list[str]:
@@ -127,16 +183,18 @@ def sample_notes(settings: Settings, task: tasks.Task, networks: Any) -> list[st
     return [f"A sample: {task.tokenizer.decode(_generate(settings, task, networks))!r}"]
 
 
-def unit_notes(task: tasks.Task, scores: dict[str, Any] | None) -> list[str]:
-    """Returns a note with the test error in the units of a target, if there is one target."""
-    dataset = task.dataset
-    if not scores or dataset is None or dataset.classes or len(dataset.target_std) > 1:
+def unit_notes(task: tasks.Task) -> list[str]:
+    """Returns a note on the units of losses and errors, if there is one target."""
+    if _error(task, {"loss": 0.0}) is None:
         return []
-    error = np.sqrt(scores["loss"]) * dataset.target_std[0]
     return [
-        "Losses are squared errors of the standardized target. In its own units, the root mean "
-        f"square error on the test part is {_mean_and_spread(error)}."
+        "Losses are squared errors of the standardized target; root mean square errors are in the "
+        "units of the target."
     ]
+
+
+def _seeds_in_words(seeds: int) -> str:
+    return f"; {seeds} seeds, ± is the standard deviation over them" if seeds > 1 else ""
 
 
 def _notes_on_evaluations(task: tasks.Task, evaluator: Evaluator) -> list[str]:
@@ -147,15 +205,25 @@ def _notes_on_evaluations(task: tasks.Task, evaluator: Evaluator) -> list[str]:
     return [f"Each part is evaluated on at most {count} examples."]
 
 
+def _notes_on_average(settings: Settings, model_state: Any) -> list[str]:
+    """Returns a note if the average is evaluated, and one on the range test that precedes it."""
+    notes = []
+    if settings.self_tuning or OPTIMIZERS[settings.optimizer].averages:
+        has_statistics = jax.tree.leaves(nnx.filter_state(model_state, nnx.BatchStat))
+        also = ", where statistics of batch normalization are re-estimated"
+        notes.append(f"Evaluated at the average of the parameters{also if has_statistics else ''}.")
+    if settings.self_tuning:
+        notes.append(
+            "The learning rate was found by the range test, which makes the peak of the loss in "
+            "the first steps."
+        )
+    return notes
+
+
 def _notes_on_training(
     settings: Settings, loop: runner.Loop, history: list[dict[str, Any]]
 ) -> list[str]:
     notes = []
-    if settings.self_tuning or OPTIMIZERS[settings.optimizer].averages:
-        notes.append(
-            "Evaluated at the average of the parameters; statistics of a batch normalization are "
-            "re-estimated there."
-        )
     if not np.isfinite(loop.best_value):
         notes.append("The validation loss was never finite; all results are of the last step.")
     failed = sum(bool(record.get("not_finite_steps")) for record in history)

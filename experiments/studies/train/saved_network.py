@@ -29,11 +29,11 @@ from experiments.studies.train.training import DATA_SET, TOKENIZER, model_config
 BATCH = 500
 
 
-def usage(folder: Path) -> str:
-    """Returns a note that says how to use the network of a run."""
+def usage(folder: Path, step: int) -> str:
+    """Returns a note that says how to use the network of a run, which is of a step."""
     return (
-        "Use the network in Python: from experiments.studies.train import load_network; "
-        f"network = load_network({str(folder)!r}); network(inputs)"
+        f"Use the network of step {step:,} in Python: from experiments.studies.train import "
+        f"load_network; network = load_network({str(folder)!r}); network(inputs)"
     )
 
 
@@ -169,12 +169,19 @@ class SavedNetwork:
 
 def _table(columns: Mapping[str, Any]) -> csv_file.Table:
     """Returns the table of a mapping from column names to cells."""
-    pairs = dict(columns).items()
-    cells = {str(name): [str(cell).strip() for cell in column] for name, column in pairs}
+    cells = {str(name): _cells(name, columns[name]) for name in columns.keys()}  # noqa: SIM118
     counts = {len(each) for each in cells.values()}
     if len(counts) != 1 or 0 in counts:
         raise ValueError(f"inputs must be columns of one length, got {sorted(counts)} cells")
     return csv_file.Table(File(Path("inputs")), range(1, 1 + counts.pop()), cells)
+
+
+def _cells(name: Any, column: Any) -> list[str]:
+    if isinstance(column, (str, bytes)) or not np.ndim(column):
+        raise ValueError(
+            f"column {name!r} must be a list of cells, got {column!r}; write [{column!r}]"
+        )
+    return [str(cell).strip() for cell in column]
 
 
 def _checked(inputs: Any, dataset: Dataset) -> np.ndarray:

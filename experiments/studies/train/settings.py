@@ -132,7 +132,8 @@ class Settings(runner.Settings):
             object.__setattr__(self, "data", str(Path(self.data).expanduser().absolute()))
         if self.warm_start == Path("last"):
             object.__setattr__(self, "warm_start", newest_run(self.runs, "train"))
-        object.__setattr__(self, "learning_rate", self.rate)
+        if not self.self_tuning:  # which finds it
+            object.__setattr__(self, "learning_rate", self.rate)
         # A resumed run keeps its interval, also if it is given more steps.
         object.__setattr__(self, "evaluate_every", self.steps_per_chunk)
 

@@ -105,6 +105,15 @@ def test_values_to_predict_must_be_resolved(load):
         load(text_of(rows, "x,y"), "y")
 
 
+def test_a_first_line_that_is_data_is_named_where_the_target_is_not_found(load):
+    rows = text_of(["5.1,3.5,a"] * 9, "5.1,3.5,a")
+    with pytest.raises(ValueError, match=r"5\.1, 3\.5, a\); the first line must have the names"):
+        load(rows, "kind")
+    with pytest.raises(ValueError, match="did you mean kind") as caught:
+        load(text_of(), "kinds")
+    assert "looks like data" not in str(caught.value)
+
+
 def test_at_most_ten_columns_are_named(load):
     header = ",".join(f"c{i}" for i in range(13))
     with pytest.raises(
@@ -201,6 +210,10 @@ ERRORS = {
     "one column": ("a b\n1\n", "the names of at least two columns, separated by commas"),
     "no header": (text_of(["1,2,3"] * 9, "1,2,3"), "line 1 must have the names of the columns"),
     "a repeated name": (text_of(header="a,a,kind"), "got 'a' 2 times; rename them"),
+    "repeated data in place of names": (
+        text_of(["5.1,5.1,a"] * 9, "5.1,5.1,a"),
+        "2 times; rename them; the first line must have the names of the columns, but it looks",
+    ),
     "a short row": (changed(8, "1,red"), "line 8 must have 3 cells, as the column names in line 1"),
     "another encoding": (text_of().replace("red", "röd").encode("latin-1"), "save it as UTF-8"),
 }

@@ -19,7 +19,7 @@ from experiments.data.batches import data_seeds
 from experiments.runner.log import Log
 from experiments.studies.train import Settings, training
 from experiments.studies.train.settings import SERIES
-from experiments.studies.train.training import optimizer
+from experiments.studies.train.training import load_task, optimizer
 from tests.experiments.data.disk import write
 from tests.experiments.data.test_medmnist import archive
 from tests.experiments.run_folders import write_run
@@ -128,7 +128,11 @@ def test_the_report_has_the_table_the_figure_and_the_footprint(stopped):
     found = description(stopped)
     assert found["title"] == "digits, SGD with momentum"
     assert found["more_tables"] == []
-    step, accuracy = found["table"]["rows"][-1][1], found["table"]["rows"][-1][-1]
+    (_, step, _, accuracy), baseline = found["table"]["rows"][-2:]
+    name = load_task(Settings()).baseline[0]
+    assert baseline[:3] == [f"test, {name}", "-", "-"]
+    assert f" Baseline, the {name}: accuracy {baseline[3]}%." in found["verdict"]
+    assert f"Use the network of step {step} in Python" in found["notes"][-1]
     assert found["verdict"].startswith(f"On the test part: accuracy {accuracy}%, loss ")
     assert f"at step {step} (with the best validation loss)." in found["verdict"]
     assert 'alt="losses"' in html

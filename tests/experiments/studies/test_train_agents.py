@@ -126,9 +126,14 @@ def test_the_winner_loads_back_and_predicts_in_the_units_of_the_target(pruned, f
     np.testing.assert_allclose(
         np.mean((errors / scale) ** 2), results(pruned)["test, at the best"]["loss"][0], rtol=1e-4
     )
-    (note,) = [note for note in description(pruned)["notes"] if "root mean square" in note]
-    shown = float(re.search(r"test part is (\S+)\.$", note)[1])
-    assert shown == pytest.approx(np.sqrt(np.mean(errors**2)), rel=1e-3)
+    error = f"root mean square error {np.sqrt(np.mean(errors**2)):.4g}, loss "
+    assert description(pruned)["verdict"].startswith(f"On the test part: {error}")
+    *_, tested, baseline = description(pruned)["table"]["rows"]
+    spread = (test.targets - network.task.dataset.target_mean).astype(float)
+    assert baseline[0] == "test, mean of the training targets"
+    assert float(baseline[3]) == pytest.approx(np.sqrt(np.mean(spread**2)), rel=1e-3)
+    assert float(tested[3]) == pytest.approx(np.sqrt(np.mean(errors**2)), rel=1e-3)
+    assert description(pruned)["table"]["columns"][3] == "root mean square error"
     with pytest.raises(ValueError, match="probabilities need classes, but the network of my pred"):
         network.probabilities(test.inputs)
 

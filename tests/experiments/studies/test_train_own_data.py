@@ -105,6 +105,11 @@ def test_files_columns_and_arrays_are_predicted_alike(trained, table):
             r"columns of one length, got \[1, 2\] cells",
         ),
         ({}, "must be columns of one length"),
+        (
+            {"weight": 50, "color": ["red"]},
+            r"'weight' must be a list of cells, got 50; write \[50\]",
+        ),
+        ({"weight": [50], "color": "red"}, r"'color' must be a list .* 'red'; write \['red'\]"),
         (np.ones((4, 2)), r"shape \[n, 3\]: weight, color=green, color=red, got \(4, 2\)"),
         ([], "must have shape"),
         ([["a"]], "must be an array of numbers, got list"),
