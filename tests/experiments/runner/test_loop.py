@@ -325,7 +325,7 @@ def test_a_series_killed_before_its_outcome_is_saved_repeats_the_last_chunks(
                 loop._save()
         return Count(loop.carry)
 
-    def kill(*_):
+    def kill(*_, **__):
         raise KeyboardInterrupt
 
     run = opened()
