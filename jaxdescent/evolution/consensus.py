@@ -105,7 +105,7 @@ def consensus(
         size = jnp.abs(away) if anisotropic else norm(away / scale, axis=1)[:, None] * scale
         xi = jax.random.normal(key, rows.shape, rows.dtype)
         moved = center + (1 - drift) * away + noise * size * xi
-        moves = members & jnp.any(weights > 0)  # without a finite value there is no such point
+        moves = members & jnp.any(weights > 0)  # otherwise no value is finite
         population = place_agents(population, moves, to_params(moved), problem)
         squares = jnp.where(moves[:, None], away / scale, 0) ** 2
         count = jnp.sum(moves).astype(rows.dtype) * rows.shape[1]

@@ -50,7 +50,7 @@ class HyperparameterSchedule(NamedTuple):
         After the last rung it keeps the last value.
 
         Raises:
-          ValueError: there is no hyperparameter of that name.
+          ValueError: `name` is not a hyperparameter of the schedule.
         """
         if name not in self.hyperparams:
             raise ValueError(

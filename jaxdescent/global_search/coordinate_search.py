@@ -1,12 +1,11 @@
 """Search along the coordinates, one after another, from the best point.
 
 Each coordinate is set to the best of many values, if one is better than the present value: first
-across the box, then near the best of these. A function that is a sum of functions of one coordinate
-is solved by one or two sweeps, however many local minima the sum has. Other functions lose few
-evaluations by a sweep.
+across the box, then near the best of these. This is for sums of functions of one coordinate, whose
+local minima are as many as the product of their numbers along the coordinates.
 
-Source of the idea: I. Loshchilov, M. Schoenauer, M. Sebag, 2013, GECCO
-workshop on BBOB (HCMA; its searches in one dimension are adaptive).
+Source of the idea: I. Loshchilov, M. Schoenauer, M. Sebag, 2013, GECCO workshop on BBOB (HCMA; its
+searches in one dimension are adaptive).
 """
 
 import jax

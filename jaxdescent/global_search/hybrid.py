@@ -207,8 +207,11 @@ def _hybrid(problem: Problem, key: jax.Array, limits: _Limits, *, lanes: int) ->
     function, start, to_params = in_unit_box(problem)
     n, dtype = start.size, start.dtype
     target = limits.target.astype(dtype)
+    sweep_cost = coordinate_search.cost(n)
     # The rest is for the last descent.
-    budget = limits.evaluations - jnp.minimum(limits.evaluations // 10, islands.longest_descent(n))
+    budget = limits.evaluations - jnp.minimum(
+        limits.evaluations // 10, islands.longest_last_descent(n)
+    )
 
     def has_converged(state: _State) -> jax.Array:
         restarts = jnp.sum(state.searches.restarts, dtype=jnp.int32) - state.restarts_at_best
@@ -244,26 +247,25 @@ def _hybrid(problem: Problem, key: jax.Array, limits: _Limits, *, lanes: int) ->
     def sweep(state: _State, key: jax.Array) -> _State:
         best = state.best
         point, value = coordinate_search.sweep(best.point, best.value, function, key)
-        improves = value < best.value
-        evaluations = best.evaluations + coordinate_search.cost(n)
-        best = best._replace(
-            point=point,
-            value=value,
-            evaluations=evaluations,
-            found_at=jnp.where(improves, evaluations, best.found_at),
-            gradients_found_at=jnp.where(improves, best.gradients, best.gradients_found_at),
-            computed=best.computed + coordinate_search.cost(n),
+        return state._replace(
+            best=best.after(
+                point[None],
+                value[None],
+                jnp.full(1, sweep_cost),
+                jnp.int32(sweep_cost),
+                has_gradients=jnp.zeros((), bool),
+                target=target,
+            ),
+            descends_next=value < best.value,
+            swept=state.swept + sweep_cost,
         )
-        swept = state.swept + coordinate_search.cost(n)
-        return state._replace(best=best, descends_next=improves, swept=swept)
 
     def advance(state: _State) -> _State:
         is_converged = has_converged(state)
         evaluations = state.best.evaluations
         is_last = is_converged | (state.best.value <= target) | (evaluations >= budget)
-        swept = state.swept + coordinate_search.cost(n)
-        sweeps = (swept <= coordinate_search.SHARE * evaluations) & ~state.descends_next & ~is_last
-        sweeps &= evaluations + coordinate_search.cost(n) <= budget
+        sweeps = state.swept + sweep_cost <= coordinate_search.SHARE * evaluations
+        sweeps &= (evaluations + sweep_cost <= budget) & ~state.descends_next & ~is_last
         round_key = jax.random.fold_in(key, state.generation)
         new = jax.lax.cond(
             sweeps, lambda: sweep(state, round_key), lambda: search(state, round_key, is_last)

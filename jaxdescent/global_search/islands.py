@@ -150,7 +150,7 @@ class Island(NamedTuple):
     restarts: jax.Array
 
 
-def longest_descent(dimension: int) -> int:
+def longest_last_descent(dimension: int) -> int:
     """Returns the largest number of evaluations of a descent at the end of a run."""
     return 100 + 100 * dimension
 
@@ -206,7 +206,7 @@ def advance(
     polishes = island.polishes
     count = jnp.where(polishes, 1, island.population_size)
     side_by_side = jnp.where(polishes, 1, lanes)
-    longest = jnp.where(polishes, longest_descent(n), island.longest_descent)
+    longest = jnp.where(polishes, longest_last_descent(n), island.longest_descent)
     first_step = jnp.where(polishes, FIRST_STEP / 100, FIRST_STEP).astype(dtype)
     tolerance = jnp.where(polishes, 0, _TOLERANCE * island.spread)
 

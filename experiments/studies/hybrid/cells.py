@@ -87,7 +87,7 @@ def _value(problem: jd.Problem, point: jax.Array) -> jax.Array:
 
 
 def coco_error(group: Group, name: str, run: int, point: np.ndarray, value: float) -> float:
-    """Returns the error of a BBOB value relative to COCO's, or nan if there is none."""
+    """Returns the error of a BBOB value relative to COCO's value, or nan without COCO."""
     if group.suite not in FIRST_INSTANCES or importlib.util.find_spec("cocoex") is None:
         return np.nan
     cocoex = require("cocoex", "bbob")
