@@ -8,12 +8,13 @@
     evolution_strategies   from the ranks of values
     guided_es              from values, mostly along directions that are given
     exact                  the gradient itself, for comparison
+    value_only             no gradient: for rules that need values alone
     Estimator, Estimate    the protocol, and all that an estimator returns
 
 `jd.minimize`, `jd.fit` and their loops take an estimator as `estimator=`.
 """
 
-from jaxdescent.estimators.estimator import Estimate, Estimator, exact
+from jaxdescent.estimators.estimator import Estimate, Estimator, exact, value_only
 from jaxdescent.estimators.evolution_strategies import evolution_strategies
 from jaxdescent.estimators.guided_es import guided_es
 from jaxdescent.estimators.smoothed import smoothed
@@ -27,6 +28,7 @@ __all__ = [
     "guided_es",
     "smoothed",
     "spsa",
+    "value_only",
 ]
 
 

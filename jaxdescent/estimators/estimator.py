@@ -120,7 +120,38 @@ def _differentiate(
     return Estimate(value, grads, zeros, jnp.zeros((), jnp.int32), aux)
 
 
+def value_only() -> Estimator:
+    """Returns the estimator that computes the value alone; its gradient is 0.
+
+    Use it with rules that move agents by their values, such as `jd.evolution.cma_es`, where the
+    gradient would be computed for nothing or does not exist.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxdescent as jd
+      >>> value, grads = jd.estimators.value_only().value_and_grad(jnp.sum)(jnp.ones(2))
+      >>> float(value), grads.tolist()
+      (2.0, [0.0, 0.0])
+    """
+    return VALUE_ONLY
+
+
+def _evaluate(
+    function: Callable[..., Any],
+    params: Any,
+    *args: Any,
+    key: Any = None,
+    scale: Any = None,
+    has_aux: bool = False,
+) -> Estimate:
+    del key, scale
+    value = function(params, *args)
+    value, aux = value if has_aux else (value, None)
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    return Estimate(value, zeros, None, jnp.zeros((), jnp.int32), aux)
+
+
 EXACT = Estimator(_differentiate, evaluations=1, gradients=1)
+VALUE_ONLY = Estimator(_evaluate, evaluations=1)
 
 
 def check_estimator(name: str, value: Any) -> None:

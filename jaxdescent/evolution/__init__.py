@@ -4,6 +4,7 @@
     result = jd.minimize(problem, optimizer, rule=rule, ...)
 
     differential_evolution recombines agents; descent begins at the trials
+    cma_es                 samples agents from a Gaussian that learns from the ranks of values
     consensus              moves agents toward a mean that weights low values, with noise
     swarm                  moves mass to the best agent, and merges agents that meet
     backtracking_descent   the optimizer of a swarm: light agents take longer steps
@@ -13,7 +14,7 @@
     hyperparameter_schedule
                            the hyperparameters along the lineage of the best agent
     evolutionary_sgd       undoes rungs that made an agent worse; offspring of good agents
-    Selected, Consensus, Swarm, Lineage, Generation
+    Selected, CmaEs, Consensus, Swarm, Lineage, Generation
                            the infos that these rules report
     BacktrackingState      the state of `backtracking_descent`
     HyperparameterSchedule the result of `hyperparameter_schedule`
@@ -21,6 +22,7 @@
 Agents are compared by their values at the end of a rung.
 """
 
+from jaxdescent.evolution.cma_es import CmaEs, cma_es
 from jaxdescent.evolution.consensus import Consensus, consensus
 from jaxdescent.evolution.differential_evolution import Selected, differential_evolution
 from jaxdescent.evolution.evolutionary_sgd import Generation, evolutionary_sgd
@@ -35,6 +37,7 @@ from jaxdescent.evolution.swarm import BacktrackingState, Swarm, backtracking_de
 
 __all__ = [
     "BacktrackingState",
+    "CmaEs",
     "Consensus",
     "Generation",
     "HyperparameterSchedule",
@@ -42,6 +45,7 @@ __all__ = [
     "Selected",
     "Swarm",
     "backtracking_descent",
+    "cma_es",
     "consensus",
     "differential_evolution",
     "evolutionary_sgd",

@@ -129,7 +129,7 @@ def hybrid(
         2,000 coordinates.
       TypeError: an argument has the wrong type.
 
-    Sources: see `cma_es.py` and `local_search.py`; the combination is ours.
+    Sources: see `covariance_adaptation.py` and `local_search.py`; the combination is ours.
 
     Example:
       >>> import jax.numpy as jnp, jaxdescent as jd

@@ -16,7 +16,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxdescent.global_search import cma_es, local_search
+from jaxdescent import covariance_adaptation as cma_es
+from jaxdescent.global_search import local_search
 from jaxdescent.global_search.unit_box import Function
 
 LARGEST_POPULATION = 512
@@ -54,7 +55,6 @@ _CONVERGED_SPREAD = (1e-11, 1e-13)
 _TOLERANCE = 1e-4  # decrease that ends a descent, relative to the spread of the last generation
 _FIRST_SPREAD = 1e-2  # which stands for that spread in the first generation of a later run
 _FEWEST = 50  # evaluations before a descent is cut off
-_LARGE, _SMALL = 0, 1  # regimes
 _RESTART = 2**31  # a number that no row has, for the random key of a restart
 
 
@@ -339,19 +339,19 @@ def _restarted(island: Island, row: jax.Array, key: jax.Array) -> Island:
     center, (size_draw, sigma_draw) = draws[:-2], draws[-2:]
     used = island.evaluations - island.evaluations_before_run
     spent = island.spent.at[island.regime].add(used)
-    regime = jnp.argmin(spent).astype(jnp.int32)
-    is_large = regime == _LARGE
-    doublings = island.doublings + is_large
-    smallest = jnp.asarray(POPULATION)[row] * cma_es.default_population_size(mean.size)
-    large_size = jnp.minimum(smallest * 2.0**doublings, LARGEST_POPULATION)
-    # The logarithm is drawn as the square of a uniform number (Hansen 2009).
-    small_size = smallest * jnp.maximum(large_size / (2 * smallest), 1) ** size_draw**2
-    size = jnp.where(is_large, large_size, jnp.floor(small_size)).astype(jnp.int32)
+    regime, doublings, size = cma_es.next_population(
+        spent,
+        island.doublings,
+        size_draw,
+        smallest=jnp.asarray(POPULATION)[row] * cma_es.default_population_size(mean.size),
+        largest=LARGEST_POPULATION,
+    )
     powers = jnp.asarray(SMALLEST_SIGMA)[row] * sigma_draw
+    is_large = regime == cma_es.LARGE
     sigma = jnp.asarray(SIGMA)[row] * jnp.where(is_large, 1, 10.0**-powers)
     return Island(
         gaussian=cma_es.begin(center, sigma),
-        population_size=size,
+        population_size=size.astype(jnp.int32),
         longest_descent=jnp.where(row == MINIMA, _FEWEST, 1).astype(jnp.int32),
         spread=_FIRST_SPREAD * island.unit,
         unit=island.unit,

@@ -8,8 +8,9 @@
 The weights w_k of the worse half are negative (active CMA-ES). The number of samples is an array,
 at most `rows`, so that restarts with larger populations do not compile again.
 
-Source: N. Hansen, 2016, arXiv:1604.00772 (all constants); N. Hansen, 2011, RR-7748 (samples that
-are not drawn from the distribution: their lengths are limited).
+Sources: N. Hansen, 2016, arXiv:1604.00772 (all constants); N. Hansen, 2011, RR-7748 (samples that
+are not drawn from the distribution: their lengths are limited); N. Hansen, 2009, GECCO workshop on
+BBOB (restarts in two regimes, BIPOP).
 """
 
 import math
@@ -17,9 +18,13 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 SMALLEST_AXIS = 1e-7
 """Shortest principal axis of the distribution, relative to the longest."""
+
+LARGE, SMALL = 0, 1
+"""Regimes of restarts: populations that double, and populations between the first and those."""
 
 _LARGEST_LOG_STEP = 1.0  # of sigma in one generation
 
@@ -86,7 +91,7 @@ def update(
     values: jax.Array,
     population_size: jax.Array,
     *,
-    largest_width: float,
+    largest_width: ArrayLike,
     limits_lengths: jax.Array,
 ) -> Gaussian:
     """Returns the distribution after one generation.
@@ -96,17 +101,20 @@ def update(
       points: f[rows, n].
       values: f[rows], inf in rows beyond the population.
       population_size: i32[], number of rows in use.
-      largest_width: the largest standard deviation along any axis.
-      limits_lengths: bool[], whether points may be from elsewhere, such as after a local search.
-        Mahalanobis distances from the mean are then limited to sqrt(n) + 2 n / (n + 2).
+      largest_width: f[], the largest standard deviation along any axis.
+      limits_lengths: bool[] or bool[rows], whether points may be from elsewhere, such as after a
+        local search. Their Mahalanobis distances from the mean, in units of sigma, are then limited
+        to sqrt(n) + 2 n / (n + 2).
     """
     n = gaussian.mean.size
     rates = _rates(n, population_size, len(points), gaussian.mean.dtype)
     w = rates.weights
-    y = (points[jnp.argsort(values)] - gaussian.mean) / gaussian.sigma
+    order = jnp.argsort(values)
+    y = (points[order] - gaussian.mean) / gaussian.sigma
+    limits = jnp.broadcast_to(limits_lengths, values.shape)[order]
     lengths = jnp.linalg.norm((y @ gaussian.basis) / gaussian.axes, axis=1)
     longest = n**0.5 + 2 * n / (n + 2)
-    shrink = jnp.where(limits_lengths, jnp.minimum(1, longest / jnp.maximum(lengths, longest)), 1)
+    shrink = jnp.where(limits, longest / jnp.maximum(lengths, longest), 1)
     y, lengths = y * shrink[:, None], lengths * shrink
 
     expected = n**0.5 * (1 - 1 / (4 * n) + 1 / (21 * n**2))  # length of a standard normal vector
@@ -142,6 +150,27 @@ def update(
         covariance_path=covariance_path,
         generation=gaussian.generation + 1,
     )
+
+
+def next_population(
+    spent: jax.Array, doublings: jax.Array, draw: jax.Array, *, smallest: ArrayLike, largest: float
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Returns the next run's regime, the number of doublings and the population, f[] (BIPOP).
+
+    Args:
+      spent: i32[2], evaluations of the runs of each regime; the one that has spent less is next.
+      doublings: i32[], number of runs of the large regime.
+      draw: f[], uniform in [0, 1].
+      smallest: the population of the first run.
+      largest: an upper bound.
+    """
+    regime = jnp.argmin(spent).astype(jnp.int32)
+    is_large = regime == LARGE
+    doublings = doublings + is_large
+    large_size = jnp.minimum(smallest * 2.0**doublings, largest)
+    # The logarithm is drawn as the square of a uniform number (Hansen 2009).
+    small_size = smallest * jnp.maximum(large_size / (2 * smallest), 1) ** draw**2
+    return regime, doublings, jnp.where(is_large, large_size, jnp.floor(small_size))
 
 
 class _Rates(NamedTuple):

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdescent.global_search import cma_es
+from jaxdescent import covariance_adaptation as cma_es
 
 
 @pytest.fixture(autouse=True)
