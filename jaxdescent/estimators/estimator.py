@@ -147,7 +147,7 @@ def _evaluate(
     value = function(params, *args)
     value, aux = value if has_aux else (value, None)
     zeros = jax.tree.map(jnp.zeros_like, params)
-    return Estimate(value, zeros, None, jnp.zeros((), jnp.int32), aux)
+    return Estimate(value, zeros, zeros, jnp.zeros((), jnp.int32), aux)
 
 
 EXACT = Estimator(_differentiate, evaluations=1, gradients=1)

@@ -2,6 +2,11 @@
 
     x_i ~ m + sigma N(0, C),    m, sigma and C learn from the ranks of the values (CMA-ES)
 
+A sample outside of the problem's bounds is evaluated where it is moved into them. The distribution
+learns from the sample itself: moved samples would seem to come from a narrower distribution, and C
+would collapse at a corner. The farther a sample is outside, the lower is its rank. Only ranks and
+standard deviations count, so that the search does not depend on the units of values.
+
 Agents descend from their samples, with a new optimizer state. The best point of each descent takes
 the place of the sample. If an agent has moved, its point was not drawn from the distribution; its
 Mahalanobis length is then limited, so that it moves the mean by no more than a long sample does.
@@ -40,7 +45,7 @@ from jaxdescent.numerics import norm
 from jaxdescent.problem import Problem
 
 LEAST_AGENTS = 4
-"""Two samples that move the mean, and two that the covariance matrix turns away from."""
+"""Two samples that move the mean, and two with negative weights in the covariance matrix."""
 
 LARGEST_DIMENSION = 2_000
 """The covariance matrix is decomposed once in each generation, in time of order n^3."""
@@ -48,6 +53,10 @@ LARGEST_DIMENSION = 2_000
 SMALLEST_SIGMA = 2.0
 """Runs of BIPOP with small populations start with a deviation that is smaller by up to this many
 powers of 10."""
+
+PENALTY = 0.25
+"""Part of the population by which a sample ranks lower for each squared standard deviation by which
+it is outside of the bounds."""
 
 _CONVERGED = 1e-12  # width of the distribution, and range of values, relative to a run's first
 
@@ -57,15 +66,18 @@ class Generations(NamedTuple):
 
     Attributes:
       gaussian: the distribution.
-      placed: f[agents, n], the points where agents were placed, in the problem's coordinates and
-        before they were moved into its bounds.
+      drawn: f[agents, n], the last samples, which may be outside of the problem's bounds.
+      placed: f[agents, n], the same moved into the bounds, in the problem's coordinates.
       members: bool[agents], True for agents that no other rule has pruned.
       points: f[rows, n], samples of this generation so far, after their descents.
       costs: f[rows], their costs; inf in rows that are not filled.
+      violations: f[rows], squared distances from the bounds, each coordinate in units of the
+        standard deviation.
       foreign: bool[rows], True for points that the distribution did not draw.
       filled: i32[], number of samples so far.
       population_size: i32[], number of samples after which the distribution learns.
       is_first: bool[], True until the first rung has ended, whose points are the starts.
+      first_mean: f[n], the mean at the start of the first run.
       run_cost: f[], the least cost of the run.
       stalled: i32[], generations since the run's least cost decreased.
       run_samples: i32[], number of samples of the run.
@@ -78,14 +90,17 @@ class Generations(NamedTuple):
     """
 
     gaussian: Gaussian
+    drawn: jax.Array
     placed: jax.Array
     members: jax.Array
     points: jax.Array
     costs: jax.Array
+    violations: jax.Array
     foreign: jax.Array
     filled: jax.Array
     population_size: jax.Array
     is_first: jax.Array
+    first_mean: jax.Array
     run_cost: jax.Array
     stalled: jax.Array
     run_samples: jax.Array
@@ -135,13 +150,15 @@ def cma_es(
 
     Only the order of values counts, apart from restarts and the length of an injected gradient
     step. A value that is not finite ranks last; a generation without finite values changes nothing.
-    Samples outside of the problem's bounds are moved into them, and count as points that were not
-    drawn.
+    A sample outside of the problem's bounds has the value of the point where it is moved into them.
+    It ranks lower by a quarter of the population for each squared standard deviation of its
+    distance.
 
     A run ends when its distribution or its values have converged, or its best value has not
-    decreased for long. Without restarts all agents are then removed. Runs of "ipop" start at a
-    start of the problem with twice the population. In "bipop" they alternate with runs that have
-    smaller populations and deviations, so that both get the same number of samples.
+    decreased for long. Without restarts all agents are then removed. Runs of "ipop" begin at
+    a new start of the problem with twice the population; along coordinates where the problem has no
+    finite box, they begin at the first mean. In "bipop" they alternate with runs that have smaller
+    populations and deviations, so that both get the same number of samples.
 
     In a chain, put rules that prune, and `jd.pruning.until`, before this rule.
 
@@ -156,8 +173,7 @@ def cma_es(
 
     Raises:
       ValueError: an argument is out of its range; at the start, there are fewer than four agents or
-        more than 2,000 coordinates, or restarts cannot draw starts because the problem has no
-        finite box.
+        more than 2,000 coordinates; `restarts` is given in `jd.fit`, which cannot draw starts.
 
     Example:
       >>> import jax, jax.numpy as jnp, optax, jaxdescent as jd
@@ -176,33 +192,29 @@ def cma_es(
     max_doublings = validation.integer_in("max_doublings", max_doublings, 0, 16)
     growth = 1 if restarts is None else 2**max_doublings
 
-    def init(_key: jax.Array, population: Population, problem: Problem) -> Generations:
+    def init(_key: jax.Array, population: Population, _problem: Problem) -> Generations:
         count = len(population.ids)
         if count < LEAST_AGENTS:
             raise ValueError(
                 f"num_agents must be at least {LEAST_AGENTS} for cma_es, the samples of a "
                 f"generation, got {count}"
             )
-        if restarts is not None:
-            _check_starts(problem, restarts)
         return _begin(population, sigma, count * growth, inject_gradient)
 
     def update(key: jax.Array, population: Population, problem: Problem, old: Generations) -> Any:
         restart_key, sample_key = jax.random.split(key)
         units = _Units.of(population, problem)
         state = old._replace(members=not_pruned(population, old.members))
-        rows = units.rows(population.best_params)
-        costs = jnp.where(jnp.isfinite(population.best_values), population.best_costs, jnp.inf)
-        costs = jnp.where(state.members, costs, jnp.inf)
-        points = rows / units.scale
-        state = _collected(state, points, costs, jnp.any(rows != old.placed, axis=1))
+        points, costs, foreign = _results(population, state, units)
+        state = _collected(state, points, costs, foreign, units)
         is_full = state.filled >= state.population_size
         state, ended = jax.lax.cond(
             is_full,
-            lambda: _learned(state, units.largest_width, _CONVERGED * sigma),
+            lambda: _learned(state, jnp.max(units.upper - units.lower), _CONVERGED * sigma),
             lambda: (state, jnp.zeros((), bool)),
         )
-        start = _started(state, _mean_of_better_half(points, costs, state.members), sigma)
+        mean = _mean_of_better_half(points, costs, state.members)
+        start = _started(state, mean, sigma)._replace(first_mean=mean)
         state = optax.tree.where(old.is_first, start, state)
         if restarts is None:
             state = state._replace(members=state.members & ~ended)
@@ -214,67 +226,64 @@ def cma_es(
                 lambda: restart(state, restart_key, problem, units, len(points)),
                 lambda: state,
             )
+        begins = (is_full | old.is_first) & jnp.any(state.members) & inject_gradient
         drawn = covariance_adaptation.sample(state.gaussian, sample_key, len(points))
-        made = jnp.zeros_like(population.gradients)
+        first = jnp.argmax(state.members)
         if inject_gradient:
-            begins = (is_full | old.is_first) & jnp.any(state.members)
-            first = jnp.argmax(state.members)
             point, slope = jax.lax.cond(
                 begins,
                 lambda: _gradient_step(state, drawn[first], problem, units),
                 lambda: (drawn[first], state.slope),
             )
             drawn, state = drawn.at[first].set(point), state._replace(slope=slope)
-            made = made.at[first].set(begins.astype(made.dtype))
-        # The barrier keeps the numbers in the state and in the population equal to the bit.
-        params = units.to_params(jax.lax.optimization_barrier(drawn * units.scale))
-        population = place_agents(population, state.members, params, problem)
+        population = place_agents(population, state.members, units.params(drawn), problem)
+        state = state._replace(drawn=drawn, placed=units.rows(population.params))
         population = population._replace(
-            evaluations=population.evaluations + made, gradients=population.gradients + made
+            evaluations=population.evaluations.at[first].add(begins.astype(jnp.int32)),
+            gradients=population.gradients.at[first].add(begins.astype(jnp.int32)),
         )
-        return population, state._replace(placed=units.rows(params)), _info(state)
+        return population, state, _info(state)
 
     return Rule(init, update)
 
 
 class _Units(NamedTuple):
-    """Parameters as rows, and the width of the problem's box along each coordinate.
+    """The problem's box, and parameters as rows.
 
-    Coordinates are divided by the width but not centered, which would round points near 0.
+    Points are in widths of the box. They are not centered, which would round points near 0.
     """
 
     to_params: Callable[[jax.Array], Any]
     scale: jax.Array
-    largest_width: jax.Array  # of the distribution
+    lower: jax.Array  # bounds, in widths of the box; they may be infinite
+    upper: jax.Array
 
     @classmethod
     def of(cls, population: Population, problem: Problem) -> "_Units":
         rows, to_params = as_rows(population.params)
-        dtype = _dtype(rows)
-        scale = ravel_pytree(problem.scale)[0].astype(dtype)
-        widths = jax.tree.map(lambda low, high: high - low, problem.lower, problem.upper)
-        widths = ravel_pytree(jax.tree.map(jnp.asarray, widths))[0].astype(dtype)
-        largest = jnp.max(widths / scale) if problem.bounds is not None else jnp.inf
-        return cls(to_params, scale, jnp.asarray(largest, dtype))
+        scale = ravel_pytree(problem.scale)[0].astype(_dtype(rows))
+        lower, upper = (_row(side, scale) for side in (problem.lower, problem.upper))
+        if problem.bounds is None:
+            lower, upper = jnp.full_like(scale, -jnp.inf), jnp.full_like(scale, jnp.inf)
+        return cls(to_params, scale, lower, upper)
 
     def rows(self, params: Any) -> jax.Array:
         """Returns f[agents, n], in the problem's coordinates."""
         return as_rows(params)[0].astype(self.scale.dtype)
 
+    def params(self, points: jax.Array) -> Any:
+        """Returns the parameters at points f[agents, n]."""
+        # The barrier rounds them once, so that they are equal wherever they are used.
+        return self.to_params(jax.lax.optimization_barrier(points * self.scale))
+
+
+def _row(side: Any, scale: jax.Array) -> jax.Array:
+    """Returns a side of the problem's box as f[n], in units of the scale."""
+    return ravel_pytree(jax.tree.map(jnp.asarray, side))[0].astype(scale.dtype) / scale
+
 
 def _dtype(rows: jax.Array) -> Any:
     return jnp.promote_types(rows.dtype, jnp.float32)
-
-
-def _check_starts(problem: Problem, restarts: str) -> None:
-    """Raises ValueError if the problem has no box from which restarts can draw."""
-    try:
-        problem.check_starts()
-    except ValueError as error:
-        raise ValueError(
-            f"restarts must be None for a problem whose box is not finite, got {restarts!r}; give "
-            "jd.minimize bounds, or a jd.Problem with start_lower and start_upper"
-        ) from error
 
 
 def _begin(
@@ -292,14 +301,17 @@ def _begin(
     zero, infinite = jnp.int32(0), jnp.full_like(population.values[0], jnp.inf)
     return Generations(
         gaussian=covariance_adaptation.begin(jnp.zeros_like(rows[0]), jnp.asarray(sigma)),
-        placed=rows,
+        drawn=jnp.zeros_like(rows),
+        placed=jnp.full_like(rows, jnp.nan),  # the starts were not drawn
         members=population.alive,
         points=jnp.zeros((largest, n), rows.dtype),
         costs=jnp.full(largest, infinite),
+        violations=jnp.zeros(largest, rows.dtype),
         foreign=jnp.zeros(largest, bool),
         filled=zero,
         population_size=jnp.int32(count),
         is_first=jnp.ones((), bool),
+        first_mean=jnp.zeros_like(rows[0]),
         run_cost=infinite,
         stalled=zero,
         run_samples=zero,
@@ -311,10 +323,24 @@ def _begin(
     )
 
 
+def _results(
+    population: Population, state: Generations, units: _Units
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Returns the points that agents reached, f[agents, n], their costs, and which have moved."""
+    rows = units.rows(population.best_params)
+    foreign = jnp.any(rows != state.placed, axis=1)
+    points = jnp.where(foreign[:, None], rows / units.scale, state.drawn)
+    is_known = state.members & jnp.isfinite(population.best_values)
+    return points, jnp.where(is_known, population.best_costs, jnp.inf), foreign
+
+
 def _collected(
-    state: Generations, points: jax.Array, costs: jax.Array, foreign: jax.Array
+    state: Generations, points: jax.Array, costs: jax.Array, foreign: jax.Array, units: _Units
 ) -> Generations:
     """Returns the state with the samples of one rung; starts are not samples."""
+    outside = points - jnp.clip(points, units.lower, units.upper)
+    deviations = state.gaussian.sigma * jnp.sqrt(jnp.diagonal(state.gaussian.covariance))
+    violations = jnp.sum((outside / deviations) ** 2, axis=1)
     counts = state.members & ~state.is_first
     places = state.filled + jnp.cumsum(counts, dtype=jnp.int32) - 1
     places = jnp.where(counts, places, len(state.costs))
@@ -322,6 +348,7 @@ def _collected(
     return state._replace(
         points=state.points.at[places].set(points, mode="drop"),
         costs=state.costs.at[places].set(costs, mode="drop"),
+        violations=state.violations.at[places].set(violations, mode="drop"),
         foreign=state.foreign.at[places].set(foreign, mode="drop"),
         filled=jnp.minimum(state.filled + added, len(state.costs)),
         run_samples=state.run_samples + added,
@@ -334,10 +361,12 @@ def _learned(
     """Returns the state after a whole generation, and bool[], True if the run has ended."""
     old, costs, size = state.gaussian, state.costs, state.filled
     has_place = jnp.all(jnp.isfinite(state.points), axis=1) & (jnp.arange(len(costs)) < size)
+    rank = jnp.argsort(jnp.argsort(costs))
+    penalized = rank + PENALTY * size * state.violations
     learned = covariance_adaptation.update(
         old,
         jnp.where(has_place[:, None], state.points, old.mean),
-        costs,
+        jnp.where(jnp.isfinite(costs), penalized, jnp.inf),
         size,
         largest_width=largest_width,
         limits_lengths=state.foreign,
@@ -413,7 +442,7 @@ def _restarted(
         largest=len(state.costs),
     )
     power = jnp.where(regime == covariance_adaptation.SMALL, -SMALLEST_SIGMA * sigma_draw, 0)
-    mean = ravel_pytree(problem.sample(mean_key))[0].astype(units.scale.dtype) / units.scale
+    mean = _drawn_start(mean_key, problem, units.scale, state.first_mean)
     rungs = jnp.ceil(size / num_agents).astype(jnp.int32)
     return _started(state, mean, sigma * 10.0**power)._replace(
         population_size=rungs * num_agents,
@@ -422,6 +451,18 @@ def _restarted(
         doublings=doublings,
         restarts=state.restarts + 1,
     )
+
+
+def _drawn_start(
+    key: jax.Array, problem: Problem, scale: jax.Array, otherwise: jax.Array
+) -> jax.Array:
+    """Returns f[n], a start of the problem; `otherwise` along coordinates without a finite box."""
+    if problem.sample_fn is not None:
+        drawn = ravel_pytree(problem.sample(key))[0].astype(scale.dtype) / scale
+    else:
+        low, high = (_row(side, scale) for side in problem.start_box)
+        drawn = low + jax.random.uniform(key, low.shape, low.dtype) * (high - low)
+    return jnp.where(jnp.isfinite(drawn), drawn, otherwise)
 
 
 def _gradient_step(
@@ -436,12 +477,12 @@ def _gradient_step(
       units: of the points.
     """
     mean, basis, axes = state.gaussian.mean, state.gaussian.basis, state.gaussian.axes
-    params = units.to_params((mean * units.scale)[None])
-    params = problem.into_bounds(jax.tree.map(lambda x: x[0], params))
-    _, grads = problem.value_and_grad(params)
-    if problem.bounds is not None:
-        grads = problem.box_like(params).project_grads(params, grads)
-    grad = ravel_pytree(grads)[0].astype(mean.dtype) * units.scale
+
+    def value(point: jax.Array) -> jax.Array:
+        params = jax.tree.map(lambda x: x[0], units.params(point[None]))
+        return problem.value(problem.into_bounds(params))
+
+    grad = jax.grad(value)(mean)
     size = jnp.max(jnp.abs(grad))
     is_usable = jnp.isfinite(size) & (size > 0)
     last_mean, last_grad = state.slope

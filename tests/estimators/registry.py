@@ -81,7 +81,12 @@ ESTIMATORS = {
         lambda x, sigma: np.cos(x),
         np.zeros_like,
     ),
+    "value_only": Row(
+        lambda sigma, num_samples: estimators.value_only(),
+        lambda x, sigma: np.zeros_like(x),
+        np.zeros_like,
+    ),
 }
 
-SAMPLED = [name for name in ESTIMATORS if name != "exact"]
+SAMPLED = [name for name in ESTIMATORS if name not in ("exact", "value_only")]
 """The estimators that draw samples."""
