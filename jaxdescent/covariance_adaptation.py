@@ -158,7 +158,7 @@ def next_population(
     """Returns the next run's regime, the number of doublings and the population, f[] (BIPOP).
 
     Args:
-      spent: i32[2], evaluations of the runs of each regime; the one that has spent less is next.
+      spent: i32[2], evaluations of the runs of each regime. The regime with fewer is next.
       doublings: i32[], number of runs of the large regime.
       draw: f[], uniform in [0, 1].
       smallest: the population of the first run.

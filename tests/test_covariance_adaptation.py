@@ -139,6 +139,36 @@ def test_distant_points_move_the_mean_by_a_limited_length():
     assert jnp.linalg.norm(free.mean) > 1e3
 
 
+def test_only_lengths_of_the_chosen_points_are_limited():
+    n, size = 5, 8
+    gaussian = cma_es.begin(jnp.zeros(n), jnp.asarray(0.1))
+    points = 0.1 * np.random.default_rng(0).normal(size=(size, n))
+    points[3] *= 1e6 / np.linalg.norm(points[3])
+    values, chosen = np.arange(size)[::-1] - 5.0, np.arange(size) == 3
+    nearer = points.copy()
+    nearer[3] *= 0.1 * (np.sqrt(n) + 2 * n / (n + 2)) / 1e6
+    limited = update(gaussian, points, values, jnp.int32(size), chosen)
+    expected = update(gaussian, nearer, values, jnp.int32(size))
+    for found, wanted in zip(limited, expected, strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-9, atol=1e-12)
+
+
+def test_rotated_points_give_the_rotated_distribution():
+    n, size = 4, 8
+    rng = np.random.default_rng(0)
+    rotation, _ = np.linalg.qr(rng.normal(size=(n, n)))
+    plain = rotated = cma_es.begin(jnp.zeros(n), jnp.asarray(0.3))
+    for i in range(10):
+        points = np.array(cma_es.sample(plain, jax.random.key(i), size))
+        values = np.sum(np.arange(1, n + 1) * (points - 1) ** 2, axis=1)
+        plain = update(plain, points, values, jnp.int32(size))
+        rotated = update(rotated, points @ rotation.T, values, jnp.int32(size))
+    np.testing.assert_allclose(rotated.mean, rotation @ plain.mean, rtol=1e-9)
+    np.testing.assert_allclose(rotated.sigma, plain.sigma, rtol=1e-9)
+    expected = rotation @ plain.covariance @ rotation.T
+    np.testing.assert_allclose(rotated.covariance, expected, rtol=1e-8, atol=1e-12)
+
+
 def test_width_stays_below_its_limit_and_axes_above_theirs():
     gaussian = cma_es.begin(jnp.zeros(3), jnp.asarray(1.0))
     for i in range(60):

@@ -8,8 +8,8 @@ A gradient counts as one evaluation, and in the last columns as three. Runs star
 (0, ..., 0) on the Rosenbrock function, with sigma = 0.5 and the default population.
 
     pycma            CMAEvolutionStrategy
-    pycma + d g      the same; in each generation the point m - d g is injected, d fixed. pycma limits
-                     its length. d is in units of the function: the best one differs for each.
+    pycma + d g      the same; in each generation the point m - d g is injected, d fixed. pycma
+                     limits its length. The best d differs from function to function.
     pycma gradf      the same; the point is a gradient step in the metric of C, of the length of a
                      sample
     ours             jd.evolution.cma_es
@@ -158,8 +158,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for case in CASES:
             rows.append(row(case, "pycma", pycma(case, seeds)))
             rows.append(row(case, "ours", ours(case, seeds, inject_gradient=False)))
-            for factor in FACTORS:
-                rows.append(row(case, f"pycma + {factor:g} g", pycma(case, seeds, factor)))
+            rows += [row(case, f"pycma + {d:g} g", pycma(case, seeds, d)) for d in FACTORS]
             rows.append(row(case, "pycma gradf", pycma(case, seeds, "gradf")))
             rows.append(row(case, "ours + gradient", ours(case, seeds, inject_gradient=True)))
     head = ("function", "method", "gradient as 1", "gradient as 3", "stop")

@@ -165,7 +165,7 @@ def cma_es(
     Args:
       sigma: the first standard deviation, in widths of the problem's box if it is finite; above 0.
       inject_gradient: whether the first agent of each generation is placed at a gradient step from
-        the mean. The gradient is differentiated, whatever the estimator, and counts as one
+        the mean. The gradient is exact with every estimator, and counts as one
         evaluation of this agent; a `gradient_budget` does not include it.
       restarts: what follows the end of a run: None, "ipop" or "bipop".
       max_doublings: the largest population of a restart is `2**max_doublings * num_agents`; an
