@@ -58,7 +58,7 @@ PENALTY = 0.25
 """Part of the population by which a sample ranks lower for each squared standard deviation by which
 it is outside of the bounds."""
 
-_CONVERGED = 1e-12  # width of the distribution, and range of values, relative to a run's first
+_CONVERGED = 1e-12  # width of the distribution at which a run ends, relative to the first sigma
 
 
 class Generations(NamedTuple):
