@@ -108,6 +108,13 @@ WORKLOADS: dict[str, Workload] = {
         steps=3_000,
         development=True,
     ),
+    "relabeled": Nonstationary(
+        title="relabeled clusters MLP",
+        problem=streams.relabeled_clusters,
+        score_every=10,
+        steps=3_000,
+        development=True,
+    ),
     "cart_pole": Nonstationary(
         title="cart-pole A2C",
         problem=control.cart_pole,

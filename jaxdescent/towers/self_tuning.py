@@ -25,8 +25,7 @@ return to it, and the signal is measured against it. It is the only buffer of th
   low and grows until a step does harm. Then the parameters return to the start, and training begins
   with a small part of the harmful learning rate.
 - Horizon. If the average lags behind a moving target, its horizon shrinks (`tuning/horizon.py`).
-- Jumps. If the target jumps, the average begins again, and the learning rate grows fast until the
-  signal is not negative (`tuning/trend.py`).
+- Jumps. If the target jumps, the average and the statistics begin again (`tuning/trend.py`).
 - Restarts. If the loss shows that training has diverged (`tuning/losses.py`), the parameters return
   to the average, and the learning rate is divided by `DIVERGED`; if numbers are not finite, by
   `NOT_FINITE`. Then it stays below the learning rate that failed (`tuning/trend.py`). The optimizer

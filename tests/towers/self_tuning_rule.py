@@ -60,7 +60,7 @@ class Rule:
     def begin(self):
         self.signal, self.lag, self.far = Trend(), Trend(), False
         self.short, self.long = np.zeros_like(self.x), np.zeros_like(self.x)
-        self.best, self.chasing = np.inf, False
+        self.best = np.inf
 
     def update(self, g, value):
         self.t += 1
@@ -104,8 +104,9 @@ class Rule:
         jumped = far and self.far
         if jumped:
             self.events.append((self.t, "jump"))
+            n = self.signal.count
             self.begin()
-        self.chasing = jumped or (self.chasing and s < 0)
+            self.signal.count = n
         self.signal.add(0.0 if far and not jumped else s)
         self.far, n = far, self.signal.count
         change = 0.0
@@ -121,13 +122,11 @@ class Rule:
             blocked = (
                 self.moved > LONGEST * np.linalg.norm(self.x) < LONGEST * 2 * self.first_length
             )
-            change = min(change, 0) if blocked and not self.chasing else change
-        if self.chasing:
-            change = max(change, 0.15)
+            change = min(change, 0) if blocked else change
         change = min(change, max(self.limit - np.log(self.rate), 0))
         self.rate *= np.exp(change)
         self.limit += 0.5 / (n + N0)
-        if self.has_diverged(value, s, n):
+        if self.has_diverged(value, s, 0 if jumped else n):
             self.restart("diverged", 3.0)
             return
         self.signal.advance(3.0)

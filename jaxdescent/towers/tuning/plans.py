@@ -96,7 +96,7 @@ def first_state(factory: factories.Factory, start: spaces.Positive, params: Any)
             suspected=flag(),
             false_alarms=number(),
         ),
-        trend=TrendState(numbers(Trend), flag(), flag(), number(jnp.inf)),
+        trend=TrendState(numbers(Trend), flag(), number(jnp.inf)),
         horizon=HorizonState(
             numbers(Trend)._replace(count=number(-FEWEST)),
             applied.first_sample(params),
@@ -164,8 +164,9 @@ def _tune(state: SelfTuningState, grads: Any, params: Any, value: jax.Array | No
     harmless = jnp.zeros_like(seen.signal)
     if value is not None:
         harmless = losses.harmless(trend.signal.window)
-        losses = losses.including(value, trend.signal.count)
-        diverged = losses.has_diverged(seen.signal, trend.signal.count)
+        count = jnp.where(jumped, 0, trend.signal.count)
+        losses = losses.including(value, count)
+        diverged = losses.has_diverged(seen.signal, count)
     old, last = state.hyperparams["learning_rate"].log, state.update_length
     too_short = (last > 0) & (last < _visible(seen, params))
     too_long = (last > LONGEST * seen.length) & (seen.length < GROWN * state.first_length)
