@@ -181,14 +181,20 @@ def _settings(description: Mapping[str, Any]) -> Facts:
     Runs by an earlier version do not know their defaults, and show all settings.
     """
     settings, defaults = description["settings"], description.get("defaults", {})
-    folded = {
-        name: value
-        for name, value in settings.items()
-        if name in defaults and defaults[name] == value
-    }
-    shown = {name: value for name, value in settings.items() if name not in folded}
+    folded = {name for name, value in settings.items() if defaults.get(name, ...) == value}
+    shown, hidden = (
+        {name: _in_words(settings[name]) for name in settings if (name in folded) is is_folded}
+        for is_folded in (False, True)
+    )
     summary = f"{len(folded)} settings at their default"
-    return Facts("Settings", {"command": description["command"], **shown}, folded, summary)
+    return Facts("Settings", {"command": description["command"], **shown}, hidden, summary)
+
+
+def _in_words(value: Any) -> str:
+    """Returns the value of a setting without the notation of Python's None and lists."""
+    if isinstance(value, list):
+        return ", ".join(map(_in_words, value)) or "none"
+    return "not set" if value is None else str(value)
 
 
 def _has_results(description: Mapping[str, Any]) -> bool:

@@ -154,6 +154,42 @@ def test_settings_at_their_default_fold_away(tmp_path, changes, shown):
     assert f"{len(dataclasses.fields(Settings)) - 1 - len(shown)} settings at their default" in html
 
 
+@dataclasses.dataclass(frozen=True)
+class TunedSettings(runner.Settings):
+    """Settings with a learning rate that stays None if it is found."""
+
+    tuned: bool = False
+    rate: float | None = None
+    names: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not self.tuned and self.rate is None:
+            object.__setattr__(self, "rate", 0.1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "shown"),
+    [
+        ({"tuned": True, "names": ("a", "b")}, {"tuned": "True", "names": "a, b"}),
+        ({"tuned": True, "rate": 0.2}, {"tuned": "True", "rate": "0.2"}),
+        ({"tuned": True, "rate": 0.1}, {"tuned": "True"}),
+        ({"rate": 0.2}, {"rate": "0.2"}),
+        ({}, {}),
+    ],
+)
+def test_a_default_of_none_that_is_kept_folds_away(tmp_path, changes, shown):
+    run = runner.Run.start("study", TunedSettings(runs=tmp_path, **changes))
+    runner.write_report(run, results())
+    run.close()
+    html = (run.folder / "report.html").read_text()
+    settings = facts(html)["Settings"]
+    visible = {name: value for name, value in settings.items() if name not in folded(html)}
+    assert visible == {"command": visible["command"], "runs": str(tmp_path), **shown}
+    if changes.get("tuned") and "rate" not in changes:
+        assert settings["rate"] == "not set"
+
+
 def test_defaults_are_the_ones_of_the_time_of_the_run(run):
     runner.write_report(run, results())
     path = run.folder / "run.json"
