@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -159,6 +160,8 @@ def _checked_tables(results: Results) -> list[Table]:
 
 def _cell(value: Any) -> Any:
     """Returns a cell, with four digits of a number that is not written as text."""
+    if isinstance(value, (np.ndarray, jax.Array)) and not value.ndim:  # as in an outcome
+        value = value.item()
     return f"{value:.4g}" if isinstance(value, (float, np.floating)) else value
 
 

@@ -5,6 +5,8 @@ import html as markup
 import json
 import re
 
+import jax.numpy as jnp
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
@@ -152,6 +154,14 @@ def test_settings_at_their_default_fold_away(tmp_path, changes, shown):
     assert visible == {"command", "runs", *shown}
     assert {"rate", "steps", "tensorboard"} - {*shown} <= {*folded(html)}
     assert f"{len(dataclasses.fields(Settings)) - 1 - len(shown)} settings at their default" in html
+
+
+def test_numbers_in_cells_have_four_digits(run):
+    numbers = [1 / 3, np.float32(1 / 3), np.array(1 / 3, np.float32), jnp.array(1 / 3), np.array(7)]
+    runner.write_report(run, results(columns=[*"abcdef"], rows=[[*numbers, "0.33333"]]))
+    html = (run.folder / "report.html").read_text()
+    cells = re.findall(r"<td>(.*?)</td>", html)
+    assert cells == ["0.3333", "0.3333", "0.3333", "0.3333", "7", "0.33333"]
 
 
 @dataclasses.dataclass(frozen=True)
