@@ -33,6 +33,7 @@ from experiments.runner.comparison import Comparison, compare
 from experiments.runner.report import ResultsError, rewrite_report
 from experiments.runner.run_folder import newest_run, resume_command
 from experiments.runner.settings import changed_settings, flag
+from experiments.runner.study_code import study_change
 from jaxdescent.extras import MissingPackageError
 
 _USAGE = """\
@@ -149,6 +150,8 @@ def _resume(study: _Study, flags: Sequence[str]) -> None:
     if description["status"] == "finished" and not {*changed} - {"save_every", "keep"}:
         if changed:
             _exit(f"{flag(changed[0])} changes nothing, because {folder} is finished; leave it out")
+        if change := study_change(folder, study.file, description["environment"]):
+            print(change, file=sys.stderr)
         print(f"{folder} is finished\nreport: {_rewrite(folder)}")
         return
     try:

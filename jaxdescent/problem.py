@@ -346,10 +346,11 @@ def in_bounds(problem: Any, bounds: Any) -> Problem:
 
     Args:
       problem: a function or a `Problem`.
-      bounds: `(lower, upper)` for a function, None for a problem.
+      bounds: `(lower, upper)` for a function, None for a problem. Each is a tree of arrays, in
+        which a list of numbers is an array and integers become floating point.
 
     Raises:
-      ValueError: a function has no bounds, or a problem is given others.
+      ValueError: a function has no bounds or a list of pairs, or a problem is given others.
       TypeError: an argument has the wrong type.
     """
     if isinstance(problem, Problem):
@@ -368,10 +369,24 @@ def in_bounds(problem: Any, bounds: Any) -> Problem:
             "bounds must be (lower, upper) where problem is a function, got "
             f"{validation.shown(bounds)}"
         )
-    if any(isinstance(side, list) for side in bounds):
-        raise TypeError(
-            f"bounds must be arrays or trees of arrays, got {validation.shown(bounds)}; write "
-            "jnp.array for a list of numbers"
+    if isinstance(bounds, list) and all(isinstance(pair, tuple) for pair in bounds):
+        raise ValueError(
+            f"bounds must be (lower, upper), got {validation.shown(bounds)}; for a list of pairs, "
+            "one for each coordinate, write tuple(numpy.transpose(pairs))"
         )
-    lower, upper = (jax.tree.map(jnp.asarray, side) for side in bounds)
+    lower, upper = (jax.tree.map(_floating, side, is_leaf=_is_numbers) for side in bounds)
     return Problem(problem, lower, upper)
+
+
+def _is_numbers(side: Any) -> bool:
+    """True for a list of numbers, or of lists of numbers: one array rather than a tree."""
+    if not isinstance(side, list):
+        return False
+    return all(_is_numbers(x) or isinstance(x, int | float | np.number) for x in side)
+
+
+def _floating(bound: Any) -> jax.Array:
+    """Returns a bound as an array, in the default dtype if it is of integers."""
+    array = jnp.asarray(bound)
+    is_integer = jnp.issubdtype(array.dtype, jnp.integer)
+    return array.astype(jnp.result_type(float)) if is_integer else array

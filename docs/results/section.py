@@ -28,7 +28,7 @@ def section(folder: Path) -> str:
     cpu_time = read_footprint(folder, constants=False)["CPU time"].split(" (")[0]
     facts.append(f"CPU time {cpu_time}")
     tables = [run["table"], *run.get("more_tables", ())]
-    notes = [re.sub(r"\S*/(?=\w+/\d{4}-)", "runs/", note) for note in run["notes"]]
+    notes = [re.sub(r"[^\s'\"]*/(?=\w+/\d{4}-)", "runs/", note) for note in run["notes"]]
     return "\n\n".join(
         [
             f"## {run['study']}",

@@ -103,10 +103,10 @@ def compare(comparison: Comparison) -> Path:
     )
     _draw(series, metric, target).savefig(folder / "compare.png", dpi=DPI)
     count = f"{len(runs)} runs" if len(runs) > 1 else "One run"
-    is_smoke = any(run.description["settings"].get("scale") == "smoke" for run in runs)
+    warnings = _warnings(runs)
     html = page(
         title=f"{count} by {_words(metric)}",
-        warnings=[SMOKE] if is_smoke else [],
+        warnings=warnings,
         verdict=verdict,
         origin=began.isoformat(timespec="seconds"),
         tables=[Table(columns, rows)],
@@ -118,11 +118,21 @@ def compare(comparison: Comparison) -> Path:
     values = _values(series, metric, target)
     write_atomically(folder / "compare.json", json.dumps(jsonable(values), indent=2) + "\n")
     print(table(columns, rows))
-    for line in (verdict, *notes):
+    for line in (*warnings, verdict, *notes):
         print(line)
     for run in runs:
         print(f"{run.name}: {run.folder}")
     return folder / "compare.html"
+
+
+def _warnings(runs: Sequence[_Run]) -> list[str]:
+    """Returns what a reader must know before the results."""
+    warnings = []
+    if any(run.description["settings"].get("scale") == "smoke" for run in runs):
+        warnings.append(SMOKE)
+    if len({data for run in runs if (data := run.description["pins"].get("data"))}) > 1:
+        warnings.append("The runs have different data, so their losses cannot be compared.")
+    return warnings
 
 
 def _load(folders: Sequence[Path]) -> list[_Run]:

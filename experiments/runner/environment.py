@@ -9,6 +9,8 @@ from typing import Any
 
 import jax
 
+CODE = "study_sha256"
+"""Name in an environment of the digest of the study's file."""
 _PACKAGES = ("jaxdescent", "jax", "jaxlib", "optax", "flax", "numpy", "scikit-learn")
 
 
@@ -19,9 +21,6 @@ def environment(study_file: Path | None = None) -> dict[str, Any]:
       study_file: the file of a study that is not part of the commit; its digest is added.
     """
     device = jax.devices()[0]
-    study = (
-        {"study_sha256": hashlib.sha256(study_file.read_bytes()).hexdigest()} if study_file else {}
-    )
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -29,8 +28,13 @@ def environment(study_file: Path | None = None) -> dict[str, Any]:
         "device": f"{device.platform}: {device.device_kind}",
         "devices": jax.device_count(),
         "git_commit": _git_commit(),
-        **study,
+        **({CODE: digest(study_file)} if study_file else {}),
     }
+
+
+def digest(file: Path) -> str:
+    """Returns the SHA-256 digest of a file."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def _version(package: str) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -159,6 +160,8 @@ def _checked_tables(results: Results) -> list[Table]:
 
 def _cell(value: Any) -> Any:
     """Returns a cell, with four digits of a number that is not written as text."""
+    if isinstance(value, (np.ndarray, jax.Array)) and not value.ndim:  # as in an outcome
+        value = value.item()
     return f"{value:.4g}" if isinstance(value, (float, np.floating)) else value
 
 
@@ -181,14 +184,20 @@ def _settings(description: Mapping[str, Any]) -> Facts:
     Runs by an earlier version do not know their defaults, and show all settings.
     """
     settings, defaults = description["settings"], description.get("defaults", {})
-    folded = {
-        name: value
-        for name, value in settings.items()
-        if name in defaults and defaults[name] == value
-    }
-    shown = {name: value for name, value in settings.items() if name not in folded}
+    folded = {name for name, value in settings.items() if defaults.get(name, ...) == value}
+    shown, hidden = (
+        {name: _in_words(settings[name]) for name in settings if (name in folded) is is_folded}
+        for is_folded in (False, True)
+    )
     summary = f"{len(folded)} settings at their default"
-    return Facts("Settings", {"command": description["command"], **shown}, folded, summary)
+    return Facts("Settings", {"command": description["command"], **shown}, hidden, summary)
+
+
+def _in_words(value: Any) -> str:
+    """Returns the value of a setting without the notation of Python's None and lists."""
+    if isinstance(value, list):
+        return ", ".join(map(_in_words, value)) or "none"
+    return "not set" if value is None else str(value)
 
 
 def _has_results(description: Mapping[str, Any]) -> bool:

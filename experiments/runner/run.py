@@ -28,7 +28,7 @@ from typing import Any, Literal, TypeVar
 
 from matplotlib.figure import Figure
 
-from experiments.runner.environment import environment
+from experiments.runner.environment import CODE, environment
 from experiments.runner.footprint_log import FootprintLog
 from experiments.runner.interruption import Interruption
 from experiments.runner.log import Log, write_atomically
@@ -56,7 +56,7 @@ from experiments.runner.settings import (
     defaults_to_json,
     settings_to_json,
 )
-from experiments.runner.study_code import CODE, study_change
+from experiments.runner.study_code import study_change
 from experiments.runner.tensorboard import TensorBoard
 
 O = TypeVar("O", bound=tuple[Any, ...])  # noqa: E741
@@ -153,7 +153,7 @@ class Run:
         if names:
             changed = "; ".join(f"{name} was {then.get(name)}, is {now[name]}" for name in names)
             print(f"the last digits may differ: {changed}", file=sys.stderr)
-        change = study_change(folder, file, (then.get(CODE, ""), now[CODE])) if file else ""
+        change = study_change(folder, file, then)
         if change:
             print(change, file=sys.stderr)
         current = settings_to_json(settings)

@@ -102,14 +102,17 @@ def settings_to_json(settings: Settings) -> dict[str, Any]:
 def defaults_to_json(settings: Settings) -> dict[str, Any]:
     """Returns the default of each setting in JSON's types, as it is at the scale of the settings.
 
-    They are empty if a study needs a flag, or if its check of the defaults fails.
+    A default of None may stand for a value that depends on other settings. It stays None where the
+    settings keep it. They are empty if a study needs a flag, or if its check of the defaults fails.
     """
     kind = type(settings)
     try:
         at_scale = settings_to_json(kind(scale=settings.scale, runs=settings.runs))
     except Exception:  # a study may raise anything
         return {}
-    return {**at_scale, "scale": kind.scale, "runs": str(kind.runs.absolute())}
+    unset = {field.name for field in dataclasses.fields(kind) if field.default is None}
+    unset = {name: None for name in unset if getattr(settings, name) is None}
+    return {**at_scale, **unset, "scale": kind.scale, "runs": str(kind.runs.absolute())}
 
 
 def settings_from_json(settings_type: type[S], saved: Mapping[str, Any]) -> S:

@@ -1,23 +1,26 @@
 """Finds the finished series of a run that an older version of the study's file computed."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from experiments.runner.environment import CODE, digest
 from experiments.runner.outcomes import saved_series
 
-CODE = "study_sha256"
-"""Name in a run's environment of the digest of the study's file."""
 _SHOWN = 3  # names of series in the message
 
 
-def study_change(folder: Path, file: Path, digests: tuple[str, str]) -> str:
+def study_change(folder: Path, file: Path | None, then: Mapping[str, Any]) -> str:
     """Returns a message if the study's file has changed since the run began, else an empty text.
 
     Args:
       folder: the run's folder.
-      file: the study's file.
-      digests: of the file when the run began, and now.
+      file: the study's file, or None for a study of `experiments.studies`.
+      then: the environment when the run began.
     """
-    began, now = digests
+    if file is None:
+        return ""
+    began, now = then.get(CODE, ""), digest(file)
     old = [name for name, code in saved_series(folder / "outcomes") if (code or began) != now]
     if began == now and not old:
         return ""

@@ -114,7 +114,8 @@ def hybrid(
       problem: a function of a tree of arrays that returns a scalar, or a `jd.Problem`. Its box of
         starts must be finite; steps are measured in its widths. `sample_fn` and `unit_box` are not
         used.
-      bounds: `(lower, upper)`, trees of arrays like the parameters; for a function, not a problem.
+      bounds: `(lower, upper)`, trees of arrays or lists of numbers like the parameters; for a
+        function, not a problem.
       key: random key; by default `jax.random.key(0)`.
       max_evaluations: upper bound on evaluations, with or without a gradient; by default 10,000
         for each coordinate.

@@ -10,6 +10,7 @@ import pytest
 
 import jaxdescent as jd
 from jaxdescent.agents.arguments import rung_lengths
+from jaxdescent.problem import in_bounds
 from tests.compiling import optimized
 
 NO_PRUNING = jd.pruning.no_pruning()
@@ -398,7 +399,7 @@ def test_double_precision_stays_double():
 def test_diversity_is_the_standard_deviation_of_the_agents():
     starts = jnp.array([[0.0, 0.0], [2.0, 4.0], [100.0, 100.0]])
     result = jd.minimize(
-        lambda x: jnp.sum(x) * 0,
+        jnp.sum,
         optax.sgd(0.0),
         init_params=starts,
         steps=2,
@@ -557,6 +558,59 @@ def test_bounds_make_a_problem_of_a_function():
     chex.assert_trees_all_equal(result, expected)
     with pytest.raises(ValueError, match=r"bounds must be None with a jd\.Problem"):
         jd.minimize(problem(), ADAM, bounds=(-box, box), **shared)
+
+
+@pytest.mark.parametrize(
+    "bounds",
+    [
+        ([-1, -1], [1, 2]),
+        [[-1, -1], [1.0, 2]],
+        (np.array([-1, -1]), jnp.array([1, 2])),
+        tuple(np.transpose([(-1, 1), (-1, 2)])),
+    ],
+)
+def test_bounds_can_be_lists_and_integers(bounds):
+    box = in_bounds(summed_wells, bounds)
+    chex.assert_trees_all_equal(
+        (box.lower, box.upper), (jnp.array([-1.0, -1.0]), jnp.array([1.0, 2.0]))
+    )
+    assert box.lower.dtype == box.upper.dtype == jnp.float32
+
+
+def test_bounds_keep_the_tree_and_double_precision():
+    with jax.enable_x64(True):
+        upper = {"a": 1, "b": [[1, 2], [3, 4]], "c": np.float32(2), "d": [jnp.ones(2), 3.0]}
+        box = in_bounds(
+            summed_wells,
+            ({"a": 0, "b": -np.ones((2, 2)), "c": np.float32(1), "d": [jnp.zeros(2), 2]}, upper),
+        )
+    shapes = [(x.shape, x.dtype) for x in jax.tree.leaves(box.upper)]
+    double = np.dtype("float64")
+    assert shapes == [
+        ((), double),
+        ((2, 2), double),
+        ((), np.dtype("float32")),
+        ((2,), double),
+        ((), double),
+    ]
+
+
+def steps_down(x):
+    return jnp.sum(jnp.floor(4 * x) ** 2)
+
+
+def test_a_function_without_slopes_gives_a_warning():
+    box = jnp.full(2, 1.0)
+    shared = {"bounds": (-box, box), "num_agents": 3, "steps": 4, "key": jax.random.key(0)}
+    with pytest.warns(RuntimeWarning, match=r"got 0 for all 3, and no agent has moved.*estimator"):
+        jd.minimize(steps_down, ADAM, **shared)
+    jd.minimize(steps_down, ADAM, estimator=jd.estimators.smoothed(0.2), **shared)
+    # One step of length 1/2 along the gradient of a parabola ends exactly at its minimum.
+    starts = jnp.array([[2.0], [-4.0]])
+    result = jd.minimize(lambda x: jnp.sum(x**2), optax.sgd(0.5), init_params=starts, steps=3)
+    assert not jnp.any(result.population.grads)
+    # Agents that are only evaluated cannot move.
+    jd.minimize(steps_down, ADAM, **shared | {"steps": 0})
 
 
 @pytest.mark.parametrize(

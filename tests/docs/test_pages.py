@@ -84,10 +84,11 @@ def test_the_section_of_a_run_has_its_table(tmp_path):
     spec.loader.exec_module(module)
     run = runner.Run.start("train", runner.Settings(scale="smoke", runs=tmp_path))
     rows = [["sgd | *", "0.5"], ["adam", "0.25"]]
-    notes = [f"{run.folder} is read."]
+    notes = [f"load_network('{run.folder}') loads it.", f"{run.folder} is read."]
     runner.write_report(run, runner.Results("Losses", ["optimizer", "loss"], rows, notes, {}))
     run.close()
     printed = module.section(run.folder)
     assert "| sgd \\| \\* | 0.5 |\n| adam | 0.25 |" in printed
-    assert printed.endswith(f"\n\nruns/train/{run.folder.name} is read.")
+    folder = f"runs/train/{run.folder.name}"
+    assert printed.endswith(f"\n\nload_network('{folder}') loads it.\n\n{folder} is read.")
     assert ": scale smoke, " in printed

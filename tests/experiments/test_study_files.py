@@ -229,8 +229,14 @@ def test_output_that_is_no_longer_read_ends_the_run_quietly():
 
 def test_a_finished_run_is_not_run_again(study, folder, capsys):
     Path(study).write_text(Path(study).read_text() + "\ndef run(settings, run): 1 / 0\n")
-    code, out, _ = call(capsys, study, "--resume", str(folder))
+    code, out, err = call(capsys, study, "--resume", str(folder))
     assert (code, out) == (0, f"{folder} is finished\nreport: {folder / 'report.html'}\n")
+    assert err.startswith(f"{CHANGED}; ")
+    assert err.endswith(f"the old file. {ADVICE}\n")
+
+
+def test_a_finished_run_of_the_same_file_brings_no_message(study, folder, capsys):
+    assert call(capsys, study, "--resume", str(folder))[2] == ""
 
 
 def test_report_and_compare_need_only_the_runs(study, folder, capsys, monkeypatch, tmp_path):

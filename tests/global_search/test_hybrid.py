@@ -270,7 +270,8 @@ def test_vmap_over_problems_equals_single_runs():
     ("arguments", "error", "message"),
     [
         ({"bounds": None}, ValueError, r"bounds must be \(lower, upper\)"),
-        ({"bounds": ([-1.0], [1.0])}, TypeError, r"bounds must be arrays .*write jnp.array"),
+        ({"bounds": [(0, 1), (2, 3)]}, ValueError, r"bounds must be .*pairs.*numpy.transpose"),
+        ({"bounds": ([False], [True])}, ValueError, "must have real floating-point leaves"),
         ({"bounds": (BOX, -BOX)}, ValueError, "lower must be below upper"),
         ({"bounds": (-BOX, BOX * jnp.inf)}, ValueError, "must be finite to draw starts from"),
         ({"bounds": (-BOX, jnp.ones(3))}, ValueError, "upper must have"),

@@ -199,10 +199,6 @@ def notes(result: StudyResult) -> list[str]:
         f"spread evenly on a logarithmic scale over {JUMP_SCALES} of the box width, their jump "
         f"periods over {JUMP_PERIODS} steps. There is one setting for all functions, chosen by "
         f"hand on {NUM_TUNING_SEEDS} other seeds.",
-        "An earlier measurement on eight functions, three of them without a shift, gave 58% for "
-        "unpruned multistart of 64 agents with the best learning rate for each function, 87% for "
-        "successive halving of 512 agents with the best learning rate, 90% for memetic "
-        "differential evolution and 93% for BIPOP-CMA-ES.",
         "Columns with a learning rate or a number of agents show the setting with the most "
         f"successes on {setup.tuning_runs} tuning seeds of the hard eight. Oracle columns show, "
         "for each function, the setting from the same grid that is best on the reported runs. "

@@ -272,7 +272,7 @@ def _notes(found: Sequence[GroupResult], skipped: Sequence[str]) -> list[str]:
         "are at the center. All methods keep to the box and compute in float64.",
         f"jd.hybrid has its defaults. Adam's learning rate is {ADAM_RATE:g} of the box's width and "
         f"decays to 0; halving is jd.minimize with {HALVING_AGENTS} starts of Adam at "
-        f"{HALVING_RATE:g}, as in the README, and reports values after each of ten rungs. DE + "
+        f"{HALVING_RATE:g}, and reports values after each of ten rungs. DE + "
         f"Adam is jd.minimize with jd.evolution.differential_evolution, {DE_AGENTS} agents and "
         f"{DE_STEPS} steps of Adam from {DE_RATE:g} to 0 in each generation, for {DE_SHARE:.0%} of "
         f"the budget, and then one descent from the best point, from {DE_LAST_RATE:g} to 0. L-BFGS "

@@ -72,10 +72,10 @@ class Settings(runner.Settings):
     optimizer: OptimizerName = "adam"
     """The optimizer; schedule_free is AdamW, and is evaluated at its average."""
     learning_rate: float | None = None
-    """Learning rate: initial with --tower, with --self-tuning a guess, which matters only
-    below 1e-8, a factor of the learning
-    rate that prodigy finds, otherwise the peak. By default 1 for prodigy, 0.0025 for schedule_free
-    and 0.001 for others."""
+    """Learning rate: the peak of the schedule, or the initial one with --tower. With --self-tuning
+    it is a guess, which matters only below 1e-8; with prodigy it multiplies the learning rate that
+    prodigy finds. By default 1 for prodigy, 0.0025 for schedule_free and 0.001 for others; with
+    --self-tuning none is needed."""
     weight_decay: float | None = None
     """Weight decay of adamw, lion, muon, prodigy and schedule_free; by default optax's."""
     b2: float | None = None

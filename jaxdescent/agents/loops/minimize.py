@@ -4,10 +4,12 @@ Either every rung has the same number of steps, or every rung has the same numbe
 (`rungs.py`).
 """
 
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, overload
 
 import jax
+import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxdescent import validation
@@ -113,14 +115,16 @@ def minimize(
     An agent whose value is not finite at the end of a rung is removed, unless its optimizer may
     recover, as `basin_hopping` does: its parameters are finite, and it had a finite value in its
     last 10 steps. If no agent ever had a finite value, there is a warning, and `result.outcome` is
-    `PopulationOutcome.UNDEFINED`.
+    `PopulationOutcome.UNDEFINED`. If all gradients were 0 and no agent has moved, as on a function
+    made of steps, there is a warning, too.
 
     Args:
       problem: a function of an agent's parameters, or a `Problem`.
       optimizer: None; or a transformation that all agents share, or a factory such as `optax.adam`
         that is called with each agent's own hyperparameters, as keywords.
-      bounds: `(lower, upper)`, trees of arrays like the parameters, for a function. With an
-        optimizer, they are the box from which starts are drawn, as in a `Problem`.
+      bounds: `(lower, upper)`, trees of arrays or lists of numbers like the parameters, for a
+        function. With an optimizer, they are the box from which starts are drawn, as in a
+        `Problem`.
       key: random key for starts and for the rule; by default `jax.random.key(0)`.
       max_evaluations: without an optimizer, upper bound on evaluations; by default 10,000 for each
         coordinate.
@@ -226,7 +230,15 @@ def minimize(
     problem = as_problem(problem, init_params)
     if init_params is None:
         problem.check_starts()
-    result = _minimize(problem, key, init_params, hyperparams, plan, prune, driver=driver)
+    result, is_flat = _minimize(problem, key, init_params, hyperparams, plan, prune, driver=driver)
+    if validation.is_concrete(is_flat) and is_flat:
+        warnings.warn(
+            "the gradient must differ from 0 for at least one agent, got 0 for all "
+            f"{num_agents}, and no agent has moved. Unless the starts are minima, pass "
+            "estimator=jd.estimators.smoothed(0.1), or use jd.hybrid, which also compares values",
+            RuntimeWarning,
+            stacklevel=2,
+        )
     return warn_if_undefined(result, problem.value)
 
 
@@ -249,7 +261,8 @@ def _minimize(
     prune: ArrayLike,
     *,
     driver: Driver,
-) -> PopulationResult:
+) -> tuple[PopulationResult, jax.Array]:
+    """Returns the result, and whether no agent has moved because all gradients were 0."""
     loop = loop_of(problem, driver)
     first = loop.init(key, init_params, hyperparams)
 
@@ -257,4 +270,12 @@ def _minimize(
         return loop.step(state, length, prune)
 
     state, history = scan_rungs(step, first, plan)
-    return population_result(state, history)
+    start, end = first.population.params, state.population
+    is_flat = (state.steps > 0) & _all_equal(end.params, start)
+    is_flat &= _all_equal(end.grads, jax.tree.map(jnp.zeros_like, end.grads))
+    return population_result(state, history), is_flat
+
+
+def _all_equal(tree: Any, other: Any) -> jax.Array:
+    equal = jax.tree.map(lambda x, y: jnp.all(x == y), tree, other)
+    return jax.tree.reduce(jnp.logical_and, equal, jnp.ones((), bool))

@@ -230,6 +230,17 @@ def test_the_page_is_self_contained_and_the_table_is_printed(tmp_path, slow, fas
     assert html.count("<dd>python -m experiments train; rate 0.") == 2
 
 
+@pytest.mark.parametrize(("digest", "said"), [("a", False), ("b", True), (None, False)])
+def test_runs_of_different_data_are_said_to_be(tmp_path, slow, fast, capsys, digest, said):
+    for folder, data in ((slow, "a"), (fast, digest)):
+        description = json.loads((folder / "run.json").read_text())
+        description["pins"] = {"data": data} if data else {}
+        (folder / "run.json").write_text(json.dumps(description))
+    _, html = compared(tmp_path, slow, fast)
+    for text in (capsys.readouterr().out, html):
+        assert ("The runs have different data" in text) is said
+
+
 def test_runs_that_tie_are_counted_in_the_verdict(tmp_path, slow):
     twin = write_run(
         tmp_path / "twin", records([0.5], every=40), flops_per_step={"train": 8.0}, rate=0.2

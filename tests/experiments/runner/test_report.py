@@ -5,6 +5,8 @@ import html as markup
 import json
 import re
 
+import jax.numpy as jnp
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
@@ -152,6 +154,50 @@ def test_settings_at_their_default_fold_away(tmp_path, changes, shown):
     assert visible == {"command", "runs", *shown}
     assert {"rate", "steps", "tensorboard"} - {*shown} <= {*folded(html)}
     assert f"{len(dataclasses.fields(Settings)) - 1 - len(shown)} settings at their default" in html
+
+
+def test_numbers_in_cells_have_four_digits(run):
+    numbers = [1 / 3, np.float32(1 / 3), np.array(1 / 3, np.float32), jnp.array(1 / 3), np.array(7)]
+    runner.write_report(run, results(columns=[*"abcdef"], rows=[[*numbers, "0.33333"]]))
+    html = (run.folder / "report.html").read_text()
+    cells = re.findall(r"<td>(.*?)</td>", html)
+    assert cells == ["0.3333", "0.3333", "0.3333", "0.3333", "7", "0.33333"]
+
+
+@dataclasses.dataclass(frozen=True)
+class TunedSettings(runner.Settings):
+    """Settings with a learning rate that stays None if it is found."""
+
+    tuned: bool = False
+    rate: float | None = None
+    names: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not self.tuned and self.rate is None:
+            object.__setattr__(self, "rate", 0.1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "shown"),
+    [
+        ({"tuned": True, "names": ("a", "b")}, {"tuned": "True", "names": "a, b"}),
+        ({"tuned": True, "rate": 0.2}, {"tuned": "True", "rate": "0.2"}),
+        ({"tuned": True, "rate": 0.1}, {"tuned": "True"}),
+        ({"rate": 0.2}, {"rate": "0.2"}),
+        ({}, {}),
+    ],
+)
+def test_a_default_of_none_that_is_kept_folds_away(tmp_path, changes, shown):
+    run = runner.Run.start("study", TunedSettings(runs=tmp_path, **changes))
+    runner.write_report(run, results())
+    run.close()
+    html = (run.folder / "report.html").read_text()
+    settings = facts(html)["Settings"]
+    visible = {name: value for name, value in settings.items() if name not in folded(html)}
+    assert visible == {"command": visible["command"], "runs": str(tmp_path), **shown}
+    if changes.get("tuned") and "rate" not in changes:
+        assert settings["rate"] == "not set"
 
 
 def test_defaults_are_the_ones_of_the_time_of_the_run(run):

@@ -64,7 +64,7 @@ def test_methods_keep_to_the_budget_and_count_up_to_the_target(name, computed):
         assert len(computed) == spent.evaluations
         assert np.all((np.array(computed) >= 0) & (np.array(computed) <= [1.0, 2.0]))
 
-    reached = search(problem(0.0), key, BUDGET, 1.0)  # any value is below this target
+    reached = search(problem(1e-6), key, BUDGET, 1.0)  # any value is below this target
     # Populations know values at the ends of rungs only.
     latest = {"halving": BUDGET // 10, "de_adam": BUDGET}.get(name, 1)
     assert 1 <= reached.to_target <= latest
