@@ -111,7 +111,8 @@ def averaged_params(state: Any, params: Any, /) -> Any:
     """Returns the average of the parameters that an optimizer's state holds.
 
     `with_average`, `self_tuning` and `restart_on_divergence` keep one; of nested ones, the
-    outermost is read.
+    outermost is read. If the loss changes faster than the average of `self_tuning` can follow, the
+    parameters themselves are returned.
 
     A model that has other state, such as the running statistics of BatchNorm, has it from the last
     parameters, not from their average: see `jd.reestimate_statistics`.
@@ -120,11 +121,11 @@ def averaged_params(state: Any, params: Any, /) -> Any:
       state: the optimizer's state, or any tree that holds it: the `opt_state` of an
         `nnx.Optimizer`, `nnx.state(optimizer)`, a `TrainState`, or a state that Orbax restored
         without a template.
-      params: the parameters. The average is returned in their containers and dtypes: of `nnx.Param`
-        variables, of a `FrozenDict`, or in an Equinox model. Leaves that the optimizer does not
-        update, such as those that an `optax.masked` excludes or the functions in an Equinox model,
-        are returned unchanged. For an `nnx.Module` the average is an `nnx.State`, for
-        `nnx.update(model, average)`.
+      params: the present parameters. The average is returned in their containers and dtypes: of
+        `nnx.Param` variables, of a `FrozenDict`, or in an Equinox model. Leaves that the optimizer
+        does not update, such as those that an `optax.masked` excludes or the functions in an
+        Equinox model, are returned unchanged. For an `nnx.Module` the average is an `nnx.State`,
+        for `nnx.update(model, average)`.
 
     Raises:
       ValueError: `state` does not hold exactly one average; or `params` lacks a parameter of the
@@ -150,6 +151,9 @@ def averaged_params(state: Any, params: Any, /) -> Any:
     leaves = containers.leaves_by_path(params)
     for path, average in averages.items():
         _check_leaf(path, leaves, average)
+    if isinstance(found[0], SelfTuningState):
+        lags = found[0].horizon.lags(found[0].trend.signal.count)
+        averages = {path: _chosen(lags, leaves[path], y) for path, y in averages.items()}
     new = [_average_like(averages.get(path, leaf), leaf) for path, leaf in leaves.items()]
     return containers.boxed_like(new, params)
 
@@ -166,6 +170,12 @@ def _check_leaf(path: containers.Path, leaves: dict[containers.Path, Any], avera
             f"params must have the shapes of the average, got {jnp.shape(leaves[path])} for "
             f"{shape}{name and ' at ' + repr(name)}"
         )
+
+
+def _chosen(lags: jax.Array, x: Any, y: jax.Array) -> jax.Array:
+    """Returns a leaf of the parameters where `lags`, which may have axes of agents, else y."""
+    where = jnp.reshape(lags, jnp.shape(lags) + (1,) * (jnp.ndim(y) - jnp.ndim(lags)))
+    return jnp.where(where, jnp.asarray(x, y.dtype), y)
 
 
 def _average_like(average: Any, leaf: Any) -> Any:

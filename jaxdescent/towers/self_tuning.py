@@ -24,7 +24,8 @@ return to it, and the signal is measured against it. It is the only buffer of th
 - Start. A range test finds the initial learning rate (`tuning/range_test.py`): it starts far too
   low and grows until a step does harm. Then the parameters return to the start, and training begins
   with a small part of the harmful learning rate.
-- Horizon. If the average lags behind a moving target, its horizon shrinks (`tuning/horizon.py`).
+- Horizon. If the average lags behind a moving target, its horizon shrinks; if it lags even then,
+  the model is evaluated at the parameters (`tuning/horizon.py`).
 - Jumps. If the target jumps, the average and the statistics begin again (`tuning/trend.py`).
 - Restarts. If the loss shows that training has diverged (`tuning/losses.py`), the parameters return
   to the average, and the learning rate is divided by `DIVERGED`; if numbers are not finite, by

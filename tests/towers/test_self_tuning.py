@@ -246,6 +246,26 @@ def test_the_average_follows_a_moving_target():
     assert float(lag.max()) < 60  # steps; 430 without it
 
 
+@pytest.mark.parametrize(
+    ("horizon", "steps", "lags"),
+    [(119, 1000, True), (121, 1000, False), (119, 940, False), (-6, 1000, False)],
+)
+def test_the_parameters_are_evaluated_where_the_average_lags(horizon, steps, lags):
+    """It lags if its horizon is short, and short compared with the number of steps."""
+    tx = tuned(optax.sgd)
+    state = tx.init(X)._replace(average=X + 1)
+    lag = state.horizon.lag._replace(count=jnp.float32(horizon))
+    signal = state.trend.signal._replace(count=jnp.float32(steps))
+    state = state._replace(
+        horizon=state.horizon._replace(lag=lag), trend=state.trend._replace(signal=signal)
+    )
+    expected = X if lags else X + 1
+    np.testing.assert_array_equal(jd.averaged_params(state, X), expected)
+    agents = jax.tree.map(lambda *leaves: jnp.stack(leaves), state, tx.init(X))
+    found = jd.averaged_params(agents, jnp.stack([X, 2 * X]))
+    np.testing.assert_array_equal(found, [expected, X])
+
+
 def test_a_jump_of_the_target_begins_the_average_again():
     def loss(x, given):
         key, target = given

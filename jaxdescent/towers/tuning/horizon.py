@@ -9,6 +9,9 @@ loss falls from the long average toward the short one, that is, if
     Q = <g, y_short - y_long> < 0
 
 significantly, the long average lags behind. Then n shrinks; otherwise it grows by one in each step.
+While n is below `FOLLOWED`, and below 1 / `LAGS` of the number of steps, the target moves faster
+than an average can follow, and the model is evaluated at the last parameters instead.
+
 At the start and after a restart, n begins at -`FEWEST`, and the average does not move until n is
 positive: it must not follow parameters that may have diverged.
 """
@@ -27,6 +30,7 @@ POWER = 5.0  # p: the last sixth of the parameters count most
 SHORTER = 2.0  # ratio of the two horizons
 FLOOR = 60.0  # steps; the count never shrinks below it
 THRESHOLD = -0.5  # t-value from which it shrinks
+FOLLOWED, LAGS = 120.0, 8.0  # steps, and their ratio to all steps
 
 
 def coordinates(tree: Any) -> jax.Array:
@@ -54,6 +58,11 @@ class HorizonState(NamedTuple):
     lag: Trend
     short: jax.Array
     long: jax.Array
+
+    def lags(self, steps: jax.Array) -> jax.Array:
+        """Returns bool[], True if the average cannot follow; `steps` since the last restart."""
+        n = self.lag.count
+        return (n > 0) & (n < FOLLOWED) & (LAGS * n < steps)
 
     def including(
         self, jumped: jax.Array, params: jax.Array, grads: jax.Array
