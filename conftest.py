@@ -9,6 +9,7 @@ from pathlib import Path
 
 import jax
 import pytest
+import threadpoolctl
 
 MEMORY = Path("/proc/self/statm")
 MEMORY_MAPS = Path("/proc/self/maps")
@@ -20,7 +21,13 @@ MAX_MEMORY = 2 * 2**30
 
 
 def pytest_configure(config):
-    """Compiles quickly, and once for all processes of a run, whose time is mostly compilation."""
+    """Compiles quickly, and once for all processes of a run, whose time is mostly compilation.
+
+    Two processes on two cores: threads of OpenBLAS wait for each other, and the least squares of a
+    benchmark took 300 times as long. The variable is for processes and libraries that start later.
+    """
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    threadpoolctl.threadpool_limits(int(os.environ["OPENBLAS_NUM_THREADS"]), "blas")
     os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
     jax.config.update("jax_disable_most_optimizations", True)
     if "JAX_COMPILATION_CACHE_DIR" in os.environ:

@@ -20,7 +20,7 @@ import optax
 from experiments import runner
 from experiments.data.batches import Batches
 
-STEPS, CHUNKS, SEEDS, WIDTH = 3, 300, 2, 10_000
+STEPS, CHUNKS, SEEDS, WIDTH = 3, 150, 2, 10_000
 TX = optax.adam(0.05)
 
 
@@ -81,31 +81,32 @@ def arrays_of(loop):
     return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
 
 
-def settings(runs):
-    return runner.Settings(runs=runs, save_every=0.0)
+def settings(runs, save_every):
+    return runner.Settings(runs=runs, save_every=save_every)
 
 
-def open_run(runs):
+def open_run(runs, save_every=0.0):
     """Resumes the run in `runs`, or starts one."""
     folders = list((runs / "small").glob("*/run.json"))
     if folders:
-        return runner.Run.resume(folders[0].parent, settings(runs))
-    return runner.Run.start("small", settings(runs))
+        return runner.Run.resume(folders[0].parent, settings(runs, save_every))
+    return runner.Run.start("small", settings(runs, save_every))
 
 
-def work(runs, largest_file=None):
+def work(runs, largest_file=None, save_every=0.0):
     """Starts or resumes the run and trains to the end; main function of a child process.
 
     Args:
       runs: folder of the run.
       largest_file: maximal size in bytes of files written after the first checkpoint, as if
         the disk were full.
+      save_every: seconds between checkpoints; 0 saves after each chunk that finds no other save.
     """
     runs = Path(runs)
     jax.config.update("jax_compilation_cache_dir", str(runs.parent / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     sys.stderr = (runs / "stderr.txt").open("a")
-    run = open_run(runs)
+    run = open_run(runs, save_every)
     if largest_file is not None:
         run.log.append = functools.partial(
             _append_and_limit_files, run, run.log.append, largest_file

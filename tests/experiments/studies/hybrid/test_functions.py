@@ -23,8 +23,9 @@ def test_the_suites_do_not_overlap_with_each_other_or_with_the_classic_suite():
 @pytest.mark.parametrize("dimension", DIMENSIONS)
 def test_minima_are_attained_and_searches_find_no_lower_values(dimension):
     names = [name for name, known in ALL.items() if known.dimension == dimension]
-    switched = jax.value_and_grad(SwitchedFunction([ALL[name].function for name in names]))
-    many = jax.jit(jax.vmap(switched, (0, None)))
+    functions = SwitchedFunction([ALL[name].function for name in names])
+    one = jax.jit(jax.value_and_grad(functions))
+    many = jax.jit(jax.vmap(one, (0, None)))
     rng = np.random.default_rng(0)
     with jax.enable_x64(True), threadpool_limits(1):
         for number, name in enumerate(names):
@@ -43,7 +44,7 @@ def test_minima_are_attained_and_searches_find_no_lower_values(dimension):
             assert abs(values[0] - minimum) < TOLERANCE, name
             assert values.min() > minimum - TOLERANCE, name
 
-            lowest = min(descend(many, number, points[i], lower, upper) for i in lowest_20(values))
+            lowest = min(descend(one, number, points[i], lower, upper) for i in lowest_20(values))
             assert lowest > minimum - TOLERANCE, name
 
 
@@ -51,10 +52,10 @@ def lowest_20(values):
     return np.argsort(values)[:20]
 
 
-def descend(many, number, start, lower, upper):
+def descend(one, number, start, lower, upper):
     def value_and_grad(x):
-        values, grads = many(x[None], number)
-        return float(values[0]), np.asarray(grads[0])
+        value, grads = one(x, number)
+        return float(value), np.asarray(grads)
 
     bounds = list(zip(lower, upper, strict=True))
     options = {"maxfun": 30}
