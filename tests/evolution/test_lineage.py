@@ -95,7 +95,7 @@ def a_result(best_values, steps, sources, *, id):
     result = jd.minimize(
         rosenbrock,
         optax.adam,
-        init_params=jnp.ones((3, 2)),
+        init_params=jnp.zeros((3, 2)),
         hyperparams={name: x[:3] for name, x in hyperparams(3).items()},
         steps=4,
         num_rungs=4,
@@ -139,7 +139,7 @@ def test_a_rung_without_steps_is_not_part_of_the_schedule():
 
 
 def test_results_without_a_lineage_are_refused():
-    result = jd.minimize(rosenbrock, optax.adam(0.1), init_params=jnp.ones((3, 2)), steps=4)
+    result = jd.minimize(rosenbrock, optax.adam(0.1), init_params=jnp.zeros((3, 2)), steps=4)
     with pytest.raises(ValueError, match="result must be of a run with the rule population_based"):
         jd.evolution.hyperparameter_schedule(result)
     nowhere_finite = a_result([np.inf] * 4, [1, 2, 3, 4], np.zeros((4, 3), int), id=-1)
