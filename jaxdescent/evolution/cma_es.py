@@ -226,22 +226,22 @@ def cma_es(
                 lambda: restart(state, restart_key, problem, units, len(points)),
                 lambda: state,
             )
-        begins = (is_full | old.is_first) & jnp.any(state.members) & inject_gradient
         drawn = covariance_adaptation.sample(state.gaussian, sample_key, len(points))
-        first = jnp.argmax(state.members)
         if inject_gradient:
+            begins = (is_full | old.is_first) & jnp.any(state.members)
+            first = jnp.argmax(state.members)
             point, slope = jax.lax.cond(
                 begins,
                 lambda: _gradient_step(state, drawn[first], problem, units),
                 lambda: (drawn[first], state.slope),
             )
             drawn, state = drawn.at[first].set(point), state._replace(slope=slope)
+            population = population._replace(
+                evaluations=population.evaluations.at[first].add(begins.astype(jnp.int32)),
+                gradients=population.gradients.at[first].add(begins.astype(jnp.int32)),
+            )
         population = place_agents(population, state.members, units.params(drawn), problem)
         state = state._replace(drawn=drawn, placed=units.rows(population.params))
-        population = population._replace(
-            evaluations=population.evaluations.at[first].add(begins.astype(jnp.int32)),
-            gradients=population.gradients.at[first].add(begins.astype(jnp.int32)),
-        )
         return population, state, _info(state)
 
     return Rule(init, update)

@@ -4,10 +4,9 @@
     t = (mean(S) - harmless) / rms(S)
 
 t compares the signal's discounted mean with its root mean square, and n is the number of steps
-since the last restart (see `statistics`): a Robbins-Monro step, which takes all scales in
-n. The factor 1 / n lets the learning rate settle; n shrinks if the signal is significantly
-negative. Before training has diverged once, a positive mean up to `harmless` is not counted; see
-`losses`.
+since the last restart (see `statistics`): a Robbins-Monro step, which takes all scales in n. The
+factor 1 / n lets the learning rate settle; n shrinks if the signal is significantly negative.
+Before training has diverged once, a positive mean up to `harmless` is not counted; see `losses`.
 
 A signal that is below -`JUMP` times its root mean square twice in a row is not noise: the target
 has jumped, and the average is left behind. Then the statistics begin again, because the old root
