@@ -151,7 +151,7 @@ def restart_on_divergence(
         if value is not None:
             extra = {**extra, "value": value}
             value = jnp.asarray(value, state.scale.dtype)
-            losses = losses.including(value, state.count)
+            losses = losses.including(value)
             diverged = _has_diverged(state, losses, value, seen.signal)
         usable = plans.usable(seen, value)
         outcome = plans.decided(state, usable, diverged, requested, state.count > 0)
@@ -203,7 +203,7 @@ def _has_diverged(
     rise = value - losses.first
     early = (state.count < FEWEST) & (rise > RISE * jnp.abs(losses.first))
     early &= (signal > EXPLAINED * rise) & (signal > state.promised)
-    return early | losses.has_diverged(signal, state.count)
+    return early | losses.has_diverged(signal)
 
 
 def _scaled(scale: jax.Array, update: jax.Array) -> jax.Array:
@@ -222,6 +222,7 @@ def _after(
     kept = state._replace(
         promised=jnp.where(outcome.restarts, 0, state.promised),
         count=jnp.where(outcome.restarts, 0, state.count),
+        losses=state.losses._replace(count=jnp.where(outcome.restarts, 0, state.losses.count)),
         returning=outcome.restarts,
         unusable=jnp.where(outcome.restarts | outcome.returns, 0, outcome.unusable),
         skipped=jnp.asarray(optax.safe_increment(state.skipped)),

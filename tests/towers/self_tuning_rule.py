@@ -60,7 +60,7 @@ class Rule:
     def begin(self):
         self.signal, self.lag, self.far = Trend(), Trend(), False
         self.short, self.long = np.zeros_like(self.x), np.zeros_like(self.x)
-        self.best = np.inf
+        self.best, self.num_losses = np.inf, 0
 
     def update(self, g, value):
         self.t += 1
@@ -126,7 +126,7 @@ class Rule:
         change = min(change, max(self.limit - np.log(self.rate), 0))
         self.rate *= np.exp(change)
         self.limit += 0.5 / (n + N0)
-        if self.has_diverged(value, s, 0 if jumped else n):
+        if self.has_diverged(value, s):
             self.restart("diverged", 3.0)
             return
         self.signal.advance(3.0)
@@ -138,18 +138,19 @@ class Rule:
         self.y += weight * (self.x - self.y)
         self.move(g)
 
-    def has_diverged(self, value, s, n):
-        if n == 0:
+    def has_diverged(self, value, s):
+        if self.num_losses == 0:
             self.first, self.mean, self.noise = value, value, 0.0
-        weight = 1 / min(n + 1, 10)
+        self.num_losses += 1
+        weight = 1 / min(self.num_losses, 10)
         distance = abs(value - self.mean)
         self.mean += weight * (value - self.mean)
         self.noise += weight * (distance - self.noise)
-        if n + 1 >= 6 and self.mean < self.best:
+        if self.num_losses >= 6 and self.mean < self.best:
             self.best, self.best_noise = self.mean, self.noise
         rise = self.mean - self.best
         won = max(self.first - self.best, 0)
-        return n + 1 > 6 and rise > won / 2 + 2 * self.best_noise and s > rise / 2
+        return self.num_losses > 6 and rise > won / 2 + 2 * self.best_noise and s > rise / 2
 
     def restart(self, name, divisor):
         self.events.append((self.t, name))

@@ -30,6 +30,7 @@ class LossState(NamedTuple):
     """The loss since the last restart or jump.
 
     Attributes:
+      count: f32[], number of losses.
       first: f32[], the first loss.
       mean: f32[], its running mean.
       noise: f32[], the running mean of the loss's distance from its running mean.
@@ -37,22 +38,24 @@ class LossState(NamedTuple):
       best_noise: f32[], the noise at that time.
     """
 
+    count: jax.Array
     first: jax.Array
     mean: jax.Array
     noise: jax.Array
     best: jax.Array
     best_noise: jax.Array
 
-    def including(self, value: jax.Array, count: jax.Array) -> "LossState":
-        """Returns the state with one more loss, after `count` others."""
-        begins = count == 0
-        weight = 1 / jnp.minimum(count + 1, WINDOW)
+    def including(self, value: jax.Array) -> "LossState":
+        """Returns the state with one more loss."""
+        begins, count = self.count == 0, self.count + 1
+        weight = 1 / jnp.minimum(count, WINDOW)
         distance = jnp.where(begins, 0, jnp.abs(value - self.mean))
         mean = jnp.where(begins, value, self.mean + weight * (value - self.mean))
         noise = jnp.where(begins, 0, self.noise + weight * (distance - self.noise))
         best = jnp.where(begins, jnp.inf, self.best)
-        better = (count + 1 >= FEWEST) & (mean < best)
+        better = (count >= FEWEST) & (mean < best)
         return LossState(
+            count=count,
             first=jnp.where(begins, value, self.first),
             mean=mean,
             noise=noise,
@@ -65,9 +68,9 @@ class LossState(NamedTuple):
         won = jnp.where(jnp.isfinite(self.best), jnp.maximum(self.first - self.mean, 0), 0)
         return jnp.minimum(VISIBLE * self.noise / jnp.sqrt(window), SPARED * won)
 
-    def has_diverged(self, signal: jax.Array, count: jax.Array) -> jax.Array:
+    def has_diverged(self, signal: jax.Array) -> jax.Array:
         """Returns bool[], True if the loss has risen too far, and the signal explains the rise."""
         won = jnp.maximum(self.first - self.best, 0)
         rise = self.mean - self.best
         worse = rise > LOST * won + NOISES * self.best_noise
-        return (count + 1 > FEWEST) & worse & (signal > EXPLAINED * rise)
+        return (self.count > FEWEST) & worse & (signal > EXPLAINED * rise)

@@ -164,9 +164,8 @@ def _tune(state: SelfTuningState, grads: Any, params: Any, value: jax.Array | No
     harmless = jnp.zeros_like(seen.signal)
     if value is not None:
         harmless = losses.harmless(trend.signal.window)
-        count = jnp.where(jumped, 0, trend.signal.count)
-        losses = losses.including(value, count)
-        diverged = losses.has_diverged(seen.signal, count)
+        losses = losses._replace(count=jnp.where(jumped, 0, losses.count)).including(value)
+        diverged = losses.has_diverged(seen.signal)
     old, last = state.hyperparams["learning_rate"].log, state.update_length
     too_short = (last > 0) & (last < _visible(seen, params))
     too_long = (last > LONGEST * seen.length) & (seen.length < GROWN * state.first_length)
