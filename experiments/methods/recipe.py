@@ -1,7 +1,7 @@
 """A recipe: a task, the steps and batches of a training, and the optimizers that are tuned."""
 
 import dataclasses
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -12,14 +12,6 @@ from experiments import tasks
 
 Factory = Callable[..., optax.GradientTransformation]
 MOMENTUM: Factory = partial(optax.sgd, momentum=0.9)
-
-
-class _Everything:
-    def __contains__(self, name: object) -> bool:
-        return True
-
-
-EVERYTHING: Container[str] = _Everything()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,7 +53,7 @@ class Recipe:
         (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0),
     )
     agents: int = 16
-    methods: Container[str] = EVERYTHING
+    methods: tuple[str, ...] | None = None
     max_count: int | None = None
     keep: Callable[[Any, Any], Mapping[str, Any]] | None = None
     published: Mapping[str, optax.GradientTransformation] = dataclasses.field(default_factory=dict)
@@ -76,6 +68,10 @@ class Recipe:
                 f"batch_size must be in [1, {self.task.train.examples}], the training examples of "
                 f"{self.task.name}, got {self.batch_size}"
             )
+
+    def selected(self, names: Iterable[str]) -> list[str]:
+        """Returns the names of those methods that train the task."""
+        return [name for name in names if self.methods is None or name in self.methods]
 
     @property
     def keys(self) -> jax.Array:

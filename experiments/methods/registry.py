@@ -96,10 +96,9 @@ def train_by_all(session: Session, names: Sequence[str]) -> dict[str, Trained]:
       The results by name; `recipe.published` comes last.
     """
     found = {}
-    for name in names:
-        if name in session.recipe.methods:
-            title, train = METHODS[name]
-            found[name] = Trained(title, train(session, title))
+    for name in session.recipe.selected(names):
+        title, train = METHODS[name]
+        found[name] = Trained(title, train(session, title))
     for title, tx in session.recipe.published.items():
         found[title] = Trained(title, {"": Descent(session, title, tx)()})
     return found

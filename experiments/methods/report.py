@@ -107,11 +107,24 @@ def _notes(contests: Sequence[Contest]) -> list[str]:
         "the interval of the estimate. Self-tuning, Schedule-Free and agents begin with their "
         "default settings, the same for every task. Prodigy and Schedule-Free are optax's, at "
         "their defaults.",
+        *_notes_on_ends(contests),
         "Grids have nine learning rates, half a decade apart. 'cosine' has a linear warmup over a "
         "twentieth of the steps and ends at a tenth. Agents draw learning rates from the range of "
         "Adam's grid and weight decays from 1e-4 to 1, with the same schedule; pruning is "
         "successive halving after each evaluation.",
     ]
+
+
+def _notes_on_ends(contests: Sequence[Contest]) -> list[str]:
+    """Returns a sentence that names the grids whose best learning rate is at an end, if any."""
+    found = [
+        f"{contest.recipe.title}, {grid.title} ({grid.choice})"
+        for contest in contests
+        for grid in contest.grids
+        if [*grid.outcomes].index(grid.choice) in (0, len(grid.outcomes) - 1)
+    ]
+    named = "; ".join(found)
+    return [f"The best learning rate is at an end of its grid: {named}."] if found else []
 
 
 def _values(contest: Contest) -> dict[str, Any]:

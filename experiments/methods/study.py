@@ -48,6 +48,6 @@ def run_contests(settings: Settings, run: runner.Run, recipes: Sequence[Recipe])
 
 
 def _steps(settings: Settings, recipe: Recipe) -> int:
-    names = [name for name in settings.methods if name in recipe.methods]
+    names = recipe.selected(settings.methods)
     trainings = sum(number_of_trainings(recipe, name) for name in names)
     return recipe.steps * (trainings + len(recipe.published))
