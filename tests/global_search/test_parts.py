@@ -1,11 +1,13 @@
-"""Parts of jd.hybrid can be switched off."""
+"""Parts of jd.hybrid can be switched off, and a sweep is followed by a descent."""
+
+import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 import jaxdescent as jd
-from jaxdescent.global_search import islands
+from jaxdescent.global_search import coordinate_search, islands
 from jaxdescent.global_search.hybrid import Limits, search
 from jaxdescent.global_search.parts import Parts
 
@@ -21,6 +23,26 @@ def search_holes(max_evaluations, **parts):
     problem = jd.Problem(holes, jnp.zeros(SIDE), jnp.ones(SIDE))
     limits = Limits.of(max_evaluations, target=None, patience=None)
     return search(problem, jax.random.key(0), limits, lanes=16, parts=Parts(**parts))
+
+
+def test_after_a_sweep_that_improves_the_next_round_descends_from_the_new_best_point():
+    # Only descents after sweeps have gradients, and all generations have the same size.
+    # Points from a fixed Gaussian are never in the holes of all coordinates.
+    result = search_holes(
+        7_000,
+        first_descent=False,
+        minima=False,
+        adaptation=False,
+        population_sizes=False,
+        last_descents=False,
+    )
+    size = islands.POPULATION[islands.POINTS] * 9  # 4 + 3 log 6
+    cost = coordinate_search.cost(SIDE)
+    before = math.ceil(cost / coordinate_search.SHARE / size) * size
+    assert result.value == -1  # to all digits, which no sweep finds
+    assert result.gradients == result.gradients_to_best > 0
+    assert result.evaluations_to_best - result.gradients == before + cost
+    np.testing.assert_allclose(result.params, 0.3, atol=1e-4)
 
 
 def test_without_points_sweeps_and_restarts_a_run_of_descents_is_all():
