@@ -9,8 +9,9 @@ homotopy). Where it is significant, a coordinate moves by c s; where it is noise
 no learning rate: a step is a part of the width of the kernel. L-BFGS descends from the best point
 at last.
 
-Beyond a bound, f is mirrored: a point outside is evaluated at its mirror image, and the component
-of the gradient changes sign.
+Without bounds, samples may be anywhere. Near a bound the kernel is narrower in that coordinate, at
+most a third of the distance to the bound, so that the bound hardly biases the mean gradient. The
+few samples beyond a bound are evaluated at their mirror images.
 
 Sources: H. Mobahi and J. Fisher 2015, arXiv:1601.04114 (Gaussian homotopy); E. Hazan et al. 2016,
 arXiv:1503.03712 (graduated optimization). The step relative to the standard error is ours.
@@ -32,6 +33,9 @@ from jaxdescent.programs import compiled
 
 LARGEST_WIDTH, SMALLEST_WIDTH = 0.3, 0.001
 """Standard deviations of the kernel at the start and at the end, in widths of the box."""
+
+ROOM = 1 / 3
+"""Largest width of the kernel in a coordinate, relative to the distance to the nearer bound."""
 
 LAST_STEPS = 100
 """Largest number of evaluations of the last descent."""
@@ -202,11 +206,12 @@ def _advance(
     """Returns the state of a kernel after one step."""
     n, dtype = state.center.size, state.center.dtype
     half = jax.random.normal(key, (samples // 2, n), dtype)
-    width, c = width.astype(dtype), options.step.astype(dtype)
+    c = options.step.astype(dtype)
+    room = jnp.minimum(state.center - function.lower, function.upper - state.center)
+    width = jnp.minimum(width, jnp.maximum(ROOM * room, SMALLEST_WIDTH)).astype(dtype)
     points = state.center + width * jnp.concatenate([half, -half])
-    inside, signs = _mirrored(points, function.lower, function.upper)
+    inside = _mirrored(points, function.lower, function.upper)
     values, grads = jax.vmap(function.value_and_grad)(inside)
-    grads *= signs
     # Pairs are independent, but not the two samples of a pair.
     count = samples // 2
     pairs = grads[:count] / 2 + grads[count:] / 2
@@ -231,8 +236,7 @@ def _advance(
     )
 
 
-def _mirrored(x: jax.Array, lower: jax.Array, upper: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Returns points mirrored at the bounds they are beyond, and the signs of their gradients."""
-    below, above = x < lower, x > upper
-    mirrored = jnp.where(below, 2 * lower - x, jnp.where(above, 2 * upper - x, x))
-    return jnp.clip(mirrored, lower, upper), jnp.where(below | above, -1, 1).astype(x.dtype)
+def _mirrored(x: jax.Array, lower: jax.Array, upper: jax.Array) -> jax.Array:
+    """Returns points mirrored at the bounds they are beyond."""
+    mirrored = jnp.where(x < lower, 2 * lower - x, jnp.where(x > upper, 2 * upper - x, x))
+    return jnp.clip(mirrored, lower, upper)

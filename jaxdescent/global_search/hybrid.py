@@ -20,6 +20,7 @@ import numpy as np
 from jaxdescent import validation
 from jaxdescent.global_search import coordinate_search, islands
 from jaxdescent.global_search.islands import Best, Island
+from jaxdescent.global_search.parts import Parts
 from jaxdescent.global_search.unit_box import check_box, in_unit_box
 from jaxdescent.problem import Problem, in_bounds
 from jaxdescent.programs import compiled
@@ -162,13 +163,9 @@ def hybrid(
     validation.check_scalar("problem", value)
     # A target beyond the largest number of the dtype is still a number.
     largest = float(jnp.finfo(value.dtype).max)
-    limits = _Limits(
-        evaluations=np.int32(max_evaluations),
-        counts=np.geomspace(1, max_evaluations, HISTORY).round().astype(np.int32),
-        target=np.float64(-np.inf if target is None else np.clip(target, -largest, largest)),
-        patience=np.int32(2**31 - 1 if patience is None else patience),
-    )
-    result = _hybrid(problem, key, limits, lanes=lanes)
+    target = None if target is None else np.clip(target, -largest, largest)
+    limits = Limits.of(max_evaluations, target, patience)
+    result = search(problem, key, limits, lanes=lanes, parts=Parts())
     if validation.is_concrete(result.value) and result.stop_reason == StopReason.UNDEFINED:
         warnings.warn(
             f"the function must be finite somewhere in the box, got no finite value in "
@@ -179,13 +176,23 @@ def hybrid(
     return result
 
 
-class _Limits(NamedTuple):
+class Limits(NamedTuple):
     """Limits of a run; arrays, so that other numbers do not compile another program."""
 
     evaluations: Any
     counts: Any
     target: Any
     patience: Any
+
+    @classmethod
+    def of(cls, max_evaluations: int, target: float | None, patience: int | None) -> "Limits":
+        """Returns the limits of numbers; None stands for no limit."""
+        return cls(
+            evaluations=np.int32(max_evaluations),
+            counts=np.geomspace(1, max_evaluations, HISTORY).round().astype(np.int32),
+            target=np.float64(-np.inf if target is None else target),
+            patience=np.int32(2**31 - 1 if patience is None else patience),
+        )
 
 
 class _State(NamedTuple):
@@ -203,26 +210,35 @@ class _State(NamedTuple):
     is_converged: jax.Array
 
 
-@compiled("lanes")
-def _hybrid(problem: Problem, key: jax.Array, limits: _Limits, *, lanes: int) -> HybridResult:
+@compiled("lanes", "parts")
+def search(
+    problem: Problem, key: jax.Array, limits: Limits, *, lanes: int, parts: Parts
+) -> HybridResult:
+    """Runs the search with some of its parts; see `hybrid`."""
     function, start, to_params = in_unit_box(problem)
     n, dtype = start.size, start.dtype
     target = limits.target.astype(dtype)
     sweep_cost = coordinate_search.cost(n)
-    # The rest is for the last descent.
-    budget = limits.evaluations - jnp.minimum(
-        limits.evaluations // 10, islands.longest_last_descent(n)
-    )
+    budget = limits.evaluations
+    if parts.last_descents:
+        budget -= jnp.minimum(budget // 10, islands.longest_last_descent(n))
+
+    def available(state: _State) -> jax.Array:
+        """bool[2], the searches that may go on."""
+        switched_on = jnp.array([parts.minima, parts.points])
+        return switched_on & (parts.restarts | (state.searches.restarts == 0))
 
     def has_converged(state: _State) -> jax.Array:
         restarts = jnp.sum(state.searches.restarts, dtype=jnp.int32) - state.restarts_at_best
         evaluations = state.best.evaluations - state.evaluations_at_best
-        return (restarts >= limits.patience) & (evaluations >= PATIENCE * n)
+        finds_nothing = (restarts >= limits.patience) & (evaluations >= PATIENCE * n)
+        return finds_nothing | ~jnp.any(available(state))
 
-    def search(state: _State, key: jax.Array, is_last: jax.Array) -> _State:
+    def advance_search(state: _State, key: jax.Array, is_last: jax.Array) -> _State:
         is_early = state.best.evaluations < islands.EARLY * n
         shares = jnp.where(is_early, jnp.array(islands.SHARES), jnp.array(islands.LATER_SHARES))
-        row = jnp.argmin(state.searches.evaluations / shares).astype(jnp.int32)
+        spent = jnp.where(available(state), state.searches.evaluations / shares, jnp.inf)
+        row = jnp.argmin(spent).astype(jnp.int32)
         island = jax.tree.map(lambda x: x[row], state.searches)
         descends = is_last | state.descends_next
         island = island._replace(
@@ -238,6 +254,7 @@ def _hybrid(problem: Problem, key: jax.Array, limits: _Limits, *, lanes: int) ->
             budget=jnp.where(is_last, limits.evaluations, budget),
             target=target,
             lanes=lanes,
+            parts=parts,
         )
         searches = jax.tree.map(lambda x, new: x.at[row].set(new), state.searches, island)
         searches = jax.tree.map(partial(jnp.where, descends), state.searches, searches)
@@ -267,10 +284,16 @@ def _hybrid(problem: Problem, key: jax.Array, limits: _Limits, *, lanes: int) ->
         is_last = is_converged | (state.best.value <= target) | (evaluations >= budget)
         sweeps = state.swept + sweep_cost <= coordinate_search.SHARE * evaluations
         sweeps &= (evaluations + sweep_cost <= budget) & ~state.descends_next & ~is_last
+        sweeps &= parts.sweeps
         round_key = jax.random.fold_in(key, state.generation)
         new = jax.lax.cond(
-            sweeps, lambda: sweep(state, round_key), lambda: search(state, round_key, is_last)
+            sweeps,
+            lambda: sweep(state, round_key),
+            lambda: advance_search(state, round_key, is_last),
         )
+        if not parts.last_descents:
+            ended = state._replace(is_done=is_last)
+            new = jax.tree.map(partial(jnp.where, is_last), ended, new)
         best = new.best
         smallest = islands.smallest_decrease(jnp.max(new.searches.unit), best.value)
         improves = best.value < state.best.value - smallest
@@ -290,7 +313,7 @@ def _hybrid(problem: Problem, key: jax.Array, limits: _Limits, *, lanes: int) ->
         searches=jax.tree.map(lambda *x: jnp.stack(x), *searches),
         best=Best(first, infinite, *[jnp.int32(0)] * 5),
         generation=jnp.int32(0),
-        descends_next=jnp.ones((), bool),
+        descends_next=jnp.asarray(parts.first_descent),
         swept=jnp.int32(0),
         restarts_at_best=jnp.int32(0),
         evaluations_at_best=jnp.int32(0),

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 
 from jaxdescent import covariance_adaptation as cma_es
 from jaxdescent.global_search import local_search
+from jaxdescent.global_search.parts import Parts
 from jaxdescent.global_search.unit_box import Function
 
 LARGEST_POPULATION = 512
@@ -187,6 +188,7 @@ def advance(
     budget: jax.Array,
     target: jax.Array,
     lanes: int,
+    parts: Parts,
 ) -> tuple[Island, Best]:
     """Returns a search and the best point after one generation, or after the end of a run.
 
@@ -199,6 +201,7 @@ def advance(
       budget: i32[], evaluations of both searches, which are never exceeded.
       target: f[], a value at which no further descent begins.
       lanes: number of descents side by side.
+      parts: which parts are on.
     """
     is_over_minima = row == MINIMA
     descends = is_over_minima | island.polishes
@@ -251,12 +254,17 @@ def advance(
     before = best.evaluations
     _, sampled, best = jax.lax.while_loop(goes_on, descend, (jnp.int32(0), nothing, best))
     island = island._replace(evaluations=island.evaluations + best.evaluations - before)
-    island = jax.lax.cond(
-        polishes,
-        lambda: _restarted(island, row, jax.random.fold_in(key, _RESTART)),
-        lambda: _updated(island, is_over_minima, sampled),
-    )
-    return island, best
+
+    def restarted(island: Island) -> Island:
+        return _restarted(island, row, jax.random.fold_in(key, _RESTART), parts)
+
+    def updated() -> Island:
+        new = _updated(island, is_over_minima, sampled, parts)
+        if parts.last_descents:
+            return new
+        return jax.lax.cond(new.polishes, restarted, lambda same: same, new)
+
+    return jax.lax.cond(polishes, lambda: restarted(island), updated), best
 
 
 class _Samples(NamedTuple):
@@ -281,7 +289,7 @@ class _Samples(NamedTuple):
         )
 
 
-def _updated(island: Island, is_over_minima: jax.Array, sampled: _Samples) -> Island:
+def _updated(island: Island, is_over_minima: jax.Array, sampled: _Samples, parts: Parts) -> Island:
     """Returns a search after its distribution has learned from a generation."""
     n, size = island.gaussian.mean.size, island.population_size
     order = jnp.argsort(sampled.values)
@@ -296,15 +304,18 @@ def _updated(island: Island, is_over_minima: jax.Array, sampled: _Samples) -> Is
     cut_off = jnp.where(share > 0.5, island.longest_descent * 2, island.longest_descent)
     cut_off = jnp.where(share < 0.1, cut_off // 2, cut_off)
     cut_off = jnp.clip(cut_off, _FEWEST, _FEWEST + 10 * n)
-    island = island._replace(
-        gaussian=cma_es.update(
+    gaussian = island.gaussian._replace(generation=island.gaussian.generation + 1)
+    if parts.adaptation:
+        gaussian = cma_es.update(
             island.gaussian,
             sampled.points,
             sampled.values,
             size,
             largest_width=1.0,
             limits_lengths=is_over_minima,
-        ),
+        )
+    island = island._replace(
+        gaussian=gaussian,
         longest_descent=jnp.where(is_over_minima, cut_off, 1),
         spread=spread,
         unit=unit,
@@ -332,20 +343,19 @@ def _has_ended(island: Island, is_over_minima: jax.Array) -> jax.Array:
     return ended | (island.stalled > patience) | ~jnp.isfinite(width)
 
 
-def _restarted(island: Island, row: jax.Array, key: jax.Array) -> Island:
+def _restarted(island: Island, row: jax.Array, key: jax.Array, parts: Parts) -> Island:
     """Returns a search at the start of its next run, in the regime that has spent less."""
     mean = island.gaussian.mean
     draws = jax.random.uniform(key, (mean.size + 2,), mean.dtype)
     center, (size_draw, sigma_draw) = draws[:-2], draws[-2:]
     used = island.evaluations - island.evaluations_before_run
     spent = island.spent.at[island.regime].add(used)
-    regime, doublings, size = cma_es.next_population(
-        spent,
-        island.doublings,
-        size_draw,
-        smallest=jnp.asarray(POPULATION)[row] * cma_es.default_population_size(mean.size),
-        largest=LARGEST_POPULATION,
-    )
+    smallest = jnp.asarray(POPULATION)[row] * cma_es.default_population_size(mean.size)
+    regime, doublings, size = island.regime, island.doublings, smallest
+    if parts.population_sizes:
+        regime, doublings, size = cma_es.next_population(
+            spent, island.doublings, size_draw, smallest=smallest, largest=LARGEST_POPULATION
+        )
     powers = jnp.asarray(SMALLEST_SIGMA)[row] * sigma_draw
     is_large = regime == cma_es.LARGE
     sigma = jnp.asarray(SIGMA)[row] * jnp.where(is_large, 1, 10.0**-powers)

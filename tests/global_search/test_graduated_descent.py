@@ -17,6 +17,14 @@ def ackley(x, shift=7.0):
     return 20 + jnp.e - 20 * jnp.exp(-0.2 * jnp.sqrt(jnp.mean((x - shift) ** 2))) - waves
 
 
+SIDE = jnp.full(10, 5.12)
+
+
+def rastrigin_near_border(x):
+    """The minimizer is a ninth of the box's width from the border."""
+    return jnp.sum((x - 4.0) ** 2 + 20 * jnp.sin(jnp.pi * x) ** 2)
+
+
 def slope(x):
     return jnp.sum(x)
 
@@ -67,21 +75,40 @@ def test_the_step_is_relative_to_the_standard_error_of_the_mean_gradient():
     np.testing.assert_allclose(new.best_value, values.min(), rtol=1e-5)
 
 
-def test_beyond_a_bound_the_function_is_mirrored():
+def test_points_beyond_a_bound_are_mirrored_at_it():
     lower, upper = jnp.array([0.0, -jnp.inf]), jnp.array([1.0, jnp.inf])
     points = jnp.array([[-0.25, -3.0], [1.5, 3.0], [2.5, 0.0], [0.5, 0.5]])
-    inside, signs = _mirrored(points, lower, upper)
+    inside = _mirrored(points, lower, upper)
     np.testing.assert_allclose(inside, [[0.25, -3], [0.5, 3], [0, 0], [0.5, 0.5]])
-    np.testing.assert_array_equal(signs, [[-1, 1], [-1, 1], [-1, 1], [1, 1]])
 
 
-def test_the_mean_gradient_at_a_bound_is_zero_across_it():
-    center = jnp.zeros(2)
-    state = _State(center, jnp.zeros(2), center, jnp.asarray(jnp.inf))
-    function = Function(slope, jax.value_and_grad(slope), jnp.array([0.0, -2.0]), jnp.ones(2))
-    options, width = _Options(np.int32(10), np.float32(0.5)), jnp.asarray(0.1)
+def test_the_kernel_is_narrower_near_a_bound():
+    center, infinite = jnp.array([0.1, 0.0, 0.5]), jnp.asarray(jnp.inf)
+    state = _State(center, jnp.zeros(3), center, infinite)
+    lower, upper = jnp.array([0.0, 0.0, -jnp.inf]), jnp.array([1.0, 1.0, jnp.inf])
+    function = Function(slope, jax.value_and_grad(slope), lower, upper)
+    options, width = _Options(np.int32(10), np.float32(0.5)), jnp.asarray(0.2)
     new = _advance(function, state, jax.random.key(0), jnp.int32(0), width, options, 16)
-    np.testing.assert_array_equal(new.momentum, [0, 0.5])
+    np.testing.assert_allclose(new.momentum, 0.5)
+    # A third of the distance to the bound, clipped at the bound, and the whole width.
+    np.testing.assert_allclose(center - new.center, [0.5 * 0.1 / 3, 0, 0.5 * 0.2], rtol=1e-5)
+
+
+@pytest.mark.parametrize("bounds", ["project", None])
+def test_a_minimum_near_the_border_is_found_with_and_without_bounds(bounds):
+    problem = jd.Problem(rastrigin_near_border, -SIDE, SIDE, bounds=bounds)
+    result = jd.graduated_descent(problem, max_evaluations=100_000)
+    assert result.value < 1e-4
+
+
+def test_without_bounds_the_minimum_may_be_outside_of_the_box():
+    def shifted(x):
+        return rastrigin_near_border(x - 6.0)
+
+    result = jd.graduated_descent(
+        jd.Problem(shifted, -SIDE, SIDE, bounds=None), max_evaluations=100_000
+    )
+    np.testing.assert_allclose(result.params, 10.0, atol=1e-3)
 
 
 def test_points_stay_within_the_bounds():

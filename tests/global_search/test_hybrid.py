@@ -9,6 +9,7 @@ import pytest
 
 import jaxdescent as jd
 from jaxdescent.global_search import islands
+from jaxdescent.global_search.parts import Parts
 
 BOX = jnp.full(2, 5.0)
 
@@ -303,7 +304,7 @@ def test_restarts_alternate_between_large_and_small_populations():
     def restarts(key):
         def restart(island, i):
             island = island._replace(evaluations=island.evaluations + 100 * island.population_size)
-            island = islands._restarted(island, islands.POINTS, jax.random.fold_in(key, i))
+            island = islands._restarted(island, islands.POINTS, jax.random.fold_in(key, i), Parts())
             return island, (island.regime, island.population_size, island.gaussian.sigma)
 
         first = islands.begin(jnp.full(5, 0.5), islands.POINTS)

@@ -6,6 +6,10 @@ multi-agent gradient descent (MAGD) is Adam with a decaying learning rate that j
 its best point from time to time (`methods.agent`). Agents are independent of each other, and
 successive halving prunes them.
 
+The agents' setting was chosen by hand. It is a baseline that shows what pruning alone adds to
+descent, and is not part of the library: to find a minimum, call `jd.hybrid`, which has nothing to
+tune and which the study `hybrid` compares with other methods.
+
 The study also measures how often pruning removes the agent that would have ended best, and
 compares the frequency with the prediction from rank correlation (`jaxdescent/agents/THEORY.md`).
 """

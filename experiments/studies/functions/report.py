@@ -198,7 +198,8 @@ def notes(result: StudyResult) -> list[str]:
         "agents survive, by the best value that an agent has found. The agents' jump scales are "
         f"spread evenly on a logarithmic scale over {JUMP_SCALES} of the box width, their jump "
         f"periods over {JUMP_PERIODS} steps. There is one setting for all functions, chosen by "
-        f"hand on {NUM_TUNING_SEEDS} other seeds.",
+        f"hand on {NUM_TUNING_SEEDS} other seeds. It is a baseline for pruning; to find a minimum, "
+        "call jd.hybrid, which has nothing to tune.",
         "Columns with a learning rate or a number of agents show the setting with the most "
         f"successes on {setup.tuning_runs} tuning seeds of the hard eight. Oracle columns show, "
         "for each function, the setting from the same grid that is best on the reported runs. "

@@ -7,6 +7,8 @@ are only reported. `bbob_development` and `bbob_report` are the 24 functions of 
 dimensions, to a precision of 1e-8, in instances from 16 and from 1 on. Look at results of
 `--suites report bbob_report` when a method is finished, not before.
 
+`--ablation` switches off the parts of `jd.hybrid`, one at a time, on the same instances.
+
 Evaluations are counted in two ways: a gradient as one evaluation, and as three. BIPOP-CMA-ES, and
 COCO's own functions by which values of BBOB are checked, need the extra `bbob`. A run that is
 interrupted goes on with the next function. `--resume` can also add methods and suites.

@@ -38,6 +38,21 @@ class Search(NamedTuple):
         costs = tuple(GRADIENT_COST * count for count in counts)
         return cls(np.asarray(point), counts[0], costs[0], counts[1], costs[1])
 
+    @classmethod
+    def of_hybrid(cls, result: jd.HybridResult, target: float) -> "Search":
+        """Returns the result of `jd.hybrid`, which counts its gradients."""
+        extra = GRADIENT_COST - 1
+        to_target = int(result.evaluations_to_best), int(result.gradients_to_best)
+        if result.value >= target:
+            to_target = 0, 0
+        return cls(
+            point=np.asarray(result.params),
+            evaluations=int(result.evaluations),
+            cost=int(result.evaluations) + extra * int(result.gradients),
+            to_target=to_target[0],
+            cost_to_target=to_target[0] + extra * to_target[1],
+        )
+
 
 class Finished(Exception):  # noqa: N818
     """A search has reached its target, or has spent its budget."""

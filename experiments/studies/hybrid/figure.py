@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from experiments.studies.hybrid.ablation import VARIANTS
 from experiments.studies.hybrid.methods import METHODS
 from experiments.studies.hybrid.report import GroupResult
 from experiments.studies.hybrid.settings import SUITES
@@ -33,6 +34,7 @@ def _draw_group(panel: Axes, result: GroupResult) -> None:
         y = np.concatenate([[0], success, [success[-1] if len(order) else 0]])
         number = list(METHODS).index(name)
         style = {"color": f"C{number}", "linewidth": 2.2 if name == "hybrid" else 1.2}
+        style["linestyle"] = "--" if name in VARIANTS else "-"
         panel.step(x, y, where="post", label=METHODS[name].title, **style)
     panel.set(xscale="log", xlabel="evaluations", ylim=(-1, 101), xlim=(10, group.budget))
     panel.set_title(f"{SUITES[group.suite]}, {group.title}", fontsize=9)

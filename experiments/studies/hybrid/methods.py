@@ -6,6 +6,7 @@ all work in float64. Methods that would end earlier start again until the budget
 
 import importlib.util
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -15,7 +16,8 @@ import optax
 from scipy import optimize
 
 import jaxdescent as jd
-from experiments.studies.hybrid.evaluations import GRADIENT_COST, Finished, Objective, Search
+from experiments.studies.hybrid import ablation
+from experiments.studies.hybrid.evaluations import Finished, Objective, Search
 from jaxdescent.extras import require
 
 ADAM_RATE = 0.01  # of the width of the box
@@ -44,17 +46,7 @@ class Method(NamedTuple):
 def hybrid(problem: jd.Problem, key: jax.Array, budget: int, target: float) -> Search:
     """Calls `jd.hybrid` with its defaults."""
     result = jd.hybrid(problem, key=key, max_evaluations=budget, target=target)
-    extra = GRADIENT_COST - 1
-    to_target = int(result.evaluations_to_best), int(result.gradients_to_best)
-    if result.value >= target:
-        to_target = 0, 0
-    return Search(
-        point=np.asarray(result.params),
-        evaluations=int(result.evaluations),
-        cost=int(result.evaluations) + extra * int(result.gradients),
-        to_target=to_target[0],
-        cost_to_target=to_target[0] + extra * to_target[1],
-    )
+    return Search.of_hybrid(result, target)
 
 
 def adam(problem: jd.Problem, key: jax.Array, budget: int, target: float) -> Search:
@@ -299,4 +291,8 @@ METHODS = {
         "differential evolution", differential_evolution, uses_gradients=False
     ),
     "bipop_cma": Method("BIPOP-CMA-ES", bipop_cma, uses_gradients=False),
+    **{
+        f"without_{part}": Method(title, partial(ablation.search_without, part))
+        for part, title in ablation.TITLES.items()
+    },
 }

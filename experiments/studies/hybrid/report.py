@@ -7,6 +7,7 @@ import numpy as np
 
 from experiments import runner
 from experiments.runner.page import Table
+from experiments.studies.hybrid import ablation
 from experiments.studies.hybrid.cells import Cell
 from experiments.studies.hybrid.evaluations import GRADIENT_COST
 from experiments.studies.hybrid.methods import (
@@ -224,14 +225,19 @@ def _verdict(found: Sequence[GroupResult]) -> str:
     """Compares the success rate of `jd.hybrid` with the best of the others, group by group."""
     parts = []
     for result in found:
-        others = {name: result.rate(name) for name in result.cells if name != "hybrid"}
+        rates = {name: result.rate(name) for name in result.cells}
+        variants = {name: rates[name] for name in rates if name in ablation.VARIANTS}
+        others = {name: rates[name] for name in rates if name not in ("hybrid", *variants)}
         place = f"{SUITES[result.group.suite]}, {result.group.title}"
         shown = []
-        if "hybrid" in result.cells:
-            shown.append(f"jd.hybrid succeeds in {result.rate('hybrid'):.1f}% of the runs")
+        if "hybrid" in rates:
+            shown.append(f"jd.hybrid succeeds in {rates['hybrid']:.1f}% of the runs")
         if others:
             best = max(others, key=lambda name: others[name])
             shown.append(f"the best other method, {METHODS[best].title}, in {others[best]:.1f}%")
+        if variants:
+            worst = min(variants, key=lambda name: variants[name])
+            shown.append(f"{METHODS[worst].title}, the worst variant, in {variants[worst]:.1f}%")
         parts.append(f"{place}: {', '.join(shown)}")
     return f"{'; '.join(parts)}."
 
@@ -239,7 +245,7 @@ def _verdict(found: Sequence[GroupResult]) -> str:
 def _runs_note(result: GroupResult) -> str:
     group = result.group
     shown = {
-        "jd.hybrid" if name == "hybrid" else "the others": group.runs_of(name)
+        "jd.hybrid" if name in ("hybrid", *ablation.VARIANTS) else "the others": group.runs_of(name)
         for name in result.cells
     }
     counts = " and ".join(f"{count} for {name}" for name, count in shown.items())
@@ -249,6 +255,7 @@ def _runs_note(result: GroupResult) -> str:
 def _notes(found: Sequence[GroupResult], skipped: Sequence[str]) -> list[str]:
     runs = [_runs_note(result) for result in found]
     precisions = {f"{result.group.precision:g}": None for result in found}
+    is_ablation = any(name in ablation.VARIANTS for result in found for name in result.cells)
     return [
         *skipped,
         "A run succeeds if the value at its best point, in float64, is less than "
@@ -256,6 +263,7 @@ def _notes(found: Sequence[GroupResult], skipped: Sequence[str]) -> list[str]:
         "all functions and have 95% Wilson intervals. "
         f"Runs per function: {'; '.join(runs)}.",
         *_coco_note(found),
+        *([ablation.NOTE] if is_ablation else []),
         "Every method knows the minimum and ends at the first value that is close enough, or when "
         "its budget is spent. 'evaluations to success' is the median over the successful runs, "
         "'evaluations per success' all evaluations divided by the number of successes. "

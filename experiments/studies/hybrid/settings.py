@@ -6,6 +6,7 @@ from typing import ClassVar, Literal, NamedTuple, get_args
 
 import jaxdescent as jd
 from experiments import runner
+from experiments.studies.hybrid.ablation import VARIANTS
 from experiments.studies.hybrid.functions import DEVELOPMENT, REPORT, Known
 
 SOLVED = 1e-4
@@ -54,7 +55,7 @@ class Group(NamedTuple):
       baseline_runs: the number of runs of the other methods, of which most take much longer; 0
         leaves them out.
       precision: a run succeeds if its best value is less than this above the minimum.
-      methods: the methods that may run.
+      methods: the methods that may run, beside variants of `jd.hybrid`.
     """
 
     suite: Suite
@@ -69,9 +70,9 @@ class Group(NamedTuple):
 
     def runs_of(self, method: str) -> int:
         """Returns the number of runs of a method per function."""
-        if method not in self.methods:
-            return 0
-        return self.runs if method == "hybrid" else self.baseline_runs
+        if method in ("hybrid", *VARIANTS):
+            return self.runs
+        return self.baseline_runs if method in self.methods else 0
 
 
 def bbob_group(suite: Suite, dimension: int, numbers: Sequence[int], instances: int) -> Group:
@@ -127,6 +128,11 @@ DEFAULT_METHODS = {
     "small": METHODS,
     "full": METHODS,
 }
+CHOSEN_VARIANTS = {
+    "smoke": ("without_first_descent", "without_restarts"),
+    "small": VARIANTS,
+    "full": VARIANTS,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,7 +149,9 @@ class Settings(runner.Settings):
     suites: tuple[Suite, ...] = ()
     """Suites of functions; by default hard and development. Methods may be developed on these."""
     methods: tuple[MethodName, ...] = ()
-    """Methods; by default all, at scale smoke two."""
+    """Methods; by default all, at scale smoke two, and with --ablation only hybrid."""
+    ablation: bool = False
+    """Also run variants of jd.hybrid that each lack one of its parts, at scale smoke two."""
     dimensions: tuple[Literal[2, 5, 20, 100], ...] = ()
     """Dimensions of the hard suite and of BBOB; by default all."""
     seeds: int = 0
@@ -160,8 +168,14 @@ class Settings(runner.Settings):
     @property
     def chosen_methods(self) -> tuple[str, ...]:
         """The methods to run, in the order of the tables."""
-        chosen = self.methods or DEFAULT_METHODS[self.scale]
-        return tuple(name for name in METHODS if name in chosen)
+        default = ("hybrid",) if self.ablation else DEFAULT_METHODS[self.scale]
+        chosen = tuple(name for name in METHODS if name in (self.methods or default))
+        return (*chosen, *self.chosen_variants)
+
+    @property
+    def chosen_variants(self) -> tuple[str, ...]:
+        """The variants of `jd.hybrid` to run."""
+        return CHOSEN_VARIANTS[self.scale] if self.ablation else ()
 
     @property
     def groups(self) -> list[Group]:

@@ -57,6 +57,18 @@ def test_a_table_shows_success_by_function_and_the_verdict_compares_averages():
     assert "the best other method, BIPOP-CMA-ES, in 66.7%" in results.verdict
 
 
+def test_the_verdict_names_the_variant_with_the_fewest_successes():
+    group, cells = study_result()
+    variants = {"without_sweeps": [100, 0, 0], "without_points": [100, 100, 0]}
+    cells |= {
+        name: {"ackley": cell(counts), "levy": cell(counts)} for name, counts in variants.items()
+    }
+    results = report.make_results([report.GroupResult(group, cells)], [])
+    assert "the best other method, BIPOP-CMA-ES, in 66.7%" in results.verdict
+    assert "without coordinate searches, the worst variant, in 33.3%" in results.verdict
+    assert "Runs per function: hard 2-D: 3 for jd.hybrid and 3 for the others" in results.notes[0]
+
+
 def test_a_method_that_never_succeeds_has_dashes():
     group = Group("report", "2-D", ("bird",), None, 1_000, 2, 2)
     result = report.GroupResult(group, {"adam": {"bird": cell([0, 0])}})
