@@ -97,10 +97,14 @@ def _descend(
 ) -> dict[str, Traces]:
     learning_rates = {name: jnp.asarray(rates, start.dtype) for name, rates in grids}
 
-    def begin(name: str, rate: jax.Array) -> Any:
-        return start, METHODS[name].make(rate).init(start)
+    def make(name: str, rate: jax.Array) -> Any:
+        factory: Any = METHODS[name].make
+        return factory(rate)
 
-    def record(name: str, x: jax.Array, state: Any) -> Traces:
+    def begin(name: str, rate: jax.Array) -> Any:
+        return start, make(name, rate).init(start)
+
+    def record(name: str, x: Any, state: Any) -> Traces:
         evaluated = METHODS[name].evaluated
         x = x if evaluated is None else evaluated(state, x)
         return Traces(x, problem.value(x))
@@ -110,7 +114,7 @@ def _descend(
         method = METHODS[name]
         value, grad = problem.value_and_grad(x)
         extra = {"value": value} if method.takes_value else {}
-        updates, state = method.make(rate).update(grad, state, x, **extra)
+        updates, state = make(name, rate).update(grad, state, x, **extra)
         x = optax.apply_updates(x, updates)
         return (x, state), record(name, x, state)
 
@@ -149,9 +153,9 @@ def best_path(landscape: Landscape, traces: Traces, rates: Sequence[float]) -> P
         points=landscape.to_plane(traces.params[: len(excess), best]),
         excess=excess[:, best],
         evaluations=np.arange(len(excess)),
-        learning_rate=np.float64(rates[best] or np.nan),
-        reached=reached[best],
-        tuned=reached[best] * (len(rates) if is_solved else 1),
+        learning_rate=np.array(rates[best] or np.nan),
+        reached=np.array(reached[best]),
+        tuned=np.array(reached[best] * (len(rates) if is_solved else 1)),
         agents=np.zeros((len(excess), 0, 2), np.float32),
     )
 

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from experiments.studies.history.descent import Path
 from experiments.studies.history.landscapes import Landscape
 from experiments.studies.history.methods import METHODS
+from experiments.studies.history.network import Training
 from experiments.studies.history.settings import SOLVED
 
 Found = Mapping[str, Mapping[str, Path]]
@@ -132,13 +133,12 @@ def _draw_landscape_values(panel: Axes, paths: Mapping[str, Path]) -> None:
     for name, path in paths.items():
         x, y = np.maximum(path.evaluations, 1), np.clip(path.least, SOLVED / 10, None)
         end = drawn_until(path)
-        is_ours = METHODS[name].kind != "grid"
         panel.plot(
             x[:end],
             y[:end],
             color=COLORS[name],
-            linewidth=1.8 if is_ours else 1.1,
-            linestyle="-" if not is_ours else (0, (4, 1)),
+            linewidth=1.1 if METHODS[name].kind == "grid" else 1.8,
+            linestyle=_line_style(name),
             label=METHODS[name].label,
         )
         if path.reached >= 0:
@@ -150,3 +150,53 @@ def _draw_landscape_values(panel: Axes, paths: Mapping[str, Path]) -> None:
     panel.set_ylabel("least value - minimum", fontsize=8)
     panel.tick_params(labelsize=7)
     panel.grid(alpha=0.25)
+
+
+def draw_network(trainings: Mapping[str, Training]) -> Figure:
+    """Draws validation losses against gradients, tuning included, and the final test losses."""
+    figure = Figure(figsize=(12, 4.6), layout="constrained")
+    curves, points = figure.subplots(1, 2)
+    for name, training in trainings.items():
+        losses = training.validation.mean(-1)
+        style = {"color": COLORS[name], "linestyle": _line_style(name)}
+        curves.plot(training.gradients, losses, label=METHODS[name].label, linewidth=1.5, **style)
+        mean, spread = training.test.mean(), training.test.std()
+        x = training.gradients[-1]
+        points.errorbar(x, mean, spread, marker="o", color=COLORS[name], capsize=2)
+    _label_points(points, trainings)
+    curves.set(xscale="symlog", yscale="log", ylabel="validation loss")
+    points.set(xscale="log", ylabel="final test loss")
+    points.margins(x=0.4)
+    for panel in (curves, points):
+        panel.set_xlabel("gradients, with all learning rates of the grid")
+        panel.grid(alpha=0.25)
+    curves.legend(fontsize=7.5, ncols=2)
+    return figure
+
+
+def _line_style(name: str) -> str | tuple[float, tuple[float, ...]]:
+    """Returns a dashed line for methods without a learning rate to choose."""
+    return "-" if METHODS[name].kind == "grid" else (0, (4, 1))
+
+
+def _label_points(panel: Axes, trainings: Mapping[str, Training]) -> None:
+    """Writes the names beside the points, from above to below, without overlap."""
+    by_cost: dict[float, list[str]] = {}
+    for name, training in trainings.items():
+        by_cost.setdefault(float(training.gradients[-1]), []).append(name)
+    losses = [float(training.test.mean()) for training in trainings.values()]
+    gap = 0.045 * max(np.ptp(losses), 1e-6)
+    for cost, names in by_cost.items():
+        below = np.inf
+        for name in sorted(names, key=lambda name: -trainings[name].test.mean()):
+            loss = float(trainings[name].test.mean())
+            below = min(loss, below - gap)
+            panel.annotate(
+                METHODS[name].title,
+                (cost, loss),
+                (cost * 1.25, below),
+                fontsize=7.5,
+                va="center",
+                color=COLORS[name],
+                arrowprops={"arrowstyle": "-", "linewidth": 0.4, "color": COLORS[name]},
+            )

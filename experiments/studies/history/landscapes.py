@@ -28,6 +28,10 @@ CONDITION = 100.0
 """Ratio of the eigenvalues of the ravine."""
 
 
+Window = tuple[tuple[float, float], tuple[float, float]]
+"""The lower left and the upper right corner of a rectangle."""
+
+
 class Landscape(NamedTuple):
     """A function with a start and a window to draw.
 
@@ -36,14 +40,14 @@ class Landscape(NamedTuple):
       problem: the function, and the box from which agents start.
       optima: f32[k, 2] or f32[k, 2, 2], its minima.
       start: f32[2] or f32[2, 2], the start of all methods that descend from one point.
-      window: the corners (low, high) of the drawn part of the plane.
+      window: the part of the plane that is drawn.
     """
 
     title: str
     problem: jd.Problem
     optima: np.ndarray
     start: np.ndarray
-    window: tuple[tuple[float, float], tuple[float, float]]
+    window: Window
 
     @property
     def is_matrix(self) -> bool:
@@ -58,7 +62,7 @@ class Landscape(NamedTuple):
         x = np.asarray(x)
         return np.einsum("ai,...ab,bi->...i", LEFT, x, RIGHT) if self.is_matrix else x
 
-    def from_plane(self, point: jax.Array) -> jax.Array:
+    def from_plane(self, point: Any) -> Any:
         """Returns the parameters at a point of the plane, f32[2]."""
         return LEFT @ jnp.diag(point) @ RIGHT.T if self.is_matrix else point
 
@@ -126,26 +130,28 @@ def _problem(name: str, box: float) -> jd.Problem:
     return jd.Problem(_select, low, high, data=(number,), minimum=np.float32(0))
 
 
-def landscapes() -> Mapping[str, Landscape]:
+def make_landscapes() -> Mapping[str, Landscape]:
     """Returns the landscapes by name."""
-
-    def landscape(
-        name: str, title: str, start: Any, window: Any, optima: Any = None, box: float = 3.0
-    ) -> Landscape:
-        optima = _CLASSIC[name].optima if optima is None else optima
-        arrays = (np.asarray(x, np.float32) for x in (optima, start))
-        return Landscape(title, _problem(name, box), *arrays, window)
-
     turned = CENTER + AXES @ np.array([-2.6, 0.5])
     near = ((-2.2, -1.6), (2.0, 1.8))
     best, begin = (LEFT @ np.diag(x) @ RIGHT.T for x in (np.diag(TARGET), [-1.5, -0.7]))
-    found = {
-        "ravine": ("quadratic ravine", turned, near, [CENTER]),
-        "rosenbrock": ("Rosenbrock", [-1.2, 1.0], ((-1.8, -0.8), (1.8, 2.0))),
-        "beale": ("Beale", [1.0, 1.5], ((-0.5, -1.2), (4.2, 2.0))),
-        "saddle": ("saddle", [-1.8, 1e-3], ((-2.1, -1.5), (1.3, 1.5)), [[0, 1], [0, -1]]),
-        "rastrigin": ("Rastrigin", [-3.6, 3.4], ((-5.12, -5.12), (5.12, 5.12))),
-        "roof": ("roof, not smooth", turned, near, [CENTER]),
-        "matrix": ("2 x 2 matrix", begin, ((-1.9, -1.3), (1.7, 1.1)), [best]),
+    return {
+        "ravine": _landscape("ravine", "quadratic ravine", turned, near, [CENTER]),
+        "rosenbrock": _landscape("rosenbrock", "Rosenbrock", [-1.2, 1], ((-1.8, -0.8), (1.8, 2))),
+        "beale": _landscape("beale", "Beale", [1.0, 1.5], ((-0.5, -1.2), (4.2, 2.0))),
+        "saddle": _landscape(
+            "saddle", "saddle", [-1.8, 1e-3], ((-2.1, -1.5), (1.3, 1.5)), [[0, 1], [0, -1]]
+        ),
+        "rastrigin": _landscape(
+            "rastrigin", "Rastrigin", [-3.6, 3.4], ((-5.12, -5.12), (5.12, 5.12))
+        ),
+        "roof": _landscape("roof", "roof, not smooth", turned, near, [CENTER]),
+        "matrix": _landscape("matrix", "2 x 2 matrix", begin, ((-1.9, -1.3), (1.7, 1.1)), [best]),
     }
-    return {name: landscape(name, *rest) for name, rest in found.items()}
+
+
+def _landscape(
+    name: str, title: str, start: Any, window: Window, optima: Any = None, box: float = 3.0
+) -> Landscape:
+    optima = np.asarray(_CLASSIC[name].optima if optima is None else optima, np.float32)
+    return Landscape(title, _problem(name, box), optima, np.asarray(start, np.float32), window)

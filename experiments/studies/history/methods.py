@@ -43,6 +43,7 @@ class Method(NamedTuple):
       evaluated: called with the optimizer's state and the parameters; returns the parameters at
         which the method is evaluated, such as an average. None for the parameters themselves.
       takes_value: True if `update` reads the value.
+      lowest_rate: logarithm to base 10 of the least learning rate for the network.
     """
 
     title: str
@@ -50,9 +51,10 @@ class Method(NamedTuple):
     source: str
     addition: str
     kind: Kind
-    make: Callable[[Any], optax.GradientTransformationExtraArgs] | None = None
+    make: Callable[[Any], Any] | None = None
     evaluated: Callable[[Any, Any], Any] | None = None
     takes_value: bool = False
+    lowest_rate: int = -4
 
     @property
     def label(self) -> str:
@@ -73,9 +75,8 @@ def _muon(learning_rate: Any) -> optax.GradientTransformationExtraArgs:
     def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> Any:
         if not is_vector(updates):
             return inner.update(updates, state, params, **extra)
-        column = None if params is None else params[:, None]
-        updates, state = inner.update(updates[:, None], state, column, **extra)
-        return updates[:, 0], state
+        columns: Any = inner.update(updates[:, None], state, params[:, None], **extra)
+        return columns[0][:, 0], columns[1]
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -96,6 +97,7 @@ METHODS: Mapping[str, Method] = {
         "A step against the gradient.",
         "grid",
         optax.sgd,
+        lowest_rate=-3,
     ),
     "momentum": Method(
         "momentum",
@@ -104,6 +106,7 @@ METHODS: Mapping[str, Method] = {
         "The last step is continued, less 10%.",
         "grid",
         partial(optax.sgd, momentum=MOMENTUM),
+        lowest_rate=-3,
     ),
     "nesterov": Method(
         "Nesterov",
@@ -113,6 +116,7 @@ METHODS: Mapping[str, Method] = {
         "The gradient is taken where momentum leads.",
         "grid",
         partial(optax.sgd, momentum=MOMENTUM, nesterov=True),
+        lowest_rate=-3,
     ),
     "adagrad": Method(
         "AdaGrad",
@@ -121,6 +125,7 @@ METHODS: Mapping[str, Method] = {
         "Each coordinate is divided by the root of its summed squared gradients.",
         "grid",
         optax.adagrad,
+        lowest_rate=-3,
     ),
     "rmsprop": Method(
         "RMSProp",
@@ -161,6 +166,7 @@ METHODS: Mapping[str, Method] = {
         "Only the sign of momentum counts; the rule was found by a program search.",
         "grid",
         optax.lion,
+        lowest_rate=-5,
     ),
     "schedule_free": Method(
         "Schedule-Free",

@@ -113,12 +113,12 @@ def hybrid_path(landscape: Landscape, key: jax.Array, budget: int) -> Path:
 def _path(points: list[Any], excess: list[float], evaluations: list[int], positions: Any) -> Path:
     values = np.where(np.isfinite(excess), excess, np.inf)
     first = first_below(values)
-    reached = np.int64(evaluations[first] if first >= 0 else -1)
+    reached = np.array(evaluations[first] if first >= 0 else -1)
     return Path(
         points=np.array(points, np.float32),
         excess=values,
         evaluations=np.array(evaluations, np.int64),
-        learning_rate=np.float64(np.nan),
+        learning_rate=np.array(np.nan),
         reached=reached,
         tuned=reached,
         agents=np.array(positions, np.float32),

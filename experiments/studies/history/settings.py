@@ -4,7 +4,7 @@ import dataclasses
 from typing import ClassVar, NamedTuple
 
 from experiments import runner
-from experiments.studies.history.landscapes import landscapes
+from experiments.studies.history.landscapes import make_landscapes
 from experiments.studies.history.methods import METHODS
 
 SOLVED = 1e-4
@@ -31,7 +31,7 @@ class Setup(NamedTuple):
       budget: the number of evaluations of a method on a landscape.
       rates: the learning rates on landscapes.
       agents: the number of agents of MAGD.
-      network_rates: the learning rates of the network.
+      num_network_rates: the number of learning rates of the network.
       epochs: of the network.
       seeds: the number of networks of each learning rate.
     """
@@ -41,30 +41,39 @@ class Setup(NamedTuple):
     budget: int
     rates: tuple[float, ...]
     agents: int
-    network_rates: tuple[float, ...]
+    num_network_rates: int
     epochs: int
     seeds: int
+
+    def network_rates(self, name: str) -> tuple[float, ...]:
+        """Returns the learning rates of a method for the network; (0,) if it does not use them."""
+        if METHODS[name].kind != "grid":
+            return (0.0,)
+        low = METHODS[name].lowest_rate
+        rates = half_decades(low, low + 4)
+        first = (len(rates) - self.num_network_rates) // 2
+        return rates[first : first + self.num_network_rates]
 
 
 _ALL = tuple(METHODS)
 _SMALL = Setup(
     methods=_ALL,
-    landscapes=tuple(landscapes()),
+    landscapes=tuple(make_landscapes()),
     budget=10_000,
     rates=half_decades(-6, 2),
     agents=384,
-    network_rates=half_decades(-4, 0),
+    num_network_rates=9,
     epochs=40,
     seeds=3,
 )
 SETUPS = {
     "smoke": Setup(
-        methods=("gradient_descent", "muon", "magd", "self_tuning", "hybrid"),
-        landscapes=("ravine", "matrix"),
+        methods=("gradient_descent", "magd", "hybrid"),
+        landscapes=("ravine",),
         budget=400,
         rates=half_decades(-3, -1),
         agents=8,
-        network_rates=(1e-2, 1e-1),
+        num_network_rates=2,
         epochs=1,
         seeds=1,
     ),
