@@ -46,9 +46,9 @@ def run(settings: Settings, run: runner.Run) -> runner.Results:
             for name in trained
         }
     for number, (name, landscape) in enumerate(chosen.items(), 1):
-        run.save_figure(f"paths_{number}_{name}", draw_paths(landscape, found[name]))
-    run.save_figure("values", draw_values(chosen, found))
-    run.save_figure("network", draw_network(trainings))
+        run.save_figure(f"{number}_{name}", draw_paths(landscape, found[name]))
+    run.save_figure("8_values", draw_values(chosen, found))
+    run.save_figure("9_network", draw_network(trainings))
     run.save_fragment("animation", animation_html(chosen, found, setup.budget))
     return make_results(setup, chosen, found, trainings)
 

@@ -35,7 +35,7 @@ class Method(NamedTuple):
       title: name in tables and figures.
       year: of the source.
       source: authors, title or place, with an identifier if there is one.
-      addition: the idea that it added, one sentence.
+      addition: the idea that it added.
       kind: "grid" with a learning rate from a grid; "fixed" with nothing to choose; "population"
         and "global" for searches that are not a transformation.
       make: called with a learning rate, f32[], which only methods of kind "grid" use; returns the
@@ -94,7 +94,7 @@ METHODS: Mapping[str, Method] = {
         "gradient descent",
         1847,
         "A. Cauchy, C. R. Acad. Sci. Paris 25, 536-538",
-        "A step against the gradient.",
+        "a step against the gradient",
         "grid",
         optax.sgd,
         lowest_rate=-3,
@@ -103,7 +103,7 @@ METHODS: Mapping[str, Method] = {
         "momentum",
         1964,
         "B. Polyak, USSR Comput. Math. Math. Phys. 4(5), 1-17, doi:10.1016/0041-5553(64)90137-5",
-        "The last step is continued, less 10%.",
+        "each step continues nine tenths of the last",
         "grid",
         partial(optax.sgd, momentum=MOMENTUM),
         lowest_rate=-3,
@@ -113,7 +113,7 @@ METHODS: Mapping[str, Method] = {
         1983,
         "Y. Nesterov, Soviet Math. Dokl. 27(2), 372-376; with constant momentum, as in "
         "I. Sutskever et al. 2013",
-        "The gradient is taken where momentum leads.",
+        "the gradient is taken where momentum leads",
         "grid",
         partial(optax.sgd, momentum=MOMENTUM, nesterov=True),
         lowest_rate=-3,
@@ -122,7 +122,7 @@ METHODS: Mapping[str, Method] = {
         "AdaGrad",
         2011,
         "J. Duchi, E. Hazan, Y. Singer, JMLR 12, 2121-2159",
-        "Each coordinate is divided by the root of its summed squared gradients.",
+        "a step size for each coordinate, from the sum of its squared gradients",
         "grid",
         optax.adagrad,
         lowest_rate=-3,
@@ -131,7 +131,7 @@ METHODS: Mapping[str, Method] = {
         "RMSProp",
         2012,
         "T. Tieleman, G. Hinton, Neural Networks for Machine Learning, lecture 6.5",
-        "The sum becomes a moving average, so that steps need not shrink.",
+        "a moving average in place of the sum, so that steps need not shrink",
         "grid",
         optax.rmsprop,
     ),
@@ -139,7 +139,7 @@ METHODS: Mapping[str, Method] = {
         "Adam",
         2014,
         "D. Kingma, J. Ba, arXiv:1412.6980",
-        "Momentum and RMSProp together, both corrected for their start.",
+        "momentum and RMSProp together, both corrected for their start at 0",
         "grid",
         optax.adam,
     ),
@@ -147,7 +147,7 @@ METHODS: Mapping[str, Method] = {
         "AdamW",
         2017,
         "I. Loshchilov, F. Hutter, arXiv:1711.05101",
-        "Weight decay acts on the parameters, not through the gradient.",
+        "weight decay acts on the parameters, not through the gradient",
         "grid",
         partial(optax.adamw, weight_decay=WEIGHT_DECAY),
     ),
@@ -155,7 +155,7 @@ METHODS: Mapping[str, Method] = {
         "tower",
         2019,
         "K. Chandra et al., arXiv:1909.13371; A. Baydin et al. 2017, arXiv:1703.04782",
-        "The learning rate is itself trained, by another optimizer.",
+        "another optimizer trains the learning rate",
         "fixed",
         _tower,
     ),
@@ -163,7 +163,7 @@ METHODS: Mapping[str, Method] = {
         "Lion",
         2023,
         "X. Chen et al., arXiv:2302.06675",
-        "Only the sign of momentum counts; the rule was found by a program search.",
+        "the sign of momentum alone, a rule found by a program search",
         "grid",
         optax.lion,
         lowest_rate=-5,
@@ -172,7 +172,7 @@ METHODS: Mapping[str, Method] = {
         "Schedule-Free",
         2024,
         "A. Defazio et al., arXiv:2405.15682",
-        "An average of the path replaces a decreasing learning rate.",
+        "an average of the path replaces a decreasing learning rate",
         "grid",
         contrib.schedule_free_adamw,
         evaluated=contrib.schedule_free_eval_params,
@@ -182,7 +182,7 @@ METHODS: Mapping[str, Method] = {
         2024,
         "K. Jordan et al., kellerjordan.github.io/posts/muon; scale of J. Liu et al. 2025, "
         "arXiv:2502.16982",
-        "Momentum of a matrix is orthogonalized: all singular values become about equal.",
+        "momentum of a matrix is orthogonalized, so that its singular values become about equal",
         "grid",
         _muon,
     ),
@@ -190,14 +190,14 @@ METHODS: Mapping[str, Method] = {
         "MAGD",
         2025,
         "M. Sakka, M. Bahrami, Applied Sciences 15(4), 2008; the pruning rule is jaxdescent's",
-        "Many agents descend, and those with high values are pruned.",
+        "many agents descend, and those with high values are pruned",
         "population",
     ),
     "self_tuning": Method(
         "self-tuning",
         2026,
         "jaxdescent: jd.self_tuning",
-        "A range test and the path's average set the learning rate.",
+        "a range test and the average of the path set the learning rate",
         "fixed",
         _self_tuning,
         evaluated=jd.averaged_params,
@@ -207,7 +207,7 @@ METHODS: Mapping[str, Method] = {
         "hybrid",
         2026,
         "jaxdescent: jd.hybrid",
-        "CMA-ES chooses where L-BFGS descends, and restarts.",
+        "CMA-ES chooses where L-BFGS descends, and restarts",
         "global",
     ),
 }

@@ -20,9 +20,7 @@ from experiments.studies.history.network import Training
 from experiments.studies.history.settings import SOLVED, Setup
 
 COLUMNS = (
-    "method",
-    "year",
-    "added",
+    "year, method and what it added",
     "solved",
     "evaluations, median",
     "with tuning",
@@ -82,7 +80,7 @@ def _row(
     if missed and len(missed) < 3:
         count += f", not {' and '.join(missed)}"
     network = ("-", "-", "-") if training is None else _network_cells(training)
-    return (method.title, str(method.year), method.addition, count, *medians, *network)
+    return (f"{method.year} {method.title}: {method.addition}", count, *medians, *network)
 
 
 def _network_cells(training: Training) -> tuple[str, str, str]:
@@ -134,8 +132,8 @@ def verdict(setup: Setup, found: Found, trainings: Mapping[str, Training]) -> st
                 f"{trainings[name].gradients[-1]:,.0f} gradients)"
             )
     return (
-        f"{best} solved most landscapes, {most} of {len(found)}. The least test loss of the "
-        f"network is {' and '.join(parts)}."
+        f"Most landscapes, {most} of {len(found)}, are solved by {best}. The least test loss of "
+        f"the network is {' and '.join(parts)}."
     )
 
 
