@@ -33,7 +33,7 @@ class Proportion(NamedTuple):
     def interval(self, confidence: float = 0.95) -> tuple[float, float]:
         """Returns Wilson's score interval (E. B. Wilson, JASA 22, 1927).
 
-        It keeps its width at 0 and at `trials` successes, where the normal interval has none.
+        Its width is positive also at 0 and at `trials` successes, unlike the normal interval's.
         """
         z, n = normal_quantile(confidence), self.trials
         center = (self.successes + z**2 / 2) / (n + z**2)

@@ -23,7 +23,7 @@ from experiments.studies.medical.checks import checked_labels, checked_scores, c
 
 
 class Roc(NamedTuple):
-    """The points of the curve, from (0, 0) to (1, 1).
+    """The points of the curve; the first is (0, 0) and the last (1, 1).
 
     Attributes:
       false_positive_rate: f64[points], 1 - specificity.
