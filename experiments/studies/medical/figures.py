@@ -27,7 +27,7 @@ def draw_roc(assessments: Mapping[str, Assessment]) -> Figure:
     The bars of a point are the intervals of its two rates. The second panel enlarges the corner of
     good classifiers.
     """
-    figure = Figure(figsize=(11.0, 5.4), layout="constrained")
+    figure = Figure(figsize=(11.0, 5.8), layout="compressed")  # the panels are square
     whole, corner = figure.subplots(1, 2)
     for panel in (whole, corner):
         panel.plot([0, 1], [0, 1], color="0.6", linestyle=":", linewidth=1)
@@ -44,7 +44,7 @@ def draw_roc(assessments: Mapping[str, Assessment]) -> Figure:
         panel.set(xlabel="1 - specificity", ylabel="sensitivity", aspect="equal")
         panel.grid(alpha=0.25)
     whole.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), title="ROC on the test part")
-    corner.set(xlim=(-0.01, 0.5), ylim=(0.5, 1.01), title="its upper left corner")
+    corner.set(xlim=(-0.01, 0.5), ylim=(0.5, 1.01), title="Upper left corner")
     whole.legend(fontsize=8, loc="lower right")
     return figure
 

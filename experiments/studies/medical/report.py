@@ -136,7 +136,7 @@ def _verdict(diagnosis: Diagnosis, found: Assessment) -> str:
 
 
 def _comparison(diagnosis: Diagnosis, found: Assessment, count: int) -> str:
-    """Returns both differences to the first published result, and the reason for a gap."""
+    """Returns both differences to the first published result; behind it, also the sizes."""
     best = diagnosis.published[0]
     accuracy = found.points[HALF].test.accuracy.value
     differences = [f"the accuracy {accuracy - best.accuracy:+.3f}"]
@@ -144,8 +144,9 @@ def _comparison(diagnosis: Diagnosis, found: Assessment, count: int) -> str:
     if best.auc is not None:
         differences.insert(0, f"the AUC {found.auc.value - best.auc:+.3f}")
         behind |= found.auc.value < best.auc
-    reason = f", with {count:,} parameters instead of 11 million" if behind else ""
-    return f"Relative to the published {best.method}, {' and '.join(differences)}{reason}."
+    sizes = f"; the network has {count:,} parameters, {best.method} about 11 million"
+    shown = " and ".join(differences)
+    return f"Relative to the published {best.method}: {shown}{sizes if behind else ''}."
 
 
 def parameters(diagnosis: Diagnosis) -> int:
