@@ -9,7 +9,15 @@ from flax import nnx
 from experiments import runner
 from experiments.models.counting import parameter_count
 from experiments.runner.page import Table
-from experiments.studies.medical.assessment import HALF, SENSITIVE, SENSITIVITY, Assessment
+from experiments.studies.medical.assessment import (
+    HALF,
+    PLATT,
+    RAW,
+    SENSITIVE,
+    SENSITIVITY,
+    TEMPERATURE,
+    Assessment,
+)
 from experiments.studies.medical.calibration import BINS
 from experiments.studies.medical.diagnoses import Diagnosis, Published
 from experiments.studies.medical.settings import BATCH_SIZES, Settings
@@ -49,7 +57,7 @@ def make_results(
         f"Diagnosis: {diagnosis.title}",
         columns,
         rows,
-        _notes(settings, diagnosis),
+        [*_notes(settings, diagnosis), *_notes_on_calibration(assessments)],
         values,
         _verdict(diagnosis, next(iter(networks.values())).assessment),
         [_points(assessments), _calibrations(assessments)],
@@ -190,3 +198,17 @@ def _notes(settings: Settings, diagnosis: Diagnosis) -> list[str]:
         "probabilities.",
         *source,
     ]
+
+
+def _notes_on_calibration(assessments: Mapping[str, Assessment]) -> list[str]:
+    """Returns a note for each network whose probabilities a recalibration made worse."""
+    notes = []
+    for name, found in assessments.items():
+        scores = {kind: each.brier for kind, each in found.calibrations.items()}
+        worse = [kind for kind in (TEMPERATURE, PLATT) if scores[kind] > scores[RAW]]
+        if worse:
+            notes.append(
+                f"{name.capitalize()}: the Brier score on the test part rose by recalibration with "
+                f"{' and with '.join(worse)}."
+            )
+    return notes

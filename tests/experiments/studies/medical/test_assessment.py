@@ -15,6 +15,7 @@ from experiments.studies.medical.assessment import (
 )
 from experiments.studies.medical.decisions import confusion, sensitive_threshold, youden_threshold
 from experiments.studies.medical.recalibration import platt_scaling, temperature_scaling
+from experiments.studies.medical.report import _notes_on_calibration
 from experiments.studies.medical.roc import auc
 from tests.experiments.studies.medical.drawn import draw
 
@@ -78,6 +79,18 @@ def test_recalibration_repairs_probabilities_that_are_too_extreme():
     for name in (TEMPERATURE, PLATT):
         assert scores[name] < scores[RAW] - 0.02
         assert found.calibrations[name].brier == pytest.approx(plain.calibrations[name].brier)
+
+
+def test_the_report_says_where_recalibration_is_worse():
+    """Fitted where the disease is common, Platt scaling fails where it is rare."""
+    rng = np.random.default_rng(0)
+    labels = tuple(rng.uniform(size=2_000) < share for share in (0.9, 0.2))
+    scores = [rng.normal(2.0 * each - 1) for each in labels]
+    logits = [np.column_stack([2 * each, 0 * each]) for each in scores]
+    found = assess(labels, tuple(special.softmax(each, axis=1) for each in logits), 0)
+    (note,) = _notes_on_calibration({"network": found})
+    assert note.startswith("Network: the Brier score on the test part rose")
+    assert note.endswith("with Platt scaling.")
 
 
 def test_a_part_without_the_disease_or_without_numbers_is_refused():
