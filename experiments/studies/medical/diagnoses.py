@@ -32,6 +32,7 @@ class Diagnosis(NamedTuple):
 
     Attributes:
       task: the task, with unweighted cross entropy.
+      name: of the data, in tables.
       title: the disease and the examples in words.
       classes: the names of the two classes, in the order of the labels.
       positive: the number of the disease's class.
@@ -39,6 +40,7 @@ class Diagnosis(NamedTuple):
     """
 
     task: tasks.Task
+    name: str
     title: str
     classes: tuple[str, str]
     positive: int
@@ -49,11 +51,17 @@ class Diagnosis(NamedTuple):
         """The name of the positive class."""
         return self.classes[self.positive]
 
+    @property
+    def healthy(self) -> str:
+        """The name of the other class."""
+        return self.classes[1 - self.positive]
+
     def labels(self, part: tasks.Part) -> np.ndarray:
         """Returns bool[n], True for the disease."""
         return part.arrays.targets == self.positive
 
 
+NAMES = {"breast_cancer": "breast cancer", "pneumoniamnist": "PneumoniaMNIST"}
 TITLES = {
     "breast_cancer": "malignant breast masses from 30 measurements of their cells",
     "pneumoniamnist": "pneumonia on chest X-rays of 28 x 28 pixels",
@@ -87,4 +95,6 @@ def load(settings: Settings) -> Diagnosis:
     """
     name, model = settings.data_name, MODELS[settings.model_name]
     task = tasks.load(name, model, data_dir=settings.data_dir)
-    return Diagnosis(task, TITLES[name], CLASSES[name], POSITIVE[name], PUBLISHED[name])
+    return Diagnosis(
+        task, NAMES[name], TITLES[name], CLASSES[name], POSITIVE[name], PUBLISHED[name]
+    )

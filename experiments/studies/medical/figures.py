@@ -1,11 +1,12 @@
 """The figures of the medical study: ROC curves, reliability diagrams and confusion matrices."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from experiments.methods.figures import COLORS
 from experiments.studies.medical.assessment import (
     HALF,
     SENSITIVE,
@@ -15,37 +16,42 @@ from experiments.studies.medical.assessment import (
 )
 from experiments.studies.medical.calibration import BINS, reliability
 from experiments.studies.medical.decisions import Confusion
+from experiments.studies.medical.networks import Network
 from experiments.studies.medical.recalibration import sigmoid
 from experiments.studies.medical.roc import roc_curve
 
 MARKERS = {HALF: "o", YOUDEN: "s", SENSITIVE: "^"}
 
 
-def draw_roc(assessments: Mapping[str, Assessment]) -> Figure:
-    """Draws the ROC curves, with the operating points of the first network.
+def draw_roc(networks: Sequence[Network], chosen: Network) -> Figure:
+    """Draws the ROC curves, with the operating points of one network, whose curve is wide.
 
     The bars of a point are the intervals of its two rates. The second panel enlarges the corner of
     good classifiers.
     """
-    figure = Figure(figsize=(11.0, 5.8), layout="compressed")  # the panels are square
+    figure = Figure(figsize=(11.0, 7.2), layout="compressed")  # the panels are square
     whole, corner = figure.subplots(1, 2)
     for panel in (whole, corner):
         panel.plot([0, 1], [0, 1], color="0.6", linestyle=":", linewidth=1)
-        for number, (name, found) in enumerate(assessments.items()):
+        for network in networks:
+            found = network.assessment
             curve = roc_curve(found.labels, found.log_odds)
             panel.plot(
                 curve.false_positive_rate,
                 curve.true_positive_rate,
-                color=f"C{number}",
-                label=f"{name}: AUC {found.auc}",
+                color=COLORS[network.method],
+                linewidth=2.6 if network is chosen else 1.2,
+                zorder=3 if network is chosen else 2,
+                label=f"{network.name}: AUC {found.auc}",
             )
-        for name, point in next(iter(assessments.values())).points.items():
+        for name, point in chosen.assessment.points.items():
             _draw_point(panel, name, point)
         panel.set(xlabel="1 - specificity", ylabel="sensitivity", aspect="equal")
         panel.grid(alpha=0.25)
     whole.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), title="ROC on the test part")
     corner.set(xlim=(-0.01, 0.5), ylim=(0.5, 1.01), title="Upper left corner")
-    whole.legend(fontsize=8, loc="lower right")
+    handles, labels = whole.get_legend_handles_labels()
+    figure.legend(handles, labels, fontsize=9, loc="outside lower left", ncols=2, frameon=False)
     return figure
 
 
@@ -62,8 +68,9 @@ def _draw_point(panel: Axes, name: str, point: OperatingPoint) -> None:
         capsize=2,
         marker=MARKERS[name],
         markersize=6,
-        markerfacecolor="C0",
+        markerfacecolor="white",
         linestyle="",
+        zorder=4,
         label=f"threshold {'at' if name == HALF else 'by'} {name}",
     )
 

@@ -1,12 +1,12 @@
 """The tables, notes and verdict of the medical study."""
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import numpy as np
 from flax import nnx
 
-from experiments import runner
+from experiments import methods, runner
+from experiments.methods import METHODS
 from experiments.models.counting import parameter_count
 from experiments.runner.page import Table
 from experiments.studies.medical.assessment import (
@@ -20,8 +20,9 @@ from experiments.studies.medical.assessment import (
 )
 from experiments.studies.medical.calibration import BINS
 from experiments.studies.medical.diagnoses import Diagnosis, Published
-from experiments.studies.medical.settings import BATCH_SIZES, Settings
-from experiments.studies.medical.training import Trained
+from experiments.studies.medical.networks import Network, shown
+from experiments.studies.medical.recipes import ONCE
+from experiments.studies.medical.settings import Settings
 from experiments.studies.medical.weighting import class_weights
 
 DISCLAIMER = (
@@ -30,52 +31,54 @@ DISCLAIMER = (
 )
 
 
-class Network(NamedTuple):
-    """A trained network and its assessment."""
-
-    trained: Trained
-    assessment: Assessment
-
-
 def make_results(
-    settings: Settings, diagnosis: Diagnosis, networks: Mapping[str, Network]
+    settings: Settings,
+    diagnosis: Diagnosis,
+    contests: Sequence[methods.Contest],
+    networks: Sequence[Network],
+    failures: Sequence[str],
 ) -> runner.Results:
-    """Returns the tables and the notes; the first network is the one of the verdict."""
-    columns = ("network", "AUC", "accuracy at probability 1/2", "steps")
-    rows = [_row(name, network) for name, network in networks.items()]
-    rows += [_published_row(each) for each in diagnosis.published]
-    assessments = {name: each.assessment for name, each in networks.items()}
-    values = {
-        name: {
-            **each.assessment.values(),
-            "step": each.trained.step,
-            "validation_loss": each.trained.loss,
-        }
-        for name, each in networks.items()
-    }
-    return runner.Results(
-        f"Diagnosis: {diagnosis.title}",
-        columns,
-        rows,
-        [*_notes(settings, diagnosis), *_notes_on_calibration(assessments)],
-        values,
-        _verdict(diagnosis, next(iter(networks.values())).assessment),
-        [_points(assessments), _calibrations(assessments)],
+    """Returns the tables of the methods and of the assessments, the notes and the verdict.
+
+    Args:
+      settings: of the study.
+      diagnosis: the data.
+      contests: the results of the methods.
+      networks: assessed.
+      failures: notes on networks that could not be assessed.
+    """
+    notes = [*_notes(settings, diagnosis), *failures, *_notes_on_calibration(networks)]
+    found = methods.results(f"Diagnosis: {diagnosis.title}", contests, notes)
+    values = {title: dict(by_method) for title, by_method in found.values.items()}
+    for each in networks:
+        values[each.recipe][each.method]["diagnosis"] = each.assessment.values()
+    if not networks:
+        return found._replace(verdict=f"{found.verdict} {DISCLAIMER}")
+    tables = [_accuracies(networks, diagnosis), _points(networks), _calibrations(networks)]
+    return found._replace(
+        values=values,
+        verdict=f"{found.verdict} {_verdict(diagnosis, shown(networks))}",
+        tables=[*found.tables, *tables],
     )
 
 
-def _row(name: str, network: Network) -> Sequence[str]:
-    found = network.assessment
-    accuracy = found.points[HALF].test.accuracy
-    return name, str(found.auc), str(accuracy), f"{int(network.trained.step):,}"
+def _accuracies(networks: Sequence[Network], diagnosis: Diagnosis) -> Table:
+    columns = ("network", "AUC", "accuracy", "sensitivity", "specificity")
+    rows = []
+    for each in networks:
+        counts = each.assessment.points[HALF].test
+        rates = counts.accuracy, counts.sensitivity, counts.specificity
+        rows.append((each.name, str(each.assessment.auc), *map(str, rates)))
+    rows += [_published_row(each) for each in diagnosis.published]
+    return Table(columns, rows, "Diagnosis on the test part, at a probability of 1/2")
 
 
 def _published_row(each: Published) -> Sequence[str]:
     auc = "-" if each.auc is None else f"{each.auc:.3f}"
-    return f"published: {each.method}", auc, f"{each.accuracy:.3f}", "-"
+    return f"published: {each.method}", auc, f"{each.accuracy:.3f}", "-", "-"
 
 
-def _points(assessments: Mapping[str, Assessment]) -> Table:
+def _points(networks: Sequence[Network]) -> Table:
     columns = (
         "network",
         "threshold by",
@@ -87,19 +90,20 @@ def _points(assessments: Mapping[str, Assessment]) -> Table:
     )
     rows = [
         (
-            name,
+            each.name,
             chosen,
             f"{point.probability:.3g}",
             f"{point.validation.sensitivity.value:.3f}",
             *map(str, (point.test.sensitivity, point.test.specificity, point.test.accuracy)),
         )
-        for name, found in assessments.items()
-        for chosen, point in found.points.items()
+        for each in networks
+        for chosen, point in each.assessment.points.items()
+        if chosen != HALF
     ]
     return Table(columns, rows, "Operating points on the test part")
 
 
-def _calibrations(assessments: Mapping[str, Assessment]) -> Table:
+def _calibrations(networks: Sequence[Network]) -> Table:
     columns = (
         "network",
         "probabilities",
@@ -113,7 +117,7 @@ def _calibrations(assessments: Mapping[str, Assessment]) -> Table:
     )
     rows = [
         (
-            name,
+            network.name,
             kind,
             f"{each.recalibration.slope:.3g}",
             f"{each.recalibration.intercept:.3g}",
@@ -123,16 +127,18 @@ def _calibrations(assessments: Mapping[str, Assessment]) -> Table:
             f"{each.error.if_calibrated:.4f}",
             f"{each.at_half.accuracy.value:.3f}",
         )
-        for name, found in assessments.items()
-        for kind, each in found.calibrations.items()
+        for network in networks
+        for kind, each in network.assessment.calibrations.items()
     ]
     return Table(columns, rows, "Calibration on the test part")
 
 
-def _verdict(diagnosis: Diagnosis, found: Assessment) -> str:
+def _verdict(diagnosis: Diagnosis, network: Network) -> str:
+    found = network.assessment
     accuracy, point = found.points[HALF].test.accuracy, found.points[SENSITIVE].test
     sentences = [
-        f"{diagnosis.disease.capitalize()}: AUC {found.auc}, accuracy {accuracy} on the test part."
+        f"{diagnosis.disease.capitalize()} by {network.name}: AUC {found.auc}, accuracy {accuracy} "
+        "on the test part."
     ]
     if diagnosis.published:
         sentences.append(_comparison(diagnosis, found, parameters(diagnosis)))
@@ -178,21 +184,26 @@ def _notes(settings: Settings, diagnosis: Diagnosis) -> list[str]:
         if diagnosis.published
         else []
     )
+    once = [METHODS[name].title for name in settings.methods if name in ONCE]
+    unweighted = [f"Trained without these weights, too: {', '.join(once)}."] if once else []
     return [
         DISCLAIMER,
         f"{task.name}: {task.source}",
         f"{diagnosis.disease.capitalize()} are {', '.join(shares)} examples. Recalibration on the "
         "validation part cannot correct a share that differs on the test part.",
-        f"The model is {settings.model_name} with {parameters(diagnosis):,} parameters, trained by "
-        f"jd.self_tuning(optax.adamw) on batches of {BATCH_SIZES[settings.data_name]} for "
-        f"{settings.length.steps:,} steps. The network with the lowest validation loss is taken.",
-        f"The balanced loss weights {first} by {weights[0]:.3g} and {second} by {weights[1]:.3g}, "
-        "the inverse frequencies of the classes in the training part. The log loss of the table is "
-        "not weighted.",
-        "Thresholds, temperature and Platt scaling are fitted on the validation part, which also "
-        "selects the network. Scaling uses Platt's targets. Test examples are used for no choice.",
-        "Intervals are 95% intervals: DeLong's on the scale of log-odds for the AUC, Wilson's for "
-        "rates. They are for other test examples of the same kind, not for other trainings.",
+        f"The model is {settings.model_name} with {parameters(diagnosis):,} parameters.",
+        f"The loss weights {first} by {weights[0]:.3g} and {second} by {weights[1]:.3g}, the "
+        "inverse frequencies of the classes in the training part; so does the test loss of the first "
+        "table. The log loss of the table of calibration is not weighted.",
+        *unweighted,
+        "Diagnoses are of the first network of each method, at its best learning rate and "
+        "evaluation. Thresholds, temperature and Platt scaling are fitted on the validation part, "
+        "which also selects these. Scaling uses Platt's targets. Test examples are used for no "
+        "choice. Of the methods, the verdict and the figures show self-tuning Adam if it is "
+        "trained, otherwise the first.",
+        "Intervals of the diagnosis are 95% intervals: DeLong's on the scale of log-odds for the "
+        "AUC, Wilson's for rates. They are for other test examples of the same kind, not for other "
+        "trainings.",
         f"The calibration error (expected calibration error, {BINS} bins of equal width) is biased "
         "upward. The next column has its expectation if the labels were drawn with the "
         "probabilities.",
@@ -200,15 +211,18 @@ def _notes(settings: Settings, diagnosis: Diagnosis) -> list[str]:
     ]
 
 
-def _notes_on_calibration(assessments: Mapping[str, Assessment]) -> list[str]:
-    """Returns a note for each network whose probabilities a recalibration made worse."""
+def _notes_on_calibration(networks: Sequence[Network]) -> list[str]:
+    """Returns a note for each recalibration, with the networks that it made worse."""
     notes = []
-    for name, found in assessments.items():
-        scores = {kind: each.brier for kind, each in found.calibrations.items()}
-        worse = [kind for kind in (TEMPERATURE, PLATT) if scores[kind] > scores[RAW]]
+    for kind in (TEMPERATURE, PLATT):
+        worse = []
+        for network in networks:
+            found = network.assessment.calibrations
+            if found[kind].brier > found[RAW].brier:
+                worse.append(network.name)
         if worse:
             notes.append(
-                f"{name.capitalize()}: the Brier score on the test part rose by recalibration with "
-                f"{' and with '.join(worse)}."
+                f"{kind} raised the Brier score on the test part for {len(worse)} of "
+                f"{len(networks)} networks: {'; '.join(worse)}."
             )
     return notes

@@ -2,38 +2,18 @@
 
 import dataclasses
 import os
-from pathlib import Path
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal
 
-from experiments import runner
+from experiments import methods
 from experiments.data import files
 
 Model = Literal["mlp", "cnn", "resnet"]
-EVALUATIONS = 20
 
-
-class Length(NamedTuple):
-    """Length of a training.
-
-    Attributes:
-      steps: optimizer steps, a multiple of the number of evaluations.
-      evaluations: the number of evaluations on the validation part.
-    """
-
-    steps: int
-    evaluations: int = EVALUATIONS
-
-    @property
-    def every(self) -> int:
-        """The number of steps between two evaluations."""
-        return self.steps // self.evaluations
-
-
-LENGTHS = {
-    "breast_cancer": {"smoke": Length(40, 4), "small": Length(2_000), "full": Length(2_000)},
-    "pneumoniamnist": {"smoke": Length(6, 2), "small": Length(740), "full": Length(3_680)},
+STEPS = {
+    "breast_cancer": {"smoke": 2_000, "small": 2_000, "full": 2_000},
+    "pneumoniamnist": {"smoke": 150, "small": 150, "full": 3_680},
 }
-"""Full trainings on PneumoniaMNIST have the published length: 100 epochs of batches of 128."""
+"""Steps of a training; smoke runs end after a few of them."""
 
 BATCH_SIZES = {"breast_cancer": 32, "pneumoniamnist": 128}
 MODELS: dict[str, tuple[Model, ...]] = {
@@ -44,22 +24,20 @@ MODELS: dict[str, tuple[Model, ...]] = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings(runner.Settings):
+class Settings(methods.Settings):
     """Settings of the medical study.
 
     The data is PneumoniaMNIST if its folder is given, otherwise the breast cancer set that is
     bundled with scikit-learn.
     """
 
-    may_change: ClassVar = (*runner.Settings.may_change, "data_dir")
+    may_change: ClassVar = methods.Settings.may_change
     data: Literal["breast_cancer", "pneumoniamnist"] | None = None
     """Data set; by default pneumoniamnist if the folder of the data files is given, otherwise
     breast_cancer."""
-    data_dir: Path | None = None
-    """Folder of pneumoniamnist.npz; by default the environment variable JAXDESCENT_DATA."""
     model: Model | None = None
-    """Model: mlp for breast_cancer; cnn (the default), resnet (ResNet-20) or mlp for
-    pneumoniamnist."""
+    """Model: mlp for breast_cancer; cnn (the default; at scale full, resnet), resnet (ResNet-20) or
+    mlp for pneumoniamnist."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -80,9 +58,11 @@ class Settings(runner.Settings):
     @property
     def model_name(self) -> Model:
         """The name of the model."""
-        return self.model or MODELS[self.data_name][0]
+        models = MODELS[self.data_name]
+        larger = "resnet" if self.scale == "full" and "resnet" in models else models[0]
+        return self.model or larger
 
     @property
-    def length(self) -> Length:
-        """The length of a training."""
-        return LENGTHS[self.data_name][self.scale]
+    def steps(self) -> int:
+        """Steps of a training."""
+        return STEPS[self.data_name][self.scale]
