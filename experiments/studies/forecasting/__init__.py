@@ -1,0 +1,35 @@
+"""Forecasting of daily prices, walk-forward, beside the naive forecast and exponential smoothing.
+
+Bundled are Google's shares from 2004 to 2008 and a control that can be forecast; `--data-dir` adds
+the S&P 500. In each of several folds everything is fitted to the earlier rows and tested on the
+following ones. A check changes later rows and refuses to go on if anything that was fed before
+changes. The verdict says first if anything beats the naive forecast.
+"""
+
+from experiments import runner
+from experiments.studies.forecasting.evaluation import all_references, load, losses_of, make_folds
+from experiments.studies.forecasting.figures import draw_scores
+from experiments.studies.forecasting.report import make_results
+from experiments.studies.forecasting.scores import scores_of
+from experiments.studies.forecasting.settings import Settings
+
+__all__ = ["Settings", "check", "run"]
+
+
+def check(settings: Settings) -> None:
+    """Raises DataError if the data of a series is missing."""
+    for name in settings.size.series:
+        load(settings, name)
+
+
+def run(settings: Settings, run: runner.Run) -> runner.Results:
+    """Forecasts every series."""
+    size, folds, losses = settings.size, [], []
+    for name in size.series:
+        of_series = make_folds(load(settings, name), size.folds)
+        forecasts = [all_references(each.series, each.fold, each.examples) for each in of_series]
+        folds.append(of_series)
+        losses += losses_of(of_series, forecasts)
+    scores = scores_of(losses)
+    run.save_figure("scores", draw_scores(scores))
+    return make_results(folds, scores)
