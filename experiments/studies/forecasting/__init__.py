@@ -7,11 +7,19 @@ changes. The verdict says first if anything beats the naive forecast.
 """
 
 from experiments import runner
-from experiments.studies.forecasting.evaluation import all_references, load, losses_of, make_folds
-from experiments.studies.forecasting.figures import draw_scores
+from experiments.studies.forecasting.calibration import calibrations_of
+from experiments.studies.forecasting.evaluation import (
+    all_references,
+    joined,
+    load,
+    losses_of,
+    make_folds,
+)
+from experiments.studies.forecasting.figures import draw_calibration, draw_scores
 from experiments.studies.forecasting.report import make_results
 from experiments.studies.forecasting.scores import scores_of
 from experiments.studies.forecasting.settings import Settings
+from experiments.studies.forecasting.training import network_forecasts, total_steps
 
 __all__ = ["Settings", "check", "run"]
 
@@ -24,12 +32,24 @@ def check(settings: Settings) -> None:
 
 def run(settings: Settings, run: runner.Run) -> runner.Results:
     """Forecasts every series."""
-    size, folds, losses = settings.size, [], []
-    for name in size.series:
-        of_series = make_folds(load(settings, name), size.folds)
-        forecasts = [all_references(each.series, each.fold, each.examples) for each in of_series]
-        folds.append(of_series)
-        losses += losses_of(of_series, forecasts)
+    size = settings.size
+    folds = [make_folds(load(settings, name), size.folds) for name in size.series]
+    steps = total_steps([each for of_series in folds for each in of_series], settings)
+    losses, calibrations = [], []
+    with runner.Progress(total=steps) as progress:
+        for of_series in folds:
+            forecasts = [
+                joined(
+                    all_references(each.series, each.fold, each.examples),
+                    network_forecasts(run, settings, each, 1 + number, progress),
+                )
+                for number, each in enumerate(of_series)
+            ]
+            losses += losses_of(of_series, forecasts)
+            calibrations += calibrations_of(of_series, forecasts)
     scores = scores_of(losses)
     run.save_figure("scores", draw_scores(scores))
-    return make_results(folds, scores)
+    for of_series in folds:
+        name = of_series[0].series.name
+        run.save_figure(f"calibration of {name}", draw_calibration(calibrations, name))
+    return make_results(folds, scores, calibrations)

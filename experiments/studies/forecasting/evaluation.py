@@ -116,6 +116,11 @@ def all_references(series: Series, fold: Fold, examples: Examples) -> Forecasts:
     }
 
 
+def joined(one: Forecasts, other: Forecasts) -> Forecasts:
+    """Returns the forecasts of both, the first ones first."""
+    return {loss: {**one[loss], **other.get(loss, {})} for loss in one}
+
+
 class Losses(NamedTuple):
     """Losses of a method.
 

@@ -6,22 +6,28 @@ import numpy as np
 
 from experiments import runner
 from experiments.runner.page import Table
+from experiments.studies.forecasting.calibration import CENTRAL, Calibration
 from experiments.studies.forecasting.control import best_skill
 from experiments.studies.forecasting.evaluation import SeriesFold
 from experiments.studies.forecasting.losses import LOSSES
 from experiments.studies.forecasting.scores import Score
 from experiments.studies.forecasting.settings import HORIZONS, WINDOW
-from experiments.studies.forecasting.skill import RESAMPLES, Interval, block_length
+from experiments.studies.forecasting.skill import RESAMPLES, block_length
 
 CONTROL = "control"
 
 
-def make_results(folds: Sequence[Sequence[SeriesFold]], scores: Sequence[Score]) -> runner.Results:
+def make_results(
+    folds: Sequence[Sequence[SeriesFold]],
+    scores: Sequence[Score],
+    calibrations: Sequence[Calibration],
+) -> runner.Results:
     """Returns the tables, the verdict and the notes.
 
     Args:
       folds: the folds of each series.
       scores: the scores of all methods.
+      calibrations: the calibration of the methods that forecast distributions.
     """
     columns = (
         "series, loss, days ahead",
@@ -58,7 +64,26 @@ def make_results(folds: Sequence[Sequence[SeriesFold]], scores: Sequence[Score])
         ],
         "Folds",
     )
+    calibration = Table(
+        (
+            "series, loss, days ahead",
+            "method",
+            *(f"{high - low:.0%}" for low, high in CENTRAL),
+            "mean width of the widest, %",
+        ),
+        [
+            (
+                f"{each.series}, {each.loss}, {each.horizon}",
+                each.method,
+                *map(str, each.coverage),
+                f"{100 * each.width:.2f}",
+            )
+            for each in calibrations
+        ],
+        "Targets that central intervals cover, in % (single 95% intervals)",
+    )
     values = {
+        "calibrations": [each._replace(pit=np.zeros(0))._asdict() for each in calibrations],
         "scores": [each._asdict() for each in scores],
         "leak comparisons": sum(each.comparisons for of_series in folds for each in of_series),
     }
@@ -69,7 +94,7 @@ def make_results(folds: Sequence[Sequence[SeriesFold]], scores: Sequence[Score])
         _notes(folds),
         values,
         verdict(scores),
-        [by_fold, parts],
+        [by_fold, calibration, parts],
     )
 
 
@@ -77,13 +102,13 @@ def verdict(scores: Sequence[Score]) -> str:
     """Returns first if anything beats the naive forecast of market prices, then the rest."""
     sentences = []
     for loss in LOSSES:
-        compared = [
+        of_market = [
             each
             for each in scores
             if each.loss == loss and each.naive is not None and each.series != CONTROL
         ]
-        if compared:
-            sentences.append(_winners(loss, compared))
+        if of_market:
+            sentences.append(_winners(loss, of_market))
     controls = [
         each
         for each in scores
@@ -93,38 +118,46 @@ def verdict(scores: Sequence[Score]) -> str:
 
 
 def _winners(loss: str, compared: Sequence[Score]) -> str:
-    winners = [each for each in compared if each.naive and each.naive.low > 0]
-    best = max(compared, key=lambda each: np.nan_to_num(_value(each.naive), nan=-np.inf))
-    where = f"{best.method} on {best.series}, {_days(best.horizon)}: {best.naive}"
-    if not winners:
-        return (
-            f"Nothing beats the naive forecast by {_named(loss)}: in none of {len(compared)} "
-            f"comparisons is the joint 95% interval above 0; the best is {where}."
+    """Compares the methods with the naive forecast and with exponential smoothing."""
+    best = _best(compared)
+    count = sum(each.naive is not None and each.naive.low > 0 for each in compared)
+    if count:
+        said = (
+            f"By {_named(loss)}, {count} of {len(compared)} comparisons beat the naive forecast, "
+            "with their joint 95% interval above 0"
         )
-    names = "; ".join(f"{each.method} on {each.series}, {_days(each.horizon)}" for each in winners)
+    else:
+        said = (
+            f"Nothing beats the naive forecast by {_named(loss)}: in none of {len(compared)} "
+            "comparisons is the joint 95% interval above 0"
+        )
+    others = [each.smoothing for each in compared if each.smoothing is not None]
+    above = sum(each.low > 0 for each in others)
     return (
-        f"By {_named(loss)}, {len(winners)} of {len(compared)} comparisons beat the naive forecast "
-        f"with their joint 95% interval above 0 ({names}); the best is {where}."
+        f"{said}; the best is {best.method} on {best.series}, {_days(best.horizon)}: {best.naive}. "
+        f"Of {len(others)} comparisons with {LOSSES[loss].smoothing}, {above} are above 0."
     )
 
 
 def _control(controls: Sequence[Score]) -> str:
     found = []
     for horizon in HORIZONS:
-        at = [each for each in controls if each.horizon == horizon]
-        best = max(at, key=lambda each: np.nan_to_num(_value(each.naive), nan=-np.inf))
+        best = _best([each for each in controls if each.horizon == horizon])
         found.append(
-            f"{best.method} {best.naive} of {best_skill(horizon):.4f} possible {_days(horizon)}"
+            f"{best.naive} with {best.method}, of {best_skill(horizon):.4f} possible, "
+            f"{_days(horizon)}"
         )
-    return f"On the control, which can be forecast, the best skill is of {' and of '.join(found)}."
+    return f"On the control, which can be forecast, the best skill is {' and '.join(found)}."
+
+
+def _best(compared: Sequence[Score]) -> Score:
+    """Returns the method with the highest score against the naive forecast."""
+    values = [np.nan if each.naive is None else each.naive.value for each in compared]
+    return compared[int(np.argmax(np.nan_to_num(values, nan=-np.inf)))]
 
 
 def _named(loss: str) -> str:
     return {"Gaussian": "Gaussian likelihood", "quantiles": "quantile loss"}.get(loss, loss)
-
-
-def _value(interval: Interval | None) -> float:
-    return np.nan if interval is None else interval.value
 
 
 def _days(horizon: int) -> str:
