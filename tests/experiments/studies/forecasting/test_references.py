@@ -8,6 +8,8 @@ from experiments.studies.forecasting.losses import LEVELS, gaussian_nll, quantil
 
 RNG = np.random.default_rng(0)
 PRICES = 3 + 0.02 * RNG.normal(size=120).cumsum()
+# Returns that drift, so that Holt's method fits a trend above 0.
+TRENDING = PRICES + 0.01 * RNG.normal(size=120).cumsum().cumsum()
 
 
 def holt(prices, a, b):
@@ -22,12 +24,12 @@ def holt(prices, a, b):
 
 def test_references_equal_explicit_loops():
     origins = np.array([70, 90, 119])
-    found = references.reference_forecasts(PRICES, 60, origins, (1, 5))
-    smoothing = references.fit_smoothing(PRICES[:60], trend=False)
-    trend = references.fit_smoothing(PRICES[:60], trend=True)
-    assert smoothing[1] == 0
+    found = references.reference_forecasts(TRENDING, 60, origins, (1, 5))
+    smoothing = references.fit_smoothing(TRENDING[:60], trend=False)
+    trend = references.fit_smoothing(TRENDING[:60], trend=True)
+    assert smoothing[1] == 0 < trend[1]
     for row, t in enumerate(origins):
-        past = PRICES[: t + 1]
+        past = TRENDING[: t + 1]
         for column, h in enumerate((1, 5)):
             assert found["last value"][row, column] == 0
             slope = np.mean(np.diff(past))
