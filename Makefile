@@ -49,6 +49,7 @@ bench: $(INSTALLED)  ## measure speed and memory, and compare BBOB with COCO
 	$(BIN)/python -m experiments.benchmarks.linear_head
 	$(BIN)/python -m experiments.benchmarks.sharpness
 	$(BIN)/python -m experiments.benchmarks.runner
+	$(BIN)/python -m experiments.benchmarks.convolution
 	$(BIN)/python -m experiments.benchmarks.stability
 	$(BIN)/python -m experiments.benchmarks.bbob
 	$(BIN)/python -m experiments.benchmarks.landscape

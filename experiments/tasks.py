@@ -92,16 +92,13 @@ class Task(NamedTuple):
         return self.dataset.advice if self.dataset else ()
 
     @property
-    def side_by_side(self) -> Literal["vmap", "map", "unrolled"]:
+    def side_by_side(self) -> Literal["vmap", "map"]:
         """The fastest way to train several networks in one program.
 
         `vmap` over networks turns convolutions into grouped convolutions, which are slower than
-        one network after another. On a CPU a convolution inside a loop is several times slower
-        than outside (`experiments.benchmarks.runner`, "scan").
+        one network after another.
         """
-        if not self.convolutional:
-            return "vmap"
-        return "unrolled" if jax.default_backend() == "cpu" else "map"
+        return "map" if self.convolutional else "vmap"
 
     def digest(self) -> str:
         """Returns the SHA-256 of all examples; it does not depend on the format of the files."""

@@ -57,9 +57,7 @@ def main() -> None:
             # The order alternates: the first program finds another machine than the second.
             order = [*programs] if turn % 2 else [*reversed(programs)]
             times = {name: programs[name](chunks) for name in order}
-            # A scan of convolutions takes many times as long on a CPU; a tenth is enough.
-            fewer = max(1, chunks // 10) if case.task.convolutional else chunks
-            times["scan"] = bare_scan(fewer) * chunks / fewer
+            times["scan"] = bare_scan(chunks)
             seconds.append(times["steps"][0])
             ratios.append(
                 [
@@ -185,7 +183,6 @@ def _managed(case: Case, save_every: float) -> Callable[[int], np.ndarray]:
         steps_per_chunk=steps,
         feed=batches.chunk(0, steps),
         constants=(task.train.arrays,),
-        calls=steps if task.convolutional else 1,
     )
     _ = program.flops  # counted once, before the clock starts, like the compilation
 

@@ -14,6 +14,7 @@ import jax
 from flax import nnx
 
 from experiments.models import checks
+from experiments.models.convolution import convolve
 from experiments.models.dropout import Dropout
 from experiments.models.precision import at_least_float32
 
@@ -60,6 +61,7 @@ class CNN(nnx.Module):
                 (3, 3),
                 padding="VALID",
                 dtype=dtype,
+                conv_general_dilated=convolve,
                 kernel_init=_GLOROT,
                 rngs=rngs,
             )

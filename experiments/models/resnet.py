@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from experiments.models import checks
+from experiments.models.convolution import convolve
 from experiments.models.precision import at_least_float32
 
 _STAGES = (16, 32, 64)
@@ -145,6 +146,7 @@ class _NormedConvolution(nnx.Module):
             use_bias=False,
             dtype=dtype,
             kernel_init=_HE,
+            conv_general_dilated=convolve,
             rngs=rngs,
         )
         # Without dtype: Flax would round the running statistics to it.

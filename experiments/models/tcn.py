@@ -22,6 +22,7 @@ from flax import nnx
 from flax.nnx.nn.dtypes import promote_dtype
 
 from experiments.models import checks
+from experiments.models.convolution import convolve
 from experiments.models.dropout import Dropout, split
 from experiments.models.precision import at_least_float32
 
@@ -163,14 +164,7 @@ class CausalConvolution(nnx.Module):
         direction = self.direction[...]
         weight = self.gain[...] * direction / _norm(direction)
         x, weight, bias = promote_dtype((x, weight, self.bias[...]), dtype=self.dtype)
-        convolved = jax.lax.conv_general_dilated(
-            x,
-            weight,
-            window_strides=(1,),
-            padding=[(self.past, 0)],
-            rhs_dilation=(self.dilation,),
-            dimension_numbers=("NTC", "TIO", "NTC"),
-        )
+        convolved = convolve(x, weight, (1,), [(self.past, 0)], rhs_dilation=(self.dilation,))
         return convolved + bias
 
 

@@ -44,12 +44,12 @@ class FootprintLog:
         """Writes the file."""
         part = self._meter.read()
         for series, program in self._programs.items():
-            calls = self._steps[series] / program.steps_per_call
+            calls = self._steps[series] / program.steps_per_chunk
             for name, kind in _ROWS.items():
                 flops = program.flops.quantity(kind).times(calls, "all steps of all seeds")
                 part = part.adding(name, part[name] + flops if name in part else flops)
         per_step = {
-            series: program.flops.total / program.steps_per_call
+            series: program.flops.total / program.steps_per_chunk
             for series, program in self._programs.items()
         }
         content = {

@@ -11,7 +11,6 @@ from functools import cached_property
 from typing import Any
 
 import jax
-import numpy as np
 
 import jaxdescent as jd
 
@@ -26,10 +25,6 @@ class Program:
       feed: example of the input of a chunk; by default the chunk's number.
       constants: arrays passed to every chunk, for example a data set. Arrays that `advance`
         closes over are constants of the compiled program instead, which compiles slowly.
-      calls: number of calls of `advance` per chunk, each with an equal part of the feed along
-        the first axis; the metrics are concatenated along theirs. On a CPU, XLA runs
-        convolutions several times slower inside a loop, so one call per step is faster
-        (`experiments.benchmarks.runner`, "scan").
 
     Example:
       >>> program = Program(lambda x, i, y: (x + y, i), 0.0, steps_per_chunk=1, constants=(2.0,))
@@ -46,18 +41,10 @@ class Program:
         steps_per_chunk: int,
         feed: Any = 0,
         constants: tuple[Any, ...] = (),
-        calls: int = 1,
     ):
-        if calls < 1 or steps_per_chunk % calls:
-            raise ValueError(
-                f"calls must be a positive divisor of steps_per_chunk ({steps_per_chunk}), "
-                f"got {calls}"
-            )
-        self.steps_per_chunk, self._calls = steps_per_chunk, calls
+        self.steps_per_chunk = steps_per_chunk
         self._constants = jax.device_put(constants)
         self._jitted = jax.jit(advance, donate_argnums=0)
-        if calls > 1:
-            feed = self._part(feed, 0)
         self._shapes = jax.eval_shape(lambda *arguments: arguments, carry, feed, *constants)
         began = time.perf_counter()
         self._compiled = self._jitted.lower(carry, feed, *self._constants).compile()
@@ -69,29 +56,11 @@ class Program:
         The given carry is donated.
         """
         began = time.perf_counter()
-        if self._calls == 1:
-            carry, metrics = self._compiled(carry, feed, *self._constants)
-            metrics = jax.device_get(metrics)
-        else:
-            parts = []
-            for call in range(self._calls):
-                part = self._part(feed, call)
-                carry, metrics = self._compiled(carry, part, *self._constants)
-                parts.append(metrics)
-            parts = jax.device_get(parts)
-            metrics = jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+        carry, metrics = self._compiled(carry, feed, *self._constants)
+        metrics = jax.device_get(metrics)
         return carry, metrics, time.perf_counter() - began
 
     @cached_property
     def flops(self) -> jd.footprint.Flops:
-        """FLOPs of a call of `advance`."""
+        """FLOPs of a chunk."""
         return jd.footprint.flops(self._jitted, *self._shapes)
-
-    @property
-    def steps_per_call(self) -> int:
-        """Number of steps per call of `advance`."""
-        return self.steps_per_chunk // self._calls
-
-    def _part(self, feed: Any, call: int) -> Any:
-        size = self.steps_per_call
-        return jax.tree.map(lambda leaf: leaf[call * size : (call + 1) * size], feed)

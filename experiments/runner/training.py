@@ -71,7 +71,7 @@ def trainer(
     *,
     prepare: Callable[[Any], Any] | None = None,
     accumulate: int = 1,
-    side_by_side: Literal["vmap", "map", "unrolled"] = "vmap",
+    side_by_side: Literal["vmap", "map"] = "vmap",
     evaluation_batch: int = 500,
 ) -> Trainer:
     """Returns functions that train and evaluate n networks of one architecture.
@@ -87,8 +87,7 @@ def trainer(
       accumulate: number of equal parts into which a batch is split for the gradient, so that
         only the activations of one part are in memory. Batch normalization sees the parts as
         batches.
-      side_by_side: "vmap" trains the networks in one batched program, "map" one after another
-        in a loop, "unrolled" one after another without a loop.
+      side_by_side: "vmap" trains the networks in one batched program, "map" one after another.
       evaluation_batch: number of examples per batch of the evaluation.
 
     Example:
@@ -146,8 +145,7 @@ def trainer(
             zero = state.model_state, jnp.zeros(()), optax.tree.zeros_like(state.params)
             parts = jax.tree.map(lambda leaf: leaf.reshape(accumulate, -1, *leaf.shape[1:]), fed)
             inputs = parts, jax.random.split(dropout, accumulate)
-            unroll = side_by_side == "unrolled"
-            (model_state, loss, grads), _ = jax.lax.scan(add_part, zero, inputs, unroll=unroll)
+            (model_state, loss, grads), _ = jax.lax.scan(add_part, zero, inputs)
             loss, grads = loss / accumulate, optax.tree.scale(1 / accumulate, grads)
         # Otherwise one bad batch that the optimizer skips leaves NaN in statistics of a BatchNorm.
         model_state = state_unless_skipped(jnp.isfinite(loss), model_state, state.model_state)
@@ -213,8 +211,4 @@ def _map_networks(fn: Callable[..., Any], side_by_side: str, *arguments: Any) ->
         return jax.tree.map(lambda leaf: leaf[None], single)
     if side_by_side == "map":
         return jax.lax.map(lambda each: fn(*each), arguments)
-    if side_by_side == "unrolled":
-        networks = range(len(jax.tree.leaves(arguments)[0]))
-        results = [fn(*jax.tree.map(lambda leaf, i=i: leaf[i], arguments)) for i in networks]
-        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *results)
     return jax.vmap(fn)(*arguments)

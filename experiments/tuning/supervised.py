@@ -97,7 +97,6 @@ class PreparedSupervised(PreparedWorkload):
                 steps_per_chunk=steps,
                 feed=self.batches.chunk(0, steps),
                 constants=(self.task.train.arrays,),
-                calls=steps if self.task.side_by_side == "unrolled" else 1,
             )
 
         def losses(state: runner.TrainState) -> tuple[np.ndarray, np.ndarray]:

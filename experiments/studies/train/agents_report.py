@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from experiments import runner
 from experiments.models.counting import parameter_count
-from experiments.studies.train.agents import TrainedAgents, winner
+from experiments.studies.train.agents import TrainedAgents
 from experiments.studies.train.report import (
     baseline_in_words,
     report_title,
@@ -28,10 +28,10 @@ from experiments.studies.train.settings import SERIES, Settings
 
 def agents_results(settings: Settings, run: runner.Run, trained: TrainedAgents) -> runner.Results:
     """Evaluates the winner; returns the table, the notes and the numbers."""
-    task, loop, evaluator = trained
+    task, loop, evaluator, networks = trained
     state = loop.carry
     population = state.population
-    best = loop.best(winner(state, task))
+    best = loop.best(networks.winner(state))
     gradients, full = int(np.sum(population.gradients)), len(population.ids) * loop.step
     rule = settings.rule or DEFAULT
     drawn = {name: np.asarray(each) for name, each in population.hyperparams.items()}

@@ -9,16 +9,17 @@ import numpy as np
 from flax import nnx
 
 from experiments import runner, tasks
+from experiments.methods.evaluation import Evaluator
+from experiments.methods.optimizers import OPTIMIZERS
 from experiments.models.counting import parameter_count
 from experiments.models.sampling import sample
 from experiments.runner.curves import curve, draw
 from experiments.runner.log import mean_of_finite
 from experiments.runner.progress import speed
 from experiments.studies.train import learned
-from experiments.studies.train.optimizers import OPTIMIZERS
 from experiments.studies.train.saved_network import usage
 from experiments.studies.train.settings import SERIES, Settings
-from experiments.studies.train.training import Evaluator, Trained, optimizer
+from experiments.studies.train.training import Trained, averages_of, optimizer
 
 LATE, RISE, PATIENCE = 0.75, 0.01, 5
 """The verdict advises this patience if the validation loss was lowest before this share of the
@@ -28,7 +29,7 @@ steps, and rose by more than this share."""
 def results(settings: Settings, run: runner.Run, trained: Trained) -> runner.Results:
     """Evaluates the last and the best state; returns the table, the notes and the numbers."""
     task, loop, evaluator = trained
-    last = evaluator.model_of(loop.carry)
+    last = evaluator.model_of(loop.carry, averages_of(settings))
     best = loop.best(last)
     tested, tested_step = (best, loop.best_step) if best else (last, loop.step)
     history = run.log.read(SERIES)

@@ -8,9 +8,10 @@ import numpy as np
 import optax
 
 from experiments import runner, tasks
+from experiments.methods.evaluation import model_of
 from experiments.runner.run_folder import RunError, trajectory_folder
 from experiments.studies.train.settings import SERIES, Settings
-from experiments.studies.train.training import load_task, model_of
+from experiments.studies.train.training import load_task
 
 
 class SavedRun(NamedTuple):

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import ClassVar, Literal, Self
 
 from experiments import runner, tasks
+from experiments.methods.optimizers import OPTIMIZERS, OptimizerName
 from experiments.models.transformer import SIZES
 from experiments.runner.run_folder import newest_run, steps_done
 from experiments.runner.settings import flag
-from experiments.studies.train.optimizers import OPTIMIZERS, OptimizerName
 from experiments.studies.train.rules import RuleName
 
 SERIES = "train"

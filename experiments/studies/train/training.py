@@ -2,7 +2,6 @@
 
 import json
 import sys
-import time
 from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
 from pathlib import Path
@@ -18,17 +17,17 @@ import jaxdescent as jd
 from experiments import data, runner, tasks
 from experiments.data.batches import Batches, data_seeds
 from experiments.data.description import describe
+from experiments.methods.evaluation import Evaluator, model_of
+from experiments.methods.optimizers import OPTIMIZERS
 from experiments.runner.log import mean_of_finite, write_atomically
 from experiments.runner.run_folder import RunError
 from experiments.studies.train.learned import learned_values
-from experiments.studies.train.optimizers import OPTIMIZERS
 from experiments.studies.train.rules import make_rule
 from experiments.studies.train.settings import BATCH_SIZE, SERIES, Settings
 
 HYPER_RATE = 0.05
 TOKENIZER, DATA_SET = "tokenizer.json", "data_set.json"
 """Files of a run's folder that `save_description` writes."""
-STATISTICS_EXAMPLES, STATISTICS_BATCH = 2_048, 256  # to re-estimate statistics of BatchNorm
 
 
 class Trained(NamedTuple):
@@ -42,7 +41,7 @@ class Trained(NamedTuple):
 
     task: tasks.Task
     loop: runner.Loop
-    evaluator: "Evaluator"
+    evaluator: Evaluator
 
 
 def check(settings: Settings) -> None:
@@ -86,9 +85,8 @@ def train(settings: Settings, run: runner.Run) -> Trained:
         steps_per_chunk=every,
         feed=batches.chunk(0, every),
         constants=(None if settings.stream else task.train.arrays,),
-        calls=every if task.side_by_side == "unrolled" else 1,
     )
-    evaluator = Evaluator(trainer, task, settings)
+    evaluator = make_evaluator(trainer, task, settings)
     with runner.Progress(total=steps) as progress:
         loop = runner.Loop(
             run,
@@ -118,10 +116,10 @@ def _run_loop(
     run: runner.Run,
     task: tasks.Task,
     loop: runner.Loop,
-    evaluator: "Evaluator",
+    evaluator: Evaluator,
 ) -> None:
     """Runs the chunks: saves the trajectory, evaluates, logs and keeps the best state."""
-    first = _first_network(loop.carry)
+    first, averages = _first_network(loop.carry), averages_of(settings)
     trajectory = runner.Trajectory(
         run.trajectory_folder(SERIES),
         chunks=loop.chunks,
@@ -134,7 +132,7 @@ def _run_loop(
         state = chunk.carry
         if trajectory.is_due(loop.chunk):
             trajectory.save(loop.chunk, loop.step, _first_network(state))
-        model = evaluator.model_of(state)
+        model = evaluator.model_of(state, averages)
         scores = evaluator(task.validation, **model)
         metrics = {f"validation_{name}": score for name, score in scores.items()}
         losses = chunk.metrics
@@ -259,11 +257,6 @@ def _batches(settings: Settings, task: tasks.Task, steps_before: int = 0) -> Bat
     )
 
 
-def model_of(state: runner.TrainState) -> dict[str, Any]:
-    """Returns "params" and "model_state" of all networks, without the optimizer's state."""
-    return {"params": state.params, "model_state": state.model_state}
-
-
 def _first_network(state: runner.TrainState) -> dict[str, Any]:
     """Returns what the trajectory stores: the model of the first network."""
     return jax.tree.map(lambda leaf: leaf[0], model_of(state))
@@ -301,75 +294,19 @@ def _steps_before(description: Mapping[str, Any]) -> int:
     return int(description["pins"].get(_STEPS_BEFORE, 0))
 
 
-def _for_each(averages: Callable[..., Any] | None) -> Callable[..., Any] | None:
-    """Returns the function for states of several networks."""
+def make_evaluator(trainer: runner.Trainer, task: tasks.Task, settings: Settings) -> Evaluator:
+    """Returns the evaluator of the settings' number of examples."""
+    return Evaluator(trainer, task, evaluated_count(settings))
+
+
+def evaluated_count(settings: Settings) -> int | None:
+    """Returns the most examples of a part to evaluate on; `None` for all."""
+    return settings.evaluate_on or (500 if settings.scale == "smoke" else None)
+
+
+def averages_of(settings: Settings) -> Callable[[Any, Any], Any] | None:
+    """Returns the function of `Evaluator.model_of` for the settings' optimizer."""
+    if settings.self_tuning:
+        return jd.averaged_params
+    averages = OPTIMIZERS[settings.optimizer].averages
     return averages and jax.jit(jax.vmap(averages))
-
-
-class Evaluator:
-    """Evaluates the validation and the test part. Returns NumPy arrays `f32[seeds]` by name.
-
-    Args:
-      trainer: evaluates networks on examples.
-      task: has the data.
-      settings: limit the number of examples.
-
-    Attributes:
-      seconds: time spent in evaluations by this process.
-    """
-
-    def __init__(self, trainer: runner.Trainer, task: tasks.Task, settings: Settings):
-        self._evaluate, self.seconds = trainer.evaluate, 0.0
-        self._model_state_after = trainer.model_state_after
-        averages = OPTIMIZERS[settings.optimizer].averages
-        self._averages = jd.averaged_params if settings.self_tuning else _for_each(averages)
-        max_count = settings.evaluate_on or (500 if settings.scale == "smoke" else None)
-        # The arrays are moved to the device once, not in each evaluation.
-        self._parts = {
-            id(part): (
-                jax.device_put(part.arrays),
-                tasks.subsample(part.evaluation_indices, max_count),
-            )
-            for part in (task.validation, task.test)
-        }
-
-        examples = tasks.subsample(np.arange(task.train.examples), STATISTICS_EXAMPLES)
-        self._examples = partial(task.pick, task.train.arrays, examples)
-        count = -(-len(examples) // STATISTICS_BATCH)
-        self._batches = np.array_split(np.arange(len(examples), dtype=np.int32), count)
-
-    def model_of(self, state: runner.TrainState) -> dict[str, Any]:
-        """Returns the models to evaluate: at the average of the parameters, if there is one.
-
-        Statistics of a batch normalization are re-estimated at the average: the running statistics
-        are of the last parameters, and of those that a restart has undone.
-        """
-        model = model_of(state)
-        if self._averages is None:
-            return model
-        params = self._averages(state.opt_state, state.params)
-        if not jax.tree.leaves(nnx.filter_state(state.model_state, nnx.BatchStat)):
-            return {**model, "params": params}
-        began = time.perf_counter()
-        arrays = jax.device_put(self._examples())
-        model_state = jd.reestimate_statistics(
-            self._model_state_after,
-            params,
-            state.model_state,
-            [(arrays, indices) for indices in self._batches],
-        )
-        self.seconds += time.perf_counter() - began
-        return {"params": params, "model_state": model_state}
-
-    def __call__(self, part: tasks.Part, params: Any, model_state: Any) -> dict[str, np.ndarray]:
-        """Returns the scores of the networks, or an empty dict if the part is empty."""
-        if not len(part.evaluation_indices):
-            return {}
-        began = time.perf_counter()
-        scores = jax.device_get(self._evaluate(params, model_state, *self._parts[id(part)]))
-        self.seconds += time.perf_counter() - began
-        return scores
-
-    def count(self, part: tasks.Part) -> int:
-        """Returns the number of examples that an evaluation of the part uses."""
-        return len(self._parts[id(part)][1])

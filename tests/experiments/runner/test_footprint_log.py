@@ -18,14 +18,14 @@ def advance(carry, feed, matrix):
     return jax.lax.scan(lambda c, x: (c @ matrix + 1.0, x), carry, feed)
 
 
-def program(calls):
+def program():
     """Returns a program with chunks of ten steps."""
     feed = np.zeros(10, np.float32)
     carry, constants = jnp.ones((2, 3)), (jnp.eye(3),)
-    return Program(advance, carry, steps_per_chunk=10, feed=feed, constants=constants, calls=calls)
+    return Program(advance, carry, steps_per_chunk=10, feed=feed, constants=constants)
 
 
-PROGRAMS = {1: program(1), 5: program(5)}
+PROGRAM = program()
 
 
 def parts(folder):
@@ -36,18 +36,17 @@ def flops(part):
     return part["quantities"]["training FLOPs"]["value"]
 
 
-def session(folder, calls=1, **chunks):
+def session(folder, **chunks):
     log = FootprintLog(folder / "footprint.json")
     for series, count in chunks.items():
         for _ in range(count):
-            log.count(series, PROGRAMS[calls])
+            log.count(series, PROGRAM)
     log.save()
     return log
 
 
-@pytest.mark.parametrize("calls", [1, 5])
-def test_the_number_of_calls_does_not_change_the_flops_of_a_chunk(tmp_path, calls):
-    session(tmp_path, calls=calls, a=1)
+def test_the_flops_of_a_chunk_are_of_all_its_steps(tmp_path):
+    session(tmp_path, a=1)
     (part,) = parts(tmp_path)
     assert flops(part) == 10 * STEP
     products = part["quantities"]["of them in matrix products and convolutions"]
@@ -65,7 +64,7 @@ def test_the_flops_of_all_series_are_summed(tmp_path):
 
 def test_saving_again_replaces_the_part_of_this_session(tmp_path):
     log = session(tmp_path, a=1)
-    log.count("a", PROGRAMS[1])
+    log.count("a", PROGRAM)
     log.save()
     (part,) = parts(tmp_path)
     assert flops(part) == 20 * STEP

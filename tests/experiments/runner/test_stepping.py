@@ -4,7 +4,6 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from experiments import runner
 
@@ -54,13 +53,10 @@ def power(carry, feed, matrix):
     return jax.lax.scan(lambda c, x: (x * (c @ matrix), {"sum": c.sum()}), carry, feed)
 
 
-@pytest.mark.parametrize("calls", [1, 2, 3, 6])
-def test_a_chunk_in_several_calls_equals_a_chunk_in_one_call(calls):
+def test_a_chunk_is_computed_and_its_flops_are_counted():
     start, matrix, feed = np.ones((2, 3)), RNG.normal(size=(3, 3)), RNG.normal(size=6)
     start, matrix, feed = (array.astype(np.float32) for array in (start, matrix, feed))
-    program = runner.Program(
-        power, start, steps_per_chunk=6, feed=feed, constants=(matrix,), calls=calls
-    )
+    program = runner.Program(power, start, steps_per_chunk=6, feed=feed, constants=(matrix,))
     carry, metrics, _ = program(jnp.asarray(start), feed)
     expected, sums = np.float64(start), []
     for number in feed:
@@ -69,21 +65,4 @@ def test_a_chunk_in_several_calls_equals_a_chunk_in_one_call(calls):
     np.testing.assert_allclose(carry, expected, rtol=1e-5)
     np.testing.assert_allclose(metrics["sum"], sums, rtol=1e-5)
     assert type(metrics["sum"]) is np.ndarray
-    assert program.steps_per_call == 6 // calls
-    assert program.flops.dense == 6 // calls * 2 * (2 * 3 * 3)
-
-
-@pytest.mark.parametrize("calls", [4, 0])
-def test_the_number_of_calls_must_divide_the_steps(calls):
-    feed = np.zeros(6, np.float32)
-    with pytest.raises(
-        ValueError, match=rf"calls must be a positive divisor of steps_per_chunk \(6\), got {calls}"
-    ):
-        runner.Program(
-            power,
-            np.ones((2, 3)),
-            steps_per_chunk=6,
-            feed=feed,
-            constants=(np.eye(3),),
-            calls=calls,
-        )
+    assert program.flops.dense == 6 * 2 * (2 * 3 * 3)

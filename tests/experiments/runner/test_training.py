@@ -182,7 +182,7 @@ def test_a_batch_that_the_optimizer_skips_leaves_no_nan_in_the_batch_statistics(
     np.testing.assert_allclose(state.model_state["norm"]["mean"][0], means, atol=1e-6)
 
 
-@pytest.fixture(scope="module", params=["vmap", "map", "unrolled"])
+@pytest.fixture(scope="module", params=["vmap", "map"])
 def side_by_side(request):
     tx = jd.hypergradient(optax.sgd, optax.adam(0.05), tune={"learning_rate": RATE})
     return runner.trainer(Normed, batch_of, squared_errors, tx, side_by_side=request.param)

@@ -460,7 +460,7 @@ def test_a_series_is_learned(runs):
     assert np.isfinite(found["test, at the best"]["loss"]).all()
 
 
-def test_images_are_learned_by_unrolled_convolutions(runs, tmp_path):
+def test_images_are_learned_by_convolutions(runs, tmp_path):
     write(tmp_path / "pneumoniamnist.npz", archive())
     data = ["--data", "pneumoniamnist", "--data-dir", str(tmp_path), "--model", "cnn"]
     flags = "--seeds 2 --batch-size 4 --steps 4 --evaluate-every 2 --dropout 0.1"

@@ -9,8 +9,9 @@ import pytest
 
 from experiments import runner
 from experiments.__main__ import main
+from experiments.methods import networks
 from experiments.runner.run_folder import RunError
-from experiments.studies.train import Settings, agents, load_network, saved_runs
+from experiments.studies.train import Settings, load_network, saved_runs
 from experiments.studies.train.agents import hyperparameters
 from experiments.studies.train.rules import RULES, make_rule
 from tests.experiments.studies.test_train import (
@@ -46,7 +47,7 @@ def runs(tmp_path_factory):
 def uneven_batches():
     """Evaluates the 20 validation examples in three batches, of which the last has padding."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(agents, "EVALUATION_BATCH", 7)
+        patch.setattr(networks, "EVALUATION_BATCH", 7)
         yield
 
 

@@ -7,9 +7,9 @@ import optax
 import pytest
 
 from experiments import runner
+from experiments.methods.optimizers import OPTIMIZERS, schedule_free_average
 from experiments.studies.train import Settings
-from experiments.studies.train.optimizers import OPTIMIZERS, schedule_free_average
-from experiments.studies.train.training import Evaluator, optimizer
+from experiments.studies.train.training import averages_of, make_evaluator, optimizer
 from tests.experiments.studies.test_train_statistics import SEEDS, small_task
 
 PARAMS = {"w": jnp.full((3, 2), 2.0), "b": jnp.ones(2)}
@@ -93,7 +93,7 @@ def test_each_network_is_evaluated_at_its_own_schedule_free_average():
     state = trainer.start(jax.random.split(jax.random.key(0), SEEDS))
     feed = np.arange(3 * SEEDS * 8, dtype=np.int32).reshape(3, SEEDS, 8)
     state, _ = jax.jit(trainer.chunk)(state, feed, task.train.arrays)
-    model = Evaluator(trainer, task, settings).model_of(state)
+    model = make_evaluator(trainer, task, settings).model_of(state, averages_of(settings))
     for i in range(SEEDS):
         one = jax.tree.map(lambda leaf, i=i: leaf[i], (state.opt_state, state.params))
         expected = schedule_free_average(*one)

@@ -8,7 +8,7 @@ from flax import nnx
 from experiments import runner, tasks
 from experiments.data.dataset import Dataset, Split
 from experiments.studies.train import Settings
-from experiments.studies.train.training import Evaluator, optimizer
+from experiments.studies.train.training import averages_of, make_evaluator, optimizer
 
 SEEDS = 2
 
@@ -39,7 +39,7 @@ def test_statistics_are_re_estimated_at_the_average_of_each_network():
     spoiled = jax.tree.map(lambda x: jnp.full_like(x, jnp.nan), state.model_state)
     moved = jax.tree.map(lambda x: 3 * x + 1, begin)
     state = state._replace(params=moved, model_state=spoiled)
-    model = Evaluator(trainer, task, settings).model_of(state)
+    model = make_evaluator(trainer, task, settings).model_of(state, averages_of(settings))
     jax.tree.map(np.testing.assert_array_equal, model["params"], begin)
     inputs = task.prepare(task.train.arrays).inputs
     kernel, bias = begin["linear"]["kernel"][...], begin["linear"]["bias"][...]

@@ -1,4 +1,4 @@
-"""The optimizers of a training run. A line of `OPTIMIZERS` adds one.
+"""Optimizers by name, for `train --optimizer` and others. A line of `OPTIMIZERS` adds one.
 
 Sources: K. Jordan et al. 2024 (Muon; here with the scale of J. Liu et al. 2025, arXiv:2502.16982,
 so that learning rates and weight decays of AdamW suit it); K. Mishchenko, A. Defazio 2023,
