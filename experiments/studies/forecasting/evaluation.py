@@ -4,7 +4,7 @@ All methods forecast the same targets of the test part.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -128,27 +128,33 @@ class Losses(NamedTuple):
       series: the name of the series.
       loss: a key of `LOSSES`.
       method: the name of the method.
-      folds: f64[n, horizons] of each fold.
+      folds: f64[n, horizons] of each fold; `None` for a fold in which a network is not trained.
     """
 
     series: str
     loss: str
     method: str
-    folds: Sequence[np.ndarray]
+    folds: Sequence[np.ndarray | None]
 
 
 def losses_of(folds: Sequence[SeriesFold], forecasts: Sequence[Forecasts]) -> list[Losses]:
-    """Returns the losses of each method, from its forecasts in each fold."""
+    """Returns the losses of each method of the last fold, from its forecasts in each fold."""
+
+    def of_fold(fold: SeriesFold, forecasts: Forecasts, loss: str, method: str) -> Any:
+        if method not in forecasts[loss]:
+            return None
+        return LOSSES[loss].evaluate(fold.targets, forecasts[loss][method])
+
     return [
         Losses(
             folds[0].series.name,
             loss,
             method,
             [
-                LOSSES[loss].evaluate(fold.targets, each[loss][method])
+                of_fold(fold, each, loss, method)
                 for fold, each in zip(folds, forecasts, strict=True)
             ],
         )
-        for loss, methods in forecasts[0].items()
+        for loss, methods in forecasts[-1].items()
         for method in methods
     ]

@@ -8,13 +8,14 @@ from scipy import stats
 
 from experiments.studies.forecasting.calibration import Calibration
 from experiments.studies.forecasting.losses import LEVELS, LOSSES
+from experiments.studies.forecasting.recipes import is_joint
 from experiments.studies.forecasting.scores import Score
 from experiments.studies.forecasting.settings import HORIZONS
 
 
 def draw_scores(scores: Sequence[Score]) -> Figure:
-    """Draws all scores against the naive forecast with their joint intervals."""
-    compared = [(each, each.naive) for each in scores if each.naive]
+    """Draws the scores of the verdict against the naive forecast with their joint intervals."""
+    compared = [(each, each.naive) for each in scores if each.naive and is_joint(each.method)]
     series = list(dict.fromkeys(each.series for each, _ in compared))
     most = max(sum(each.loss == loss for each, _ in compared) for loss in LOSSES)
     figure = Figure(figsize=(15, 1.2 + 0.2 * most), layout="constrained")
@@ -43,10 +44,12 @@ BINS = 10
 def draw_calibration(calibrations: Sequence[Calibration], series: str) -> Figure:
     """Draws reliability of quantiles, and histograms of probability integral transforms.
 
+    Of the networks, the self-tuning one is drawn.
+
     A calibrated forecast is on the dotted line. The band has 95% of the numbers of targets in a bin
     of a calibrated forecast.
     """
-    found = [each for each in calibrations if each.series == series]
+    found = [each for each in calibrations if each.series == series and is_joint(each.method)]
     figure = Figure(figsize=(11, 3.6 * len(HORIZONS)), layout="constrained")
     panels = figure.subplots(len(HORIZONS), 2, squeeze=False)
     for horizon, (reliability, transforms) in zip(HORIZONS, panels, strict=True):

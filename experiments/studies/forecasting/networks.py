@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from flax import nnx
 
 import jaxdescent as jd
 from experiments import tasks
@@ -121,3 +123,26 @@ def make_task(examples: Examples, loss: str, model: tasks.ModelConfig) -> tasks.
     return tasks.supervised(dataset, model)._replace(
         name=name, build=build, scores=scores, predict=predict, baseline=None
     )
+
+
+def predictions(task: tasks.Task, params: Any, model_state: Any) -> np.ndarray:
+    """Returns the forecasts of the test part by each network, f32[networks, n, horizons, ...].
+
+    Args:
+      task: the task of a fold.
+      params: parameters of the networks, with a leading axis of networks.
+      model_state: their other state, likewise.
+    """
+    graph = nnx.split(nnx.eval_shape(lambda: task.build(nnx.Rngs(0))), nnx.Param, ...)[0]
+
+    @jax.jit
+    def predict(params: Any, model_state: Any) -> jax.Array:
+        model = nnx.merge(graph, params, model_state, copy=True)
+        model.eval()
+        return task.predict(model, task.test.arrays.inputs)
+
+    count = len(jax.tree.leaves(params)[0])
+    networks = [
+        jax.tree.map(lambda leaf, i=i: leaf[i], (params, model_state)) for i in range(count)
+    ]
+    return np.stack([np.asarray(predict(*network)) for network in networks])

@@ -4,30 +4,35 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from experiments import runner
+from experiments import methods, runner
 from experiments.runner.page import Table
 from experiments.studies.forecasting.calibration import CENTRAL, Calibration
 from experiments.studies.forecasting.control import best_skill
 from experiments.studies.forecasting.evaluation import SeriesFold
 from experiments.studies.forecasting.losses import LOSSES
+from experiments.studies.forecasting.recipes import is_joint
 from experiments.studies.forecasting.scores import Score
-from experiments.studies.forecasting.settings import HORIZONS, WINDOW
+from experiments.studies.forecasting.settings import COMPARED, HORIZONS, WINDOW, Settings
 from experiments.studies.forecasting.skill import RESAMPLES, block_length
 
 CONTROL = "control"
 
 
 def make_results(
+    settings: Settings,
     folds: Sequence[Sequence[SeriesFold]],
     scores: Sequence[Score],
     calibrations: Sequence[Calibration],
+    compared: Sequence[methods.Contest],
 ) -> runner.Results:
     """Returns the tables, the verdict and the notes.
 
     Args:
+      settings: the settings.
       folds: the folds of each series.
       scores: the scores of all methods.
       calibrations: the calibration of the methods that forecast distributions.
+      compared: the results of all ways to train, on the last fold of each series.
     """
     columns = (
         "series, loss, days ahead",
@@ -35,6 +40,7 @@ def make_results(
         "loss",
         "better than the naive forecast by",
         "than exponential smoothing by",
+        "interval",
         "folds won",
     )
     by_fold = Table(
@@ -44,7 +50,11 @@ def make_results(
             *(f"fold {number + 1}" for number in range(len(folds[0]))),
         ),
         [
-            (_subject(each), each.method, *map(str, each.by_fold))
+            (
+                _subject(each),
+                each.method,
+                *("" if fold is None else str(fold) for fold in each.by_fold),
+            )
             for each in scores
             if each.naive is not None
         ],
@@ -84,6 +94,7 @@ def make_results(
     )
     values = {
         "calibrations": [each._replace(pit=np.zeros(0))._asdict() for each in calibrations],
+        "methods": {each.recipe.title: methods.values_of(each) for each in compared},
         "scores": [each._asdict() for each in scores],
         "leak comparisons": sum(each.comparisons for of_series in folds for each in of_series),
     }
@@ -91,16 +102,19 @@ def make_results(
         "Forecasting daily returns, walk-forward",
         columns,
         [_row(each) for each in scores],
-        _notes(folds),
+        [*_notes(settings, folds), *methods.notes_on(compared)],
         values,
-        verdict(scores),
-        [by_fold, calibration, parts],
+        f"{verdict(scores)} {methods.verdict(compared)}",
+        [*map(methods.table, compared), by_fold, calibration, parts],
     )
 
 
 def verdict(scores: Sequence[Score]) -> str:
-    """Returns first if anything beats the naive forecast of market prices, then the rest."""
-    sentences = []
+    """Returns first if anything beats the naive forecast of market prices, then the rest.
+
+    Networks count that tune themselves.
+    """
+    scores, sentences = [each for each in scores if is_joint(each.method)], []
     for loss in LOSSES:
         of_market = [
             each
@@ -170,18 +184,21 @@ def _subject(score: Score) -> str:
 
 def _row(score: Score) -> tuple[str, ...]:
     loss = LOSSES[score.loss]
-    wins = sum(each.value > 0 for each in score.by_fold)
+    trained = [each for each in score.by_fold if each is not None]
+    wins = sum(each.value > 0 for each in trained)
+    interval = "joint" if is_joint(score.method) else "single"
     return (
         _subject(score),
         score.method,
         f"{loss.show(score.mean):.4f}",
         "" if score.naive is None else str(score.naive),
         "" if score.smoothing is None else str(score.smoothing),
-        "" if score.naive is None else f"{wins} of {len(score.by_fold)}",
+        "" if score.naive is None else interval,
+        "" if score.naive is None else f"{wins} of {len(trained)}",
     )
 
 
-def _notes(folds: Sequence[Sequence[SeriesFold]]) -> list[str]:
+def _notes(settings: Settings, folds: Sequence[Sequence[SeriesFold]]) -> list[str]:
     checks = sum(each.comparisons for of_series in folds for each in of_series)
     units = "; ".join(f"{name}: {loss.unit}" for name, loss in LOSSES.items())
     days = " and ".join(map(str, HORIZONS))
@@ -204,9 +221,25 @@ def _notes(folds: Sequence[Sequence[SeriesFold]]) -> list[str]:
         f"Losses are on the test parts of all folds ({units}). Scores are 1 - loss / naive loss; "
         "for the Gaussian likelihood, naive loss - loss in nats.",
         f"Intervals are of a circular block bootstrap within folds ({RESAMPLES:,} resamples; "
-        f"origins in a block: {blocks}). In the first table the intervals of a loss hold jointly "
-        "at 95% (Bonferroni over methods, horizons and series).",
+        f"origins in a block: {blocks}). In the first table joint intervals hold jointly at 95% "
+        "for each loss: Bonferroni over the comparisons of the verdict, which are the references "
+        "and the self-tuning network on all horizons and series. The intervals of the other "
+        "networks are single ones; by chance, one in forty is above 0 without any skill.",
+        _note_on_training(settings),
         f"No leak from the future: {checks:,} comparisons of examples and forecasts of references "
         "with their values after later rows, or rows of the part before, were changed; all were "
         "equal to the bit.",
     ]
+
+
+def _note_on_training(settings: Settings) -> str:
+    everywhere = settings.size.everywhere
+    if everywhere is None:
+        return "Every method trains a network on every fold and by every loss."
+    chosen = [methods.METHODS[name].title for name in everywhere if name in settings.methods]
+    named = ", ".join(chosen) or "no method"
+    return (
+        f"All methods train a network on the last fold of a series by the {COMPARED}. On the other "
+        f"folds and by the other losses networks are trained by {named}, because each training "
+        "compiles anew. Scores are over the folds in which a method trains."
+    )

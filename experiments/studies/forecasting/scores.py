@@ -1,12 +1,13 @@
 """Scores of each method against the naive forecast and against exponential smoothing."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from experiments.studies.forecasting.evaluation import Losses
 from experiments.studies.forecasting.losses import LOSSES
+from experiments.studies.forecasting.recipes import is_joint
 from experiments.studies.forecasting.settings import HORIZONS
 from experiments.studies.forecasting.skill import Interval
 
@@ -19,12 +20,13 @@ class Score(NamedTuple):
       loss: a key of `LOSSES`.
       method: the name of the method.
       horizon: the days between an origin and its target.
-      mean: the mean loss over all folds.
-      naive: the score against the naive forecast over all folds, with an interval that holds
-        jointly with the intervals of all other methods, horizons and series; `None` for the naive
-        forecast.
+      mean: the mean loss over the folds in which the method is trained.
+      naive: the score against the naive forecast over these folds; `None` for the naive forecast.
+        If `is_joint(method)`, the interval holds jointly with the intervals of all such methods,
+        horizons and series, otherwise by itself.
       smoothing: the score against exponential smoothing, likewise.
-      by_fold: the scores of each fold against the naive forecast, with single intervals.
+      by_fold: the scores of each fold against the naive forecast, with single intervals; `None` for
+        a fold in which the method is not trained.
     """
 
     series: str
@@ -34,7 +36,7 @@ class Score(NamedTuple):
     mean: float
     naive: Interval | None
     smoothing: Interval | None
-    by_fold: Sequence[Interval]
+    by_fold: Sequence[Interval | None]
 
 
 def scores_of(found: Sequence[Losses]) -> list[Score]:
@@ -51,36 +53,47 @@ def scores_of(found: Sequence[Losses]) -> list[Score]:
 
 
 def comparisons(found: Sequence[Losses], loss: str) -> int:
-    """Returns the number of comparisons with a naive forecast by a loss, over all series."""
-    others = [each for each in found if each.loss == loss and each.method != LOSSES[loss].naive]
+    """Returns the number of comparisons of the verdict by a loss, over all series.
+
+    They are of the references and the self-tuning network with a naive forecast.
+    """
+    naive = LOSSES[loss].naive
+    others = [e for e in found if e.loss == loss and e.method != naive and is_joint(e.method)]
     return len(others) * len(HORIZONS)
 
 
 def _score(
     losses: Losses,
     column: int,
-    by_name: Mapping[tuple[str, str, str], Sequence[np.ndarray]],
+    by_name: Mapping[tuple[str, str, str], Sequence[np.ndarray | None]],
     comparisons: int,
 ) -> Score:
     loss, horizon = LOSSES[losses.loss], HORIZONS[column]
-    own = [each[:, column] for each in losses.folds]
+    trained = [number for number, each in enumerate(losses.folds) if each is not None]
+
+    def of_trained(folds: Sequence[Any]) -> dict[int, np.ndarray]:
+        return {number: folds[number][:, column] for number in trained}
+
+    own = of_trained(losses.folds)
 
     def against(method: str) -> Interval | None:
         if method == losses.method:
             return None
-        others = by_name[losses.series, losses.loss, method]
-        return loss.score(
-            own, [each[:, column] for each in others], horizon, comparisons=comparisons
-        )
+        others = of_trained(by_name[losses.series, losses.loss, method])
+        count = comparisons if is_joint(losses.method) else 1
+        return loss.score([*own.values()], [*others.values()], horizon, comparisons=count)
 
-    naive = by_name[losses.series, losses.loss, loss.naive]
+    naive = of_trained(by_name[losses.series, losses.loss, loss.naive])
     return Score(
         losses.series,
         losses.loss,
         losses.method,
         horizon,
-        float(np.concatenate(own).mean()),
+        float(np.concatenate([*own.values()]).mean()),
         against(loss.naive),
         against(loss.smoothing),
-        [loss.score([a], [b[:, column]], horizon) for a, b in zip(own, naive, strict=True)],
+        [
+            loss.score([own[number]], [naive[number]], horizon) if number in own else None
+            for number in range(len(losses.folds))
+        ],
     )

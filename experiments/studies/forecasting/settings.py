@@ -1,15 +1,18 @@
 """Settings of the study of forecasting."""
 
 import dataclasses
-from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple
 
-from experiments import runner, tasks
+from experiments import methods, tasks
 
-SERIES = ("goog", "control", "sp500")
 WINDOW, HORIZONS = 20, (1, 5)
 """Days that a forecast sees, a month of trading, and days ahead: the next day and a week."""
 BATCH_SIZE = 32
+EVALUATIONS = 20
+COMPARED = "squared error"
+"""The loss by which all methods train on the last fold, to compare them and their costs."""
+ONCE = ("prodigy", "schedule_free", "self_tuning", "self_tuning_sgd")
+"""Methods that train a network once."""
 
 
 class Size(NamedTuple):
@@ -18,33 +21,33 @@ class Size(NamedTuple):
     Attributes:
       series: the series by default, without the S&P 500.
       folds: folds of the walk-forward evaluation.
-      epochs: passes over the training part.
+      epochs: passes over the training part, a multiple of `EVALUATIONS`.
+      everywhere: methods that train on every fold and by every loss; `None` for all methods. The
+        others train on the last fold, by the squared error.
       losses: the losses for which networks are trained.
     """
 
     series: tuple[str, ...]
     folds: int
     epochs: int
+    everywhere: tuple[str, ...] | None = ONCE
     losses: tuple[str, ...] = ("squared error", "quantiles", "Gaussian")
 
 
 SIZES = {
-    "smoke": Size(("goog",), 1, 1, ("squared error", "Gaussian")),
+    "smoke": Size(("goog",), 1, EVALUATIONS, losses=(COMPARED,)),
     "small": Size(("goog", "control"), 5, 40),
-    "full": Size(("goog", "control"), 5, 200),
+    "full": Size(("goog", "control"), 5, 200, None),
 }
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings(runner.Settings):
+class Settings(methods.Settings):
     """Settings of the study of forecasting."""
 
-    may_change: ClassVar = (*runner.Settings.may_change, "data_dir")
-    least: ClassVar = {**runner.Settings.least, "folds": 0, "width": 1}
+    least: ClassVar = {**methods.Settings.least, "folds": 0, "width": 1}
     series: tuple[Literal["goog", "control", "sp500"], ...] = ()
     """Series to forecast; by default the bundled ones, and sp500 too with --data-dir."""
-    data_dir: Path | None = None
-    """Folder of data files; by default the environment's JAXDESCENT_DATA."""
     folds: int = 0
     """Folds of the walk-forward evaluation; 0 stands for the number of the scale."""
     model: Literal["mlp", "lstm", "gru", "tcn"] = "mlp"

@@ -1,5 +1,6 @@
 """Tasks of networks have the losses of their names, and predict in the units of the series."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from experiments.data import Split
 from experiments.studies.forecasting import losses
 from experiments.studies.forecasting.examples import make_examples
 from experiments.studies.forecasting.folds import walk_forward
-from experiments.studies.forecasting.networks import HEADS, make_task
+from experiments.studies.forecasting.networks import HEADS, make_task, predictions
 from tests.experiments.studies.forecasting.test_folds import drawn
 
 SERIES = drawn(200)
@@ -62,6 +63,16 @@ def test_predictions_are_in_the_units_of_the_series():
     found = task.predict(model, EXAMPLES.dataset.test.inputs[:1])
     np.testing.assert_allclose(found[..., 0], moments[..., 0] * STD + MEAN, rtol=1e-6)
     np.testing.assert_allclose(found[..., 1], np.array([[2.0, 3.0]]) * STD, rtol=1e-6)
+
+
+def test_predictions_of_several_networks_are_theirs():
+    task = make_task(EXAMPLES, "Gaussian", tasks.ModelConfig("mlp", width=4))
+    networks = [task.build(nnx.Rngs(seed)) for seed in (0, 1)]
+    states = [nnx.split(network, nnx.Param, ...)[1:] for network in networks]
+    found = predictions(task, *jax.tree.map(lambda *leaves: jnp.stack(leaves), *states))
+    for each, network in zip(found, networks, strict=True):
+        expected = task.predict(network, EXAMPLES.dataset.test.inputs)
+        np.testing.assert_allclose(each, expected, rtol=1e-5, atol=1e-7)
 
 
 def test_crossing_quantiles_are_sorted_which_does_not_raise_the_loss():

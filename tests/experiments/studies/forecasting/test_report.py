@@ -31,6 +31,11 @@ def test_the_verdict_counts_what_beats_the_naive_forecast():
     assert "the best is c on goog, 5 days ahead: +0.2100" in found
 
 
+def test_networks_that_others_train_do_not_count():
+    found = verdict([score("a", -0.1), score("network, Adam, cosine", 0.3)])
+    assert found.startswith("Nothing beats the naive forecast by squared error: in none of 1 comp")
+
+
 def test_the_control_does_not_count_as_a_market():
     controls = [score("a", 0.2, "control"), score("a", 0.05, "control", horizon=5)]
     found = verdict([score("a", -0.1), *controls])
