@@ -270,14 +270,10 @@ def supervised(dataset: Dataset, model: ModelConfig) -> Task:
     model.check()
     inputs = dataset.train.inputs.shape[1:]
     outputs = dataset.classes or dataset.train.targets.shape[-1]
-    build, outputs_per_time = _network(model, dataset.name, inputs, outputs)
+    build, call = network(model, dataset.name, inputs, outputs)
 
     def pick(arrays: Split, indices: Any) -> Split:
         return Split(arrays.inputs[indices], arrays.targets[indices])
-
-    def call(model: Any, inputs: Any, key: jax.Array | None) -> jax.Array:
-        outputs = _call(model, inputs, key)
-        return outputs[:, -1] if outputs_per_time else outputs
 
     def predict(model: Any, inputs: Any) -> jax.Array:
         outputs = call(model, dataset.normalized_inputs(inputs), None)
@@ -326,6 +322,34 @@ def _baseline(dataset: Dataset) -> tuple[str, dict[str, float]] | None:
         return f"most frequent class ({label})", {"accuracy": accuracy}
     errors = (targets - dataset.target_mean) / dataset.target_std
     return "mean of the training targets", {"loss": float(np.mean(errors**2))}
+
+
+def network(
+    model: ModelConfig, name: str, inputs: tuple[int, ...], outputs: int
+) -> tuple[Callable[[nnx.Rngs], nnx.Module], Callable[[Any, Any, Any], jax.Array]]:
+    """Returns functions that build and call a model.
+
+    Args:
+      model: the model.
+      name: name of the data, for the error message.
+      inputs: the shape of an input.
+      outputs: the number of outputs.
+
+    Returns:
+      Called as `build(rngs)`, the first returns the model. Called as `call(model, inputs, key)`
+      with normalized inputs and a random key of dropout or `None`, the second returns the outputs
+      f32[n, outputs], of a model of sequences at the last time.
+
+    Raises:
+      ValueError: the model does not take such inputs.
+    """
+    build, outputs_per_time = _network(model, name, inputs, outputs)
+
+    def call(model: Any, inputs: Any, key: jax.Array | None) -> jax.Array:
+        outputs = _call(model, inputs, key)
+        return outputs[:, -1] if outputs_per_time else outputs
+
+    return build, call
 
 
 def _network(

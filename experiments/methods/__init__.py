@@ -14,8 +14,8 @@ from experiments.methods.contest import Contest
 from experiments.methods.outcome import Outcome, Trained
 from experiments.methods.recipe import Recipe
 from experiments.methods.registry import METHODS
-from experiments.methods.report import results
-from experiments.methods.study import Settings, run_contests
+from experiments.methods.report import notes_on, results, table, values_of, verdict
+from experiments.methods.study import Settings, run_contests, save_figures, train_contests
 
 __all__ = [
     "METHODS",
@@ -24,6 +24,12 @@ __all__ = [
     "Recipe",
     "Settings",
     "Trained",
+    "notes_on",
     "results",
     "run_contests",
+    "save_figures",
+    "table",
+    "train_contests",
+    "values_of",
+    "verdict",
 ]

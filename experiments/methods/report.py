@@ -20,12 +20,12 @@ def score_names(recipe: Recipe) -> tuple[str, ...]:
 def results(title: str, contests: Sequence[Contest], notes: Sequence[str] = ()) -> runner.Results:
     """Returns the tables, the verdict and the notes of a study."""
     first, *more = [table(contest) for contest in contests]
-    values = {each.recipe.title: _values(each) for each in contests}
+    values = {each.recipe.title: values_of(each) for each in contests}
     return runner.Results(
         title,
         first.columns,
         first.rows,
-        [f"First table: {contests[0].recipe.title}.", *notes, *_notes(contests)],
+        [f"First table: {contests[0].recipe.title}.", *notes, *notes_on(contests)],
         values,
         verdict(contests),
         more,
@@ -93,7 +93,8 @@ def verdict(contests: Sequence[Contest]) -> str:
     return " ".join(sentences)
 
 
-def _notes(contests: Sequence[Contest]) -> list[str]:
+def notes_on(contests: Sequence[Contest]) -> list[str]:
+    """Returns sentences on the steps, the selection and the costs."""
     recipes = [contest.recipe for contest in contests]
     seeds = ", ".join(f"{recipe.title} {recipe.seeds}" for recipe in recipes)
     steps = ", ".join(
@@ -127,7 +128,8 @@ def _notes_on_ends(contests: Sequence[Contest]) -> list[str]:
     return [f"The best learning rate is at an end of its grid: {named}."] if found else []
 
 
-def _values(contest: Contest) -> dict[str, Any]:
+def values_of(contest: Contest) -> dict[str, Any]:
+    """Returns the numbers behind the table of a recipe, by method."""
     return {
         name: {
             "learning_rate": each.choice,

@@ -30,6 +30,17 @@ def run_contests(settings: Settings, run: runner.Run, recipes: Sequence[Recipe])
     Raises:
       RunError: there is no recipe.
     """
+    contests = train_contests(settings, run, recipes)
+    save_figures(run, contests)
+    return contests
+
+
+def train_contests(settings: Settings, run: runner.Run, recipes: Sequence[Recipe]) -> list[Contest]:
+    """Trains every recipe by the methods of the settings.
+
+    Raises:
+      RunError: there is no recipe.
+    """
     if not recipes:
         raise runner.RunError("there is no task to train; give --data-dir")
     if settings.scale == "smoke":
@@ -37,14 +48,17 @@ def run_contests(settings: Settings, run: runner.Run, recipes: Sequence[Recipe])
     for recipe in recipes:
         run.pin(recipe.title, recipe.task.digest())
     with runner.Progress(total=sum(_steps(settings, recipe) for recipe in recipes)) as progress:
-        contests = [
+        return [
             Contest(recipe, train_by_all(Session(run, recipe, progress), settings.methods))
             for recipe in recipes
         ]
+
+
+def save_figures(run: runner.Run, contests: Sequence[Contest]) -> None:
+    """Saves the figures of contests, with a panel for each."""
     run.save_figure("1_compute", figures.draw_compute(contests))
     run.save_figure("2_steps", figures.draw_steps(contests))
     run.save_figure("3_profile", figures.draw_profile(contests))
-    return contests
 
 
 def _steps(settings: Settings, recipe: Recipe) -> int:
