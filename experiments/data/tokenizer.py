@@ -30,6 +30,14 @@ class Tokenizer(Protocol):
         """The number of tokens; they are numbered from 0."""
         ...
 
+    @property
+    def lengths(self) -> np.ndarray:
+        """i64[vocabulary_size], the number of characters that begin in each token.
+
+        The lengths of a text's tokens add up to the length of the text.
+        """
+        ...
+
     def encode(self, text: str) -> np.ndarray:
         """Encodes a text: uint16[n], or i32[n] for vocabularies of more than 65,536 tokens.
 
@@ -87,6 +95,11 @@ class Characters:
         """The number of characters in the vocabulary."""
         return len(self.characters)
 
+    @property
+    def lengths(self) -> np.ndarray:
+        """i64[vocabulary_size], ones."""
+        return np.ones(self.vocabulary_size, np.int64)
+
     @cached_property
     def _known(self) -> np.ndarray:
         return _code_points(self.characters)
@@ -137,6 +150,11 @@ class Bytes:
     def vocabulary_size(self) -> int:
         """The number of bytes, 256."""
         return 256
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """i64[256], 0 for the bytes that continue a character, else 1."""
+        return _begins(np.arange(256)).astype(np.int64)
 
     def encode(self, text: str) -> np.ndarray:
         """Encodes a text as its bytes.
@@ -231,6 +249,13 @@ class BytePairs:
         """256 plus the number of merged pairs."""
         return self._tokenizer.get_vocab_size()
 
+    @property
+    def lengths(self) -> np.ndarray:
+        """i64[vocabulary_size], the number of characters that begin in each token."""
+        begins = set(np.array(_symbols_of_bytes())[_begins(np.arange(256))].tolist())
+        names = map(self._tokenizer.id_to_token, range(self.vocabulary_size))
+        return np.array([sum(symbol in begins for symbol in name) for name in names], np.int64)
+
     def encode(self, text: str) -> np.ndarray:
         """Encodes a text.
 
@@ -291,6 +316,18 @@ def _package() -> Any:
             "byte pairs need the package tokenizers: pip install 'jaxdescent[text]'"
         ) from error
     return tokenizers
+
+
+def _begins(bytes_: np.ndarray) -> np.ndarray:
+    """Returns True for the bytes with which a character of UTF-8 begins."""
+    return (bytes_ & 0b1100_0000) != 0b1000_0000
+
+
+def _symbols_of_bytes() -> list[str]:
+    """Returns the printable symbol of each byte in the names of byte pairs, as in GPT-2."""
+    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    others = iter(range(0x100, 0x200))
+    return [chr(byte if byte in printable else next(others)) for byte in range(256)]
 
 
 def _code_points(text: str) -> np.ndarray:

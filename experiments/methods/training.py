@@ -79,10 +79,9 @@ class Session:
         with jd.footprint.meter() as meter:
             for chunk in loop:
                 model = models(chunk.carry)
-                validation, test = (
-                    evaluator(part, **model)["loss"]
-                    for part in (recipe.task.validation, recipe.task.test)
-                )
+                test = validation = evaluator(recipe.task.validation, **model)["loss"]
+                if recipe.task.test is not recipe.task.validation:
+                    test = evaluator(recipe.task.test, **model)["loss"]
                 loop.log(
                     loss=loss(chunk.metrics),
                     validation_loss=validation,

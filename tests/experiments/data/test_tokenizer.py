@@ -57,6 +57,18 @@ def test_any_tokens_decode_to_some_text(name, data):
     assert isinstance(tokenizer.decode(tokens), str)
 
 
+@any_text
+@given(st.text() | st.text(st.sampled_from(TRAINING + " \r\n\t\0\u2028é'😀")))
+def test_the_lengths_of_tokens_add_up_to_the_length_of_the_text(name, text):
+    tokenizer = TOKENIZERS[name]
+    assert tokenizer.lengths[tokenizer.encode(text)].sum() == len(text)
+
+
+def test_lengths_of_characters_and_bytes():
+    assert TOKENIZERS["character"].lengths.tolist() == [1] * TOKENIZERS["character"].vocabulary_size
+    assert Bytes().lengths[[0, 0x7F, 0x80, 0xBF, 0xC0, 0xFF]].tolist() == [1, 1, 0, 0, 1, 1]
+
+
 def test_half_a_character_becomes_the_replacement_character():
     assert Bytes().decode([97, 195]) == "a\ufffd"
     pairs = TOKENIZERS["byte_pair"]

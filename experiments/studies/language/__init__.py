@@ -1,0 +1,26 @@
+"""Language models trained by every method, in bits per character, with sampled text.
+
+Topics of Python's help, which are bundled, as characters, bytes and byte pairs; Tiny Shakespeare,
+War and Peace and nanoGPT's settings for Tiny Shakespeare from `--data-dir`. Each transformer is
+trained by grids of learning rates for Adam (and SGD), by Prodigy and Schedule-Free, by self-tuning,
+and by a population of agents, or by some of these where a grid takes hours.
+"""
+
+from experiments import methods, runner
+from experiments.studies.language import per_character
+from experiments.studies.language.recipes import Settings, recipes
+from experiments.studies.language.samples import sample_notes
+
+__all__ = ["Settings", "run"]
+
+
+def run(settings: Settings, run: runner.Run) -> runner.Results:
+    """Trains every network by every method and draws the figures."""
+    found, notes = recipes(settings)
+    contests = methods.run_contests(settings, run, found)
+    notes = [*notes, *per_character.NOTES, *sample_notes(contests)]
+    results = methods.results("Language models: losses and the compute for them", contests, notes)
+    table, values = per_character.results(contests)
+    return results._replace(
+        tables=[table, *results.tables], values={**results.values, "per character": values}
+    )
