@@ -124,7 +124,7 @@ def draw_values(landscapes: Mapping[str, Landscape], found: Found) -> Figure:
         _draw_landscape_values(panel, paths)
         panel.set_title(landscapes[name].title, fontsize=9)
     handles, labels = panels.flat[0].get_legend_handles_labels()
-    legend = panels.flat[len(found)].legend(handles, labels, loc="center", fontsize=7, ncols=2)
+    legend = panels.flat[len(found)].legend(handles, labels, loc="center", fontsize=7)
     legend.set_in_layout(False)
     return figure
 
@@ -153,24 +153,31 @@ def _draw_landscape_values(panel: Axes, paths: Mapping[str, Path]) -> None:
 
 
 def draw_network(trainings: Mapping[str, Training]) -> Figure:
-    """Draws validation losses against gradients, tuning included, and the final test losses."""
-    figure = Figure(figsize=(12, 4.6), layout="constrained")
+    """Draws validation losses against gradients, tuning included, and the test losses."""
+    figure = Figure(figsize=(12, 5), layout="constrained")
     curves, points = figure.subplots(1, 2)
     for name, training in trainings.items():
         losses = training.validation.mean(-1)
         style = {"color": COLORS[name], "linestyle": _line_style(name)}
-        curves.plot(training.gradients, losses, label=METHODS[name].label, linewidth=1.5, **style)
+        is_trained = training.gradients > 0
+        x, y = training.gradients[is_trained], losses[is_trained]
+        curves.plot(x, y, label=METHODS[name].label, linewidth=1.5, **style)
         mean, spread = training.test.mean(), training.test.std()
-        x = training.gradients[-1]
-        points.errorbar(x, mean, spread, marker="o", color=COLORS[name], capsize=2)
-    _label_points(points, trainings)
-    curves.set(xscale="symlog", yscale="log", ylabel="validation loss")
-    points.set(xscale="log", ylabel="final test loss")
-    points.margins(x=0.4)
+        points.errorbar(x[-1], mean, spread, marker="o", color=COLORS[name], capsize=2)
+    costs = [float(training.gradients[-1]) for training in trainings.values()]
+    points.set_xlim(min(costs) / 1.5, max(costs) * 3)
+    curves.set_ylabel("validation loss")
+    points.set_ylabel("test loss")
     for panel in (curves, points):
+        panel.set(xscale="log", yscale="log")
         panel.set_xlabel("gradients, with all learning rates of the grid")
-        panel.grid(alpha=0.25)
-    curves.legend(fontsize=7.5, ncols=2)
+        panel.grid(alpha=0.25, which="both")
+        panel.yaxis.set_minor_formatter("{x:.3g}")
+        panel.yaxis.set_major_formatter("{x:.3g}")
+        panel.tick_params(labelsize=8, which="both")
+    _label_points(points, trainings)
+    handles, labels = curves.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", fontsize=7.5, ncols=7)
     return figure
 
 
@@ -180,23 +187,47 @@ def _line_style(name: str) -> str | tuple[float, tuple[float, ...]]:
 
 
 def _label_points(panel: Axes, trainings: Mapping[str, Training]) -> None:
-    """Writes the names beside the points, from above to below, without overlap."""
+    """Writes the names beside the points; names of points with equal cost do not overlap."""
     by_cost: dict[float, list[str]] = {}
     for name, training in trainings.items():
         by_cost.setdefault(float(training.gradients[-1]), []).append(name)
-    losses = [float(training.test.mean()) for training in trainings.values()]
-    gap = 0.045 * max(np.ptp(losses), 1e-6)
+    gap = 0.035 * float(np.ptp(np.log(panel.get_ylim())))
     for cost, names in by_cost.items():
-        below = np.inf
-        for name in sorted(names, key=lambda name: -trainings[name].test.mean()):
-            loss = float(trainings[name].test.mean())
-            below = min(loss, below - gap)
+        losses = {name: float(trainings[name].test.mean()) for name in names}
+        ordered = sorted(names, key=losses.__getitem__)
+        heights = spread_out(np.log([losses[name] for name in ordered]), gap)
+        for name, height in zip(ordered, np.exp(heights), strict=True):
             panel.annotate(
                 METHODS[name].title,
-                (cost, loss),
-                (cost * 1.25, below),
+                (cost, losses[name]),
+                (cost * 1.3, height),
                 fontsize=7.5,
                 va="center",
                 color=COLORS[name],
                 arrowprops={"arrowstyle": "-", "linewidth": 0.4, "color": COLORS[name]},
             )
+
+
+def spread_out(heights: np.ndarray, gap: float) -> np.ndarray:
+    """Returns ascending heights, f[n], moved apart by at least `gap`, groups about their mean.
+
+    Example:
+      >>> spread_out(np.array([0.0, 0.0, 5.0]), 1.0).tolist()
+      [-0.5, 0.5, 5.0]
+    """
+    groups: list[list[float]] = []  # each with the given heights of adjacent labels
+    for height in heights.tolist():
+        groups.append([height])
+        while len(groups) > 1 and _bottom(groups[-1], gap) < _top(groups[-2], gap) + gap:
+            groups[-2:] = [groups[-2] + groups[-1]]
+    return np.concatenate(
+        [_bottom(group, gap) + gap * np.arange(len(group)) for group in groups] or [heights]
+    )
+
+
+def _bottom(group: list[float], gap: float) -> float:
+    return float(np.mean(group)) - gap * (len(group) - 1) / 2
+
+
+def _top(group: list[float], gap: float) -> float:
+    return float(np.mean(group)) + gap * (len(group) - 1) / 2

@@ -1,10 +1,10 @@
 """One real network: a multilayer perceptron on handwritten digits, trained by each method.
 
 One program trains the networks of all learning rates and seeds of a method side by side, on the
-same batches. The learning rate is chosen by the final validation loss, a mean over seeds. A method
-with n learning rates costs n gradients for each step. MAGD is a population of Adam with the same n
-learning rates, pruned by successive halving. `jd.hybrid` is left out: it takes at most 2,000
-coordinates.
+same batches. A network is taken from its epoch with the least validation loss, and the learning
+rate is chosen by this loss, a mean over seeds. A method with n learning rates costs n gradients for
+each step. MAGD is a population of Adam with the same n learning rates, pruned by successive
+halving. `jd.hybrid` is left out: it takes at most 2,000 coordinates.
 """
 
 from collections.abc import Sequence
@@ -33,8 +33,8 @@ class Training(NamedTuple):
       gradients: i64[n], gradients of a network up to each evaluation, with the gradients for all
         other learning rates.
       validation: f64[n, seeds], losses; inf where they are not finite.
-      test: f64[seeds], the final losses.
-      accuracies: f64[seeds], on the test images, in percent.
+      test: f64[seeds], losses on the test images, at the epoch with the least validation loss.
+      accuracies: f64[seeds], on the test images in percent, likewise.
       learning_rate: f64[], nan for methods without one to choose.
       at_end: bool[], True if the learning rate is at an end of the grid.
     """
@@ -72,7 +72,7 @@ def train(name: str, setup: Setup, seed: int) -> Training:
 
 
 def best_training(scores: Scores, rates: Sequence[float], steps: np.ndarray) -> Training:
-    """Returns the training of the learning rate with the least final validation loss.
+    """Returns the training of the learning rate with the least validation loss at the best epoch.
 
     Args:
       scores: f64[n, rates, seeds] each.
@@ -80,12 +80,13 @@ def best_training(scores: Scores, rates: Sequence[float], steps: np.ndarray) -> 
       steps: i64[n], the number of steps of each evaluation.
     """
     validation = np.where(np.isfinite(scores.validation), scores.validation, np.inf)
-    best = int(validation[-1].mean(-1).argmin())
+    best = int(validation.min(0).mean(-1).argmin())
+    epochs = validation[:, best].argmin(0), np.arange(validation.shape[-1])
     return Training(
         gradients=steps * len(rates),
         validation=validation[:, best],
-        test=scores.test[-1, best],
-        accuracies=scores.accuracy[-1, best],
+        test=scores.test[:, best][epochs],
+        accuracies=scores.accuracy[:, best][epochs],
         learning_rate=np.array(rates[best] or np.nan),
         at_end=np.array(len(rates) > 1 and best in (0, len(rates) - 1)),
     )

@@ -37,7 +37,7 @@ def make_results(
     trainings: Mapping[str, Training],
 ) -> runner.Results:
     """Returns the tables, the notes and the numbers."""
-    rows = [_row(name, landscapes, found, trainings.get(name)) for name in setup.methods]
+    rows = [_row(name, found, trainings.get(name)) for name in setup.methods]
     values: dict[str, Any] = {
         landscape: {name: _numbers(path) for name, path in paths.items()}
         for landscape, paths in found.items()
@@ -65,20 +65,14 @@ def _numbers(path: Path) -> dict[str, float]:
     }
 
 
-def _row(
-    name: str, landscapes: Mapping[str, Landscape], found: Found, training: Training | None
-) -> tuple[str, ...]:
+def _row(name: str, found: Found, training: Training | None) -> tuple[str, ...]:
     method = METHODS[name]
-    paths = {landscapes[place].title: each[name] for place, each in found.items()}
-    solved = [path for path in paths.values() if path.reached >= 0]
-    missed = [title for title, path in paths.items() if path.reached < 0]
+    solved = [paths[name] for paths in found.values() if paths[name].reached >= 0]
     medians = [
         f"{np.median([getattr(path, field) for path in solved]):,.0f}" if solved else "-"
         for field in ("reached", "tuned")
     ]
-    count = f"{len(solved)} of {len(paths)}"
-    if missed and len(missed) < 3:
-        count += f", not {' and '.join(missed)}"
+    count = f"{len(solved)} of {len(found)}"
     network = ("-", "-", "-") if training is None else _network_cells(training)
     return (f"{method.year} {method.title}: {method.addition}", count, *medians, *network)
 
@@ -178,21 +172,24 @@ def notes(setup: Setup, found: Found, trainings: Mapping[str, Training]) -> list
         "along its two singular directions. Gradient descent, momentum, Nesterov and Muon stay "
         "in the plane that is drawn; paths of methods that act on single coordinates are "
         "projected onto it, and their values are the true ones.",
-        "On a landscape that is not smooth, steps of constant length end at a distance from the "
-        "minimum. On Rastrigin, what starts at one point ends in a local minimum near it, or "
-        "jumps without settling.",
+        "Learning rates are constant, without a schedule. Methods whose steps do not shorten near "
+        "a minimum then end at a distance from it that is proportional to the learning rate, and "
+        "need a low one: Lion and Muon everywhere, and most methods on the roof. On Rastrigin, a "
+        "descent from one point ends in a local minimum near it, or jumps about at a large "
+        "learning rate; where it then ends is chance.",
         f"Paths are drawn until the landscape is solved (cross), and up to a length of {LONGEST:g} "
         "diagonals of the window.",
     ]
     if trainings:
         written.append(
             "Network: a multilayer perceptron 64-64-10 on the bundled digits, batches of 64, "
-            f"{setup.epochs} epochs, {setup.seeds} seeds; ± is the standard deviation. The best "
-            f"of {setup.num_network_rates} half decades by the final validation loss; gradients "
-            "are counted for all of them. Muon acts on both weight matrices, Adam with the same "
-            "learning rate on the biases. MAGD is Adam with the learning rates of its grid, "
-            "pruned by validation loss, and keeps the best parameters of all rungs. `jd.hybrid` "
-            "takes at most 2,000 coordinates, and the network has 4,810."
+            f"{setup.epochs} epochs, {setup.seeds} seeds; ± is the standard deviation. A network "
+            "is taken from its epoch with the least validation loss, and the best of "
+            f"{setup.num_network_rates} half decades is chosen by this loss. Muon acts on both "
+            "weight matrices, Adam with the same learning rate on the biases. MAGD is Adam with "
+            "the learning rates of its grid, pruned by validation loss in ten rungs; its networks "
+            "are from ends of rungs. `jd.hybrid` takes at most 2,000 coordinates, and the network "
+            "has 4,810."
         )
     if ends:
         written.append(f"The best learning rate is at an end of its grid: {', '.join(ends)}.")

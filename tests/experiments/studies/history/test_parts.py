@@ -51,15 +51,22 @@ def test_the_network_has_nine_half_decades():
     assert setup.network_rates("tower") == (0.0,)
 
 
-def test_the_best_training_has_the_least_final_validation_loss_and_the_cost_of_the_grid():
-    validation = np.array([[[1, 1], [0.1, 0.1], [1, 1]], [[0.5, 0.6], [np.nan, 0.1], [0.7, 0.2]]])
+def test_the_best_training_is_chosen_by_validation_and_costs_the_grid():
+    validation = np.array(
+        [
+            [[9, 9], [9.0, 9.0], [9, 9]],
+            [[0.5, 0.6], [0.1, np.nan], [0.3, 0.4]],
+            [[0.5, 0.6], [np.nan, 8.0], [0.7, 0.2]],
+        ]
+    )
     scores = network.Scores(validation, 10 * validation, 100 * validation)
-    best = network.best_training(scores, (0.1, 0.2, 0.3), np.array([0, 16]))
+    best = network.best_training(scores, (0.1, 0.2, 0.3), np.array([0, 16, 32]))
     assert best.learning_rate == 0.3
     assert best.at_end
-    np.testing.assert_allclose(best.test, [7, 2])
-    np.testing.assert_array_equal(best.gradients, [0, 48])
-    alone = network.best_training(jax.tree.map(lambda x: x[:, :1], scores), (0.0,), np.arange(2))
+    np.testing.assert_allclose(best.test, [3, 2])  # each seed at its own best epoch
+    np.testing.assert_allclose(best.accuracies, [30, 20])
+    np.testing.assert_array_equal(best.gradients, [0, 48, 96])
+    alone = network.best_training(jax.tree.map(lambda x: x[:, :1], scores), (0.0,), np.arange(3))
     assert np.isnan(alone.learning_rate)
     assert not alone.at_end
 
@@ -96,6 +103,14 @@ def test_the_animation_needs_no_other_file():
     data = json.loads(re.search(r"const data = (.*);\n", html)[1])
     assert data["frames"][-1] == 100
     assert data["landscapes"]["ravine"]["paths"]["adam"]["rate"] == "rate 0.1"
+
+
+def test_labels_of_points_are_moved_apart_about_their_mean():
+    spread = figures.spread_out(np.array([0.0, 0.1, 0.2, 5.0]), 1.0)
+    np.testing.assert_allclose(spread, [-0.9, 0.1, 1.1, 5.0])
+    np.testing.assert_allclose(
+        figures.spread_out(np.array([0.0, 0.0, 1.0]), 1.0), [-2 / 3, 1 / 3, 4 / 3]
+    )
 
 
 def test_long_paths_are_thinned_out():
