@@ -193,8 +193,8 @@ def _notes(settings: Settings, diagnosis: Diagnosis) -> list[str]:
         "validation part cannot correct a share that differs on the test part.",
         f"The model is {settings.model_name} with {parameters(diagnosis):,} parameters.",
         f"The loss weights {first} by {weights[0]:.3g} and {second} by {weights[1]:.3g}, the "
-        "inverse frequencies of the classes in the training part; so does the test loss of the first "
-        "table. The log loss of the table of calibration is not weighted.",
+        "inverse frequencies of the classes in the training part; so does the test loss of the "
+        "first table. The log loss of the table of calibration is not weighted.",
         *unweighted,
         "Diagnoses are of the first network of each method, at its best learning rate and "
         "evaluation. Thresholds, temperature and Platt scaling are fitted on the validation part, "
