@@ -1,4 +1,4 @@
-"""How the networks of a diagnosis are trained: by every method with class weights, and without.
+"""Recipes that train the networks of a diagnosis by every method, with class weights and without.
 
 Trainings of `Settings.steps` steps. At scale full, PneumoniaMNIST has the published length: 100
 epochs of batches of 128 (J. Yang et al., Scientific Data 10, 2023).
