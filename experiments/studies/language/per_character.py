@@ -7,7 +7,7 @@ the uniform distribution has ln(vocabulary) nats per token; the unigram distribu
 frequencies of the training part, with one more of each token so that none is impossible.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -24,13 +24,20 @@ NOTES = (
 )
 
 
-def results(contests: Sequence[methods.Contest]) -> tuple[runner.Table, dict[str, Any]]:
-    """Returns the table of all recipes and methods, and bits per character by recipe and method."""
+def results(
+    contests: Sequence[methods.Contest], others: Mapping[str, float]
+) -> tuple[runner.Table, dict[str, Any]]:
+    """Returns the table of all recipes and methods, and bits per character by recipe and method.
+
+    Args:
+      contests: the contests.
+      others: further test losses by name, for every recipe.
+    """
     rows, values = [], {}
     for contest in contests:
         title, tokens = contest.recipe.title, predicted_tokens(contest.recipe)
         density = characters_per_token(_tokenizer(contest.recipe), tokens)
-        losses = baselines(contest.recipe, tokens)
+        losses = baselines(contest.recipe, tokens) | others
         losses |= {each.title: each.loss for each in contest.trained.values()}
         values[title] = {name: bits_per_character(loss, density) for name, loss in losses.items()}
         rows += [_row(title, name, loss, density) for name, loss in losses.items()]

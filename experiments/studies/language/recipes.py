@@ -7,12 +7,13 @@ part, and there is no test part. Published validation losses are 1.88 for the CP
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, cast
 
 from experiments import data, methods, tasks
 from experiments.data import Corpus, DataError
-from experiments.studies.language import optimizers
+from experiments.studies.language import fine_tuning, optimizers
 from experiments.studies.language.samples import sampler
+from experiments.studies.language.settings import EVALUATED, Settings
 from experiments.tasks import ModelConfig
 
 WITHOUT_SGD = (
@@ -21,48 +22,19 @@ WITHOUT_SGD = (
 )
 ONCE = ("prodigy", "schedule_free", "self_tuning")
 """Methods that train once, for tasks on which a grid takes hours."""
-EVALUATED = 400
-"""Windows of a part to evaluate small transformers on, at scale small."""
 ONLY_AT_FULL = ("nanogpt_gpu", "gpt2")
 PUBLISHED = {"nanogpt": 1.88, "nanogpt_gpu": 1.4697}
 """Validation losses of nanoGPT, by task."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Settings(methods.Settings):
-    """Settings of the study."""
-
-    may_change: ClassVar = (*methods.Settings.may_change, "tasks")
-    tasks: tuple[
-        Literal[
-            "topics",
-            "topics_bytes",
-            "topics_pairs",
-            "shakespeare",
-            "war_and_peace",
-            "nanogpt",
-            "nanogpt_gpu",
-            "gpt2",
-        ],
-        ...,
-    ] = (
-        "topics",
-        "topics_bytes",
-        "topics_pairs",
-        "shakespeare",
-        "war_and_peace",
-        "nanogpt",
-        "nanogpt_gpu",
-        "gpt2",
-    )
-    """Tasks: topics of Python's help as characters, bytes and byte pairs; Tiny Shakespeare and War
-    and Peace as characters; nanoGPT's settings for Tiny Shakespeare on a CPU and on a GPU, and a
-    transformer of 124 million parameters on byte pairs of War and Peace. The last two are trained
-    at scale full only."""
-
-
 def recipes(settings: Settings) -> tuple[list[methods.Recipe], list[str]]:
-    """Returns the recipes, and a note on each task that is left out."""
+    """Returns the recipes, and a note on each task that is left out.
+
+    With `--fine-tune`, the recipe is low-rank fine-tuning of the saved run.
+    """
+    if settings.fine_tune:
+        recipe = fine_tuning.recipe(settings.fine_tune, settings)
+        return [dataclasses.replace(recipe, keep=sampler(recipe.task, settings.seed))], []
     found, notes = [], []
     for name in settings.tasks:
         if name in ONLY_AT_FULL and settings.scale != "full":

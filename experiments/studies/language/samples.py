@@ -14,6 +14,7 @@ from flax import nnx
 
 from experiments import methods, tasks
 from experiments.data.tokenizer import Tokenizer
+from experiments.models.low_rank import LowRank
 from experiments.models.sampling import sample
 
 ROUNDS = 6
@@ -32,6 +33,8 @@ def sampler(task: tasks.Task, seed: int = 0) -> Callable[[Any, Any], dict[str, n
         model: Any = task.build(nnx.Rngs(0))
         for state in params, model_state:
             nnx.update(model, jax.tree.map(lambda leaf: leaf[0], state))
+        if isinstance(model, LowRank):
+            model = model.merged()
         prompt = jnp.asarray(task.test.arrays[: model.context // 2], jnp.int32)
         return {KEPT: continued(model, prompt, ROUNDS, jax.random.key(seed))[None]}
 

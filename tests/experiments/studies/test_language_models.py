@@ -12,9 +12,11 @@ from experiments import methods, tasks
 from experiments.__main__ import main
 from experiments.data.corpus import from_text
 from experiments.models.sampling import sample
-from experiments.studies.language import optimizers, per_character
-from experiments.studies.language.recipes import Settings, recipes
+from experiments.studies.language import fine_tuning, optimizers, per_character
+from experiments.studies.language.recipes import recipes
 from experiments.studies.language.samples import continued
+from experiments.studies.language.settings import Settings
+from experiments.studies.train.saved_network import SavedNetwork
 from experiments.tasks import ModelConfig
 from tests.experiments.data.disk import real
 
@@ -147,3 +149,41 @@ def test_a_text_is_continued_beyond_the_context():
         prompt = found[2 * part : 2 * part + 2]
         expected = sample(model, prompt[None], length=2, key=own)[0]
         np.testing.assert_array_equal(found[2 * part : 2 * part + 4], expected)
+
+
+@pytest.fixture
+def saved(monkeypatch):
+    """A network for bytes in place of a saved run."""
+    corpus = from_text("saved", "abc " * 100, "made up", tokenizer="byte")
+    task = tasks.text(corpus, ModelConfig("transformer"), context=8)
+    model = task.build(nnx.Rngs(0))
+    model.eval()
+    network = SavedNetwork(task, model)
+    monkeypatch.setattr(fine_tuning, "load_network", lambda folder: network)
+    return network
+
+
+def test_fine_tuning_starts_at_the_saved_network_on_another_text(saved, tmp_path):
+    text = tmp_path / "other.txt"
+    text.write_text("deé" * 200)
+    settings = Settings(fine_tune=tmp_path, fine_tune_on=str(text), rank=2)
+    ((recipe,), notes) = recipes(settings)
+    assert recipe.title == "saved to other, rank 2"
+    assert not notes
+    task = recipe.task
+    assert task.tokenizer == saved.task.tokenizer
+    starts = task.test.evaluation_indices
+    batch = jnp.asarray(task.pick(task.test.arrays, starts), jnp.int32)
+    expected = task.scores(saved.model, batch, None)["loss"].mean()
+    np.testing.assert_allclose(fine_tuning.loss_before(recipe), expected, rtol=1e-5)
+    kernels = 2 * ((64 + 192) + (64 + 64) + 2 * (64 + 256))
+    assert f"{2 * (kernels + (256 + 64) + (8 + 64)):,} weights" in fine_tuning.note(recipe)
+    # A step with a zero gradient changes no weight.
+    tx, params = recipe.adam(0.1), {"w": jnp.ones((2, 2))}
+    updates, _ = tx.update({"w": jnp.zeros((2, 2))}, tx.init(params), params)
+    assert not updates["w"].any()
+
+
+def test_fine_tuning_on_data_that_is_not_a_text_is_refused(saved, tmp_path):
+    with pytest.raises(ValueError, match="--fine-tune-on must be a text, got digits"):
+        recipes(Settings(fine_tune=tmp_path, fine_tune_on="digits"))
