@@ -241,5 +241,6 @@ def _note_on_training(settings: Settings) -> str:
     return (
         f"All methods train a network on the last fold of a series by the {COMPARED}. On the other "
         f"folds and by the other losses networks are trained by {named}, because each training "
-        "compiles anew. Scores are over the folds in which a method trains."
+        "compiles anew. Losses and scores are over the folds in which a method trains; the table "
+        "by fold compares all on the last one."
     )
