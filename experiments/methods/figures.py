@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from experiments.methods.contest import Contest, loss_ratios
 from experiments.methods.outcome import Trained
@@ -75,6 +76,8 @@ def _draw(contests: Sequence[Contest], curve: Callable[[Trained], Curve], **axes
         for name, trained in contest.trained.items():
             panel.plot(*curve(trained), marker=".", **_style(name, trained.title))
         panel.set(**axes, title=contest.recipe.title)
+        if panel.get_xscale() == "log":  # all nine labels of less than a decade would overlap
+            panel.xaxis.set_minor_locator(LogLocator(subs=(2, 4)))
         panel.grid(alpha=0.25, which="both")
         _set_limits(panel, contest)
     panels[0].set_ylabel("test loss")
@@ -106,7 +109,7 @@ def _legend(figure: Figure, panels: Sequence[Axes]) -> None:
     for panel in panels:
         handles, labels = panel.get_legend_handles_labels()
         named |= dict(zip(labels, handles, strict=True))
-    columns = 4 if len(panels) == 1 else 6
+    columns = max(4, int(figure.get_figwidth() / 2.3))
     figure.legend(
         named.values(), named.keys(), loc="outside lower left", ncols=columns, frameon=False
     )

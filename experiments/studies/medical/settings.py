@@ -10,7 +10,7 @@ from experiments.data import files
 Model = Literal["mlp", "cnn", "resnet"]
 
 STEPS = {
-    "breast_cancer": {"smoke": 2_000, "small": 2_000, "full": 2_000},
+    "breast_cancer": {"smoke": 400, "small": 400, "full": 400},
     "pneumoniamnist": {"smoke": 150, "small": 150, "full": 3_680},
 }
 """Steps of a training; smoke runs end after a few of them."""
