@@ -37,7 +37,7 @@ def results(
     for contest in contests:
         title, tokens = contest.recipe.title, predicted_tokens(contest.recipe)
         density = characters_per_token(_tokenizer(contest.recipe), tokens)
-        losses = {**baselines(contest.recipe, tokens), **others}
+        losses = baselines(contest.recipe, tokens) | dict(others)
         losses |= {each.title: each.loss for each in contest.trained.values()}
         values[title] = {name: bits_per_character(loss, density) for name, loss in losses.items()}
         rows += [_row(title, name, loss, density) for name, loss in losses.items()]

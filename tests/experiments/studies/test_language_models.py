@@ -27,11 +27,14 @@ def recipe_of(text, tokenizer, **options):
     return methods.Recipe(title="small", task=task, steps=10, batch_size=1, **options)
 
 
+def smoke(runs, *flags):
+    main(["language", "--scale", "smoke", "--runs", str(runs), *flags])
+    (folder,) = (runs / "language").iterdir()
+    return json.loads((folder / "run.json").read_text())
+
+
 def test_a_smoke_run_has_bits_per_character_and_a_sample(tmp_path):
-    flags = ["--tasks", "topics", "--methods", "self_tuning", "--runs", str(tmp_path)]
-    main(["language", "--scale", "smoke", *flags])
-    (folder,) = (tmp_path / "language").iterdir()
-    run = json.loads((folder / "run.json").read_text())
+    run = smoke(tmp_path, "--tasks", "topics", "--methods", "self_tuning")
     results = run["results"]
     loss = results["Python topics, characters"]["self_tuning"]["loss"][0]
     found = results["per character"]["Python topics, characters"]
@@ -39,6 +42,15 @@ def test_a_smoke_run_has_bits_per_character_and_a_sample(tmp_path):
     assert found["unigram"] < found["uniform"]
     title = "Python topics, characters, self-tuning Adam: "
     assert any(note.startswith(title) and "is continued by" in note for note in run["notes"])
+
+
+def test_a_smoke_run_of_nanogpt_trains_with_the_published_schedule(tmp_path):
+    flags = ["--data-dir", str(real("tinyshakespeare.txt.gz"))]
+    run = smoke(tmp_path, "--tasks", "nanogpt", "--methods", "prodigy", *flags)
+    results = run["results"]["nanoGPT's CPU setting"]
+    assert [*results] == ["published schedule"]
+    (loss,) = results["published schedule"]["loss"]
+    assert abs(loss - np.log(65)) < 0.1  # two steps in the warmup
 
 
 @pytest.mark.parametrize(
@@ -110,7 +122,7 @@ def _params(task):
     return nnx.split(task.build(nnx.Rngs(0)), nnx.Param, ...)[1]
 
 
-def test_the_published_schedule_and_the_clipped_gradient():
+def test_the_published_schedule():
     schedule = optimizers.published_schedule(2_000)
     steps = [0, 50, 100, 1_050, 2_000, 3_000]
     expected = [1e-3 / 101, 51e-3 / 101, 1e-3, 5.5e-4, 1e-4, 1e-4]
