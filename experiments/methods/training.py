@@ -73,7 +73,9 @@ class Session:
           flops: called with the number of chunks done; returns the FLOPs up to then.
           loss: called with the metrics of a chunk; returns the training loss to log.
         """
-        recipe, evaluator, before = self.recipe, self.evaluator, loop.step
+        recipe, evaluator = self.recipe, self.evaluator
+        before = self.run.log.read(loop.series)  # of a run that is resumed
+        spent = np.array(before[-1]["joules"] if before else np.zeros(3))
         model: Any = models(loop.carry)
         evaluator(recipe.task.validation, **model)  # compiles it, which is not metered
         with jd.footprint.meter() as meter:
@@ -82,25 +84,24 @@ class Session:
                 test = validation = evaluator(recipe.task.validation, **model)["loss"]
                 if recipe.task.test is not recipe.task.validation:
                     test = evaluator(recipe.task.test, **model)["loss"]
+                energy: Any = meter.read().energy  # measured or estimated, so that there is one
                 loop.log(
                     loss=loss(chunk.metrics),
                     validation_loss=validation,
                     test_loss=test,
                     flops=flops(loop.chunk),
+                    joules=spent + np.array([energy.low, energy.value, energy.high]),
                 )
                 loop.update_best(float(np.mean(validation)), keep=model)
-        energy: Any = (
-            meter.read().energy
-        )  # never None, as a meter measures or estimates the processor
-        share = recipe.steps / max(recipe.steps - before, 1)  # a resumed run misses earlier joules
         history = self.run.log.read(loop.series)
+        losses = np.array([record["validation_loss"] for record in history], float)
         best: Any = loop.best(model) or model
         return Outcome(
             steps=np.array([record["step"] for record in history]),
             flops=np.array([record["flops"] for record in history], float),
-            validation=np.array([record["validation_loss"] for record in history], float),
+            validation=losses,
             test=np.array([record["test_loss"] for record in history], float),
-            joules=share * np.array([energy.low, energy.value, energy.high]) / len(validation),
+            joules=np.array(history[-1]["joules"]) / losses.shape[1],
             scores=evaluator(recipe.task.test, **best),
             kept=dict(recipe.keep(best["params"], best["model_state"])) if recipe.keep else {},
         )

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import signal
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -139,11 +140,35 @@ def test_a_training_that_is_interrupted_resumes_to_the_bit(recipe, tmp_path, mon
         patch.setattr(runner.Loop, "log", log_and_interrupt)
         with pytest.raises(runner.Interrupted):
             train(run)
+    (before,) = {tuple(record["joules"]) for record in run.log.read()}
     folder = run.folder
     run.close()
     resumed = train(runner.Run.resume(folder, methods.Settings(runs=tmp_path / "parts")))
     for name in ("steps", "flops", "validation", "test"):
         np.testing.assert_array_equal(getattr(resumed, name), getattr(expected, name))
+    assert np.all(resumed.joules > np.array(before))
+
+
+def test_a_training_killed_between_its_last_step_and_its_outcome_is_not_lost(
+    recipe, tmp_path, monkeypatch
+):
+    def train(run):
+        return Descent(Session(run, recipe), "d", optax.adam(0.01))()
+
+    def kill(*arguments, **options):
+        raise KeyboardInterrupt
+
+    expected, run = train(start(tmp_path / "whole")), start(tmp_path / "parts")
+    monkeypatch.setattr(runner, "Loop", partial(runner.Loop, save_final=True))
+    with monkeypatch.context() as patch:
+        patch.setattr(runner.run, "write_outcome", kill)
+        with pytest.raises(KeyboardInterrupt):
+            train(run)
+    run.close()
+    resumed = train(runner.Run.resume(run.folder, methods.Settings(runs=tmp_path / "parts")))
+    np.testing.assert_array_equal(resumed.test, expected.test)
+    np.testing.assert_array_equal(resumed.scores["loss"], expected.scores["loss"])
+    assert np.all(resumed.joules > 0)
 
 
 def test_a_recipe_refuses_what_it_cannot_train(recipe):
