@@ -10,6 +10,7 @@ from experiments.methods.contest import Contest
 from experiments.methods.recipe import Recipe
 
 AGENTS = ("agents", "agents_unpruned")
+UNITS = ((1e18, "EFLOP"), (1e15, "PFLOP"), (1e12, "TFLOP"), (1e9, "GFLOP"), (1e6, "MFLOP"))
 
 
 def score_names(recipe: Recipe) -> tuple[str, ...]:
@@ -35,6 +36,8 @@ def results(title: str, contests: Sequence[Contest], notes: Sequence[str] = ()) 
 def table(contest: Contest) -> runner.Table:
     """Returns the table of a recipe: losses, scores and costs by method."""
     scores = score_names(contest.recipe)
+    most = max(each.flops for each in contest.trained.values())
+    flop, unit = next((each for each in UNITS if most >= each[0]), UNITS[-1])
     columns = (
         "method",
         "learning rate",
@@ -42,7 +45,7 @@ def table(contest: Contest) -> runner.Table:
         *(f"test {name} %" for name in scores),
         "loss / best grid",
         "trainings",
-        "TFLOP",
+        unit,
         "J",
     )
     rows = []
@@ -57,7 +60,7 @@ def table(contest: Contest) -> runner.Table:
                 *(_with_spread(selected.scores[score], ".2f") for score in scores),
                 f"{ratio:.3f}" if np.isfinite(ratio) else "-",
                 str(count),
-                f"{each.flops / 1e12:.3g}",
+                f"{each.flops / flop:.3g}",
                 _interval(each.joules),
             )
         )
@@ -103,11 +106,11 @@ def notes_on(contests: Sequence[Contest]) -> list[str]:
     return [
         f"Steps: {steps}. Networks per method: {seeds}; ± is their standard deviation.",
         "The learning rate and the evaluation are selected by the least validation loss; the table "
-        "has the test loss there. TFLOP and J are of everything that a method trains, for one of "
-        "the networks that it ends with; joules include evaluations, but no compilation, and have "
-        "the interval of the estimate. Self-tuning, Schedule-Free and agents begin with their "
+        "has the test loss there. FLOPs and joules are of everything that a method trains, for one "
+        "of the networks that it ends with; joules include evaluations, but no compilation, and "
+        "have the interval of the estimate. Self-tuning, Schedule-Free and agents begin with their "
         "default settings, the same for every task. Prodigy and Schedule-Free are optax's, at "
-        "their defaults.",
+        "their defaults. Agents are evaluated at the best network up to then.",
         *_notes_on_ends(contests),
         "Grids have nine learning rates, half a decade apart. 'cosine' has a linear warmup over a "
         "twentieth of the steps and ends at a tenth. Agents draw learning rates from the range of "
