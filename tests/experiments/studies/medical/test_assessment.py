@@ -14,6 +14,7 @@ from experiments.studies.medical.assessment import (
     assess,
 )
 from experiments.studies.medical.decisions import confusion, sensitive_threshold, youden_threshold
+from experiments.studies.medical.networks import Network
 from experiments.studies.medical.recalibration import platt_scaling, temperature_scaling
 from experiments.studies.medical.report import _notes_on_calibration
 from experiments.studies.medical.roc import auc
@@ -88,9 +89,10 @@ def test_the_report_says_where_recalibration_is_worse():
     scores = [rng.normal(2.0 * each - 1) for each in labels]
     logits = [np.column_stack([2 * each, 0 * each]) for each in scores]
     found = assess(labels, tuple(special.softmax(each, axis=1) for each in logits), 0)
-    (note,) = _notes_on_calibration({"network": found})
-    assert note.startswith("Network: the Brier score on the test part rose")
-    assert note.endswith("with Platt scaling.")
+    (note,) = _notes_on_calibration([Network("Adam", "recipe", "adam", True, found)])
+    assert note == (
+        "Platt scaling raised the Brier score on the test part for 1 of 1 networks: Adam."
+    )
 
 
 def test_a_part_without_the_disease_or_without_numbers_is_refused():
