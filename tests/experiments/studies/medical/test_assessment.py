@@ -89,7 +89,7 @@ def test_the_report_says_where_recalibration_is_worse():
     scores = [rng.normal(2.0 * each - 1) for each in labels]
     logits = [np.column_stack([2 * each, 0 * each]) for each in scores]
     found = assess(labels, tuple(special.softmax(each, axis=1) for each in logits), 0)
-    (note,) = _notes_on_calibration([Network("Adam", "recipe", "adam", True, found)])
+    *_, note = _notes_on_calibration([Network("Adam", "recipe", "adam", True, found)])
     assert note == (
         "Platt scaling raised the Brier score on the test part for 1 of 1 networks: Adam."
     )
