@@ -28,8 +28,8 @@ class Contest(NamedTuple):
 
     @property
     def grid(self) -> Trained | None:
-        """The grid with the least validation loss; `None` if there is none."""
-        return min(self.grids, key=lambda grid: grid.selected.means.min(), default=None)
+        """The grid with the least test loss, the strictest reference; `None` without grids."""
+        return min(self.grids, key=lambda grid: grid.loss, default=None)
 
     def ratio(self, name: str) -> float:
         """Returns the test loss of a method relative to the best grid's; NaN without a grid."""

@@ -49,6 +49,19 @@ class Optimizer(NamedTuple):
         return "which averages its parameters instead" if self.averages else ""
 
 
+def warmup_cosine(peak: Any, steps: int) -> optax.Schedule:
+    """Returns a schedule that warms up in a twentieth of the steps and ends at a tenth of its peak.
+
+    Args:
+      peak: the highest learning rate, a number or an array.
+      steps: the number of steps.
+    """
+    warmup = max(1, steps // 20)
+    # A schedule of optax branches on its peak, which agents have as an array.
+    share = optax.warmup_cosine_decay_schedule(0.0, 1.0, warmup, max(steps, warmup + 1), 0.1)
+    return lambda count: peak * share(count)
+
+
 def schedule_free_average(opt_state: Any, params: Any) -> Any:
     """Returns the average at which a schedule-free optimizer is evaluated.
 

@@ -9,6 +9,7 @@ import jax
 import optax
 
 from experiments import tasks
+from experiments.methods.optimizers import warmup_cosine
 
 Factory = Callable[..., optax.GradientTransformation]
 MOMENTUM: Factory = partial(optax.sgd, momentum=0.9)
@@ -84,12 +85,8 @@ class Recipe:
         return self.steps // self.evaluations
 
     def scheduled(self, learning_rate: Any) -> Any:
-        """Returns the warmup-cosine schedule that peaks at a learning rate and ends at a tenth."""
-        warmup = max(1, self.steps // 20)
-        # A schedule of optax branches on its peak, which agents have as an array.
-        end = max(self.steps, warmup + 1)
-        share = optax.warmup_cosine_decay_schedule(0.0, 1.0, warmup, end, 0.1)
-        return lambda count: learning_rate * share(count)
+        """Returns the warmup-cosine schedule that peaks at a learning rate."""
+        return warmup_cosine(learning_rate, self.steps)
 
     def for_smoke(self) -> "Recipe":
         """Returns the recipe of a smoke run: a few steps, learning rates, agents and examples."""

@@ -110,13 +110,19 @@ def notes_on(contests: Sequence[Contest]) -> list[str]:
         "of the networks that it ends with; joules include evaluations, but no compilation, and "
         "have the interval of the estimate. Self-tuning, Schedule-Free and agents begin with their "
         "default settings, the same for every task. Prodigy and Schedule-Free are optax's, at "
-        "their defaults. Agents are evaluated at the best network up to then.",
+        "their defaults. 'best grid' is the grid with the least test loss. Agents are evaluated at "
+        "the best network up to then.",
         *_notes_on_ends(contests),
-        "Grids have nine learning rates, half a decade apart. 'cosine' has a linear warmup over a "
+        f"{_rates_in_words(recipes[0])} 'cosine' has a linear warmup over a "
         "twentieth of the steps and ends at a tenth. Agents draw learning rates from the range of "
         "Adam's grid and weight decays from 1e-4 to 1, with the same schedule; pruning is "
         "successive halving after each evaluation.",
     ]
+
+
+def _rates_in_words(recipe: Recipe) -> str:
+    adam, sgd = (f"{len(each)} from {each[0]:g} to {each[-1]:g}" for each in recipe.rates)
+    return f"Learning rates of the grids: {adam} for Adam, {sgd} for SGD."
 
 
 def _notes_on_ends(contests: Sequence[Contest]) -> list[str]:

@@ -28,7 +28,7 @@ def run_contests(settings: Settings, run: runner.Run, recipes: Sequence[Recipe])
     """Trains every recipe by the methods of the settings and saves the figures.
 
     Raises:
-      RunError: there is no recipe.
+      RunError: `recipes` is empty.
     """
     contests = train_contests(settings, run, recipes)
     save_figures(run, contests)
@@ -39,10 +39,10 @@ def train_contests(settings: Settings, run: runner.Run, recipes: Sequence[Recipe
     """Trains every recipe by the methods of the settings.
 
     Raises:
-      RunError: there is no recipe.
+      RunError: `recipes` is empty.
     """
     if not recipes:
-        raise runner.RunError("there is no task to train; give --data-dir")
+        raise runner.RunError("none of the tasks has its data; give --data-dir")
     if settings.scale == "smoke":
         recipes = [recipe.for_smoke() for recipe in recipes]
     for recipe in recipes:

@@ -18,7 +18,7 @@ from experiments import data, runner, tasks
 from experiments.data.batches import Batches, data_seeds
 from experiments.data.description import describe
 from experiments.methods.evaluation import Evaluator, model_of
-from experiments.methods.optimizers import OPTIMIZERS
+from experiments.methods.optimizers import OPTIMIZERS, warmup_cosine
 from experiments.runner.log import mean_of_finite, write_atomically
 from experiments.runner.run_folder import RunError
 from experiments.studies.train.learned import learned_values
@@ -221,14 +221,7 @@ def scheduled(settings: Settings, peak: Any, steps: int) -> Any:
     """Returns the schedule of the learning rate, or the peak if it is constant."""
     if settings.schedule == "constant":
         return peak
-    warmup = max(1, steps // 20)
-    # A schedule of optax branches on its peak, which agents have as an array.
-    share = optax.warmup_cosine_decay_schedule(0.0, 1.0, warmup, max(steps, warmup + 1), 0.1)
-
-    def schedule(count: Any) -> Any:
-        return peak * share(count)
-
-    return schedule
+    return warmup_cosine(peak, steps)
 
 
 def batch_size(settings: Settings, task: tasks.Task) -> int:
