@@ -38,7 +38,7 @@ class Path(NamedTuple):
       evaluations: i64[n], the number of evaluations up to each point.
       learning_rate: f64[], nan for methods without one to choose.
       reached: i64[], the number of evaluations up to the first value less than `SOLVED` above the
-        minimum; -1 if there is none.
+        minimum; -1 if it never happens.
       tuned: i64[], the same with the other learning rates of the grid, side by side; -1 likewise.
       agents: f32[n, m, 2], all agents of a population; m is 0 for other methods. NaN where an agent
         was pruned.
@@ -167,7 +167,7 @@ def settled(values: np.ndarray) -> np.ndarray:
 
 
 def first_below(excess: np.ndarray, threshold: float = SOLVED) -> int:
-    """Returns the index of the first excess, f[n], below a threshold; -1 if there is none."""
+    """Returns the index of the first excess, f[n], below a threshold; -1 if it never happens."""
     below = np.flatnonzero(excess < threshold)
     return int(below[0]) if below.size else -1
 

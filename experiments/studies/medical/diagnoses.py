@@ -20,7 +20,7 @@ MODELS = {
 
 
 class Published(NamedTuple):
-    """A published result on the test part; `None` where there is no number to compare with."""
+    """A published result on the test part; `None` where no number is published."""
 
     method: str
     auc: float | None
