@@ -95,15 +95,15 @@ def _style(name: str, title: str | None = None) -> dict[str, Any]:
 
 
 def _set_limits(panel: Axes, contest: Contest) -> None:
-    """Shows the losses from the least one of all methods to a few times that, on a log scale."""
+    """Shows all losses up to a few times the least one at the end, on a log scale if positive."""
     ends = np.array([trained.loss for trained in contest.trained.values()])
     drawn = np.concatenate([np.asarray(line.get_ydata(), float) for line in panel.lines])
     ends, drawn = ends[np.isfinite(ends)], drawn[np.isfinite(drawn)]
-    if len(ends) and ends.min() > 0:
+    if len(ends) and min(ends.min(), drawn.min()) > 0:
         least = ends.min()
         highest = max(5 * least, 1.2 * float(np.median(ends)))
         panel.set_yscale("log")
-        panel.set_ylim(0.95 * least, min(highest, 1.05 * max(drawn.max(), least)))
+        panel.set_ylim(0.95 * drawn.min(), min(highest, 1.05 * max(drawn.max(), least)))
 
 
 def _legend(figure: Figure, panels: Sequence[Axes]) -> None:

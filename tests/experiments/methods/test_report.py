@@ -72,6 +72,16 @@ def test_pictures_show_the_finite_losses_if_half_of_the_methods_diverged(contest
     figures.draw_compute([everything]).canvas.draw()
 
 
+def test_pictures_show_losses_below_all_losses_at_the_end(contest):
+    # The validation loss rises at last, so that the first evaluation is selected.
+    dips = outcome([1.0, 2.0, 3.0], [0.05, 0.3, 0.4], flops=(1e9, 2e9, 3e9))
+    rises = outcome([3.0, 2.0, 1.0], [0.04, 0.3, 0.4], flops=(1e9, 2e9, 3e9))
+    trained = {"adam": Trained("adam", {"0.01": dips}), "sgd": Trained("sgd", {"0.01": rises})}
+    for draw in (figures.draw_compute, figures.draw_steps):
+        (panel,) = draw([Contest(contest.recipe, trained)]).axes
+        assert panel.get_ylim()[0] < 0.04
+
+
 def test_the_profile_is_the_share_within_a_ratio(contest):
     (panel,) = figures.draw_profile([contest]).axes
     curves = {line.get_label(): line.get_xydata().tolist() for line in panel.lines}
