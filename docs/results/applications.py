@@ -51,7 +51,7 @@ def rows_of(task: str, methods: Mapping[str, Any]) -> list[tuple[str, ...]]:
 
 def tasks_in(results: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the results of the tasks that all methods trained."""
-    found = results["methods"] if "methods" in results else results
+    found = results.get("methods", results)
     return {task: each for task, each in found.items() if {*GRIDS, *SHOWN} <= each.keys()}
 
 
