@@ -315,9 +315,9 @@ def _time(text: str) -> Any:
 def with_previous_labels(
     source: Iterable[Any], count: int, *, delay: int = 1, missing: float = 0.0
 ) -> Iterator[tuple[Any, ...]]:
-    """Adds the labels of earlier examples to the features.
+    """Adds the labels of earlier examples to the features, `count` of them from y[t - delay] back.
 
-    These are `count` labels from y[t - delay] back. A label is known only some time after its example. In a study, say how long, and give the labels
+    A label is known only some time after its example. In a study, say how long, and give the labels
     to every method: on streams whose labels repeat, they can be worth more than the other features.
 
     Args:
