@@ -136,7 +136,7 @@ class OnlineLoop(NamedTuple):
       init: Called as `init(params)`; returns the state, with copies of the parameters.
       run: Called as `run(state, chunk)` with a `Chunk` or a tuple `(features, labels)`; returns the
         new state and the record of the chunk. The old state's buffers are reused: it cannot be read
-        afterwards. If `run` raises an error, the old state is as it was.
+        any more. If `run` raises an error, the old state is as it was.
       values: Called as `values(state)`; returns the value of each metric, by name.
       predict: Called as `predict(state, features)` with the features of one example; returns the
         prediction, without learning.
@@ -367,7 +367,7 @@ def _init(settings: _Settings, params: Any) -> LoopState:
         counts.zero(),
         jnp.asarray(time_words(START)),
     )
-    # A buffer can be donated once, and those of the caller stay theirs. A weak type would compile
+    # A buffer can be donated once, and the caller keeps their buffers. A weak type would compile
     # a second program.
     return jax.tree.map(jnp.copy, validation.arrays("the initial state", state))
 
