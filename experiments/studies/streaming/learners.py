@@ -44,5 +44,15 @@ LEARNERS: dict[str, Learner] = {
     "self_tuning": Learner(lambda: jd.self_tuning(optax.adam), _learned),
     "self_tuning_sgd": Learner(lambda: jd.self_tuning(optax.sgd), _learned),
 }
+for _name in ("ftrl_proximal", "coin_betting"):
+    if hasattr(jd.streaming, _name):
+        LEARNERS[_name] = Learner(getattr(jd.streaming, _name))
+if hasattr(jd.streaming, "intentional"):
+    LEARNERS["intentional"] = Learner(jd.streaming.intentional, gradient_of="prediction")
 
-DETECTORS: dict[str, Callable[[], Any]] = {}
+DETECTORS: dict[str, Callable[[], Any]] = {
+    name: getattr(jd.streaming, name)
+    for name in ("adwin", "ddm", "page_hinkley")
+    if hasattr(jd.streaming, name)
+}
+"""Detectors of drift in the errors, 0 or 1. Without one there are no alarms."""
