@@ -16,7 +16,7 @@ its metric.
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from typing import Any, NamedTuple
 
 import jax
@@ -116,7 +116,10 @@ def main() -> None:
 
 def make_loop(stream: river_streams.Stream, case: Case) -> jd.streaming.OnlineLoop:
     """Returns our logistic regression."""
-    optimizers = {"weights": case.ours(), "intercept": optax.sgd(INTERCEPT_RATE)}
+    optimizers: dict[Hashable, optax.GradientTransformation] = {
+        "weights": case.ours(),
+        "intercept": optax.sgd(INTERCEPT_RATE),
+    }
     return jd.streaming.online_loop(
         lambda params, x: x @ params["weights"] + params["intercept"],
         optax.sigmoid_binary_cross_entropy,

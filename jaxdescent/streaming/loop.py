@@ -186,7 +186,7 @@ def online_loop(
         their mean loss. A chunk has whole batches; only the last chunk of a stream should be
         padded.
       label_delay: number of valid examples between a prediction and the arrival of its label, a
-        multiple of `batch_size`. Metrics do not wait.
+        multiple of `batch_size`. Metrics do not wait. Labels must be single numbers then.
       invalid: reaction to invalid examples: "skip" counts and skips them, "raise" raises
         `InvalidExampleError` before the state is touched. Or a mapping from "width", "features",
         "label" or "time" to one of the two; for "time" also "count", which counts and uses the
