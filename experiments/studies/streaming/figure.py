@@ -13,7 +13,7 @@ from experiments.studies.streaming.tasks import Stream, Task
 def draw(task: Task, stream: Stream, rows: Sequence[Row]) -> Figure:
     """Draws the course of every learner through a stream; of several seeds, the median one."""
     models = list(dict.fromkeys(row.model for row in rows))
-    figure = Figure(figsize=(6.5 * len(models), 8), layout="constrained")
+    figure = Figure(figsize=(8 * len(models), 8), layout="constrained")
     panels = figure.subplots(3, len(models), squeeze=False, sharex=True)
     window, labels = window_of(stream), stream.labels
     repeats = np.convolve(labels[1:] == labels[:-1], np.ones(window) / window, "valid")
@@ -34,7 +34,7 @@ def draw(task: Task, stream: Stream, rows: Sequence[Row]) -> Figure:
         alarms.set(xlabel="examples", ylabel="alarms", ylim=(-0.5, len(shown) - 0.5))
         alarms.set_yticks(range(len(shown)), [row.learner for row in shown])
         for panel in (accuracy, rate):
-            panel.legend(fontsize=7)
+            panel.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1))
         for panel in (accuracy, rate, alarms):
             panel.grid(alpha=0.25)
     return figure
