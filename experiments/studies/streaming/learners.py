@@ -1,0 +1,58 @@
+"""The learners and the drift detectors of the study, registries. A new one joins by one row.
+
+Fixed learning rates are the same on all streams: nothing is tuned on a stream.
+"""
+
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+import jaxdescent as jd
+
+
+class Learner(NamedTuple):
+    """A learner of the registry.
+
+    Attributes:
+      make: Called as `make()`; returns the transformation.
+      learning_rate: Called as `learning_rate(opt_state)`; returns the learning rate in use, f[];
+        None for learners without a single one.
+      gradient_of: the gradient that the transformation takes, as in `online_loop`.
+    """
+
+    make: Callable[[], optax.GradientTransformation]
+    learning_rate: Callable[[Any], jax.Array] | None = None
+    gradient_of: Literal["loss", "prediction"] = "loss"
+
+
+def _fixed(rate: float) -> Callable[[Any], jax.Array]:
+    return lambda _: jnp.float32(rate)
+
+
+def _learned(opt_state: Any) -> jax.Array:
+    return jd.get_hyperparams(opt_state)[0]["learning_rate"]
+
+
+SGD_RATE, ADAM_RATE = 0.01, 1e-3
+
+LEARNERS: dict[str, Learner] = {
+    "sgd": Learner(lambda: optax.sgd(SGD_RATE), _fixed(SGD_RATE)),
+    "adam": Learner(lambda: optax.adam(ADAM_RATE), _fixed(ADAM_RATE)),
+    "self_tuning": Learner(lambda: jd.self_tuning(optax.adam), _learned),
+    "self_tuning_sgd": Learner(lambda: jd.self_tuning(optax.sgd), _learned),
+}
+for _name in ("ftrl_proximal", "coin_betting"):
+    if hasattr(jd.streaming, _name):
+        LEARNERS[_name] = Learner(getattr(jd.streaming, _name))
+if hasattr(jd.streaming, "intentional"):
+    LEARNERS["intentional"] = Learner(jd.streaming.intentional, gradient_of="prediction")
+
+DETECTORS: dict[str, Callable[[], Any]] = {
+    name: getattr(jd.streaming, name)
+    for name in ("adwin", "ddm", "page_hinkley")
+    if hasattr(jd.streaming, name)
+}
+"""Detectors of drift in the errors, 0 or 1. Without one there are no alarms."""

@@ -1,0 +1,206 @@
+"""Checks of a chunk on the host, before anything of the loop's state is touched.
+
+Compiled code cannot raise errors, and it consumes the state that it is given. Here each row of a
+chunk gets 0 or the number of its first problem, in the order of `sources.PROBLEMS`:
+
+    width     the features have another shape than the loop's
+    features  a feature is not finite
+    label     a label is not finite, or not a class in [0, num_classes)
+    time      a time stamp is not finite, or earlier than one before it
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from jaxdescent import validation
+from jaxdescent.streaming.sources import FITS, PROBLEMS, WRONG_WIDTH, Chunk
+
+Reaction = Literal["skip", "raise", "count"]
+START = np.iinfo(np.int64).min
+"""The time before the first example."""
+_TIME = 1 + PROBLEMS.index("time")
+_MESSAGES = {
+    "width": "features must have shape {shape}, got another one",
+    "features": "features must be finite numbers, got {features}",
+    "label": "labels must be {labels}, got {label}",
+    "time": "times must be finite and must not decrease, got {time}",
+}
+
+
+class InvalidExampleError(ValueError):
+    """An example that the loop's settings refuse. The state is as it was before the chunk."""
+
+
+class Expected(NamedTuple):
+    """Properties of a valid example.
+
+    Attributes:
+      shape: of the features.
+      dtype: of the features.
+      num_classes: number of classes; None if labels are numbers.
+      reactions: "skip", "raise" or "count" for each of `PROBLEMS`.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    num_classes: int | None
+    reactions: Mapping[str, str]
+
+
+class Rows(NamedTuple):
+    """A chunk after its checks.
+
+    Attributes:
+      features: f[n, ...], 0 in rows that are not valid.
+      labels: i32[n] or f[n, ...], 0 in rows that are not valid.
+      valid: bool[n], True in rows to test and to train on.
+      problems: i32[4], number of rows with each of `PROBLEMS`.
+      time: i64[], the latest time stamp up to now.
+    """
+
+    features: np.ndarray
+    labels: np.ndarray
+    valid: np.ndarray
+    problems: np.ndarray
+    time: int
+
+
+def reactions_to(invalid: str | Mapping[str, str]) -> dict[str, str]:
+    """Returns the reaction to each problem, for the argument `invalid` of a loop.
+
+    Raises:
+      ValueError: a problem or a reaction is unknown; only a time stamp can be just counted.
+    """
+    given = dict.fromkeys(PROBLEMS, invalid) if isinstance(invalid, str) else dict(invalid)
+    reactions: dict[str, str] = {**dict.fromkeys(PROBLEMS, "skip"), **given}
+    for problem, reaction in reactions.items():
+        if problem not in PROBLEMS:
+            raise ValueError(f"invalid must have keys among {PROBLEMS}, got {problem!r}")
+        allowed = ("skip", "raise", "count") if problem == "time" else ("skip", "raise")
+        if reaction not in allowed:
+            raise ValueError(f"invalid[{problem!r}] must be one of {allowed}, got {reaction!r}")
+    return reactions
+
+
+def check_chunk(chunk: Chunk, expected: Expected, time: int, position: Callable[[], int]) -> Rows:
+    """Checks the rows of a chunk.
+
+    Args:
+      chunk: the chunk.
+      expected: properties of a valid example.
+      time: the latest time stamp before the chunk, as `to_time_keys` returns it.
+      position: Called as `position()` for an error message; returns the number of rows of the
+        stream before the chunk.
+
+    Raises:
+      InvalidExampleError: an example has a problem that is to be refused.
+      ValueError: arrays of the chunk differ in length.
+    """
+    features, labels = np.asarray(chunk.features), np.asarray(chunk.labels)
+    rows = len(features)
+    length = rows if chunk.length is None else int(chunk.length)
+    for name, array in (("labels", labels), ("times", chunk.times), ("problems", chunk.problems)):
+        if array is not None and len(array) != rows:
+            raise ValueError(f"chunk.{name} must have {rows} rows as features, got {len(array)}")
+    if not rows or not 0 <= length <= rows:
+        raise ValueError(
+            f"chunk must have at least one row and a length in [0, {rows}], got {length} of {rows}"
+        )
+    present = np.arange(rows) < length
+    problems = np.zeros(rows, np.uint8)
+    if chunk.problems is not None:
+        problems[:] = chunk.problems
+    if features.shape[1:] != expected.shape:
+        problems[:] = WRONG_WIDTH
+        features = np.zeros((rows, *expected.shape), expected.dtype)
+    features = features.astype(expected.dtype, copy=False)
+    checks = [
+        ("features", lambda: np.isfinite(features).reshape(rows, -1).all(1)),
+        ("label", lambda: _fitting_labels(labels, expected.num_classes)),
+    ]
+    keys = None
+    if chunk.times is not None:
+        keys, in_order = _times_in_order(chunk.times, time, present)
+        checks.append(("time", lambda: in_order))
+    for problem, fits in checks:
+        wrong = ~fits() & (problems == FITS)
+        problems[wrong] = 1 + PROBLEMS.index(problem)
+    problems[~present] = FITS
+    _refuse(chunk, problems, expected, position)
+    valid = present & (problems == FITS)
+    if expected.reactions["time"] == "count":
+        valid |= problems == _TIME
+    if not valid.all():
+        features = np.where(valid.reshape(-1, *[1] * (features.ndim - 1)), features, 0)
+        labels = np.where(valid.reshape(-1, *[1] * (labels.ndim - 1)), labels, 0)
+    return Rows(
+        features.astype(expected.dtype, copy=False),
+        labels.astype(expected.dtype if expected.num_classes is None else np.int32, copy=False),
+        valid,
+        np.bincount(problems, minlength=1 + len(PROBLEMS))[1:].astype(np.int32),
+        time if keys is None else max([time, *keys[present][-1:]]),
+    )
+
+
+def _fitting_labels(labels: np.ndarray, num_classes: int | None) -> np.ndarray:
+    rows = len(labels)
+    finite: np.ndarray = np.isfinite(labels)
+    if num_classes is not None:
+        finite &= (labels >= 0) & (labels < num_classes) & (labels == np.floor(labels))
+    return np.all(finite.reshape(rows, -1), axis=1)
+
+
+def _times_in_order(times: Any, time: int, present: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the latest time up to each row, and bool[n], True where a time is in order."""
+    keys, finite = to_time_keys(times)
+    keys = np.where(finite & present, keys, START)
+    latest = np.maximum(np.maximum.accumulate(keys), time)
+    before = np.concatenate([[time], latest[:-1]])
+    return latest, finite & (keys >= before)
+
+
+def to_time_keys(times: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Returns times as i64[n] in the same order, and bool[n], True where they are finite."""
+    array = np.asarray(times)
+    if array.dtype.kind == "M":
+        return array.astype("datetime64[ns]").view(np.int64), ~np.isnat(array)
+    if array.dtype.kind in "iub":
+        return array.astype(np.int64), np.ones(len(array), bool)
+    array = array.astype(np.float64) + 0.0  # -0.0 becomes 0.0
+    bits = array.view(np.int64)
+    return np.where(bits < 0, START - bits - 1, bits), np.isfinite(array)
+
+
+def _refuse(
+    chunk: Chunk, problems: np.ndarray, expected: Expected, position: Callable[[], int]
+) -> None:
+    refused = [1 + i for i, name in enumerate(PROBLEMS) if expected.reactions[name] == "raise"]
+    rows = np.flatnonzero(np.isin(problems, refused))
+    if not len(rows):
+        return
+    row = int(rows[0])
+    problem = PROBLEMS[problems[row] - 1]
+    classes = expected.num_classes
+    text = _MESSAGES[problem].format(
+        shape=expected.shape,
+        features=validation.shown(np.asarray(chunk.features)[row]),
+        labels="finite numbers" if classes is None else f"integers in [0, {classes})",
+        label=np.asarray(chunk.labels)[row],
+        time=None if chunk.times is None else np.asarray(chunk.times)[row],
+    )
+    raise InvalidExampleError(
+        f"{text} at example {position() + row} of the stream, row {row} of its chunk; "
+        f"invalid={{{problem!r}: 'skip'}} skips and counts such examples"
+    )
+
+
+def time_words(time: int) -> np.ndarray:
+    """Returns a time key as u32[2], for a state of 32-bit arrays."""
+    return np.array([time], np.int64).view(np.uint32).copy()
+
+
+def time_from_words(words: Any) -> int:
+    """Returns the time key of two words."""
+    return int(np.asarray(words, np.uint32).view(np.int64)[0])
