@@ -1,12 +1,12 @@
 """Learning from streams that change.
 
-    l2_init, shrink_and_perturb, continual_shrink_and_perturb, perturbed_descent,
-    continual_backprop, redo, upgd
-                           keep a network able to learn
-    HiddenLayer            names the parameters of a layer whose units can be replaced
-    elementwise_adam       Adam with a count for each weight, for units that are replaced
-    dormant_units, effective_rank, threshold_rank
-                           measurements of hidden activations that show a loss of plasticity
+l2_init, shrink_and_perturb, continual_shrink_and_perturb, perturbed_descent,
+continual_backprop, redo, upgd
+                       keep a network able to learn
+HiddenLayer            names the parameters of a layer whose units can be replaced
+elementwise_adam       Adam with a count for each weight, for units that are replaced
+dormant_units, effective_rank, threshold_rank
+                       measurements of hidden activations that show a loss of plasticity
 """
 
 from jaxdescent.streaming.plasticity import (

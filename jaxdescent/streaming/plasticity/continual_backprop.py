@@ -20,7 +20,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jax.typing import ArrayLike
 
 from jaxdescent import containers, validation
 from jaxdescent.streaming.plasticity.hidden_units import (
@@ -76,8 +75,8 @@ def continual_backprop(
     layers: Sequence[HiddenLayer],
     key: jax.Array,
     *,
-    replacement_rate: ArrayLike = 1e-4,
-    decay: ArrayLike = 0.99,
+    replacement_rate: float | jax.Array = 1e-4,
+    decay: float | jax.Array = 0.99,
     maturity: int = 100,
     initializer: Initializer | None = None,
 ) -> optax.GradientTransformationExtraArgs:
@@ -166,12 +165,16 @@ def _initial(units: int) -> UnitStatistics:
     return UnitStatistics(jnp.zeros(units, jnp.int32), zeros, zeros, jnp.zeros(()), none)
 
 
-def _correction(age: jax.Array, decay: ArrayLike) -> jax.Array:
+def _correction(age: jax.Array, decay: float | jax.Array) -> jax.Array:
     return jnp.where(age > 0, 1 - jnp.asarray(decay) ** age, 1)
 
 
 def _follow(
-    old: UnitStatistics, h: jax.Array, kernel: jax.Array, outgoing: jax.Array, decay: ArrayLike
+    old: UnitStatistics,
+    h: jax.Array,
+    kernel: jax.Array,
+    outgoing: jax.Array,
+    decay: float | jax.Array,
 ) -> UnitStatistics:
     """Returns the statistics after a batch; the old ones if it is not finite."""
     age = jnp.where(old.age < _INT32_MAX, old.age + 1, old.age)
@@ -194,8 +197,8 @@ def _follow(
 def _choose(
     new: UnitStatistics,
     old: UnitStatistics,
-    replacement_rate: ArrayLike,
-    decay: ArrayLike,
+    replacement_rate: float | jax.Array,
+    decay: float | jax.Array,
     maturity: int,
 ) -> tuple[jax.Array, UnitStatistics]:
     """Returns bool[units], True for each unit to replace, and the statistics with their budget."""

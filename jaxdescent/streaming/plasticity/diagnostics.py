@@ -20,7 +20,7 @@ from jaxdescent import validation
 from jaxdescent.numerics import at_least_float32
 
 
-def dormant_units(activations: ArrayLike, threshold: float = 0.0) -> jax.Array:
+def dormant_units(activations: ArrayLike, threshold: float | jax.Array = 0.0) -> jax.Array:
     """Returns bool[units], True for each dormant unit. The mean is the dormant fraction.
 
     In a layer that is silent as a whole, all units are dormant.
@@ -73,7 +73,7 @@ def effective_rank(activations: ArrayLike) -> jax.Array:
     return jnp.where(total > 0, jnp.exp(entropy), 0)
 
 
-def threshold_rank(activations: ArrayLike, mass: float = 0.99) -> jax.Array:
+def threshold_rank(activations: ArrayLike, mass: float | jax.Array = 0.99) -> jax.Array:
     """Returns i32[], how many singular values add up to a share of their sum; 0 for zeros.
 
     Args:

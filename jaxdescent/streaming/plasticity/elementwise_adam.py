@@ -14,7 +14,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.typing import ArrayLike
 
 from jaxdescent import validation
 from jaxdescent.numerics import at_least_float32
@@ -37,7 +36,10 @@ class ElementwiseAdamState(NamedTuple):
 
 
 def elementwise_adam(
-    learning_rate: ArrayLike, b1: ArrayLike = 0.9, b2: ArrayLike = 0.999, eps: ArrayLike = 1e-8
+    learning_rate: float | jax.Array,
+    b1: float | jax.Array = 0.9,
+    b2: float | jax.Array = 0.999,
+    eps: float | jax.Array = 1e-8,
 ) -> optax.GradientTransformationExtraArgs:
     """Adam with a count for each weight, which wrappers that replace units set to 0.
 

@@ -19,13 +19,13 @@ from jaxdescent.containers import leaves_by_path
 from jaxdescent.numerics import at_least_float32
 
 Initializer = Callable[[jax.Array, tuple[int, ...], Any], jax.Array]
-"""Called as `initializer(key, shape, dtype)`, as those of `jax.nn.initializers`."""
+"""Called as `initializer(key, shape, dtype)`, like the initializers of `jax.nn`."""
 
 
 class HiddenLayer(NamedTuple):
     """Parameters around a layer of hidden units, by their paths, such as "dense_0/kernel".
 
-    Kernels are those of Flax: of dense layers f[inputs, units] or of convolutions
+    Kernels are laid out as in Flax: of dense layers f[inputs, units] or of convolutions
     f[..., inputs, units].
 
     Attributes:
@@ -82,9 +82,7 @@ def find_places(layers: Sequence[HiddenLayer], params: Any) -> list[Place]:
         if name is None:
             return None
         if name not in names:
-            raise ValueError(
-                f"layers must name parameters in {field}, which are {', '.join(names)}; got {name!r}"
-            )
+            raise ValueError(f"layers must name in {field} one of {', '.join(names)}, got {name!r}")
         return names.index(name)
 
     places = []

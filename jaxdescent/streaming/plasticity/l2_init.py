@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jax.typing import ArrayLike
 
 from jaxdescent import containers, validation
 
@@ -29,7 +28,7 @@ class L2InitState(NamedTuple):
     initial: Any
 
 
-def l2_init(strength: ArrayLike) -> optax.GradientTransformationExtraArgs:
+def l2_init(strength: float | jax.Array) -> optax.GradientTransformationExtraArgs:
     """Adds the gradient of the squared distance to the initial parameters.
 
     Put it first in a chain. To exclude parameters, such as the scales of a normalization, wrap it

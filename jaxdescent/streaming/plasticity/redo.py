@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jax.typing import ArrayLike
 
 from jaxdescent import containers, validation
 from jaxdescent.streaming.plasticity.diagnostics import dormant_units
@@ -54,7 +53,7 @@ def redo(
     layers: Sequence[HiddenLayer],
     key: jax.Array,
     *,
-    threshold: ArrayLike = 0.025,
+    threshold: float | jax.Array = 0.025,
     period: int = 1000,
     initializer: Initializer | None = None,
 ) -> optax.GradientTransformationExtraArgs:

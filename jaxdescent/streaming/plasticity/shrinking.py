@@ -18,13 +18,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jax.typing import ArrayLike
 
 from jaxdescent import validation
 from jaxdescent.numerics import at_least_float32
 
 
-def shrink_and_perturb(key: jax.Array, params: Any, *, shrink: ArrayLike, noise: Any) -> Any:
+def shrink_and_perturb(
+    key: jax.Array, params: Any, *, shrink: float | jax.Array, noise: Any
+) -> Any:
     """Returns the parameters multiplied by a factor, plus Gaussian noise. Call it at a new task.
 
     The state of the optimizer describes the old parameters: initialize it anew.
@@ -74,7 +75,11 @@ def shrink_and_perturb(key: jax.Array, params: Any, *, shrink: ArrayLike, noise:
 
 
 def continual_shrink_and_perturb(
-    tx: optax.GradientTransformation, key: jax.Array, *, decay: ArrayLike, noise: ArrayLike
+    tx: optax.GradientTransformation,
+    key: jax.Array,
+    *,
+    decay: float | jax.Array,
+    noise: float | jax.Array,
 ) -> optax.GradientTransformationExtraArgs:
     """Wraps an optimizer with weight decay in the gradient and noise in every update.
 
@@ -109,7 +114,11 @@ def continual_shrink_and_perturb(
 
 
 def perturbed_descent(
-    learning_rate: ArrayLike, key: jax.Array, *, decay: ArrayLike, noise: ArrayLike
+    learning_rate: float | jax.Array,
+    key: jax.Array,
+    *,
+    decay: float | jax.Array,
+    noise: float | jax.Array,
 ) -> optax.GradientTransformationExtraArgs:
     """Gradient descent with weight decay, and noise in the gradient.
 

@@ -18,7 +18,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.typing import ArrayLike
 
 from jaxdescent import containers, validation
 from jaxdescent.numerics import at_least_float32, widest_float
@@ -39,12 +38,12 @@ class UpgdState(NamedTuple):
 
 
 def upgd(
-    learning_rate: ArrayLike,
+    learning_rate: float | jax.Array,
     key: jax.Array,
     *,
-    decay: ArrayLike = 0.999,
-    noise: ArrayLike = 1e-3,
-    weight_decay: ArrayLike = 1e-3,
+    decay: float | jax.Array = 0.999,
+    noise: float | jax.Array = 1e-3,
+    weight_decay: float | jax.Array = 1e-3,
     protect: bool = True,
 ) -> optax.GradientTransformationExtraArgs:
     """Gradient descent that moves useful weights less, and perturbs the weights of little use.

@@ -1,5 +1,7 @@
 """A network of two hidden layers for the tests, and a task that it trains on."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,7 +25,7 @@ def network(seed=0, dtype=np.float32):
                 random.normal(size=(inputs, outputs)) / np.sqrt(inputs / 2), dtype
             ),
         }
-        for inputs, outputs in zip(SIZES[:-1], SIZES[1:], strict=True)
+        for inputs, outputs in itertools.pairwise(SIZES)
     ]
 
 

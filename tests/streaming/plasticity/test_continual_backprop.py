@@ -102,7 +102,7 @@ def test_units_are_replaced_as_in_a_loop_over_units():
 
 def test_a_budget_below_one_is_kept_for_later_steps():
     tx = method(replacement_rate=0.01, maturity=0)  # 8 * 0.01 in a step: one unit in 13 steps
-    params, state = train(tx, network(), tx.init(network()), batches(30))
+    _, state = train(tx, network(), tx.init(network()), batches(30))
     assert int(state.layers[0].replaced) == 2  # floor(30 * 8 * 0.01), no rounding in between
     assert int(state.layers[1].replaced) == 1  # floor(30 * 6 * 0.01)
     assert float(state.layers[0].budget) == pytest.approx(0.4, abs=1e-4)
@@ -189,9 +189,9 @@ def test_it_trains_under_vmap_and_scan_as_in_a_loop():
     tx = method(optax.adam(1e-2))
     stacked = jax.tree.map(lambda *x: jnp.stack(x), network(0), network(1))
     inputs = batches(30)
-    params, state = jax.jit(
-        jax.vmap(lambda params: train(tx, params, tx.init(params), inputs))
-    )(stacked)
+    params, state = jax.jit(jax.vmap(lambda params: train(tx, params, tx.init(params), inputs)))(
+        stacked
+    )
     for i in (0, 1):
         expected, expected_state = network(i), tx.init(network(i))
         expected, expected_state = train(tx, expected, expected_state, inputs[:20])
@@ -252,8 +252,14 @@ def test_bad_arguments_are_refused_at_construction(change, message):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"kernel": "0/weights"}, "layers must name parameters in kernel, which are 0/bias, .*'0/w"),
-        ({"next_kernel": "2/kernel"}, r"fit 0/kernel with 8 units, got shape \(6, 3\) for 2/kernel"),
+        (
+            {"kernel": "0/weights"},
+            "layers must name in kernel one of 0/bias, .*'0/w",
+        ),
+        (
+            {"next_kernel": "2/kernel"},
+            r"fit 0/kernel with 8 units, got shape \(6, 3\) for 2/kernel",
+        ),
         ({"bias": "1/bias"}, r"with 8 units, got shape \(6,\) for 1/bias"),
         ({"next_bias": "0/bias"}, r"with 8 units, got shape \(8,\) for 0/bias"),
         ({"kernel": "0/bias"}, r"kernels of at least two axes, got shape \(8,\) for 0/bias"),

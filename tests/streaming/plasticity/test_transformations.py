@@ -148,7 +148,10 @@ def test_elementwise_adam_corrects_the_bias_of_each_weight_by_its_own_count():
         (lambda: jd.streaming.l2_init(-1.0), r"strength must be a number in \[0, inf\), got -1"),
         (lambda: jd.streaming.upgd(0.0, jax.random.key(0)), "learning_rate must be a number in"),
         (lambda: jd.streaming.upgd(0.1, 0), "key must be one random key"),
-        (lambda: jd.streaming.upgd(0.1, jax.random.key(0), decay=1.0), r"decay must be in \[0, 1\)"),
+        (
+            lambda: jd.streaming.upgd(0.1, jax.random.key(0), decay=1.0),
+            r"decay must be in \[0, 1\)",
+        ),
         (lambda: jd.streaming.upgd(0.1, jax.random.key(0), protect=1), "protect must be True or"),
         (lambda: jd.streaming.elementwise_adam(0.1, b1=1.0), r"b1 must be in \[0, 1\), got 1.0"),
         (
