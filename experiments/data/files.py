@@ -169,6 +169,11 @@ def reason(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
+def has_folder(data_dir: str | os.PathLike[str] | None) -> bool:
+    """True if a folder of data files is given, as `data_dir` or in `JAXDESCENT_DATA`."""
+    return data_dir is not None or bool(os.environ.get(VARIABLE))
+
+
 def folder(data_dir: str | os.PathLike[str] | None, wanted: str, source: str) -> Path:
     """Returns the folder of data files: `data_dir`, or the environment's `JAXDESCENT_DATA`.
 

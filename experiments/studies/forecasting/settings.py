@@ -4,6 +4,7 @@ import dataclasses
 from typing import ClassVar, Literal, NamedTuple
 
 from experiments import methods, tasks
+from experiments.data import files
 
 WINDOW, HORIZONS = 20, (1, 5)
 """Days that a forecast sees, a month of trading, and days ahead: the next day and a week."""
@@ -69,7 +70,7 @@ class Settings(methods.Settings):
     def size(self) -> Size:
         """The size of the study."""
         size = SIZES[self.scale]
-        with_files = ("sp500",) if self.data_dir else ()
+        with_files = ("sp500",) if files.has_folder(self.data_dir) else ()
         return size._replace(
             series=self.series or (*size.series, *with_files), folds=self.folds or size.folds
         )

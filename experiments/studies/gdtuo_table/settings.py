@@ -1,7 +1,6 @@
 """Settings of the table, and the data set that they select."""
 
 import dataclasses
-import os
 from functools import lru_cache
 from pathlib import Path
 from typing import ClassVar
@@ -38,7 +37,7 @@ def load_task(settings: Settings) -> ImageTask:
     Raises:
       DataError: a file is missing.
     """
-    has_folder = settings.data_dir is not None or bool(os.environ.get(files.VARIABLE))
+    has_folder = files.has_folder(settings.data_dir)
     if settings.scale == "full" or (settings.scale == "small" and has_folder):
         data = mnist.load(settings.data_dir)
         scale, hidden, batch_size = 255.0, 128, 256

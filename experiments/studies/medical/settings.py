@@ -1,7 +1,6 @@
 """Settings of the medical study."""
 
 import dataclasses
-import os
 from typing import ClassVar, Literal
 
 from experiments import methods
@@ -41,9 +40,9 @@ class Settings(methods.Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        has_folder = self.data_dir is not None or bool(os.environ.get(files.VARIABLE))
         if self.data is None:  # a resumed run keeps its data
-            object.__setattr__(self, "data", "pneumoniamnist" if has_folder else "breast_cancer")
+            name = "pneumoniamnist" if files.has_folder(self.data_dir) else "breast_cancer"
+            object.__setattr__(self, "data", name)
         models = MODELS[self.data_name]
         if self.model is not None and self.model not in models:
             raise ValueError(

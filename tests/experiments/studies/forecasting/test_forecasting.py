@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from experiments.__main__ import main
-from experiments.data import DataError
+from experiments.data import DataError, files
 from experiments.methods import METHODS
 from experiments.studies.forecasting import Settings, check
 from experiments.studies.forecasting.evaluation import (
@@ -29,7 +29,7 @@ from tests.experiments.studies.forecasting.test_folds import drawn
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     runs = tmp_path_factory.mktemp("runs")
-    flags = ["--methods", "self_tuning", "--runs", str(runs)]
+    flags = ["--series", "goog", "--methods", "self_tuning", "--runs", str(runs)]
     main(["forecasting", "--scale", "smoke", *flags])
     (folder,) = (runs / "forecasting").iterdir()
     return folder
@@ -69,7 +69,7 @@ def test_the_last_fold_has_the_table_of_losses_and_costs(folder):
 def test_the_kept_forecasts_have_the_loss_of_the_selected_network(folder):
     """The framework's loss is of standardized targets, the forecasts are in units."""
     found = json.loads((folder / "run.json").read_text())
-    settings = Settings(scale="smoke")
+    settings = Settings(scale="smoke", series=("goog",))
     ((fold,),) = [make_folds(load(settings, "goog"), 1)]
     variances = fold.examples.dataset.target_std**2
     means = [
@@ -123,6 +123,13 @@ def test_the_sp500_is_read_from_the_data_folder_and_its_folds_have_no_leak():
     (fold,) = make_folds(load(settings, "sp500"), 1)
     assert fold.dates(2) == "2016-10-21 to 2018-08-31"
     assert fold.comparisons > 10_000
+
+
+def test_the_folder_may_be_given_by_the_environment(monkeypatch, tmp_path):
+    monkeypatch.delenv(files.VARIABLE, raising=False)
+    assert Settings().size.series == ("goog", "control")
+    monkeypatch.setenv(files.VARIABLE, str(tmp_path))
+    assert Settings().size.series == ("goog", "control", "sp500")
 
 
 def test_a_missing_series_is_refused_before_the_run(tmp_path):
