@@ -14,9 +14,9 @@ from functools import partial
 
 from experiments import runner
 from experiments.studies.plasticity.figure import draw
-from experiments.studies.plasticity.methods import METHODS
+from experiments.studies.plasticity.methods import METHODS, MethodName
 from experiments.studies.plasticity.report import make_results
-from experiments.studies.plasticity.settings import Settings
+from experiments.studies.plasticity.settings import Change, Settings
 from experiments.studies.plasticity.tasks import load
 from experiments.studies.plasticity.training import Course, train
 
@@ -33,7 +33,7 @@ def run(settings: Settings, run: runner.Run) -> runner.Results:
     images = load(settings)
     names = [(change, method) for method in settings.methods for change in settings.changes]
     steps = settings.num_tasks * (len(images.labels) // settings.batch_size)
-    courses: dict[tuple[str, str], Course] = {}
+    courses: dict[tuple[Change, MethodName], Course] = {}
     with runner.Progress(total=steps * len(names)) as progress:
         for change, method in names:
             title = f"{METHODS[method].title}, {change}"

@@ -5,12 +5,12 @@ from collections.abc import Mapping
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.studies.plasticity.methods import METHODS
+from experiments.studies.plasticity.methods import METHODS, MethodName
 from experiments.studies.plasticity.settings import Change
 from experiments.studies.plasticity.training import Course
 
 
-def draw(courses: Mapping[tuple[Change, str], Course]) -> Figure:
+def draw(courses: Mapping[tuple[Change, MethodName], Course]) -> Figure:
     """Draws each method's means over its networks, smoothed over neighboring tasks."""
     changes = list(dict.fromkeys(change for change, _ in courses))
     figure = Figure(figsize=(6.5 * len(changes), 9), layout="constrained")
@@ -25,7 +25,7 @@ def draw(courses: Mapping[tuple[Change, str], Course]) -> Figure:
             ):
                 line = _smoothed(values.mean(1))
                 tasks = np.arange(len(line)) + 1 + (len(values) - len(line)) / 2
-                label = METHODS[method].title  # pyrefly: ignore
+                label = METHODS[method].title
                 panel.plot(tasks, line, color=names[method], lw=1.3, label=label)
         for panel, label in zip(
             column,

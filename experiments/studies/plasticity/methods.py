@@ -45,7 +45,7 @@ class Method(NamedTuple):
     """
 
     title: str
-    make: Callable[[jax.Array], optax.GradientTransformationExtraArgs]
+    make: Callable[[jax.Array], optax.GradientTransformation]
     new_task: NewTask | None = None
     takes_activations: bool = False
 

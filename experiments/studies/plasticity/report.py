@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from experiments import runner
-from experiments.studies.plasticity.methods import L2_STRENGTH, LEARNING_RATE, METHODS
+from experiments.studies.plasticity.methods import L2_STRENGTH, LEARNING_RATE, METHODS, MethodName
 from experiments.studies.plasticity.settings import Change, Settings
 from experiments.studies.plasticity.tasks import Images
 from experiments.studies.plasticity.training import Course
@@ -23,7 +23,7 @@ COLUMNS = (
 
 
 def make_results(
-    settings: Settings, images: Images, courses: Mapping[tuple[Change, str], Course]
+    settings: Settings, images: Images, courses: Mapping[tuple[Change, MethodName], Course]
 ) -> runner.Results:
     """Returns the table, the verdict and the notes."""
     ends = max(1, settings.num_tasks // 25)
@@ -74,7 +74,7 @@ def _row(
     )
 
 
-def _verdict(courses: Mapping[tuple[Change, str], Course], ends: int) -> str:
+def _verdict(courses: Mapping[tuple[Change, MethodName], Course], ends: int) -> str:
     """Returns the method with the highest accuracy, beside Adam, for each variant."""
     sentences = []
     for change in dict.fromkeys(change for change, _ in courses):
@@ -85,7 +85,7 @@ def _verdict(courses: Mapping[tuple[Change, str], Course], ends: int) -> str:
         }
         best = max(found, key=lambda method: found[method])
         sentence = (
-            f"With {change} changes {METHODS[best].title} has the highest online accuracy, "  # pyrefly: ignore
+            f"With {change} changes {METHODS[best].title} has the highest online accuracy, "
             f"{found[best]:.2f}%"
         )
         if "adam" in found:

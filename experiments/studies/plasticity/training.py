@@ -1,6 +1,7 @@
 """Training on one task after another, compiled once for all tasks."""
 
 import functools
+import itertools
 import time
 from typing import Any, NamedTuple
 
@@ -43,13 +44,11 @@ class Course(NamedTuple):
 
 def init(key: jax.Array, pixels: int) -> list[dict[str, jax.Array]]:
     """Draws a network of two hidden layers with 100 units each, with He's uniform distribution."""
-    sizes = pixels, HIDDEN, HIDDEN, 10
     draw = jax.nn.initializers.he_uniform()
+    shapes = itertools.pairwise((pixels, HIDDEN, HIDDEN, 10))
     return [
-        {"kernel": draw(key, (inputs, outputs)), "bias": jnp.zeros(outputs)}
-        for key, inputs, outputs in zip(
-            jax.random.split(key, 3), sizes[:-1], sizes[1:], strict=True
-        )
+        {"kernel": draw(key, shape), "bias": jnp.zeros(shape[1])}
+        for key, shape in zip(jax.random.split(key, 3), shapes, strict=True)
     ]
 
 
@@ -132,7 +131,8 @@ def _programs(method: MethodName, batch_size: int) -> Any:
         carry: Any, task: jax.Array, gradual: jax.Array, pixels: jax.Array, labels: jax.Array
     ) -> Any:
         params, state, key = carry
-        order = draw_order(key, task + 1, gradual, *pixels.shape, batch_size)
+        images, width = pixels.shape
+        order = draw_order(key, task + 1, gradual, images, width, batch_size)
         if row.new_task is not None:
             new_key = jax.random.fold_in(jax.random.fold_in(key, 2**20), task)
             changed = row.new_task(new_key, params, state)
