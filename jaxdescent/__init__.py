@@ -68,9 +68,9 @@ An *estimator* obtains gradients by other means, for functions without a useful 
 
     estimators             smoothed over a Gaussian, from ranks, ...: help(jd.estimators)
 
-*Streams* never end, and their data changes:
+A *stream* is data that arrives in order and may change:
 
-    streaming              test and train on one example at a time: help(jd.streaming)
+    streaming              online learning, drift, plasticity: help(jd.streaming) lists the parts
 
 Losses, landscapes and cost:
 
@@ -81,15 +81,7 @@ Losses, landscapes and cost:
     footprint.carbon       convert energy to grams of CO2e for a given grid
 """
 
-from jaxdescent import (
-    estimators,
-    evolution,
-    footprint,
-    landscape,
-    losses,
-    problems,
-    streaming,
-)
+from jaxdescent import estimators, evolution, footprint, landscape, losses, problems, streaming
 from jaxdescent.agents import (
     BasinHoppingState,
     MagdState,
