@@ -68,6 +68,10 @@ An *estimator* obtains gradients by other means, for functions without a useful 
 
     estimators             smoothed over a Gaussian, from ranks, ...: help(jd.estimators)
 
+For streams, where data arrives one example at a time and may drift:
+
+    streaming              learners with regret bounds, ...: help(jd.streaming)
+
 Losses, landscapes and cost:
 
     losses                 losses that optax.losses lacks: help(jd.losses) lists them
@@ -77,7 +81,7 @@ Losses, landscapes and cost:
     footprint.carbon       convert energy to grams of CO2e for a given grid
 """
 
-from jaxdescent import estimators, evolution, footprint, landscape, losses, problems
+from jaxdescent import estimators, evolution, footprint, landscape, losses, problems, streaming
 from jaxdescent.agents import (
     BasinHoppingState,
     MagdState,
@@ -252,6 +256,7 @@ __all__ = [
     "stability_log",
     "stability_probe",
     "step_sizes",
+    "streaming",
     "thresholds",
     "unconstrained",
     "uniform_soup",

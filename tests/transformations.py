@@ -4,6 +4,8 @@ A row is a factory, whose keywords are numbers, and the numbers. With them the t
 solve optax's own test targets, such as Rosenbrock's function, within 30,000 steps.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -113,6 +115,25 @@ def monitored_momentum(learning_rate):
     )
 
 
+def constant_gradient_descent(step_size):
+    """With the constant step size of a known horizon."""
+    return jd.streaming.online_gradient_descent(step_size, 1.0, horizon=1.0)
+
+
+def ader_of_known_horizon(diameter, gradient_bound):
+    return jd.streaming.ader(diameter, gradient_bound, horizon=1_000)
+
+
+def predicts_the_loss(learner, **numbers):
+    """Predicts the loss, whose target is 0, by a learner that takes the error of a prediction."""
+    tx = getattr(jd.streaming, learner)(**numbers)
+
+    def update(updates, state, params=None, *, value, **extra):
+        return tx.update(updates, state, params, error=-value, **extra)
+
+    return tx._replace(update=update)
+
+
 TRANSFORMATIONS = {
     "tower of adam": (tower_of_adam, {"learning_rate": 1e-2, "hyper_rate": 1e-4}),
     "tower of momentum": (tower_of_momentum, {"learning_rate": 1e-4, "hyper_rate": 1e-3}),
@@ -135,6 +156,14 @@ TRANSFORMATIONS = {
     "guarded silver": (guarded_silver, {"smoothness": 1e3}),
     "monitored momentum": (monitored_momentum, {"learning_rate": 1e-3}),
     "magd of one agent": (magd_of_one_agent, {"learning_rate": 1e-3}),
+    "online gradient descent": (constant_gradient_descent, {"step_size": 1e-3}),
+    "adagrad norm": (jd.streaming.adagrad_norm, {"learning_rate": 1.0, "offset": 1.0}),
+    "ftrl proximal": (jd.streaming.ftrl_proximal, {"learning_rate": 0.5}),
+    "coin betting": (jd.streaming.coin_betting, {"gradient_bound": 100.0}),
+    "ader": (ader_of_known_horizon, {"diameter": 40.0, "gradient_bound": 40.0}),
+    "obgd": (partial(predicts_the_loss, "obgd"), {"learning_rate": 1e-3}),
+    "intentional": (partial(predicts_the_loss, "intentional"), {"learning_rate": 0.5}),
+    "swift td": (partial(predicts_the_loss, "swift_td"), {"learning_rate": 1e-3}),
     "tower of height 3": (tower_of_height_3, {"learning_rate": 1e-2, "hyper_rate": 1e-3}),
 }
 
