@@ -147,46 +147,50 @@ def ader(
             skipped=containment.no_rounds(),
         )
 
-    def weights(state: Any) -> tuple[jax.Array, jax.Array]:
-        """Returns f[experts] that sum to 1, and the learning rate at which they were found."""
-        losses, log_prior = state.losses, epochs.log_prior(state.count, state.losses)
+    def log_weights(state: Any, count: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Returns f[experts], logarithms of the weights, and the learning rate in use.
+
+        `count` tells the epoch: at its end, `state.count` belongs to the next one.
+        """
+        losses, log_prior = state.losses, epochs.log_prior(count, state.losses)
         scale = containment.number(diameter, losses) * containment.number(bound, losses)
         if meta_rate == "adaptive":
             rate = 1 / jnp.maximum(state.mixing, jnp.finfo(losses.dtype).tiny ** 0.5)
         elif meta_rate == "constant":
-            rounds = epochs.horizon(state.count).astype(losses.dtype)
+            rounds = epochs.horizon(count).astype(losses.dtype)
             rate = jnp.sqrt((2 if surrogate else 8) / rounds) / scale
         else:  # the losses are already times their learning rates
             rate = jnp.ones_like(scale)
         relative = losses - jnp.min(jnp.where(jnp.isfinite(log_prior), losses, jnp.inf))
-        return jax.nn.softmax(log_prior - rate * jnp.maximum(relative, 0)), rate
+        return jax.nn.log_softmax(log_prior - rate * jnp.maximum(relative, 0)), rate
 
     def step(
         grads: Any, state: Any, params: Any, *, value_fn: Any = None, **extra: Any
     ) -> tuple[Any, Any]:
         del extra
-        p, rate = weights(state)
+        log_p, rate = log_weights(state, state.count)
         played = jax.tree.map(lambda w, x: w.astype(x.dtype), params, state.experts)
         offsets = jax.tree.map(lambda x, w: x - w, state.experts, played)
         if surrogate:
             grads = jax.tree.map(lambda g, x: g.astype(x.dtype)[None], grads, state.experts)
-            losses = _products(offsets, grads, p.dtype)
+            losses = _products(offsets, grads, rate.dtype)
         else:
-            losses, grads = _evaluate(value_fn, params, state.experts)
-            losses = losses.astype(p.dtype)
+            losses, grads = _evaluate(value_fn, state.experts)
+            losses = losses.astype(rate.dtype)
 
         in_epoch = epochs.round(state.count)
         factor = jnp.ones_like(rate)
         if meta_rate == "decreasing":
-            scale = containment.number(diameter, p) * containment.number(bound, p)
-            factor = 1 / (scale * jnp.sqrt(in_epoch.astype(p.dtype)))
+            scale = containment.number(diameter, rate) * containment.number(bound, rate)
+            factor = 1 / (scale * jnp.sqrt(in_epoch.astype(rate.dtype)))
         new = state._replace(
             experts=descend(state, grads),
             losses=state.losses + factor * losses,
-            mixing=state.mixing + _mixability_gap(p, losses, rate),
+            mixing=state.mixing + _mixability_gap(log_p, losses, rate),
             count=containment.next_round(state.count),
         )
-        mixed = jax.tree.map(lambda x: _mix(weights(new)[0], x), new.experts)
+        p = jnp.exp(log_weights(new, state.count)[0])
+        mixed = jax.tree.map(lambda x: jnp.sum(_column(p, x) * x, axis=0), new.experts)
         new = epochs.begin_anew(new, mixed)
         return jax.tree.map(jnp.subtract, mixed, played), new
 
@@ -264,48 +268,39 @@ class Epochs:
         return optax.tree.where(ends, fresh, state)
 
 
-def _evaluate(value_fn: Callable[..., Any] | None, params: Any, experts: Any) -> tuple[Any, Any]:
+def _evaluate(value_fn: Callable[..., Any] | None, experts: Any) -> tuple[Any, Any]:
     if not callable(value_fn):
         raise ValueError(
             "update(grads, state, params, value_fn=value_fn) needs value_fn, the loss of the "
             f"round as a function of the parameters, got {validation.shown(value_fn)}; with "
             "surrogate=True, grads are enough"
         )
-
-    def evaluate(x: Any) -> tuple[Any, Any]:
-        return jax.value_and_grad(value_fn)(x)
-
-    del params
-    return jax.vmap(evaluate)(experts)
+    return jax.vmap(jax.value_and_grad(value_fn))(experts)
 
 
-def _mixability_gap(p: jax.Array, losses: jax.Array, rate: jax.Array) -> jax.Array:
-    """Returns <p, l> + log(sum_i p_i exp(-a l_i)) / a, which is not negative, without cancellation.
+def _mixability_gap(log_p: jax.Array, losses: jax.Array, rate: jax.Array) -> jax.Array:
+    """Returns <p, l> + log(sum_i p_i exp(-a l_i)) / a, which is not negative.
 
-    Differences from the mean, times a, are at most 1 in the first formula. It sums numbers that are
-    not negative: p_i (exp(-y_i) - 1 + y_i).
+    Where differences of losses are below 1 / a, it is computed as a sum of numbers that are not
+    negative, p_i (exp(-y_i) - 1 + y_i), so that nothing cancels. Elsewhere the weights may be too
+    small for their dtype, and their logarithms are used.
     """
-    used = p > 0
-    mean = jnp.sum(p * losses)
-    smallest = jnp.min(jnp.where(used, losses, jnp.inf))
-    largest = jnp.max(jnp.where(used, losses, -jnp.inf))
-    small = rate * (largest - smallest) < 1
-    y = jnp.where(used & small, rate * (losses - mean), 0)
+    used, p = jnp.isfinite(log_p), jnp.exp(log_p)
+    # From the smallest first: equal losses have offsets of exactly 0, at any rate.
+    offsets = jnp.where(used, losses - jnp.min(jnp.where(used, losses, jnp.inf)), 0)
+    small = rate * jnp.max(offsets) < 1
+    offsets = jnp.where(used, offsets - jnp.sum(p * offsets), 0)
+    y = jnp.where(small, rate * offsets, 0)
     series = y**2 / 2 * (1 - y / 3 * (1 - y / 4 * (1 - y / 5)))
     excess = jnp.where(jnp.abs(y) < 0.05, series, jnp.expm1(-y) + y)
     of_small = jnp.log1p(jnp.sum(p * excess))
-    z = jnp.where(used & ~small, rate * (losses - smallest), 0)
-    of_large = rate * (mean - smallest) + jnp.log(jnp.sum(p * jnp.exp(-z)))
+    of_large = jax.nn.logsumexp(log_p - jnp.where(small, 0, rate) * offsets)
     return jnp.maximum(jnp.where(small, of_small, of_large) / rate, 0)
 
 
 def _column(values: jax.Array, like: jax.Array) -> jax.Array:
     """Returns f[experts] in the dtype of a leaf, to be multiplied with it."""
     return values.astype(like.dtype).reshape((-1,) + (1,) * (like.ndim - 1))
-
-
-def _mix(p: jax.Array, experts: jax.Array) -> jax.Array:
-    return jnp.sum(_column(p, experts) * experts, axis=0)
 
 
 def _products(a: Any, b: Any, dtype: Any) -> jax.Array:

@@ -85,10 +85,8 @@ def coin_betting(
 
     def init(params: Any) -> CoinBettingState:
         start = jax.tree.map(numerics.wide_copy, params)
-        zeros = containment.zeros_like(params)
-        return CoinBettingState(
-            start, zeros, zeros, containment.no_rounds(), containment.no_rounds()
-        )
+        trees = start, containment.zeros_like(params), containment.zeros_like(params)
+        return CoinBettingState(*trees, containment.no_rounds(), containment.no_rounds())
 
     def step(grads: Any, state: Any, params: Any, **extra: Any) -> tuple[Any, Any]:
         del extra

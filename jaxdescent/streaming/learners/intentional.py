@@ -94,10 +94,10 @@ def intentional(
     clip = validation.positive_number("clip", clip, infinite=True)
 
     def init(params: Any) -> IntentionalState:
-        zeros = containment.zeros_like(params)
-        zero = jnp.zeros((), numerics.widest_float(params))
+        trees = containment.zeros_like(params), containment.zeros_like(params)
+        zeros = jnp.zeros(2, numerics.widest_float(params))
         counts = containment.no_rounds(), containment.no_rounds()
-        return IntentionalState(zeros, zeros, zero, zero, *counts)
+        return IntentionalState(*trees, *zeros, *counts)
 
     def step(grads: Any, state: Any, error: jax.Array) -> tuple[Any, Any]:
         count = containment.next_round(state.count)

@@ -124,9 +124,8 @@ def swift_td(
         return jnp.log(containment.number(x, like))
 
     def init(params: Any) -> SwiftTdState:
-        zeros = containment.zeros_like(params)
-        log_rates = jax.tree.map(lambda x: x + logarithm(rate, x), zeros)
-        trees = [zeros] * (len(SwiftTdState._fields) - 2)
+        trees = [containment.zeros_like(params) for _ in SwiftTdState._fields[1:]]
+        log_rates = jax.tree.map(lambda x: x + logarithm(rate, x), trees.pop())
         return SwiftTdState(log_rates, *trees, containment.no_rounds())
 
     def step(grads: Any, state: Any, error: jax.Array) -> tuple[Any, Any]:

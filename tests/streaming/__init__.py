@@ -1,0 +1,1 @@
+"""Tests of learners, detectors and loops for streams."""
