@@ -117,7 +117,7 @@ def main() -> None:
         name: np.asarray(jax.jit(jax.vmap(jax.vmap(lambda rows, tx=tx: regret(tx, rows))))(minima))
         for name, tx in learners().items()
     }
-    header = ["learner", *(f"{pieces:,} pieces" for pieces in PIECES)]
+    header = ["learner", "1 piece", *(f"{pieces:,} pieces" for pieces in PIECES[1:])]
 
     def rows(values: dict[str, Any]) -> list[list[str]]:
         return [[name, *(f"{x:,.1f}" for x in row)] for name, row in values.items()]

@@ -1,4 +1,4 @@
-"""Regret of a learner: its losses minus those of a comparator, and the theorems that bound it.
+"""Regret of a learner: its losses minus the losses of a comparator, and theorems that bound it.
 
     static     R_T(u)   = sum_t f_t(w_t) - f_t(u)        against one point, such as the best one
     dynamic    R_T(u_t) = sum_t f_t(w_t) - f_t(u_t)      against a sequence, such as the best points
@@ -85,7 +85,7 @@ def linear_comparators(grads: ArrayLike, radius: ArrayLike, center: ArrayLike = 
 
     def lowest(g: jax.Array) -> jax.Array:
         length = numerics.norm(g, -1, keepdims=True)
-        return center - radius * g / jnp.where(length > 0, length, 1)
+        return jnp.asarray(center - radius * g / jnp.where(length > 0, length, 1))
 
     return Comparators(lowest(jnp.sum(grads, 0)), lowest(grads))
 

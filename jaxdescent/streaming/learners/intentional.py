@@ -94,10 +94,15 @@ def intentional(
     clip = validation.positive_number("clip", clip, infinite=True)
 
     def init(params: Any) -> IntentionalState:
-        trees = containment.zeros_like(params), containment.zeros_like(params)
-        zeros = jnp.zeros(2, numerics.widest_float(params))
-        counts = containment.no_rounds(), containment.no_rounds()
-        return IntentionalState(*trees, *zeros, *counts)
+        dtype = numerics.widest_float(params)
+        return IntentionalState(
+            trace=containment.zeros_like(params),
+            squares=containment.zeros_like(params),
+            sigma=jnp.zeros((), dtype),
+            squared_error=jnp.zeros((), dtype),
+            count=containment.no_rounds(),
+            skipped=containment.no_rounds(),
+        )
 
     def step(grads: Any, state: Any, error: jax.Array) -> tuple[Any, Any]:
         count = containment.next_round(state.count)

@@ -8,8 +8,8 @@ With phi the features, exp(beta) the step sizes, delta the error, and for gamma 
     h    <- h (1 - alpha phi^2) + alpha delta phi         the derivative of w by beta
 
 An update changes the prediction by at most eta times its error. Where tau is above eta, the step
-sizes are multiplied by decay^(phi^2), and h starts again from 0. With traces, the recursions are
-those of true online TD(lambda). beta is kept in [log(min), log(eta)]. Implementations compare
+sizes are multiplied by decay^(phi^2), and h starts again from 0. With traces, w follows true
+online TD(lambda). beta is kept in [log(min), log(eta)]. Implementations compare
 exp(beta) with log(min), which is never below it.
 
 Source: K. Javed, A. Sharifnassab, R. S. Sutton, "SwiftTD: A Fast and Robust Algorithm for Temporal
@@ -126,7 +126,7 @@ def swift_td(
     def init(params: Any) -> SwiftTdState:
         trees = [containment.zeros_like(params) for _ in SwiftTdState._fields[1:]]
         log_rates = jax.tree.map(lambda x: x + logarithm(rate, x), trees.pop())
-        return SwiftTdState(log_rates, *trees, containment.no_rounds())
+        return SwiftTdState._make([log_rates, *trees, containment.no_rounds()])
 
     def step(grads: Any, state: Any, error: jax.Array) -> tuple[Any, Any]:
         features = containment.widened(grads)
@@ -168,7 +168,7 @@ def swift_td(
         columns = [jax.tree.leaves(tree) for tree in state[:-1]]
         new = [leaf(_Feature(*row)) for row in zip(*columns, leaves, strict=True)]
         trees = [structure.unflatten([f[i] for f in new]) for i in range(len(columns))]
-        return trees[1], SwiftTdState(*trees, state.skipped)
+        return trees[1], SwiftTdState._make([*trees, state.skipped])
 
     return containment.error_learner(init, step)
 
