@@ -274,6 +274,9 @@ def test_bounds_have_their_published_values():
     experts = 3 * 2 / 4 * np.sqrt(2 * 4000 * (7 * 4 + 4 * 2 * 10))
     k = int(np.floor(0.5 * np.log2(1 + 4 * 10 / 14))) + 1
     assert bound == pytest.approx(experts + 2 * 2 * np.sqrt(8000) / 2 * (1 + 2 * np.log(k + 1)))
+    adaptive = regret.ader_bound(4000, 2.0, 2.0, 10.0, horizon=4000)
+    mixing = np.sqrt(5 / 4 * 4000) * 2 * 2 * (1 + 2 * np.log(k + 1))  # differences up to D G
+    assert adaptive == pytest.approx(experts + mixing)
     known = regret.ader_bound(7, 1.0, 1.0, 1.0)
     parts = [regret.ader_bound(h, 1.0, 1.0, 1.0, horizon=h) for h in (1, 2, 4)]
     assert known == pytest.approx(sum(parts))
