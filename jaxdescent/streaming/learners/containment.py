@@ -113,13 +113,6 @@ def widened(tree: Any) -> Any:
     return jax.tree.map(lambda x: x.astype(numerics.at_least_float32(x.dtype)), tree)
 
 
-def inner_product(a: Any, b: Any) -> jax.Array:
-    """Returns the sum of products of two trees of floats, without a product of matrices."""
-    dtype = numerics.widest_float((a, b))
-    products = jax.tree.map(lambda x, y: jnp.sum((x * y).astype(dtype)), a, b)
-    return sum(jax.tree.leaves(products), jnp.zeros((), dtype))
-
-
 def number(value: Any, like: jax.Array) -> jax.Array:
     """Returns a hyperparameter in the dtype of an array."""
     return jnp.asarray(value, like.dtype)
