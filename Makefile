@@ -56,6 +56,7 @@ bench: $(INSTALLED)  ## measure speed and memory, and compare BBOB with COCO
 	$(BIN)/python -m experiments.benchmarks.logistic_gradients
 	XLA_FLAGS=--xla_backend_extra_options=xla_cpu_small_while_loop_byte_threshold=16384 \
 		$(BIN)/python -m experiments.benchmarks.streams
+	$(BIN)/python -m experiments.benchmarks.regret
 	XLA_FLAGS=--xla_force_host_platform_device_count=2 \
 		$(BIN)/python -m experiments.benchmarks.agents
 

@@ -113,6 +113,39 @@ def monitored_momentum(learning_rate):
     )
 
 
+def constant_gradient_descent(step_size):
+    """With the constant step size of a known horizon."""
+    return jd.streaming.online_gradient_descent(step_size, 1.0, horizon=1.0)
+
+
+def ader_of_known_horizon(diameter, gradient_bound):
+    return jd.streaming.ader(diameter, gradient_bound, horizon=1_000)
+
+
+def predicting_the_loss(tx, error_of):
+    """Trains by a learner that takes the error of a prediction; here the loss is the prediction."""
+
+    def update(updates, state, params=None, *, value, **extra):
+        return tx.update(updates, state, params, error=error_of(value), **extra)
+
+    return tx._replace(update=update)
+
+
+def obgd_of_the_loss(learning_rate):
+    """With a constant error, so that it is gradient descent with bounded steps."""
+    return predicting_the_loss(jd.streaming.obgd(learning_rate), lambda value: -1.0)
+
+
+def intentional_of_the_loss(learning_rate):
+    """Moves the loss toward 0, the minimum of optax's test targets."""
+    return predicting_the_loss(jd.streaming.intentional(learning_rate), lambda value: -value)
+
+
+def swift_td_of_the_loss(learning_rate, meta_learning_rate):
+    tx = jd.streaming.swift_td(learning_rate, meta_learning_rate=meta_learning_rate)
+    return predicting_the_loss(tx, lambda value: -1.0)
+
+
 TRANSFORMATIONS = {
     "tower of adam": (tower_of_adam, {"learning_rate": 1e-2, "hyper_rate": 1e-4}),
     "tower of momentum": (tower_of_momentum, {"learning_rate": 1e-4, "hyper_rate": 1e-3}),
@@ -135,11 +168,25 @@ TRANSFORMATIONS = {
     "guarded silver": (guarded_silver, {"smoothness": 1e3}),
     "monitored momentum": (monitored_momentum, {"learning_rate": 1e-3}),
     "magd of one agent": (magd_of_one_agent, {"learning_rate": 1e-3}),
+    "online gradient descent": (constant_gradient_descent, {"step_size": 1e-3}),
+    "adagrad norm": (jd.streaming.adagrad_norm, {"learning_rate": 1.0, "offset": 1.0}),
+    "ftrl proximal": (jd.streaming.ftrl_proximal, {"learning_rate": 0.5}),
+    "coin betting": (jd.streaming.coin_betting, {"gradient_bound": 10.0}),
+    "ader": (ader_of_known_horizon, {"diameter": 40.0, "gradient_bound": 4e4}),
+    "obgd": (obgd_of_the_loss, {"learning_rate": 1e-3}),
+    "intentional": (intentional_of_the_loss, {"learning_rate": 0.5}),
+    "swift td": (swift_td_of_the_loss, {"learning_rate": 1e-3, "meta_learning_rate": 1e-4}),
     "tower of height 3": (tower_of_height_3, {"learning_rate": 1e-2, "hyper_rate": 1e-3}),
 }
 
 PROBES = {"monitored momentum"}
 """Names of transformations that compute Hessian products at intervals."""
+
+OSCILLATING = {"coin betting"}
+"""Names of transformations whose losses have a small mean, but whose last parameters oscillate."""
+
+SCALAR_STATES = {"online gradient descent", "adagrad norm"}
+"""Names of transformations whose state has no tree like the parameters."""
 
 
 def make(name):

@@ -20,6 +20,26 @@ The loop, its sources and its metrics:
                            the loop, its state, and the results of a chunk
     InvalidExampleError    an example that the settings refuse
 
+A *learner* is an optax transformation with a guarantee for every sequence of losses. Most take the
+gradient of the loss:
+
+    online_gradient_descent
+                           the step sizes of its regret bounds
+    adagrad_norm           one step size, from the norm of all gradients
+    ftrl_proximal          a step size per coordinate, and weights that are exactly 0
+    coin_betting           no learning rate and no diameter
+    ader                   many step sizes at once, for a minimum that moves
+
+Others take the gradient of a scalar prediction, and its error, as in
+`tx.update(prediction_grads, state, params, error=error)`. With `discount` and `trace_decay` they
+also learn predictions of discounted sums:
+
+    obgd                   a step that cannot overshoot
+    intentional            a step that moves the prediction by a fraction of its error
+    swift_td               linear models: a learned and bounded step size per feature
+
+    regret                 regret against fixed and moving comparators, and the bounds on it
+
 Methods that keep a network able to learn:
 
     l2_init, shrink_and_perturb, continual_shrink_and_perturb, perturbed_descent, upgd
@@ -31,26 +51,22 @@ Methods that keep a network able to learn:
                            measurements of hidden activations
 """
 
-from jaxdescent.streaming.counts import (
-    Count,
+from jaxdescent.streaming import regret
+from jaxdescent.streaming.counts import Count
+from jaxdescent.streaming.examples import InvalidExampleError
+from jaxdescent.streaming.learners.adagrad_norm import AdagradNormState, adagrad_norm
+from jaxdescent.streaming.learners.ader import AderState, ader
+from jaxdescent.streaming.learners.coin_betting import CoinBettingState, coin_betting
+from jaxdescent.streaming.learners.ftrl_proximal import FtrlProximalState, ftrl_proximal
+from jaxdescent.streaming.learners.gradient_descent import (
+    OnlineGradientDescentState,
+    online_gradient_descent,
 )
-from jaxdescent.streaming.examples import (
-    InvalidExampleError,
-)
-from jaxdescent.streaming.loop import (
-    LoopState,
-    OnlineLoop,
-    Record,
-    Skipped,
-    online_loop,
-)
-from jaxdescent.streaming.metrics import (
-    Metric,
-    Outcomes,
-    accuracy,
-    f1,
-    mean_loss,
-)
+from jaxdescent.streaming.learners.intentional import IntentionalState, intentional
+from jaxdescent.streaming.learners.obgd import ObgdState, obgd
+from jaxdescent.streaming.learners.swift_td import SwiftTdState, swift_td
+from jaxdescent.streaming.loop import LoopState, OnlineLoop, Record, Skipped, online_loop
+from jaxdescent.streaming.metrics import Metric, Outcomes, accuracy, f1, mean_loss
 from jaxdescent.streaming.plasticity import (
     ContinualBackpropState,
     ElementwiseAdamState,
@@ -71,28 +87,26 @@ from jaxdescent.streaming.plasticity import (
     threshold_rank,
     upgd,
 )
-from jaxdescent.streaming.scaler import (
-    Scaler,
-    StandardScalerState,
-    standard_scaler,
-)
-from jaxdescent.streaming.sources import (
-    Chunk,
-    chunks,
-    csv_examples,
-    with_previous_labels,
-)
+from jaxdescent.streaming.scaler import Scaler, StandardScalerState, standard_scaler
+from jaxdescent.streaming.sources import Chunk, chunks, csv_examples, with_previous_labels
 
 __all__ = [
+    "AdagradNormState",
+    "AderState",
     "Chunk",
+    "CoinBettingState",
     "ContinualBackpropState",
     "Count",
     "ElementwiseAdamState",
+    "FtrlProximalState",
     "HiddenLayer",
+    "IntentionalState",
     "InvalidExampleError",
     "L2InitState",
     "LoopState",
     "Metric",
+    "ObgdState",
+    "OnlineGradientDescentState",
     "OnlineLoop",
     "Outcomes",
     "Record",
@@ -100,10 +114,14 @@ __all__ = [
     "Scaler",
     "Skipped",
     "StandardScalerState",
+    "SwiftTdState",
     "UnitStatistics",
     "UpgdState",
     "accuracy",
+    "adagrad_norm",
+    "ader",
     "chunks",
+    "coin_betting",
     "continual_backprop",
     "continual_shrink_and_perturb",
     "csv_examples",
@@ -111,13 +129,19 @@ __all__ = [
     "effective_rank",
     "elementwise_adam",
     "f1",
+    "ftrl_proximal",
+    "intentional",
     "l2_init",
     "mean_loss",
+    "obgd",
+    "online_gradient_descent",
     "online_loop",
     "perturbed_descent",
     "redo",
+    "regret",
     "shrink_and_perturb",
     "standard_scaler",
+    "swift_td",
     "threshold_rank",
     "upgd",
     "with_previous_labels",

@@ -15,15 +15,20 @@ LOADED = r'<(?:script|img|iframe|source)\b[^>]*\bsrc="([^"]+)"|<link\b[^>]*\bhre
 """Addresses in HTML that a browser loads without a click."""
 
 
+def spaces(prefix, module):
+    """Returns public modules by their full names, with those in them."""
+    found = {prefix: module}
+    for name in module.__all__:
+        if inspect.ismodule(getattr(module, name)):
+            found |= spaces(f"{prefix}.{name}", getattr(module, name))
+    return found
+
+
 def public_names():
     """Returns the full names of all that is public, without the submodules themselves."""
-    spaces = {"jaxdescent": jaxdescent}
-    for name in jaxdescent.__all__:
-        if inspect.ismodule(getattr(jaxdescent, name)):
-            spaces[f"jaxdescent.{name}"] = getattr(jaxdescent, name)
     names = {
         f"{prefix}.{name}"
-        for prefix, space in spaces.items()
+        for prefix, space in spaces("jaxdescent", jaxdescent).items()
         for name in space.__all__
         if not inspect.ismodule(getattr(space, name))
     }
