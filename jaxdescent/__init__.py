@@ -68,6 +68,9 @@ An *estimator* obtains gradients by other means, for functions without a useful 
 
     estimators             smoothed over a Gaussian, from ranks, ...: help(jd.estimators)
 
+A *stream* is data without an end that may change. `streaming` has drift detectors, and
+reactions to drift: help(jd.streaming) lists them.
+
 Losses, landscapes and cost:
 
     losses                 losses that optax.losses lacks: help(jd.losses) lists them
@@ -77,7 +80,7 @@ Losses, landscapes and cost:
     footprint.carbon       convert energy to grams of CO2e for a given grid
 """
 
-from jaxdescent import estimators, evolution, footprint, landscape, losses, problems
+from jaxdescent import estimators, evolution, footprint, landscape, losses, problems, streaming
 from jaxdescent.agents import (
     BasinHoppingState,
     MagdState,
@@ -252,6 +255,7 @@ __all__ = [
     "stability_log",
     "stability_probe",
     "step_sizes",
+    "streaming",
     "thresholds",
     "unconstrained",
     "uniform_soup",

@@ -44,6 +44,7 @@ from jaxdescent.streaming.detectors.detector import (
     Detector,
     floating,
     increment,
+    number_between,
     run_if,
     usable,
 )
@@ -146,8 +147,7 @@ def adwin(
       >>> jnp.flatnonzero(found.drift).tolist()
       [511]
     """
-    if not isinstance(delta, jax.core.Tracer):
-        delta = validation.number_between("delta", delta, 0, 1)
+    delta = number_between("delta", delta, 0, 1)
     clock = validation.integer_in("clock", clock, 1, 2**20)
     slots = validation.integer_in("max_buckets", max_buckets, 2, 1000)
     shortest = validation.integer_in("min_window_length", min_window_length, 1, 2**20)
@@ -207,7 +207,7 @@ def adwin(
             drifted=state.drifted & ~begins,
             ignored=increment(state.ignored, ~used),
         )
-        new = run_if(complete, lambda state: insert(recent, state), new)
+        new = run_if(complete, lambda state, x: insert(x, state), new, recent)
         drift = complete & new.drifted
         return new, Detection(drift, jnp.zeros_like(drift))
 
@@ -216,17 +216,21 @@ def adwin(
         used = usable(x)
         number = x.shape[0]
         most = -(-number // block)  # blocks
-        # The usable values first, and how many there are up to each value.
-        packed, rank = run_if(
-            ~jnp.all(used),
-            lambda _: (x[jnp.argsort(~used, stable=True)], jnp.cumsum(used, dtype=jnp.int32)),
-            (x, jnp.arange(1, number + 1, dtype=jnp.int32)),
-        )
         already, available = state.waiting, state.waiting + jnp.sum(used, dtype=jnp.int32)
-        padded = jnp.pad(packed, (block, (most + 1) * block - number))
-        queue = jax.lax.dynamic_slice(padded, (block - already,), ((most + 1) * block,))
-        first = jnp.where(jnp.arange(block) < already, state.recent, queue[:block])
-        queue = jnp.concatenate([first, queue[block:]])
+        # A queue of the values that wait and the usable ones, and the place of each value in it.
+        irregular = (already > 0) | ~jnp.all(used)
+        length = (most + 1) * block
+
+        def enqueue(_: Any, x: jax.Array, used: jax.Array) -> tuple[jax.Array, jax.Array]:
+            place = already - 1 + jnp.cumsum(used, dtype=jnp.int32)
+            packed = x[jnp.argsort(~used, stable=True)]
+            at = jnp.arange(length)
+            queue = packed[jnp.clip(at - already, 0, number - 1)]
+            first = jnp.where(jnp.arange(block) < already, state.recent, queue[:block])
+            return jnp.concatenate([first, queue[block:]]), place
+
+        direct = jnp.pad(x, (0, length - number)), jnp.arange(number, dtype=jnp.int32)
+        queue, place = run_if(irregular, enqueue, direct, x, used)
         complete = available // block
         waiting = available - complete * block
         recent = jax.lax.dynamic_slice(queue, (complete * block,), (block,))
@@ -234,7 +238,7 @@ def adwin(
         def step(carry: AdwinState, each: Any) -> tuple[AdwinState, jax.Array]:
             values, number = each
             filled = number < complete
-            carry = run_if(filled, lambda carry: insert(values, _renewed(carry)), carry)
+            carry = run_if(filled, lambda carry, x: insert(x, _renewed(carry)), carry, values)
             return carry, filled & carry.drifted
 
         blocks = queue[: most * block].reshape(most, block)
@@ -247,15 +251,14 @@ def adwin(
         begins = state.drifted & (waiting > 0)
         state = jax.tree.map(lambda new, old: jnp.where(begins, new, old), _renewed(state), state)
         # The alarm of a block belongs to its last value.
-        at_last = jnp.zeros((most + 1, block), bool).at[:-1, -1].set(alarms).reshape(-1)
+        last = jnp.arange(block) == block - 1
+        at_last = jnp.pad((alarms[:, None] & last).reshape(-1), (0, block))
         drift = run_if(
-            ~jnp.all(used),
-            lambda _: used & at_last[already + rank - 1],
-            jax.lax.dynamic_slice(at_last, (already,), (number,)),
+            irregular, lambda _, flags, place: used & flags[place], at_last[:number], at_last, place
         )
         return state, Detection(drift, jnp.zeros_like(drift))
 
-    return Detector(init, update, scan_values)
+    return Detector(init, jax.jit(update), jax.jit(scan_values))
 
 
 def _renewed(state: AdwinState) -> AdwinState:
@@ -457,9 +460,7 @@ def _estimates(state: AdwinState) -> tuple[jax.Array, jax.Array, jax.Array]:
     width = jax.lax.while_loop(lambda carry: carry[0], drop, start)[1]
     center, small, large = _parts(state, width)
     n = jnp.maximum(width + state.waiting, 1).astype(center.dtype)
-    recent = jnp.where(
-        jnp.arange(state.recent.shape[0]) < state.waiting, state.recent - center, 0
-    )
+    recent = jnp.where(jnp.arange(state.recent.shape[0]) < state.waiting, state.recent - center, 0)
     shift = (jnp.sum(small.total) + jnp.sum(large.total) + jnp.sum(recent)) / n
     squares = jnp.sum(small.squares) + jnp.sum(large.squares) + jnp.sum(recent**2)
     variance = jnp.maximum(squares / n - shift**2, 0)

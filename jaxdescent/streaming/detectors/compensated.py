@@ -22,6 +22,7 @@ class Pair(NamedTuple):
 
     @property
     def value(self) -> jax.Array:
+        """The number in the precision of its parts."""
         return self.high + self.low
 
 

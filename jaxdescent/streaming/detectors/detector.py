@@ -4,8 +4,8 @@
     state, detection = detector.update(state, value)      # one value, such as a loss or an error
     state, detections = detector.scan(state, values)      # many values, equal to many updates
 
-Detectors are pure functions: `update` runs inside `jax.jit`, `jax.lax.scan` and `jax.vmap`. After an
-alarm, the next value begins a new window: the detector forgets all values until the alarm.
+Detectors are pure functions: `update` runs inside `jax.jit`, `jax.lax.scan` and `jax.vmap`. After
+an alarm, the next value begins a new window: the detector forgets all values until the alarm.
 
 Values that are not finite are ignored and counted, and so are values whose squares might overflow
 once they are summed: above 2**48 in float32, and above 2**496 in float64.
@@ -92,15 +92,17 @@ def usable(value: jax.Array) -> jax.Array:
     return jnp.abs(value) <= largest  # False for nan
 
 
-def run_if(flag: jax.Array, function: Callable[[Any], Any], operand: Any) -> Any:
-    """Returns `function(operand)` if a flag is set, else the operand.
+def run_if(flag: jax.Array, function: Callable[..., Any], operand: Any, *args: Any) -> Any:
+    """Returns `function(operand, *args)` if a flag is set, else the operand.
 
     Under `jax.vmap`, `jax.lax.cond` computes both branches for every lane. Here the function runs
     only if the flag of a lane is set.
     """
 
     def body(carry: Any) -> Any:
-        return jnp.zeros_like(flag), function(carry[1])
+        # The compiler would move computations that do not depend on the carry out of the loop.
+        present, carry, inputs = jax.lax.optimization_barrier((*carry, args))
+        return jnp.zeros_like(present), function(carry, *inputs)
 
     return jax.lax.while_loop(lambda carry: carry[0], body, (flag, operand))[1]
 
@@ -109,3 +111,15 @@ def increment(count: jax.Array, by: Any) -> jax.Array:
     """Returns a count that stays at its largest value."""
     largest = jnp.iinfo(count.dtype).max
     return jnp.where(count > largest - by, largest, count + by).astype(count.dtype)
+
+
+def choose(flag: jax.Array, new: Any, old: Any) -> Any:
+    """Returns one of two states with the same structure, shapes and dtypes."""
+    return jax.tree.map(lambda x, y: jnp.where(flag, x, y), new, old)
+
+
+def number_between(name: str, value: Any, low: float, high: float) -> Any:
+    """Returns a number that must be in (low, high); a traced one is not checked."""
+    if isinstance(value, jax.core.Tracer):
+        return value
+    return validation.number_between(name, value, low, high)
