@@ -36,6 +36,15 @@ def watch(name, values, state=None, **kind):
     return program(name, **kind)(state, values)
 
 
+def numbers(state):
+    """Returns a state with the data of random keys in their place."""
+
+    def data(x):
+        return jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x
+
+    return jax.tree.map(data, state)
+
+
 def drifts(found):
     return np.flatnonzero(found.drift).tolist()
 
@@ -73,7 +82,8 @@ def test_lanes_equal_single_streams_also_where_values_are_ignored_in_one_of_them
     for i in range(3):
         state, alone = watch(name, streams[i])
         chex.assert_trees_all_equal(jax.tree.map(lambda x, i=i: x[i], found), alone)
-        chex.assert_trees_all_close(jax.tree.map(lambda x, i=i: x[i], states), state, rtol=1e-6)
+        lane = jax.tree.map(lambda x, i=i: x[i], states)
+        chex.assert_trees_all_close(numbers(lane), numbers(state), rtol=1e-6)
 
 
 @every_detector
@@ -107,11 +117,10 @@ def test_unusable_values_are_ignored_and_counted(name, seed, where):
 
 
 @every_detector
-def test_half_precision_bools_and_float64_have_the_same_drifts(name):
+def test_half_precision_and_float64_have_the_same_drifts(name):
     values = errors(3)
     expected = drifts(watch(name, values)[1])
     assert drifts(watch(name, jnp.asarray(values, jnp.bfloat16))[1]) == expected
-    assert drifts(watch(name, values > 0)[1]) == expected
     with jax.enable_x64(True):
         wide = DETECTORS[name].make()
         state, found = jax.jit(wide.scan)(wide.init(), values.astype(np.float64))
@@ -133,17 +142,16 @@ def test_a_constant_stream_does_not_drift(name, value):
 @pytest.mark.parametrize("name", [name for name, row in DETECTORS.items() if row.forgets])
 def test_after_an_alarm_a_detector_equals_a_new_one(name, seed):
     values = errors(seed)
-    state, found = watch(name, values)
-    hypothesis.assume(drifts(found))
-    assert len(drifts(found)) == int(state.alarms)
-    rest = drifts(found)[-1] + 1
-    # The number of values stays 384, for which there is a program.
-    new, again = watch(name, np.pad(values[rest:], (0, rest), constant_values=np.nan))
-    hypothesis.assume(rest < 384)
-    assert not drifts(again)
-    chex.assert_trees_all_close(
-        new._replace(alarms=0, ignored=0), state._replace(alarms=0, ignored=0), rtol=1e-6
-    )
+    found = drifts(watch(name, values)[1])
+    hypothesis.assume(found)
+    values[found[-1] + 1 :] = np.nan  # ignored
+    state, again = watch(name, values)
+    assert len(drifts(again)) == int(state.alarms) == len(found)
+    following = errors(seed + 1)
+    new, expected = watch(name, following)
+    continued, detections = watch(name, following, state)
+    chex.assert_trees_all_equal(detections, expected)
+    np.testing.assert_allclose(continued.mean, new.mean, rtol=1e-6)
 
 
 @every_detector
@@ -151,12 +159,13 @@ def test_the_state_of_an_update_has_the_structure_and_dtypes_of_the_first(name):
     start = detector(name).init()
     after, found = detector(name).update(start, 1.0)
     chex.assert_trees_all_equal_shapes_and_dtypes(after, start)
+    chex.assert_trees_all_equal(detector(name).update(start, True)[0], after)
     assert (found.drift.dtype, found.warning.dtype, found.drift.shape) == (bool, bool, ())
 
 
 @pytest.mark.parametrize("name", ["adwin", "page_hinkley", "ddm"])
 def test_the_state_has_the_mean_of_the_values_since_the_last_alarm(name):
-    values = np.linspace(0, 0.2, 100, dtype=np.float32)
+    values = np.linspace(0.2, 0, 100, dtype=np.float32)
     state, _ = watch(name, values)
     np.testing.assert_allclose(state.mean, values.mean(), rtol=1e-6)
 
@@ -164,7 +173,7 @@ def test_the_state_has_the_mean_of_the_values_since_the_last_alarm(name):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: streaming.adwin(0.0), "delta must be a number in (0, 1), got 0"),
+        (lambda: streaming.adwin(0.0), "delta must be in (0, 1), got 0.0"),
         (lambda: streaming.adwin(clock=0), "clock must be an integer in [1, 1048576], got 0"),
         (lambda: streaming.adwin(max_width=8), "max_width must be an integer in [128, "),
         (lambda: streaming.page_hinkley(alpha=1.5), "alpha must be in (0, 1], got 1.5"),
