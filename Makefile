@@ -54,6 +54,7 @@ bench: $(INSTALLED)  ## measure speed and memory, and compare BBOB with COCO
 	$(BIN)/python -m experiments.benchmarks.bbob
 	$(BIN)/python -m experiments.benchmarks.landscape
 	$(BIN)/python -m experiments.benchmarks.logistic_gradients
+	$(BIN)/python -m experiments.benchmarks.detectors
 	XLA_FLAGS=--xla_force_host_platform_device_count=2 \
 		$(BIN)/python -m experiments.benchmarks.agents
 

@@ -12,6 +12,16 @@ Drift detectors tell when the values of a stream change:
     Detector, Detection    the protocol, and the outcome of an update
     AdwinState, PageHinkleyState, DDMState, KSWINState
                            their states, with estimates such as the mean
+
+Reactions change an optimizer after an alarm, given as `update(..., drift=detection.drift)`:
+
+    react_to_drift         an optimizer with reactions
+    reset_statistics       initialize the optimizer again
+    raise_learning_rate    larger updates for a while
+    restart_average        begin the average of the parameters again
+    forget                 move the parameters back to the first ones
+    Reaction, ReactionState
+                           the protocol, and the state of such an optimizer
 """
 
 from jaxdescent.streaming.detectors.adwin import AdwinState, adwin
@@ -19,6 +29,15 @@ from jaxdescent.streaming.detectors.ddm import DDMState, ddm
 from jaxdescent.streaming.detectors.detector import Detection, Detector
 from jaxdescent.streaming.detectors.kswin import KSWINState, kswin
 from jaxdescent.streaming.detectors.page_hinkley import PageHinkleyState, page_hinkley
+from jaxdescent.streaming.reactions import (
+    Reaction,
+    ReactionState,
+    forget,
+    raise_learning_rate,
+    react_to_drift,
+    reset_statistics,
+    restart_average,
+)
 
 __all__ = [
     "AdwinState",
@@ -27,10 +46,17 @@ __all__ = [
     "Detector",
     "KSWINState",
     "PageHinkleyState",
+    "Reaction",
+    "ReactionState",
     "adwin",
     "ddm",
+    "forget",
     "kswin",
     "page_hinkley",
+    "raise_learning_rate",
+    "react_to_drift",
+    "reset_statistics",
+    "restart_average",
 ]
 
 

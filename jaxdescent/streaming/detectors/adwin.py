@@ -450,7 +450,7 @@ def _estimates(state: AdwinState) -> tuple[jax.Array, jax.Array, jax.Array]:
     def drop(carry: Any) -> Any:
         width = carry[1]
         oldest = [
-            jnp.max(jnp.where(exists & (newer + size == width), size, 0))
+            jnp.max(jnp.where(exists & (newer + size == width), size, 0), initial=0)
             for size, newer, exists in _layout(state, width)
         ]
         width = width - jnp.maximum(*oldest)

@@ -66,7 +66,7 @@ def ddm(
 ) -> Detector:
     """Returns DDM, for a stream of errors: 0 or False where a learner is right, else 1 or True.
 
-    With `min_spread=0`, its warnings and drifts are river's.
+    With `min_spread=0`, its warnings and drifts are river's, up to the precision of the numbers.
 
     Args:
       min_count: number of values that must be exceeded for a warning or a drift.

