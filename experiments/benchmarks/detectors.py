@@ -112,8 +112,10 @@ def compare(name: str, kind: str) -> list[str]:
         found, wall, processor = measure(ours, inputs)
         expected, peer_wall, peer_processor = measure(run_peer, case.make_peer(), values)
         speeds.append(
-            [inputs.size / wall, inputs.size / processor]
-            + [len(values) / peer_wall, len(values) / peer_processor]
+            [
+                *(inputs.size / seconds for seconds in (wall, processor)),
+                *(len(values) / seconds for seconds in (peer_wall, peer_processor)),
+            ]
         )
     ratios = [row[0] / row[2] for row in speeds]
     medians = [statistics.median(column) for column in zip(*speeds, strict=True)]
