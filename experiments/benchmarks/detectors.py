@@ -72,7 +72,7 @@ def make_streams(kind: str) -> np.ndarray:
     return (random.random((STREAMS, VALUES)) < chance).astype(np.float32)
 
 
-def run_ours(detector: jd.streaming.Detector) -> Callable[[np.ndarray], jax.Array]:
+def run_ours(detector: jd.streaming.Detector) -> Callable[[jax.Array], jax.Array]:
     """Returns a function of streams to their drifts, bool[streams, values]."""
 
     @jax.jit
@@ -107,7 +107,8 @@ def compare(name: str, kind: str) -> list[str]:
     values = streams[0, : case.peer_values].tolist()
     jax.block_until_ready(ours(inputs))
     speeds: list[list[float]] = []
-    found, expected = None, None
+    found: Any = None
+    expected: list[int] = []
     for _ in range(TURNS):
         found, wall, processor = measure(ours, inputs)
         expected, peer_wall, peer_processor = measure(run_peer, case.make_peer(), values)
@@ -120,7 +121,7 @@ def compare(name: str, kind: str) -> list[str]:
     ratios = [row[0] / row[2] for row in speeds]
     medians = [statistics.median(column) for column in zip(*speeds, strict=True)]
     first = np.flatnonzero(np.asarray(found)[0]).tolist()
-    equal = f"{len(first)}, {len(expected or [])} alarms" if case.random else str(first == expected)
+    equal = f"{len(first)}, {len(expected)} alarms" if case.random else str(first == expected)
     return [
         name,
         kind,

@@ -23,7 +23,7 @@ from jaxdescent.towers import AverageState, RestartState
 
 
 class Reaction(NamedTuple):
-    """What an optimizer does about drift.
+    """A change of an optimizer at an alarm.
 
     Attributes:
       init: Called as `init(params)`; returns the reaction's state, which is empty by default.
@@ -75,8 +75,8 @@ def react_to_drift(
 
     Returns:
       A transformation. Its `update(grads, state, params, *, drift=None, **extra)` needs the
-      parameters; `drift` is one bool, and None counts as False. The gradient of a step with drift
-      is that of new data.
+      parameters; `drift` is one bool, and None counts as False. At a step with drift the gradient
+      is already of new data.
 
     Raises:
       TypeError: `tx` is not a transformation, or a reaction is not a `Reaction`.
@@ -230,7 +230,7 @@ def restart_average() -> Reaction:
             found.append(node)
             node = node._replace(average=first.average, count=jnp.zeros_like(node.count))
             if isinstance(node, RestartState):
-                # The losses of the past are those of another task.
+                # The losses of the past belong to another task.
                 node = node._replace(losses=first.losses, promised=first.promised)
             return node
 

@@ -368,7 +368,11 @@ def _layout(state: AdwinState, width: jax.Array) -> list[tuple[jax.Array, ...]]:
     places = _places(state.recent.shape[0], slots)
     size = np.repeat(2 ** np.arange(len(places)), places)
     reach = np.cumsum(size)
-    small = jnp.asarray(size, jnp.int32), jnp.asarray(reach - size, jnp.int32), reach <= width
+    small = (
+        jnp.asarray(size, jnp.int32),
+        jnp.asarray(reach - size, jnp.int32),
+        jnp.asarray(reach, jnp.int32) <= width,
+    )
 
     block, below = state.recent.shape[0], _small_values(places)
     made = _made(state.inserted, block, below, slots, sizes)

@@ -135,8 +135,7 @@ def kswin(
             alarms=increment(state.alarms, drift),
         )
         skipped = state._replace(ignored=increment(state.ignored, 1))
-        new = choose(used, new._replace(key=()), skipped._replace(key=()))
-        return new._replace(key=state.key), Detection(drift, jnp.zeros_like(drift))
+        return choose(used, new, skipped), Detection(drift, jnp.zeros_like(drift))
 
     return Detector(init, jax.jit(update))
 

@@ -4,8 +4,8 @@
     U_n = alpha U_{n-1} + (x_n - m_n) - delta,     alarm if U_n - min U > threshold     increase
     D_n = alpha D_{n-1} + (x_n - m_n) + delta,     alarm if max D - D_n > threshold     decrease
 
-The factor alpha fades the sums, not the mean. The minimum starts at infinity and the maximum at -1,
-as in river. All sums have twice the precision, since they are long.
+The factor alpha fades the sums, not the mean. All sums have twice the precision, since they are
+long.
 
 Source: E. S. Page, "Continuous inspection schemes", Biometrika 41, 1954, doi:10.2307/2333009.
 """
@@ -117,7 +117,7 @@ def page_hinkley(
             up=pair(),
             lowest=pair(jnp.inf),
             down=pair(),
-            highest=pair(-1.0),
+            highest=pair(-jnp.inf),
             drifted=jnp.zeros((), bool),
             alarms=count(),
             ignored=count(),
