@@ -57,6 +57,7 @@ bench: $(INSTALLED)  ## measure speed and memory, and compare BBOB with COCO
 	XLA_FLAGS=--xla_backend_extra_options=xla_cpu_small_while_loop_byte_threshold=16384 \
 		$(BIN)/python -m experiments.benchmarks.streams
 	$(BIN)/python -m experiments.benchmarks.regret
+	$(BIN)/python -m experiments.benchmarks.detectors
 	XLA_FLAGS=--xla_force_host_platform_device_count=2 \
 		$(BIN)/python -m experiments.benchmarks.agents
 

@@ -71,18 +71,15 @@ CASES = [
     Case.sgd("phishing", 0.005, "88.72%"),
     Case.sgd("phishing", 0.01, "89.28%"),
     Case.sgd("bananas", 0.005, "54.32%"),
+    Case(
+        "FTRL, river's",
+        "phishing",
+        lambda: jd.streaming.ftrl_proximal(0.05, l2=1.0, river_compatible=True),
+        lambda optim: optim.FTRLProximal(),
+        "f1",
+        "87.56%",
+    ),
 ]
-if hasattr(jd.streaming, "ftrl_proximal"):
-    CASES.append(
-        Case(
-            "FTRL, river's",
-            "phishing",
-            lambda: jd.streaming.ftrl_proximal(0.05, l2=1.0, river_compatible=True),
-            lambda optim: optim.FTRLProximal(),
-            "f1",
-            "87.56%",
-        )
-    )
 
 
 def main() -> None:

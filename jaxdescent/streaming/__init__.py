@@ -40,6 +40,24 @@ also learn predictions of discounted sums:
 
     regret                 regret against fixed and moving comparators, and the bounds on it
 
+Drift detectors tell when the values of a stream change:
+
+    adwin                  the means of two parts of an adaptive window differ
+    page_hinkley           sums of deviations from the mean
+    ddm                    the error rate rises above its lowest
+    kswin                  the distribution in a window changes
+    Detector, Detection    the protocol, and the outcome of an update
+
+Reactions change an optimizer after an alarm, given as `update(..., drift=detection.drift)`:
+
+    react_to_drift         an optimizer with reactions
+    reset_statistics       initialize the optimizer again
+    raise_learning_rate    larger updates for a while
+    restart_average        begin the average of the parameters again
+    forget                 move the parameters back to the first ones
+    Reaction, ReactionState
+                           the protocol, and the state of such an optimizer
+
 Methods that keep a network able to learn:
 
     l2_init, shrink_and_perturb, continual_shrink_and_perturb, perturbed_descent, upgd
@@ -53,6 +71,11 @@ Methods that keep a network able to learn:
 
 from jaxdescent.streaming import regret
 from jaxdescent.streaming.counts import Count
+from jaxdescent.streaming.detectors.adwin import AdwinState, adwin
+from jaxdescent.streaming.detectors.ddm import DDMState, ddm
+from jaxdescent.streaming.detectors.detector import Detection, Detector
+from jaxdescent.streaming.detectors.kswin import KSWINState, kswin
+from jaxdescent.streaming.detectors.page_hinkley import PageHinkleyState, page_hinkley
 from jaxdescent.streaming.examples import InvalidExampleError
 from jaxdescent.streaming.learners.adagrad_norm import AdagradNormState, adagrad_norm
 from jaxdescent.streaming.learners.ader import AderState, ader
@@ -87,21 +110,35 @@ from jaxdescent.streaming.plasticity import (
     threshold_rank,
     upgd,
 )
+from jaxdescent.streaming.reactions import (
+    Reaction,
+    ReactionState,
+    forget,
+    raise_learning_rate,
+    react_to_drift,
+    reset_statistics,
+    restart_average,
+)
 from jaxdescent.streaming.scaler import Scaler, StandardScalerState, standard_scaler
 from jaxdescent.streaming.sources import Chunk, chunks, csv_examples, with_previous_labels
 
 __all__ = [
     "AdagradNormState",
     "AderState",
+    "AdwinState",
     "Chunk",
     "CoinBettingState",
     "ContinualBackpropState",
     "Count",
+    "DDMState",
+    "Detection",
+    "Detector",
     "ElementwiseAdamState",
     "FtrlProximalState",
     "HiddenLayer",
     "IntentionalState",
     "InvalidExampleError",
+    "KSWINState",
     "L2InitState",
     "LoopState",
     "Metric",
@@ -109,6 +146,9 @@ __all__ = [
     "OnlineGradientDescentState",
     "OnlineLoop",
     "Outcomes",
+    "PageHinkleyState",
+    "Reaction",
+    "ReactionState",
     "Record",
     "RedoState",
     "Scaler",
@@ -120,25 +160,34 @@ __all__ = [
     "accuracy",
     "adagrad_norm",
     "ader",
+    "adwin",
     "chunks",
     "coin_betting",
     "continual_backprop",
     "continual_shrink_and_perturb",
     "csv_examples",
+    "ddm",
     "dormant_units",
     "effective_rank",
     "elementwise_adam",
     "f1",
+    "forget",
     "ftrl_proximal",
     "intentional",
+    "kswin",
     "l2_init",
     "mean_loss",
     "obgd",
     "online_gradient_descent",
     "online_loop",
+    "page_hinkley",
     "perturbed_descent",
+    "raise_learning_rate",
+    "react_to_drift",
     "redo",
     "regret",
+    "reset_statistics",
+    "restart_average",
     "shrink_and_perturb",
     "standard_scaler",
     "swift_td",

@@ -43,16 +43,14 @@ LEARNERS: dict[str, Learner] = {
     "adam": Learner(lambda: optax.adam(ADAM_RATE), _fixed(ADAM_RATE)),
     "self_tuning": Learner(lambda: jd.self_tuning(optax.adam), _learned),
     "self_tuning_sgd": Learner(lambda: jd.self_tuning(optax.sgd), _learned),
+    "ftrl_proximal": Learner(jd.streaming.ftrl_proximal),
+    "coin_betting": Learner(jd.streaming.coin_betting),
+    "intentional": Learner(jd.streaming.intentional, gradient_of="prediction"),
 }
-for _name in ("ftrl_proximal", "coin_betting"):
-    if hasattr(jd.streaming, _name):
-        LEARNERS[_name] = Learner(getattr(jd.streaming, _name))
-if hasattr(jd.streaming, "intentional"):
-    LEARNERS["intentional"] = Learner(jd.streaming.intentional, gradient_of="prediction")
 
-DETECTORS: dict[str, Callable[[], Any]] = {
-    name: getattr(jd.streaming, name)
-    for name in ("adwin", "ddm", "page_hinkley")
-    if hasattr(jd.streaming, name)
+DETECTORS: dict[str, Callable[[], jd.streaming.Detector]] = {
+    "adwin": jd.streaming.adwin,
+    "ddm": jd.streaming.ddm,
+    "page_hinkley": jd.streaming.page_hinkley,
 }
 """Detectors of drift in the errors, 0 or 1. Without one there are no alarms."""

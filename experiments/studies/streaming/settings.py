@@ -1,7 +1,6 @@
 """Settings of the study of streams."""
 
 import dataclasses
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -31,7 +30,7 @@ class Settings(runner.Settings):
     """Models: logistic regression, and a network with one hidden layer."""
     label_lag: int = 1
     """Number of previous labels among the features of every row; 0 for the features alone."""
-    detector: str = next(iter(DETECTORS), "")
+    detector: str = "adwin"
     """Detector of drift in the errors; its alarms are drawn, and learners may use them."""
     data_dir: Path | None = None
     """Folder of the data files; by default the environment's JAXDESCENT_DATA."""
@@ -47,7 +46,7 @@ class Settings(runner.Settings):
             if unknown:
                 raise ValueError(f"--{name} must be among {', '.join(known)}, got {unknown[0]}")
         if not self.tasks:  # a resumed run keeps its tasks
-            has_folder = self.data_dir is not None or bool(os.environ.get(files.VARIABLE))
+            has_folder = files.has_folder(self.data_dir)
             names = [n for n, task in TASKS.items() if has_folder or not task.needs_files]
             object.__setattr__(self, "tasks", tuple(names))
 

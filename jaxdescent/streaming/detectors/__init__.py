@@ -1,0 +1,1 @@
+"""Drift detectors: one protocol, one file for each detector."""
