@@ -12,7 +12,7 @@ import optax
 
 import jaxdescent as jd
 from experiments import runner
-from experiments.studies.plasticity.methods import METHODS, MethodName
+from experiments.studies.plasticity.methods import DRAW, METHODS, MethodName
 from experiments.studies.plasticity.settings import Change, Settings
 from experiments.studies.plasticity.tasks import Images, draw_order, inputs_at
 
@@ -43,11 +43,10 @@ class Course(NamedTuple):
 
 
 def init(key: jax.Array, pixels: int) -> list[dict[str, jax.Array]]:
-    """Draws a network of two hidden layers with 100 units each, with He's uniform distribution."""
-    draw = jax.nn.initializers.he_uniform()
+    """Draws a network of two hidden layers with 100 units each."""
     shapes = itertools.pairwise((pixels, HIDDEN, HIDDEN, 10))
     return [
-        {"kernel": draw(key, shape), "bias": jnp.zeros(shape[1])}
+        {"kernel": DRAW(key, shape, jnp.float32), "bias": jnp.zeros(shape[1])}
         for key, shape in zip(jax.random.split(key, 3), shapes, strict=True)
     ]
 
