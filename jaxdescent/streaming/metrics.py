@@ -9,8 +9,9 @@ integers, exact for 2^64 examples; the sum of losses is kept with its rounding e
 precision. A window's sum is taken anew when it is read, so that it does not drift. A state has the
 same bits at any chunk length.
 
-A loss that is not finite is left out of the mean of losses; the loop counts it. A prediction that
-is not finite is a wrong one.
+A loss that is not finite is left out of the mean of losses; look at `LoopState.rejected` beside it,
+since the updates on such losses are usually rejected. A prediction that is not finite is a wrong
+one.
 
 Source: J. Gama, R. Sebastiao, P. P. Rodrigues, "On evaluating stream learning algorithms", Machine
 Learning 90 (2013).
