@@ -137,7 +137,8 @@ class OnlineLoop(NamedTuple):
       run: Called as `run(state, chunk)` with a `Chunk` or a tuple `(features, labels)`; returns the
         new state and the record of the chunk. The old state's buffers are reused: it cannot be read
         any more. If `run` raises an error, the old state is as it was. `run` is compiled itself; it
-        checks the chunk on the host, so that a chunk cannot be an argument of `jax.jit`.
+        checks the chunk on the host, so that a chunk cannot be an argument of `jax.jit`. States may
+        be: `jax.vmap(lambda state: run(state, chunk))(states)` runs many, such as one per seed.
       values: Called as `values(state)`; returns the value of each metric, by name.
       predict: Called as `predict(state, features)` with the features of one example; returns the
         prediction, without learning.
@@ -343,7 +344,7 @@ def _loop_of(settings: _Settings, reactions: Mapping[str, str]) -> OnlineLoop:
 def _check_state(state: Any) -> None:
     if not isinstance(state, LoopState):
         raise TypeError(f"state must be a LoopState, got {validation.shown(state)}")
-    if isinstance(state.time, jax.Array) and state.time.is_deleted():
+    if validation.is_concrete(state.time) and getattr(state.time, "is_deleted", bool)():
         raise ValueError(
             "state must be the latest one, whose buffers exist; run(state, chunk) has used this "
             "one before. Copy a state to keep it: jax.tree.map(jnp.copy, state)"

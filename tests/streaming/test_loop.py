@@ -476,3 +476,20 @@ def test_dates_are_times_in_every_form():
         state, record = loop.run(loop.init(params()), next(S.chunks(examples, 3)))
         assert record.valid.tolist() == [True, False, True]
         assert int(state.skipped.time) == 1
+
+
+def test_one_chunk_trains_many_states_with_a_learning_rate_each():
+    rates = np.array([0.05, 0.2], np.float32)
+    loop = make(optax.inject_hyperparams(optax.sgd)(learning_rate=0.1))
+    start = loop.init(params())
+
+    def state_of(rate):
+        return start._replace(
+            opt_state=start.opt_state._replace(hyperparams={"learning_rate": rate})
+        )
+
+    states, records = jax.vmap(lambda state: loop.run(state, (X, Y)))(jax.vmap(state_of)(rates))
+    for i, rate in enumerate(rates):
+        alone, record = make(optax.sgd(rate)).run(make().init(params()), (X, Y))
+        np.testing.assert_allclose(states.params["w"][i], alone.params["w"], rtol=1e-4)
+        np.testing.assert_allclose(records.losses[i], record.losses, rtol=1e-4, atol=1e-6)
