@@ -25,6 +25,7 @@ import jax.numpy as jnp
 
 from jaxdescent import validation
 from jaxdescent.streaming import counts
+from jaxdescent.streaming.detectors import compensated
 
 
 class Outcomes(NamedTuple):
@@ -267,8 +268,8 @@ def _compensated(columns: int) -> _Sums:
 
         def add(i: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
             sums, errors = carry
-            total, error = _two_sum(sums, terms[i])
-            return _two_sum(total, errors + error)
+            total, error = compensated.two_sum(sums, terms[i])
+            return compensated.two_sum(total, errors + error)
 
         sums, errors = jax.lax.fori_loop(0, count, add, (state.sums, state.errors))
         number = jnp.sum(finite & (jnp.arange(len(terms)) < count), dtype=jnp.int32)
@@ -278,13 +279,6 @@ def _compensated(columns: int) -> _Sums:
         return state.sums + state.errors, counts.to_float(state.examples)
 
     return _Sums(init, update, value)
-
-
-def _two_sum(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Returns the rounded sum and its error; both together are exact."""
-    total = a + b
-    part = total - a
-    return total, (a - (total - part)) + (b - part)
 
 
 class FadingSums(NamedTuple):
