@@ -12,10 +12,12 @@ chunk gets 0 or the number of its first problem, in the order of `sources.PROBLE
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxdescent import validation
-from jaxdescent.streaming.sources import FITS, PROBLEMS, WRONG_WIDTH, Chunk
+from jaxdescent.streaming.sources import FITS, PROBLEMS, WRONG_WIDTH, Chunk, parse_times
 
 Reaction = Literal["skip", "raise", "count"]
 START = np.iinfo(np.int64).min
@@ -40,12 +42,14 @@ class Expected(NamedTuple):
       shape: of the features.
       dtype: of the features.
       num_classes: number of classes; None if labels are numbers.
+      single_labels: True if the label of an example must be one number.
       reactions: "skip", "raise" or "count" for each of `PROBLEMS`.
     """
 
     shape: tuple[int, ...]
     dtype: np.dtype
     num_classes: int | None
+    single_labels: bool
     reactions: Mapping[str, str]
 
 
@@ -71,8 +75,14 @@ def reactions_to(invalid: str | Mapping[str, str]) -> dict[str, str]:
     """Returns the reaction to each problem, for the argument `invalid` of a loop.
 
     Raises:
+      TypeError: `invalid` is not a string or a mapping.
       ValueError: a problem or a reaction is unknown; only a time stamp can be just counted.
     """
+    if not isinstance(invalid, str | Mapping):
+        raise TypeError(
+            f"invalid must be 'skip', 'raise' or a mapping of {PROBLEMS} to them, got "
+            f"{validation.shown(invalid)}"
+        )
     given = dict.fromkeys(PROBLEMS, invalid) if isinstance(invalid, str) else dict(invalid)
     reactions: dict[str, str] = {**dict.fromkeys(PROBLEMS, "skip"), **given}
     for problem, reaction in reactions.items():
@@ -96,9 +106,11 @@ def check_chunk(chunk: Chunk, expected: Expected, time: int, position: Callable[
 
     Raises:
       InvalidExampleError: an example has a problem that is to be refused.
-      ValueError: arrays of the chunk differ in length.
+      TypeError: the chunk is traced.
+      ValueError: arrays of the chunk differ in length, or are not of numbers.
     """
-    features, labels = np.asarray(chunk.features), np.asarray(chunk.labels)
+    features = _numbers("features", chunk.features)
+    labels = _numbers("labels", chunk.labels)
     rows = len(features)
     length = rows if chunk.length is None else int(chunk.length)
     for name, array in (("labels", labels), ("times", chunk.times), ("problems", chunk.problems)):
@@ -108,6 +120,11 @@ def check_chunk(chunk: Chunk, expected: Expected, time: int, position: Callable[
         raise ValueError(
             f"chunk must have at least one row and a length in [0, {rows}], got {length} of {rows}"
         )
+    if expected.single_labels and labels.ndim > 1:
+        raise ValueError(
+            f"chunk.labels must have shape ({rows},), one number for each example, got "
+            f"{labels.shape}; give classes as integers, not as one-hot vectors"
+        )
     present = np.arange(rows) < length
     problems = np.zeros(rows, np.uint8)
     if chunk.problems is not None:
@@ -115,7 +132,8 @@ def check_chunk(chunk: Chunk, expected: Expected, time: int, position: Callable[
     if features.shape[1:] != expected.shape:
         problems[:] = WRONG_WIDTH
         features = np.zeros((rows, *expected.shape), expected.dtype)
-    features = features.astype(expected.dtype, copy=False)
+    with np.errstate(over="ignore"):  # too large for the dtype: not finite
+        features = features.astype(expected.dtype, copy=False)
     checks = [
         ("features", lambda: np.isfinite(features).reshape(rows, -1).all(1)),
         ("label", lambda: _fitting_labels(labels, expected.num_classes)),
@@ -144,6 +162,30 @@ def check_chunk(chunk: Chunk, expected: Expected, time: int, position: Callable[
     )
 
 
+def _numbers(name: str, value: Any) -> np.ndarray:
+    """Returns an array of real numbers with an axis of rows."""
+    if isinstance(value, jax.core.Tracer):
+        raise TypeError(
+            f"chunk.{name} must be an array, got a traced one; run checks it on the host, and is "
+            "to be called outside of jax.jit"
+        )
+    array, fits = np.zeros(()), False
+    try:
+        array = np.asarray(value)
+        if array.dtype.kind in "OSU":
+            array = array.astype(np.float64)
+        fits = jnp.issubdtype(array.dtype, np.number) or array.dtype == bool
+    except (TypeError, ValueError):
+        pass
+    if not fits or np.iscomplexobj(array) or not array.ndim:
+        raise ValueError(
+            f"chunk.{name} must be an array of real numbers with an axis of rows, got "
+            f"{validation.shown(value)}; jd.streaming.chunks(examples, length) marks examples "
+            "that are not numbers"
+        )
+    return array
+
+
 def _fitting_labels(labels: np.ndarray, num_classes: int | None) -> np.ndarray:
     rows = len(labels)
     finite: np.ndarray = np.isfinite(labels)
@@ -164,6 +206,8 @@ def _times_in_order(times: Any, time: int, present: np.ndarray) -> tuple[np.ndar
 def to_time_keys(times: Any) -> tuple[np.ndarray, np.ndarray]:
     """Returns times as i64[n] in the same order, and bool[n], True where they are finite."""
     array = np.asarray(times)
+    if array.dtype.kind in "OSU":
+        array = parse_times(array.tolist())
     if array.dtype.kind == "M":
         return array.astype("datetime64[ns]").view(np.int64), ~np.isnat(array)
     if array.dtype.kind in "iub":

@@ -15,8 +15,8 @@ loop that touches less than 1 kB in an iteration into one function, which is sev
 as the same operations in one larger loop. Rows that are not valid are left out by the number of
 iterations, so that no state is selected.
 
-An update that is not finite is not made, and counted. The state has the same bits after any
-division of the stream into chunks of whole batches.
+An update after which the parameters are not finite is not made, and counted. The state has the
+same bits after any division of the stream into chunks of whole batches.
 """
 
 from collections.abc import Callable, Mapping
@@ -40,7 +40,7 @@ from jaxdescent.streaming.examples import (
 )
 from jaxdescent.streaming.metrics import Metric, Outcomes
 from jaxdescent.streaming.scaler import Scaler
-from jaxdescent.streaming.sources import PROBLEMS, Chunk
+from jaxdescent.streaming.sources import PROBLEMS, Chunk, feature_shape
 
 
 class Skipped(NamedTuple):
@@ -91,7 +91,7 @@ class LoopState(NamedTuple):
       delayed: examples whose labels have not arrived, or ().
       examples: number of examples that were tested.
       skipped: numbers of examples with a problem.
-      rejected: number of updates that were not made because they were not finite.
+      rejected: number of updates that were not made because the parameters would not be finite.
       alarms: number of alarms of the detector.
       time: u32[2], the latest time stamp.
     """
@@ -136,7 +136,9 @@ class OnlineLoop(NamedTuple):
       init: Called as `init(params)`; returns the state, with copies of the parameters.
       run: Called as `run(state, chunk)` with a `Chunk` or a tuple `(features, labels)`; returns the
         new state and the record of the chunk. The old state's buffers are reused: it cannot be read
-        any more. If `run` raises an error, the old state is as it was.
+        any more. If `run` raises an error, the old state is as it was. `run` is compiled itself; it
+        checks the chunk on the host, so that a chunk cannot be an argument of `jax.jit`. States may
+        be: `jax.vmap(lambda state: run(state, chunk))(states)` runs many, such as one per seed.
       values: Called as `values(state)`; returns the value of each metric, by name.
       predict: Called as `predict(state, features)` with the features of one example; returns the
         prediction, without learning.
@@ -228,26 +230,30 @@ def online_loop(
         raise ValueError(
             f"label_delay must be a multiple of batch_size={batch_size}, got {label_delay}"
         )
+    metrics = {} if metrics is None else metrics
+    if not isinstance(metrics, Mapping):
+        raise TypeError(
+            "metrics must be a mapping of names to metrics, such as "
+            f"{{'accuracy': jd.streaming.accuracy()}}, got {validation.shown(metrics)}"
+        )
     for name, value, methods in (
         ("detector", detector, ("init", "update")),
         ("scaler", scaler, ("init", "update", "transform")),
-        *((f"metrics[{key!r}]", each, Metric._fields) for key, each in (metrics or {}).items()),
+        *((f"metrics[{key!r}]", each, Metric._fields) for key, each in metrics.items()),
     ):
         if value is not None and not all(callable(getattr(value, m, None)) for m in methods):
             raise TypeError(
                 f"{name} must have the methods {', '.join(methods)}, got {validation.shown(value)}"
             )
-    sizes = (features,) if isinstance(features, int) else tuple(features)
-    shape = tuple(validation.integer_in("features", size, 1) for size in sizes)
     if num_classes is not None:
         num_classes = validation.integer_in("num_classes", num_classes, 2)
     settings = _Settings(
         predict,
         loss,
         validation.transformation("optimizer", optimizer),
-        shape,
+        feature_shape(features),
         num_classes,
-        dict(metrics or {}),
+        dict(metrics),
         scaler,
         detector,
         signal or loss,
@@ -321,8 +327,10 @@ def _loop_of(settings: _Settings, reactions: Mapping[str, str]) -> OnlineLoop:
         return settings.predict(state.params, x)
 
     def run(state: LoopState, chunk: Any) -> tuple[LoopState, Record]:
+        _check_state(state)
         dtype = np.dtype(widest_float(state.params))
-        expected = Expected(settings.shape, dtype, settings.num_classes, reactions)
+        single = settings.num_classes is not None or settings.delay > 0
+        expected = Expected(settings.shape, dtype, settings.num_classes, single, reactions)
         return advance(state, _checked_batches(settings, expected, state, chunk))
 
     return OnlineLoop(
@@ -331,6 +339,16 @@ def _loop_of(settings: _Settings, reactions: Mapping[str, str]) -> OnlineLoop:
         values=lambda state: read(state.metrics),
         predict=predict,
     )
+
+
+def _check_state(state: Any) -> None:
+    if not isinstance(state, LoopState):
+        raise TypeError(f"state must be a LoopState, got {validation.shown(state)}")
+    if validation.is_concrete(state.time) and getattr(state.time, "is_deleted", bool)():
+        raise ValueError(
+            "state must be the latest one, whose buffers exist; run(state, chunk) has used this "
+            "one before. Copy a state to keep it: jax.tree.map(jnp.copy, state)"
+        )
 
 
 def _init(settings: _Settings, params: Any) -> LoopState:
@@ -381,16 +399,20 @@ def _checked_batches(
 ) -> _Batches:
     """Checks a chunk on the host, and moves its batches with valid rows to the front."""
     if not isinstance(chunk, Chunk):
+        if not isinstance(chunk, tuple) or not 2 <= len(chunk) <= len(Chunk._fields):
+            raise TypeError(
+                "chunk must be a Chunk or a tuple (features, labels), got "
+                f"{validation.shown(chunk)}"
+            )
         chunk = Chunk(*chunk)
     size = settings.batch_size
-    rows = len(chunk.features)
-    if rows % size:
-        raise ValueError(
-            f"chunk must have a multiple of batch_size={size} rows, got {rows}; choose the "
-            "length in chunks(source, length) so"
-        )
     time = START if chunk.times is None else time_from_words(state.time)
     checked = check_chunk(chunk, expected, time, lambda: _position(state, expected))
+    if len(checked.valid) % size:
+        raise ValueError(
+            f"chunk must have a multiple of batch_size={size} rows, got {len(checked.valid)}; "
+            "choose the length in chunks(source, length) so"
+        )
     valid = checked.valid.reshape(-1, size)
     kept = np.flatnonzero(valid.any(1))
     count = len(kept)
@@ -620,13 +642,14 @@ def _step(settings: _Settings, carry: _Carry, row: _Row) -> tuple[_Carry, Any]:
     if settings.detector is not None:
         extra["drift"] = drift
     updates, opt_state = settings.optimizer.update(grads, carry.opt_state, carry.params, **extra)
-    accepted = all_finite(updates)
+    moved = optax.apply_updates(carry.params, updates)
+    accepted = all_finite(moved)  # the sum of finite numbers may overflow
     rejected = ~accepted
     if settings.delay:
         accepted, rejected = accepted & training.is_known, rejected & training.is_known
     params, opt_state = jax.tree.map(
         lambda new, old: jnp.where(accepted, new, old),
-        (optax.apply_updates(carry.params, updates), opt_state),
+        (moved, opt_state),
         (carry.params, carry.opt_state),
     )
     new = _Carry(params, opt_state, detector, signals, step, carry.rejected + rejected)

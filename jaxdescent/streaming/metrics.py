@@ -9,8 +9,9 @@ integers, exact for 2^64 examples; the sum of losses is kept with its rounding e
 precision. A window's sum is taken anew when it is read, so that it does not drift. A state has the
 same bits at any chunk length.
 
-A loss that is not finite is left out of the mean of losses; the loop counts it. A prediction that
-is not finite is a wrong one.
+A loss that is not finite is left out of the mean of losses; look at `LoopState.rejected` beside it,
+since the updates on such losses are usually rejected. A prediction that is not finite is a wrong
+one.
 
 Source: J. Gama, R. Sebastiao, P. P. Rodrigues, "On evaluating stream learning algorithms", Machine
 Learning 90 (2013).
@@ -24,6 +25,7 @@ import jax.numpy as jnp
 
 from jaxdescent import validation
 from jaxdescent.streaming import counts
+from jaxdescent.streaming.detectors import compensated
 
 
 class Outcomes(NamedTuple):
@@ -266,8 +268,8 @@ def _compensated(columns: int) -> _Sums:
 
         def add(i: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
             sums, errors = carry
-            total, error = _two_sum(sums, terms[i])
-            return _two_sum(total, errors + error)
+            total, error = compensated.two_sum(sums, terms[i])
+            return compensated.two_sum(total, errors + error)
 
         sums, errors = jax.lax.fori_loop(0, count, add, (state.sums, state.errors))
         number = jnp.sum(finite & (jnp.arange(len(terms)) < count), dtype=jnp.int32)
@@ -277,13 +279,6 @@ def _compensated(columns: int) -> _Sums:
         return state.sums + state.errors, counts.to_float(state.examples)
 
     return _Sums(init, update, value)
-
-
-def _two_sum(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Returns the rounded sum and its error; both together are exact."""
-    total = a + b
-    part = total - a
-    return total, (a - (total - part)) + (b - part)
 
 
 class FadingSums(NamedTuple):

@@ -238,7 +238,8 @@ def restart_average() -> Reaction:
         if not found:
             raise ValueError(
                 "the optimizer must have an average; wrap it in jd.with_average(tx) or "
-                "jd.restart_on_divergence(tx), inside of react_to_drift"
+                "jd.restart_on_divergence(tx), inside of react_to_drift. For jd.self_tuning(tx), "
+                "reset_statistics() begins the average again"
             )
         return state
 

@@ -123,10 +123,10 @@ def quadratic_comparators(
 
 
 def _rounds_of_points(name: str, value: Any) -> jax.Array:
-    array = jnp.asarray(value, float)
+    array = value if isinstance(value, jax.core.Tracer) else validation.finite_array(name, value)
     if array.ndim != 2:
         raise ValueError(f"{name} must have the shape [rounds, d], got {array.shape}")
-    return array
+    return jnp.asarray(array, float)
 
 
 def static_regret(
@@ -151,8 +151,8 @@ def static_regret(
       >>> jd.streaming.regret.static_regret(loss_fn, points, targets, jnp.array(2.0)).tolist()
       [0.0, 3.0]
     """
-    against = jax.vmap(loss_fn, (None, 0))(comparator, data)
-    return _summed(jax.vmap(loss_fn)(points, data) - against)
+    losses = _losses(loss_fn, points, data)
+    return _summed(losses - jax.vmap(loss_fn, (None, 0))(comparator, data))
 
 
 def dynamic_regret(
@@ -178,8 +178,20 @@ def dynamic_regret(
       [1.0, 5.0]
     """
     validation.shaped_like("comparators", comparators, points, "points")
-    losses = jax.vmap(loss_fn)
-    return _summed(losses(points, data) - losses(comparators, data))
+    return _summed(_losses(loss_fn, points, data) - _losses(loss_fn, comparators, data))
+
+
+def _losses(loss_fn: Callable[..., Any], points: Any, data: Any) -> jax.Array:
+    if not callable(loss_fn):
+        raise TypeError(f"loss_fn must be a function, got {validation.shown(loss_fn)}")
+    rounds = {np.shape(leaf)[:1] for leaf in jax.tree.leaves((points, data))}
+    if len(rounds) > 1 or () in rounds:
+        raise ValueError(
+            f"points and data must have the same leading axis of rounds, got axes {sorted(rounds)}"
+        )
+    losses = jax.vmap(loss_fn)(points, data)
+    validation.check_scalar("loss_fn", jax.ShapeDtypeStruct(losses.shape[1:], losses.dtype))
+    return losses
 
 
 def _summed(differences: jax.Array) -> jax.Array:
@@ -260,7 +272,10 @@ def dynamic_gradient_descent_bound(
     """
     rounds, diameter = _rounds(num_rounds), validation.positive("diameter", diameter)
     bound = validation.positive("gradient_bound", gradient_bound)
-    eta, path = validation.positive("step_size", step_size), _path(path_length)
+    eta, path = (
+        validation.positive("step_size", step_size),
+        _non_negative("path_length", path_length),
+    )
     return (7 / 4 * diameter**2 + diameter * path) / eta + eta * rounds * bound**2 / 2
 
 
@@ -285,12 +300,12 @@ def adagrad_norm_bound(
       >>> round(float(jd.streaming.regret.adagrad_norm_bound(8.0, diameter=1.0)), 6)
       4.0
     """
-    sums = np.maximum(validation.finite_array("sum_of_squares", sum_of_squares), 0)
+    sums = _non_negative("sum_of_squares", sum_of_squares)
     diameter = validation.positive("diameter", diameter)
     eta = diameter / np.sqrt(2)
     if learning_rate is not None:
         eta = validation.positive("learning_rate", learning_rate)
-    root = np.sqrt(validation.finite_array("offset", offset) ** 2 + sums)
+    root = np.sqrt(_non_negative("offset", offset) ** 2 + sums)
     return (diameter**2 / (2 * eta) + eta) * root
 
 
@@ -325,11 +340,11 @@ def ftrl_proximal_bound(
       4.0
     """
     alpha = validation.positive("learning_rate", learning_rate)
-    root = np.sqrt(validation.finite_array("sums_of_squares", sums_of_squares))
-    lengths = validation.finite_array("distances", distances)
+    root = np.sqrt(_non_negative("sums_of_squares", sums_of_squares))
+    lengths = _non_negative("distances", distances)
     u = validation.finite_array("comparator", comparator)
-    penalty = np.asarray(l1) * np.abs(u) + np.asarray(l2) * u**2 / 2
-    terms = lengths**2 * (np.asarray(beta) + root) / (2 * alpha) + alpha * root
+    penalty = _non_negative("l1", l1) * np.abs(u) + _non_negative("l2", l2) * u**2 / 2
+    terms = lengths**2 * (validation.positive("beta", beta) + root) / (2 * alpha) + alpha * root
     return np.sum(terms + penalty, axis=-1)
 
 
@@ -397,7 +412,7 @@ def ader_bound(
     rounds = validation.integer_in("num_rounds", num_rounds, 1, highest)
     diameter = float(validation.positive_number("diameter", diameter))
     bound = float(validation.positive_number("gradient_bound", gradient_bound))
-    path = float(_path(path_length))
+    path = float(_non_negative("path_length", path_length))
     if meta_rate not in ("adaptive", "constant"):
         raise ValueError(f"meta_rate must be 'adaptive' or 'constant', got {meta_rate!r}")
     factor = np.sqrt(5) / 2 if meta_rate == "adaptive" else np.sqrt(1 / 2 if surrogate else 1 / 8)
@@ -415,8 +430,8 @@ def _rounds(num_rounds: ArrayLike) -> np.ndarray:
     return rounds
 
 
-def _path(path_length: Any) -> np.ndarray:
-    path = validation.finite_array("path_length", path_length)
-    if np.any(path < 0):
-        raise ValueError(f"path_length must be at least 0, got {validation.shown(path_length)}")
-    return path
+def _non_negative(name: str, value: Any) -> np.ndarray:
+    array = validation.finite_array(name, value)
+    if np.any(array < 0):
+        raise ValueError(f"{name} must be at least 0, got {validation.shown(value)}")
+    return array

@@ -13,11 +13,13 @@ import csv
 import gzip
 import itertools
 import os
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 
 from jaxdescent import validation
@@ -25,6 +27,7 @@ from jaxdescent import validation
 PROBLEMS = ("width", "features", "label", "time")
 """Reasons to refuse an example: number of features, not finite, unknown label, time goes back."""
 FITS, WRONG_WIDTH = 0, 1
+MAX_FLOAT32 = float(np.finfo(np.float32).max)
 
 
 class Chunk(NamedTuple):
@@ -34,7 +37,7 @@ class Chunk(NamedTuple):
       features: f[n, ...].
       labels: [n], or [n, ...] for targets of several numbers; NaN for an unknown label.
       length: number of examples; the rows from there on are padding. All rows by default.
-      times: [n], numbers or `datetime64`; None for a stream without time stamps.
+      times: [n], numbers, dates or texts of ISO dates; None for a stream without time stamps.
       problems: u8[n], 0, or 1 + the index in `PROBLEMS` of a problem that the source found.
 
     Example:
@@ -50,23 +53,32 @@ class Chunk(NamedTuple):
     problems: Any = None
 
 
-def chunks(source: Any, length: int, *, allow_empty: bool = False) -> Iterator[Chunk]:
+def chunks(
+    source: Any,
+    length: int,
+    *,
+    features: int | tuple[int, ...] | None = None,
+    allow_empty: bool = False,
+) -> Iterator[Chunk]:
     """Divides a stream into chunks of one length, the last of them padded.
 
     Args:
       source: a tuple of arrays `(features, labels)` or `(features, labels, times)` with a leading
         axis of examples, or an iterable of examples, which are such tuples of one row each. A time
-        stamp is a number or a `datetime64`. `csv_examples` reads examples from a file.
+        stamp is a number, a date or the text of an ISO date. `csv_examples` reads examples from a
+        file.
       length: number of rows of a chunk.
+      features: shape of the features of an example, or their number, as for `online_loop`. By
+        default the most common shape of the examples so far; give it if the first examples may be
+        invalid. Arrays have one shape.
       allow_empty: whether a source without examples gives no chunks, rather than an error.
 
     Returns:
-      An iterator of `Chunk`s of NumPy arrays. The number of features is the most common one in the
-      first chunk.
+      An iterator of `Chunk`s of NumPy arrays.
 
     Raises:
-      ValueError: `length` is not positive; arrays differ in length; while iterating, the source has
-        no examples.
+      ValueError: `length` or `features` is not positive; arrays differ in length; while iterating,
+        the source has no examples.
       TypeError: the source is not iterable; while iterating, an example is not a tuple.
 
     Example:
@@ -76,16 +88,23 @@ def chunks(source: Any, length: int, *, allow_empty: bool = False) -> Iterator[C
       [2, 2, 1]
     """
     length = validation.integer_in("length", length, 1)
+    shape = None if features is None else feature_shape(features)
     if isinstance(source, tuple) and source and all(hasattr(each, "shape") for each in source):
         found = _of_arrays(source, length)
     elif isinstance(source, Iterable) and not isinstance(source, str | bytes):
-        found = _of_examples(source, length)
+        found = _of_examples(source, length, shape)
     else:
         raise TypeError(
             "source must be a tuple of arrays or an iterable of (features, label) tuples, got "
             f"{validation.shown(source)}; csv_examples reads a file"
         )
     return _not_empty(found, allow_empty)
+
+
+def feature_shape(features: Any) -> tuple[int, ...]:
+    """Returns the shape of the features of an example, for the argument `features`."""
+    sizes = features if isinstance(features, tuple) else (features,)
+    return tuple(validation.integer_in("features", size, 1) for size in sizes)
 
 
 def _not_empty(found: Iterator[Chunk], allow_empty: bool) -> Iterator[Chunk]:
@@ -131,9 +150,11 @@ def _padded(arrays: Sequence[Any], length: int, problems: Any = None) -> Chunk:
     return Chunk(features, labels, count, times[0] if times else None, problems)
 
 
-def _of_examples(source: Iterable[Any], length: int) -> Iterator[Chunk]:
+def _of_examples(
+    source: Iterable[Any], length: int, shape: tuple[int, ...] | None
+) -> Iterator[Chunk]:
     iterator = iter(source)
-    shape: tuple[int, ...] | None = None
+    shapes: Counter[tuple[int, ...]] = Counter()
     while True:
         rows: list[Any] = []
         error: BaseException | None = None
@@ -144,9 +165,9 @@ def _of_examples(source: Iterable[Any], length: int) -> Iterator[Chunk]:
             error = raised
         if rows:
             if shape is None:
-                shapes = Counter(x.shape for x, *_ in rows if x is not None)
-                shape = shapes.most_common(1)[0][0] if shapes else None
-            yield _from_rows(rows, length, shape or ())
+                shapes.update(x.shape for x, *_ in rows if x is not None)
+            ((usual, _),) = shapes.most_common(1) or [((), 0)]
+            yield _from_rows(rows, length, usual if shape is None else shape)
         if error is not None:
             raise error
         if len(rows) < length:
@@ -162,10 +183,16 @@ def _checked_example(example: Any) -> tuple[Any, ...]:
         )
     features, *rest = example
     try:
-        array = np.asarray(features, np.float64 if not hasattr(features, "dtype") else None)
+        array = np.asarray(features)
+        if not _is_numeric(array):
+            array = array.astype(np.float64)
     except (TypeError, ValueError):
         array = None
     return array, *rest
+
+
+def _is_numeric(array: np.ndarray) -> bool:
+    return array.dtype == bool or bool(jnp.issubdtype(array.dtype, np.number))
 
 
 def _from_rows(rows: list[Any], length: int, shape: tuple[int, ...]) -> Chunk:
@@ -198,7 +225,7 @@ def _as_numbers(labels: list[Any]) -> tuple[np.ndarray, np.ndarray]:
     marked = np.zeros(len(labels), np.uint8)
     try:
         array = np.asarray(labels)
-        if np.issubdtype(array.dtype, np.number) or array.dtype == bool:
+        if _is_numeric(array):
             return array, marked
     except ValueError:  # of different shapes
         pass
@@ -237,7 +264,7 @@ def csv_examples(
       An iterator of `(features, label)` or `(features, label, time)`, for `chunks`.
 
     Raises:
-      ValueError: a column does not exist.
+      ValueError: a column does not exist, or `classes` are not different strings.
       OSError: the file cannot be read.
 
     Example:
@@ -252,7 +279,19 @@ def csv_examples(
     has_header = named if header is None else header
     if named and not has_header:
         raise ValueError("header must be True where a column is given by its name, got False")
-    indices = {text: number for number, text in enumerate(classes)} if classes else None
+    for name, column in (("label", label), ("time", time)):
+        if not isinstance(column, str) and not (name == "time" and column is None):
+            validation.integer_in(name, column, -(2**31), 2**31)
+    indices = None
+    if classes is not None:
+        is_sequence = isinstance(classes, Sequence) and not isinstance(classes, str)
+        texts = [text for text in classes if isinstance(text, str)] if is_sequence else []
+        indices = {text: number for number, text in enumerate(texts)}
+        if not indices or len(indices) < len(classes):
+            raise ValueError(
+                "classes must be a sequence of different strings, the texts of the labels, got "
+                f"{validation.shown(classes)}"
+            )
     return _csv_examples(Path(path), label, indices, time, has_header)
 
 
@@ -264,7 +303,8 @@ def _csv_examples(
     has_header: bool,
 ) -> Iterator[tuple[Any, ...]]:
     opened: Any = gzip.open if path.suffix == ".gz" else open
-    with opened(path, "rt", newline="", encoding="utf-8") as file:
+    # Spreadsheets begin files with a byte order mark, which utf-8-sig leaves out.
+    with opened(path, "rt", newline="", encoding="utf-8-sig") as file:
         rows = (row for row in csv.reader(file) if row)
         names = next(rows, []) if has_header else None
         columns = None
@@ -306,10 +346,26 @@ def _time(text: str) -> Any:
         return float(text)
     except ValueError:
         pass
+    date = _date(text)
+    return float("nan") if np.isnat(date) else date.astype(np.int64) / 1e9
+
+
+def _date(value: Any) -> np.datetime64:
+    """Returns a date, in UTC if it has a time zone; NaT if the value is not a date."""
     try:
-        return np.datetime64(text, "ns").astype(np.int64) / 1e9
-    except ValueError:
-        return float("nan")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # NumPy converts time zones, and warns
+            return np.datetime64(value, "ns")
+    except (TypeError, ValueError):
+        return np.datetime64("NaT", "ns")
+
+
+def parse_times(values: Sequence[Any]) -> np.ndarray:
+    """Returns dates as datetime64[n], or numbers if there are any; NaT or NaN for the others."""
+    numbers = [value if isinstance(value, int | float) else float("nan") for value in values]
+    if not np.isnan(numbers).all():
+        return np.asarray(numbers, np.float64)
+    return np.asarray([_date(value) for value in values], "datetime64[ns]")
 
 
 def with_previous_labels(
@@ -324,12 +380,14 @@ def with_previous_labels(
       source: an iterable of `(features, label)` or `(features, label, time)`.
       count: number of labels to add.
       delay: number of examples after which a label is known; at least 1.
-      missing: the value of labels before the first one, and of labels that are not numbers.
+      missing: the value of labels before the first one, and of labels that are not numbers; a
+        finite number.
 
     Returns:
       An iterator of examples whose features have `count` more entries.
 
     Raises:
+      TypeError: `source` is not iterable; while iterating, an example is not a tuple.
       ValueError: an argument is out of its range.
 
     Example:
@@ -340,6 +398,12 @@ def with_previous_labels(
     """
     count = validation.integer_in("count", count, 1)
     delay = validation.integer_in("delay", delay, 1)
+    missing = validation.number_in("missing", missing, -MAX_FLOAT32, MAX_FLOAT32)
+    if not isinstance(source, Iterable):
+        raise TypeError(
+            "source must be an iterable of (features, label) tuples, got "
+            f"{validation.shown(source)}"
+        )
     return _with_previous_labels(source, count, delay, missing)
 
 
@@ -347,9 +411,13 @@ def _with_previous_labels(
     source: Iterable[Any], count: int, delay: int, missing: float
 ) -> Iterator[tuple[Any, ...]]:
     previous = [float(missing)] * (count + delay - 1)
-    for features, label, *time in source:
+    for example in source:
+        features, label, *time = _checked_example(example)
         known = previous[: len(previous) - delay + 1]
-        yield (np.concatenate([np.asarray(features, np.float64), known[::-1]]), label, *time)
+        # Features that are not numbers stay as they are, for `chunks` to mark.
+        fits = features is not None and features.ndim == 1
+        added = np.concatenate([features, known[::-1]]) if fits else example[0]
+        yield (added, label, *time)
         array, marked = _as_numbers([label])
         value = float(array[0]) if not marked[0] and np.isfinite(array[0]) else float(missing)
         previous = [*previous[1:], value]

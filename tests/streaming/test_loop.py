@@ -1,6 +1,7 @@
 """The test-then-train loop against NumPy, its resumption, its delays, and invalid examples."""
 
 import contextlib
+import datetime
 from typing import Any, NamedTuple
 
 import jax
@@ -348,6 +349,14 @@ def test_an_update_that_is_not_finite_is_not_made():
     assert [int(state.rejected), int(state.opt_state)] == [57, 3]
 
 
+def test_an_update_whose_sum_with_the_parameters_overflows_is_not_made():
+    loop = S.online_loop(lambda w, x: w * x, lambda p, y: -p, optax.sgd(1.0), features=())
+    state = loop.init(jnp.float32(0))
+    state, _ = loop.run(state, (np.full(3, 1.2e38), np.zeros(3)))  # 2.4e38, but not 3.6e38
+    assert float(state.params) == pytest.approx(2.4e38)
+    assert int(state.rejected) == 1
+
+
 def test_the_parameters_of_the_caller_stay_theirs_and_a_prediction_learns_nothing():
     own = params()
     loop = make(jd.with_average(optax.sgd(RATE)), scaler=S.standard_scaler())
@@ -379,12 +388,16 @@ def test_numbers_as_labels_and_vectors_as_predictions():
     ("settings", "error", "message"),
     [
         ({"features": 0}, ValueError, "features must be an integer at least 1"),
+        ({"features": None}, ValueError, "features must be an integer at least 1, got None"),
+        ({"features": (2, 0.5)}, ValueError, "features must be an integer at least 1, got 0.5"),
         ({"num_classes": 1}, ValueError, "num_classes must be an integer at least 2"),
         ({"batch_size": 0}, ValueError, "batch_size must be an integer at least 1"),
         ({"label_delay": 3, "batch_size": 2}, ValueError, "must be a multiple of batch_size=2"),
         ({"gradient_of": "x"}, ValueError, "gradient_of must be 'loss' or 'prediction', got 'x'"),
         ({"gradient_of": "prediction", "batch_size": 2}, ValueError, "batch_size must be 1 with"),
         ({"invalid": "ignore"}, ValueError, r"invalid\['width'\] must be one of"),
+        ({"invalid": None}, TypeError, "invalid must be 'skip', 'raise' or a mapping"),
+        ({"metrics": [S.accuracy()]}, TypeError, "metrics must be a mapping of names to metrics"),
         ({"invalid": {"label": "count"}}, ValueError, r"invalid\['label'\] must be one of"),
         ({"invalid": {"color": "skip"}}, ValueError, "invalid must have keys among"),
         ({"metrics": {"a": 3}}, TypeError, r"metrics\['a'\] must have the methods init"),
@@ -406,9 +419,77 @@ def test_wrong_settings_are_refused(settings, error, message):
         (S.Chunk(X[:4], Y[:3]), "labels must have 4 rows as features, got 3"),
         (S.Chunk(X[:0], Y[:0]), "must have at least one row"),
         (S.Chunk(X[:2], Y[:2], 3), r"a length in \[0, 2\], got 3 of 2"),
+        ((X[:2], np.eye(2)), r"labels must have shape \(2,\).*, got \(2, 2\); give classes as"),
+        ((X[:2], ["UP", "DOWN"]), r"labels must be .* numbers .*, got \['UP', 'DOWN'\]"),
+        ((X[:2] + 1j, Y[:2]), "chunk.features must be an array of real numbers"),
+        (([[1.0, 2.0, 3.0], [1.0]], Y[:2]), "chunk.features must be an array of real numbers"),
+        ((1.0, 1), "chunk.features must be an array of real numbers with an axis of rows"),
+        ((X[:2],), r"chunk must be a Chunk or a tuple \(features, labels\), got"),
+        (None, "chunk must be a Chunk or a tuple"),
     ],
 )
 def test_wrong_chunks_are_refused(chunk, message):
     loop = make(batch_size=2)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         loop.run(loop.init(params()), chunk)
+
+
+def test_a_delay_needs_single_labels():
+    loop = S.online_loop(
+        lambda w, x: x @ w, lambda p, y: p, optax.sgd(0.1), features=3, label_delay=1
+    )
+    with pytest.raises(ValueError, match=r"labels must have shape \(60,\), one number"):
+        loop.run(loop.init(jnp.zeros(3)), (X, X))
+
+
+def test_a_state_that_was_used_and_a_traced_chunk_are_refused():
+    loop = make()
+    state = loop.init(params())
+    with pytest.raises(TypeError, match=r"chunk.features must be an array, got a traced one"):
+        jax.jit(lambda x: loop.run(state, (x, Y))[0])(X)
+    loop.run(state, (X, Y))
+    with pytest.raises(ValueError, match="state must be the latest one"):
+        loop.run(state, (X, Y))
+    with pytest.raises(TypeError, match=r"state must be a LoopState, got \(\)"):
+        loop.run((), (X, Y))
+
+
+def test_features_too_large_for_the_dtype_are_not_finite():
+    loop = make()
+    state, _ = loop.run(loop.init(params()), ([[1e300, 0.0, 0.0], [1.0, 0.0, 0.0]], [0, 1]))
+    assert [int(state.skipped.features), int(state.examples)] == [1, 1]
+
+
+def test_dates_are_times_in_every_form():
+    dates = [datetime.datetime(2020, 1, day) for day in (2, 1, 3)]
+    stamps = [
+        dates,
+        [date.isoformat() for date in dates],
+        [date.replace(tzinfo=datetime.UTC) for date in dates],
+        np.asarray(dates, "datetime64[s]"),
+        [2.0, None, 3.0],
+        ["2020-01-02", "yesterday", "2020-01-03"],
+    ]
+    loop = make()
+    for times in stamps:
+        examples = zip(X, Y, times, strict=False)
+        state, record = loop.run(loop.init(params()), next(S.chunks(examples, 3)))
+        assert record.valid.tolist() == [True, False, True]
+        assert int(state.skipped.time) == 1
+
+
+def test_one_chunk_trains_many_states_with_a_learning_rate_each():
+    rates = np.array([0.05, 0.2], np.float32)
+    loop = make(optax.inject_hyperparams(optax.sgd)(learning_rate=0.1))
+    start = loop.init(params())
+
+    def state_of(rate):
+        return start._replace(
+            opt_state=start.opt_state._replace(hyperparams={"learning_rate": rate})
+        )
+
+    states, records = jax.vmap(lambda state: loop.run(state, (X, Y)))(jax.vmap(state_of)(rates))
+    for i, rate in enumerate(rates):
+        alone, record = make(optax.sgd(rate)).run(make().init(params()), (X, Y))
+        np.testing.assert_allclose(states.params["w"][i], alone.params["w"], rtol=1e-4)
+        np.testing.assert_allclose(records.losses[i], record.losses, rtol=1e-4, atol=1e-6)

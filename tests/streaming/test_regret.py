@@ -74,6 +74,23 @@ def test_bad_arguments_are_refused():
         regret.linear_comparators(np.ones(3), radius=1.0)
     with pytest.raises(ValueError, match="comparators must have the shapes of points"):
         regret.dynamic_regret(loss_fn, np.ones((3, 2)), np.ones((3, 2)), np.ones((3, 1)))
+    with pytest.raises(ValueError, match="targets must be finite, got"):
+        regret.quadratic_comparators(np.full((2, 2), np.nan), radius=1.0)
+    with pytest.raises(TypeError, match="loss_fn must be a function, got 3"):
+        regret.static_regret(3, np.ones(3), np.ones(3), 0.0)
+    with pytest.raises(ValueError, match="the same leading axis of rounds"):
+        regret.static_regret(loss_fn, np.ones((3, 2)), np.ones((2, 2)), np.ones(2))
+    with pytest.raises(ValueError, match="loss_fn must return a real scalar"):
+        regret.dynamic_regret(lambda w, u: w - u, *[np.ones((3, 2))] * 3)
+    bound = regret.ftrl_proximal_bound
+    for wrong in ({"l1": -1}, {"l2": -1}, {"sums_of_squares": [-1]}, {"distances": [-1]}):
+        (name,) = wrong
+        with pytest.raises(ValueError, match=f"{name} must be at least 0, got"):
+            bound(**{"sums_of_squares": [1.0], "distances": [1.0], **wrong})
+    with pytest.raises(TypeError, match="beta must be a real number"):
+        bound([1.0], [1.0], beta="a")
+    with pytest.raises(ValueError, match="offset must be at least 0, got -1"):
+        regret.adagrad_norm_bound(1.0, diameter=1.0, offset=-1)
     with pytest.raises(ValueError, match="num_rounds must be at least 1, got 0"):
         regret.online_gradient_descent_bound(0, 1.0)
     with pytest.raises(ValueError, match="path_length must be at least 0, got -1"):

@@ -52,6 +52,30 @@ def test_rows_that_do_not_fit_are_marked():
     assert chunk.features[6].tolist() == [3.0, 4.0]
 
 
+def test_a_wrong_first_row_does_not_decide_about_the_stream():
+    rows = [([9.0], 0), *[([1.0, 2.0], 1)] * 4]
+    marks = [problem_of(chunk)[0] for chunk in S.chunks(rows, 1)]
+    assert marks == ["", "width", "", "", ""]  # most examples so far have another shape
+    marks = [problem_of(chunk)[0] for chunk in S.chunks(rows, 1, features=2)]
+    assert marks == ["width", "", "", "", ""]
+    with pytest.raises(ValueError, match="features must be an integer at least 1, got 0"):
+        S.chunks(rows, 1, features=0)
+
+
+def test_arrays_of_text_are_not_features():
+    rows = [(np.array(["a", "b"]), 0), (np.array(["1", "2"]), 0), (np.array([None, "y"]), 1)]
+    (chunk,) = S.chunks(rows, 3)
+    assert problem_of(chunk) == ["features", "", "features"]
+    assert chunk.features.dtype == float
+    assert chunk.features[1].tolist() == [1.0, 2.0]
+
+
+def test_a_file_of_a_spreadsheet_begins_with_a_number(tmp_path):
+    path = tmp_path / "exported.csv"
+    path.write_text("1,2,0\n", encoding="utf-8-sig")
+    assert list(S.csv_examples(path)) == [([1.0, 2.0], 0.0)]
+
+
 def test_a_file_with_faulty_cells_gives_nan_and_unknown_labels(tmp_path):
     path = tmp_path / "faulty.csv"
     path.write_text("1,x,UP,2020-01-02\n1,2,SIDEWAYS,2020-01-01\n\n1\n")
@@ -117,6 +141,14 @@ def test_columns_that_do_not_exist_are_refused(tmp_path):
         next(S.csv_examples(tmp_path / "a.csv", label=2))
     with pytest.raises(ValueError, match="header must be True"):
         S.csv_examples(tmp_path / "a.csv", label="z", header=False)
+    with pytest.raises(ValueError, match=r"label must be an integer .* got 1.5"):
+        S.csv_examples(tmp_path / "a.csv", label=1.5)
+
+
+@pytest.mark.parametrize("classes", ["UP", (0, 1), ("UP", "UP"), ()])
+def test_classes_must_be_different_strings(classes):
+    with pytest.raises(ValueError, match="classes must be a sequence of different strings"):
+        S.csv_examples("a.csv", classes=classes)
 
 
 @pytest.mark.parametrize(("count", "delay"), [(1, 1), (2, 1), (2, 3)])
@@ -128,3 +160,14 @@ def test_previous_labels_are_the_labels_that_have_arrived(count, delay):
         known = [labels[i] if i >= 0 else -1 for i in range(t - delay, t - delay - count, -1)]
         assert features.tolist() == [0.5, *known]
         assert label == labels[t]
+
+
+def test_previous_labels_leave_wrong_features_for_the_chunks():
+    rows = [([0.5], 1), (["x"], 0), ([0.5], "UP"), ([0.5], 1)]
+    (chunk,) = S.chunks(S.with_previous_labels(rows, 1), 4)
+    assert problem_of(chunk) == ["", "features", "label", ""]
+    assert chunk.features[2:].tolist() == [[0.5, 0.0], [0.5, 0.0]]
+    with pytest.raises(TypeError, match="source must be an iterable"):
+        S.with_previous_labels(3, 1)
+    with pytest.raises(ValueError, match="missing must be finite, got nan"):
+        S.with_previous_labels(rows, 1, missing=float("nan"))

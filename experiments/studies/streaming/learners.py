@@ -36,11 +36,16 @@ def _learned(opt_state: Any) -> jax.Array:
     return jd.get_hyperparams(opt_state)[0]["learning_rate"]
 
 
+def _reset_after_drift(tx: optax.GradientTransformation) -> optax.GradientTransformation:
+    return jd.streaming.react_to_drift(tx, jd.streaming.reset_statistics())
+
+
 SGD_RATE, ADAM_RATE = 0.01, 1e-3
 
 LEARNERS: dict[str, Learner] = {
     "sgd": Learner(lambda: optax.sgd(SGD_RATE), _fixed(SGD_RATE)),
     "adam": Learner(lambda: optax.adam(ADAM_RATE), _fixed(ADAM_RATE)),
+    "adam_reset": Learner(lambda: _reset_after_drift(optax.adam(ADAM_RATE)), _fixed(ADAM_RATE)),
     "self_tuning": Learner(lambda: jd.self_tuning(optax.adam), _learned),
     "self_tuning_sgd": Learner(lambda: jd.self_tuning(optax.sgd), _learned),
     "ftrl_proximal": Learner(jd.streaming.ftrl_proximal),
@@ -51,6 +56,7 @@ LEARNERS: dict[str, Learner] = {
 DETECTORS: dict[str, Callable[[], jd.streaming.Detector]] = {
     "adwin": jd.streaming.adwin,
     "ddm": jd.streaming.ddm,
+    "kswin": jd.streaming.kswin,
     "page_hinkley": jd.streaming.page_hinkley,
 }
 """Detectors of drift in the errors, 0 or 1. Without one there are no alarms."""

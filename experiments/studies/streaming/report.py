@@ -120,8 +120,11 @@ def _notes(settings: Settings) -> list[str]:
         features = (
             f"The labels of the previous {lag} examples are features in every row with a model"
         )
+    published = " Published accuracies are without it." if lag == 1 else ""
+    if lag > 1:
+        published = " Published accuracies are without them."
     return [
-        f"{features}. Each label is known before the next example.",
+        f"{features}. Each label is known before the next example.{published}",
         "One pass: each prediction is made before the model, the scaler and the detector use the "
         "example. Accuracies of several seeds are the median, with the range.",
         "Learning rates of sgd and adam are the same on all streams; nothing was chosen by the "

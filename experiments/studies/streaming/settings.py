@@ -31,7 +31,7 @@ class Settings(runner.Settings):
     label_lag: int = 1
     """Number of previous labels among the features of every row; 0 for the features alone."""
     detector: str = "adwin"
-    """Detector of drift in the errors; its alarms are drawn, and learners may use them."""
+    """Detector of drift in the errors; its alarms are drawn, and adam_reset acts on them."""
     data_dir: Path | None = None
     """Folder of the data files; by default the environment's JAXDESCENT_DATA."""
 

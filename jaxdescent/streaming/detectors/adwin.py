@@ -212,7 +212,7 @@ def adwin(
         return new, Detection(drift, jnp.zeros_like(drift))
 
     def scan_values(state: AdwinState, values: Any) -> tuple[AdwinState, Detection]:
-        x = floating(values, state.recent)
+        x = floating(values, state.recent, axes=1)
         used = usable(x)
         number = x.shape[0]
         most = -(-number // block)  # blocks

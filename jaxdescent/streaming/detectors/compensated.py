@@ -28,17 +28,17 @@ class Pair(NamedTuple):
 
 def add(a: Pair, b: Pair) -> Pair:
     """Returns the sum of two pairs."""
-    high, error = _two_sum(a.high, b.high)
+    high, error = two_sum(a.high, b.high)
     return _renormalized(high, error + (a.low + b.low))
 
 
 def add_number(a: Pair, b: jax.Array) -> Pair:
     """Returns the sum of a pair and a number."""
-    high, error = _two_sum(a.high, b)
+    high, error = two_sum(a.high, b)
     return _renormalized(high, error + a.low)
 
 
-def _two_sum(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
+def two_sum(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Returns the rounded sum and its rounding error."""
     total = a + b
     rounded = total - a

@@ -60,13 +60,21 @@ class Detector(NamedTuple):
     scan_values: Callable[[Any, Any], tuple[Any, Detection]] | None = None
 
     def scan(self, state: Any, values: Any) -> tuple[Any, Detection]:
-        """Updates with values [n, ...] in their order.
+        """Updates with values [n] in their order; n may be 0.
 
         Returns:
           The last state, and a `Detection` of bool[n].
+
+        Raises:
+          ValueError: `values` has another number of axes.
         """
-        if self.scan_values is None:
-            return jax.lax.scan(self.update, state, jnp.asarray(values))
+        values = jnp.asarray(values)
+        if values.ndim != 1:
+            raise ValueError(
+                f"values must have shape [n], got {values.shape}; use jax.vmap for many streams"
+            )
+        if self.scan_values is None or not len(values):
+            return jax.lax.scan(self.update, state, values)
         return self.scan_values(state, values)
 
 
@@ -81,9 +89,20 @@ def check_detector(name: str, value: Any) -> None:
         )
 
 
-def floating(value: Any, like: jax.Array) -> jax.Array:
-    """Returns values in the dtype of a state's numbers, without a gradient."""
-    return jax.lax.stop_gradient(jnp.asarray(value).astype(like.dtype))
+def floating(value: Any, like: jax.Array, *, axes: int = 0) -> jax.Array:
+    """Returns values in the dtype of a state's numbers, without a gradient.
+
+    Raises:
+      ValueError: the values are not real, or have another number of axes.
+    """
+    array = jnp.asarray(value)
+    if array.ndim != axes or jnp.iscomplexobj(array):
+        expected = "one real number" if axes == 0 else "real numbers [n]"
+        raise ValueError(
+            f"value must be {expected}, got {array.dtype}{list(array.shape)}; use scan for many "
+            "values, and jax.vmap for many streams"
+        )
+    return jax.lax.stop_gradient(array.astype(like.dtype))
 
 
 def usable(value: jax.Array) -> jax.Array:

@@ -26,6 +26,7 @@ from jaxdescent.streaming.plasticity.hidden_units import (
     HiddenLayer,
     Initializer,
     check_activations,
+    check_initializer,
     check_layers,
     find_places,
     over_examples,
@@ -102,7 +103,8 @@ def continual_backprop(
       nonlinearity.
 
     Raises:
-      TypeError: `tx` is not a transformation, or `key` is not a random key.
+      TypeError: `tx` is not a transformation, `key` is not a random key, or `initializer` is not a
+        function.
       ValueError: another argument is out of its range; in `init`, `layers` name parameters that
         are missing or do not fit.
 
@@ -125,7 +127,7 @@ def continual_backprop(
         validation.number_in("replacement_rate", replacement_rate, 0, 1)
     validation.half_open_interval("decay", decay, 0, 1)
     maturity = validation.integer_in("maturity", maturity, 0, _INT32_MAX)
-    draw = jax.nn.initializers.he_uniform() if initializer is None else initializer
+    draw = check_initializer(initializer)
 
     def init(params: Any) -> ContinualBackpropState:
         validation.check_floating("params", params)

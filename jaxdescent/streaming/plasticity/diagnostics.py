@@ -23,7 +23,7 @@ from jaxdescent.numerics import at_least_float32
 def dormant_units(activations: ArrayLike, threshold: float | jax.Array = 0.0) -> jax.Array:
     """Returns bool[units], True for each dormant unit. The mean is the dormant fraction.
 
-    In a layer that is silent as a whole, all units are dormant.
+    In a layer that is silent as a whole, all units are dormant. In a layer with NaN, none is.
 
     Args:
       activations: f[..., units], of one layer after its nonlinearity.
@@ -52,7 +52,7 @@ def mean_magnitudes(name: str, activations: ArrayLike) -> jax.Array:
 
 
 def effective_rank(activations: ArrayLike) -> jax.Array:
-    """Returns f[], the exponential of the entropy of the singular values; 0 for zeros.
+    """Returns f[], the exponential of the entropy of the singular values; 0 for zeros, NaN for NaN.
 
     Args:
       activations: f[..., units], of one layer. Activations are not centered.
@@ -70,11 +70,11 @@ def effective_rank(activations: ArrayLike) -> jax.Array:
     total = jnp.sum(s)
     p = s / jnp.where(total > 0, total, 1)
     entropy = -jnp.sum(jnp.where(p > 0, p * jnp.log(jnp.where(p > 0, p, 1)), 0))
-    return jnp.where(total > 0, jnp.exp(entropy), 0)
+    return jnp.where(total > 0, jnp.exp(entropy), total)  # 0 or NaN
 
 
 def threshold_rank(activations: ArrayLike, mass: float | jax.Array = 0.99) -> jax.Array:
-    """Returns i32[], how many singular values add up to a share of their sum; 0 for zeros.
+    """Returns i32[], how many singular values add up to a share of their sum; 0 for zeros or NaN.
 
     Args:
       activations: f[..., units], of one layer. Activations are not centered.
@@ -105,7 +105,7 @@ def _singular_values(activations: ArrayLike) -> jax.Array:
 def _activations(name: str, value: ArrayLike, least_axes: int) -> jax.Array:
     h = validation.arrays(name, value)
     if not isinstance(h, jax.Array) or h.ndim < least_axes or not h.size:
-        shape = getattr(h, "shape", None)
+        found = f"shape {h.shape}" if isinstance(h, jax.Array) else validation.shown(value)
         axes = "[..., units]" if least_axes == 1 else "[examples, ..., units]"
-        raise ValueError(f"{name} must be an array of shape {axes} with entries, got shape {shape}")
+        raise ValueError(f"{name} must be an array of shape {axes} with entries, got {found}")
     return h.astype(at_least_float32(h.dtype))

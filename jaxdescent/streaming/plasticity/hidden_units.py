@@ -67,6 +67,18 @@ def check_layers(layers: Sequence[HiddenLayer]) -> tuple[HiddenLayer, ...]:
     return tuple(layers)
 
 
+def check_initializer(initializer: Any) -> Initializer:
+    """Returns an initializer, He's uniform one by default; raises unless it is a function."""
+    if initializer is None:
+        return jax.nn.initializers.he_uniform()
+    if not callable(initializer):
+        raise TypeError(
+            "initializer must be a function such as jax.nn.initializers.he_uniform(), got "
+            f"{validation.shown(initializer)}"
+        )
+    return initializer
+
+
 def find_places(layers: Sequence[HiddenLayer], params: Any) -> list[Place]:
     """Returns where the parameters of each layer are.
 

@@ -21,6 +21,7 @@ from jaxdescent.streaming.plasticity.hidden_units import (
     HiddenLayer,
     Initializer,
     check_activations,
+    check_initializer,
     check_layers,
     find_places,
     replace_units,
@@ -77,7 +78,8 @@ def redo(
       nonlinearity.
 
     Raises:
-      TypeError: `tx` is not a transformation, or `key` is not a random key.
+      TypeError: `tx` is not a transformation, `key` is not a random key, or `initializer` is not a
+        function.
       ValueError: another argument is out of its range; in `init`, `layers` name parameters that
         are missing or do not fit.
 
@@ -97,7 +99,7 @@ def redo(
     key = validation.random_key("key", key)
     validation.check_non_negative("threshold", threshold)
     period = validation.integer_in("period", period, 1, _INT32_MAX)
-    draw = jax.nn.initializers.he_uniform() if initializer is None else initializer
+    draw = check_initializer(initializer)
 
     def init(params: Any) -> RedoState:
         validation.check_floating("params", params)

@@ -51,8 +51,8 @@ def shrink_and_perturb(
     if validation.is_concrete(shrink):
         validation.number_in("shrink", shrink, 0, 1)
     leaves, structure = jax.tree.flatten(params)
-    if len(jax.tree.leaves(noise)) == 1 and jax.tree.structure(noise) != structure:
-        deviations = [jax.tree.leaves(noise)[0]] * len(leaves)
+    if jax.tree_util.treedef_is_leaf(jax.tree.structure(noise)):
+        deviations = [noise] * len(leaves)
     else:
         try:
             deviations = structure.flatten_up_to(noise)

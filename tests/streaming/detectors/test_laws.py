@@ -189,6 +189,25 @@ def test_arguments_out_of_range_are_refused(make, message):
     assert message in str(caught.value)
 
 
+@every_detector
+def test_values_of_another_shape_are_refused(name):
+    made = detector(name)
+    state = made.init()
+    for values in (1.0, jnp.ones((3, 2))):
+        with pytest.raises(ValueError, match=r"values must have shape \[n\], got"):
+            made.scan(state, values)
+    for value, found in ((jnp.ones(3), r"float32\[3\]"), (1j, r"complex64\[\]")):
+        with pytest.raises(ValueError, match=f"value must be one real number, got {found}"):
+            made.update(state, value)
+
+
+@every_detector
+def test_no_values_change_nothing(name):
+    state, found = detector(name).scan(detector(name).init(), [])
+    chex.assert_trees_all_equal(numbers(state), numbers(detector(name).init()))
+    assert found.drift.shape == found.warning.shape == (0,)
+
+
 def test_the_registry_has_all_detectors():
     made = {name for name, kind in vars(streaming).items() if name in NAMES and callable(kind)}
     assert made == {name.partition(",")[0] for name in DETECTORS}

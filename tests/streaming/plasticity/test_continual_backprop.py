@@ -241,6 +241,7 @@ def test_parameters_keep_their_dtype(dtype):
         ({"decay": 1.0}, r"decay must be in \[0, 1\), got 1.0"),
         ({"maturity": -1}, "maturity must be an integer in"),
         ({"key": 0}, "key must be one random key"),
+        ({"initializer": "he"}, "initializer must be a function such as .* got 'he'"),
     ],
 )
 def test_bad_arguments_are_refused_at_construction(change, message):

@@ -44,6 +44,8 @@ def test_ranks_of_known_matrices():
     )
     assert float(streaming.effective_rank(jnp.zeros((3, 3)))) == 0
     assert int(streaming.threshold_rank(jnp.zeros((3, 3)))) == 0
+    assert jnp.isnan(streaming.effective_rank(jnp.eye(3).at[0, 1].set(jnp.nan)))
+    assert int(streaming.threshold_rank(jnp.eye(3).at[0, 1].set(jnp.nan))) == 0
     assert int(streaming.threshold_rank(jnp.eye(7), 1.0)) == 7
     assert int(streaming.threshold_rank(jnp.eye(100), 0.99)) == 99
     stacked = jnp.stack([jnp.eye(4), jnp.zeros((4, 4))])
@@ -58,6 +60,7 @@ def test_ranks_of_known_matrices():
         (lambda: streaming.dormant_units(jnp.ones(3), -1.0), "threshold must be a number in"),
         (lambda: streaming.effective_rank(jnp.ones(3)), r"\[examples, ..., units\]"),
         (lambda: streaming.threshold_rank(jnp.eye(3), 0.0), r"mass must be in \(0, 1\], got 0.0"),
+        (lambda: streaming.dormant_units([1.0, 2.0]), r"with entries, got \[1.0, 2.0\]"),
         (lambda: streaming.effective_rank("text"), "activations must be a tree of arrays"),
     ],
 )

@@ -73,6 +73,7 @@ def test_it_trains_under_vmap_as_alone():
         ({"threshold": -1.0}, r"threshold must be a number in \[0, inf\), got -1"),
         ({"period": 0}, "period must be an integer in"),
         ({"key": 3}, "key must be one random key"),
+        ({"initializer": 3}, "initializer must be a function such as"),
     ],
 )
 def test_bad_arguments_are_refused_at_construction(change, message):

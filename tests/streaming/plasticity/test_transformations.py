@@ -162,6 +162,12 @@ def test_elementwise_adam_corrects_the_bias_of_each_weight_by_its_own_count():
         ),
         (
             lambda: jd.streaming.shrink_and_perturb(
+                jax.random.key(0), PARAMS, shrink=0.5, noise={"w": 0.1}
+            ),
+            "noise must be a number or a tree of numbers like params",
+        ),
+        (
+            lambda: jd.streaming.shrink_and_perturb(
                 jax.random.key(0), [jnp.ones(2)] * 2, shrink=1.0, noise=[0.0, 0.0, 0.0]
             ),
             "noise must be a number or a tree of numbers like params",
