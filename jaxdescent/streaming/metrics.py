@@ -61,8 +61,8 @@ class Metric(NamedTuple):
 def accuracy(*, window: int | None = None, fading: float | None = None) -> Metric:
     """Share of examples whose predicted class is the label.
 
-    The predicted class is the largest entry of a vector of logits or probabilities. A single number
-    is a logit, and predicts class 1 where it is positive, else class 0.
+    The predicted class is the largest entry of a vector of logits or probabilities. A number, or a
+    vector of one, is a logit, and predicts class 1 where it is positive, else class 0.
 
     Args:
       window: number of latest examples; all by default.
@@ -152,6 +152,8 @@ def f1(
 def _predicted_classes(outcomes: Outcomes) -> jax.Array:
     """Returns i32[n], and -1 for a prediction that is not finite."""
     predictions = outcomes.predictions
+    if predictions.ndim == 2 and predictions.shape[1] == 1:
+        predictions = predictions[:, 0]
     if predictions.ndim == 1:
         classes, finite = (predictions > 0).astype(jnp.int32), jnp.isfinite(predictions)
     else:

@@ -54,7 +54,8 @@ class StandardScalerState(NamedTuple):
 def standard_scaler() -> Scaler:
     """Scales each feature by its running mean and standard deviation.
 
-    Features that have not varied yet become 0.
+    Features that have not varied yet become 0. A value whose square overflows does not change the
+    statistics of its feature.
 
     Returns:
       A `Scaler`, for `online_loop(..., scaler=...)`.
@@ -82,7 +83,12 @@ def _update(state: StandardScalerState, features: jax.Array) -> StandardScalerSt
     difference = features - state.mean
     mean = state.mean + difference * weight
     product = difference * (features - mean)
-    return StandardScalerState(count, mean, state.variance + (product - state.variance) * weight)
+    variance = state.variance + (product - state.variance) * weight
+    # An overflow would make the feature 0 forever.
+    fits = jnp.isfinite(mean) & jnp.isfinite(variance)
+    return StandardScalerState(
+        count, jnp.where(fits, mean, state.mean), jnp.where(fits, variance, state.variance)
+    )
 
 
 def _transform(state: StandardScalerState, features: jax.Array) -> jax.Array:

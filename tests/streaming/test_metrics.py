@@ -131,3 +131,11 @@ def test_wrong_arguments_are_refused(factory):
         factory(fading=1.0)
     with pytest.raises(ValueError, match="window must be None with a fading factor"):
         factory(window=3, fading=0.9)
+
+
+def test_a_vector_of_one_logit_is_a_logit():
+    metric = jd.streaming.accuracy()
+    logits = jnp.array([[2.0], [-1.0], [3.0]])
+    outcomes = jd.streaming.Outcomes(logits, jnp.array([1, 0, 0]), jnp.zeros(3), jnp.int32(3))
+    value = metric.value(metric.update(metric.init(), outcomes))
+    assert float(value) == pytest.approx(2 / 3)

@@ -49,3 +49,12 @@ def test_features_are_scaled_as_by_river():
             np.testing.assert_allclose(ours, wanted, rtol=1e-4, atol=1e-5)
             if ours is ours_before:
                 theirs.learn_one(features)
+
+
+def test_a_value_whose_square_overflows_leaves_its_feature_as_it_was():
+    scaler = jd.streaming.standard_scaler()
+    state = scaler.init(jnp.zeros(2))
+    for x in ([1.0, 1.0], [3.0, 3.0], [1e25, 5.0]):
+        state = scaler.update(state, jnp.array(x))
+    assert state.mean.tolist() == [2.0, 3.0]
+    assert state.variance[0] == 1.0
