@@ -15,8 +15,9 @@ loop that touches less than 1 kB in an iteration into one function, which is sev
 as the same operations in one larger loop. Rows that are not valid are left out by the number of
 iterations, so that no state is selected.
 
-An update after which the parameters are not finite is not made, and counted. The state has the
-same bits after any division of the stream into chunks of whole batches.
+An update after which the parameters are not finite is not made, and counted. A saved
+state continues to the bit in chunks of the same length. Chunks of another length are another
+program, whose results agree to rounding.
 """
 
 from collections.abc import Callable, Mapping

@@ -49,7 +49,7 @@ def test_distances_and_alarms_are_scipys_for_the_same_draws(seed):
     assert np.flatnonzero(found).tolist() == expected
     assert expected
     of_tests = np.asarray(distances)[np.diff(np.asarray(tests, np.int64), prepend=0) == 1]
-    np.testing.assert_allclose(of_tests, computed, rtol=1e-6)
+    np.testing.assert_allclose(of_tests, computed, atol=1e-6)
 
 
 @pytest.mark.filterwarnings("ignore:ks_2samp:RuntimeWarning")
