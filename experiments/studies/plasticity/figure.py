@@ -34,9 +34,12 @@ def draw(courses: Mapping[tuple[Change, MethodName], Course]) -> Figure:
         ):
             panel.set_ylabel(label)
             panel.grid(alpha=0.25)
-        column[0].set_title("new permutation at each task" if change == "abrupt" else "gradual")
+        column[0].set_title(
+            "new permutation at each task" if change == "abrupt" else "gradual change"
+        )
         column[-1].set_xlabel("task")
-    panels[0][0].legend(fontsize=8)
+    handles, labels = panels[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4)
     return figure
 
 
