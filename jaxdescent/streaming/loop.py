@@ -94,6 +94,8 @@ class LoopState(NamedTuple):
       skipped: numbers of examples with a problem.
       rejected: number of updates that were not made because the parameters would not be finite.
       alarms: number of alarms of the detector.
+      pending: bool[], True if the update that received the last alarm was not made; the next one
+        receives it again. () without a detector.
       time: u32[2], the latest time stamp.
     """
 
@@ -107,6 +109,7 @@ class LoopState(NamedTuple):
     skipped: Skipped
     rejected: counts.Count
     alarms: counts.Count
+    pending: Any
     time: jax.Array
 
 
@@ -162,6 +165,7 @@ def online_loop(
     scaler: Scaler | None = None,
     detector: Any = None,
     signal: Callable[[jax.Array, jax.Array], jax.Array] | None = None,
+    evaluate_at: Callable[[Any, Any], Any] | None = None,
     gradient_of: Literal["loss", "prediction"] = "loss",
     batch_size: int = 1,
     label_delay: int = 0,
@@ -183,6 +187,9 @@ def online_loop(
       detector: a drift detector. The optimizer's update receives its alarm as `drift=`, bool[].
       signal: Called as `signal(prediction, y)`; returns the detector's input, a scalar. The loss by
         default. Its mean over a batch is taken.
+      evaluate_at: Called as `evaluate_at(opt_state, params)`; returns the parameters for
+        predictions, such as `jd.averaged_params` for `jd.self_tuning`. By default the parameters
+        that train.
       gradient_of: "loss", or "prediction" for optimizers that take the gradient of the prediction,
         a scalar, and `error=`, minus the derivative of the loss by the prediction.
       batch_size: number of examples that are tested with the same parameters, and trained on with
@@ -215,8 +222,13 @@ def online_loop(
       >>> int(state.examples), float(record.metrics["accuracy"]) > 0.95
       (1000, True)
     """
-    for name, function in (("predict", predict), ("loss", loss), ("signal", signal)):
-        if not callable(function) and not (name == "signal" and function is None):
+    for name, function in (
+        ("predict", predict),
+        ("loss", loss),
+        ("signal", signal or loss),
+        ("evaluate_at", evaluate_at or loss),
+    ):
+        if not callable(function):
             raise TypeError(f"{name} must be a function, got {validation.shown(function)}")
     if gradient_of not in ("loss", "prediction"):
         raise ValueError(f"gradient_of must be 'loss' or 'prediction', got {gradient_of!r}")
@@ -258,6 +270,7 @@ def online_loop(
         scaler,
         detector,
         signal or loss,
+        evaluate_at,
         gradient_of,
         batch_size,
         label_delay // batch_size,
@@ -277,14 +290,19 @@ class _Settings(NamedTuple):
     scaler: Scaler | None
     detector: Any
     signal: Callable[..., Any]
+    evaluate_at: Callable[..., Any] | None
     gradient_of: str
     batch_size: int
     delay: int
 
     @property
     def tests_apart(self) -> bool:
-        """True if the prediction and the update use different features."""
-        return self.scaler is not None or self.delay > 0
+        """True if the prediction and the update use different features or parameters."""
+        return self.scaler is not None or self.delay > 0 or self.evaluate_at is not None
+
+    def tested_params(self, opt_state: Any, params: Any) -> Any:
+        """Returns the parameters for predictions."""
+        return params if self.evaluate_at is None else self.evaluate_at(opt_state, params)
 
     def over_batch(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Maps a function of one example over a batch, unless a batch is one example."""
@@ -325,7 +343,7 @@ def _loop_of(settings: _Settings, reactions: Mapping[str, str]) -> OnlineLoop:
         x = jnp.asarray(features, widest_float(state.params))
         if settings.scaler is not None:
             x = settings.scaler.transform(state.scaler, x)
-        return settings.predict(state.params, x)
+        return settings.predict(settings.tested_params(state.opt_state, state.params), x)
 
     def run(state: LoopState, chunk: Any) -> tuple[LoopState, Record]:
         _check_state(state)
@@ -362,6 +380,13 @@ def _init(settings: _Settings, params: Any) -> LoopState:
         prediction = jax.eval_shape(settings.predict, params, x)
     if settings.gradient_of == "prediction":
         validation.check_scalar("predict, with gradient_of='prediction',", prediction)
+    label = jax.ShapeDtypeStruct((), label_dtype)
+    if settings.num_classes is not None:  # other labels may be arrays, whose shape is not known
+        for name, function in (("loss", settings.loss), ("signal", settings.signal)):
+            with validation.tracing(name):
+                output = jax.eval_shape(function, prediction, label)
+            if name == "loss" or output.shape:  # a signal may be a bool
+                validation.check_scalar(name, output)
     delayed: Any = ()
     if settings.delay:
         shape = (settings.delay, settings.batch_size)
@@ -384,6 +409,7 @@ def _init(settings: _Settings, params: Any) -> LoopState:
         Skipped(*(counts.zero() for _ in PROBLEMS)),
         counts.zero(),
         counts.zero(),
+        () if settings.detector is None else jnp.zeros((), bool),
         jnp.asarray(time_words(START)),
     )
     # A buffer can be donated once, and the caller keeps their buffers. A weak type would compile
@@ -469,6 +495,7 @@ def _advance(settings: _Settings, state: LoopState, batches: _Batches) -> tuple[
         Skipped(*map(counts.add, state.skipped, batches.problems)),
         counts.add(state.rejected, carry.rejected),
         counts.add(state.alarms, jnp.sum(drift, dtype=jnp.int32)),
+        carry.pending,
         state.time if batches.time is None else batches.time,
     )
     return new, _record(settings, batches, predictions, losses, drift, warning, metrics)
@@ -587,6 +614,7 @@ class _Carry(NamedTuple):
     detector: Any
     signals: Any
     step: Any
+    pending: Any
     rejected: jax.Array
 
 
@@ -622,6 +650,7 @@ def _descend(
         state.detector,
         state.delayed.signals if settings.delay else (),
         state.delayed.step if settings.delay else (),
+        state.pending,
         jnp.zeros((), jnp.int32),
     )
     carry, (predictions, drift, warning) = _for_each(
@@ -637,11 +666,12 @@ def _step(settings: _Settings, carry: _Carry, row: _Row) -> tuple[_Carry, Any]:
     training = row.training
     value, predictions, grads, extra = _differentiate(settings, carry.params, training)
     if settings.tests_apart:
-        predictions = settings.predictions(carry.params, row.tested)
+        params = settings.tested_params(carry.opt_state, carry.params)
+        predictions = settings.predictions(params, row.tested)
     extra["value"] = value
     detector, drift, warning, signals, step = _detect(settings, carry, row, predictions)
     if settings.detector is not None:
-        extra["drift"] = drift
+        extra["drift"] = drift | carry.pending
     updates, opt_state = settings.optimizer.update(grads, carry.opt_state, carry.params, **extra)
     moved = optax.apply_updates(carry.params, updates)
     accepted = all_finite(moved)  # the sum of finite numbers may overflow
@@ -653,7 +683,8 @@ def _step(settings: _Settings, carry: _Carry, row: _Row) -> tuple[_Carry, Any]:
         (moved, opt_state),
         (carry.params, carry.opt_state),
     )
-    new = _Carry(params, opt_state, detector, signals, step, carry.rejected + rejected)
+    pending = extra["drift"] & ~accepted if settings.detector is not None else ()
+    new = _Carry(params, opt_state, detector, signals, step, pending, carry.rejected + rejected)
     return new, (predictions, drift, warning)
 
 

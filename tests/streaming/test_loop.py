@@ -150,6 +150,65 @@ def test_the_gradient_of_the_prediction_comes_with_minus_the_slope_of_the_loss()
     assert float(found.opt_state) == pytest.approx(record.losses.sum(), rel=1e-5)
 
 
+def test_an_alarm_at_an_update_that_is_not_made_reaches_the_next_one():
+    y = Y.copy()
+    y[5] = 2
+
+    def infinite_for_class_2(z, label):
+        return jnp.where(label == 2, jnp.inf, 1) * log_loss(z, label)
+
+    loop = S.online_loop(
+        predict,
+        infinite_for_class_2,
+        halve_after_drift(RATE),
+        features=3,
+        num_classes=3,
+        signal=lambda z, label: label == 2,
+        detector=large_values(0.5),
+    )
+    state, record = run(loop, (X[:6], y[:6]), 3)
+    assert [int(state.alarms), int(state.rejected)] == [1, 1]
+    assert record.drift.tolist() == [False] * 5 + [True]
+    assert bool(state.pending)
+    assert float(state.opt_state) == pytest.approx(RATE)
+    state, record = run(loop, (X[6:], y[6:]), 3, state)
+    assert not bool(state.pending)
+    assert not record.drift.any()
+    assert float(state.opt_state) == pytest.approx(RATE / 2)
+
+
+def test_predictions_can_be_made_at_the_average_of_the_parameters():
+    tx = jd.with_average(optax.sgd(RATE), power=0.0)
+    state, record = run(make(tx, evaluate_at=jd.averaged_params), (X, Y), 16)
+    trained, plain = run(make(tx), (X, Y), 16)
+    jax.tree.map(np.testing.assert_array_equal, state.params, trained.params)
+    path, present = [], params()
+    for x, y in zip(X[:8], Y[:8], strict=True):
+        mean = jax.tree.map(lambda *each: np.mean(each, 0), *path) if path else present
+        assert float(record.predictions[len(path)]) == pytest.approx(
+            float(predict(mean, x)), rel=1e-4, abs=1e-5
+        )
+        path.append(present)
+        slope = jax.grad(lambda p, x=x, y=y: log_loss(predict(p, x), jnp.asarray(y)))(present)
+        present = jax.tree.map(lambda p, g: p - RATE * g, present, slope)
+    assert np.max(np.abs(record.predictions - plain.predictions)) > 0.1
+    loop = make(tx, evaluate_at=jd.averaged_params)
+    expected = predict(jd.averaged_params(state.opt_state, state.params), X[0])
+    assert float(loop.predict(state, X[0])) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_a_loss_that_is_not_a_scalar_is_refused_by_init():
+    for loss, message in (
+        (lambda z, y: jnp.stack([z, z]), r"loss must return a real scalar, got float32\[2\]"),
+        (lambda z, y: np.abs(z), "loss must compute with jax.numpy"),
+    ):
+        loop = S.online_loop(predict, loss, optax.sgd(0.1), features=3, num_classes=2)
+        with pytest.raises((TypeError, ValueError), match=message):
+            loop.init(params())
+    with pytest.raises(TypeError, match="evaluate_at must be a function, got 3"):
+        make(evaluate_at=3)
+
+
 def everything(**settings):
     """A loop with a part of every kind."""
     kinds = (S.accuracy, S.mean_loss, S.f1)

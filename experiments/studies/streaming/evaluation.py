@@ -77,6 +77,7 @@ def evaluate(stream: Stream, model: str, learner: str, detector: str, seed: int)
         detector=DETECTORS[detector]() if detector else None,
         signal=_error,
         gradient_of=rules.gradient_of,
+        evaluate_at=rules.evaluate_at,
     )
     state = loop.init(init(jax.random.key(seed), width, outputs))
     read_rate = jax.jit(rules.learning_rate or (lambda _: jnp.float32(jnp.nan)))

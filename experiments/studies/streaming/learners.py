@@ -20,12 +20,14 @@ class Learner(NamedTuple):
       make: Called as `make()`; returns the transformation.
       learning_rate: Called as `learning_rate(opt_state)`; returns the learning rate in use, f[];
         None for learners without a single one.
+      evaluate_at: as in `online_loop`; None for the parameters that train.
       gradient_of: the gradient that the transformation takes, as in `online_loop`.
     """
 
     make: Callable[[], optax.GradientTransformation]
     learning_rate: Callable[[Any], jax.Array] | None = None
     gradient_of: Literal["loss", "prediction"] = "loss"
+    evaluate_at: Callable[[Any, Any], Any] | None = None
 
 
 def _fixed(rate: float) -> Callable[[Any], jax.Array]:
@@ -48,6 +50,12 @@ LEARNERS: dict[str, Learner] = {
     "adam_reset": Learner(lambda: _reset_after_drift(optax.adam(ADAM_RATE)), _fixed(ADAM_RATE)),
     "self_tuning": Learner(lambda: jd.self_tuning(optax.adam), _learned),
     "self_tuning_sgd": Learner(lambda: jd.self_tuning(optax.sgd), _learned),
+    "self_tuning_average": Learner(
+        lambda: jd.self_tuning(optax.adam), _learned, evaluate_at=jd.averaged_params
+    ),
+    "self_tuning_sgd_average": Learner(
+        lambda: jd.self_tuning(optax.sgd), _learned, evaluate_at=jd.averaged_params
+    ),
     "ftrl_proximal": Learner(jd.streaming.ftrl_proximal),
     "coin_betting": Learner(jd.streaming.coin_betting),
     "intentional": Learner(jd.streaming.intentional, gradient_of="prediction"),
