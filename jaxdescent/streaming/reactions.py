@@ -18,7 +18,7 @@ import optax
 from jaxdescent import containers, validation
 from jaxdescent.eager_calls import compile_eager_calls
 from jaxdescent.numerics import is_inexact, wide_copy
-from jaxdescent.streaming.detectors.detector import choose, increment
+from jaxdescent.streaming.detectors.detector import increment
 from jaxdescent.towers import AverageState, RestartState
 
 
@@ -288,4 +288,4 @@ def _chosen(drift: jax.Array, new: Any, old: Any) -> Any:
         # Random keys have a dtype of their own.
         return jnp.asarray(x, like.dtype) if is_inexact(like) else x
 
-    return choose(drift, jax.tree.map(cast, new, old), old)
+    return optax.tree.where(drift, jax.tree.map(cast, new, old), old)

@@ -160,7 +160,7 @@ def _of_examples(
         error: BaseException | None = None
         try:
             for example in itertools.islice(iterator, length):
-                rows.append(_checked_example(example))  # noqa: PERF401
+                rows.append(_checked_example(example))  # noqa: PERF401  kept if the next one raises
         except Exception as raised:
             error = raised
         if rows:

@@ -16,13 +16,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from jaxdescent import validation
 from jaxdescent.streaming.detectors.compensated import Pair, add_number
 from jaxdescent.streaming.detectors.detector import (
     Detection,
     Detector,
-    choose,
     floating,
     increment,
 )
@@ -138,8 +138,10 @@ def ddm(
         x = floating(value, state.errors.high)
         used = (x >= 0) & (x <= 1)
         fresh = init()._replace(alarms=state.alarms, ignored=state.ignored)
-        new = with_value(choose(state.drifted, fresh, state), jnp.where(used, x, 0))
+        new = with_value(optax.tree.where(state.drifted, fresh, state), jnp.where(used, x, 0))
         skipped = state._replace(ignored=increment(state.ignored, 1))
-        return choose(used, new, skipped), Detection(used & new.drifted, used & new.warned)
+        return optax.tree.where(used, new, skipped), Detection(
+            used & new.drifted, used & new.warned
+        )
 
     return Detector(init, jax.jit(update))

@@ -132,11 +132,6 @@ def increment(count: jax.Array, by: Any) -> jax.Array:
     return jnp.where(count > largest - by, largest, count + by).astype(count.dtype)
 
 
-def choose(flag: jax.Array, new: Any, old: Any) -> Any:
-    """Returns one of two states with the same structure, shapes and dtypes."""
-    return jax.tree.map(lambda x, y: jnp.where(flag, x, y), new, old)
-
-
 def number_between(name: str, value: Any, low: float, high: float) -> Any:
     """Returns a number that must be in (low, high); a traced one is not checked."""
     if isinstance(value, jax.core.Tracer):

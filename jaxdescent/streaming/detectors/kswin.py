@@ -21,12 +21,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from jaxdescent import validation
 from jaxdescent.streaming.detectors.detector import (
     Detection,
     Detector,
-    choose,
     floating,
     increment,
     run_if,
@@ -135,7 +135,7 @@ def kswin(
             alarms=increment(state.alarms, drift),
         )
         skipped = state._replace(ignored=increment(state.ignored, 1))
-        return choose(used, new, skipped), Detection(drift, jnp.zeros_like(drift))
+        return optax.tree.where(used, new, skipped), Detection(drift, jnp.zeros_like(drift))
 
     return Detector(init, jax.jit(update))
 
@@ -161,7 +161,7 @@ def smallest_distance(alpha: float, r: int) -> int:
     """Returns the least h such that P(D >= h / r) <= alpha and h / r > 0.1.
 
     Raises:
-      ValueError: there is no such h.
+      ValueError: even h = r has a larger probability, or r is too small for h / r > 0.1.
     """
     for h in range(1, r + 1):
         signed = ((-1) ** (j + 1) * math.comb(2 * r, r - j * h) for j in range(1, r // h + 1))

@@ -14,13 +14,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from jaxdescent import validation
 from jaxdescent.streaming.detectors.compensated import Pair, add_number
 from jaxdescent.streaming.detectors.detector import (
     Detection,
     Detector,
-    choose,
     floating,
     increment,
     usable,
@@ -134,8 +134,8 @@ def page_hinkley(
         average = add_number(state.average, _minus(x, state.average) / n)
         deviation = _minus(x, average)
         up, down = faded(state.up, deviation - delta), faded(state.down, deviation + delta)
-        lowest = choose(_difference(up, state.lowest) < 0, up, state.lowest)
-        highest = choose(_difference(down, state.highest) > 0, down, state.highest)
+        lowest = optax.tree.where(_difference(up, state.lowest) < 0, up, state.lowest)
+        highest = optax.tree.where(_difference(down, state.highest) > 0, down, state.highest)
         rises = (_difference(up, lowest) > threshold) & (direction != "down")
         falls = (_difference(highest, down) > threshold) & (direction != "up")
         drifted = (rises | falls) & (count >= min_count)
@@ -148,10 +148,10 @@ def page_hinkley(
         x = floating(value, state.average.high)
         used = usable(x)
         fresh = init()._replace(alarms=state.alarms, ignored=state.ignored)
-        new = with_value(choose(state.drifted, fresh, state), jnp.where(used, x, 0))
+        new = with_value(optax.tree.where(state.drifted, fresh, state), jnp.where(used, x, 0))
         drift = used & new.drifted
         skipped = state._replace(ignored=increment(state.ignored, 1))
-        return choose(used, new, skipped), Detection(drift, jnp.zeros_like(drift))
+        return optax.tree.where(used, new, skipped), Detection(drift, jnp.zeros_like(drift))
 
     return Detector(init, jax.jit(update))
 

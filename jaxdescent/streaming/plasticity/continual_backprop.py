@@ -21,18 +21,16 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxdescent import containers, validation
+from jaxdescent import validation
 from jaxdescent.streaming.plasticity.hidden_units import (
     HiddenLayer,
     Initializer,
-    check_activations,
     check_initializer,
     check_layers,
     find_places,
     over_examples,
-    replace_units,
-    reset_state,
-    updates_to,
+    prepare,
+    updates_with_replacements,
 )
 from jaxdescent.towers.tower import wrapper
 
@@ -137,14 +135,9 @@ def continual_backprop(
     def update(
         updates: Any, state: Any, params: Any = None, *, activations: Any = None, **extra: Any
     ) -> tuple[Any, ContinualBackpropState]:
-        if params is None:
-            raise ValueError("update(grads, state, params) needs params, which are replaced")
-        params = containers.params_like(params, updates)
-        places = find_places(layers, params)
-        hidden = check_activations(activations, places)
+        params, places, hidden = prepare(layers, updates, params, activations)
         updates, inner_state = inner.update(updates, state.inner_state, params, **extra)
-        moved = optax.apply_updates(params, updates)
-        leaves = jax.tree.leaves(moved)
+        leaves = jax.tree.leaves(optax.apply_updates(params, updates))
         chosen, means, statistics = [], [], []
         for place, h, old in zip(places, hidden, state.layers, strict=True):
             outgoing = jnp.moveaxis(leaves[place.next_kernel], -2, 0)
@@ -154,9 +147,9 @@ def continual_backprop(
             means.append(new.mean / _correction(new.age, decay))
             statistics.append(_begin_anew(new, mask))
         next_key, key = jax.random.split(state.key)
-        final, replaced = replace_units(key, moved, places, chosen, means, draw)
-        inner_state = reset_state(inner_state, inner.init(final), replaced)
-        updates = updates_to(final, moved, params, updates)
+        updates, inner_state = updates_with_replacements(
+            inner, key, params, updates, inner_state, places, chosen, means, draw
+        )
         return updates, ContinualBackpropState(inner_state, tuple(statistics), next_key)
 
     return wrapper(inner, init, update)
@@ -179,7 +172,7 @@ def _follow(
     decay: float | jax.Array,
 ) -> UnitStatistics:
     """Returns the statistics after a batch; the old ones if it is not finite."""
-    age = jnp.where(old.age < _INT32_MAX, old.age + 1, old.age)
+    age = jnp.asarray(optax.safe_increment(old.age))
     mean = decay * old.mean + (1 - decay) * over_examples(h)
     deviation = over_examples(jnp.abs(h - mean / _correction(age, decay)))
     incoming = over_examples(jnp.abs(kernel)).astype(deviation.dtype)

@@ -18,8 +18,6 @@ import optax
 from jaxdescent import validation
 from jaxdescent.numerics import at_least_float32
 
-_INT32_MAX = 2**31 - 1
-
 
 class ElementwiseAdamState(NamedTuple):
     """State of `elementwise_adam`; all like the parameters.
@@ -77,7 +75,7 @@ def elementwise_adam(
 
     def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
         del params, extra
-        counts = jax.tree.map(lambda n: jnp.where(n < _INT32_MAX, n + 1, n), state.counts)
+        counts = jax.tree.map(lambda n: jnp.asarray(optax.safe_increment(n)), state.counts)
         mu = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g.astype(m.dtype), state.mu, updates)
         nu = jax.tree.map(
             lambda v, g: b2 * v + (1 - b2) * jnp.square(g.astype(v.dtype)), state.nu, updates

@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from jaxdescent import validation
-from jaxdescent.containers import leaves_by_path
+from jaxdescent.containers import leaves_by_path, params_like
 from jaxdescent.numerics import at_least_float32
 
 Initializer = Callable[[jax.Array, tuple[int, ...], Any], jax.Array]
@@ -222,13 +223,52 @@ def reset_state(state: Any, initial: Any, replaced: Any) -> Any:
     return jax.tree.map(choose, state, initial, is_leaf=like_params)
 
 
-def updates_to(final: Any, moved: Any, params: Any, updates: Any) -> Any:
-    """Returns the updates from `params` to `final`.
+def prepare(
+    layers: Sequence[HiddenLayer], updates: Any, params: Any, activations: Any
+) -> tuple[Any, list[Place], list[jax.Array]]:
+    """Returns the parameters that have gradients, and the places and activations of the layers.
 
-    Where nothing was replaced after `updates`, which lead to `moved`, they are returned to the bit.
+    Raises:
+      ValueError: the parameters or the activations are missing, or do not fit.
     """
+    if params is None:
+        raise ValueError("update(grads, state, params) needs params, which are replaced")
+    params = params_like(params, updates)
+    places = find_places(layers, params)
+    return params, places, check_activations(activations, places)
+
+
+def updates_with_replacements(
+    inner: optax.GradientTransformation,
+    key: jax.Array,
+    params: Any,
+    updates: Any,
+    inner_state: Any,
+    places: Sequence[Place],
+    chosen: Sequence[jax.Array],
+    means: Sequence[jax.Array],
+    initializer: Initializer,
+) -> tuple[Any, Any]:
+    """Returns the updates and the state of `inner` after units were replaced, too.
+
+    Where nothing is replaced, the updates are returned to the bit.
+
+    Args:
+      inner: the optimizer that made `updates`.
+      key: a random key.
+      params: the parameters before the updates.
+      updates: the updates of `inner`.
+      inner_state: its state after them.
+      places: of the layers.
+      chosen: bool[units] for each layer, True for units to replace.
+      means: f[units] for each layer, the mean activations.
+      initializer: of the incoming weights.
+    """
+    moved = optax.apply_updates(params, updates)
+    final, replaced = replace_units(key, moved, places, chosen, means, initializer)
 
     def choose(new: jax.Array, old: jax.Array, x: jax.Array, update: jax.Array) -> jax.Array:
         return jnp.where(new == old, update, (new - x).astype(update.dtype))
 
-    return jax.tree.map(choose, final, moved, params, updates)
+    updates = jax.tree.map(choose, final, moved, params, updates)
+    return updates, reset_state(inner_state, inner.init(final), replaced)

@@ -15,18 +15,16 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxdescent import containers, validation
+from jaxdescent import validation
 from jaxdescent.streaming.plasticity.diagnostics import dormant_units
 from jaxdescent.streaming.plasticity.hidden_units import (
     HiddenLayer,
     Initializer,
-    check_activations,
     check_initializer,
     check_layers,
     find_places,
-    replace_units,
-    reset_state,
-    updates_to,
+    prepare,
+    updates_with_replacements,
 )
 from jaxdescent.towers.tower import wrapper
 
@@ -109,22 +107,17 @@ def redo(
     def update(
         updates: Any, state: Any, params: Any = None, *, activations: Any = None, **extra: Any
     ) -> tuple[Any, RedoState]:
-        if params is None:
-            raise ValueError("update(grads, state, params) needs params, which are replaced")
-        params = containers.params_like(params, updates)
-        places = find_places(layers, params)
-        hidden = check_activations(activations, places)
+        params, places, hidden = prepare(layers, updates, params, activations)
         updates, inner_state = inner.update(updates, state.inner_state, params, **extra)
         count = jnp.asarray(optax.safe_increment(state.count))
 
         def replace(updates: Any, inner_state: Any) -> tuple[Any, Any, jax.Array, jax.Array]:
-            moved = optax.apply_updates(params, updates)
             chosen = [dormant_units(h, threshold) for h in hidden]
             nothing = [jnp.zeros(place.units) for place in places]
             next_key, key = jax.random.split(state.key)
-            final, replaced = replace_units(key, moved, places, chosen, nothing, draw)
-            inner_state = reset_state(inner_state, inner.init(final), replaced)
-            updates = updates_to(final, moved, params, updates)
+            updates, inner_state = updates_with_replacements(
+                inner, key, params, updates, inner_state, places, chosen, nothing, draw
+            )
             number = jnp.stack([jnp.sum(mask, dtype=jnp.int32) for mask in chosen])
             return updates, inner_state, state.replaced + number, next_key
 

@@ -21,7 +21,7 @@ def drawn(seed: int, number: int = 2048) -> np.ndarray:
 
 def documented() -> np.ndarray:
     """Returns the stream in the documentation of river's detectors."""
-    rng = random.Random(12345)  # noqa: S311
+    rng = random.Random(12345)  # noqa: S311  river's stream
     return np.array(rng.choices([0, 1], k=1000) + rng.choices(range(4, 8), k=1000), np.float32)
 
 

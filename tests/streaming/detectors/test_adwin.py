@@ -65,7 +65,7 @@ def test_widths_are_rivers_after_each_value():
 def test_rivers_own_constants():
     _, found = scanned(adwin(), documented()[None])
     assert np.flatnonzero(found.drift).tolist() == [1023]
-    rng = random.Random(42)  # noqa: S311
+    rng = random.Random(42)  # noqa: S311  river's stream
     segments = [rng.choices(range(*bounds), k=1000) for bounds in [(2,), (4, 8)] * 2]
     _, found = scanned(adwin(), np.concatenate(segments).astype(np.float32)[None])
     assert np.flatnonzero(found.drift).tolist() == [1023, 2015, 3007]

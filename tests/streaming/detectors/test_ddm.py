@@ -38,7 +38,7 @@ def test_warnings_and_drifts_are_rivers_on_drawn_streams(options, x64):
 
 
 def test_the_stream_that_river_documents():
-    rng = random.Random(42)  # noqa: S311
+    rng = random.Random(42)  # noqa: S311  river's stream
     values = rng.choices([0, 1], k=1000) + rng.choices([0, 1], k=1000, weights=[0.3, 0.7])
     ours = ddm()
     drifts, warnings = alarms(ours.scan(ours.init(), np.array(values, np.float32))[1])
