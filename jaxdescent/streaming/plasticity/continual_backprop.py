@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxdescent import validation
+from jaxdescent.eager_calls import compile_eager_calls
 from jaxdescent.streaming.plasticity.hidden_units import (
     HiddenLayer,
     Initializer,
@@ -132,6 +133,7 @@ def continual_backprop(
         statistics = tuple(_initial(place.units) for place in find_places(layers, params))
         return ContinualBackpropState(inner.init(params), statistics, key)
 
+    @compile_eager_calls
     def update(
         updates: Any, state: Any, params: Any = None, *, activations: Any = None, **extra: Any
     ) -> tuple[Any, ContinualBackpropState]:

@@ -16,6 +16,7 @@ import numpy as np
 import optax
 
 from jaxdescent import validation
+from jaxdescent.eager_calls import compile_eager_calls
 from jaxdescent.numerics import at_least_float32
 
 
@@ -73,6 +74,7 @@ def elementwise_adam(
             counts, jax.tree.map(zeros, params), jax.tree.map(zeros, params)
         )
 
+    @compile_eager_calls
     def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
         del params, extra
         counts = jax.tree.map(lambda n: jnp.asarray(optax.safe_increment(n)), state.counts)

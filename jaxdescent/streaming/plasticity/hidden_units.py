@@ -251,7 +251,7 @@ def updates_with_replacements(
 ) -> tuple[Any, Any]:
     """Returns the updates and the state of `inner` after units were replaced, too.
 
-    Where nothing is replaced, the updates are returned to the bit.
+    Where nothing is replaced, the updates stay as they are, without the rounding of a difference.
 
     Args:
       inner: the optimizer that made `updates`.

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxdescent import validation
+from jaxdescent.eager_calls import compile_eager_calls
 from jaxdescent.streaming.plasticity.diagnostics import dormant_units
 from jaxdescent.streaming.plasticity.hidden_units import (
     HiddenLayer,
@@ -104,6 +105,7 @@ def redo(
         replaced = jnp.zeros(len(find_places(layers, params)), jnp.int32)
         return RedoState(inner.init(params), jnp.zeros((), jnp.int32), replaced, key)
 
+    @compile_eager_calls
     def update(
         updates: Any, state: Any, params: Any = None, *, activations: Any = None, **extra: Any
     ) -> tuple[Any, RedoState]:

@@ -20,6 +20,7 @@ import numpy as np
 import optax
 
 from jaxdescent import containers, validation
+from jaxdescent.eager_calls import compile_eager_calls
 from jaxdescent.numerics import at_least_float32, widest_float
 
 
@@ -89,6 +90,7 @@ def upgd(
 
         return UpgdState(jax.tree.map(zeros, params), jnp.zeros((), jnp.int32), key)
 
+    @compile_eager_calls
     def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, UpgdState]:
         del extra
         if params is None:
