@@ -17,7 +17,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@test "$$($(BIN)/python -c '$(PRINT_VERSION)' 2>&1)" = '$(VERSION)' || rm -rf $(VENV)
 	@$(PYTHON) -m venv $(VENV)
 	@PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 \
-		$(BIN)/python -m pip install --quiet --editable '.[experiments,stability,landscape,text,tensorboard,pep,bbob,river,docs,dev]'
+		$(BIN)/python -m pip install --quiet --editable '.[experiments,stability,landscape,text,tensorboard,pep,bbob,river,quantum,docs,dev]'
 	@touch $@
 
 run: $(INSTALLED)  ## train the quickstart and write its report
