@@ -1,5 +1,6 @@
 """Hooks for the tests and the doctests of the packages."""
 
+import ctypes
 import functools
 import gc
 import os
@@ -55,3 +56,15 @@ def pytest_runtest_teardown(item, nextitem):
     if memory > MAX_MEMORY or MEMORY_MAPS.read_bytes().count(b"\n") > MAX_MEMORY_MAPS:
         jax.clear_caches()
         gc.collect()
+        return_free_memory()
+
+
+def return_free_memory():
+    """Returns free memory to the system, which the GNU C library keeps otherwise.
+
+    The memory of a process would stay above the limit, and every later file would compile the
+    programs that it shares with others again.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
