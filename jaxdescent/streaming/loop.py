@@ -259,6 +259,7 @@ def _init(settings: Settings, params: Any) -> LoopState:
         Skipped(*(counts.zero() for _ in PROBLEMS)),
         counts.zero(),
         counts.zero(),
+        counts.zero(),
         () if settings.detector is None else jnp.zeros((), bool),
         jnp.asarray(time_words(START)),
     )

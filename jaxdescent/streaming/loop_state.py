@@ -60,6 +60,7 @@ class LoopState(NamedTuple):
       examples: number of examples that were tested.
       skipped: numbers of examples with a problem.
       rejected: number of updates that were not made because the parameters would not be finite.
+      nonfinite: number of examples that were tested with a loss that is not finite.
       alarms: number of alarms of the detector.
       pending: bool[], True if the update that received the last alarm was not made; the next one
         receives it again. () without a detector.
@@ -75,6 +76,7 @@ class LoopState(NamedTuple):
     examples: counts.Count
     skipped: Skipped
     rejected: counts.Count
+    nonfinite: counts.Count
     alarms: counts.Count
     pending: Any
     time: jax.Array

@@ -51,11 +51,18 @@ def advance(settings: Settings, state: LoopState, batches: Batches) -> tuple[Loo
         counts.add(state.examples, examples),
         Skipped(*map(counts.add, state.skipped, batches.problems)),
         counts.add(state.rejected, carry.rejected),
+        counts.add(state.nonfinite, _nonfinite(batches, losses)),
         counts.add(state.alarms, jnp.sum(drift, dtype=jnp.int32)),
         carry.pending,
         state.time if batches.time is None else batches.time,
     )
     return new, _record(settings, batches, predictions, losses, drift, warning, metrics)
+
+
+def _nonfinite(batches: Batches, losses: jax.Array) -> jax.Array:
+    """Returns the number of losses of valid rows that are not finite."""
+    found = ~jnp.isfinite(losses).reshape(batches.valid.shape) & batches.valid
+    return jnp.sum(found, dtype=jnp.int32)
 
 
 def _for_each(
