@@ -9,8 +9,9 @@ moves along the series, whose parameter changes after each third.
     drifting   tau = 17, 25, 12            rho = 28, 40, 22
 
 SGD with each learning rate of a grid of half decades is the reference. The lowest loss of the grid
-is the oracle's: no method knows the best rate before the end. Towers and self-tuning SGD start at 0.003 and 0.03.
-Nothing of them is chosen by these series: their settings are the library's defaults.
+is the oracle's: no method knows the best rate before the end. Towers and self-tuning SGD start at
+0.003 and 0.03. Nothing of them is chosen by these series: their settings are the library's
+defaults.
 """
 
 from functools import partial
