@@ -15,7 +15,7 @@ def draw(courses: Mapping[Key, Course]) -> Figure:
     """Draws medians over the networks: the best fixed learning rate, and methods that learn it."""
     streams = list(dict.fromkeys(key.stream for key in courses))
     figure = Figure(figsize=(6 * len(streams), 8), layout="constrained")
-    panels = figure.subplots(2, len(streams), squeeze=False, sharex=True, sharey="row")
+    panels = figure.subplots(2, len(streams), squeeze=False, sharex=True)
     colors = {name: f"C{i}" for i, name in enumerate(METHODS)}
     for stream, (top, bottom) in zip(streams, panels.T, strict=True):
         best = best_fixed(courses, stream).key
