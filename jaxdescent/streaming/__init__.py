@@ -88,7 +88,8 @@ from jaxdescent.streaming.learners.gradient_descent import (
 from jaxdescent.streaming.learners.intentional import IntentionalState, intentional
 from jaxdescent.streaming.learners.obgd import ObgdState, obgd
 from jaxdescent.streaming.learners.swift_td import SwiftTdState, swift_td
-from jaxdescent.streaming.loop import LoopState, OnlineLoop, Record, Skipped, online_loop
+from jaxdescent.streaming.loop import OnlineLoop, online_loop
+from jaxdescent.streaming.loop_state import LoopState, Record, Skipped
 from jaxdescent.streaming.metrics import Metric, Outcomes, accuracy, f1, mean_loss
 from jaxdescent.streaming.plasticity import (
     ContinualBackpropState,

@@ -8,9 +8,9 @@ v is 1 for a hit, the loss, or a true positive, false positive or false negative
 integers, exact for 2^64 examples; the sum of losses is kept with its rounding error, to twice the
 precision. A window's sum is taken anew when it is read, so that it does not drift.
 
-A loss that is not finite is left out of the mean of losses; look at `LoopState.rejected` beside it,
-since the updates on such losses are usually rejected. A prediction that is not finite is a wrong
-one.
+A loss that is not finite is left out of the mean of losses; `LoopState.nonfinite` counts them, and
+`LoopState.rejected` the updates on them that were not made. A prediction that is not finite is a
+wrong one.
 
 Source: J. Gama, R. Sebastiao, P. P. Rodrigues, "On evaluating stream learning algorithms", Machine
 Learning 90 (2013).

@@ -414,6 +414,27 @@ def test_an_update_that_is_not_finite_is_not_made():
     assert [int(state.rejected), int(state.opt_state)] == [57, 3]
 
 
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_losses_that_are_not_finite_are_counted_and_left_out_of_the_mean(batch_size):
+    x = np.zeros((12, 1))
+    x[3] = np.nan  # an invalid example, which has no loss
+    y = np.array([1, 0, 2, 2, 1, 2, 0, 1, 0, 0, 2, 1])
+    loop = S.online_loop(
+        lambda w, x: w,
+        lambda prediction, label: jnp.where(label == 0, jnp.inf, prediction + 5.0),  # padding has 0
+        optax.sgd(0.0),
+        features=1,
+        num_classes=3,
+        metrics={"loss": S.mean_loss()},
+        batch_size=batch_size,
+    )
+    state = loop.init(jnp.float32(0))
+    for chunk in S.chunks((x, y), 8):  # the last one is padded
+        state, record = loop.run(state, chunk)
+    assert [int(state.examples), int(state.nonfinite)] == [11, 4]
+    assert float(record.metrics["loss"]) == 5
+
+
 def test_an_update_whose_sum_with_the_parameters_overflows_is_not_made():
     loop = S.online_loop(lambda w, x: w * x, lambda p, y: -p, optax.sgd(1.0), features=())
     state = loop.init(jnp.float32(0))

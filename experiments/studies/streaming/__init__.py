@@ -1,7 +1,7 @@
 """Online learning on streams: each example is a test first, then trains, in one pass.
 
 Learners from a registry train linear and small nonlinear models on Elec2 (from --data-dir) and on
-the streams that river bundles, with standardized features and one update for each example.
+the streams that river bundles and generates, with standardized features and one update per example.
 Accuracies are prequential: every prediction is made before the label is used. Labels that have
 arrived can be features, the same number for every row, as --label-lag says. The last class and the
 most frequent class are rows of every task. Figures show accuracy, learning rates and alarms of a
@@ -13,6 +13,7 @@ from functools import partial
 from experiments import runner
 from experiments.studies.streaming.evaluation import Course, baselines, evaluate
 from experiments.studies.streaming.figure import draw
+from experiments.studies.streaming.learners import LEARNERS
 from experiments.studies.streaming.report import Row, make_results
 from experiments.studies.streaming.settings import Settings
 from experiments.studies.streaming.tasks import TASKS, load
@@ -34,6 +35,7 @@ def run(settings: Settings, run: runner.Run) -> runner.Results:
         for name in streams
         for model in settings.models
         for learner in settings.learner_names
+        if model in LEARNERS[learner].models
         for seed in settings.seeds_of(model)
     ]
     total = sum(len(streams[name].labels) for name, *_ in combinations)

@@ -26,6 +26,7 @@ class Course(NamedTuple):
       f1: F1 score of class 1; NaN with more than two classes.
       loss: mean loss.
       rejected: number of updates that were not finite.
+      nonfinite: number of losses that were not finite; they are left out of `loss`.
       examples: i64[points], number of examples so far.
       recent: f32[points], accuracy over a window.
       learning_rates: f32[points], NaN for learners without a single one.
@@ -36,6 +37,7 @@ class Course(NamedTuple):
     f1: float
     loss: float
     rejected: int
+    nonfinite: int
     examples: np.ndarray
     recent: np.ndarray
     learning_rates: np.ndarray
@@ -95,6 +97,7 @@ def evaluate(stream: Stream, model: str, learner: str, detector: str, seed: int)
         f1=float(values["f1"]) if outputs == 1 else np.nan,
         loss=float(values["loss"]),
         rejected=int(state.rejected),
+        nonfinite=int(state.nonfinite),
         examples=np.array(examples),
         recent=np.array(recent),
         learning_rates=np.array(rates),

@@ -1,9 +1,11 @@
 """The learners and the drift detectors of the study, registries. A new one joins by one row.
 
-Fixed learning rates are the same on all streams: nothing is tuned on a stream.
+Fixed learning rates, diameters and bounds of gradients are the same on all streams: nothing is
+tuned on a stream. The regret bounds of the learners that take a diameter and a bound do not hold
+here, since neither is known.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -22,12 +24,14 @@ class Learner(NamedTuple):
         None for learners without a single one.
       evaluate_at: as in `online_loop`; None for the parameters that train.
       gradient_of: the gradient that the transformation takes, as in `online_loop`.
+      models: the models that it can train.
     """
 
     make: Callable[[], optax.GradientTransformation]
     learning_rate: Callable[[Any], jax.Array] | None = None
     gradient_of: Literal["loss", "prediction"] = "loss"
     evaluate_at: Callable[[Any, Any], Any] | None = None
+    models: Sequence[Literal["linear", "mlp"]] = ("linear", "mlp")
 
 
 def _fixed(rate: float) -> Callable[[Any], jax.Array]:
@@ -43,6 +47,7 @@ def _reset_after_drift(tx: optax.GradientTransformation) -> optax.GradientTransf
 
 
 SGD_RATE, ADAM_RATE = 0.01, 1e-3
+DIAMETER, GRADIENT_BOUND = 10.0, 10.0
 
 LEARNERS: dict[str, Learner] = {
     "sgd": Learner(lambda: optax.sgd(SGD_RATE), _fixed(SGD_RATE)),
@@ -58,7 +63,14 @@ LEARNERS: dict[str, Learner] = {
     ),
     "ftrl_proximal": Learner(jd.streaming.ftrl_proximal),
     "coin_betting": Learner(jd.streaming.coin_betting),
+    "online_gradient_descent": Learner(
+        lambda: jd.streaming.online_gradient_descent(DIAMETER, GRADIENT_BOUND)
+    ),
+    "adagrad_norm": Learner(lambda: jd.streaming.adagrad_norm(diameter=DIAMETER)),
+    "ader": Learner(lambda: jd.streaming.ader(DIAMETER, GRADIENT_BOUND)),
     "intentional": Learner(jd.streaming.intentional, gradient_of="prediction"),
+    "obgd": Learner(jd.streaming.obgd, gradient_of="prediction"),
+    "swift_td": Learner(jd.streaming.swift_td, gradient_of="prediction", models=("linear",)),
 }
 
 DETECTORS: dict[str, Callable[[], jd.streaming.Detector]] = {

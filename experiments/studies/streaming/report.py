@@ -7,10 +7,21 @@ import numpy as np
 
 from experiments import runner
 from experiments.studies.streaming.evaluation import LAST_CLASS, Course
+from experiments.studies.streaming.learners import DIAMETER, GRADIENT_BOUND
 from experiments.studies.streaming.settings import Settings
 from experiments.studies.streaming.tasks import TASKS, Stream
 
-COLUMNS = ("stream", "model", "learner", "accuracy", "F1", "mean loss", "alarms", "rejected")
+COLUMNS = (
+    "stream",
+    "model",
+    "learner",
+    "accuracy",
+    "F1",
+    "mean loss",
+    "alarms",
+    "rejected",
+    "not finite",
+)
 
 
 class Row(NamedTuple):
@@ -45,13 +56,13 @@ def make_results(
     cells = []
     for name in streams:
         cells += [
-            (name, "", each, f"{accuracy:.4f}", "", "", "", "")
+            (name, "", each, f"{accuracy:.4f}", "", "", "", "", "")
             for each, accuracy in baselines[name].items()
         ]
         cells += [_cells(row) for row in rows if row.task == name]
         if len(streams[name].labels) > (settings.most_examples or 0):
             cells += [
-                (name, "", f"{each} (published)", f"{accuracy:.4f}", "", "", "", "")
+                (name, "", f"{each} (published)", f"{accuracy:.4f}", "", "", "", "", "")
                 for each, accuracy in TASKS[name].published.items()
             ]
     values = {
@@ -89,6 +100,7 @@ def _cells(row: Row) -> tuple[str, ...]:
         f"{median.loss:.4f}",
         str(len(median.alarms)),
         str(sum(course.rejected for course in row.courses)),
+        str(sum(course.nonfinite for course in row.courses)),
     )
 
 
@@ -129,5 +141,9 @@ def _notes(settings: Settings) -> list[str]:
         "example. Accuracies of several seeds are the median, with the range.",
         "Learning rates of sgd and adam are the same on all streams; nothing was chosen by the "
         "results on a stream.",
-        "rejected: updates that were not finite, and not made.",
+        "online_gradient_descent, adagrad_norm and ader have a diameter of "
+        f"{DIAMETER:g}, and the first and the last a bound of {GRADIENT_BOUND:g} on gradients. "
+        "swift_td is for linear models.",
+        "rejected: updates that were not finite, and not made. not finite: losses, which are left "
+        "out of the mean loss.",
     ]

@@ -23,7 +23,7 @@ class Settings(runner.Settings):
     may_change: ClassVar = (*runner.Settings.may_change, "tasks", "learners", "data_dir")
     least: ClassVar = {**runner.Settings.least, "label_lag": 0}
     tasks: tuple[str, ...] = ()
-    """Streams; by default phishing, bananas and, with the folder of data files, elec2."""
+    """Streams; by default all, but elec2 only with the folder of data files."""
     learners: tuple[str, ...] = ()
     """Learners; all by default."""
     models: tuple[Literal["linear", "mlp"], ...] = ("linear", "mlp")

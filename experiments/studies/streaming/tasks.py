@@ -44,6 +44,14 @@ def _of_river(name: str) -> Callable[["Settings"], Stream]:
     return lambda _: river_streams.load(name)
 
 
+GENERATED = 10_000
+"""Examples of a generated stream."""
+
+
+def _generated(name: str) -> Callable[["Settings"], Stream]:
+    return lambda settings: river_streams.generate(name, settings.most_examples or GENERATED)
+
+
 TASKS: dict[str, Task] = {
     "phishing": Task(
         "web sites: 1,250 examples of 9 features",
@@ -54,6 +62,16 @@ TASKS: dict[str, Task] = {
         "points in the plane: 5,300 examples of 2 features",
         _of_river("bananas"),
         published={"river, logistic regression, SGD(.005)": 0.5432},
+    ),
+    "sea": Task(
+        f"SEA, four limits in turn: {GENERATED:,} examples of 3 features", _generated("sea")
+    ),
+    "agrawal": Task(
+        f"loans, four rules in turn: {GENERATED:,} examples of 9 features", _generated("agrawal")
+    ),
+    "hyperplane": Task(
+        f"a hyperplane that turns: {GENERATED:,} examples of 10 features",
+        _generated("hyperplane"),
     ),
     "elec2": Task(
         "electricity prices: 45,312 examples of 8 features",

@@ -11,6 +11,7 @@ from experiments.benchmarks import streams
 from experiments.data import river_streams
 from experiments.studies.streaming import Settings
 from experiments.studies.streaming.evaluation import LAST_CLASS, MOST_FREQUENT, baselines, evaluate
+from experiments.studies.streaming.learners import LEARNERS
 from experiments.studies.streaming.tasks import Stream, load
 
 
@@ -81,6 +82,36 @@ def test_our_logistic_regression_has_the_score_of_river(case):
     assert count == len(stream.labels)
 
 
+def test_the_rule_of_a_generated_stream_changes_after_each_quarter():
+    pytest.importorskip("river")
+    stream = river_streams.generate("sea", 4000)
+    assert stream.features.shape == (4000, 3)
+    assert set(stream.labels.tolist()) == {0, 1}
+    sums = stream.features[:, 0] + stream.features[:, 1]
+    for part, limit in enumerate((8, 9, 7, 9.5)):
+        here = slice(1000 * part, 1000 * (part + 1))
+        for other in (7, 8, 9, 9.5):
+            wrong = np.mean((sums[here] > other) != stream.labels[here])
+            assert wrong == pytest.approx(0.1, abs=0.02) if other == limit else wrong > 0.12
+    np.testing.assert_array_equal(
+        stream.labels[:1000], river_streams.generate("sea", 4000).labels[:1000]
+    )
+    for name, width in (("agrawal", 9), ("hyperplane", 10)):
+        stream = river_streams.generate(name, 30)
+        assert stream.features.shape == (30, width)
+        assert np.isfinite(stream.features).all()
+
+
+@pytest.mark.parametrize("name", [n for n, each in LEARNERS.items() if not each.learning_rate])
+def test_learners_without_a_learning_rate_of_ours_learn(name):
+    features = np.random.default_rng(0).normal(size=(600, 2)).astype(np.float32)
+    stream = Stream(features, (features @ [1.0, 0.5] > 0).astype(np.int32), 2)
+    for model in LEARNERS[name].models[:1]:
+        course = evaluate(stream, model, name, "", 0)
+        assert course.accuracy > 0.8
+        assert course.nonfinite == 0
+
+
 def test_without_river_its_streams_are_refused_in_one_line(monkeypatch, capsys, tmp_path):
     monkeypatch.setitem(__import__("sys").modules, "river", None)
     monkeypatch.setitem(__import__("sys").modules, "river.datasets", None)
@@ -95,7 +126,10 @@ def test_without_river_its_streams_are_refused_in_one_line(monkeypatch, capsys, 
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--tasks", "tides"], "--tasks must be among phishing, bananas, elec2, got tides"),
+        (
+            ["--tasks", "tides"],
+            "--tasks must be among phishing, bananas, sea, agrawal, hyperplane, elec2, got tides",
+        ),
         (["--learners", "none"], "--learners must be among sgd, adam"),
         (["--label-lag", "-1"], "--label-lag must be in [0, inf), got -1"),
     ],
