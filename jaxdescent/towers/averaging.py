@@ -152,8 +152,9 @@ def averaged_params(state: Any, params: Any, /) -> Any:
     for path, average in averages.items():
         _check_leaf(path, leaves, average)
     if isinstance(found[0], SelfTuningState):
-        lags = found[0].horizon.lags(found[0].trend.signal.count)
-        averages = {path: _chosen(lags, leaves[path], y) for path, y in averages.items()}
+        # While both are exchanged, the other one is meant.
+        chosen = found[0].prefers_params() ^ found[0].probe.at_average
+        averages = {path: _chosen(chosen, leaves[path], y) for path, y in averages.items()}
     new = [_average_like(averages.get(path, leaf), leaf) for path, leaf in leaves.items()]
     return containers.boxed_like(new, params)
 

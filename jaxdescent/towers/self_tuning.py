@@ -56,7 +56,7 @@ from jaxdescent.towers.replay.conditional import either
 from jaxdescent.towers.spec import check_factory
 from jaxdescent.towers.tower import Tower, innermost
 from jaxdescent.towers.tuning import plans
-from jaxdescent.towers.tuning.buffers import Buffers, averaged, checked_params, stay, to_average
+from jaxdescent.towers.tuning.buffers import Buffers, averaged, checked_params, exchanged, stay
 from jaxdescent.towers.tuning.measurement import length
 from jaxdescent.towers.tuning.plans import SelfTuningState
 
@@ -168,7 +168,9 @@ def self_tuning(
         if value is not None:
             extra = {**extra, "value": value}
             value = jnp.asarray(value, state.update_length.dtype)
-        plan = plans.plan(state, updates, params, value)
+        # The loss of a batch that is skipped by request says nothing.
+        measured = None if value is None else jnp.where(requested, jnp.nan, value)
+        plan = plans.plan(state, updates, params, measured)
         outcome = plans.outcome(state, plan, requested)
         buffers = either(
             outcome.steps,
@@ -179,16 +181,19 @@ def self_tuning(
         numbers = either(
             outcome.steps,
             partial(plans.with_step, plan, moved),
-            partial(plans.without_step, state, outcome),
+            partial(plans.without_step, plan, state, outcome),
         )
         back = outcome.restarts | outcome.returns | ~jnp.isfinite(moved)
         first_state = factories.build(factory, numbers.hyperparams).init
-        updates, inner_state = either(
-            back,
-            partial(to_average, first_state, back, buffers, params),
-            lambda: (buffers.updates, buffers.inner_state),
+        exchanges = state.probe.at_average | numbers.probe.at_average
+        moved_buffers = either(
+            back | exchanges,
+            partial(exchanged, first_state, exchanges, buffers, params),
+            lambda: buffers,
         )
-        return updates, numbers._replace(inner_state=inner_state, average=buffers.average)
+        return moved_buffers.updates, numbers._replace(
+            inner_state=moved_buffers.inner_state, average=moved_buffers.average
+        )
 
     tx = SelfTuning(init, update)
     tx.factory, tx.start = factory, start

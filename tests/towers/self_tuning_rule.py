@@ -4,6 +4,7 @@ import numpy as np
 
 GROWTH, CALIBRATION, KAPPA, TAU, N0 = 4.0, 6, 2.0, 0.1, 10.0
 FLOOR, POWER, LONGEST, JUMP = 60.0, 5.0, 0.01, 10.0
+PROBE_EVERY, PROBES, MEMORY = 64, 5, 16
 
 
 class Spread:
@@ -54,6 +55,7 @@ class Rule:
         self.slope, self.loss, self.log_gradient = Spread(), Spread(), Spread()
         self.moved, self.limit = 0.0, np.inf
         self.first_length = np.linalg.norm(x)
+        self.exchanged, self.probe_steps, self.excesses = False, 0, []
         self.begin()
         self.lag.count = -6.0
 
@@ -64,6 +66,10 @@ class Rule:
 
     def update(self, g, value):
         self.t += 1
+        if self.exchanged:
+            self.excesses.append(value - self.mean)
+            self.x, self.y, self.exchanged, self.probe_steps = self.y, self.x, False, 0
+            return
         if self.returning:
             self.x, self.returning, self.state = self.y.copy(), False, self.init(self.x)
             return
@@ -135,8 +141,22 @@ class Rule:
         weight = (POWER + 1) / (self.lag.count + POWER) if self.lag.count > 0 else 0.0
         self.short += min(1, 2 * weight) * (self.x - self.short)
         self.long += weight * (self.x - self.long)
-        self.y += weight * (self.x - self.y)
+        self.y = self.y + weight * (self.x - self.y)
         self.move(g)
+        self.probe_steps += 1
+        if self.probe_steps >= PROBE_EVERY and self.num_losses > 6 and self.lag.count > 0:
+            self.x, self.y, self.exchanged = self.y, self.x, True
+
+    def probe_t(self):
+        """Returns the t-value of the last excesses, weighted as in a discounted mean."""
+        if len(self.excesses) < PROBES:
+            return 0.0
+        mean = square = 0.0
+        for k, excess in enumerate(self.excesses, 1):
+            mean += (excess - mean) / min(k, MEMORY)
+            square += (excess**2 - square) / min(k, MEMORY)
+        n = min(len(self.excesses), MEMORY)
+        return mean / np.sqrt((square - mean**2) / (n - 1))
 
     def has_diverged(self, value, s):
         if self.num_losses == 0:
@@ -161,6 +181,7 @@ class Rule:
             self.rate = self.last_rate / divisor
             self.limit = np.log(self.last_rate / 2)
         self.x, self.returning = self.y.copy(), True
+        self.probe_steps, self.excesses = 0, []
         self.begin()
         self.lag.count = -6.0
 

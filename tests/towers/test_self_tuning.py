@@ -112,6 +112,7 @@ def test_a_run_follows_the_rule(name, change_at, jump, steeper, events):
         for a, b in zip(found, zip(*path, strict=True), strict=True):
             np.testing.assert_allclose(a, np.array(b), rtol=1e-6, atol=1e-9)
         np.testing.assert_allclose(last.average, expected.y, rtol=1e-6)
+        np.testing.assert_allclose(last.probe.t, expected.probe_t(), rtol=1e-5)
         assert int(last.restarts) == sum(name != "jump" for _, name in expected.events)
     assert {name for _, name in expected.events} == events
 

@@ -19,6 +19,7 @@ from jaxdescent.towers.replay.conditional import either
 from jaxdescent.towers.tuning.horizon import HorizonState, coordinates
 from jaxdescent.towers.tuning.losses import FEWEST, LossState
 from jaxdescent.towers.tuning.measurement import Measurement, inner_product, largest_eps, measure
+from jaxdescent.towers.tuning.probe import EVERY, ProbeState
 from jaxdescent.towers.tuning.range_test import GROWTH, ROUNDINGS, RangeTestState
 from jaxdescent.towers.tuning.statistics import Spread, Trend
 from jaxdescent.towers.tuning.trend import SAFETY, TrendState
@@ -40,6 +41,8 @@ class SelfTuningState(NamedTuple):
       trend: the signal's trend, and the number of steps.
       horizon: the average's number of steps, and two averages at a few coordinates.
       losses: running means of the loss.
+      probe: comparison of the loss at the average. While `probe.at_average`, the parameters are
+        the average, and `average` holds the parameters.
       update_length: f32[], the length of the last update.
       first_length: f32[], the length of the first parameters.
       returning: bool[], True if the last step restarted, and the next one completes the return.
@@ -55,12 +58,17 @@ class SelfTuningState(NamedTuple):
     trend: TrendState
     horizon: HorizonState
     losses: LossState
+    probe: ProbeState
     update_length: jax.Array
     first_length: jax.Array
     returning: jax.Array
     unusable: jax.Array
     skipped: jax.Array
     restarts: jax.Array
+
+    def prefers_params(self) -> jax.Array:
+        """Returns bool[], True if the model is better at the parameters than at their average."""
+        return self.probe.prefers_params(self.horizon.lags(self.trend.signal.count))
 
 
 def first_state(factory: factories.Factory, start: spaces.Positive, params: Any) -> SelfTuningState:
@@ -103,6 +111,7 @@ def first_state(factory: factories.Factory, start: spaces.Positive, params: Any)
             applied.first_sample(params),
         ),
         losses=numbers(LossState)._replace(best=number(jnp.inf)),
+        probe=ProbeState(flag(), count(), number(), number(), number(), flag()),
         update_length=number(),
         first_length=jnp.sqrt(inner_product(average, average)),
         returning=flag(),
@@ -159,10 +168,13 @@ def _tune(state: SelfTuningState, grads: Any, params: Any, value: jax.Array | No
     """Returns the plan of a step after the range test."""
     seen = measure(grads, params, state.average, lengths=False)
     trend, jumped = state.trend.including(seen.signal)
-    horizon, weight = state.horizon.including(jumped, coordinates(params), coordinates(grads))
+    x = coordinates(params)
+    horizon, weight = state.horizon.including(jumped, x, coordinates(grads))
     losses, diverged = state.losses, jnp.zeros((), bool)
     harmless = jnp.zeros_like(seen.signal)
+    probe = state.probe
     if value is not None:
+        probe = _probe(state, params, x, value)
         harmless = losses.harmless(trend.signal.window)
         losses = losses._replace(count=jnp.where(jumped, 0, losses.count)).including(value)
         diverged = losses.has_diverged(seen.signal)
@@ -177,8 +189,28 @@ def _tune(state: SelfTuningState, grads: Any, params: Any, value: jax.Array | No
         trend=trend.counted(),
         horizon=horizon,
         losses=losses,
+        probe=probe,
     )
     return Plan(numbers, weight, diverged, usable(seen, value))
+
+
+def _probe(state: SelfTuningState, params: Any, x: jax.Array, value: jax.Array) -> ProbeState:
+    """Returns the state of the probes with one more loss.
+
+    Args:
+      state: before the step.
+      params: the parameters.
+      x: f32[coordinates], a few of them.
+      value: f32[], the loss.
+    """
+    exchanged = state.probe.at_average
+    y = jnp.where(exchanged, state.horizon.long, coordinates(state.average))
+    reach = ROUNDINGS * largest_eps(params) * jnp.abs(x)
+    probe = state.probe.checked(state.horizon.lag.count == -FEWEST, x - y, reach)
+    after = probe._replace(steps=probe.steps + 1)
+    excess = jnp.where(probe.exact, value - state.losses.mean, jnp.nan)
+    probed = probe.including(excess)._replace(steps=jnp.zeros_like(probe.steps))
+    return optax.tree.where(exchanged, probed, after)
 
 
 def _changed(state: SelfTuningState, change: jax.Array) -> spaces.Positive:
@@ -225,7 +257,8 @@ def outcome(state: SelfTuningState, plan: Plan, requested: jax.Array) -> Outcome
     """
     running = state.range_test.running
     began = jnp.where(running, state.range_test.total, state.trend.signal.count) > 0
-    found = decided(state, plan.usable, plan.harm, requested, began)
+    exchanged = state.returning | state.probe.at_average
+    found = decided(state._replace(returning=exchanged), plan.usable, plan.harm, requested, began)
     return found._replace(divisor=jnp.where(running, HARMFUL, found.divisor))
 
 
@@ -258,13 +291,16 @@ def decided(
 def with_step(plan: Plan, update_length: jax.Array) -> SelfTuningState:
     """Returns the numbers after a step; a step whose update is not finite causes a restart."""
     finite = jnp.isfinite(update_length)
-    return plan.numbers._replace(
+    probe, numbers = plan.numbers.probe, plan.numbers
+    known = (numbers.losses.count > FEWEST) & (numbers.horizon.lag.count > 0)
+    return numbers._replace(
+        probe=probe._replace(at_average=finite & known & probe.exact & (probe.steps >= EVERY)),
         update_length=jnp.where(finite, update_length, 0),
         unusable=jnp.where(finite, 0, UNUSABLE).astype(jnp.int32),
     )
 
 
-def without_step(state: SelfTuningState, outcome: Outcome) -> SelfTuningState:
+def without_step(plan: Plan, state: SelfTuningState, outcome: Outcome) -> SelfTuningState:
     """Returns the numbers after a restart, a return or a skipped batch."""
     skipped = jnp.asarray(optax.safe_increment(state.skipped))
     old = state.hyperparams["learning_rate"].log
@@ -289,6 +325,11 @@ def without_step(state: SelfTuningState, outcome: Outcome) -> SelfTuningState:
     )
     kept = numbers._replace(
         returning=zeros.returning,
+        probe=optax.tree.where(
+            state.probe.at_average,
+            plan.numbers.probe._replace(at_average=zeros.returning),
+            state.probe,
+        ),
         unusable=jnp.where(outcome.returns, state.unusable, outcome.unusable),
         skipped=jnp.where(outcome.returns, state.skipped, skipped),
     )
