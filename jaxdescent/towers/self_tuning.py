@@ -26,6 +26,8 @@ return to it, and the signal is measured against it. It is the only buffer of th
   with a small part of the harmful learning rate.
 - Horizon. If the average lags behind a moving target, its horizon shrinks; if it lags even then,
   the model is evaluated at the parameters (`tuning/horizon.py`).
+- Probes. After every 64 steps, the loss of one batch is measured at the average. The model is
+  evaluated where the loss is significantly lower (`tuning/probe.py`).
 - Jumps. If the target jumps, the average and the statistics begin again (`tuning/trend.py`).
 - Restarts. If the loss shows that training has diverged (`tuning/losses.py`), the parameters return
   to the average, and the learning rate is divided by `DIVERGED`; if numbers are not finite, by
@@ -109,11 +111,13 @@ def self_tuning(
     Returns:
       A transformation with a `jd.SelfTuningState`. `update(grads, state, params, *, value=None,
       skip=None, **extra)` needs the parameters. `value` is the loss whose gradients are `grads`.
-      Without it, training that diverges restarts only if numbers are not finite, and the range test
-      judges steps by their gradients alone. A batch is skipped if its loss or its gradient is not
-      finite, or if `skip` is True; two non-finite batches in a row cause a restart. Evaluate the
-      model at `jd.averaged_params(state, params)`. The end of the range test and restarts return
-      the parameters, but not other state of the model: with BatchNorm, evaluate with
+      Without it, training that diverges restarts only if numbers are not finite, the range test
+      judges steps by their gradients alone, and the loss at the average is not known. A batch is
+      skipped if its loss or its gradient is not finite, or if `skip` is True; two non-finite
+      batches in a row cause a restart. Evaluate the model at `jd.averaged_params(state, params)`.
+      After every 64 steps, the parameters are exchanged with their average for one step, to compare
+      the losses; the gradient of this step is not used. The end of the range test, restarts and
+      exchanges move the parameters, but not other state of the model: with BatchNorm, evaluate with
       `jd.reestimate_statistics`, which computes statistics at the averaged parameters. In addition
       to the factory's state, the state holds the average, one buffer of the parameters' size.
 

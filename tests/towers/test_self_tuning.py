@@ -267,6 +267,46 @@ def test_the_parameters_are_evaluated_where_the_average_lags(horizon, steps, lag
     np.testing.assert_array_equal(found, [expected, X])
 
 
+@pytest.mark.parametrize("excess", [-1.0, 1.0])
+def test_it_is_evaluated_where_the_measured_loss_is_lower(excess):
+    """The losses at the average are given; gradients are small and random."""
+    steps, tx = 600, tuned(optax.sgd)
+    noise = np.random.default_rng(0).normal(size=(steps, *X.shape))
+
+    def step(carry, noise):
+        x, state = carry
+        value = 2 + 0.3 * noise[0] + excess * state.probe.at_average
+        seen = x, jd.averaged_params(state, x), state
+        updates, state = tx.update(noise, state, x, value=value)
+        return (optax.apply_updates(x, updates), state), seen
+
+    start = X, tuning(tx, X, 1e-3)
+    xs, chosen, states = jax.jit(lambda: jax.lax.scan(step, start, jnp.asarray(noise))[1])()
+    probes = np.flatnonzero(states.probe.at_average)
+    np.testing.assert_array_equal(np.diff(probes), 65)
+    assert int(states.restarts[-1]) == 0
+    # The path goes on after a probe as if it had not been.
+    np.testing.assert_allclose(xs[probes + 1], states.average[probes], rtol=1e-6)
+    np.testing.assert_allclose(states.average[probes + 1], xs[probes], rtol=1e-6)
+    lags = jax.vmap(lambda s: s.horizon.lags(s.trend.signal.count))(states)
+    prefers = jax.vmap(type(states).prefers_params)(states)
+    fifth = probes[4]
+    np.testing.assert_array_equal(prefers[: fifth + 1], lags[: fifth + 1])
+    assert (prefers[fifth + 1 :] == (excess > 0)).all()
+    exchanged = np.asarray(states.probe.at_average)[:, None]
+    at_x = np.asarray(prefers)[:, None] != exchanged
+    np.testing.assert_allclose(chosen, np.where(at_x, xs, states.average), rtol=1e-6)
+
+
+def test_a_transformation_after_it_that_changes_returns_ends_the_probes():
+    loss, _ = noisy_regression(jax.random.key(0))
+    keys = jax.random.split(jax.random.key(3), 300)
+    for after, exact in (optax.identity(), True), (optax.ema(0.9), False):
+        chained = optax.chain(tuned(optax.adam), after)
+        (_, (state, _)), _ = train(chained, loss, jnp.zeros(8), keys)
+        assert (float(state.probe.count) > 0) == exact
+
+
 def test_a_jump_of_the_target_begins_the_average_again():
     def loss(x, given):
         key, target = given

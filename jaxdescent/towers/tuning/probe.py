@@ -1,4 +1,4 @@
-"""Probes: every `EVERY` steps, the loss at the average is measured for one step.
+"""Probes: after every `EVERY` steps, the loss of one batch is measured at the average.
 
 Whether the average is better than the parameters cannot be seen from gradients at the parameters
 alone: on a quadratic it depends on the curvature between them, and a network is not convex. So
