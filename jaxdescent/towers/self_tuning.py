@@ -26,7 +26,7 @@ return to it, and the signal is measured against it. It is the only buffer of th
   with a small part of the harmful learning rate.
 - Horizon. If the average lags behind a moving target, its horizon shrinks; if it lags even then,
   the model is evaluated at the parameters (`tuning/horizon.py`).
-- Probes. After every 64 steps, the loss of one batch is measured at the average. The model is
+- Probes. After every 100 steps, the loss of one batch is measured at the average. The model is
   evaluated where the loss is significantly lower (`tuning/probe.py`).
 - Jumps. If the target jumps, the average and the statistics begin again (`tuning/trend.py`).
 - Restarts. If the loss shows that training has diverged (`tuning/losses.py`), the parameters return
@@ -58,7 +58,13 @@ from jaxdescent.towers.replay.conditional import either
 from jaxdescent.towers.spec import check_factory
 from jaxdescent.towers.tower import Tower, innermost
 from jaxdescent.towers.tuning import plans
-from jaxdescent.towers.tuning.buffers import Buffers, averaged, checked_params, exchanged, stay
+from jaxdescent.towers.tuning.buffers import (
+    Buffers,
+    averaged,
+    checked_params,
+    stay,
+    to_average_or_exchanged,
+)
 from jaxdescent.towers.tuning.measurement import length
 from jaxdescent.towers.tuning.plans import SelfTuningState
 
@@ -115,11 +121,12 @@ def self_tuning(
       judges steps by their gradients alone, and the loss at the average is not known. A batch is
       skipped if its loss or its gradient is not finite, or if `skip` is True; two non-finite
       batches in a row cause a restart. Evaluate the model at `jd.averaged_params(state, params)`.
-      After every 64 steps, the parameters are exchanged with their average for one step, to compare
-      the losses; the gradient of this step is not used. The end of the range test, restarts and
-      exchanges move the parameters, but not other state of the model: with BatchNorm, evaluate with
-      `jd.reestimate_statistics`, which computes statistics at the averaged parameters. In addition
-      to the factory's state, the state holds the average, one buffer of the parameters' size.
+      After every 100 steps, the parameters are exchanged with their average for one batch, to
+      compare the losses; this takes two updates that do not train. The end of the range test,
+      restarts and exchanges move the parameters, but not other state of the model: with BatchNorm,
+      evaluate with `jd.reestimate_statistics`, which computes statistics at the averaged
+      parameters. In addition to the factory's state, the state holds the average, one buffer of the
+      parameters' size.
 
     Raises:
       TypeError: `factory` is not a callable that returns a transformation.
@@ -189,15 +196,12 @@ def self_tuning(
         )
         back = outcome.restarts | outcome.returns | ~jnp.isfinite(moved)
         first_state = factories.build(factory, numbers.hyperparams).init
-        exchanges = state.probe.at_average | numbers.probe.at_average
-        moved_buffers = either(
-            back | exchanges,
-            partial(exchanged, first_state, exchanges, buffers, params),
-            lambda: buffers,
+        updates, inner_state, average = either(
+            back | outcome.exchanges,
+            partial(to_average_or_exchanged, first_state, outcome.exchanges, buffers, params),
+            lambda: (buffers.updates, buffers.inner_state, buffers.average),
         )
-        return moved_buffers.updates, numbers._replace(
-            inner_state=moved_buffers.inner_state, average=moved_buffers.average
-        )
+        return updates, numbers._replace(inner_state=inner_state, average=average)
 
     tx = SelfTuning(init, update)
     tx.factory, tx.start = factory, start

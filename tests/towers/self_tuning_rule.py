@@ -1,10 +1,12 @@
 """The rule of `jd.self_tuning` in NumPy, written from its docstrings for vectors of few entries."""
 
+import copy
+
 import numpy as np
 
 GROWTH, CALIBRATION, KAPPA, TAU, N0 = 4.0, 6, 2.0, 0.1, 10.0
 FLOOR, POWER, LONGEST, JUMP = 60.0, 5.0, 0.01, 10.0
-PROBE_EVERY, PROBES, MEMORY = 64, 5, 16
+PROBE_EVERY, PROBES, MEMORY = 100, 5, 16
 
 
 class Spread:
@@ -72,12 +74,23 @@ class Rule:
             return
         if self.returning:
             self.x, self.returning, self.state = self.y.copy(), False, self.init(self.x)
+            self.probe_steps += 1
             return
         s = g @ (self.x - self.y)
         if self.searching:
             self.search(g, value, s)
+            return
+        self.probe_steps += 1
+        due = self.probe_steps > PROBE_EVERY and self.num_losses > 6 and self.lag.count > 0
+        if due and not copy.deepcopy(self).diverges(g, value, s):
+            self.x, self.y, self.exchanged = self.y, self.x, True
         else:
             self.tune(g, value, s)
+
+    def diverges(self, g, value, s):
+        events = len(self.events)
+        self.tune(g, value, s)
+        return "diverged" in dict(self.events[events:]).values()
 
     def search(self, g, value, s):
         z, log_g = s / max(self.total, np.finfo(float).tiny), np.log(np.linalg.norm(g) + 1e-30)
@@ -143,9 +156,6 @@ class Rule:
         self.long += weight * (self.x - self.long)
         self.y = self.y + weight * (self.x - self.y)
         self.move(g)
-        self.probe_steps += 1
-        if self.probe_steps >= PROBE_EVERY and self.num_losses > 6 and self.lag.count > 0:
-            self.x, self.y, self.exchanged = self.y, self.x, True
 
     def probe_t(self):
         """Returns the t-value of the last excesses, weighted as in a discounted mean."""

@@ -57,28 +57,26 @@ def stay(never: jax.Array, grads: Any, state: Any) -> Buffers:
 def to_average(
     first_state: Callable[[Any], Any], back: jax.Array, buffers: Buffers, params: Any
 ) -> tuple[Any, Any]:
-    """Returns the updates from the parameters to the average, and the state of the optimizer.
-
-    It is the state of a new optimizer if `back`. XLA makes a better program if it is no constant.
-    """
+    """Returns the updates from the parameters to the average, and the state of a new optimizer."""
     y = factories.cast_like(buffers.average, params)
-    state = optax.tree.where(back, first_state(y), buffers.inner_state)
+    # `back` is True: as in `stay`.
+    fresh = optax.tree.where(back, first_state(y), buffers.inner_state)
     changes = jax.tree.map(lambda y, x, u: (y - x).astype(u.dtype), y, params, buffers.updates)
-    return changes, state
+    return changes, fresh
 
 
-def exchanged(
+def to_average_or_exchanged(
     first_state: Callable[[Any], Any], exchanges: jax.Array, buffers: Buffers, params: Any
-) -> Buffers:
-    """Returns the buffers after a return to the average; or, if `exchanges`, after an exchange.
+) -> tuple[Any, Any, Any]:
+    """Returns the updates and the optimizer's state of `to_average`, and the average.
 
-    In an exchange, the average's buffer holds the updated parameters, and the optimizer's state
-    stays.
+    If `exchanges`, the average's buffer takes the parameters, and the optimizer's state stays.
     """
     changes, inner_state = to_average(first_state, ~exchanges, buffers, params)
 
-    def other(y: jax.Array, x: jax.Array, u: jax.Array) -> jax.Array:
-        return jnp.where(exchanges, jnp.asarray(x, y.dtype) + u.astype(y.dtype), y)
+    def other(y: jax.Array, x: jax.Array, change: jax.Array) -> jax.Array:
+        # The zero makes XLA compute the change before it replaces y; else it copies y in each step.
+        return jnp.where(exchanges, jnp.asarray(x, y.dtype), y) + 0 * change.astype(y.dtype)
 
-    average = jax.tree.map(other, buffers.average, params, buffers.updates)
-    return Buffers(changes, inner_state, average, buffers.update_length)
+    first = jax.lax.optimization_barrier(changes)
+    return changes, inner_state, jax.tree.map(other, buffers.average, params, first)

@@ -19,7 +19,7 @@ from jaxdescent.towers.replay.conditional import either
 from jaxdescent.towers.tuning.horizon import HorizonState, coordinates
 from jaxdescent.towers.tuning.losses import FEWEST, LossState
 from jaxdescent.towers.tuning.measurement import Measurement, inner_product, largest_eps, measure
-from jaxdescent.towers.tuning.probe import EVERY, ProbeState
+from jaxdescent.towers.tuning.probe import ProbeState
 from jaxdescent.towers.tuning.range_test import GROWTH, ROUNDINGS, RangeTestState
 from jaxdescent.towers.tuning.statistics import Spread, Trend
 from jaxdescent.towers.tuning.trend import SAFETY, TrendState
@@ -174,7 +174,9 @@ def _tune(state: SelfTuningState, grads: Any, params: Any, value: jax.Array | No
     harmless = jnp.zeros_like(seen.signal)
     probe = state.probe
     if value is not None:
-        probe = _probe(state, params, x, value)
+        distance = jnp.max(jnp.abs(x - state.horizon.long), initial=0)
+        distance /= jnp.max(jnp.abs(x), initial=jnp.finfo(x.dtype).tiny)
+        probe = probe.including(value - state.losses.mean, distance)
         harmless = losses.harmless(trend.signal.window)
         losses = losses._replace(count=jnp.where(jumped, 0, losses.count)).including(value)
         diverged = losses.has_diverged(seen.signal)
@@ -192,25 +194,6 @@ def _tune(state: SelfTuningState, grads: Any, params: Any, value: jax.Array | No
         probe=probe,
     )
     return Plan(numbers, weight, diverged, usable(seen, value))
-
-
-def _probe(state: SelfTuningState, params: Any, x: jax.Array, value: jax.Array) -> ProbeState:
-    """Returns the state of the probes with one more loss.
-
-    Args:
-      state: before the step.
-      params: the parameters.
-      x: f32[coordinates], a few of them.
-      value: f32[], the loss.
-    """
-    exchanged = state.probe.at_average
-    y = jnp.where(exchanged, state.horizon.long, coordinates(state.average))
-    reach = ROUNDINGS * largest_eps(params) * jnp.abs(x)
-    probe = state.probe.checked(state.horizon.lag.count == -FEWEST, x - y, reach)
-    after = probe._replace(steps=probe.steps + 1)
-    excess = jnp.where(probe.exact, value - state.losses.mean, jnp.nan)
-    probed = probe.including(excess)._replace(steps=jnp.zeros_like(probe.steps))
-    return optax.tree.where(exchanged, probed, after)
 
 
 def _changed(state: SelfTuningState, change: jax.Array) -> spaces.Positive:
@@ -238,6 +221,7 @@ class Outcome(NamedTuple):
       returns: bool[], True if this is the second step of a restart.
       divisor: f32[], of the learning rate at a restart.
       unusable: i32[], number of batches in a row with non-finite numbers.
+      exchanges: bool[], True if the parameters are exchanged with the average.
     """
 
     steps: jax.Array
@@ -245,6 +229,7 @@ class Outcome(NamedTuple):
     returns: jax.Array
     divisor: jax.Array
     unusable: jax.Array
+    exchanges: Any = False
 
 
 def outcome(state: SelfTuningState, plan: Plan, requested: jax.Array) -> Outcome:
@@ -257,9 +242,17 @@ def outcome(state: SelfTuningState, plan: Plan, requested: jax.Array) -> Outcome
     """
     running = state.range_test.running
     began = jnp.where(running, state.range_test.total, state.trend.signal.count) > 0
-    exchanged = state.returning | state.probe.at_average
-    found = decided(state._replace(returning=exchanged), plan.usable, plan.harm, requested, began)
-    return found._replace(divisor=jnp.where(running, HARMFUL, found.divisor))
+    exchanged = state.probe.at_average
+    returning = state.returning | exchanged
+    found = decided(state._replace(returning=returning), plan.usable, plan.harm, requested, began)
+    known = (state.losses.count > FEWEST) & (state.horizon.lag.count > 0)
+    due = found.steps & ~running & known & plan.numbers.probe.is_due()
+    return found._replace(
+        steps=found.steps & ~due,
+        returns=found.returns & ~exchanged,
+        divisor=jnp.where(running, HARMFUL, found.divisor),
+        exchanges=due | exchanged,
+    )
 
 
 def decided(
@@ -291,17 +284,14 @@ def decided(
 def with_step(plan: Plan, update_length: jax.Array) -> SelfTuningState:
     """Returns the numbers after a step; a step whose update is not finite causes a restart."""
     finite = jnp.isfinite(update_length)
-    probe, numbers = plan.numbers.probe, plan.numbers
-    known = (numbers.losses.count > FEWEST) & (numbers.horizon.lag.count > 0)
-    return numbers._replace(
-        probe=probe._replace(at_average=finite & known & probe.exact & (probe.steps >= EVERY)),
+    return plan.numbers._replace(
         update_length=jnp.where(finite, update_length, 0),
         unusable=jnp.where(finite, 0, UNUSABLE).astype(jnp.int32),
     )
 
 
 def without_step(plan: Plan, state: SelfTuningState, outcome: Outcome) -> SelfTuningState:
-    """Returns the numbers after a restart, a return or a skipped batch."""
+    """Returns the numbers after a restart, a return, an exchange or a skipped batch."""
     skipped = jnp.asarray(optax.safe_increment(state.skipped))
     old = state.hyperparams["learning_rate"].log
     lower = spaces.Positive(old - jnp.log(outcome.divisor).astype(old.dtype)).clamp()
@@ -319,18 +309,15 @@ def without_step(plan: Plan, state: SelfTuningState, outcome: Outcome) -> SelfTu
             running=zeros.range_test.running, suspected=zeros.range_test.suspected
         ),
         losses=zeros.losses._replace(best=jnp.full_like(state.losses.best, jnp.inf)),
+        probe=zeros.probe._replace(missed=state.probe.missed),
         returning=jnp.ones_like(state.returning),
         skipped=jnp.where(outcome.unusable > state.unusable, skipped, state.skipped),
         restarts=jnp.asarray(optax.safe_increment(state.restarts)),
     )
     kept = numbers._replace(
         returning=zeros.returning,
-        probe=optax.tree.where(
-            state.probe.at_average,
-            plan.numbers.probe._replace(at_average=zeros.returning),
-            state.probe,
-        ),
+        probe=plan.numbers.probe._replace(at_average=outcome.exchanges & ~state.probe.at_average),
         unusable=jnp.where(outcome.returns, state.unusable, outcome.unusable),
-        skipped=jnp.where(outcome.returns, state.skipped, skipped),
+        skipped=jnp.where(outcome.returns | outcome.exchanges, state.skipped, skipped),
     )
     return optax.tree.where(outcome.restarts, restarted, kept)
