@@ -74,7 +74,6 @@ class Rule:
             return
         if self.returning:
             self.x, self.returning, self.state = self.y.copy(), False, self.init(self.x)
-            self.probe_steps += 1
             return
         s = g @ (self.x - self.y)
         if self.searching:

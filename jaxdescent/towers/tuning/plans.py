@@ -314,9 +314,13 @@ def without_step(plan: Plan, state: SelfTuningState, outcome: Outcome) -> SelfTu
         skipped=jnp.where(outcome.unusable > state.unusable, skipped, state.skipped),
         restarts=jnp.asarray(optax.safe_increment(state.restarts)),
     )
+    probe = plan.numbers.probe
     kept = numbers._replace(
         returning=zeros.returning,
-        probe=plan.numbers.probe._replace(at_average=outcome.exchanges & ~state.probe.at_average),
+        probe=probe._replace(
+            at_average=outcome.exchanges & ~state.probe.at_average,
+            steps=jnp.where(outcome.exchanges, probe.steps, state.probe.steps),
+        ),
         unusable=jnp.where(outcome.returns, state.unusable, outcome.unusable),
         skipped=jnp.where(outcome.returns | outcome.exchanges, state.skipped, skipped),
     )
