@@ -111,8 +111,8 @@ def averaged_params(state: Any, params: Any, /) -> Any:
     """Returns the average of the parameters that an optimizer's state holds.
 
     `with_average`, `self_tuning` and `restart_on_divergence` keep one; of nested ones, the
-    outermost is read. If the loss changes faster than the average of `self_tuning` can follow, the
-    parameters themselves are returned.
+    outermost is read. `self_tuning` compares the losses at both; if the loss at the parameters is
+    lower, or changes faster than the average can follow, the parameters are returned.
 
     A model that has other state, such as the running statistics of BatchNorm, has it from the last
     parameters, not from their average: see `jd.reestimate_statistics`.
@@ -152,8 +152,9 @@ def averaged_params(state: Any, params: Any, /) -> Any:
     for path, average in averages.items():
         _check_leaf(path, leaves, average)
     if isinstance(found[0], SelfTuningState):
-        lags = found[0].horizon.lags(found[0].trend.signal.count)
-        averages = {path: _chosen(lags, leaves[path], y) for path, y in averages.items()}
+        # While both are exchanged, the other one is meant.
+        chosen = found[0].prefers_params() ^ found[0].probe.at_average
+        averages = {path: _chosen(chosen, leaves[path], y) for path, y in averages.items()}
     new = [_average_like(averages.get(path, leaf), leaf) for path, leaf in leaves.items()]
     return containers.boxed_like(new, params)
 

@@ -26,6 +26,8 @@ return to it, and the signal is measured against it. It is the only buffer of th
   with a small part of the harmful learning rate.
 - Horizon. If the average lags behind a moving target, its horizon shrinks; if it lags even then,
   the model is evaluated at the parameters (`tuning/horizon.py`).
+- Probes. After every 100 steps, the loss of one batch is measured at the average. The model is
+  evaluated where the loss is significantly lower (`tuning/probe.py`).
 - Jumps. If the target jumps, the average and the statistics begin again (`tuning/trend.py`).
 - Restarts. If the loss shows that training has diverged (`tuning/losses.py`), the parameters return
   to the average, and the learning rate is divided by `DIVERGED`; if numbers are not finite, by
@@ -56,7 +58,13 @@ from jaxdescent.towers.replay.conditional import either
 from jaxdescent.towers.spec import check_factory
 from jaxdescent.towers.tower import Tower, innermost
 from jaxdescent.towers.tuning import plans
-from jaxdescent.towers.tuning.buffers import Buffers, averaged, checked_params, stay, to_average
+from jaxdescent.towers.tuning.buffers import (
+    Buffers,
+    averaged,
+    checked_params,
+    stay,
+    to_average_or_exchanged,
+)
 from jaxdescent.towers.tuning.measurement import length
 from jaxdescent.towers.tuning.plans import SelfTuningState
 
@@ -109,13 +117,16 @@ def self_tuning(
     Returns:
       A transformation with a `jd.SelfTuningState`. `update(grads, state, params, *, value=None,
       skip=None, **extra)` needs the parameters. `value` is the loss whose gradients are `grads`.
-      Without it, training that diverges restarts only if numbers are not finite, and the range test
-      judges steps by their gradients alone. A batch is skipped if its loss or its gradient is not
-      finite, or if `skip` is True; two non-finite batches in a row cause a restart. Evaluate the
-      model at `jd.averaged_params(state, params)`. The end of the range test and restarts return
-      the parameters, but not other state of the model: with BatchNorm, evaluate with
-      `jd.reestimate_statistics`, which computes statistics at the averaged parameters. In addition
-      to the factory's state, the state holds the average, one buffer of the parameters' size.
+      Without it, training that diverges restarts only if numbers are not finite, the range test
+      judges steps by their gradients alone, and the loss at the average is not known. A batch is
+      skipped if its loss or its gradient is not finite, or if `skip` is True; two non-finite
+      batches in a row cause a restart. Evaluate the model at `jd.averaged_params(state, params)`.
+      After every 100 steps, the parameters are exchanged with their average for one batch, to
+      compare the losses; this takes two updates that do not train. The end of the range test,
+      restarts and exchanges move the parameters, but not other state of the model: with BatchNorm,
+      evaluate with `jd.reestimate_statistics`, which computes statistics at the averaged
+      parameters. In addition to the factory's state, the state holds the average, one buffer of the
+      parameters' size.
 
     Raises:
       TypeError: `factory` is not a callable that returns a transformation.
@@ -168,7 +179,9 @@ def self_tuning(
         if value is not None:
             extra = {**extra, "value": value}
             value = jnp.asarray(value, state.update_length.dtype)
-        plan = plans.plan(state, updates, params, value)
+        # The loss of a batch that is skipped by request says nothing.
+        measured = None if value is None else jnp.where(requested, jnp.nan, value)
+        plan = plans.plan(state, updates, params, measured)
         outcome = plans.outcome(state, plan, requested)
         buffers = either(
             outcome.steps,
@@ -179,16 +192,16 @@ def self_tuning(
         numbers = either(
             outcome.steps,
             partial(plans.with_step, plan, moved),
-            partial(plans.without_step, state, outcome),
+            partial(plans.without_step, plan, state, outcome),
         )
         back = outcome.restarts | outcome.returns | ~jnp.isfinite(moved)
         first_state = factories.build(factory, numbers.hyperparams).init
-        updates, inner_state = either(
-            back,
-            partial(to_average, first_state, back, buffers, params),
-            lambda: (buffers.updates, buffers.inner_state),
+        updates, inner_state, average = either(
+            back | outcome.exchanges,
+            partial(to_average_or_exchanged, first_state, outcome.exchanges, buffers, params),
+            lambda: (buffers.updates, buffers.inner_state, buffers.average),
         )
-        return updates, numbers._replace(inner_state=inner_state, average=buffers.average)
+        return updates, numbers._replace(inner_state=inner_state, average=average)
 
     tx = SelfTuning(init, update)
     tx.factory, tx.start = factory, start

@@ -1,9 +1,12 @@
 """The rule of `jd.self_tuning` in NumPy, written from its docstrings for vectors of few entries."""
 
+import copy
+
 import numpy as np
 
 GROWTH, CALIBRATION, KAPPA, TAU, N0 = 4.0, 6, 2.0, 0.1, 10.0
 FLOOR, POWER, LONGEST, JUMP = 60.0, 5.0, 0.01, 10.0
+PROBE_EVERY, PROBES, MEMORY = 100, 5, 16
 
 
 class Spread:
@@ -54,6 +57,7 @@ class Rule:
         self.slope, self.loss, self.log_gradient = Spread(), Spread(), Spread()
         self.moved, self.limit = 0.0, np.inf
         self.first_length = np.linalg.norm(x)
+        self.exchanged, self.probe_steps, self.excesses = False, 0, []
         self.begin()
         self.lag.count = -6.0
 
@@ -64,14 +68,28 @@ class Rule:
 
     def update(self, g, value):
         self.t += 1
+        if self.exchanged:
+            self.excesses.append(value - self.mean)
+            self.x, self.y, self.exchanged, self.probe_steps = self.y, self.x, False, 0
+            return
         if self.returning:
             self.x, self.returning, self.state = self.y.copy(), False, self.init(self.x)
             return
         s = g @ (self.x - self.y)
         if self.searching:
             self.search(g, value, s)
+            return
+        self.probe_steps += 1
+        due = self.probe_steps > PROBE_EVERY and self.num_losses > 6 and self.lag.count > 0
+        if due and not copy.deepcopy(self).diverges(g, value, s):
+            self.x, self.y, self.exchanged = self.y, self.x, True
         else:
             self.tune(g, value, s)
+
+    def diverges(self, g, value, s):
+        events = len(self.events)
+        self.tune(g, value, s)
+        return "diverged" in dict(self.events[events:]).values()
 
     def search(self, g, value, s):
         z, log_g = s / max(self.total, np.finfo(float).tiny), np.log(np.linalg.norm(g) + 1e-30)
@@ -135,8 +153,19 @@ class Rule:
         weight = (POWER + 1) / (self.lag.count + POWER) if self.lag.count > 0 else 0.0
         self.short += min(1, 2 * weight) * (self.x - self.short)
         self.long += weight * (self.x - self.long)
-        self.y += weight * (self.x - self.y)
+        self.y = self.y + weight * (self.x - self.y)
         self.move(g)
+
+    def probe_t(self):
+        """Returns the t-value of the last excesses, weighted as in a discounted mean."""
+        if len(self.excesses) < PROBES:
+            return 0.0
+        mean = square = 0.0
+        for k, excess in enumerate(self.excesses, 1):
+            mean += (excess - mean) / min(k, MEMORY)
+            square += (excess**2 - square) / min(k, MEMORY)
+        n = min(len(self.excesses), MEMORY)
+        return mean / np.sqrt((square - mean**2) / (n - 1))
 
     def has_diverged(self, value, s):
         if self.num_losses == 0:
@@ -161,6 +190,7 @@ class Rule:
             self.rate = self.last_rate / divisor
             self.limit = np.log(self.last_rate / 2)
         self.x, self.returning = self.y.copy(), True
+        self.probe_steps, self.excesses = 0, []
         self.begin()
         self.lag.count = -6.0
 

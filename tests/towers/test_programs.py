@@ -131,9 +131,9 @@ def test_the_decisions_of_self_tuning_are_not_compiled_anew_for_each_array():
     plain, tuned = optax.with_extra_args_support(optax.adamw(1e-3)), jd.self_tuning(optax.adam)
     of_four = {"plain": instructions(plain, 4), "tuned": instructions(tuned, 4)}
     of_eight = {"plain": instructions(plain, 8), "tuned": instructions(tuned, 8)}
-    assert of_four["tuned"] < 10 * of_four["plain"]
+    assert of_four["tuned"] < 12 * of_four["plain"]
     added = {name: of_eight[name] - of_four[name] for name in of_four}
-    assert added["tuned"] < 3 * added["plain"]
+    assert added["tuned"] < 3.2 * added["plain"]
 
 
 def test_on_a_gpu_no_conditional_makes_the_device_wait(programs, monkeypatch):

@@ -112,6 +112,7 @@ def test_a_run_follows_the_rule(name, change_at, jump, steeper, events):
         for a, b in zip(found, zip(*path, strict=True), strict=True):
             np.testing.assert_allclose(a, np.array(b), rtol=1e-6, atol=1e-9)
         np.testing.assert_allclose(last.average, expected.y, rtol=1e-6)
+        np.testing.assert_allclose(last.probe.t, expected.probe_t(), rtol=1e-5)
         assert int(last.restarts) == sum(name != "jump" for _, name in expected.events)
     assert {name for _, name in expected.events} == events
 
@@ -264,6 +265,46 @@ def test_the_parameters_are_evaluated_where_the_average_lags(horizon, steps, lag
     agents = jax.tree.map(lambda *leaves: jnp.stack(leaves), state, tx.init(X))
     found = jd.averaged_params(agents, jnp.stack([X, 2 * X]))
     np.testing.assert_array_equal(found, [expected, X])
+
+
+@pytest.mark.parametrize("excess", [-1.0, 1.0])
+def test_it_is_evaluated_where_the_measured_loss_is_lower(excess):
+    """The losses at the average are given; gradients are small and random."""
+    steps, tx = 800, tuned(optax.sgd)
+    noise = np.random.default_rng(0).normal(size=(steps, *X.shape))
+
+    def step(carry, noise):
+        x, state = carry
+        value = 2 + 0.3 * noise[0] + excess * state.probe.at_average
+        seen = x, jd.averaged_params(state, x), state
+        updates, state = tx.update(noise, state, x, value=value)
+        return (optax.apply_updates(x, updates), state), seen
+
+    start = X, tuning(tx, X, 1e-3)
+    xs, chosen, states = jax.jit(lambda: jax.lax.scan(step, start, jnp.asarray(noise))[1])()
+    probes = np.flatnonzero(states.probe.at_average)
+    np.testing.assert_array_equal(np.diff(probes), 102)
+    assert int(states.restarts[-1]) == 0
+    # The path goes on after a probe as if it had not been.
+    np.testing.assert_allclose(xs[probes + 1], states.average[probes], rtol=1e-6)
+    np.testing.assert_allclose(states.average[probes + 1], xs[probes], rtol=1e-6)
+    lags = jax.vmap(lambda s: s.horizon.lags(s.trend.signal.count))(states)
+    prefers = jax.vmap(type(states).prefers_params)(states)
+    fifth = probes[4]
+    np.testing.assert_array_equal(prefers[: fifth + 1], lags[: fifth + 1])
+    assert (prefers[fifth + 1 :] == (excess > 0)).all()
+    exchanged = np.asarray(states.probe.at_average)[:, None]
+    at_x = np.asarray(prefers)[:, None] != exchanged
+    np.testing.assert_allclose(chosen, np.where(at_x, xs, states.average), rtol=1e-6)
+
+
+def test_a_transformation_after_it_that_changes_returns_ends_the_probes():
+    loss, _ = noisy_regression(jax.random.key(0))
+    keys = jax.random.split(jax.random.key(3), 300)
+    for after, exact in (optax.identity(), True), (optax.ema(0.9), False):
+        chained = optax.chain(tuned(optax.adam), after)
+        (_, (state, _)), _ = train(chained, loss, jnp.zeros(8), keys)
+        assert (float(state.probe.count) > 0) == exact
 
 
 def test_a_jump_of_the_target_begins_the_average_again():

@@ -46,23 +46,30 @@ def path(factory):
 @pytest.fixture(params=[optax.sgd, optax.adam], ids=["sgd", "adam"])
 def training(request):
     with jax.enable_x64(True):
-        xs, ys, gs, states = path(request.param)
-        return np.array(xs), np.array(ys), np.array(gs), jax.tree.map(np.array, states)
+        seen = jax.tree.map(np.array, path(request.param))
+        states = seen[3]
+        exchanged = states.probe.at_average
+        # Without the two batches of each probe.
+        steps = np.flatnonzero(~(exchanged | np.append(exchanged[1:], False)))
+        assert len(steps) == STEPS - 2 * 2
+        xs, ys, gs, states = jax.tree.map(lambda leaf: leaf[steps], seen)
+        return xs, ys, gs, states, steps
 
 
 def test_the_signal_sums_the_products_with_earlier_updates(training):  # (1)
-    xs, ys, gs, states = training
+    xs, ys, gs, states, _ = training
+    steps = len(xs)
     counts = states.horizon.lag.count
-    weights = np.zeros((STEPS, STEPS))  # of each x in each y
+    weights = np.zeros((steps, steps))  # of each x in each y
     weights[0, 0] = 1.0
-    for k in range(1, STEPS):
+    for k in range(1, steps):
         c = 6 / (counts[k] + 5) if counts[k] > 0 else 0.0
         weights[k] = (1 - c) * weights[k - 1]
         weights[k, k - 1] += c
     np.testing.assert_allclose(weights @ xs, ys, rtol=1e-9, atol=1e-12)
     upto = np.cumsum(weights, axis=1)
     updates = np.diff(xs, axis=0)
-    for k in (1, 10, STEPS - 1):
+    for k in (1, 10, steps - 1):
         w = upto[k, :k]
         assert w.max() <= 1 + 1e-12
         assert np.diff(w).min(initial=0) >= 0
@@ -71,12 +78,10 @@ def test_the_signal_sums_the_products_with_earlier_updates(training):  # (1)
 
 
 def test_the_signal_bounds_how_much_worse_the_parameters_are_than_the_average(training):  # (2)
-    xs, ys, gs, _ = training
+    xs, ys, gs, _, steps = training
     with jax.enable_x64(True):
-        both = jax.vmap(logistic)
-        gaps = np.array(
-            both(jnp.asarray(xs), batches(STEPS)) - both(jnp.asarray(ys), batches(STEPS))
-        )
+        both, seen = jax.vmap(logistic), jax.tree.map(lambda leaf: leaf[steps], batches(STEPS))
+        gaps = np.array(both(jnp.asarray(xs), seen) - both(jnp.asarray(ys), seen))
     signals = np.sum(gs * (xs - ys), axis=1)
     assert np.all(gaps <= signals + 1e-12)
     assert np.any(signals < 0)

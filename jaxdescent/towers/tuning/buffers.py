@@ -63,3 +63,20 @@ def to_average(
     fresh = optax.tree.where(back, first_state(y), buffers.inner_state)
     changes = jax.tree.map(lambda y, x, u: (y - x).astype(u.dtype), y, params, buffers.updates)
     return changes, fresh
+
+
+def to_average_or_exchanged(
+    first_state: Callable[[Any], Any], exchanges: jax.Array, buffers: Buffers, params: Any
+) -> tuple[Any, Any, Any]:
+    """Returns the updates and the optimizer's state of `to_average`, and the average.
+
+    If `exchanges`, the average's buffer takes the parameters, and the optimizer's state stays.
+    """
+    changes, inner_state = to_average(first_state, ~exchanges, buffers, params)
+
+    def other(y: jax.Array, x: jax.Array, change: jax.Array) -> jax.Array:
+        # The zero makes XLA compute the change before it replaces y; else it copies y in each step.
+        return jnp.where(exchanges, jnp.asarray(x, y.dtype), y) + 0 * change.astype(y.dtype)
+
+    first = jax.lax.optimization_barrier(changes)
+    return changes, inner_state, jax.tree.map(other, buffers.average, params, first)

@@ -19,6 +19,7 @@ from jaxdescent.towers.replay.conditional import either
 from jaxdescent.towers.tuning.horizon import HorizonState, coordinates
 from jaxdescent.towers.tuning.losses import FEWEST, LossState
 from jaxdescent.towers.tuning.measurement import Measurement, inner_product, largest_eps, measure
+from jaxdescent.towers.tuning.probe import ProbeState
 from jaxdescent.towers.tuning.range_test import GROWTH, ROUNDINGS, RangeTestState
 from jaxdescent.towers.tuning.statistics import Spread, Trend
 from jaxdescent.towers.tuning.trend import SAFETY, TrendState
@@ -40,6 +41,8 @@ class SelfTuningState(NamedTuple):
       trend: the signal's trend, and the number of steps.
       horizon: the average's number of steps, and two averages at a few coordinates.
       losses: running means of the loss.
+      probe: comparison of the loss at the average. While `probe.at_average`, the parameters are
+        the average, and `average` holds the parameters.
       update_length: f32[], the length of the last update.
       first_length: f32[], the length of the first parameters.
       returning: bool[], True if the last step restarted, and the next one completes the return.
@@ -55,12 +58,17 @@ class SelfTuningState(NamedTuple):
     trend: TrendState
     horizon: HorizonState
     losses: LossState
+    probe: ProbeState
     update_length: jax.Array
     first_length: jax.Array
     returning: jax.Array
     unusable: jax.Array
     skipped: jax.Array
     restarts: jax.Array
+
+    def prefers_params(self) -> jax.Array:
+        """Returns bool[], True if the model is better at the parameters than at their average."""
+        return self.probe.prefers_params(self.horizon.lags(self.trend.signal.count))
 
 
 def first_state(factory: factories.Factory, start: spaces.Positive, params: Any) -> SelfTuningState:
@@ -103,6 +111,7 @@ def first_state(factory: factories.Factory, start: spaces.Positive, params: Any)
             applied.first_sample(params),
         ),
         losses=numbers(LossState)._replace(best=number(jnp.inf)),
+        probe=ProbeState(flag(), count(), number(), number(), number(), flag()),
         update_length=number(),
         first_length=jnp.sqrt(inner_product(average, average)),
         returning=flag(),
@@ -159,10 +168,15 @@ def _tune(state: SelfTuningState, grads: Any, params: Any, value: jax.Array | No
     """Returns the plan of a step after the range test."""
     seen = measure(grads, params, state.average, lengths=False)
     trend, jumped = state.trend.including(seen.signal)
-    horizon, weight = state.horizon.including(jumped, coordinates(params), coordinates(grads))
+    x = coordinates(params)
+    horizon, weight = state.horizon.including(jumped, x, coordinates(grads))
     losses, diverged = state.losses, jnp.zeros((), bool)
     harmless = jnp.zeros_like(seen.signal)
+    probe = state.probe
     if value is not None:
+        distance = jnp.max(jnp.abs(x - state.horizon.long), initial=0)
+        distance /= jnp.max(jnp.abs(x), initial=jnp.finfo(x.dtype).tiny)
+        probe = probe.including(value - state.losses.mean, distance)
         harmless = losses.harmless(trend.signal.window)
         losses = losses._replace(count=jnp.where(jumped, 0, losses.count)).including(value)
         diverged = losses.has_diverged(seen.signal)
@@ -177,6 +191,7 @@ def _tune(state: SelfTuningState, grads: Any, params: Any, value: jax.Array | No
         trend=trend.counted(),
         horizon=horizon,
         losses=losses,
+        probe=probe,
     )
     return Plan(numbers, weight, diverged, usable(seen, value))
 
@@ -206,6 +221,7 @@ class Outcome(NamedTuple):
       returns: bool[], True if this is the second step of a restart.
       divisor: f32[], of the learning rate at a restart.
       unusable: i32[], number of batches in a row with non-finite numbers.
+      exchanges: bool[], True if the parameters are exchanged with the average.
     """
 
     steps: jax.Array
@@ -213,6 +229,7 @@ class Outcome(NamedTuple):
     returns: jax.Array
     divisor: jax.Array
     unusable: jax.Array
+    exchanges: Any = False
 
 
 def outcome(state: SelfTuningState, plan: Plan, requested: jax.Array) -> Outcome:
@@ -225,8 +242,17 @@ def outcome(state: SelfTuningState, plan: Plan, requested: jax.Array) -> Outcome
     """
     running = state.range_test.running
     began = jnp.where(running, state.range_test.total, state.trend.signal.count) > 0
-    found = decided(state, plan.usable, plan.harm, requested, began)
-    return found._replace(divisor=jnp.where(running, HARMFUL, found.divisor))
+    exchanged = state.probe.at_average
+    returning = state.returning | exchanged
+    found = decided(state._replace(returning=returning), plan.usable, plan.harm, requested, began)
+    known = (state.losses.count > FEWEST) & (state.horizon.lag.count > 0)
+    due = found.steps & ~running & known & plan.numbers.probe.is_due()
+    return found._replace(
+        steps=found.steps & ~due,
+        returns=found.returns & ~exchanged,
+        divisor=jnp.where(running, HARMFUL, found.divisor),
+        exchanges=due | exchanged,
+    )
 
 
 def decided(
@@ -264,8 +290,8 @@ def with_step(plan: Plan, update_length: jax.Array) -> SelfTuningState:
     )
 
 
-def without_step(state: SelfTuningState, outcome: Outcome) -> SelfTuningState:
-    """Returns the numbers after a restart, a return or a skipped batch."""
+def without_step(plan: Plan, state: SelfTuningState, outcome: Outcome) -> SelfTuningState:
+    """Returns the numbers after a restart, a return, an exchange or a skipped batch."""
     skipped = jnp.asarray(optax.safe_increment(state.skipped))
     old = state.hyperparams["learning_rate"].log
     lower = spaces.Positive(old - jnp.log(outcome.divisor).astype(old.dtype)).clamp()
@@ -283,13 +309,19 @@ def without_step(state: SelfTuningState, outcome: Outcome) -> SelfTuningState:
             running=zeros.range_test.running, suspected=zeros.range_test.suspected
         ),
         losses=zeros.losses._replace(best=jnp.full_like(state.losses.best, jnp.inf)),
+        probe=zeros.probe._replace(missed=state.probe.missed),
         returning=jnp.ones_like(state.returning),
         skipped=jnp.where(outcome.unusable > state.unusable, skipped, state.skipped),
         restarts=jnp.asarray(optax.safe_increment(state.restarts)),
     )
+    probe = plan.numbers.probe
     kept = numbers._replace(
         returning=zeros.returning,
+        probe=probe._replace(
+            at_average=outcome.exchanges & ~state.probe.at_average,
+            steps=jnp.where(outcome.exchanges, probe.steps, state.probe.steps),
+        ),
         unusable=jnp.where(outcome.returns, state.unusable, outcome.unusable),
-        skipped=jnp.where(outcome.returns, state.skipped, skipped),
+        skipped=jnp.where(outcome.returns | outcome.exchanges, state.skipped, skipped),
     )
     return optax.tree.where(outcome.restarts, restarted, kept)
