@@ -1,0 +1,1 @@
+"""Quantum Hamiltonian descent on 22 functions."""
