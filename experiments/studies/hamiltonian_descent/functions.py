@@ -167,3 +167,43 @@ BENCHMARKS = {
         "Xin-She Yang 3", Known(_xin_she_yang_3, -20, 20, (0, 0), -1).problem, 0.007
     ),
 }
+
+
+class GradientBenchmark(NamedTuple):
+    """A function on which the form with a gradient term was published.
+
+    Attributes:
+      title: name in tables.
+      make: returns the problem.
+      end_time: the time of the measurement.
+      published: read off the paper's figure, the probability of a value less than 1 above the
+        minimum: with the gradient term, without, Nesterov's method, and stochastic gradient descent
+        with momentum.
+    """
+
+    title: str
+    make: Callable[[], jd.Problem]
+    end_time: float
+    published: tuple[float, float, float, float]
+
+
+def _cube_wave(x: jax.Array) -> jax.Array:
+    return jnp.sum(jnp.cos(math.pi * x) ** 2 + x**4 / 4)
+
+
+_CUBE_WAVE = 0.4938950679659781  # the root of pi sin(2 pi x) = x^3 near 1 / 2
+
+GRADIENT_BENCHMARKS = {
+    "michalewicz": GradientBenchmark(
+        "Michalewicz", jd.problems.michalewicz, 10.0, (0.91, 0.75, 0.71, 0.22)
+    ),
+    "cube_wave": GradientBenchmark(
+        "cube wave",
+        Known(_cube_wave, -2, 2, (_CUBE_WAVE, _CUBE_WAVE), 0.030487086763567848).problem,
+        10.0,
+        (1.00, 0.93, 0.27, 0.26),
+    ),
+    "rastrigin": GradientBenchmark(
+        "Rastrigin", lambda: _in_box(jd.problems.rastrigin(), -3, 3), 5.0, (0.61, 0.10, 0.13, 0.02)
+    ),
+}

@@ -124,11 +124,12 @@ def gradients(problem: Problem, grid: Grid) -> list[jax.Array]:
     return list(jnp.moveaxis(slopes, -1, 0))
 
 
-def squared_frequencies(grid: Grid) -> list[jax.Array]:
-    """Returns k^2 of the plane waves along each side, f[N] each, in the order of the FFT."""
+def squared_frequencies(grid: Grid) -> jax.Array:
+    """Returns k^2 of the plane waves of the grid, f[N, ..., N], in the order of the FFT."""
     points = grid.axes.shape[1]
     numbers = jnp.asarray(np.fft.fftfreq(points, 1 / points), grid.axes.dtype)
-    return [(2 * jnp.pi * numbers / side) ** 2 for side in grid.sides]
+    squares = [(2 * jnp.pi * numbers / side) ** 2 for side in grid.sides]
+    return sum(jnp.meshgrid(*squares, indexing="ij"), jnp.zeros_like(grid.potential))
 
 
 def check_problem(problem: Problem, name: str) -> None:

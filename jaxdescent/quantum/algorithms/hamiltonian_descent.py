@@ -311,12 +311,7 @@ def _make_step(
         matrices = transport.matrices(grid, gradients(problem, grid), weight)
 
     def drift(wave: jax.Array, weight: jax.Array) -> jax.Array:
-        wave = jnp.fft.fftn(wave)
-        for axis, square in enumerate(squares):
-            shape = [1] * wave.ndim
-            shape[axis] = -1
-            wave = wave * _phase(weight * square / 2).reshape(shape)
-        return jnp.fft.ifftn(wave)
+        return jnp.fft.ifftn(jnp.fft.fftn(wave) * _phase(weight / 2 * squares))
 
     def step(number: jax.Array, wave: jax.Array) -> jax.Array:
         time = number.astype(step_size.dtype) * step_size
