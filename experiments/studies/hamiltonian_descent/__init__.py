@@ -11,11 +11,9 @@ A second table has the form with a gradient term on its three published function
 A run that is interrupted goes on with the next function.
 """
 
-import jax
-
 from experiments import runner
 from experiments.studies.hamiltonian_descent import figure, methods
-from experiments.studies.hamiltonian_descent.functions import BENCHMARKS, GRADIENT_BENCHMARKS
+from experiments.studies.hamiltonian_descent.functions import GRADIENT_BENCHMARKS, shared_problems
 from experiments.studies.hamiltonian_descent.methods import Classical, Waves
 from experiments.studies.hamiltonian_descent.report import make_results
 from experiments.studies.hamiltonian_descent.settings import Settings
@@ -34,8 +32,7 @@ def run(settings: Settings, run: runner.Run) -> runner.Results:
         def failure(waves: Waves) -> float:
             return 1 - float(waves.success[-1])
 
-        for name in settings.functions:
-            problem = BENCHMARKS[name].problem()
+        for name, problem in shared_problems(settings.functions).items():
             waves[name] = run.series(
                 f"QHD, {name}",
                 Waves,
@@ -52,7 +49,6 @@ def run(settings: Settings, run: runner.Run) -> runner.Results:
                 steps=1,
                 loss=lambda found: 1 - float(found.magd),
             )
-            jax.clear_caches()  # programs of one function are not used by the next
         for name in settings.gradient_functions:
             gradient[name] = run.series(
                 f"gradient QHD, {name}",

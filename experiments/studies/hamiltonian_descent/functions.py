@@ -1,8 +1,8 @@
 """The 22 functions of two variables on which quantum Hamiltonian descent was published.
 
 Some differ from the textbook's: they have smaller boxes, in which one minimizer is global, or a
-factor. Boxes are squares. The probabilities are those of the quantum algorithm after T = 10 on a
-grid of 256 x 256, as published; 1.0 stands for more than .999.
+factor. Boxes are squares. The published probabilities are for T = 10 on a grid of 256 x 256; 1.0
+stands for more than .999.
 
 Alpine 1 is 0 wherever sin x = -0.1 in each coordinate, too. As published, only its minimizer at the
 origin counts as a success.
@@ -12,13 +12,14 @@ Source: J. Leng, E. Hickman, J. Li, X. Wu 2023, arXiv:2303.01471, and the setup 
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 import jaxdescent as jd
+from experiments.instances import SwitchedFunction
 from experiments.studies.hybrid.functions import DEVELOPMENT, REPORT
 from experiments.studies.hybrid.functions.known import Known, norm, root
 
@@ -30,8 +31,8 @@ class Benchmark(NamedTuple):
       title: name in tables.
       make: returns the problem, whose first optimum is the published minimizer.
       published: the published probability of success of the quantum algorithm.
-      classical: the published ones of Nesterov's method and of stochastic gradient descent, or
-        None.
+      classical: the published probabilities of Nesterov's method and of stochastic gradient descent,
+        or None.
     """
 
     title: str
@@ -167,6 +168,16 @@ BENCHMARKS = {
         "Xin-She Yang 3", Known(_xin_she_yang_3, -20, 20, (0, 0), -1).problem, 0.007
     ),
 }
+
+
+def shared_problems(names: Sequence[str]) -> dict[str, jd.Problem]:
+    """Returns problems that share one JAX function, so that each method is compiled once."""
+    problems = {name: BENCHMARKS[name].problem() for name in names}
+    switched = SwitchedFunction([problem.value_fn for problem in problems.values()])
+    return {
+        name: dataclasses.replace(problem, value_fn=switched, data=(jnp.asarray(number),), name="")
+        for number, (name, problem) in enumerate(problems.items())
+    }
 
 
 class GradientBenchmark(NamedTuple):

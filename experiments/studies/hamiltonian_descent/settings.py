@@ -63,7 +63,7 @@ class Size(NamedTuple):
 
 
 SIZES = {
-    "smoke": Size(("levy", "griewank"), ("cube_wave",), 32, 2e-2, 16, 2e-2, 2),
+    "smoke": Size(("griewank",), ("cube_wave",), 32, 2e-2, 16, 2e-2, 2),
     "small": Size(SIX, GRADIENT, 128, 1e-3, 128, 1e-3, 20),
     "full": Size(ALL, GRADIENT, 256, 1e-3, 128, 1e-3, 20),
 }
