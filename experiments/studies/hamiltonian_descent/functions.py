@@ -31,8 +31,8 @@ class Benchmark(NamedTuple):
       title: name in tables.
       make: returns the problem, whose first optimum is the published minimizer.
       published: the published probability of success of the quantum algorithm.
-      classical: the published probabilities of Nesterov's method and of stochastic gradient descent,
-        or None.
+      classical: the published probabilities of Nesterov's method and of stochastic gradient
+        descent, or None.
     """
 
     title: str

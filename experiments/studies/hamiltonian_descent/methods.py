@@ -1,6 +1,6 @@
 """The quantum algorithm and the classical methods on one function."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -143,18 +143,19 @@ def classical(problem: jd.Problem, settings: Settings) -> Classical:
         rule=jd.pruning.no_pruning(),
     )
 
-    def share(points: list[jax.Array]) -> np.ndarray:
-        return np.mean([is_success(problem, point, settings.radius) for point in points])
-
-    ends = np.asarray(is_success(problem, descents.population.params, settings.radius))
+    ends = descents.population.params
     return Classical(
-        magd=share([result.params for result in magd]),
-        hybrid=share([result.params for result in hybrid]),
-        descent=ends.mean(),
-        magd_values=np.mean([result.evaluations for result in magd]),
-        hybrid_values=np.mean([result.evaluations for result in hybrid]),
-        hybrid_to_best=np.mean([result.evaluations_to_best for result in hybrid]),
+        magd=_mean([is_success(problem, result.params, settings.radius) for result in magd]),
+        hybrid=_mean([is_success(problem, result.params, settings.radius) for result in hybrid]),
+        descent=_mean(is_success(problem, ends, settings.radius)),
+        magd_values=_mean([result.evaluations for result in magd]),
+        hybrid_values=_mean([result.evaluations for result in hybrid]),
+        hybrid_to_best=_mean([result.evaluations_to_best for result in hybrid]),
     )
+
+
+def _mean(values: Any) -> np.ndarray:
+    return np.asarray(np.mean(np.asarray(values, np.float64)))
 
 
 def is_success(problem: jd.Problem, points: jax.Array, radius: float) -> jax.Array:
