@@ -5,6 +5,8 @@ from collections.abc import Mapping
 import jax
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from experiments.studies.hamiltonian_descent.functions import BENCHMARKS
@@ -21,6 +23,7 @@ def draw_waves(waves: Mapping[str, Waves], settings: Settings) -> Figure:
     columns = len(waves[names[0]].times) + 1
     figure = Figure(figsize=(2.1 * columns, 2.25 * len(names)), layout="constrained")
     rows = figure.subplots(len(names), columns, squeeze=False, sharex=True, sharey=True)
+    colors = ScalarMappable(Normalize(-2, 2.5), "magma")
     for name, row in zip(names, rows, strict=True):
         found = waves[name]
         _draw_function(row[0], name)
@@ -30,20 +33,19 @@ def draw_waves(waves: Mapping[str, Waves], settings: Settings) -> Figure:
         ):
             # The start is uniform, with a density of 1.
             density = cells.T * cells.size
-            image = panel.imshow(
+            panel.imshow(
                 np.log10(density + 1e-12),
                 extent=(0, 1, 0, 1),
                 origin="lower",
-                cmap="magma",
-                vmin=-2,
-                vmax=2.5,
+                cmap=colors.cmap,
+                norm=colors.norm,
             )
             x, y = _optimum(name)
             circle = np.exp(1j * np.linspace(0, 2 * np.pi, 100)) * settings.radius
             panel.plot(x + circle.real, y + circle.imag, color="w", lw=0.8)
             panel.set_title(f"t = {time:g}: {success:.3f}", fontsize=9)
             panel.set(xlim=(0, 1), ylim=(0, 1))
-    bar = figure.colorbar(image, ax=rows, shrink=0.8, pad=0.01)
+    bar = figure.colorbar(colors, ax=rows, shrink=0.8, pad=0.01)
     bar.set_label("log10 of the probability density")
     figure.suptitle(
         "The wave as it settles; the number is its probability in the circle, a success",

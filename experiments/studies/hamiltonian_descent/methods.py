@@ -102,7 +102,7 @@ def gradient_quantum(benchmark: GradientBenchmark, settings: Settings) -> Waves:
 
 
 def _waves(
-    problem: jd.Problem, result: jd.quantum.HamiltonianDescentResult, plain_success: jax.Array
+    problem: jd.Problem, result: jd.quantum.HamiltonianDescentResult, plain_success: Any
 ) -> Waves:
     points = result.distribution.shape[-1]
     cells = min(points, DRAWN)
