@@ -20,18 +20,19 @@ DRAWN = ("levy", "rastrigin", "styblinski_tang", "griewank")
 def draw_waves(waves: Mapping[str, Waves], settings: Settings) -> Figure:
     """Draws each function and its wave at several times, in units of the box."""
     names = [name for name in DRAWN if name in waves] or list(waves)[:2]
-    columns = len(waves[names[0]].times) + 1
-    figure = Figure(figsize=(2.1 * columns, 2.25 * len(names)), layout="constrained")
+    # The wave is still uniform before.
+    shown = np.flatnonzero(waves[names[0]].times >= settings.end_time / 10 * (1 - 1e-6))
+    columns = len(shown) + 1
+    figure = Figure(figsize=(2.2 * columns, 2.25 * len(names)), layout="constrained")
     rows = figure.subplots(len(names), columns, squeeze=False, sharex=True, sharey=True)
     colors = ScalarMappable(Normalize(-2, 2.5), "magma")
     for name, row in zip(names, rows, strict=True):
         found = waves[name]
         _draw_function(row[0], name)
         row[0].set_ylabel(BENCHMARKS[name].title)
-        for panel, time, success, cells in zip(
-            row[1:], found.times, found.success, found.cells, strict=True
-        ):
+        for panel, record in zip(row[1:], shown, strict=True):
             # The start is uniform, with a density of 1.
+            cells = found.cells[record]
             density = cells.T * cells.size
             panel.imshow(
                 np.log10(density + 1e-12),
@@ -43,6 +44,7 @@ def draw_waves(waves: Mapping[str, Waves], settings: Settings) -> Figure:
             x, y = _optimum(name)
             circle = np.exp(1j * np.linspace(0, 2 * np.pi, 100)) * settings.radius
             panel.plot(x + circle.real, y + circle.imag, color="w", lw=0.8)
+            time, success = found.times[record], found.success[record]
             panel.set_title(f"t = {time:g}: {success:.3f}", fontsize=9)
             panel.set(xlim=(0, 1), ylim=(0, 1))
     bar = figure.colorbar(colors, ax=rows, shrink=0.8, pad=0.01)
