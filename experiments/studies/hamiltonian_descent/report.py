@@ -145,8 +145,8 @@ def _notes(
         f"MAGD ({AGENTS} agents, successive halving) and jd.hybrid may use as many function values "
         f"({budget:,}; a value with its gradient counts once), {size.runs} runs each; they used "
         f"{magd:,.0f} and {hybrid:,.0f} on average. One descent: Adam with {points} steps, the "
-        f"share of {size.runs * budget // points:,} descents from uniform starts. A uniform start "
-        "of the wave corresponds to many starts, so MAGD and jd.hybrid are its equals in cost.",
+        f"share of {size.runs * budget // points:,} descents from uniform starts. The wave "
+        "starts at all grid points at once, so it is compared with methods of many starts.",
         "Only the published minimizer counts. Alpine 1 has others with the same value, at which "
         "the classical methods may end.",
         "NAGD and SGD are Nesterov's method and stochastic gradient descent from random starts, as "
