@@ -1,0 +1,1 @@
+"""Quantum algorithms that descend on classical functions, simulated."""
