@@ -72,6 +72,10 @@ A *stream* is data that arrives in order and may change:
 
     streaming              online learning, drift, plasticity: help(jd.streaming) lists the parts
 
+*Quantum circuits* are functions of their parameters as well:
+
+    quantum                circuits, estimators, optimizers: help(jd.quantum) lists the parts
+
 Losses, landscapes and cost:
 
     losses                 losses that optax.losses lacks: help(jd.losses) lists them
@@ -81,7 +85,16 @@ Losses, landscapes and cost:
     footprint.carbon       convert energy to grams of CO2e for a given grid
 """
 
-from jaxdescent import estimators, evolution, footprint, landscape, losses, problems, streaming
+from jaxdescent import (
+    estimators,
+    evolution,
+    footprint,
+    landscape,
+    losses,
+    problems,
+    quantum,
+    streaming,
+)
 from jaxdescent.agents import (
     BasinHoppingState,
     MagdState,
@@ -245,6 +258,7 @@ __all__ = [
     "positive",
     "problems",
     "pruning",
+    "quantum",
     "reestimate_statistics",
     "restart_on_divergence",
     "scale_by_sharpness",
