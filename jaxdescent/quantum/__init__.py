@@ -10,19 +10,93 @@ Circuits and observables:
     Circuit                gates on qubits, whose angles depend on parameters
     gates                  rx, cnot, double_excitation, ...: help(jd.quantum.gates) lists them
     pauli_sum              an observable: words of Pauli matrices with coefficients
+    metric                 the Fubini-Study metric of a circuit, full or block-diagonal
     Expectation, PauliSum  the types
+
+Values and gradients as a quantum computer obtains them, with the executions and shots that they
+take:
+
+    measure                a value from a finite number of shots
+    sampled                the same as a function, for optimizers that use values
+    parameter_shift        gradients of a circuit from values at shifted angles
+    coordinate_shift       the same for any function, such as a QNode of PennyLane
+    spsa_gains, calibrated_spsa_gains
+                           Spall's gains of simultaneous perturbation
+    Measurement, SampledExpectation, SpsaGains
+                           the results
+
+An optax transformation:
+
+    quantum_natural_gradient
+                           steepest descent in the space of states
+
+Optimizers that execute circuits themselves, and count them, with `init` and `step`:
+
+    rotosolve              exact minimization of one parameter after another
+    rotoselect             the same, and a choice of the axis of each rotation
+    spsa                   simultaneous perturbation, with calibrated gains
+    qn_spsa                the natural gradient from random perturbations
+    icans, gcans           as many shots as the gain of the next step justifies
+    CircuitOptimizer       the protocol
+    NaturalGradientState, RotosolveState, SpsaState, QnSpsaState, AdaptiveShotsState
+                           the states
 """
 
 from jaxdescent.quantum.circuits import gates
 from jaxdescent.quantum.circuits.circuit import Circuit, Expectation
+from jaxdescent.quantum.circuits.metric import metric
 from jaxdescent.quantum.circuits.pauli import PauliSum, pauli_sum
+from jaxdescent.quantum.estimators.parameter_shift import coordinate_shift, parameter_shift
+from jaxdescent.quantum.estimators.shots import (
+    Measurement,
+    SampledExpectation,
+    measure,
+    sampled,
+)
+from jaxdescent.quantum.estimators.spsa_gains import (
+    SpsaGains,
+    calibrated_spsa_gains,
+    spsa_gains,
+)
+from jaxdescent.quantum.optimizers.adaptive_shots import AdaptiveShotsState, gcans, icans
+from jaxdescent.quantum.optimizers.circuit_optimizer import CircuitOptimizer
+from jaxdescent.quantum.optimizers.natural_gradient import (
+    NaturalGradientState,
+    quantum_natural_gradient,
+)
+from jaxdescent.quantum.optimizers.qn_spsa import QnSpsaState, qn_spsa
+from jaxdescent.quantum.optimizers.rotosolve import RotosolveState, rotoselect, rotosolve
+from jaxdescent.quantum.optimizers.spsa import SpsaState, spsa
 
 __all__ = [
+    "AdaptiveShotsState",
     "Circuit",
+    "CircuitOptimizer",
     "Expectation",
+    "Measurement",
+    "NaturalGradientState",
     "PauliSum",
+    "QnSpsaState",
+    "RotosolveState",
+    "SampledExpectation",
+    "SpsaGains",
+    "SpsaState",
+    "calibrated_spsa_gains",
+    "coordinate_shift",
     "gates",
+    "gcans",
+    "icans",
+    "measure",
+    "metric",
+    "parameter_shift",
     "pauli_sum",
+    "qn_spsa",
+    "quantum_natural_gradient",
+    "rotoselect",
+    "rotosolve",
+    "sampled",
+    "spsa",
+    "spsa_gains",
 ]
 
 

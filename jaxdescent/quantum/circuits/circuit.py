@@ -5,7 +5,7 @@
     value, grads = jax.value_and_grad(expectation)(params)
 
 A circuit is analyzed once. Gates are products of exponentials of Pauli words; exponentials by
-quarter turns, such as those of H, S and CNOT, are Clifford gates C. They are moved behind the
+quarter turns, such as H, S and CNOT have, are Clifford gates C. They are moved behind the
 others, exp(-i a/2 P) C = C exp(-i a/2 C^-1 P C), which changes words into other words, and then
 into the observable, C^-1 H C. What is left to simulate are the gates with parameters, and fixed
 angles that are not quarter turns.
@@ -122,16 +122,9 @@ class Circuit:
         """
         validation.check_floating("params", params)
         dtype = numerics.widest_float(params)
-        leaves, structure = jax.tree.flatten(params)
-        sizes = [int(np.prod(np.shape(leaf))) for leaf in leaves]
-        starts = np.cumsum([0, *sizes])
+        leaves = jax.tree.leaves(params)
         flat = [jnp.ravel(leaf).astype(dtype) for leaf in map(jnp.asarray, leaves)]
-        indices = structure.unflatten(
-            [
-                start + np.arange(size).reshape(np.shape(leaf))
-                for start, size, leaf in zip(starts, sizes, leaves, strict=False)
-            ]
-        )
+        indices, count = _flat_indices(params)
         sources, factors, offsets = [], [], []
         for gate in self.trainable:
             if isinstance(gate.angle, Param):
@@ -143,11 +136,47 @@ class Circuit:
             with validation.tracing(f"the angle of {gate.name}"):
                 angle = jnp.asarray(function(params, *args))
             validation.check_scalar(f"the angle of {gate.name}", angle)
-            sources.append(starts[-1] + sum(len(each) == 1 for each in flat[len(leaves) :]))
+            sources.append(count + len(flat) - len(leaves))
             flat.append(angle.astype(dtype)[None])
             factors.append(1.0)
             offsets.append(0.0)
         return _affine(jnp.concatenate(flat), sources, factors, offsets)
+
+    def frequencies(self, params: Any) -> dict[str, tuple[float, ...]]:
+        """Returns the frequencies of expectation values by each entry of the parameters.
+
+        Args:
+          params: the parameters, or their shapes.
+
+        Raises:
+          ValueError: the angle of a gate is a function, whose frequencies are not known.
+        """
+        names = [
+            f"params{jax.tree_util.keystr(path)}{list(entry) if entry else ''}"
+            for path, leaf in jax.tree_util.tree_leaves_with_path(params)
+            for entry in np.ndindex(np.shape(leaf))
+        ]
+        sums: dict[str, set[float]] = {name: {0.0} for name in names}
+        indices, _ = _flat_indices(params)
+        for gate in self.trainable:
+            if not isinstance(gate.angle, Param):
+                raise ValueError(
+                    f"angles must be gates.param(...) for their frequencies, got a function for "
+                    f"{gate.name} on {gate.wires}"
+                )
+            name = names[_index(gate, indices)]
+            scaled = [abs(gate.angle.coefficient) * each for each in gate.frequencies]
+            steps = [0.0, *scaled, *(-each for each in scaled)]
+            sums[name] = {round(a + b, 9) for a in sums[name] for b in steps}
+        return {
+            name: tuple(sorted(each for each in found if each > 0)) for name, found in sums.items()
+        }
+
+    def overlap(self, params: Any, other: Any, *args: Any) -> jax.Array:
+        """Returns the fidelity of two states, |<psi(params)|psi(other)>|^2, f[]."""
+        states = [self.rotated(self.angles(each, *args)) for each in (params, other)]
+        product = jnp.vdot(*map(statevector.to_complex, states), precision="highest")
+        return jnp.real(product) ** 2 + jnp.imag(product) ** 2
 
     def rotation_angles_of(self, angles: jax.Array) -> jax.Array:
         """Returns the angles of all exponentials, f[k], from the angles of trainable gates."""
@@ -342,6 +371,16 @@ def _flattened(operations: Any) -> Iterable[Gate]:
             raise TypeError(
                 f"operations must be gates such as gates.rx(0.5, 0), got {validation.shown(each)}"
             )
+
+
+def _flat_indices(params: Any) -> tuple[Any, int]:
+    """Returns a tree with the index of each entry in the flat parameters, and their number."""
+    leaves, structure = jax.tree.flatten(params)
+    shapes = [np.shape(leaf) for leaf in leaves]
+    ends = np.cumsum([0, *(int(np.prod(shape)) for shape in shapes)])
+    pairs = zip(ends, ends[1:], shapes, strict=False)
+    tree = [np.arange(start, end).reshape(shape) for start, end, shape in pairs]
+    return structure.unflatten(tree), int(ends[-1])
 
 
 def _index(gate: Gate, indices: Any) -> int:
