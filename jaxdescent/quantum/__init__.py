@@ -10,8 +10,11 @@ Circuits and observables:
     Circuit                gates on qubits, whose angles depend on parameters
     gates                  rx, cnot, double_excitation, ...: help(jd.quantum.gates) lists them
     pauli_sum              an observable: words of Pauli matrices with coefficients
+    molecule, excitation_circuit
+                           H2 and LiH as observables, and circuits for them
     metric                 the Fubini-Study metric of a circuit, full or block-diagonal
-    Expectation, PauliSum  the types
+    Expectation, PauliSum, Molecule
+                           the types
 
 Values and gradients as a quantum computer obtains them, with the executions and shots that they
 take:
@@ -45,6 +48,7 @@ Optimizers that execute circuits themselves, and count them, with `init` and `st
 from jaxdescent.quantum.circuits import gates
 from jaxdescent.quantum.circuits.circuit import Circuit, Expectation
 from jaxdescent.quantum.circuits.metric import metric
+from jaxdescent.quantum.circuits.molecules import Molecule, excitation_circuit, molecule
 from jaxdescent.quantum.circuits.pauli import PauliSum, pauli_sum
 from jaxdescent.quantum.estimators.parameter_shift import coordinate_shift, parameter_shift
 from jaxdescent.quantum.estimators.shots import (
@@ -74,6 +78,7 @@ __all__ = [
     "CircuitOptimizer",
     "Expectation",
     "Measurement",
+    "Molecule",
     "NaturalGradientState",
     "PauliSum",
     "QnSpsaState",
@@ -83,11 +88,13 @@ __all__ = [
     "SpsaState",
     "calibrated_spsa_gains",
     "coordinate_shift",
+    "excitation_circuit",
     "gates",
     "gcans",
     "icans",
     "measure",
     "metric",
+    "molecule",
     "parameter_shift",
     "pauli_sum",
     "qn_spsa",

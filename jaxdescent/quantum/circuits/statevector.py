@@ -124,7 +124,8 @@ def value_and_grad(num_qubits: int, moves: Moves, terms: Moves) -> Callable[[jax
         def undo(state: Any, each: Any) -> tuple[Any, jax.Array]:
             v, image = state
             move, cos, sin = each
-            turned, turned_image = _moved(v, move), _moved(image, move)
+            moved = _moved(v, move), _moved(image, move)
+            turned, turned_image = jax.lax.optimization_barrier(moved)  # gathered once
             slope = _dot(turned, image)
             return (cos * v - sin * turned, cos * image - sin * turned_image), slope
 
@@ -182,11 +183,12 @@ def _entries(v: jax.Array) -> jax.Array:
     return jax.lax.iota(jnp.int32, len(v))
 
 
-def _signs(v: jax.Array, z: jax.Array, sign: jax.Array) -> jax.Array:
+def _signs(v: jax.Array, z: jax.Array, sign: jax.Array) -> Any:
     """Returns sign * parity(j & z) for every entry j; summed over words."""
-    parity = jax.lax.population_count(_entries(v) & z[..., None]) & 1
-    signs = sign[..., None] * (1 - 2 * parity).astype(v.dtype)
-    return signs if signs.ndim == 1 else jnp.sum(signs, axis=0)
+    if sign.ndim:  # added one by one, which compilers vectorize
+        return sum(_signs(v, z[i], sign[i]) for i in range(len(sign)))
+    parity = jax.lax.population_count(_entries(v) & z) & 1
+    return sign * (1 - 2 * parity).astype(v.dtype)
 
 
 def _moved(v: jax.Array, move: Moves) -> jax.Array:

@@ -54,8 +54,8 @@ def parameter_shift(
 
     Returns:
       An `Estimator`, whose `evaluations` are the executions of the circuit: one for the value, and
-      two per frequency of each gate with parameters. Its `shots` are the sum over all executions. Its
-      function must be `expectation`.
+      two per frequency of each gate with parameters. Its `shots` are the sum over all executions.
+      Its function must be `expectation`.
 
     Raises:
       TypeError: an argument has the wrong type.

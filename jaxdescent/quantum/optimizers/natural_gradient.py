@@ -3,13 +3,15 @@
     update = -eta (g + lambda m I)^-1 grad          g: the metric, m: its largest diagonal entry
 
 The damping lambda follows Levenberg's rule. If the value at the new parameters is lower, the step
-is accepted, and lambda becomes lambda / 3. Otherwise lambda becomes 2 lambda, and the next update
-goes back to the last accepted parameters and takes the step from there with it.
+is accepted, and lambda becomes lambda / 3. Otherwise the next update goes back to the last accepted
+parameters and takes the step from there with a larger lambda: 2, 4, 8, ... times as large after the
+first, second, third, ... rejection in a row (Nielsen's rule, for initial values far too small).
 
 g is symmetric with non-negative eigenvalues, so that the damped matrix can always be inverted, at
 singular metrics too.
 
-Sources: J. Stokes, J. Izaac, N. Killoran, G. Carleo 2020, arXiv:1909.02108; K. Levenberg 1944.
+Sources: J. Stokes, J. Izaac, N. Killoran, G. Carleo 2020, arXiv:1909.02108; K. Levenberg 1944;
+H. B. Nielsen 1999, IMM-REP-1999-05.
 """
 
 from collections.abc import Callable
@@ -44,6 +46,7 @@ class NaturalGradientState(NamedTuple):
       grads: f[n], the gradient there.
       metric: f[n, n], the metric there.
       rejected: i32[], number of steps that were rejected.
+      in_a_row: i32[], number of the last steps that were rejected.
       executions: i32[], number of executions that measured metrics until now. The executions of
         gradients are in the `evaluations` of their estimator.
     """
@@ -55,6 +58,7 @@ class NaturalGradientState(NamedTuple):
     grads: jax.Array
     metric: jax.Array
     rejected: jax.Array
+    in_a_row: jax.Array
     executions: jax.Array
 
 
@@ -131,6 +135,7 @@ def quantum_natural_gradient(
             grads=jnp.zeros(size, dtype),
             metric=jnp.zeros((size, size), dtype),
             rejected=no_count(),
+            in_a_row=no_count(),
             executions=no_count(),
         )
 
@@ -152,11 +157,13 @@ def quantum_natural_gradient(
         value = jnp.asarray(jnp.nan if value is None else value, dtype)
         usable = numerics.all_finite((grads, value)) if levenberg else numerics.all_finite(grads)
         accepted = usable & (value <= state.value) if levenberg else usable
+        in_a_row = jnp.where(accepted, 0, added(state.in_a_row, 1))
         damping = state.damping
         if levenberg:
             first = jnp.isinf(state.value)
             lower = jnp.where(first, damping, damping / 3)
-            damping = jnp.clip(jnp.where(accepted, lower, 2 * damping), *DAMPING_RANGE)
+            higher = damping * 2.0 ** jnp.minimum(in_a_row, 30).astype(dtype)
+            damping = jnp.clip(jnp.where(accepted, lower, higher), *DAMPING_RANGE)
         new = metric_at(params, dtype)
         metric = jnp.where(accepted, new, state.metric)
         slopes = jnp.where(accepted, grads, state.grads)
@@ -174,6 +181,7 @@ def quantum_natural_gradient(
             grads=slopes,
             metric=metric,
             rejected=added(state.rejected, ~accepted),
+            in_a_row=in_a_row,
             executions=added(state.executions, jnp.where(accepted, executions, 0)),
         )
 

@@ -96,7 +96,7 @@ def test_the_mean_of_the_random_metrics_is_the_metric():
             return 2 * optimizer.step(params, start, key)[1].metric - jnp.eye(3)
 
         found = np.asarray(jax.jit(jax.vmap(estimate))(jax.random.split(KEY, 4_000)))
-        exact = quantum.metric(CIRCUIT, params)
+        exact = np.asarray(quantum.metric(CIRCUIT, params))
     error = np.std(found, axis=0) / np.sqrt(len(found)) + 1e-4
     assert np.all(np.abs(np.mean(found, axis=0) - exact) <= 3.5 * error)
 
