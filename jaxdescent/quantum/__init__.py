@@ -12,6 +12,7 @@ Circuits and observables:
     pauli_sum              an observable: words of Pauli matrices with coefficients
     molecule, excitation_circuit
                            H2 and LiH as observables, and circuits for them
+    CHEMICAL_ACCURACY      1.6 mHa
     metric                 the Fubini-Study metric of a circuit, full or block-diagonal
     Expectation, PauliSum, Molecule
                            the types
@@ -48,7 +49,12 @@ Optimizers that execute circuits themselves, and count them, with `init` and `st
 from jaxdescent.quantum.circuits import gates
 from jaxdescent.quantum.circuits.circuit import Circuit, Expectation
 from jaxdescent.quantum.circuits.metric import metric
-from jaxdescent.quantum.circuits.molecules import Molecule, excitation_circuit, molecule
+from jaxdescent.quantum.circuits.molecules import (
+    CHEMICAL_ACCURACY,
+    Molecule,
+    excitation_circuit,
+    molecule,
+)
 from jaxdescent.quantum.circuits.pauli import PauliSum, pauli_sum
 from jaxdescent.quantum.estimators.parameter_shift import coordinate_shift, parameter_shift
 from jaxdescent.quantum.estimators.shots import (
@@ -73,6 +79,7 @@ from jaxdescent.quantum.optimizers.rotosolve import RotosolveState, rotoselect, 
 from jaxdescent.quantum.optimizers.spsa import SpsaState, spsa
 
 __all__ = [
+    "CHEMICAL_ACCURACY",
     "AdaptiveShotsState",
     "Circuit",
     "CircuitOptimizer",
