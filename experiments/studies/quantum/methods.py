@@ -4,6 +4,7 @@ A method returns the energies at its parameters, and the executions that it had 
 reached them. Executions that would only measure the energy for the table are not counted.
 """
 
+import functools
 import importlib.util
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, NamedTuple
@@ -110,41 +111,53 @@ def available(name: str) -> bool:
     return not name.startswith("pl_") or importlib.util.find_spec("pennylane") is not None
 
 
-def _by_gradient(make: Callable[[Problem, float], Any], metric: bool = False) -> Any:
+@functools.cache
+def _compiled_update(make: Callable[..., Any], energy: jd.quantum.Expectation) -> Any:
+    """Returns the update of a transformation, compiled once for all learning rates."""
+    return jax.jit(lambda rate, *args, value: make(energy, rate).update(*args, value=value))
+
+
+@functools.cache
+def _compiled_step(make: Callable[..., Any], energy: jd.quantum.Expectation, budget: int) -> Any:
+    """Returns the step of an optimizer, compiled once for all learning rates and seeds."""
+    return jax.jit(lambda rate, *args: make(energy, rate, budget).step(*args))
+
+
+def _by_gradient(make: Callable[..., Any], metric: bool = False) -> Any:
     """Returns the points of an optax transformation with exact gradients."""
 
     def points(problem: Problem, rate: float, budget: int, seed: int) -> Iterator[Point]:
         del budget, seed
-        tx, x = make(problem, rate), jnp.asarray(problem.start)
-        state, cost = tx.init(x), 0
-        update = jax.jit(tx.update)
+        x, cost = jnp.asarray(problem.start), 0
+        state = make(problem.energy, rate).init(x)
+        update = _compiled_update(make, problem.energy)
         yield 0, x
         while True:
             value, grads = problem.value_and_grad(x)
-            updates, state = update(grads, state, x, value=value)
+            updates, state = update(rate, grads, state, x, value=value)
             x, cost = x + updates, cost + problem.gradient_cost
             yield cost + (int(state.executions) if metric else 0), x
 
     return points
 
 
-def _by_itself(make: Callable[[Problem, float, int], jd.quantum.CircuitOptimizer]) -> Any:
+def _by_itself(make: Callable[..., jd.quantum.CircuitOptimizer]) -> Any:
     """Returns the points of an optimizer that counts its executions."""
 
     def points(problem: Problem, rate: float, budget: int, seed: int) -> Iterator[Point]:
         key, x = jax.random.key(seed), jnp.asarray(problem.start)
-        optimizer = make(problem, rate, budget)
-        state, step = optimizer.init(x, key), jax.jit(optimizer.step)
+        state = make(problem.energy, rate, budget).init(x, key)
+        step = _compiled_step(make, problem.energy, budget)
         yield int(state.executions), x
         for number in range(budget):
-            x, state = step(x, state, jax.random.fold_in(key, number))
+            x, state = step(rate, x, state, jax.random.fold_in(key, number))
             yield int(state.executions), x
 
     return points
 
 
-def _natural(problem: Problem, rate: float) -> Any:
-    return jd.quantum.quantum_natural_gradient(problem.energy.circuit, rate, form="block-diagonal")
+def _natural(energy: jd.quantum.Expectation, rate: Any) -> Any:
+    return jd.quantum.quantum_natural_gradient(energy.circuit, rate, form="block-diagonal")
 
 
 def _peer(name: str, cost: Callable[[Problem], int]) -> Any:
@@ -190,29 +203,33 @@ def _peer(name: str, cost: Callable[[Problem], int]) -> Any:
     return points
 
 
-def _rotosolve(problem: Problem, rate: float, budget: int) -> jd.quantum.CircuitOptimizer:
+def _rotosolve(
+    energy: jd.quantum.Expectation, rate: Any, budget: int
+) -> jd.quantum.CircuitOptimizer:
     del rate, budget
-    return jd.quantum.rotosolve(problem.energy, num_frequencies=2, unit=0.5, refresh=False)
+    return jd.quantum.rotosolve(energy, num_frequencies=2, unit=0.5, refresh=False)
 
 
-def _spsa(problem: Problem, rate: float, budget: int) -> jd.quantum.CircuitOptimizer:
+def _spsa(energy: jd.quantum.Expectation, rate: Any, budget: int) -> jd.quantum.CircuitOptimizer:
     del rate
-    return jd.quantum.spsa(problem.energy, max(1, budget // 2))
+    return jd.quantum.spsa(energy, max(1, budget // 2))
 
 
-def _qn_spsa(problem: Problem, rate: float, budget: int) -> jd.quantum.CircuitOptimizer:
+def _qn_spsa(energy: jd.quantum.Expectation, rate: Any, budget: int) -> jd.quantum.CircuitOptimizer:
     del budget
-    return jd.quantum.qn_spsa(problem.energy, rate)
+    return jd.quantum.qn_spsa(energy, rate)
 
 
-def _adam(problem: Problem, rate: float) -> optax.GradientTransformation:
-    del problem
-    return optax.adam(rate)
+def _adam(energy: jd.quantum.Expectation, rate: Any) -> optax.GradientTransformationExtraArgs:
+    del energy
+    return optax.with_extra_args_support(optax.adam(rate))
 
 
-def _gradient_descent(problem: Problem, rate: float) -> optax.GradientTransformation:
-    del problem
-    return optax.sgd(rate)
+def _gradient_descent(
+    energy: jd.quantum.Expectation, rate: Any
+) -> optax.GradientTransformationExtraArgs:
+    del energy
+    return optax.with_extra_args_support(optax.sgd(rate))
 
 
 def _pair(problem: Problem) -> int:
