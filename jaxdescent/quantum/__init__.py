@@ -38,7 +38,7 @@ Optimizers that execute circuits themselves, and count them, with `init` and `st
 
     rotosolve              exact minimization of one parameter after another
     rotoselect             the same, and a choice of the axis of each rotation
-    spsa                   simultaneous perturbation, with calibrated gains
+    spsa                   simultaneous perturbation with Spall's gains
     qn_spsa                the natural gradient from random perturbations
     icans, gcans           as many shots as the gain of the next step justifies
     CircuitOptimizer       the protocol

@@ -28,9 +28,10 @@ def draw(
                     course.executions[0], errors, style, color=colors[method], lw=1.4, label=label
                 )
         panel.axhline(jd.quantum.CHEMICAL_ACCURACY, color="0.5", lw=0.8)
+        panel.set_xlim(left=0)
         panel.set(xscale="symlog", yscale="log", xlabel="executions of a circuit", title=task)
         panel.set_ylabel("error of the energy (Hartree)")
         panel.grid(alpha=0.25)
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4)
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize="small")
     return figure

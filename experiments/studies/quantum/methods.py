@@ -23,6 +23,7 @@ MethodName = Literal[
     "adam",
     "gradient_descent",
     "spsa",
+    "spsa_calibrated",
     "qn_spsa",
     "pl_rotosolve",
     "pl_qng",
@@ -32,7 +33,7 @@ MethodName = Literal[
 ]
 
 Point = tuple[float, Any]
-"""The executions until now, and the parameters."""
+"""The executions until now, and the parameters, or the energy if the method knows it."""
 
 
 class Course(NamedTuple):
@@ -92,7 +93,8 @@ class Method(NamedTuple):
         for executions, params in self.points(problem, rate, budget, seed):
             if executions > budget:
                 break
-            found.append((float(executions), float(problem.value(params))))
+            energy = params if np.ndim(params) == 0 else problem.value(params)
+            found.append((float(executions), float(energy)))
             if found[-1][1] <= goal:
                 break
         return found
@@ -123,8 +125,11 @@ def _compiled_step(make: Callable[..., Any], energy: jd.quantum.Expectation, bud
     return jax.jit(lambda rate, *args: make(energy, rate, budget).step(*args))
 
 
-def _by_gradient(make: Callable[..., Any], metric: bool = False) -> Any:
-    """Returns the points of an optax transformation with exact gradients."""
+def _by_gradient(make: Callable[..., Any], natural: bool = False) -> Any:
+    """Returns the points of an optax transformation with exact gradients.
+
+    The natural gradient uses the value as well, which is one more execution, and a metric.
+    """
 
     def points(problem: Problem, rate: float, budget: int, seed: int) -> Iterator[Point]:
         del budget, seed
@@ -135,8 +140,8 @@ def _by_gradient(make: Callable[..., Any], metric: bool = False) -> Any:
         while True:
             value, grads = problem.value_and_grad(x)
             updates, state = update(rate, grads, state, x, value=value)
-            x, cost = x + updates, cost + problem.gradient_cost
-            yield cost + (int(state.executions) if metric else 0), x
+            x, cost = x + updates, cost + _gradient(problem) + natural
+            yield cost + (int(state.executions) if natural else 0), x
 
     return points
 
@@ -158,6 +163,41 @@ def _by_itself(make: Callable[..., jd.quantum.CircuitOptimizer]) -> Any:
 
 def _natural(energy: jd.quantum.Expectation, rate: Any) -> Any:
     return jd.quantum.quantum_natural_gradient(energy.circuit, rate, form="block-diagonal")
+
+
+def _sweeps(problem: Problem, rate: float, budget: int, seed: int) -> Iterator[Point]:
+    """Returns the points of Rotosolve, which knows the energy after each parameter."""
+    del rate, seed
+    key, x = jax.random.key(0), jnp.asarray(problem.start)
+    optimizer = jd.quantum.rotosolve(problem.energy, num_frequencies=2, unit=0.5, refresh=False)
+    state, step = optimizer.init(x, key), jax.jit(optimizer.step)
+    yield 0, x
+    while int(state.executions) <= budget:
+        start = max(1, int(state.executions))
+        x, state = step(x, state, key)
+        for index, energy in enumerate(np.asarray(state.values)):
+            yield start + 4 * (index + 1), energy
+
+
+def _peer_sweeps(problem: Problem, rate: float, budget: int, seed: int) -> Iterator[Point]:
+    """Returns the points of PennyLane's Rotosolve, with the energy after each parameter."""
+    del rate, budget, seed
+    import pennylane as qml
+    from pennylane import numpy as pnp
+
+    x = pnp.array(problem.start, requires_grad=True)
+    spectra = {"x": {(i,): [0.5, 1.0] for i in range(len(x))}}
+    executions = 0
+
+    def value(x: Any) -> np.ndarray:
+        return np.asarray(problem.value(jnp.asarray(np.asarray(x))))
+
+    yield 0, jnp.asarray(problem.start)
+    while True:
+        x, energies = qml.RotosolveOptimizer().step(value, x, spectra=spectra, full_output=True)
+        for energy in energies:
+            executions += 5
+            yield executions, float(energy)
 
 
 def _peer(name: str, cost: Callable[[Problem], int]) -> Any:
@@ -184,9 +224,7 @@ def _peer(name: str, cost: Callable[[Problem], int]) -> Any:
             return np.array(problem.metric(np.asarray(x)))  # it is written to
 
         extra: dict[str, Any] = {}
-        if name == "RotosolveOptimizer":
-            extra = {"spectra": {"x": {(i,): [0.5, 1.0] for i in range(len(x))}}}
-        elif name == "QNGOptimizer":
+        if name == "QNGOptimizer":
             extra = {
                 "grad_fn": gradient,
                 "metric_tensor_fn": metric,
@@ -203,16 +241,16 @@ def _peer(name: str, cost: Callable[[Problem], int]) -> Any:
     return points
 
 
-def _rotosolve(
-    energy: jd.quantum.Expectation, rate: Any, budget: int
-) -> jd.quantum.CircuitOptimizer:
-    del rate, budget
-    return jd.quantum.rotosolve(energy, num_frequencies=2, unit=0.5, refresh=False)
-
-
 def _spsa(energy: jd.quantum.Expectation, rate: Any, budget: int) -> jd.quantum.CircuitOptimizer:
     del rate
     return jd.quantum.spsa(energy, max(1, budget // 2))
+
+
+def _spsa_calibrated(
+    energy: jd.quantum.Expectation, rate: Any, budget: int
+) -> jd.quantum.CircuitOptimizer:
+    del rate
+    return jd.quantum.spsa(energy, max(1, budget // 2), calibrate=True)
 
 
 def _qn_spsa(energy: jd.quantum.Expectation, rate: Any, budget: int) -> jd.quantum.CircuitOptimizer:
@@ -242,17 +280,16 @@ def _gradient(problem: Problem) -> int:
 
 
 METHODS: dict[MethodName, Method] = {
-    "rotosolve": Method("Rotosolve", _by_itself(_rotosolve), has_rate=False),
-    "natural_gradient": Method("natural gradient", _by_gradient(_natural, metric=True)),
+    "rotosolve": Method("Rotosolve", _sweeps, has_rate=False),
+    "natural_gradient": Method("natural gradient", _by_gradient(_natural, natural=True)),
     "adam": Method("Adam", _by_gradient(_adam)),
     "gradient_descent": Method("gradient descent", _by_gradient(_gradient_descent)),
-    "spsa": Method("SPSA, calibrated", _by_itself(_spsa), has_rate=False, draws=True),
-    "qn_spsa": Method("QN-SPSA", _by_itself(_qn_spsa), draws=True),
-    "pl_rotosolve": Method(
-        "PennyLane Rotosolve",
-        _peer("RotosolveOptimizer", lambda problem: 5 * len(problem.start)),
-        has_rate=False,
+    "spsa": Method("SPSA", _by_itself(_spsa), has_rate=False, draws=True),
+    "spsa_calibrated": Method(
+        "SPSA, calibrated", _by_itself(_spsa_calibrated), has_rate=False, draws=True
     ),
+    "qn_spsa": Method("QN-SPSA", _by_itself(_qn_spsa), draws=True),
+    "pl_rotosolve": Method("PennyLane Rotosolve", _peer_sweeps, has_rate=False),
     "pl_qng": Method(
         "PennyLane QNG",
         _peer("QNGOptimizer", lambda problem: _gradient(problem) + problem.metric_cost),

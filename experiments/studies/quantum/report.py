@@ -46,8 +46,9 @@ def make_results(
         + ", ".join(f"{settings.budget(task).executions:,} ({task})" for task in settings.tasks)
         + ". A course ends at a tenth of this error.",
         "A gradient is counted as the parameter-shift rule takes it, four executions for an "
-        "excitation; ours count one more for the value. A block-diagonal metric is counted as one "
-        "execution per layer. A calibration of SPSA costs 50.",
+        "excitation; the natural gradient takes one more for the value. Rotosolve knows the energy "
+        "after each parameter, and may stop within a sweep. A block-diagonal metric is counted as "
+        "one execution per layer. A calibration of SPSA costs 50.",
         "Learning rates: the best of "
         + "; ".join(
             ", ".join(f"{rate:g}" for rate in settings.budget(task).learning_rates) + f" ({task})"

@@ -45,11 +45,14 @@ class RotosolveState(NamedTuple):
     Attributes:
       value: f[], the function's value at the parameters, as predicted by the last fit; NaN before
         the first step.
+      values: f[n], or f[gates], the predicted value after each coordinate of the last sweep, at no
+        further executions; NaN before the first step.
       executions: i32[], number of executions of the circuit until now.
       shots: i32[], number of measurements until now.
     """
 
     value: jax.Array
+    values: jax.Array
     executions: jax.Array
     shots: jax.Array
 
@@ -90,11 +93,11 @@ def rotosolve(
 
     def init(params: Any, key: Any = None) -> RotosolveState:
         del key
-        flat, _, _ = flat_function(function, params)
+        flat = flat_function(function, params)[0]
         inner = function.expectation if isinstance(function, SampledExpectation) else function
         if isinstance(inner, Expectation):
             check_frequencies(inner, params, num_frequencies, unit)
-        return RotosolveState(jnp.full((), jnp.nan, flat.dtype), no_count(), no_count())
+        return _unknown(flat.size, flat.dtype)
 
     def step(params: Any, state: RotosolveState, key: jax.Array) -> tuple[Any, RotosolveState]:
         flat, unravel, value_at = flat_function(function, params)
@@ -104,19 +107,21 @@ def rotosolve(
         value = jnp.where(needs_value, first, state.value)
 
         def minimize_one(index: jax.Array, carry: Any) -> Any:
-            x, value = carry
+            x, value, found = carry
             draws = jax.random.split(jax.random.fold_in(key, index), len(offsets))
             moves = jnp.asarray(offsets, x.dtype)
             points = jax.vmap(lambda move: x.at[index].add(move))(moves)
             values = jax.vmap(value_at)(points, draws)
             change, lowest = solve(value, values)
-            return x.at[index].set(_wrapped(x[index] + change / unit, unit)), lowest
+            x = x.at[index].set(_wrapped(x[index] + change / unit, unit))
+            return x, lowest, found.at[index].set(lowest)
 
-        flat, value = jax.lax.fori_loop(0, flat.size, minimize_one, (flat, value))
+        start = (flat, value, state.values)
+        flat, value, found = jax.lax.fori_loop(0, flat.size, minimize_one, start)
         counts = counted(state, function, len(offsets) * flat.size)
         spared = counted(state._replace(**counts), function, 1)
         counts = {name: jnp.where(needs_value, spared[name], counts[name]) for name in counts}
-        return unravel(flat), RotosolveState(value, **counts)
+        return unravel(flat), RotosolveState(value, found, **counts)
 
     return CircuitOptimizer(init, step)
 
@@ -151,9 +156,9 @@ def rotoselect(function: Any) -> CircuitOptimizer:
 
     def init(params: Any, key: Any = None) -> RotosolveState:
         del key
-        flat, _, _ = flat_function(function, params)
+        flat = flat_function(function, params)[0]
         _check_rows(params)
-        return RotosolveState(jnp.full((), jnp.nan, flat.dtype), no_count(), no_count())
+        return _unknown(flat.size // 3, flat.dtype)
 
     def step(params: Any, state: RotosolveState, key: jax.Array) -> tuple[Any, RotosolveState]:
         _check_rows(params)
@@ -161,7 +166,7 @@ def rotoselect(function: Any) -> CircuitOptimizer:
         moves = jnp.concatenate([jnp.zeros((1, 3)), jnp.eye(3), -jnp.eye(3)]).astype(flat.dtype)
 
         def choose(row: jax.Array, carry: Any) -> Any:
-            rows, _ = carry
+            rows, found = carry
             draws = jax.random.split(jax.random.fold_in(key, row), 7)
             points = jax.vmap(lambda move: rows.at[row].set(np.pi / 2 * move))(moves)
             values = jax.vmap(lambda x, key: value_at(x.ravel(), key))(points, draws)
@@ -169,15 +174,20 @@ def rotoselect(function: Any) -> CircuitOptimizer:
             angles, lowest = jax.vmap(lambda pair: _of_one_frequency(values[0], pair))(pairs)
             best = jnp.argmin(lowest)
             angle = jnp.where(jnp.arange(3) == best, _wrapped(angles, 1.0), 0)
-            return rows.at[row].set(angle), lowest[best]
+            return rows.at[row].set(angle), found.at[row].set(lowest[best])
 
         rows = flat.reshape(-1, 3)
-        rows, value = jax.lax.fori_loop(0, len(rows), choose, (rows, state.value))
-        return unravel(rows.ravel()), RotosolveState(
-            value, **counted(state, function, 7 * len(rows))
-        )
+        rows, found = jax.lax.fori_loop(0, len(rows), choose, (rows, state.values))
+        counts = counted(state, function, 7 * len(rows))
+        return unravel(rows.ravel()), RotosolveState(found[-1], found, **counts)
 
     return CircuitOptimizer(init, step)
+
+
+def _unknown(size: int, dtype: Any) -> RotosolveState:
+    """Returns the state before the first step."""
+    values = jnp.full(size, jnp.nan, dtype)
+    return RotosolveState(jnp.full((), jnp.nan, dtype), values, no_count(), no_count())
 
 
 def _check_rows(params: Any) -> None:

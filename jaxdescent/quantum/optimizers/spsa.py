@@ -40,14 +40,16 @@ class SpsaState(NamedTuple):
     shots: jax.Array
 
 
-def spsa(function: Any, num_steps: int, *, calibrate: bool = True) -> CircuitOptimizer:
+def spsa(function: Any, num_steps: int, *, calibrate: bool = False) -> CircuitOptimizer:
     """Minimizes a function by simultaneous perturbation with Spall's gains.
 
     Args:
       function: Called as `function(params)`; returns a real scalar. It can be an `Expectation`, a
         `sampled` one, or a QNode.
       num_steps: planned number of steps, at least 1, which sets the decrease of the gains.
-      calibrate: whether 50 executions before the first step set the scale of the learning rates.
+      calibrate: whether 50 executions before the first step set the scale of the learning rates,
+        so that the first step changes each parameter by 2 pi / 10. Near a minimum, such as at
+        Hartree-Fock, where values change little, this scale is too large.
 
     Returns:
       A `CircuitOptimizer`, whose step takes 2 executions.
@@ -58,8 +60,8 @@ def spsa(function: Any, num_steps: int, *, calibrate: bool = True) -> CircuitOpt
 
     Example:
       >>> import jax, jax.numpy as jnp, jaxdescent as jd
-      >>> optimizer, key = jd.quantum.spsa(lambda x: jnp.sum(jnp.cos(x)), 100), jax.random.key(0)
-      >>> params = jnp.array([0.5, 2.0])
+      >>> optimizer = jd.quantum.spsa(lambda x: jnp.sum(jnp.cos(x)), 100, calibrate=True)
+      >>> params, key = jnp.array([0.5, 2.0]), jax.random.key(0)
       >>> state = optimizer.init(params, key)
       >>> for key in jax.random.split(key, 100):
       ...     params, state = jax.jit(optimizer.step)(params, state, key)

@@ -51,6 +51,8 @@ def test_a_sweep_minimizes_each_coordinate_in_turn():
             x[i] += angle
         np.testing.assert_allclose(np.exp(1j * np.asarray(found)), np.exp(1j * x), atol=1e-10)
         np.testing.assert_allclose(state.value, EXPECTATION(found), atol=1e-12)
+        assert bool(jnp.all(jnp.diff(state.values) <= 1e-12))
+        assert float(state.values[-1]) == float(state.value)
         assert bool(jnp.all(jnp.abs(found) <= np.pi))
 
 

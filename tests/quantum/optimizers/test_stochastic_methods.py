@@ -46,7 +46,7 @@ def test_a_calibrated_first_step_has_the_chosen_size_and_its_cost_is_counted():
     def function(x):
         return jnp.sum(slopes * x)
 
-    optimizer = quantum.spsa(function, 100)
+    optimizer = quantum.spsa(function, 100, calibrate=True)
     state = optimizer.init(jnp.zeros(1), KEY)
     assert int(state.executions) == 50
     params, state = optimizer.step(jnp.zeros(1), state, KEY)
@@ -55,7 +55,7 @@ def test_a_calibrated_first_step_has_the_chosen_size_and_its_cost_is_counted():
 
 
 def test_spsa_reaches_the_minimum_with_sampled_values():
-    optimizer = quantum.spsa(quantum.sampled(EXPECTATION, shots=100), 300)
+    optimizer = quantum.spsa(quantum.sampled(EXPECTATION, shots=100), 300, calibrate=True)
     params, state = steps(optimizer, jnp.asarray(START, jnp.float32), 300)
     assert float(EXPECTATION(params)) < 1 - 0.8
     assert (int(state.executions), int(state.shots)) == (650, 650 * 200)
@@ -155,7 +155,7 @@ def test_a_step_with_adaptive_shots_is_unbiased(make):
 @pytest.mark.parametrize(
     "optimizer",
     [
-        quantum.spsa(EXPECTATION, 10),
+        quantum.spsa(EXPECTATION, 10, calibrate=True),
         quantum.qn_spsa(EXPECTATION, 0.1, epsilon=0.1),
         quantum.icans(EXPECTATION, 0.1),
     ],
