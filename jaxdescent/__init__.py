@@ -72,9 +72,9 @@ A *stream* is data that arrives in order and may change:
 
     streaming              online learning, drift, plasticity: help(jd.streaming) lists the parts
 
-*Quantum* algorithms, simulated:
+*Quantum circuits* are functions of their parameters as well, and quantum algorithms descend, too:
 
-    quantum                gradient descent by and of quantum systems: help(jd.quantum)
+    quantum                circuits, optimizers, algorithms: help(jd.quantum) lists the parts
 
 Losses, landscapes and cost:
 

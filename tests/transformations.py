@@ -146,6 +146,20 @@ def swift_td_of_the_loss(learning_rate, meta_learning_rate):
     return predicting_the_loss(tx, lambda value: -1.0)
 
 
+def natural_gradient_of_a_product(learning_rate):
+    """With the metric of independent rotations of qubits, a quarter of the identity.
+
+    The damping is constant: an adapted one rejects steps by differences of single batches.
+    """
+
+    def metric(params):
+        return 0.25 * jnp.eye(sum(x.size for x in jax.tree.leaves(params)))
+
+    momentum = optax.sgd(learning_rate, momentum=0.9)
+    natural = jd.quantum.quantum_natural_gradient(metric, 0.25, levenberg=False)
+    return optax.chain(optax.clip_by_global_norm(1.0), natural, optax.scale(-1.0), momentum)
+
+
 TRANSFORMATIONS = {
     "tower of adam": (tower_of_adam, {"learning_rate": 1e-2, "hyper_rate": 1e-4}),
     "tower of momentum": (tower_of_momentum, {"learning_rate": 1e-4, "hyper_rate": 1e-3}),
@@ -176,11 +190,12 @@ TRANSFORMATIONS = {
     "obgd": (obgd_of_the_loss, {"learning_rate": 1e-3}),
     "intentional": (intentional_of_the_loss, {"learning_rate": 0.5}),
     "swift td": (swift_td_of_the_loss, {"learning_rate": 1e-3, "meta_learning_rate": 1e-4}),
+    "quantum natural gradient": (natural_gradient_of_a_product, {"learning_rate": 1e-3}),
     "tower of height 3": (tower_of_height_3, {"learning_rate": 1e-2, "hyper_rate": 1e-3}),
 }
 
-PROBES = {"monitored momentum"}
-"""Names of transformations that compute Hessian products at intervals."""
+PROBES = {"monitored momentum", "quantum natural gradient"}
+"""Names of transformations that compute Hessian products at intervals, or products by a metric."""
 
 OSCILLATING = {"coin betting"}
 """Names of transformations whose losses have a small mean, but whose last parameters oscillate."""

@@ -51,6 +51,8 @@ class Estimator(NamedTuple):
       gradients: number of these values that are computed with a gradient.
       hyperparams: names of keywords of `estimate` that are numbers, and that agents may have as
         hyperparameters of their own.
+      shots: number of measurements in one call, for functions whose values are means of
+        measurements, such as the values of a quantum circuit; otherwise 0.
 
     Example:
       An estimator of your own, by forward differences along one random direction:
@@ -71,6 +73,7 @@ class Estimator(NamedTuple):
     evaluations: int
     gradients: int = 0
     hyperparams: tuple[str, ...] = ()
+    shots: int = 0
 
     def value_and_grad(
         self, function: Callable[..., Any], *, has_aux: bool = False

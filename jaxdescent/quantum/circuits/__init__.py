@@ -1,0 +1,1 @@
+"""Quantum circuits as functions of their parameters, simulated in JAX."""

@@ -1,0 +1,1 @@
+"""Gradients and values of circuits as a quantum computer obtains them."""

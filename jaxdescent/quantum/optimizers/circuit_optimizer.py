@@ -1,0 +1,93 @@
+"""The protocol of optimizers that execute circuits themselves, and count them.
+
+    state = optimizer.init(params, key)
+    params, state = optimizer.step(params, state, key)
+
+Both can be compiled, and mapped over agents by `jax.vmap`. An optax transformation gets gradients;
+these optimizers choose the points at which they need values.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+
+from jaxdescent import validation
+from jaxdescent.quantum.estimators.shots import shots_per_value, value_of
+
+LARGEST_COUNT = 2**31 - 1
+
+
+class CircuitOptimizer(NamedTuple):
+    """An optimizer that executes circuits.
+
+    Attributes:
+      init: Called as `init(params, key)`; returns a state.
+      step: Called as `step(params, state, key)`; returns parameters and a state. Every state has
+        the fields `executions` and `shots`, i32[]: the numbers of executions of a circuit and of
+        measurements until now, which stay at 2^31 - 1 once they are there.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxdescent as jd
+      >>> optimizer = jd.quantum.rotosolve(lambda x: jnp.sum(jnp.cos(x)))
+      >>> params, key = jnp.array([0.1, 2.0]), jax.random.key(0)
+      >>> state = optimizer.init(params, key)
+      >>> params, state = optimizer.step(params, state, key)
+      >>> round(float(state.value), 4), int(state.executions)
+      (-2.0, 5)
+    """
+
+    init: Callable[[Any, jax.Array], Any]
+    step: Callable[[Any, Any, jax.Array], tuple[Any, Any]]
+
+
+def check_function(function: Any) -> None:
+    """Raises TypeError unless a function can be called."""
+    if not callable(function):
+        raise TypeError(
+            f"function must be a function of params or circuit.expectation(observable), got "
+            f"{validation.shown(function)}"
+        )
+
+
+def flat_function(function: Any, params: Any) -> tuple[jax.Array, Any, Any]:
+    """Returns the flat parameters, the way back, and a function of them and of a key.
+
+    Raises:
+      TypeError: a leaf of the parameters is not an array.
+      ValueError: there are no parameters, or they are not real.
+    """
+    params = validation.arrays("params", params, validation.PARTITION)
+    validation.check_floating("params", params)
+    flat, unravel = ravel_pytree(params)
+    if not flat.size:
+        raise ValueError(f"params must hold at least one number, got {validation.shown(params)}")
+
+    def value_at(x: jax.Array, key: jax.Array) -> jax.Array:
+        with validation.tracing("function"):
+            value = value_of(function, unravel(x), key)
+        validation.check_scalar("function", value)
+        return value.astype(flat.dtype)
+
+    return flat, unravel, value_at
+
+
+def no_count() -> jax.Array:
+    """Returns the count 0."""
+    return jnp.zeros((), jnp.int32)
+
+
+def counted(state: Any, function: Any, executions: int) -> dict[str, jax.Array]:
+    """Returns the counts of a state after further executions."""
+    return {
+        "executions": added(state.executions, executions),
+        "shots": added(state.shots, executions * shots_per_value(function)),
+    }
+
+
+def added(count: jax.Array, number: Any) -> jax.Array:
+    """Returns the sum of two counts, at most 2^31 - 1."""
+    number = jnp.minimum(jnp.asarray(number), LARGEST_COUNT).astype(jnp.int32)
+    return jnp.where(count > LARGEST_COUNT - number, LARGEST_COUNT, count + number)

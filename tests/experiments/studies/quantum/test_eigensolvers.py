@@ -1,0 +1,33 @@
+"""The study of eigensolvers runs end to end, and counts what methods spend."""
+
+import json
+
+import numpy as np
+import pytest
+
+from experiments.__main__ import main
+from experiments.studies.quantum.methods import METHODS, Course, available, spent
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    runs = tmp_path_factory.mktemp("runs")
+    main(["quantum", "--scale", "smoke", "--runs", str(runs)])
+    (folder,) = (runs / "quantum").iterdir()
+    return folder
+
+
+def test_every_method_has_a_row_and_a_figure_is_drawn(folder):
+    found = json.loads((folder / "run.json").read_text())
+    assert found["status"] == "finished"
+    rows = found["results"]
+    assert {*rows} == {f"{name}, h2" for name in METHODS if available(name)}
+    assert (folder / "1_executions.png").read_bytes()[:4] == b"\x89PNG"
+    # The double excitation is the first parameter, and all that H2 needs.
+    assert rows["rotosolve, h2"]["executions"] == 5
+    assert rows["natural_gradient, h2"]["executions"] <= 60
+
+
+def test_executions_are_counted_until_the_goal_is_reached():
+    executions, energies = np.array([[0, 5, 9], [0, 5, 9]]), np.array([[2, 1, 0], [2, 2, 2]])
+    np.testing.assert_array_equal(spent(Course(executions, energies, 0.1), 1.5), [5, np.inf])

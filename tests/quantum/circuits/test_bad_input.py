@@ -1,0 +1,61 @@
+"""Wrong circuits and observables are refused, with a message that says what to do."""
+
+import jax.numpy as jnp
+import pytest
+
+import jaxdescent as jd
+
+gates, quantum = jd.quantum.gates, jd.quantum
+RX = gates.rx(gates.param(0), 0)
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: quantum.Circuit(2, [gates.h(0)]), ValueError, "at least one angle that depends"),
+        (lambda: quantum.Circuit(2, [gates.rx(0.5, 0)]), ValueError, "use gates.param"),
+        (lambda: quantum.Circuit(2, ["rx"]), TypeError, "operations must be gates"),
+        (lambda: quantum.Circuit(1, [RX, gates.cnot(0, 1)]), ValueError, "wires must be below"),
+        (lambda: quantum.Circuit(0, [RX]), ValueError, "num_qubits must be an integer in"),
+        (lambda: gates.cnot(1, 1), ValueError, "wires of cnot must be different"),
+        (lambda: gates.rx([1.0, 2.0], 0), ValueError, "angle of rx must be one number"),
+        (lambda: gates.rx("a", 0), TypeError, "angle must be a real number"),
+        (lambda: gates.pauli_rotation("II", 0.1, (0, 1)), ValueError, "at least one of them not I"),
+        (lambda: gates.pauli_rotation("XY", 0.1, (0,)), ValueError, "for each of 1 wires"),
+        (lambda: quantum.pauli_sum({"XY": 1j}), ValueError, "not Hermitian"),
+        (lambda: quantum.pauli_sum({"XY": float("nan")}), ValueError, "real, finite"),
+        (lambda: quantum.pauli_sum({"XQ": 1.0}), ValueError, "words of 2 letters"),
+        (lambda: quantum.pauli_sum({"X0 Y0": 1.0}, 2), ValueError, "different qubits"),
+        (lambda: quantum.pauli_sum({"XY": 1.0, "X": 1.0}), ValueError, "words of 2 letters"),
+        (lambda: quantum.pauli_sum({}), ValueError, "at least one entry"),
+        (lambda: quantum.Circuit(1, [RX]).expectation("Z"), TypeError, "must be a pauli_sum"),
+        (
+            lambda: quantum.Circuit(1, [RX]).expectation(quantum.pauli_sum({"ZZ": 1.0})),
+            ValueError,
+            "observable must have the circuit's 1 qubits, got 2",
+        ),
+    ],
+)
+def test_wrong_arguments_are_refused(make, error, message):
+    with pytest.raises(error, match=message):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("angle", "params", "error", "message"),
+    [
+        (gates.param(3), jnp.ones(2), ValueError, r"the entry \(3,\) of rx"),
+        (gates.param("w"), jnp.ones(2), ValueError, "the entry"),
+        (gates.param(0), jnp.ones((2, 2)), ValueError, "one number at"),
+        (gates.param("w"), {"w": jnp.ones(2)}, ValueError, "add indices"),
+        (gates.param(0), jnp.arange(2), ValueError, "floating-point"),
+        (lambda params: params, jnp.ones(2), ValueError, "must return a real scalar"),
+        (lambda params: float(params[0]), jnp.ones(2), TypeError, "jax.numpy"),
+    ],
+)
+def test_parameters_that_do_not_fit_are_refused(angle, params, error, message):
+    import jax
+
+    circuit = quantum.Circuit(1, [gates.rx(angle, 0)])
+    with pytest.raises(error, match=message):
+        jax.eval_shape(circuit.angles, params)
