@@ -77,5 +77,5 @@ def test_each_flag_of_a_finished_run_is_honored_or_refused(name, tmp_path, monke
             assert json.loads(path.read_text())["resumed"][-1]["changes"].keys() == {field.name}
     # Of these the test tries values that are refused: fewer names, less patience.
     fewer = {"tasks", "optimizers", "patience", "picture", "suites", "methods", "dimensions"}
-    fewer |= {"changes", "learners", "functions"}
+    fewer |= {"changes", "learners", "functions", "streams"}
     assert honored == {*study.Settings.may_change} - {"runs"} - IDLE - fewer
