@@ -298,6 +298,48 @@ def test_it_is_evaluated_where_the_measured_loss_is_lower(excess):
     np.testing.assert_allclose(chosen, np.where(at_x, xs, states.average), rtol=1e-6)
 
 
+def at_average(tx, x):
+    """Returns parameters and state just after they were exchanged with their average."""
+    x, state = fed(tx, tuning(tx, x, 1e-3), x, [1.0] * 20)
+    state = state._replace(probe=state.probe._replace(steps=jnp.asarray(100, jnp.int32)))
+    before = x, state
+    x, state = fed(tx, state, x, [1.0])
+    assert bool(state.probe.at_average)
+    return before, (x, state)
+
+
+def test_without_a_loss_an_exchange_ends_and_training_goes_on():
+    tx = tuned(optax.sgd)
+    (before, _), (x, state) = at_average(tx, X)
+    step, moved = jax.jit(tx.update), []
+    for _ in range(4):
+        updates, state = step(G, state, x)
+        x = optax.apply_updates(x, updates)
+        moved.append(float(jnp.max(jnp.abs(x - before))))
+        assert not bool(state.probe.at_average)
+    assert moved[0] < 1e-6
+    assert 0 < moved[1] < moved[2] < moved[3]
+
+
+def test_a_usable_batch_of_an_exchange_ends_a_row_of_unusable_ones():
+    tx = tuned(optax.sgd)
+    (x, state), _ = at_average(tx, X)
+    x, after = fed(tx, state, x, [np.nan, 1.0])  # the second exchanges
+    assert bool(after.probe.at_average)
+    x, after = fed(tx, after, x, [np.nan, 1.0])
+    assert int(after.restarts) == int(state.restarts)
+    assert int(after.skipped) == int(state.skipped) + 1
+
+
+def test_rounding_to_16_bits_does_not_end_the_probes():
+    tx, x = tuned(optax.sgd), jnp.asarray(X, jnp.bfloat16)
+    (before, _), (x, state) = at_average(tx, x)
+    x, state = fed(tx, state, x, [0.5], G.astype(jnp.bfloat16))
+    assert not bool(state.probe.missed)
+    assert float(state.probe.count) == 1
+    np.testing.assert_allclose(np.float32(x), np.float32(before), rtol=0.01)
+
+
 def test_a_transformation_after_it_that_changes_returns_ends_the_probes():
     loss, _ = noisy_regression(jax.random.key(0))
     keys = jax.random.split(jax.random.key(3), 300)

@@ -34,7 +34,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdescent import validation
+from jaxdescent import numerics, validation
 
 LARGEST_COEFFICIENTS = 2**24
 """Entries of A, 64 MB in float32."""
@@ -47,7 +47,8 @@ class AmplitudeDescentResult(NamedTuple):
       params: f[n], the last vector, of norm 1.
       path: f[steps + 1, n], the vectors from the start on.
       values: f[steps + 1], the function's values there.
-      step_probability: f[steps], probabilities that the ancilla lets each step pass.
+      step_probability: f[steps], probabilities that the ancilla lets each step pass; 0 where
+        1 - eta D(x) maps x to 0, after which vectors are NaN.
       log10_copies: f[steps], logarithm to base 10 of the expected number of copies of the start
         for one copy of the vector after each step.
       qubits: number of qubits that hold one vector.
@@ -116,7 +117,7 @@ def _checked(coefficients: Any, x: Any) -> tuple[jax.Array, jax.Array]:
         jnp.asarray(value) if isinstance(value, jax.Array) else validation.real_array(name, value)
         for name, value in (("coefficients", coefficients), ("x", x))
     )
-    dtype = jnp.result_type(float, matrix, start)
+    dtype = numerics.widest_float((matrix, start))
     matrix, start = jnp.asarray(matrix, dtype), jnp.asarray(start, dtype)
     if start.ndim != 1 or start.size < 2:
         raise ValueError(f"x must be a vector of at least 2 numbers, got shape {start.shape}")

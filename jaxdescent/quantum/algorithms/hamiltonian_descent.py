@@ -21,6 +21,7 @@ Sources: J. Leng, E. Hickman, J. Li, X. Wu 2023, arXiv:2303.01471; with the grad
 B. Shi 2025, arXiv:2505.14670.
 """
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -29,7 +30,7 @@ import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdescent import validation
+from jaxdescent import numerics, validation
 from jaxdescent.problem import Problem, in_bounds
 from jaxdescent.programs import compiled
 from jaxdescent.quantum.algorithms import transport
@@ -192,7 +193,7 @@ def hamiltonian_descent(
       >>> result.params.tolist(), bool(result.success[-1] > 0.9)
       ([0.0, 0.0], True)
     """
-    problem = in_bounds(problem, bounds)
+    problem = _widened(in_bounds(problem, bounds))
     check_problem(problem, "problem")
     points = power_of_two("grid", grid, 4)
     schedule = cubic_schedule() if schedule is None else schedule
@@ -220,6 +221,16 @@ def hamiltonian_descent(
         by_gap=by_gap,
     )
     return result._replace(function_values=points**dimension)
+
+
+def _widened(problem: Problem) -> Problem:
+    """Returns a problem whose box is in float32 or wider, as complex numbers need."""
+    dtype = numerics.widest_float(problem.lower)
+
+    def widened(tree: Any) -> Any:
+        return jax.tree.map(lambda x: jnp.asarray(x, dtype), tree)
+
+    return dataclasses.replace(problem, lower=widened(problem.lower), upper=widened(problem.upper))
 
 
 def _check_schedule(schedule: Any) -> None:
@@ -315,16 +326,22 @@ def _make_step(
 
     def step(number: jax.Array, wave: jax.Array) -> jax.Array:
         time = number.astype(step_size.dtype) * step_size
-        weight = step_size * schedule.potential(time)
+        weight = step_size * _weight("potential", schedule.potential(time))
         weight = jnp.where(number == 0, weight / 2, weight)
         wave = wave * _phase(weight * grid.potential)
-        weight = step_size * schedule.kinetic(time + step_size / 2)
+        weight = step_size * _weight("kinetic", schedule.kinetic(time + step_size / 2))
         if not matrices:
             return drift(wave, weight)
         wave = drift(wave, weight / 2)
         return drift(transport.apply(matrices, wave, number), weight / 2)
 
     return step
+
+
+def _weight(name: str, value: Any) -> jax.Array:
+    if jnp.ndim(value):
+        raise ValueError(f"schedule.{name} must return a scalar, got shape {jnp.shape(value)}")
+    return jnp.asarray(value)
 
 
 def _phase(angle: jax.Array) -> jax.Array:

@@ -24,7 +24,7 @@ import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdescent import validation
+from jaxdescent import numerics, validation
 from jaxdescent.programs import compiled
 
 LARGEST_QUBITS = 22
@@ -109,6 +109,9 @@ def _simulate(
     function: Callable[[Any], jax.Array],
     points: int,
 ) -> JordanGradient:
+    dtypes = jax.tree.map(jnp.result_type, x)
+    wide = numerics.widest_float(x)
+    x = jax.tree.map(lambda leaf: leaf.astype(wide), x)
     center, unravel = jax.flatten_util.ravel_pytree(x)
     dimension, dtype = center.size, center.dtype
     length, slope_range = length.astype(dtype), slope_range.astype(dtype)
@@ -128,7 +131,7 @@ def _simulate(
     marginals = [jnp.sum(outcome, tuple(i for i in axes if i != axis)) for axis in axes]
     order = np.argsort(np.fft.fftfreq(points))
     return JordanGradient(
-        gradient=unravel(slopes[best]),
+        gradient=jax.tree.map(lambda s, to: s.astype(to), unravel(slopes[best]), dtypes),
         probability=jnp.max(outcome),
         slopes=slopes[order],
         marginals=jnp.stack(marginals)[:, order],

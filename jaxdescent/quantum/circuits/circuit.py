@@ -251,18 +251,10 @@ class Expectation:
         words = [circuit.frame.image(each) for each in pauli.as_words(observable)]
         n, coefficients = circuit.num_qubits, observable.coefficients
         self.terms = statevector.observable(words, coefficients, n)
-        value = statevector.over_agents(statevector.value(n, circuit.moves, self.terms))
-        both = statevector.over_agents(statevector.value_and_grad(n, circuit.moves, self.terms))
-
-        @jax.custom_vjp
-        def of_rotations(angles: jax.Array) -> jax.Array:
-            return value(angles)
-
-        def backward(grads: jax.Array, slope: jax.Array) -> tuple[jax.Array]:
-            return (slope * grads,)
-
-        of_rotations.defvjp(both, backward)
-        self._of_rotations = of_rotations
+        self._of_rotations = statevector.differentiable(
+            statevector.value(n, circuit.moves, self.terms),
+            statevector.value_and_grad(n, circuit.moves, self.terms),
+        )
 
     def __call__(self, params: Any, *args: Any) -> jax.Array:
         """Returns the expectation value, f[]."""
@@ -362,6 +354,11 @@ def _quarter_turns(angle: float) -> int | None:
 
 
 def _flattened(operations: Any) -> Iterable[Gate]:
+    if isinstance(operations, Gate) or not isinstance(operations, Iterable):
+        raise TypeError(
+            f"operations must be a sequence of gates such as [gates.rx(0.5, 0)], got "
+            f"{validation.shown(operations)}"
+        )
     for each in operations:
         if isinstance(each, Gate):
             yield each

@@ -65,16 +65,40 @@ class Param(NamedTuple):
     coefficient: float = 1.0
     offset: float = 0.0
 
-    def __mul__(self, factor: float) -> "Param":  # type: ignore[override]
+    __array_ufunc__ = None  # NumPy's numbers leave arithmetic to the methods below
+
+    def __mul__(self, factor: Any) -> "Param":
+        factor = _constant(factor)
         return Param(self.path, self.coefficient * factor, self.offset * factor)
 
-    __rmul__ = __mul__  # type: ignore[assignment]
+    __rmul__ = __mul__
 
-    def __add__(self, offset: float) -> "Param":  # type: ignore[override]
-        return self._replace(offset=self.offset + offset)
+    def __truediv__(self, divisor: Any) -> "Param":
+        return self * (1 / _constant(divisor))
+
+    def __add__(self, offset: Any) -> "Param":
+        return self._replace(offset=self.offset + _constant(offset))
+
+    __radd__ = __add__
+
+    def __sub__(self, offset: Any) -> "Param":
+        return self + -_constant(offset)
+
+    def __rsub__(self, offset: Any) -> "Param":
+        return -self + offset
 
     def __neg__(self) -> "Param":
         return self * -1.0
+
+
+def _constant(value: Any) -> float:
+    """Returns a number by which a parameter is multiplied or moved, or raises."""
+    if isinstance(value, Param) or not validation.is_concrete(value) or np.ndim(value):
+        raise TypeError(
+            "gates.param(...) takes constant numbers in sums and products, got "
+            f"{validation.shown(value)}; for others use a function: gates.rx(lambda params: ..., 0)"
+        )
+    return float(validation.finite_array("the factor or offset of gates.param", value))
 
 
 def param(*path: Any) -> Param:
@@ -261,6 +285,8 @@ def pauli_rotation(letters: str, angle: Angle, wires: tuple[int, ...]) -> Gate:
     Raises:
       ValueError: the word is not valid or does not fit the wires.
     """
+    if not isinstance(wires, (tuple, list, range)):
+        raise TypeError(f"wires must be a tuple of qubits, got {validation.shown(wires)}")
     valid = isinstance(letters, str) and set(letters) <= set("IXYZ") and set(letters) - {"I"}
     if not valid or len(letters) != len(wires):
         raise ValueError(

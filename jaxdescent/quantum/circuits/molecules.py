@@ -101,6 +101,11 @@ def excitation_circuit(molecule: Molecule) -> Circuit:
       >>> round(float(energy(jnp.zeros(3))), 4)  # Hartree-Fock
       -1.117
     """
+    if not isinstance(molecule, Molecule):
+        raise TypeError(
+            f"molecule must be a jd.quantum.Molecule, got {validation.shown(molecule)}; make it by "
+            "jd.quantum.molecule('h2')"
+        )
     occupied = range(molecule.num_electrons)
     free = range(molecule.num_electrons, molecule.observable.num_qubits)
     doubles = [

@@ -101,12 +101,16 @@ def pauli_sum(terms: Mapping[str, Any], num_qubits: int | None = None) -> PauliS
     """
     terms = validation.mapping("terms", terms, "a coefficient per word, such as {'ZZ': 1.0}")
     if num_qubits is None:
+        if any(re.search(r"\d", key) for key in terms):
+            raise ValueError(
+                f"num_qubits must be given for words such as 'X0 Z2', got {validation.shown(terms)}"
+            )
         num_qubits = max(map(len, terms))
     num_qubits = validation.integer_in("num_qubits", num_qubits, 1, MAX_QUBITS)
     totals: dict[str, float] = {}
     for key, value in terms.items():
         letters = _letters(key, num_qubits)
-        number = complex(np.asarray(value).item())
+        number = _coefficient(key, value)
         if number.imag or not np.isfinite(number.real):
             raise ValueError(
                 f"terms must have real, finite coefficients, got {value} for {key!r}; with others "
@@ -114,6 +118,18 @@ def pauli_sum(terms: Mapping[str, Any], num_qubits: int | None = None) -> PauliS
             )
         totals[letters] = totals.get(letters, 0.0) + number.real
     return PauliSum(num_qubits, tuple(totals), tuple(totals.values()))
+
+
+def _coefficient(key: str, value: Any) -> complex:
+    """Returns a coefficient, or raises TypeError."""
+    if validation.is_concrete(value):
+        array = np.asarray(value)
+        if array.ndim == 0 and array.dtype.kind in "iufc":
+            return complex(array.item())
+    raise TypeError(
+        f"terms must have numbers as coefficients, got {validation.shown(value)} for {key!r}; "
+        "coefficients are constants of a circuit's program and cannot be traced"
+    )
 
 
 def _letters(key: str, num_qubits: int) -> str:

@@ -154,7 +154,7 @@ def over_agents(function: Callable[[jax.Array], Any]) -> Callable[[jax.Array], A
     """
 
     def alone(angles: jax.Array) -> Any:
-        return jax.tree.map(lambda x: x[0], function(angles[None]))
+        return _of_one(function, angles)
 
     @jax.custom_batching.custom_vmap
     def of_one(angles: jax.Array) -> Any:
@@ -167,6 +167,40 @@ def over_agents(function: Callable[[jax.Array], Any]) -> Callable[[jax.Array], A
         return found, jax.tree.map(lambda _: batched[0], found)
 
     return of_one
+
+
+def _of_one(function: Callable[[jax.Array], Any], angles: jax.Array) -> Any:
+    return jax.tree.map(lambda x: x[0], function(angles[None]))
+
+
+def differentiable(
+    value: Callable[[jax.Array], Any], value_and_grad: Callable[[jax.Array], Any]
+) -> Callable[[jax.Array], jax.Array]:
+    """Returns a function of one agent's angles, f[k], whose gradient is the adjoint method's.
+
+    It can be differentiated in both modes, more than once. Both arguments take angles f[agents, k].
+    """
+    of_one, both_of_one = over_agents(value), over_agents(value_and_grad)
+
+    @jax.custom_jvp
+    def both(angles: jax.Array) -> Any:
+        return both_of_one(angles)
+
+    @both.defjvp
+    def _(primals: Any, tangents: Any) -> Any:
+        # Without the rule of `over_agents`, through which JAX cannot transpose.
+        return jax.jvp(lambda angles: _of_one(value_and_grad, angles), primals, tangents)
+
+    @jax.custom_jvp
+    def evaluate(angles: jax.Array) -> jax.Array:
+        return of_one(angles)
+
+    @evaluate.defjvp
+    def _(primals: Any, tangents: Any) -> Any:
+        found, grads = both(*primals)
+        return found, jnp.sum(grads * tangents[0])
+
+    return evaluate
 
 
 def to_complex(v: jax.Array) -> jax.Array:

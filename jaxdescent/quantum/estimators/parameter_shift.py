@@ -24,9 +24,11 @@ from jaxdescent.quantum.circuits.circuit import Expectation
 from jaxdescent.quantum.estimators.shift_rules import shift_rule
 from jaxdescent.quantum.estimators.shots import (
     Measurement,
+    SampledExpectation,
     check_expectation,
     check_shots,
     measure_at_angles,
+    measured_words,
 )
 
 MAX_NUMBERS = 2**24
@@ -89,7 +91,7 @@ def parameter_shift(
     shifts = np.concatenate([each.shifts for each in rules])
     weights = np.concatenate([each.weights for each in rules])
     executions = 1 + 2 * len(shifts)
-    words = sum(1 for letters in expectation.observable.words if letters.strip("I"))
+    words = measured_words(expectation)
 
     def estimate(
         function: Any,
@@ -111,6 +113,8 @@ def parameter_shift(
         moves[np.arange(len(shifts)), owners] = shifts
         moves = jnp.asarray(np.concatenate([np.zeros((1, len(rules))), moves, -moves]))
         points = angles + moves.astype(angles.dtype)
+        if shots is not None:
+            check_shots(shots)
         shots = default if shots is None else shots
         found = _values(expectation, points, key, shots)
         count = len(shifts)
@@ -205,6 +209,11 @@ def coordinate_shift(num_params: int, *, num_frequencies: int = 1, unit: float =
             raise ValueError(f"params must hold num_params = {num_params} numbers, got {flat.size}")
         if isinstance(function, Expectation):
             check_frequencies(function, params, num_frequencies, unit)
+        if isinstance(function, SampledExpectation):
+            raise TypeError(
+                "function must be exact, got a sampled expectation value; estimate with shots by "
+                "jd.quantum.parameter_shift(expectation, shots=...)"
+            )
         with validation.tracing("function"):
             value = function(params, *args)
         value, aux = value if has_aux else (value, None)

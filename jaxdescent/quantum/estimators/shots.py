@@ -11,10 +11,14 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
 from jaxdescent import validation
 from jaxdescent.quantum.circuits.circuit import Expectation
+
+LARGEST_COUNT = 2**31 - 1
+"""Counts of executions and shots stay there."""
 
 
 class Measurement(NamedTuple):
@@ -23,7 +27,7 @@ class Measurement(NamedTuple):
     Attributes:
       value: f[], the estimate of the expectation value.
       variance: f[], an unbiased estimate of its variance; NaN with one shot per word.
-      shots: i32[], number of shots, of all words together.
+      shots: i32[], number of shots, of all words together, at most 2^31 - 1.
     """
 
     value: jax.Array
@@ -77,8 +81,7 @@ class SampledExpectation:
         check_expectation("expectation", expectation)
         check_shots(shots)
         self.expectation, self.shots = expectation, int(shots)
-        words = expectation.observable.words
-        self.shots_per_value = self.shots * sum(1 for letters in words if letters.strip("I"))
+        self.shots_per_value = self.shots * measured_words(expectation)
 
     def __call__(self, params: Any, *args: Any, key: jax.Array) -> jax.Array:
         """Returns a value, f[]."""
@@ -108,6 +111,13 @@ def sampled(expectation: Expectation, shots: int) -> SampledExpectation:
     return SampledExpectation(expectation, shots)
 
 
+def measured_words(expectation: Expectation) -> int:
+    """Returns the number of words that need measurements."""
+    observable = expectation.observable
+    pairs = zip(observable.words, observable.coefficients, strict=True)
+    return sum(1 for letters, coefficient in pairs if letters.strip("I") and coefficient)
+
+
 def value_of(function: Any, params: Any, key: jax.Array) -> jax.Array:
     """Returns the value of a function, with the key if it measures."""
     if isinstance(function, SampledExpectation):
@@ -133,8 +143,15 @@ def measure_at_angles(
     return Measurement(
         jnp.asarray(expectation.identity, means.dtype) + jnp.sum(weights * estimates),
         jnp.sum(weights**2 * variances),
-        shots.astype(jnp.int32) * len(coefficients),
+        total_shots(shots, len(coefficients)),
     )
+
+
+def total_shots(shots: jax.Array, words: int) -> jax.Array:
+    """Returns the shots of all words, i32[], at most 2^31 - 1."""
+    limit = LARGEST_COUNT // max(words, 1)
+    total = jnp.minimum(shots, limit).astype(jnp.int32) * words
+    return jnp.where(shots > limit, LARGEST_COUNT if words else 0, total)
 
 
 def sample_means(key: jax.Array, means: jax.Array, shots: jax.Array) -> jax.Array:
@@ -144,13 +161,20 @@ def sample_means(key: jax.Array, means: jax.Array, shots: jax.Array) -> jax.Arra
     rare = jnp.minimum(chances, 1 - chances)
     found = jax.random.binomial(key, shots, rare, shape=means.shape, dtype=means.dtype)
     fraction = jnp.where(rare > 0, found, 0) / shots
-    return jnp.where(chances > 0.5, 1 - 2 * fraction, 2 * fraction - 1)
+    found = jnp.where(chances > 0.5, 1 - 2 * fraction, 2 * fraction - 1)
+    return jnp.where(jnp.isfinite(means), found, jnp.nan)
 
 
 def check_shots(shots: Any) -> None:
-    """Raises ValueError unless shots are a positive integer; a traced one is not checked."""
+    """Raises ValueError unless shots are a positive integer; a traced one may be below 1."""
+    if np.ndim(shots):
+        raise ValueError(
+            f"shots must be one number, got shape {np.shape(shots)}; map over several by jax.vmap"
+        )
     if validation.is_concrete(shots):
         validation.integer_in("shots", shots.item() if hasattr(shots, "item") else shots, 1)
+    elif not jnp.issubdtype(jnp.result_type(shots), jnp.integer):
+        raise ValueError(f"shots must be an integer, got {validation.shown(shots)}")
 
 
 def check_expectation(name: str, value: Any) -> Expectation:

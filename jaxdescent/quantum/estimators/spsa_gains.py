@@ -14,13 +14,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.flatten_util import ravel_pytree
 from jax.typing import ArrayLike
 
 from jaxdescent import validation
-from jaxdescent.quantum.estimators.shots import value_of
+from jaxdescent.quantum.optimizers.circuit_optimizer import check_function, flat_function
 
 ALPHA, GAMMA = 0.602, 0.101
+PAIRS = 25
 
 
 class SpsaGains(NamedTuple):
@@ -82,7 +82,7 @@ def calibrated_spsa_gains(
     num_steps: int,
     first_step: ArrayLike = 2 * jnp.pi / 10,
     c: ArrayLike = 0.2,
-    pairs: int = 25,
+    pairs: int = PAIRS,
 ) -> SpsaGains:
     """Returns gains whose first step changes each parameter by `first_step` on average.
 
@@ -105,13 +105,14 @@ def calibrated_spsa_gains(
     validation.integer_in("pairs", pairs, 1)
     target = validation.positive_number("first_step", first_step)
     gains = spsa_gains(num_steps, c=c)
-    flat, unravel = ravel_pytree(params)
+    check_function(function)
+    flat, _, value_at = flat_function(function, params)
+    key = validation.random_key("key", key)
 
     def slope(key: jax.Array) -> jax.Array:
-        draw, ahead, behind = jax.random.split(validation.random_key("key", key), 3)
+        draw, ahead, behind = jax.random.split(key, 3)
         change = gains.c.astype(flat.dtype) * jax.random.rademacher(draw, flat.shape, flat.dtype)
-        higher = value_of(function, unravel(flat + change), ahead)
-        lower = value_of(function, unravel(flat - change), behind)
+        higher, lower = value_at(flat + change, ahead), value_at(flat - change, behind)
         return jnp.abs(higher - lower) / (2 * gains.c)
 
     mean = jnp.mean(jax.vmap(slope)(jax.random.split(key, pairs)))

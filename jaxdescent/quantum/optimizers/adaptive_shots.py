@@ -30,7 +30,7 @@ from jax.typing import ArrayLike
 from jaxdescent import validation
 from jaxdescent.quantum.circuits.circuit import Expectation
 from jaxdescent.quantum.estimators.parameter_shift import check_frequencies
-from jaxdescent.quantum.estimators.shots import check_expectation, sample_means
+from jaxdescent.quantum.estimators.shots import LARGEST_COUNT, check_expectation, sample_means
 from jaxdescent.quantum.optimizers.circuit_optimizer import (
     CircuitOptimizer,
     added,
@@ -166,6 +166,12 @@ def _gcans_shots(means: Averages) -> jax.Array:
     return means.factor * spreads * jnp.sum(spreads) / (jnp.sum(means.grads**2) + means.floor)
 
 
+def _total(shots: jax.Array) -> jax.Array:
+    """Returns the sum of counts, i32[], at most 2^31 - 1."""
+    fits = jnp.sum(shots.astype(jnp.float32)) < LARGEST_COUNT
+    return jnp.where(fits, jnp.sum(shots), LARGEST_COUNT)
+
+
 def _adaptive(
     choose: Callable[[Averages], jax.Array],
     expectation: Expectation,
@@ -223,14 +229,15 @@ def _adaptive(
             eta,
             jnp.asarray(smoothness, flat.dtype),
         )
-        shots = jnp.clip(jnp.ceil(choose(means)), min_shots, max_shots).astype(jnp.int32)
+        chosen = jnp.nan_to_num(choose(means), nan=min_shots)
+        shots = jnp.clip(jnp.ceil(chosen), min_shots, max_shots).astype(jnp.int32)
         return unravel(flat - eta * grads), AdaptiveShotsState(
             next_shots=shots,
             mean_grads=mean_grads,
             mean_variances=mean_variances,
             steps=added(state.steps, 1),
             executions=added(state.executions, 2 * flat.size),
-            shots=added(state.shots, 2 * jnp.sum(state.next_shots)),
+            shots=added(state.shots, _total(2 * state.next_shots)),
         )
 
     return CircuitOptimizer(init, step)

@@ -14,10 +14,8 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from jaxdescent import validation
-from jaxdescent.quantum.estimators.shots import shots_per_value, value_of
-
-LARGEST_COUNT = 2**31 - 1
+from jaxdescent import numerics, validation
+from jaxdescent.quantum.estimators.shots import LARGEST_COUNT, shots_per_value, value_of
 
 
 class CircuitOptimizer(NamedTuple):
@@ -55,23 +53,35 @@ def check_function(function: Any) -> None:
 def flat_function(function: Any, params: Any) -> tuple[jax.Array, Any, Any]:
     """Returns the flat parameters, the way back, and a function of them and of a key.
 
+    The flat parameters are in float32 or wider, and the function is evaluated there: differences of
+    values need more than 16 bits. The way back casts them to the dtypes of the parameters.
+
     Raises:
       TypeError: a leaf of the parameters is not an array.
       ValueError: there are no parameters, or they are not real.
     """
     params = validation.arrays("params", params, validation.PARTITION)
     validation.check_floating("params", params)
-    flat, unravel = ravel_pytree(params)
+    flat, unravel_wide = ravel_pytree(widened(params))
     if not flat.size:
         raise ValueError(f"params must hold at least one number, got {validation.shown(params)}")
 
     def value_at(x: jax.Array, key: jax.Array) -> jax.Array:
         with validation.tracing("function"):
-            value = value_of(function, unravel(x), key)
+            value = value_of(function, unravel_wide(x), key)
         validation.check_scalar("function", value)
         return value.astype(flat.dtype)
 
+    def unravel(x: jax.Array) -> Any:
+        return jax.tree.map(lambda y, p: y.astype(p.dtype), unravel_wide(x), params)
+
     return flat, unravel, value_at
+
+
+def widened(params: Any) -> Any:
+    """Returns parameters in float32, or in float64 if a leaf is."""
+    dtype = numerics.widest_float(params)
+    return jax.tree.map(lambda x: jnp.asarray(x, dtype), params)
 
 
 def no_count() -> jax.Array:
@@ -89,5 +99,7 @@ def counted(state: Any, function: Any, executions: int) -> dict[str, jax.Array]:
 
 def added(count: jax.Array, number: Any) -> jax.Array:
     """Returns the sum of two counts, at most 2^31 - 1."""
+    if isinstance(number, int):
+        number = min(number, LARGEST_COUNT)
     number = jnp.minimum(jnp.asarray(number), LARGEST_COUNT).astype(jnp.int32)
     return jnp.where(count > LARGEST_COUNT - number, LARGEST_COUNT, count + number)

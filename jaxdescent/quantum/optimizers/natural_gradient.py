@@ -121,12 +121,23 @@ def quantum_natural_gradient(
         if isinstance(circuit, Circuit):
             wide = jax.tree.map(lambda x: x.astype(numerics.at_least_float32(x.dtype)), params)
             return metrics.metric(circuit, wide, form=form).astype(dtype)
-        return jnp.asarray(circuit(params), dtype)
+        found = jnp.asarray(circuit(params), dtype)
+        size = sum(jnp.size(x) for x in jax.tree.leaves(params))
+        if found.shape != (size, size):
+            raise ValueError(
+                f"circuit must return the metric of {size} parameters, f[{size}, {size}], got "
+                f"shape {found.shape}"
+            )
+        return found
 
     def init(params: Any) -> NaturalGradientState:
         validation.check_floating("params", params)
         dtype = numerics.widest_float(params)
-        size = sum(x.size for x in jax.tree.leaves(params))
+        size = sum(jnp.size(x) for x in jax.tree.leaves(params))
+        if not size:
+            raise ValueError(
+                f"params must hold at least one number, got {validation.shown(params)}"
+            )
         return NaturalGradientState(
             damping=jnp.asarray(damping, dtype),
             condition=jnp.full((), jnp.nan, dtype),
@@ -151,7 +162,10 @@ def quantum_natural_gradient(
             validation.check_params_and_loss(params, value)
         elif params is None:
             raise ValueError("update(grads, state, params) needs params")
+        if jnp.shape(value if value is not None else 0):
+            raise ValueError(f"value must be a scalar, got shape {jnp.shape(value)}")
         dtype = state.value.dtype
+        params, updates = (jax.tree.map(jnp.asarray, tree) for tree in (params, updates))
         grads, unravel = ravel_pytree(jax.tree.map(lambda g: g.astype(dtype), updates))
         x = ravel_pytree(jax.tree.map(lambda p: p.astype(dtype), params))[0]
         value = jnp.asarray(jnp.nan if value is None else value, dtype)

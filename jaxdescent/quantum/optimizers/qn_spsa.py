@@ -23,13 +23,14 @@ from jax.typing import ArrayLike
 
 from jaxdescent import validation
 from jaxdescent.quantum.circuits.circuit import Expectation
-from jaxdescent.quantum.estimators.shots import SampledExpectation, shots_per_value
+from jaxdescent.quantum.estimators.shots import LARGEST_COUNT, SampledExpectation, shots_per_value
 from jaxdescent.quantum.optimizers.circuit_optimizer import (
     CircuitOptimizer,
     added,
     check_function,
     flat_function,
     no_count,
+    widened,
 )
 
 HISTORY = 5
@@ -133,8 +134,10 @@ def qn_spsa(
         slope = value_at(flat + e * h, measured[0]) - value_at(flat - e * h, measured[1])
         grads = slope / (2 * e) * h
 
+        _, unravel_wide, _ = flat_function(function, wide := widened(params))
+
         def fidelity(change: jax.Array) -> jax.Array:
-            return jnp.asarray(overlap(params, unravel(flat + change)), flat.dtype)
+            return jnp.asarray(overlap(wide, unravel_wide(flat + change)), flat.dtype)
 
         change = (
             fidelity(e * (h1 + h2)) - fidelity(e * h1) - fidelity(e * (h2 - h1)) + fidelity(-e * h1)
@@ -147,6 +150,8 @@ def qn_spsa(
         regular = vectors * eigenvalues @ vectors.T
         direction = vectors @ ((vectors.T @ grads) / eigenvalues)
         moved = flat - eta * direction
+        per_value, later = shots_per_value(function), 3 if blocking else 2
+        measured_shots = [min(count * per_value, LARGEST_COUNT) for count in (4, later)]
         history, taken, spent = state.values, jnp.asarray(True), jnp.asarray(6)
         if blocking:
             first = state.steps == 0
@@ -165,7 +170,7 @@ def qn_spsa(
             steps=added(state.steps, 1),
             rejected=added(state.rejected, ~taken),
             executions=added(state.executions, spent),
-            shots=added(state.shots, (spent - 4) * shots_per_value(function)),
+            shots=added(state.shots, jnp.where(spent == 8, *measured_shots)),
         )
 
     return CircuitOptimizer(init, step)

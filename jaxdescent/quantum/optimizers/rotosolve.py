@@ -88,6 +88,7 @@ def rotosolve(
     check_function(function)
     validation.integer_in("num_frequencies", num_frequencies, 1)
     unit = float(validation.positive_number("unit", unit))
+    validation.boolean("refresh", refresh)
     solve = _of_one_frequency if num_frequencies == 1 else _of_many_frequencies
     offsets = _offsets(num_frequencies) / unit
 

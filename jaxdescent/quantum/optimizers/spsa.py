@@ -13,7 +13,12 @@ import jax.numpy as jnp
 from jaxdescent import validation
 from jaxdescent.estimators import spsa as spsa_estimator
 from jaxdescent.quantum.estimators.shots import shots_per_value
-from jaxdescent.quantum.estimators.spsa_gains import SpsaGains, calibrated_spsa_gains, spsa_gains
+from jaxdescent.quantum.estimators.spsa_gains import (
+    PAIRS,
+    SpsaGains,
+    calibrated_spsa_gains,
+    spsa_gains,
+)
 from jaxdescent.quantum.optimizers.circuit_optimizer import (
     CircuitOptimizer,
     added,
@@ -70,6 +75,7 @@ def spsa(function: Any, num_steps: int, *, calibrate: bool = False) -> CircuitOp
     """
     check_function(function)
     validation.integer_in("num_steps", num_steps, 1)
+    validation.boolean("calibrate", calibrate)
     estimator = spsa_estimator()
 
     def init(params: Any, key: jax.Array) -> SpsaState:
@@ -83,7 +89,7 @@ def spsa(function: Any, num_steps: int, *, calibrate: bool = False) -> CircuitOp
             c=gains.c.astype(flat.dtype),
             stability=gains.stability.astype(flat.dtype),
         )
-        shots = gains.executions * shots_per_value(function)
+        shots = 2 * PAIRS * shots_per_value(function) if calibrate else 0
         return SpsaState(gains, no_count(), gains.executions, added(no_count(), shots))
 
     def step(params: Any, state: SpsaState, key: jax.Array) -> tuple[Any, SpsaState]:

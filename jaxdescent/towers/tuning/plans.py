@@ -172,11 +172,12 @@ def _tune(state: SelfTuningState, grads: Any, params: Any, value: jax.Array | No
     horizon, weight = state.horizon.including(jumped, x, coordinates(grads))
     losses, diverged = state.losses, jnp.zeros((), bool)
     harmless = jnp.zeros_like(seen.signal)
-    probe = state.probe
+    probe = state.probe._replace(steps=jnp.zeros_like(state.probe.steps))  # no probes without loss
     if value is not None:
         distance = jnp.max(jnp.abs(x - state.horizon.long), initial=0)
         distance /= jnp.max(jnp.abs(x), initial=jnp.finfo(x.dtype).tiny)
-        probe = probe.including(value - state.losses.mean, distance)
+        rounding = max(map(largest_eps, (params, grads)))  # updates have the gradients' dtypes
+        probe = state.probe.including(value - state.losses.mean, distance, rounding)
         harmless = losses.harmless(trend.signal.window)
         losses = losses._replace(count=jnp.where(jumped, 0, losses.count)).including(value)
         diverged = losses.has_diverged(seen.signal)
@@ -315,13 +316,15 @@ def without_step(plan: Plan, state: SelfTuningState, outcome: Outcome) -> SelfTu
         restarts=jnp.asarray(optax.safe_increment(state.restarts)),
     )
     probe = plan.numbers.probe
+    # As after a step: a usable batch ends a row of unusable ones.
+    unusable = jnp.where(outcome.exchanges & plan.usable, 0, outcome.unusable)
     kept = numbers._replace(
         returning=zeros.returning,
         probe=probe._replace(
             at_average=outcome.exchanges & ~state.probe.at_average,
             steps=jnp.where(outcome.exchanges, probe.steps, state.probe.steps),
         ),
-        unusable=jnp.where(outcome.returns, state.unusable, outcome.unusable),
+        unusable=jnp.where(outcome.returns, state.unusable, unusable),
         skipped=jnp.where(outcome.returns | outcome.exchanges, state.skipped, skipped),
     )
     return optax.tree.where(outcome.restarts, restarted, kept)

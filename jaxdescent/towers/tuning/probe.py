@@ -11,7 +11,8 @@ the model is evaluated at the parameters; if it is below -`SIGNIFICANT`, at the 
 the rule of the horizon decides.
 
 An exchange needs updates that arrive as they are. If a transformation after this one changes them,
-which the first exchange shows, there are no more probes.
+which the first exchange shows, there are no more probes. Rounding, as of 16-bit parameters, is not
+such a change.
 """
 
 from typing import NamedTuple
@@ -48,15 +49,19 @@ class ProbeState(NamedTuple):
         """Returns bool[], True if it is time to exchange."""
         return ~self.at_average & ~self.missed & (self.steps > EVERY)
 
-    def including(self, excess: jax.Array, distance: jax.Array) -> "ProbeState":
+    def including(
+        self, excess: jax.Array, distance: jax.Array, rounding: float = 0.0
+    ) -> "ProbeState":
         """Returns the state with one more loss.
 
         Args:
           excess: f32[], the loss less the mean loss at the parameters.
           distance: f32[], from the average to the parameters at a few coordinates, relative to
             them.
+          rounding: the largest relative rounding error of parameters and updates.
         """
-        missed = self.missed | (self.at_average & ~(distance <= REACH))
+        arrived = distance <= max(REACH, 2 * rounding)
+        missed = self.missed | (self.at_average & ~arrived)
         counts = self.at_average & ~missed & jnp.isfinite(excess)
         excess, count = jnp.where(counts, excess, 0), self.count + counts
         weight = jnp.where(counts, 1 / jnp.clip(count, 1, MEMORY), 0)

@@ -27,6 +27,15 @@ RX = gates.rx(gates.param(0), 0)
         (lambda: quantum.pauli_sum({"XQ": 1.0}), ValueError, "words of 2 letters"),
         (lambda: quantum.pauli_sum({"X0 Y0": 1.0}, 2), ValueError, "different qubits"),
         (lambda: quantum.pauli_sum({"XY": 1.0, "X": 1.0}), ValueError, "words of 2 letters"),
+        (lambda: quantum.pauli_sum({"X0 Z2": 1.0}), ValueError, "num_qubits must be given"),
+        (lambda: quantum.pauli_sum({"Z": [1, 2]}), TypeError, "numbers as coefficients"),
+        (lambda: quantum.pauli_sum({"Z": "a"}), TypeError, "numbers as coefficients"),
+        (lambda: quantum.Circuit(1, 5), TypeError, "operations must be a sequence"),
+        (lambda: quantum.Circuit(1, RX), TypeError, "operations must be a sequence"),
+        (lambda: gates.pauli_rotation("X", 0.1, 0), TypeError, "wires must be a tuple"),
+        (lambda: gates.param(0) * gates.param(1), TypeError, "takes constant numbers"),
+        (lambda: gates.param(0) * float("nan"), ValueError, "must be finite"),
+        (lambda: quantum.excitation_circuit("h2"), TypeError, "molecule must be a"),
         (lambda: quantum.pauli_sum({}), ValueError, "at least one entry"),
         (lambda: quantum.Circuit(1, [RX]).expectation("Z"), TypeError, "must be a pauli_sum"),
         (
@@ -59,3 +68,10 @@ def test_parameters_that_do_not_fit_are_refused(angle, params, error, message):
     circuit = quantum.Circuit(1, [gates.rx(angle, 0)])
     with pytest.raises(error, match=message):
         jax.eval_shape(circuit.angles, params)
+
+
+def test_constants_can_be_added_to_parameters_and_divide_them():
+    import numpy as np
+
+    angle = 1.0 - np.float64(2.0) * (0.5 + gates.param(0)) / 4 - 0.25
+    assert angle == gates.param(0) * -0.5 + 0.5

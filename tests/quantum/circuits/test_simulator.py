@@ -128,6 +128,16 @@ def test_hessians_are_the_derivatives_of_gradients():
         np.testing.assert_allclose(hessian, hessian.T, atol=1e-12)
 
 
+def test_both_modes_of_derivatives_can_be_nested():
+    with jax.enable_x64(True):
+        params, function = jnp.asarray(draw(3).params), circuit_of(3).expectation(OBSERVABLE)
+        hessian = jax.jit(jax.hessian(function))(params)
+        reverse = jax.jit(jax.jacrev(jax.grad(function)))(params)
+        np.testing.assert_allclose(reverse, hessian, atol=1e-12)
+        slope = jax.jit(lambda x: jax.jvp(function, (x,), (jnp.ones_like(x),))[1])(params)
+        np.testing.assert_allclose(slope, programs(3)[0](params)[1].sum(), atol=1e-12)
+
+
 def test_angles_may_be_entries_of_a_tree_multiples_and_functions_of_data():
     operations = [
         gates.ry(2.0 * gates.param("layers", 1, 0) + 0.1, 0),

@@ -172,6 +172,19 @@ def controlled():
     return circuit.expectation(quantum.pauli_sum({"ZZ": 1.0}))
 
 
+def test_parameters_that_are_not_finite_measure_nan():
+    broken = jax.tree.map(lambda x: x * jnp.nan, params())
+    found = quantum.measure(EXPECTATION, broken, key=jax.random.key(0), shots=10)
+    assert bool(jnp.isnan(found.value))
+
+
+@pytest.mark.parametrize("shots", [0, jnp.array([10, 20])])
+def test_shots_of_a_call_are_checked(shots):
+    estimator = quantum.parameter_shift(EXPECTATION, shots=10)
+    with pytest.raises(ValueError, match="shots must be"):
+        estimator.estimate(EXPECTATION, params(), key=jax.random.key(0), shots=shots)
+
+
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [

@@ -110,6 +110,28 @@ def test_blocking_never_accepts_a_large_rise_and_costs_one_execution(average):
     assert bool(jnp.all(jnp.isfinite(state.metric)))
 
 
+def test_16_bit_parameters_are_perturbed_in_32_bits():
+    optimizer = quantum.qn_spsa(EXPECTATION, 0.1, epsilon=0.1)
+    params = jnp.asarray(START, jnp.bfloat16)
+    wide = params.astype(jnp.float32)
+    moved, state = optimizer.step(params, optimizer.init(params, KEY), KEY)
+    expected, _ = optimizer.step(wide, optimizer.init(wide, KEY), KEY)
+    assert state.metric.dtype == jnp.float32
+    np.testing.assert_array_equal(moved, expected.astype(jnp.bfloat16))
+
+
+def test_counts_stay_at_their_largest_value():
+    function = quantum.sampled(EXPECTATION, 2_000_000_000)
+    for optimizer in (quantum.spsa(function, 5), quantum.qn_spsa(function, epsilon=0.1)):
+        _, state = optimizer.step(START, optimizer.init(START, KEY), KEY)
+        assert int(state.shots) == 2**31 - 1
+    optimizer = quantum.gcans(EXPECTATION, 0.1)
+    state = optimizer.init(START, KEY)._replace(next_shots=jnp.full(3, 700_000_000, jnp.int32))
+    assert int(optimizer.step(START, state, KEY)[1].shots) == 2**31 - 1
+    found = quantum.measure(EXPECTATION, START, key=KEY, shots=2_000_000_000)
+    assert int(found.shots) == 2**31 - 1
+
+
 def averages(grads, variances, rate=0.1, smoothness=1.3, floor=1e-6):
     values = (grads, variances, floor, rate, smoothness)
     return Averages(*(jnp.asarray(x, jnp.float32) for x in values))
