@@ -8,13 +8,14 @@ PennyLane's optimizers are its own classes; they run if it is installed. They ge
 gradients and metrics from the same simulator. All methods with a learning rate try the same rates,
 and the best one counts.
 
-classifier: see `classifier.py`. plateaus: see `plateaus.py`.
+classifier: see `classifier.py`. plateaus: see `plateaus.py`. noise: see
+`noise.py`.
 """
 
 import jax
 
 from experiments import runner
-from experiments.studies.quantum import classifier, eigensolvers, plateaus
+from experiments.studies.quantum import classifier, eigensolvers, noise, plateaus
 from experiments.studies.quantum.parts import Part, make_results
 from experiments.studies.quantum.settings import Settings
 
@@ -31,4 +32,6 @@ def run(settings: Settings, run: runner.Run) -> runner.Results:
             parts.append(classifier.run(classifier.SIZES[settings.scale], run))
         if "plateaus" in settings.tasks:
             parts.append(plateaus.run(plateaus.SIZES[settings.scale], run))
+        if "noise" in settings.tasks:
+            parts.append(noise.run(noise.SIZES[settings.scale], run))
     return make_results(f"Quantum circuits: {', '.join(settings.tasks)}", parts)

@@ -7,7 +7,7 @@ from experiments import runner
 from experiments.studies.quantum.methods import METHODS, MethodName
 from experiments.studies.quantum.problems import MoleculeName
 
-TaskName = Literal["h2", "lih", "classifier", "plateaus"]
+TaskName = Literal["h2", "lih", "classifier", "plateaus", "noise"]
 
 
 class Budget(NamedTuple):

@@ -1,9 +1,12 @@
-"""Barren plateaus have the variances of the theory, and the classifier's data are standardized."""
+"""Plateaus have the variances of the theory, data are standardized, and frozen noise is frozen."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.studies.quantum import classifier, plateaus
+import jaxdescent as jd
+from experiments.studies.quantum import classifier, noise, plateaus
 
 
 def test_a_product_circuit_has_the_variance_of_an_integral():
@@ -48,3 +51,23 @@ def test_data_are_standardized_by_the_training_part():
         assert len(others[1][1]) == 269
         np.testing.assert_allclose([x.mean(0), x.std(0)], [[0, 0], [1, 1]], atol=1e-12)
         assert {*y} == {-1.0, 1.0}
+
+
+def test_the_lowest_energy_of_the_glass_is_below_every_product_state():
+    glass = noise.load("glass")
+    configurations = np.pi * (np.arange(2**noise.QUBITS)[:, None] >> np.arange(noise.QUBITS) & 1)
+    energies = jax.vmap(glass.energy)(jnp.asarray(configurations, jnp.float32))
+    assert float(energies.min()) == pytest.approx(glass.lowest, abs=1e-5)
+
+
+def test_frozen_noise_is_a_function_of_the_parameters():
+    gates = jd.quantum.gates
+    circuit = jd.quantum.Circuit(1, [gates.ry(gates.param(0), 0)])
+    function = noise.frozen_noise(circuit.expectation(jd.quantum.pauli_sum({"Z": 1.0})), 1_000)
+    both = jax.jit(jax.value_and_grad(function))
+    (value, _), (again, _) = both(jnp.array([0.7])), both(jnp.array([0.7]))
+    assert value == again
+    values, slopes = jax.vmap(both)(jnp.linspace(0.7, 0.7001, 20)[:, None])
+    assert len(np.unique(values)) > 10
+    assert float(values.mean()) == pytest.approx(np.cos(0.7), abs=4 * 0.65 / 20_000**0.5)
+    assert float(slopes.mean()) == pytest.approx(-np.sin(0.7), abs=4 * 0.77 / 40_000**0.5)
