@@ -258,7 +258,7 @@ def draw(size: Size, found: dict[tuple[ObjectiveName, MethodName], Course]) -> F
         panel.set(yscale="log", xlabel="shots", ylabel="exact energy above the lowest")
         panel.set_title({"h2": "H2 (Hartree)", "glass": "spin glass"}[name])
         panel.grid(alpha=0.25)
-        panel.legend(fontsize="small")
+        panel.legend(fontsize="small", loc="upper right")
     return figure
 
 
