@@ -55,7 +55,7 @@ class Size(NamedTuple):
       seeds: number of splits of the data and of starts.
       rates: number of learning rates.
       data: the data sets.
-      methods: what is trained.
+      methods: methods to train by.
     """
 
     steps: int

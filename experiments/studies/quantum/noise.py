@@ -43,8 +43,8 @@ class Size(NamedTuple):
     """Size of the task.
 
     Attributes:
-      objectives: what is minimized.
-      methods: by which methods.
+      objectives: functions to minimize.
+      methods: methods to minimize by.
       shots: measurements of each word in an execution.
       steps: steps of each agent that the unpruned population can take.
       seeds: number of repetitions.
@@ -315,7 +315,7 @@ def report(size: Size, found: dict[tuple[ObjectiveName, MethodName], Course]) ->
         "one shows the selection by noise.",
         "jd.hybrid is made for deterministic functions. Its random key is a function of the "
         "parameters. Its number of evaluations is chosen by two other runs, which are not counted, "
-        "so that its shots are about those of the populations.",
+        "so that it uses about as many shots as the populations.",
         "h2: the circuit of excitations, 14 words, in Hartree. glass: 28 Gaussian couplings of 8 "
         "qubits, with one rotation around Y for each.",
     ]
