@@ -13,7 +13,11 @@ DOCS = ROOT / "docs"
 PAGES = [*ROOT.glob("*.md"), *sorted(DOCS.rglob("*.md"))]
 GALLERY = (DOCS / "gallery" / "index.md").read_text()
 PICTURES = re.findall(r"!\[[^\]]+\]\((\S+?)\)\n\n```bash\n(.*?)```", GALLERY, re.DOTALL)
-RESULTS = (DOCS / "results" / "index.md").read_text().split("\n## ")[1:]
+RESULTS = [
+    section
+    for page in ("index", "quantum")
+    for section in (DOCS / "results" / f"{page}.md").read_text().split("\n## ")[1:]
+]
 CODE = re.compile(r"```.*?```|`[^`]*`", re.DOTALL)
 
 

@@ -7,11 +7,11 @@ from matplotlib.figure import Figure
 
 import jaxdescent as jd
 from experiments.studies.quantum.methods import METHODS, Course, MethodName
-from experiments.studies.quantum.problems import TaskName
+from experiments.studies.quantum.problems import MoleculeName
 
 
 def draw(
-    tasks: Sequence[TaskName], courses: Mapping[tuple[TaskName, MethodName], Course]
+    tasks: Sequence[MoleculeName], courses: Mapping[tuple[MoleculeName, MethodName], Course]
 ) -> Figure:
     """Draws the error of each method on each molecule, for the first seed."""
     figure = Figure(figsize=(6.5 * len(tasks), 5.5), layout="constrained")

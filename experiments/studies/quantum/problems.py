@@ -9,7 +9,7 @@ import numpy as np
 import jaxdescent as jd
 from jaxdescent.quantum.circuits.metric import metric_executions
 
-TaskName = Literal["h2", "lih"]
+MoleculeName = Literal["h2", "lih"]
 
 
 class Problem(NamedTuple):
@@ -38,7 +38,7 @@ class Problem(NamedTuple):
     metric: Any
 
 
-def load(name: TaskName) -> Problem:
+def load(name: MoleculeName) -> Problem:
     """Returns a molecule's problem."""
     molecule = jd.quantum.molecule(name)
     circuit = jd.quantum.excitation_circuit(molecule)

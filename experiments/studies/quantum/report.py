@@ -1,4 +1,4 @@
-"""The table, the verdict and the notes of the study."""
+"""The table, the verdict and the notes of the eigensolvers."""
 
 from collections.abc import Mapping
 
@@ -7,18 +7,17 @@ import numpy as np
 import jaxdescent as jd
 from experiments import runner
 from experiments.studies.quantum.methods import METHODS, Course, MethodName, spent
-from experiments.studies.quantum.problems import TaskName
+from experiments.studies.quantum.parts import Part
+from experiments.studies.quantum.problems import MoleculeName
 from experiments.studies.quantum.settings import Settings
 
 COLUMNS = ("molecule", "method", "learning rate", "executions", "reached", "last error (mHa)")
 
 
-def make_results(
-    settings: Settings, courses: Mapping[tuple[TaskName, MethodName], Course]
-) -> runner.Results:
+def report(settings: Settings, courses: Mapping[tuple[MoleculeName, MethodName], Course]) -> Part:
     """Returns the table, the verdict and the notes."""
     rows, values, sentences = [], {}, []
-    for task in settings.tasks:
+    for task in settings.molecules:
         molecule = jd.quantum.molecule(task)
         goal = molecule.ground_energy + jd.quantum.CHEMICAL_ACCURACY
         medians: dict[MethodName, float] = {}
@@ -43,7 +42,7 @@ def make_results(
     notes = [
         "Executions: median over repetitions until the energy is within 1.6 mHa of the lowest "
         "eigenvalue; a dash where fewer than half reached it within the budget of "
-        + ", ".join(f"{settings.budget(task).executions:,} ({task})" for task in settings.tasks)
+        + ", ".join(f"{settings.budget(task).executions:,} ({task})" for task in settings.molecules)
         + ". A course ends at a tenth of this error.",
         "A gradient is counted as the parameter-shift rule takes it, four executions for an "
         "excitation; the natural gradient takes one more for the value. Rotosolve knows the energy "
@@ -52,14 +51,14 @@ def make_results(
         "Learning rates: the best of "
         + "; ".join(
             ", ".join(f"{rate:g}" for rate in settings.budget(task).learning_rates) + f" ({task})"
-            for task in settings.tasks
+            for task in settings.molecules
         )
         + " for each method that has one; the others are not counted. Values are exact.",
         "PennyLane's optimizers are its own classes, and use this package's simulator for "
         "values, gradients and metrics. Its QN-SPSA takes only its own circuits, and is left out.",
     ]
     title = "Executions until chemical accuracy"
-    return runner.Results(title, COLUMNS, rows, notes, values, " ".join(sentences))
+    return Part(runner.Table(COLUMNS, rows, title), notes, values, " ".join(sentences))
 
 
 def _verdict(task: str, medians: Mapping[MethodName, float]) -> str:

@@ -1,11 +1,13 @@
-"""Settings of the study of quantum eigensolvers."""
+"""Settings of the study of quantum circuits."""
 
 import dataclasses
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, Literal, NamedTuple, get_args
 
 from experiments import runner
 from experiments.studies.quantum.methods import METHODS, MethodName
-from experiments.studies.quantum.problems import TaskName
+from experiments.studies.quantum.problems import MoleculeName
+
+TaskName = Literal["h2", "lih", "classifier", "plateaus", "noise"]
 
 
 class Budget(NamedTuple):
@@ -35,20 +37,27 @@ BUDGETS = {
 
 @dataclasses.dataclass(frozen=True)
 class Settings(runner.Settings):
-    """Settings of the study of quantum eigensolvers."""
+    """Settings of the study of quantum circuits."""
 
     may_change: ClassVar = (*runner.Settings.may_change, "methods", "tasks")
     tasks: tuple[TaskName, ...] = ()
-    """Molecules; by default both, and at scale smoke h2."""
+    """Tasks; by default all, and at scale smoke all but lih."""
     methods: tuple[MethodName, ...] = tuple(METHODS)
     """Methods to minimize with."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.tasks:
-            tasks = ("h2",) if self.scale == "smoke" else ("h2", "lih")
+            names = get_args(TaskName)
+            tasks = tuple(name for name in names if self.scale != "smoke" or name != "lih")
             object.__setattr__(self, "tasks", tasks)
 
-    def budget(self, task: str) -> Budget:
+    @property
+    def molecules(self) -> tuple[MoleculeName, ...]:
+        """The tasks that are molecules."""
+        names: tuple[MoleculeName, ...] = get_args(MoleculeName)
+        return tuple(name for name in names if name in self.tasks)
+
+    def budget(self, task: MoleculeName) -> Budget:
         """Returns the limits on a molecule."""
         return BUDGETS[self.scale, task]
