@@ -260,7 +260,9 @@ def _value_and_grad(
         value, grads = problem.value_and_grad(params)
     else:
         scale = None if box is None else box.scale
-        estimate = driver.value_and_grad(value_within_bounds, hyperparams, key=key, scale=scale)
+        # Some estimators are made for one function, and accept no other.
+        function = problem.value_fn if problem.bounds is None else value_within_bounds
+        estimate = driver.value_and_grad(function, hyperparams, key=key, scale=scale)
         value, grads = estimate(params, *problem.data)
     # The function may be finite at parameters of NaN, which `jnp.where` and `jnp.nansum` ignore.
     value = jnp.where(_has_nan(params), jnp.full_like(value, jnp.nan), value)

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import jaxdescent as jd
@@ -230,3 +231,23 @@ def test_shots_of_a_call_are_checked(shots):
 def test_wrong_arguments_are_refused(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+def test_agents_descend_with_exact_shifts_as_with_gradients():
+    energy = quantum.Circuit(1, [gates.ry(gates.param(0), 0)]).expectation(
+        quantum.pauli_sum({"Z": 1.0})
+    )
+    found = [
+        jd.minimize(
+            energy,
+            optax.sgd(0.3),
+            init_params=jnp.array([[0.3], [1.0]]),
+            steps=20,
+            key=jax.random.key(0),
+            estimator=estimator,
+            prune=False,
+        )
+        for estimator in (quantum.parameter_shift(energy), jd.estimators.exact())
+    ]
+    np.testing.assert_allclose(found[0].params, found[1].params, rtol=1e-4)
+    assert float(found[0].value) < -0.99
