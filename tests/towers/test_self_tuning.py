@@ -340,6 +340,15 @@ def test_rounding_to_16_bits_does_not_end_the_probes():
     np.testing.assert_allclose(np.float32(x), np.float32(before), rtol=0.01)
 
 
+def test_parameters_that_are_lost_outside_leave_the_average():
+    tx = tuned(optax.sgd)
+    x, state = fed(tx, tuning(tx, X, 1e-3), X, np.ones(20))
+    average = state.average
+    _, state = fed(tx, state, x + jnp.nan, [np.nan] * 2, np.full(X.shape, np.nan))
+    assert int(state.restarts) == 1
+    np.testing.assert_array_equal(state.average, average)
+
+
 def test_a_transformation_after_it_that_changes_returns_ends_the_probes():
     loss, _ = noisy_regression(jax.random.key(0))
     keys = jax.random.split(jax.random.key(3), 300)

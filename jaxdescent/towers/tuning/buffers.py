@@ -76,7 +76,8 @@ def to_average_or_exchanged(
 
     def other(y: jax.Array, x: jax.Array, change: jax.Array) -> jax.Array:
         # The zero makes XLA compute the change before it replaces y; else it copies y in each step.
-        return jnp.where(exchanges, jnp.asarray(x, y.dtype), y) + 0 * change.astype(y.dtype)
+        zero = jnp.where(jnp.isfinite(change), 0 * change, 0).astype(y.dtype)
+        return jnp.where(exchanges, jnp.asarray(x, y.dtype), y) + zero
 
     first = jax.lax.optimization_barrier(changes)
     return changes, inner_state, jax.tree.map(other, buffers.average, params, first)
