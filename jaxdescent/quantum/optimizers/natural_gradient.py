@@ -14,6 +14,7 @@ Sources: J. Stokes, J. Izaac, N. Killoran, G. Carleo 2020, arXiv:1909.02108; K. 
 H. B. Nielsen 1999, IMM-REP-1999-05.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -123,6 +124,10 @@ def quantum_natural_gradient(
             return metrics.metric(circuit, wide, form=form).astype(dtype)
         found = jnp.asarray(circuit(params), dtype)
         size = sum(jnp.size(x) for x in jax.tree.leaves(params))
+        if not size:
+            raise ValueError(
+                f"params must hold at least one number, got {validation.shown(params)}"
+            )
         if found.shape != (size, size):
             raise ValueError(
                 f"circuit must return the metric of {size} parameters, f[{size}, {size}], got "
@@ -133,11 +138,7 @@ def quantum_natural_gradient(
     def init(params: Any) -> NaturalGradientState:
         validation.check_floating("params", params)
         dtype = numerics.widest_float(params)
-        size = sum(jnp.size(x) for x in jax.tree.leaves(params))
-        if not size:
-            raise ValueError(
-                f"params must hold at least one number, got {validation.shown(params)}"
-            )
+        size = sum(math.prod(x.shape) for x in jax.tree.leaves(params))
         return NaturalGradientState(
             damping=jnp.asarray(damping, dtype),
             condition=jnp.full((), jnp.nan, dtype),
