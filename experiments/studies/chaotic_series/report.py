@@ -172,10 +172,10 @@ def _notes(settings: Settings, courses: Mapping[Key, Course]) -> list[str]:
         f"{', '.join(f'{rate:g}' for rate in rates)}, chosen by the same losses, separately for "
         "each of the two columns. Of the grid, the table shows the best rates and the starts.",
         f"Towers learn the logarithm of the learning rate by Adam with {HYPER_RATE:g}; 'per "
-        f"tensor' learns one for each parameter array, 'trace' has an eligibility trace of "
+        f"tensor' learns a learning rate per parameter array, 'trace' has an eligibility trace of "
         f"{TRACE:g}. These are defaults of the guides, as are all settings of self-tuning: nothing "
         "was chosen on these series. Self-tuning without a start finds it by its range test, whose "
-        "losses count; with a start there is no range test. Forecasts 'at the average' are made "
+        "losses count; with a start it is left out. Forecasts 'at the average' are made "
         "at the average of the parameters.",
         f"events: steps, over all networks, with a loss above {JUMP:g} times the median of the "
         f"{MEMORY} losses before it, or not finite.",

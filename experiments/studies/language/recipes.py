@@ -48,8 +48,8 @@ def recipes(settings: Settings) -> tuple[list[methods.Recipe], list[str]]:
         found.append(dataclasses.replace(recipe, keep=sampler(recipe.task, settings.seed)))
         if name in PUBLISHED:
             notes.append(
-                f"{recipe.title}: all losses are of the last tenth of the text, which is nanoGPT's "
-                f"validation part; there is no test part. Published: {PUBLISHED[name]}."
+                f"{recipe.title}: all losses are of the last tenth of the text, which nanoGPT "
+                f"validates on. Published: {PUBLISHED[name]}."
             )
     return found, notes
 

@@ -140,10 +140,6 @@ def _population(method: MethodName, objective: Objective, size: Size) -> list[An
     energy, lowest = objective.energy, objective.lowest
     shift = jd.quantum.parameter_shift(energy, shots=size.shots)
 
-    def estimate(_function: Any, params: Any, *args: Any, **keywords: Any) -> Any:
-        # The loop passes a function of its own, which moves points into bounds.
-        return shift.estimate(energy, params, *args, **keywords)
-
     rules = {
         "pruned": jd.pruning.adaptive(),
         "halving": jd.pruning.successive_halving(),
@@ -157,7 +153,7 @@ def _population(method: MethodName, objective: Objective, size: Size) -> list[An
             energy,
             optax.adam(LEARNING_RATE),
             init_params=starts[: 1 if method == "one" else AGENTS],
-            estimator=shift._replace(estimate=estimate),
+            estimator=shift,
             gradient_budget=budget(objective, size),
             num_rungs=RUNGS,
             rule=rules.get(method, jd.pruning.no_pruning()),

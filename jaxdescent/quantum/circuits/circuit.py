@@ -128,7 +128,7 @@ class Circuit:
         sources, factors, offsets = [], [], []
         for gate in self.trainable:
             if isinstance(gate.angle, Param):
-                sources.append(_index(gate, indices))
+                sources.append(_index(gate.angle, gate.name, indices))
                 factors.append(gate.angle.coefficient)
                 offsets.append(gate.angle.offset)
                 continue
@@ -164,7 +164,7 @@ class Circuit:
                     f"angles must be gates.param(...) for their frequencies, got a function for "
                     f"{gate.name} on {gate.wires}"
                 )
-            name = names[_index(gate, indices)]
+            name = names[_index(gate.angle, gate.name, indices)]
             scaled = [abs(gate.angle.coefficient) * each for each in gate.frequencies]
             steps = [0.0, *scaled, *(-each for each in scaled)]
             sums[name] = {round(a + b, 9) for a in sums[name] for b in steps}
@@ -318,10 +318,10 @@ class _Frame:
         product = Word(0, 0, word.phase)
         for bit, image in self.of_x.items():
             if word.x & bit:
-                product = product * image
+                product = product.times(image)
         for bit, image in self.of_z.items():
             if word.z & bit:
-                product = product * image
+                product = product.times(image)
         return product
 
     def turn(self, axis: Word, quarters: int) -> None:
@@ -380,20 +380,20 @@ def _flat_indices(params: Any) -> tuple[Any, int]:
     return structure.unflatten(tree), int(ends[-1])
 
 
-def _index(gate: Gate, indices: Any) -> int:
-    """Returns the index of a gate's parameter in the flat parameters."""
+def _index(param: Param, name: str, indices: Any) -> int:
+    """Returns the index of the parameter of the gate `name` in the flat parameters."""
     found = indices
     try:
-        for key in gate.angle.path:  # type: ignore[union-attr]
+        for key in param.path:
             found = found[key]
     except (KeyError, IndexError, TypeError) as error:
         raise ValueError(
-            f"params must have the entry {gate.angle.path} of {gate.name}, got "  # type: ignore[union-attr]
+            f"params must have the entry {param.path} of {name}, got "
             f"{jax.tree.map(np.shape, indices)}"
         ) from error
     if np.ndim(found) or not isinstance(found, (int, np.integer, np.ndarray)):
         raise ValueError(
-            f"params must have one number at {gate.angle.path} of {gate.name}, got "  # type: ignore[union-attr]
+            f"params must have one number at {param.path} of {name}, got "
             f"{jax.tree.map(np.shape, found)}; add indices to gates.param"
         )
     return int(found)

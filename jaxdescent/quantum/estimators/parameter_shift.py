@@ -61,7 +61,7 @@ def parameter_shift(
 
     Raises:
       TypeError: an argument has the wrong type.
-      ValueError: there is not at least one shot, or a gate does not fit the two-term rule.
+      ValueError: `shots` is below 1, or a gate does not fit the two-term rule.
 
     Example:
       >>> import jax, jax.numpy as jnp, jaxdescent as jd
@@ -165,8 +165,9 @@ def _sums(values: jax.Array, owners: np.ndarray, count: int) -> jax.Array:
 def coordinate_shift(num_params: int, *, num_frequencies: int = 1, unit: float = 1.0) -> Estimator:
     """Estimates the gradient of any function that is a trigonometric polynomial of each parameter.
 
-    Such as a QNode of PennyLane, whose parameters are angles of gates. It is the gradient, up to
-    rounding, if the frequencies of each parameter are among `unit`, ..., `num_frequencies * unit`.
+    An example is a QNode of PennyLane whose parameters are angles of gates. The estimate is the
+    gradient, up to rounding, if the frequencies of each parameter are among `unit`, ...,
+    `num_frequencies * unit`.
 
     Args:
       num_params: number of parameters, of all leaves together.

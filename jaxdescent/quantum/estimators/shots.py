@@ -49,7 +49,7 @@ def measure(
 
     Raises:
       TypeError: an argument has the wrong type.
-      ValueError: there is not at least one shot.
+      ValueError: `shots` is below 1.
 
     Example:
       >>> import jax, jax.numpy as jnp, jaxdescent as jd
@@ -97,7 +97,7 @@ def sampled(expectation: Expectation, shots: int) -> SampledExpectation:
 
     Raises:
       TypeError: `expectation` is not the expectation of a circuit.
-      ValueError: there is not at least one shot.
+      ValueError: `shots` is below 1.
 
     Example:
       >>> import jax, jax.numpy as jnp, jaxdescent as jd

@@ -136,7 +136,7 @@ def gcans(
 ) -> CircuitOptimizer:
     """Descends with gCANS: shots are shared among parameters for the largest gain of all together.
 
-    The arguments, the result and the errors are those which `icans` has.
+    The arguments, the result and the errors are the same as in `icans`.
 
     Example:
       >>> import jax, jax.numpy as jnp, jaxdescent as jd

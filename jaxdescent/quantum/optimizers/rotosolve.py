@@ -62,7 +62,7 @@ def rotosolve(
 ) -> CircuitOptimizer:
     """Minimizes one parameter after another exactly.
 
-    There is no learning rate. A step is a sweep over all parameters, in the order of their leaves.
+    It needs no learning rate. A step is a sweep over all parameters, in the order of their leaves.
 
     Args:
       function: Called as `function(params)`; returns a real scalar that is a trigonometric
