@@ -22,6 +22,7 @@ may itself be a tower:
     inner_state, freeze_hyperparams
                            the plain optimizer's state; the plain optimizer, at fixed values
     describe               summarize a tower, one line per level
+    state_shardings        how the state of any transformation is sharded, from its parameters'
 
 For deterministic functions, such as full-batch losses:
 
@@ -131,6 +132,7 @@ from jaxdescent.global_search import (
 )
 from jaxdescent.online_scaling import OnlineScaledState, online_scaled
 from jaxdescent.problem import Problem
+from jaxdescent.sharding import state_shardings
 from jaxdescent.stability import flows, step_sizes, thresholds
 from jaxdescent.stability.flows import central_flow, gradient_flow
 from jaxdescent.stability.sharpness import (
@@ -269,6 +271,7 @@ __all__ = [
     "spectral_density",
     "stability_log",
     "stability_probe",
+    "state_shardings",
     "step_sizes",
     "streaming",
     "thresholds",

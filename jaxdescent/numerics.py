@@ -10,6 +10,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxdescent import sharding
+
 _FEW_FLAGS = 8
 
 
@@ -88,9 +90,15 @@ def all_true(flags: list[jax.Array]) -> jax.Array:
 
 def all_finite(tree: Any) -> jax.Array:
     """Returns bool[], True if every number in the floating and complex leaves is finite."""
-    return all_true(
-        [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree) if is_inexact(leaf)]
-    )
+    return all_true([_all_finite(leaf) for leaf in jax.tree.leaves(tree) if is_inexact(leaf)])
+
+
+def _all_finite(leaf: Any) -> jax.Array:
+    finite = jnp.isfinite(leaf)
+    if finite.ndim and sharding.may_be_partitioned(leaf):
+        # A sum, which devices exchange in one message with the other sums of a step.
+        return jnp.sum(~finite, dtype=jnp.float32) == 0
+    return jnp.all(finite)
 
 
 def is_inexact(leaf: Any) -> bool:

@@ -15,3 +15,22 @@ os.environ["XLA_FLAGS"] = " ".join(
         "--xla_force_host_platform_device_count=4",
     )
 )
+
+import jax
+import pytest
+
+from jaxdescent import sharding
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _programs_of_one_device():
+    """Compiles programs as on a machine with one device, although there are four here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sharding, "several_devices", lambda: False)
+        yield
+
+
+@pytest.fixture
+def several_devices(monkeypatch):
+    """Compiles programs as on a machine with several devices, which is what there is."""
+    monkeypatch.setattr(sharding, "several_devices", lambda: jax.device_count() > 1)

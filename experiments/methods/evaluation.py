@@ -27,18 +27,25 @@ class Evaluator:
       trainer: evaluates networks on examples.
       task: has the data.
       max_count: the most examples of a part to evaluate on; by default all.
+      mesh: of the networks; by default they are on one device.
 
     Attributes:
       seconds: time spent in evaluations by this process.
     """
 
-    def __init__(self, trainer: runner.Trainer, task: tasks.Task, max_count: int | None = None):
+    def __init__(
+        self,
+        trainer: runner.Trainer,
+        task: tasks.Task,
+        max_count: int | None = None,
+        mesh: runner.Mesh | None = None,
+    ):
         self._evaluate, self.seconds = trainer.evaluate, 0.0
         self._model_state_after = trainer.model_state_after
         # The arrays are moved to the device once, not in each evaluation.
         self._parts = {
             id(part): (
-                jax.device_put(part.arrays),
+                jax.device_put(part.arrays, mesh and mesh.replicated),
                 tasks.subsample(part.evaluation_indices, max_count),
             )
             for part in (task.validation, task.test)

@@ -32,6 +32,7 @@ class Networks:
       steps: gradient steps of an agent in a rung.
       rule: acts after each rung.
       max_count: the most validation examples to evaluate on; by default all.
+      mesh: divides agents, and the batch of each, among devices; by default one device has all.
     """
 
     def __init__(
@@ -45,9 +46,11 @@ class Networks:
         steps: int,
         rule: jd.Rule,
         max_count: int | None = None,
+        mesh: runner.Mesh | None = None,
     ):
         self._task, self._optimizer, self._num_agents = task, optimizer, num_agents
         self._batch_size, self._steps, self._rule = batch_size, steps, rule
+        self._mesh = mesh
         self._graph, _, self._empty_state = _split(nnx.eval_shape(lambda: task.build(nnx.Rngs(0))))
         self._has_state = bool(jax.tree.leaves(self._empty_state))
         self._example = dict.fromkeys(names, jnp.ones(num_agents))
@@ -59,6 +62,8 @@ class Networks:
         valid = np.arange(len(batches)) < len(indices)
         self._validation = batches.reshape(-1, size), valid.reshape(-1, size)
         self._first = jax.jit(self._first_state)
+        if mesh and mesh.size("agents") == 1:
+            self._first = jax.jit(self._first_state, out_shardings=mesh.replicated)
 
     def first_state(self, key: jax.Array, hyperparams: Mapping[str, Any]) -> Any:
         """Returns the state before the first rung; parameters are drawn as by `runner.trainer`.
@@ -75,12 +80,13 @@ class Networks:
     def program(self) -> "Rungs":
         """Returns the compiled rung. Its metrics are arrays by agent."""
         task = self._task
-        state = jax.eval_shape(self._first_state, jax.random.key(0), self._example)
+        state = self._shapes()
         program = Rungs(
             self._rung,
             state,
             steps_per_chunk=self._steps,
             constants=(task.train.arrays, task.validation.arrays),
+            mesh=self._mesh,
         )
         one = jax.eval_shape(lambda: self._trainer.start(jax.random.split(jax.random.key(0), 1)))
         feed = np.zeros((1, 1, self._batch_size), np.int32)
@@ -88,6 +94,18 @@ class Networks:
             self._trainer.chunk, one, feed, task.train.arrays
         )
         return program
+
+    def _shapes(self) -> Any:
+        """Returns the shapes of the first state, with shardings on a mesh."""
+        key = jax.random.key(0)
+        if self._mesh is None:
+            return jax.eval_shape(self._first_state, key, self._example)
+        compiled = self._first.lower(key, self._example).compile()
+        return jax.tree.map(
+            lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+            compiled.out_info,
+            compiled.output_shardings,
+        )
 
     def network(self, population: jd.Population, agent: Any) -> dict[str, Any]:
         """Returns "params" and "model_state" of an agent, with a leading axis of length 1."""
@@ -129,6 +147,8 @@ class Networks:
 
         def loss(params: Any, indices: Any, *, key: Any, model_state: Any = None) -> Any:
             model = self._merged(params, model_state)
+            if self._mesh:
+                indices = self._mesh.divided_batch(indices)
             value = task.scores(model, task.batch_of(train, indices), key)["loss"].mean()
             return (value, {"model_state": _split(model)[2]}) if self._has_state else value
 
@@ -154,6 +174,7 @@ class Networks:
             rule=self._rule,
             data_order="per_agent",
             needs_rng=True,
+            mesh=self._mesh.devices if self._mesh and self._mesh.size("agents") > 1 else None,
             # A batch of convolutions with different filters is slower than one after another.
             chunk_size=1 if task.convolutional else None,
         )

@@ -4,6 +4,7 @@ from experiments.runner.checkpoint_format import Checkpoint
 from experiments.runner.checkpoints import CheckpointError, Checkpoints
 from experiments.runner.interruption import Interrupted
 from experiments.runner.loop import Chunk, Loop
+from experiments.runner.mesh import AXES, Mesh, make_mesh, parse_mesh
 from experiments.runner.outcomes import SeriesError
 from experiments.runner.page import Table
 from experiments.runner.progress import Progress
@@ -16,12 +17,14 @@ from experiments.runner.training import Trainer, TrainState, trainer
 from experiments.runner.trajectory import Snapshots, Trajectory, TrajectoryError, read_trajectory
 
 __all__ = [
+    "AXES",
     "Checkpoint",
     "CheckpointError",
     "Checkpoints",
     "Chunk",
     "Interrupted",
     "Loop",
+    "Mesh",
     "Program",
     "Progress",
     "Results",
@@ -36,6 +39,8 @@ __all__ = [
     "Trajectory",
     "TrajectoryError",
     "add_figure",
+    "make_mesh",
+    "parse_mesh",
     "read_description",
     "read_trajectory",
     "saved_settings",

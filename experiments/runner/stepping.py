@@ -11,8 +11,10 @@ from functools import cached_property
 from typing import Any
 
 import jax
+import numpy as np
 
 import jaxdescent as jd
+from experiments.runner.mesh import Mesh
 
 
 class Program:
@@ -25,6 +27,8 @@ class Program:
       feed: example of the input of a chunk; by default the chunk's number.
       constants: arrays passed to every chunk, for example a data set. Arrays that `advance`
         closes over are constants of the compiled program instead, which compiles slowly.
+      mesh: divides the work among devices. The carry's leaves have shardings on it, and a chunk is
+        fed arrays like those of `Batches`.
 
     Example:
       >>> program = Program(lambda x, i, y: (x + y, i), 0.0, steps_per_chunk=1, constants=(2.0,))
@@ -41,13 +45,22 @@ class Program:
         steps_per_chunk: int,
         feed: Any = 0,
         constants: tuple[Any, ...] = (),
+        mesh: Mesh | None = None,
     ):
         self.steps_per_chunk = steps_per_chunk
-        self._constants = jax.device_put(constants)
-        self._jitted = jax.jit(advance, donate_argnums=0)
+        # Arrays with a sharding cannot be used inside of a `shard_map` over agents.
+        self._constants = constants
+        if not mesh or mesh.size("agents") == 1:
+            self._constants = jax.device_put(constants, mesh and mesh.replicated)
+        self._mesh, out_shardings = mesh, None
+        if mesh:
+            carried = jax.tree.map(lambda leaf: leaf.sharding, carry)
+            out_shardings = carried, mesh.replicated
+        self._jitted = jax.jit(advance, donate_argnums=0, out_shardings=out_shardings)
         self._shapes = jax.eval_shape(lambda *arguments: arguments, carry, feed, *constants)
         began = time.perf_counter()
-        self._compiled = self._jitted.lower(carry, feed, *self._constants).compile()
+        lowered = self._jitted.lower(carry, self._placed(feed), *self._constants)
+        self._compiled = lowered.compile()
         self.compile_seconds = time.perf_counter() - began
 
     def __call__(self, carry: Any, feed: Any) -> tuple[Any, Any, float]:
@@ -56,9 +69,15 @@ class Program:
         The given carry is donated.
         """
         began = time.perf_counter()
-        carry, metrics = self._compiled(carry, feed, *self._constants)
+        carry, metrics = self._compiled(carry, self._placed(feed), *self._constants)
         metrics = jax.device_get(metrics)
         return carry, metrics, time.perf_counter() - began
+
+    def _placed(self, feed: Any) -> Any:
+        """Returns the feed on the devices of the mesh; the number of a chunk as it is."""
+        if self._mesh is None or not np.ndim(jax.tree.leaves(feed)[0]):
+            return feed
+        return jax.device_put(feed, self._mesh.feed)
 
     @cached_property
     def flops(self) -> jd.footprint.Flops:

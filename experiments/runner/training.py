@@ -9,6 +9,7 @@ leading axis of independent networks that are trained side by side.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -17,6 +18,7 @@ import numpy as np
 import optax
 from flax import nnx
 
+from experiments.runner.mesh import Mesh
 from jaxdescent.numerics import state_unless_skipped
 
 Scores = Callable[[Any, Any, jax.Array | None], dict[str, jax.Array]]
@@ -46,6 +48,7 @@ class Trainer(NamedTuple):
 
     Attributes:
       start: called as `start(keys)` with keys [n]; returns the initial state of n networks.
+      shapes: called as `shapes(n)`; returns the shapes of this state, with shardings on a mesh.
       chunk: called as `chunk(state, feed, arrays)`; returns the state after the steps and the
         losses f32[steps, n]. The feed has indices i32[steps, n, batch] into the arrays, or the
         examples themselves [steps, n, batch, ...].
@@ -58,6 +61,7 @@ class Trainer(NamedTuple):
     """
 
     start: Callable[[jax.Array], TrainState]
+    shapes: Callable[[int], TrainState]
     chunk: Callable[[TrainState, Any, Any], tuple[TrainState, jax.Array]]
     evaluate: Callable[[Any, Any, Any, np.ndarray], dict[str, jax.Array]]
     model_state_after: Callable[[Any, Any, Any], Any]
@@ -73,6 +77,7 @@ def trainer(
     accumulate: int = 1,
     side_by_side: Literal["vmap", "map"] = "vmap",
     evaluation_batch: int = 500,
+    mesh: Mesh | None = None,
 ) -> Trainer:
     """Returns functions that train and evaluate n networks of one architecture.
 
@@ -89,6 +94,7 @@ def trainer(
         batches.
       side_by_side: "vmap" trains the networks in one batched program, "map" one after another.
       evaluation_batch: number of examples per batch of the evaluation.
+      mesh: divides networks, batches and parameters among devices; by default one device has all.
 
     Example:
       >>> def build(rngs):
@@ -108,6 +114,8 @@ def trainer(
     """
     if accumulate < 1:
         raise ValueError(f"accumulate must be in [1, inf), got {accumulate}")
+    if mesh and mesh.size("agents") > 1:
+        side_by_side = "vmap"  # a loop over networks would gather them on every device
     tx = optax.with_extra_args_support(tx)
     graph = nnx.split(nnx.eval_shape(lambda: build(nnx.Rngs(0))), nnx.Param, ...)[0]
 
@@ -178,7 +186,7 @@ def trainer(
         )
         return state, losses.T
 
-    @jax.jit
+    @partial(jax.jit, out_shardings=mesh and mesh.replicated)
     def evaluate_batch(params: Any, model_state: Any, arrays: Any, indices: Any, valid: Any) -> Any:
         return _map_networks(
             lambda p, s: sum_scores(p, s, arrays, indices, valid), side_by_side, params, model_state
@@ -201,7 +209,20 @@ def trainer(
 
         return _map_networks(one, side_by_side, params, model_state)
 
-    return Trainer(jax.jit(jax.vmap(start_one)), chunk, evaluate, model_state_after)
+    start = jax.vmap(start_one)
+
+    def shapes(networks: int) -> TrainState:
+        keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), networks))
+        found = jax.eval_shape(start, keys)
+        return mesh.typed(found, tx) if mesh else found
+
+    def start_on_mesh(keys: jax.Array) -> TrainState:
+        shardings = jax.tree.map(lambda shape: shape.sharding, shapes(len(keys)))
+        return jax.jit(start, out_shardings=shardings)(keys)
+
+    return Trainer(
+        start_on_mesh if mesh else jax.jit(start), shapes, chunk, evaluate, model_state_after
+    )
 
 
 def _map_networks(fn: Callable[..., Any], side_by_side: str, *arguments: Any) -> Any:

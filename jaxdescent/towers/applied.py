@@ -20,8 +20,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdescent import sharding
 from jaxdescent.numerics import widest_float
-from jaxdescent.towers.replay import blocks
 
 LONGEST = 100.0
 COORDINATES = 64  # of each leaf
@@ -43,18 +43,13 @@ class Rounding(NamedTuple):
 
 
 def few(array: jax.Array) -> jax.Array:
-    """Returns a vector of at most `COORDINATES` evenly spaced coordinates of an array.
-
-    They are NaN for an array that is sharded over devices.
-    """
+    """Returns a vector of at most `COORDINATES` evenly spaced coordinates of an array."""
+    array = jnp.asarray(array)
     size = min(COORDINATES, array.size)
-    if blocks.is_sharded(array):
-        return jnp.full(size, jnp.nan, array.dtype)
     stride = array.size // size if size else 1
-    if array.ndim < 2:
+    if not array.ndim or (array.ndim == 1 and not sharding.may_be_partitioned(array)):
         return jnp.ravel(array)[: size * stride : stride]
-    # Not by `ravel`: an array that the compiler shards would be gathered on every device.
-    return array[np.unravel_index(stride * np.arange(size), array.shape)]
+    return sharding.at(array, stride * np.arange(size))
 
 
 def sampled(leaves: Sequence[Any]) -> list[int]:

@@ -24,6 +24,7 @@ from experiments.studies.train.training import (
     evaluated_count,
     load_task,
     make_evaluator,
+    mesh_of,
     optimizer_factory,
     save_description,
     scheduled,
@@ -65,7 +66,10 @@ def train_agents(settings: Settings, run: runner.Run) -> TrainedAgents:
     run.pin("data", task.digest())
     save_description(task, run.folder)
     factory = optimizer_factory(settings)
-    trainer = runner.trainer(task.build, task.batch_of, task.scores, factory(settings.rate))
+    mesh = mesh_of(settings)
+    trainer = runner.trainer(
+        task.build, task.batch_of, task.scores, factory(settings.rate), mesh=mesh
+    )
     every, steps = settings.steps_per_chunk, settings.total_steps
 
     def optimizer(learning_rate: Any, **others: Any) -> Any:
@@ -81,8 +85,9 @@ def train_agents(settings: Settings, run: runner.Run) -> TrainedAgents:
         steps=every,
         rule=make_rule(settings.rule, steps // every),
         max_count=evaluated_count(settings),
+        mesh=mesh,
     )
-    evaluator = make_evaluator(trainer, task, settings)
+    evaluator = make_evaluator(trainer, task, settings, mesh)
     with runner.Progress(total=steps) as progress:
         loop = runner.Loop(
             run,

@@ -27,7 +27,10 @@ _POSITIVE = [
 class Settings(runner.Settings):
     """Settings of a training run."""
 
-    may_change: ClassVar = (*runner.Settings.may_change, "steps", "patience", "sample", "data_dir")
+    may_change: ClassVar = (
+        *runner.Settings.may_change,
+        *("steps", "patience", "sample", "data_dir", "mesh"),
+    )
     least: ClassVar = {
         **runner.Settings.least,
         **dict.fromkeys(_POSITIVE, 1),
@@ -124,6 +127,11 @@ class Settings(runner.Settings):
     its last ones. The order of the examples is a new one, derived from --seed and from the number
     of steps that lie behind those parameters."""
 
+    mesh: str | None = None
+    """Devices to divide the work among, such as agents=4,data=2: axes of networks (agents, of
+    --agents or --seeds), of a batch (data), and of a batch and the parameters (fsdp). By default
+    one device has all. A run can be resumed on another mesh."""
+
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check_ranges()
@@ -170,6 +178,7 @@ class Settings(runner.Settings):
                 "choose a rounder number, or set --evaluate-every"
             )
         self._check_agents()
+        self._check_mesh()
         for name in ("weight_decay", "b2"):
             if getattr(self, name) is not None and not OPTIMIZERS[self.optimizer].takes(name):
                 raise ValueError(f"{flag(name)} must be left out with {self.optimizer}")
@@ -222,6 +231,23 @@ class Settings(runner.Settings):
             )
         if self.agents < 2:
             raise ValueError(f"--agents must be in [2, inf), got {self.agents}")
+
+    def _check_mesh(self) -> None:
+        axes = self.axes
+        networks = "agents" if self.agents else "seeds"
+        count, devices = getattr(self, networks), axes.get("agents", 1)
+        if count % devices:
+            raise ValueError(
+                f"{flag(networks)} must be a multiple of {devices}, the axis agents of --mesh, "
+                f"got {count}"
+            )
+
+    @property
+    def axes(self) -> dict[str, int]:
+        """Sizes of the axes of the mesh by name; empty without one."""
+        if self.mesh is None:
+            return {}
+        return runner.parse_mesh(self.mesh, runner.AXES[:2] if self.agents else runner.AXES)
 
     def check_resume(self, saved: Self, folder: Path) -> None:
         """Checks that the run ends as if it had been started with these settings."""

@@ -1,6 +1,7 @@
 """The training of a run: its task, its optimizer, warm starts, the loop and its evaluations."""
 
 import json
+import math
 import sys
 from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
@@ -50,6 +51,7 @@ def check(settings: Settings) -> None:
     Prints advice about a user's table.
     """
     task = load_task(settings)
+    mesh_of(settings)
     nnx.eval_shape(lambda: task.build(nnx.Rngs(0)))
     _batches(settings, task)
     make_rule(settings.rule, settings.total_steps // settings.steps_per_chunk)
@@ -65,6 +67,7 @@ def train(settings: Settings, run: runner.Run) -> Trained:
     run.pin("data", task.digest())
     save_description(task, run.folder)
     every, steps = settings.steps_per_chunk, settings.total_steps
+    mesh = mesh_of(settings)
     trainer = runner.trainer(
         task.build,
         task.batch_of,
@@ -73,6 +76,7 @@ def train(settings: Settings, run: runner.Run) -> Trained:
         prepare=task.prepare if settings.stream else None,
         accumulate=settings.accumulate,
         side_by_side=task.side_by_side,
+        mesh=mesh,
     )
     keys = jax.random.split(jax.random.key(settings.seed), settings.seeds)
     state = trainer.start(keys)
@@ -85,8 +89,9 @@ def train(settings: Settings, run: runner.Run) -> Trained:
         steps_per_chunk=every,
         feed=batches.chunk(0, every),
         constants=(None if settings.stream else task.train.arrays,),
+        mesh=mesh,
     )
-    evaluator = make_evaluator(trainer, task, settings)
+    evaluator = make_evaluator(trainer, task, settings, mesh)
     with runner.Progress(total=steps) as progress:
         loop = runner.Loop(
             run,
@@ -228,7 +233,8 @@ def batch_size(settings: Settings, task: tasks.Task) -> int:
     """Returns the number of examples of an optimizer step.
 
     Raises:
-      ValueError: there are not as many, or not enough for `--accumulate`.
+      ValueError: there are not as many, or not enough for `--accumulate`; or `--mesh` does not
+        divide them.
     """
     examples, parts = task.train.examples, settings.accumulate
     if (settings.batch_size or parts) > examples:
@@ -237,7 +243,14 @@ def batch_size(settings: Settings, task: tasks.Task) -> int:
             f"{name} must be in [1, {examples}], the training examples of {task.name}, "
             f"got {settings.batch_size or parts}"
         )
-    return settings.batch_size or min(BATCH_SIZE, examples // parts * parts)
+    size = settings.batch_size or min(BATCH_SIZE, examples // parts * parts)
+    devices = math.prod(settings.axes.get(axis, 1) for axis in ("data", "fsdp"))
+    if size // parts % devices:
+        raise ValueError(
+            f"--batch-size must be a multiple of {devices * parts}, so that --mesh divides "
+            f"{'its parts' if parts > 1 else 'it'}, got {size}"
+        )
+    return size
 
 
 def _batches(settings: Settings, task: tasks.Task, steps_before: int = 0) -> Batches:
@@ -271,7 +284,8 @@ def _warm_start(state: runner.TrainState, folder: Path, run: runner.Run) -> runn
     """
     description = _check_warm_start(folder)
     checkpoints = runner.Checkpoints(folder / "checkpoints" / SERIES)
-    model = jax.device_put(checkpoints.load_best(model_of(state)))
+    saved = checkpoints.load_best(model_of(state))
+    model = jax.tree.map(lambda old, new: jax.device_put(new, old.sharding), model_of(state), saved)
     before = _steps_before(description) + checkpoints.steps()[-1]
     run.pin("warm start", description["identity"])
     run.pin(_STEPS_BEFORE, str(before))
@@ -287,9 +301,25 @@ def _steps_before(description: Mapping[str, Any]) -> int:
     return int(description["pins"].get(_STEPS_BEFORE, 0))
 
 
-def make_evaluator(trainer: runner.Trainer, task: tasks.Task, settings: Settings) -> Evaluator:
+def make_evaluator(
+    trainer: runner.Trainer, task: tasks.Task, settings: Settings, mesh: runner.Mesh | None
+) -> Evaluator:
     """Returns the evaluator of the settings' number of examples."""
-    return Evaluator(trainer, task, evaluated_count(settings))
+    return Evaluator(trainer, task, evaluated_count(settings), mesh)
+
+
+@lru_cache(1)
+def _mesh(axes: tuple[tuple[str, int], ...]) -> runner.Mesh:
+    return runner.make_mesh(dict(axes))
+
+
+def mesh_of(settings: Settings) -> runner.Mesh | None:
+    """Returns the mesh of the settings, if they have one.
+
+    Raises:
+      ValueError: it does not have as many devices as there are.
+    """
+    return _mesh(tuple(settings.axes.items())) if settings.axes else None
 
 
 def evaluated_count(settings: Settings) -> int | None:

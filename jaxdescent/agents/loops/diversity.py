@@ -23,6 +23,7 @@ def diversity(
     scale: Any = None,
     size: int,
     mesh: jax.sharding.Mesh | None = None,
+    axis: str = "",
 ) -> jax.Array:
     """Returns f[], the root mean square distance per coordinate of selected agents from their mean.
 
@@ -31,7 +32,8 @@ def diversity(
       selected: bool[agents].
       scale: unit of each coordinate, a tree like one agent's parameters; None for 1.
       size: number of agents in a chunk.
-      mesh: mesh of one axis over which agents are sharded, or None.
+      mesh: mesh over whose axis `axis` agents are sharded, or None.
+      axis: name of that axis.
     """
     leaves = [x.reshape(len(x), -1) for x in jax.tree.leaves(params)]
     first = jnp.argmax(selected)
@@ -39,13 +41,14 @@ def diversity(
     units = None if scale is None else [jnp.ravel(x) for x in jax.tree.leaves(scale)]
     sums = partial(_sums, units=units, size=size)
     if mesh is not None:
-        sharded = jax.sharding.PartitionSpec(*mesh.axis_names)
+        sharded = jax.sharding.PartitionSpec(axis)
         replicated = jax.sharding.PartitionSpec()
         sums = jax.shard_map(
-            lambda *arrays: _sum_over(mesh.axis_names, *_sums(*arrays, units=units, size=size)),
+            lambda *arrays: _sum_over(axis, *_sums(*arrays, units=units, size=size)),
             mesh=mesh,
             in_specs=(sharded, sharded, replicated),
             out_specs=replicated,
+            axis_names={axis},
             check_vma=False,
         )
     unit, total, squares = sums(leaves, selected, origin)

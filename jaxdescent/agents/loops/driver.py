@@ -63,7 +63,7 @@ class Driver(NamedTuple):
       rule: acts after each rung.
       chunk_size: number of agents that descend side by side; None to choose it by memory.
       record_params: whether a `RungInfo` has the parameters of all agents.
-      mesh: mesh of one axis over whose devices agents are sharded, or None.
+      mesh: mesh over whose axis `axis` agents are sharded, or None.
     """
 
     num_agents: int
@@ -73,6 +73,11 @@ class Driver(NamedTuple):
     chunk_size: int | None
     record_params: bool
     mesh: jax.sharding.Mesh | None
+
+    @property
+    def axis(self) -> str:
+        """Name of the axis of the mesh over which agents are sharded."""
+        return agent_axis(self.mesh) if self.mesh else ""
 
     def begin(
         self, key: jax.Array, population: Population, problem: Problem
@@ -132,11 +137,15 @@ class Driver(NamedTuple):
             order, count = chunking.chosen_first(descending)
             carried = chunking.in_chunks(descend, carried, order, count, size=size, constants=read)
         else:
-            (axis,) = self.mesh.axis_names
-            balanced = partial(balanced_in_chunks, descend, size=size, axis=axis)
-            agents = jax.sharding.PartitionSpec(axis)
+            balanced = partial(balanced_in_chunks, descend, size=size, axis=self.axis)
+            agents = jax.sharding.PartitionSpec(self.axis)
             carried = jax.shard_map(
-                balanced, mesh=self.mesh, in_specs=agents, out_specs=agents, check_vma=False
+                balanced,
+                mesh=self.mesh,
+                in_specs=agents,
+                out_specs=agents,
+                axis_names={self.axis},
+                check_vma=False,
             )(carried, descending, read)
         reports = {name: carried.pop(name) for name in reports}
 
@@ -187,6 +196,7 @@ class Driver(NamedTuple):
                 scale=problem.scale if problem.unit_box else None,
                 size=size,
                 mesh=self.mesh,
+                axis=self.axis,
             ),
             rule_info=rule_info,
             params=population.params if self.record_params else None,
@@ -228,7 +238,7 @@ class Driver(NamedTuple):
 
         def shard(x: jax.Array) -> jax.Array:
             has_agent_axis = x.ndim and len(x) == self.num_agents
-            return constrain(x, *(self.mesh.axis_names if has_agent_axis else ()))
+            return constrain(x, *([self.axis] if has_agent_axis else []))
 
         replicated = jax.tree.map(constrain, state)
         return replicated._replace(
@@ -263,15 +273,33 @@ def make_driver(
     check_rule("rule", rule)
     if mesh is not None and not isinstance(mesh, jax.sharding.Mesh):
         raise TypeError(f"mesh must be a jax.sharding.Mesh, got {mesh!r}")
-    if mesh is not None and (len(mesh.axis_names) != 1 or num_agents % mesh.size):
-        raise ValueError(
-            "mesh must have one axis, of a size that divides num_agents, got "
-            f"{dict(mesh.shape)} with num_agents = {num_agents}"
-        )
+    if mesh is not None:
+        _check_mesh(mesh, num_agents)
     if mesh is not None:  # Explicit axes, as `jax.make_mesh` has them, take no constraint.
         mesh = jax.sharding.Mesh(mesh.devices, mesh.axis_names)
     factory = optimizer_factory(optimizer, not_its_own=estimator.hyperparams)
     return Driver(num_agents, factory, estimator, rule, chunk_size, record_params, mesh)
+
+
+AGENTS = "agents"
+"""Name of the axis of agents, in a mesh of several axes."""
+
+
+def agent_axis(mesh: jax.sharding.Mesh) -> str:
+    """Returns the name of the axis over which agents are sharded: "agents", or the only one."""
+    return AGENTS if AGENTS in mesh.axis_names else mesh.axis_names[0]
+
+
+def _check_mesh(mesh: jax.sharding.Mesh, num_agents: int) -> None:
+    if len(mesh.axis_names) > 1 and AGENTS not in mesh.axis_names:
+        raise ValueError(
+            f"mesh must have one axis, or one named {AGENTS!r}, got axes {mesh.axis_names}"
+        )
+    if num_agents % mesh.shape[agent_axis(mesh)]:
+        raise ValueError(
+            "mesh must have an axis of agents of a size that divides num_agents, got "
+            f"{dict(mesh.shape)} with num_agents = {num_agents}"
+        )
 
 
 def update_best(state: PopulationLoopState) -> PopulationLoopState:

@@ -120,8 +120,9 @@ def fit(
       chunk_size: number of agents that descend side by side, rounded up to a multiple of 8 or,
         below 8, to a power of two; by default as many as a cache holds.
       record_params: whether the history has all parameters at the end of each rung.
-      mesh: mesh of one axis over whose devices agents are sharded. Survivors are distributed
-        evenly over the devices in each rung.
+      mesh: mesh over whose axis "agents", or only axis, agents are sharded. Survivors are
+        distributed evenly over it in each rung. The compiler may divide the work of an agent among
+        the devices of other axes, for example where the loss constrains the sharding of a batch.
 
     Raises:
       ValueError: an argument is out of its range, shapes disagree, or the loss is not a scalar.

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxdescent import jax_internals as core
+from jaxdescent import sharding
 from jaxdescent.numerics import all_finite, all_true, widest_float
 from jaxdescent.towers import applied, spaces
 from jaxdescent.towers.factory import cast_like
@@ -107,7 +108,10 @@ def _contract(
     grads: Any,
     has_previous: jax.Array,
 ) -> tuple[Contraction, jax.Array]:
-    found, finite = contract(parts, values(parts, given), previous.hyperparams, grads, has_previous)
+    inputs = values(parts, given)
+    found, finite, nonfinite = contract(parts, inputs, previous.hyperparams, grads, has_previous)
+    if nonfinite is not None:
+        return found, nonfinite == 0
     # A non-finite gradient makes its term non-finite, so the gradient itself rarely needs a check.
     # On platforms where conditionals are expensive, the check always runs.
     return found, unless(all_finite)(finite & on_cpu(), jnp.ones((), bool), grads)
@@ -149,7 +153,7 @@ def contract(
     hyperparams: Mapping[str, Any],
     grads: Any,
     has_previous: jax.Array,
-) -> tuple[Contraction, jax.Array]:
+) -> tuple[Contraction, jax.Array, jax.Array | None]:
     """Contracts the derivative of an update with a gradient.
 
     Args:
@@ -161,8 +165,9 @@ def contract(
         and nothing is masked.
 
     Returns:
-      The contraction, and bool[], True if every term was finite. Then every number in `grads` is
-      finite, with or without a last update.
+      The contraction; bool[], True if every term was finite, and then every number in `grads` is
+      finite, with or without a last update; and, where arrays may be divided among devices, the
+      number of non-finite numbers in `grads`, which is summed in the same pass.
     """
     parts = fused.parts
     leaves, structure = jax.tree.flatten(grads)
@@ -180,11 +185,11 @@ def contract(
     per_leaf = any(isinstance(node, spaces.PerLeaf) for node in hyperparams.values())
     groups = [[k] for k in range(len(leaves))] if per_leaf else _groups(parts, leaves)
     shared = scalars, [*slopes.values()]
-    size, rows = sum(g.size for g in leaves), []
+    size, rows, counts = sum(g.size for g in leaves), [], sharding.may_be_partitioned(*leaves)
     for group in groups:
         leaf = parts.leaves[group[0]]
         places = [parts.leaves[k].arrays for k in group]
-        terms = partial(_terms, leaf, dtype)
+        terms = partial(_terms, leaf, dtype, counts)
         columns = [
             [leaves[k] for k in group],
             *([inputs[i] for i in row] for row in zip(*places, strict=True)),
@@ -198,7 +203,8 @@ def contract(
             found[name] = spaces.PerLeaf(type(node.space)(structure.unflatten(totals)))
         else:
             found[name] = type(node)(sum(totals, jnp.zeros((), dtype)))
-    return settled(Contraction(found, ~all_terms_finite), has_previous), all_terms_finite
+    nonfinite = sum((row.totals[-1] for row in rows), jnp.zeros((), dtype)) if counts else None
+    return settled(Contraction(found, ~all_terms_finite), has_previous), all_terms_finite, nonfinite
 
 
 def _groups(parts: Elementwise, grads: Sequence[jax.Array]) -> list[list[int]]:
@@ -206,7 +212,7 @@ def _groups(parts: Elementwise, grads: Sequence[jax.Array]) -> list[list[int]]:
     groups: list[list[int]] = []
     open_groups: dict[Any, list[int]] = {}
     for k, (leaf, g) in enumerate(zip(parts.leaves, grads, strict=True)):
-        if blocks.is_sharded(g) or not blocks.is_small(g.size):
+        if sharding.may_be_partitioned(g) or not blocks.is_small(g.size):
             groups.append([k])
             continue
         key = (str(g.dtype), leaf.signature)
@@ -246,14 +252,19 @@ def _slopes(
 def _terms(
     leaf: Leaf,
     dtype: Any,
+    counts: bool,
     shared: tuple[Sequence[jax.Array], Sequence[Mapping[int, jax.Array]]],
     g: jax.Array,
     *arrays: jax.Array,
 ) -> list[jax.Array]:
-    """Returns the terms g_i dU_i/dh_j of some coordinates, for each hyperparameter."""
+    """Returns the terms g_i dU_i/dh_j of some coordinates, for each hyperparameter.
+
+    If it `counts`, the last term is 1 for each number of the gradient that is not finite.
+    """
     scalars, directions = shared
     changes = [_derivative(leaf, scalars, arrays, slopes, g.shape) for slopes in directions]
-    return [g.astype(dtype) * change.astype(dtype) for change in changes]
+    found = [g.astype(dtype) * change.astype(dtype) for change in changes]
+    return [*found, (~jnp.isfinite(g)).astype(dtype)] if counts else found
 
 
 def _derivative(

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdescent import jax_internals as core
+from jaxdescent import sharding
 from jaxdescent.numerics import all_finite, all_true
 from jaxdescent.towers.replay import dataflow
 
@@ -42,11 +43,6 @@ def is_small(size: int) -> bool:
     return size < _NARROWEST
 
 
-def is_sharded(array: jax.Array) -> bool:
-    """True if the array's type shards an axis over devices."""
-    return any(axis is not None for axis in jax.typeof(array).sharding.spec)
-
-
 def sums(terms: Terms, *arrays: jax.Array, scalars: Any = (), of: int = 0) -> Sums:
     """Sums the finite terms over all coordinates.
 
@@ -63,7 +59,7 @@ def sums(terms: Terms, *arrays: jax.Array, scalars: Any = (), of: int = 0) -> Su
       >>> [float(total) for total in found.totals], bool(found.all_finite)
       ([4.0, 3.0], False)
     """
-    if any(map(is_sharded, arrays)):
+    if sharding.may_be_partitioned(*arrays):
         return _at_once(terms, scalars, *arrays)
     if is_small(arrays[0].size):
         return _stacked(terms, scalars, *arrays)
@@ -92,10 +88,12 @@ def _stacked(terms: Terms, *given: Any) -> Sums:
 def _at_once(terms: Terms, *given: Any) -> Sums:
     kinds = terms(*given)
     finite = [jnp.isfinite(term) for term in kinds]
-    pairs = zip(finite, kinds, strict=True)
+    pairs = [*zip(finite, kinds, strict=True)]
+    # Counts instead of a logical reduction: devices exchange one kind of message, of sums.
+    counts = [jnp.sum(~fine, dtype=term.dtype) for fine, term in pairs]
     return Sums(
         [jnp.sum(jnp.where(fine, term, 0)) for fine, term in pairs],
-        all_true([jnp.all(fine) for fine in finite]),
+        all_true([count == 0 for count in counts]),
     )
 
 

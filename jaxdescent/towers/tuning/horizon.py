@@ -16,14 +16,11 @@ At the start and after a restart, n begins at -`FEWEST`, and the average does no
 positive: it must not follow parameters that may have diverged.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jaxdescent.numerics import widest_float
-from jaxdescent.towers import applied
-from jaxdescent.towers.replay import blocks
 from jaxdescent.towers.tuning.statistics import Trend
 
 POWER = 5.0  # p: the last sixth of the parameters count most
@@ -31,19 +28,6 @@ SHORTER = 2.0  # ratio of the two horizons
 FLOOR = 60.0  # steps; the count never shrinks below it
 THRESHOLD = -0.5  # t-value from which it shrinks
 FOLLOWED, LAGS = 120.0, 8.0  # steps, and their ratio to all steps
-
-
-def coordinates(tree: Any) -> jax.Array:
-    """Returns a few coordinates of each floating-point leaf; zeros where it is sharded by type."""
-    leaves = jax.tree.leaves(tree)
-
-    def few(leaf: Any) -> jax.Array:
-        leaf = jnp.asarray(leaf)
-        found = applied.few(leaf)
-        return jnp.zeros_like(found) if blocks.is_sharded(leaf) else found
-
-    parts = [few(leaves[i]) for i in applied.sampled(leaves)]
-    return applied.joined(parts, widest_float(tree))
 
 
 class HorizonState(NamedTuple):

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxdescent import sharding
 from jaxdescent.numerics import is_inexact, widest_float
 from jaxdescent.towers.replay import blocks
 
@@ -77,7 +78,7 @@ def _totals(
 
     small, parts = [], [[jnp.zeros((), dtype)] * kinds]
     for column in zip(*map(_real_leaves, trees), strict=True):
-        if blocks.is_small(column[0].size) and not any(map(blocks.is_sharded, column)):
+        if blocks.is_small(column[0].size) and not sharding.may_be_partitioned(*column):
             small.append([wide(jnp.ravel(leaf)) for leaf in column])
         else:
             parts.append([jnp.sum(term) for term in terms(*map(wide, column))])

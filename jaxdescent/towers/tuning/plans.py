@@ -16,7 +16,7 @@ from jaxdescent.numerics import wide_copy, widest_float
 from jaxdescent.towers import applied, spaces
 from jaxdescent.towers import factory as factories
 from jaxdescent.towers.replay.conditional import either
-from jaxdescent.towers.tuning.horizon import HorizonState, coordinates
+from jaxdescent.towers.tuning.horizon import HorizonState
 from jaxdescent.towers.tuning.losses import FEWEST, LossState
 from jaxdescent.towers.tuning.measurement import Measurement, inner_product, largest_eps, measure
 from jaxdescent.towers.tuning.probe import ProbeState
@@ -168,8 +168,8 @@ def _tune(state: SelfTuningState, grads: Any, params: Any, value: jax.Array | No
     """Returns the plan of a step after the range test."""
     seen = measure(grads, params, state.average, lengths=False)
     trend, jumped = state.trend.including(seen.signal)
-    x = coordinates(params)
-    horizon, weight = state.horizon.including(jumped, x, coordinates(grads))
+    x = applied.coordinates(params)
+    horizon, weight = state.horizon.including(jumped, x, applied.coordinates(grads))
     losses, diverged = state.losses, jnp.zeros((), bool)
     harmless = jnp.zeros_like(seen.signal)
     probe = state.probe._replace(steps=jnp.zeros_like(state.probe.steps))  # no probes without loss
