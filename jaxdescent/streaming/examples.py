@@ -6,7 +6,7 @@ chunk gets 0 or the number of its first problem, in the order of `sources.PROBLE
     width     the features have another shape than the loop's
     features  a feature is not finite
     label     a label is not finite, or not a class in [0, num_classes)
-    time      a time stamp is not finite, or earlier than one before it
+    time      a time stamp is not finite, or earlier than the one of a valid row before it
 """
 
 from collections.abc import Callable, Mapping
@@ -94,7 +94,9 @@ def reactions_to(invalid: str | Mapping[str, str]) -> dict[str, str]:
     return reactions
 
 
-def check_chunk(chunk: Chunk, expected: Expected, time: int, position: Callable[[], int]) -> Rows:
+def check_chunk(
+    chunk: Chunk, expected: Expected, time: int, position: Callable[[], int | None]
+) -> Rows:
     """Checks the rows of a chunk.
 
     Args:
@@ -102,7 +104,7 @@ def check_chunk(chunk: Chunk, expected: Expected, time: int, position: Callable[
       expected: properties of a valid example.
       time: the latest time stamp before the chunk, as `to_time_keys` returns it.
       position: Called as `position()` for an error message; returns the number of rows of the
-        stream before the chunk.
+        stream before the chunk, or None if it is unknown.
 
     Raises:
       InvalidExampleError: an example has a problem that is to be refused.
@@ -112,14 +114,15 @@ def check_chunk(chunk: Chunk, expected: Expected, time: int, position: Callable[
     features = _numbers("features", chunk.features)
     labels = _numbers("labels", chunk.labels)
     rows = len(features)
-    length = rows if chunk.length is None else int(chunk.length)
-    for name, array in (("labels", labels), ("times", chunk.times), ("problems", chunk.problems)):
-        if array is not None and len(array) != rows:
-            raise ValueError(f"chunk.{name} must have {rows} rows as features, got {len(array)}")
-    if not rows or not 0 <= length <= rows:
-        raise ValueError(
-            f"chunk must have at least one row and a length in [0, {rows}], got {length} of {rows}"
-        )
+    length = rows if chunk.length is None else chunk.length
+    if len(labels) != rows:
+        raise ValueError(f"chunk.labels must have {rows} rows as features, got {len(labels)}")
+    for name, array in (("times", chunk.times), ("problems", chunk.problems)):
+        if array is not None and np.shape(array) != (rows,):
+            raise ValueError(f"chunk.{name} must have shape ({rows},), got {np.shape(array)}")
+    if not rows:
+        raise ValueError("chunk must have at least one row, got none")
+    length = validation.integer_in("chunk.length", length, 0, rows)
     if expected.single_labels and labels.ndim > 1:
         raise ValueError(
             f"chunk.labels must have shape ({rows},), one number for each example, got "
@@ -128,6 +131,11 @@ def check_chunk(chunk: Chunk, expected: Expected, time: int, position: Callable[
     present = np.arange(rows) < length
     problems = np.zeros(rows, np.uint8)
     if chunk.problems is not None:
+        if not np.isin(chunk.problems, range(1 + len(PROBLEMS))).all():
+            raise ValueError(
+                f"chunk.problems must be integers in [0, {len(PROBLEMS)}], got "
+                f"{validation.shown(chunk.problems)}"
+            )
         problems[:] = chunk.problems
     if features.shape[1:] != expected.shape:
         problems[:] = WRONG_WIDTH
@@ -138,13 +146,12 @@ def check_chunk(chunk: Chunk, expected: Expected, time: int, position: Callable[
         ("features", lambda: np.isfinite(features).reshape(rows, -1).all(1)),
         ("label", lambda: _fitting_labels(labels, expected.num_classes)),
     ]
-    keys = None
-    if chunk.times is not None:
-        keys, in_order = _times_in_order(chunk.times, time, present)
-        checks.append(("time", lambda: in_order))
     for problem, fits in checks:
         wrong = ~fits() & (problems == FITS)
         problems[wrong] = 1 + PROBLEMS.index(problem)
+    if chunk.times is not None:
+        time, in_order = _times_in_order(chunk.times, time, present & (problems == FITS))
+        problems[~in_order & (problems == FITS)] = _TIME
     problems[~present] = FITS
     _refuse(chunk, problems, expected, position)
     valid = present & (problems == FITS)
@@ -158,7 +165,7 @@ def check_chunk(chunk: Chunk, expected: Expected, time: int, position: Callable[
         labels.astype(expected.dtype if expected.num_classes is None else np.int32, copy=False),
         valid,
         np.bincount(problems, minlength=1 + len(PROBLEMS))[1:].astype(np.int32),
-        time if keys is None else max([time, *keys[present][-1:]]),
+        time,
     )
 
 
@@ -175,7 +182,7 @@ def _numbers(name: str, value: Any) -> np.ndarray:
         if array.dtype.kind in "OSU":
             array = array.astype(np.float64)
         fits = jnp.issubdtype(array.dtype, np.number) or array.dtype == bool
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         pass
     if not fits or np.iscomplexobj(array) or not array.ndim:
         raise ValueError(
@@ -194,31 +201,34 @@ def _fitting_labels(labels: np.ndarray, num_classes: int | None) -> np.ndarray:
     return np.all(finite.reshape(rows, -1), axis=1)
 
 
-def _times_in_order(times: Any, time: int, present: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the latest time up to each row, and bool[n], True where a time is in order."""
+def _times_in_order(times: Any, time: int, counts: np.ndarray) -> tuple[int, np.ndarray]:
+    """Returns the latest time, and bool[n], True where a time is in order.
+
+    `counts` is bool[n], True for rows whose times later times are compared with.
+    """
     keys, finite = to_time_keys(times)
-    keys = np.where(finite & present, keys, START)
-    latest = np.maximum(np.maximum.accumulate(keys), time)
+    latest = np.maximum(np.maximum.accumulate(np.where(finite & counts, keys, START)), time)
     before = np.concatenate([[time], latest[:-1]])
-    return latest, finite & (keys >= before)
+    return int(latest[-1]), finite & (keys >= before)
 
 
 def to_time_keys(times: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Returns times as i64[n] in the same order, and bool[n], True where they are finite."""
+    """Returns times as i64[n] in the same order, and bool[n], True where they are finite.
+
+    Numbers of all types are compared as float64: a chunk of integers may follow one of floats.
+    """
     array = np.asarray(times)
     if array.dtype.kind in "OSU":
         array = parse_times(array.tolist())
     if array.dtype.kind == "M":
         return array.astype("datetime64[ns]").view(np.int64), ~np.isnat(array)
-    if array.dtype.kind in "iub":
-        return array.astype(np.int64), np.ones(len(array), bool)
     array = array.astype(np.float64) + 0.0  # -0.0 becomes 0.0
     bits = array.view(np.int64)
     return np.where(bits < 0, START - bits - 1, bits), np.isfinite(array)
 
 
 def _refuse(
-    chunk: Chunk, problems: np.ndarray, expected: Expected, position: Callable[[], int]
+    chunk: Chunk, problems: np.ndarray, expected: Expected, position: Callable[[], int | None]
 ) -> None:
     refused = [1 + i for i, name in enumerate(PROBLEMS) if expected.reactions[name] == "raise"]
     rows = np.flatnonzero(np.isin(problems, refused))
@@ -234,8 +244,10 @@ def _refuse(
         label=np.asarray(chunk.labels)[row],
         time=None if chunk.times is None else np.asarray(chunk.times)[row],
     )
+    before = position()
+    place = "" if before is None else f"example {before + row} of the stream, "
     raise InvalidExampleError(
-        f"{text} at example {position() + row} of the stream, row {row} of its chunk; "
+        f"{text} at {place}row {row} of its chunk; "
         f"invalid={{{problem!r}: 'skip'}} skips and counts such examples"
     )
 

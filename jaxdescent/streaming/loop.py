@@ -50,7 +50,7 @@ class OnlineLoop(NamedTuple):
         be: `jax.vmap(lambda state: run(state, chunk))(states)` runs many, such as one per seed.
       values: Called as `values(state)`; returns the value of each metric, by name.
       predict: Called as `predict(state, features)` with the features of one example; returns the
-        prediction, without learning.
+        prediction, or a tuple of it and activations, without learning.
     """
 
     init: Callable[[Any], LoopState]
@@ -72,6 +72,7 @@ def online_loop(
     signal: Callable[[jax.Array, jax.Array], jax.Array] | None = None,
     evaluate_at: Callable[[Any, Any], Any] | None = None,
     gradient_of: Literal["loss", "prediction"] = "loss",
+    has_activations: bool = False,
     batch_size: int = 1,
     label_delay: int = 0,
     invalid: str | Mapping[str, str] = "skip",
@@ -80,10 +81,12 @@ def online_loop(
 
     Args:
       predict: Called as `predict(params, x)` with the features of one example; returns its
-        prediction.
+        prediction, or a tuple of it and activations if `has_activations` is True.
       loss: Called as `loss(prediction, y)`; returns a scalar.
-      optimizer: a transformation. Its update also receives `value=`, the loss, and what the
-        arguments below add. It is the update's duty to use them.
+      optimizer: a transformation. Its update also receives `value=`, the loss; with
+        `gradient_of="loss"` also `grad=`, the gradient, and `value_fn=`, the loss as a function of
+        the parameters, as `ader(surrogate=False)` and optax's line searches need; and the keywords
+        that the arguments below name.
       features: shape of the features of an example, or their number.
       num_classes: number of classes. Labels are then int32, and other labels are invalid. None if
         labels are numbers.
@@ -97,6 +100,11 @@ def online_loop(
         that train.
       gradient_of: "loss", or "prediction" for optimizers that take the gradient of the prediction,
         a scalar, and `error=`, minus the derivative of the loss by the prediction.
+      has_activations: True if `predict` returns `(prediction, activations)`, with an array
+        f[..., units] for each hidden layer. The optimizer's update receives them as
+        `activations=`, of the examples to train on, as `redo` and `continual_backprop` need, with
+        an axis of the batch in front if `batch_size` is above 1. In a batch with skipped examples
+        or padding, the activations of the other examples are repeated in their places.
       batch_size: number of examples that are tested with the same parameters, and trained on with
         their mean loss. A chunk has whole batches; only the last chunk of a stream should be
         padded.
@@ -137,6 +145,7 @@ def online_loop(
             raise TypeError(f"{name} must be a function, got {validation.shown(function)}")
     if gradient_of not in ("loss", "prediction"):
         raise ValueError(f"gradient_of must be 'loss' or 'prediction', got {gradient_of!r}")
+    validation.boolean("has_activations", has_activations)
     batch_size = validation.integer_in("batch_size", batch_size, 1)
     label_delay = validation.integer_in("label_delay", label_delay, 0)
     if gradient_of == "prediction" and batch_size > 1:
@@ -177,6 +186,7 @@ def online_loop(
         signal or loss,
         evaluate_at,
         gradient_of,
+        has_activations,
         batch_size,
         label_delay // batch_size,
     )
@@ -228,6 +238,13 @@ def _init(settings: Settings, params: Any) -> LoopState:
     label_dtype = dtype if settings.num_classes is None else jnp.int32
     with validation.tracing("predict"):
         prediction = jax.eval_shape(settings.predict, params, x)
+    if settings.has_activations:
+        if not isinstance(prediction, tuple) or len(prediction) != 2:
+            raise TypeError(
+                "predict, with has_activations=True, must return a tuple (prediction, "
+                f"activations), got {validation.shown(prediction)}"
+            )
+        prediction, _ = prediction
     if settings.gradient_of == "prediction":
         validation.check_scalar("predict, with gradient_of='prediction',", prediction)
     label = jax.ShapeDtypeStruct((), label_dtype)
@@ -284,6 +301,11 @@ def _checked_batches(
             )
         chunk = Chunk(*chunk)
     size = settings.batch_size
+    if chunk.times is not None and not validation.is_concrete(state.time):
+        raise TypeError(
+            "chunk.times must be None where states are batched by jax.vmap, since times are "
+            "checked on the host"
+        )
     time = START if chunk.times is None else time_from_words(state.time)
     checked = check_chunk(chunk, expected, time, lambda: _position(state, expected))
     if len(checked.valid) % size:
@@ -309,7 +331,9 @@ def _checked_batches(
     )
 
 
-def _position(state: LoopState, expected: Expected) -> int:
-    """Returns the number of rows of the stream so far."""
+def _position(state: LoopState, expected: Expected) -> int | None:
+    """Returns the number of rows of the stream so far; None in many states at once."""
+    if not validation.is_concrete(state.examples.low):
+        return None
     left_out = [n for n in PROBLEMS if expected.reactions[n] != "count"]
     return int(state.examples) + sum(int(getattr(state.skipped, name)) for name in left_out)

@@ -116,6 +116,7 @@ class Settings(NamedTuple):
     signal: Callable[..., Any]
     evaluate_at: Callable[..., Any] | None
     gradient_of: str
+    has_activations: bool
     batch_size: int
     delay: int
 
@@ -132,9 +133,14 @@ class Settings(NamedTuple):
         """Maps a function of one example over a batch, unless a batch is one example."""
         return function if self.batch_size == 1 else jax.vmap(function)
 
-    def predictions(self, params: Any, features: jax.Array) -> jax.Array:
-        """Returns the predictions for a batch."""
-        return self.over_batch(lambda x: self.predict(params, x))(features)
+    def output(self, params: Any, x: jax.Array) -> tuple[jax.Array, Any]:
+        """Returns the prediction for one example, and its activations or ()."""
+        output = self.predict(params, x)
+        return output if self.has_activations else (output, ())
+
+    def outputs(self, params: Any, features: jax.Array) -> tuple[jax.Array, Any]:
+        """Returns the predictions for a batch, and their activations or ()."""
+        return self.over_batch(lambda x: self.output(params, x))(features)
 
 
 class Batches(NamedTuple):

@@ -231,7 +231,7 @@ def _step(settings: Settings, carry: _Carry, row: _Row) -> tuple[_Carry, Any]:
     value, predictions, grads, extra = _differentiate(settings, carry.params, training)
     if settings.tests_apart:
         params = settings.tested_params(carry.opt_state, carry.params)
-        predictions = settings.predictions(params, row.tested)
+        predictions, _ = settings.outputs(params, row.tested)
     extra["value"] = value
     detector, drift, warning, signals, step = _detect(settings, carry, row, predictions)
     if settings.detector is not None:
@@ -256,18 +256,37 @@ def _differentiate(
     settings: Settings, params: Any, training: _Training
 ) -> tuple[jax.Array, jax.Array, Any, dict[str, Any]]:
     """Returns loss, predictions, the gradient that the optimizer takes, and its arguments."""
+    extra: dict[str, Any] = {}
     if settings.gradient_of == "prediction":
-        prediction, grads = jax.value_and_grad(settings.predict)(params, training.features)
-        value, slope = jax.value_and_grad(settings.loss)(prediction, training.labels)
-        return value, prediction, grads, {"error": -slope}
+        (predictions, activations), grads = jax.value_and_grad(settings.output, has_aux=True)(
+            params, training.features
+        )
+        value, slope = jax.value_and_grad(settings.loss)(predictions, training.labels)
+        extra["error"] = -slope
+    else:
 
-    def objective(params: Any) -> tuple[jax.Array, jax.Array]:
-        predictions = settings.predictions(params, training.features)
-        losses = settings.over_batch(settings.loss)(predictions, training.labels)
-        return _mean(settings, losses, training.weights), predictions
+        def objective(params: Any) -> tuple[jax.Array, Any]:
+            outputs = settings.outputs(params, training.features)
+            losses = settings.over_batch(settings.loss)(outputs[0], training.labels)
+            return _mean(settings, losses, training.weights), outputs
 
-    (value, predictions), grads = jax.value_and_grad(objective, has_aux=True)(params)
-    return value, predictions, grads, {}
+        (value, (predictions, activations)), grads = jax.value_and_grad(objective, has_aux=True)(
+            params
+        )
+        extra |= {"grad": grads, "value_fn": lambda params: objective(params)[0]}
+    if settings.has_activations:
+        extra["activations"] = _of_valid_rows(settings, activations, training.weights)
+    return value, predictions, grads, extra
+
+
+def _of_valid_rows(settings: Settings, activations: Any, valid: Any) -> Any:
+    """Puts the valid rows of a batch, in turn, in the place of the others."""
+    if settings.batch_size == 1:
+        return activations
+    size = settings.batch_size
+    order = jnp.nonzero(valid, size=size, fill_value=0)[0]
+    rows = order[jnp.arange(size) % jnp.maximum(jnp.sum(valid), 1)]
+    return jax.tree.map(lambda h: h[rows], activations)
 
 
 def _mean(settings: Settings, values: jax.Array, valid: Any) -> jax.Array:

@@ -12,6 +12,7 @@ the source raises an error, the rows before it come first, as a padded chunk, an
 import csv
 import gzip
 import itertools
+import math
 import os
 import warnings
 from collections import Counter
@@ -37,7 +38,8 @@ class Chunk(NamedTuple):
       features: f[n, ...].
       labels: [n], or [n, ...] for targets of several numbers; NaN for an unknown label.
       length: number of examples; the rows from there on are padding. All rows by default.
-      times: [n], numbers, dates or texts of ISO dates; None for a stream without time stamps.
+      times: [n], numbers, which are compared as float64, dates or texts of ISO dates; None for a
+        stream without time stamps.
       problems: u8[n], 0, or 1 + the index in `PROBLEMS` of a problem that the source found.
 
     Example:
@@ -65,8 +67,9 @@ def chunks(
     Args:
       source: a tuple of arrays `(features, labels)` or `(features, labels, times)` with a leading
         axis of examples, or an iterable of examples, which are such tuples of one row each. A time
-        stamp is a number, a date or the text of an ISO date. `csv_examples` reads examples from a
-        file.
+        stamp is a number, a date or the text of an ISO date; if only some rows lack it, they are
+        invalid. Arrays of texts or objects are read row by row, as an iterable is. `csv_examples`
+        reads examples from a file.
       length: number of rows of a chunk.
       features: shape of the features of an example, or their number, as for `online_loop`. By
         default the most common shape of the examples so far; give it if the first examples may be
@@ -90,7 +93,7 @@ def chunks(
     length = validation.integer_in("length", length, 1)
     shape = None if features is None else feature_shape(features)
     if isinstance(source, tuple) and source and all(hasattr(each, "shape") for each in source):
-        found = _of_arrays(source, length)
+        found = _of_arrays(source, length, shape)
     elif isinstance(source, Iterable) and not isinstance(source, str | bytes):
         found = _of_examples(source, length, shape)
     else:
@@ -120,7 +123,9 @@ def _not_empty(found: Iterator[Chunk], allow_empty: bool) -> Iterator[Chunk]:
     yield from found
 
 
-def _of_arrays(arrays: tuple[Any, ...], length: int) -> Iterator[Chunk]:
+def _of_arrays(
+    arrays: tuple[Any, ...], length: int, shape: tuple[int, ...] | None
+) -> Iterator[Chunk]:
     if len(arrays) not in (2, 3) or any(np.ndim(each) < 1 for each in arrays):
         raise ValueError(
             "source must be two or three arrays with a leading axis of examples, got shapes "
@@ -132,10 +137,18 @@ def _of_arrays(arrays: tuple[Any, ...], length: int) -> Iterator[Chunk]:
             "source must have as many labels and times as rows of features, got "
             f"{[len(each) for each in arrays]}"
         )
+    if any(_dtype(each).kind in "OSU" for each in arrays[:2]):  # some rows may not be numbers
+        rows = zip(*map(np.asarray, arrays), strict=True)
+        return _of_examples(rows, length, shape or np.shape(arrays[0])[1:])
     return (
         _padded([each[start : start + length] for each in arrays], length)
         for start in range(0, sizes.pop(), length)
     )
+
+
+def _dtype(array: Any) -> np.dtype:
+    dtype = getattr(array, "dtype", None)
+    return dtype if isinstance(dtype, np.dtype) else np.asarray(array).dtype
 
 
 def _padded(arrays: Sequence[Any], length: int, problems: Any = None) -> Chunk:
@@ -184,9 +197,11 @@ def _checked_example(example: Any) -> tuple[Any, ...]:
     features, *rest = example
     try:
         array = np.asarray(features)
-        if not _is_numeric(array):
+        if np.iscomplexobj(array):
+            array = None
+        elif not _is_numeric(array):
             array = array.astype(np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         array = None
     return array, *rest
 
@@ -209,14 +224,8 @@ def _from_rows(rows: list[Any], length: int, shape: tuple[int, ...]) -> Chunk:
     labels, marked = _as_numbers([label for _, label, *_ in rows])
     problems = np.where(problems == FITS, marked, problems)
     parts = [features, labels]
-    timed = [len(row) == 3 for row in rows]
-    if any(timed):
-        if not all(timed):
-            raise ValueError(
-                f"examples must all have a time stamp, or not one of them, got {sum(timed)} of "
-                f"{len(timed)} in a chunk"
-            )
-        parts.append(np.asarray([row[2] for row in rows]))
+    if any(len(row) == 3 for row in rows):
+        parts.append(np.asarray([row[2] if len(row) == 3 else None for row in rows]))
     return _padded(parts, length, problems.astype(np.uint8))
 
 
@@ -225,18 +234,26 @@ def _as_numbers(labels: list[Any]) -> tuple[np.ndarray, np.ndarray]:
     marked = np.zeros(len(labels), np.uint8)
     try:
         array = np.asarray(labels)
-        if _is_numeric(array):
+        if _is_numeric(array) and not np.iscomplexobj(array):
             return array, marked
     except ValueError:  # of different shapes
         pass
     numbers = []
     for i, label in enumerate(labels):
-        try:
-            numbers.append(float(label))
-        except (TypeError, ValueError):
-            numbers.append(np.nan)
-            marked[i] = 1 + PROBLEMS.index("label")
+        number = _to_float(label)
+        numbers.append(np.nan if number is None else number)
+        marked[i] = 0 if number is not None else 1 + PROBLEMS.index("label")
     return np.asarray(numbers), marked
+
+
+def _to_float(value: Any) -> float | None:
+    """Returns a number as a float, infinite if it is too large; None if it is not a real number."""
+    try:
+        return None if np.iscomplexobj(value) else float(value)
+    except OverflowError:
+        return math.inf
+    except (TypeError, ValueError):
+        return None
 
 
 def csv_examples(
@@ -362,7 +379,9 @@ def _date(value: Any) -> np.datetime64:
 
 def parse_times(values: Sequence[Any]) -> np.ndarray:
     """Returns dates as datetime64[n], or numbers if there are any; NaT or NaN for the others."""
-    numbers = [value if isinstance(value, int | float) else float("nan") for value in values]
+    kinds = int | float | np.number | np.bool_
+    numbers = [_to_float(value) if isinstance(value, kinds) else None for value in values]
+    numbers = [float("nan") if number is None else number for number in numbers]
     if not np.isnan(numbers).all():
         return np.asarray(numbers, np.float64)
     return np.asarray([_date(value) for value in values], "datetime64[ns]")

@@ -504,7 +504,7 @@ def test_wrong_settings_are_refused(settings, error, message):
         (S.Chunk(X[:3], Y[:3]), "must have a multiple of batch_size=2 rows, got 3"),
         (S.Chunk(X[:4], Y[:3]), "labels must have 4 rows as features, got 3"),
         (S.Chunk(X[:0], Y[:0]), "must have at least one row"),
-        (S.Chunk(X[:2], Y[:2], 3), r"a length in \[0, 2\], got 3 of 2"),
+        (S.Chunk(X[:2], Y[:2], 3), r"chunk.length must be an integer in \[0, 2\], got 3"),
         ((X[:2], np.eye(2)), r"labels must have shape \(2,\).*, got \(2, 2\); give classes as"),
         ((X[:2], ["UP", "DOWN"]), r"labels must be .* numbers .*, got \['UP', 'DOWN'\]"),
         ((X[:2] + 1j, Y[:2]), "chunk.features must be an array of real numbers"),

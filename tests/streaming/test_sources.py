@@ -112,8 +112,6 @@ def test_time_stamps_travel_with_the_examples():
         first, second = S.chunks(source, 2)
         assert first.times.tolist() == times[:2].tolist()
         assert second.times[0] == times[2]
-    with pytest.raises(ValueError, match="must all have a time stamp"):
-        next(S.chunks([([0.0], 0, 1.0), ([0.0], 0)], 2))
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """A learner's course through a stream, and the rows that need no learner."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -59,28 +60,9 @@ def evaluate(stream: Stream, model: str, learner: str, detector: str, seed: int)
       detector: a name of `DETECTORS`, or "" for none.
       seed: seed of the initial parameters.
     """
-    rules = LEARNERS[learner]
     width, outputs = stream.features.shape[1], 1 if stream.num_classes == 2 else stream.num_classes
-    predict, init = _MODELS[model]
-    metrics = {
-        "accuracy": jd.streaming.accuracy(),
-        "recent": jd.streaming.accuracy(window=window_of(stream)),
-        "f1": jd.streaming.f1(),
-        "loss": jd.streaming.mean_loss(),
-    }
-    loop = jd.streaming.online_loop(
-        predict,
-        _binary_loss if outputs == 1 else optax.softmax_cross_entropy_with_integer_labels,
-        rules.make(),
-        features=width,
-        num_classes=stream.num_classes,
-        metrics=metrics,
-        scaler=jd.streaming.standard_scaler(),
-        detector=DETECTORS[detector]() if detector else None,
-        signal=_error,
-        gradient_of=rules.gradient_of,
-        evaluate_at=rules.evaluate_at,
-    )
+    rules, (_, init) = LEARNERS[learner], _MODELS[model]
+    loop = _loop(model, learner, detector, width, stream.num_classes, window_of(stream))
     state = loop.init(init(jax.random.key(seed), width, outputs))
     read_rate = jax.jit(rules.learning_rate or (lambda _: jnp.float32(jnp.nan)))
     examples, recent, rates, alarms = [], [], [], []
@@ -102,6 +84,33 @@ def evaluate(stream: Stream, model: str, learner: str, detector: str, seed: int)
         recent=np.array(recent),
         learning_rates=np.array(rates),
         alarms=np.concatenate(alarms),
+    )
+
+
+@functools.lru_cache(maxsize=1)
+def _loop(
+    model: str, learner: str, detector: str, width: int, num_classes: int, window: int
+) -> jd.streaming.OnlineLoop:
+    """Returns the loop of all seeds, which compiles once; they follow one another."""
+    rules = LEARNERS[learner]
+    cross_entropy = optax.softmax_cross_entropy_with_integer_labels
+    return jd.streaming.online_loop(
+        _MODELS[model][0],
+        _binary_loss if num_classes == 2 else cross_entropy,
+        rules.make(),
+        features=width,
+        num_classes=num_classes,
+        metrics={
+            "accuracy": jd.streaming.accuracy(),
+            "recent": jd.streaming.accuracy(window=window),
+            "f1": jd.streaming.f1(),
+            "loss": jd.streaming.mean_loss(),
+        },
+        scaler=jd.streaming.standard_scaler(),
+        detector=DETECTORS[detector]() if detector else None,
+        signal=_error,
+        gradient_of=rules.gradient_of,
+        evaluate_at=rules.evaluate_at,
     )
 
 

@@ -131,7 +131,8 @@ def check_activations(activations: Any, places: Sequence[Place]) -> list[jax.Arr
     if not isinstance(activations, (list, tuple)) or len(activations) != len(places):
         raise ValueError(
             "update(grads, state, params, activations=activations) needs one array f[..., units] "
-            f"for each of {len(places)} layers, got {_shapes(activations)}"
+            f"for each of {len(places)} layers, got {_shapes(activations)}; "
+            "jd.streaming.online_loop passes them with has_activations=True"
         )
     for h, place in zip(activations, places, strict=True):
         if np.shape(h)[-1:] != (place.units,) or not np.size(h):
