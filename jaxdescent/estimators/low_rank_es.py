@@ -113,7 +113,7 @@ def low_rank_es(
     ) -> Estimate:
         sigma = default if sigma is None else sigma
         key, x = center(function, params, args, key=key, sigma=sigma, scale=scale, has_aux=has_aux)
-        draw = _sampler(key, jax.tree.leaves(x.params), rank)
+        draw = sampler(key, jax.tree.leaves(x.params), rank)
         plus, minus = _values(x, draw, pairs, chunk, in_factors=scale is None)
         weights, usable = half_differences(plus, minus)
         nonfinite = jnp.sum(~usable, dtype=jnp.int32)
@@ -148,7 +148,7 @@ class Direction(NamedTuple):
 Sampler = Callable[[jax.Array], list[Direction]]
 
 
-def _sampler(key: jax.Array, leaves: Sequence[jax.Array], rank: int) -> Sampler:
+def sampler(key: jax.Array, leaves: Sequence[jax.Array], rank: int) -> Sampler:
     """Returns a function of the number of a pair, i32[], to the directions of all leaves."""
     dtype = numerics.widest_float(leaves)
     sizes = [_numbers_drawn(leaf.shape, rank) for leaf in leaves]

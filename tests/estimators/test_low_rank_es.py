@@ -12,7 +12,7 @@ from flax import nnx
 
 from jaxdescent import estimators
 from jaxdescent.estimators.evolution_strategies import centered_ranks
-from jaxdescent.estimators.low_rank_es import _sampler as sampler
+from jaxdescent.estimators.low_rank_es import sampler
 
 KEY = jax.random.key(3)
 IMAGES = np.random.default_rng(0).normal(size=(3, 5, 5, 2))
