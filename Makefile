@@ -47,6 +47,7 @@ types: $(INSTALLED)  ## check types
 bench: $(INSTALLED)  ## measure speed and memory, and compare BBOB with COCO
 	$(BIN)/python -m experiments.benchmarks.towers
 	$(BIN)/python -m experiments.benchmarks.linear_head
+	$(BIN)/python -m experiments.benchmarks.low_rank
 	$(BIN)/python -m experiments.benchmarks.sharpness
 	$(BIN)/python -m experiments.benchmarks.runner
 	$(BIN)/python -m experiments.benchmarks.convolution

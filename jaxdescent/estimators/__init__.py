@@ -7,6 +7,7 @@
     spsa                   simultaneous perturbation, from two values
     evolution_strategies   from the ranks of values
     guided_es              from values, mostly along directions that are given
+    low_rank_es            from values, for large networks: samples in the memory of one
     exact                  the gradient itself, for comparison
     value_only             no gradient: for rules that need values alone
     Estimator, Estimate    the protocol, and all that an estimator returns
@@ -17,6 +18,7 @@
 from jaxdescent.estimators.estimator import Estimate, Estimator, exact, value_only
 from jaxdescent.estimators.evolution_strategies import evolution_strategies
 from jaxdescent.estimators.guided_es import guided_es
+from jaxdescent.estimators.low_rank_es import low_rank_es
 from jaxdescent.estimators.smoothed import smoothed
 from jaxdescent.estimators.spsa import spsa
 
@@ -26,6 +28,7 @@ __all__ = [
     "evolution_strategies",
     "exact",
     "guided_es",
+    "low_rank_es",
     "smoothed",
     "spsa",
     "value_only",

@@ -1,5 +1,6 @@
 """The registry of estimators. A new estimator joins all laws by one row."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -75,6 +76,11 @@ ESTIMATORS = {
         of_guided_sines,
         lambda g: g @ covariance() @ g * np.diag(covariance()) + (covariance() @ g) ** 2,
         keywords=guide,
+    ),
+    # On a vector it is `smoothed`. Means on matrices are in test_low_rank_es.py.
+    "low_rank_es": Row(functools.partial(estimators.low_rank_es, rank=2, chunk_size=6), None, None),
+    "low_rank_es, ranks": Row(
+        functools.partial(estimators.low_rank_es, use_ranks=True), None, None, linear=False
     ),
     "exact": Row(
         lambda sigma, num_samples: estimators.exact(),

@@ -8,7 +8,7 @@ import pytest
 from jaxdescent import estimators
 from tests.estimators.registry import ESTIMATORS, SAMPLED
 
-MAKERS = ("smoothed", "spsa", "evolution_strategies", "guided_es")
+MAKERS = ("smoothed", "spsa", "evolution_strategies", "guided_es", "low_rank_es")
 every_maker = pytest.mark.parametrize("make", [getattr(estimators, name) for name in MAKERS])
 every_sampled_estimator = pytest.mark.parametrize("name", SAMPLED)
 KEY = jax.random.key(0)
@@ -58,6 +58,21 @@ def test_use_gradients_is_a_bool():
 def test_numbers_of_guided_es_are_in_their_ranges(argument, message):
     with pytest.raises(ValueError, match=message):
         estimators.guided_es(**argument)
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ({"rank": 0}, "rank must be an integer at least 1, got 0"),
+        ({"rank": 1.5}, "rank must be an integer at least 1, got 1.5"),
+        ({"use_ranks": 1}, "use_ranks must be True or False, got 1"),
+        ({"chunk_size": 0}, "chunk_size must be an integer at least 2, got 0"),
+        ({"chunk_size": 5}, "chunk_size must be an even integer, got 5; samples are antithetic"),
+    ],
+)
+def test_settings_of_low_rank_es_are_in_their_ranges(argument, message):
+    with pytest.raises(ValueError, match=message):
+        estimators.low_rank_es(**argument)
 
 
 def test_the_surrogate_is_a_function():

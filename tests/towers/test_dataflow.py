@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdescent.towers.replay.dataflow import holds, reads
+from jaxdescent import jax_internals
+from jaxdescent.towers.replay.dataflow import holds, inlined, reads
 
 
 @jax.custom_jvp
@@ -135,3 +136,12 @@ LOOPS = {
 def test_a_while_loop_is_found_however_deep(what):
     function, expected = LOOPS[what]
     assert holds(jax.make_jaxpr(function)(jnp.asarray(1.0)), "while") is expected
+
+
+def test_constants_of_an_inner_function_are_kept():
+    constant = np.arange(3.0)
+    jaxpr = jax.make_jaxpr(jax.jit(lambda x: x + constant))(jnp.ones(3))
+    flat = inlined(jaxpr)
+    assert not holds(flat, "jit")
+    found = jax_internals.jaxpr_as_fun(flat)(jnp.ones(3))
+    np.testing.assert_array_equal(found[0], [1, 2, 3])

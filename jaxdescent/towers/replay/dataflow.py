@@ -61,7 +61,9 @@ def called(eqn: core.JaxprEqn, calls: Sequence[str] = _CALLS) -> core.ClosedJaxp
     if eqn.primitive.name not in calls:
         return None
     inner = eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
-    return core.ClosedJaxpr(inner, ()) if isinstance(inner, core.Jaxpr) else inner
+    if not isinstance(inner, core.Jaxpr):
+        return inner
+    return core.ClosedJaxpr(inner, getattr(inner, "consts", ()))  # which jax 0.12 stores there
 
 
 def inlined(jaxpr: core.ClosedJaxpr, calls: Sequence[str] = _CALLS) -> core.ClosedJaxpr:
