@@ -289,6 +289,11 @@ class Expectation:
         return _WordRows(moves, np.array([coefficient for _, coefficient in kept]))
 
     @property
+    def word_coefficients(self) -> np.ndarray:
+        """The coefficients of the words that are measured, f[words]."""
+        return self._word_rows.coefficients
+
+    @property
     def identity(self) -> float:
         """The coefficient of the identity, which needs no measurement."""
         pairs = zip(self.observable.words, self.observable.coefficients, strict=True)

@@ -23,6 +23,7 @@ from jaxdescent.quantum.optimizers.circuit_optimizer import (
     CircuitOptimizer,
     added,
     check_function,
+    circuit_optimizer,
     counted,
     flat_function,
     no_count,
@@ -104,7 +105,7 @@ def spsa(function: Any, num_steps: int, *, calibrate: bool = False) -> CircuitOp
         counts = counted(state, function, 2)
         return unravel(moved), SpsaState(state.gains, added(state.steps, 1), **counts)
 
-    return CircuitOptimizer(init, step)
+    return circuit_optimizer(SpsaState, init, step)
 
 
 def _key_at(key: jax.Array, x: jax.Array) -> jax.Array:

@@ -7,6 +7,7 @@ import optax
 import pytest
 
 import jaxdescent as jd
+from jaxdescent.quantum.estimators import parameter_shift
 from jaxdescent.quantum.estimators.shift_rules import shift_rule
 
 gates, quantum = jd.quantum.gates, jd.quantum
@@ -144,6 +145,36 @@ def test_variances_with_shots_are_binomial(draws):
         np.testing.assert_allclose(np.mean(reported, axis=0), theory, rtol=0.03)
 
 
+def equations(jaxpr):
+    """Yields the names of all equations, and of the equations of inner functions."""
+    for each in jaxpr.eqns:
+        yield each.primitive.name
+        for inner in jax.tree.leaves(each.params, is_leaf=lambda x: hasattr(x, "eqns")):
+            if hasattr(inner := getattr(inner, "jaxpr", inner), "eqns"):
+                yield from equations(inner)
+
+
+@pytest.mark.parametrize("batch", [2**24, 2**6], ids=["one batch", "batches with a remainder"])
+def test_the_program_with_shots_draws_once_however_many_shifts_and_words(batch, monkeypatch):
+    """Binomial draws have two loops, and take most of the time to compile."""
+    monkeypatch.setattr(parameter_shift, "MAX_NUMBERS", batch)
+
+    def names(layers, words):
+        rows = [[gates.crx(gates.param(i), 0, 1), gates.crx(gates.param(i), 1, 2)] for i in layers]
+        expectation = quantum.Circuit(3, rows).expectation(quantum.pauli_sum(words, 3))
+        estimator = quantum.parameter_shift(expectation, shots=10)
+        evaluate = estimator.value_and_grad(expectation)
+        x, key = jnp.ones(len(layers)), jax.random.key(0)
+        return [*equations(jax.make_jaxpr(evaluate)(x, key=key).jaxpr)]
+
+    few = names(range(2), {"Z0": 1.0})
+    many = names(range(20), {f"{a}0 {b}2": 1.0 for a in "XYZ" for b in "XYZ"})
+    assert len(few) == len(many) < 900
+    # Two forms are traced, of which one is compiled: by points on CPUs, together elsewhere.
+    assert many.count("platform_index") == 1
+    assert many.count("while") == 2 * 2
+
+
 def test_executions_and_shots_are_counted():
     estimator = quantum.parameter_shift(EXPECTATION, shots=SHOTS)
     assert estimator.evaluations == 15
@@ -205,7 +236,7 @@ def test_shots_of_a_call_are_checked(shots):
         (
             lambda: quantum.measure(EXPECTATION, params(), key=jax.random.key(0), shots=0),
             ValueError,
-            "shots must be an integer at least 1",
+            r"shots must be an integer in \[1, 2147483647\]",
         ),
         (lambda: quantum.sampled(EXPECTATION, -1), ValueError, "shots must be an integer"),
         (lambda: quantum.coordinate_shift(0), ValueError, "num_params must be"),
