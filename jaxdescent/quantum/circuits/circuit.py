@@ -228,7 +228,7 @@ class Expectation:
 
     It returns f[]. Under `jax.vmap`, agents are simulated together. Reverse-mode derivatives use
     the adjoint method: they take about three times as long as a value, and the memory of four state
-    vectors. For forward mode, differentiate `circuit.state`.
+    vectors. Forward mode and derivatives of derivatives work as well.
 
     Attributes:
       circuit: the circuit.

@@ -71,15 +71,15 @@ def quantum_natural_gradient(
     damping: ArrayLike = 1e-3,
     levenberg: bool = True,
 ) -> optax.GradientTransformationExtraArgs:
-    """Preconditions gradients by the metric of a circuit's states, by the parameters.
+    """Preconditions gradients by the metric of a circuit's states with respect to the parameters.
 
     A momentum is a chain: `optax.chain(quantum_natural_gradient(circuit, 0.1, levenberg=False),
     optax.trace(0.9))`.
 
     Args:
       circuit: a circuit, whose metric is computed; or a function called as `circuit(params)` that
-        returns the metric by the flattened parameters, f[n, n]. The executions of a function are
-        not counted.
+        returns the metric with respect to the flattened parameters, f[n, n]. The executions of a
+        function are not counted.
       learning_rate: eta, a number in (0, inf). 0.5 is Newton's step near an eigenstate if the
         observable's spectrum has the width 1.
       form: "full", or "block-diagonal", which needs an execution per layer.
