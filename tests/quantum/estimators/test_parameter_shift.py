@@ -72,8 +72,9 @@ def test_the_gradient_by_coordinates_is_exact_where_gates_share_a_parameter(coun
     estimator = quantum.coordinate_shift(1, num_frequencies=count)
     with jax.enable_x64(True):
         x = jnp.array([0.7])
-        grads = estimator.value_and_grad(expectation)(x)[1]
-        np.testing.assert_allclose(grads, jax.grad(expectation)(x), rtol=0, atol=1e-12)
+        grads = jax.jit(estimator.value_and_grad(expectation))(x)[1]
+        expected = jax.jit(jax.grad(expectation))(x)
+        np.testing.assert_allclose(grads, expected, rtol=0, atol=1e-12)
     assert estimator.evaluations == 2 * count + 1
 
 
@@ -125,15 +126,15 @@ def test_means_with_shots_are_the_gradient_within_three_standard_errors(draws):
 def test_variances_with_shots_are_binomial(draws):
     """The variance of a word's mean is (1 - <P>^2) / s; words and ends are independent."""
     found, _ = draws
-    coefficients = np.array([0.5, 0.8, -0.3])
+    coefficients, words = np.array([0.5, 0.8, -0.3]), EXPECTATION.words_at_angles
     with jax.enable_x64(True):
-        angles = CIRCUIT.angles(params())
+        angles, words_at = CIRCUIT.angles(params()), jax.jit(lambda x: words(x)[0])
         rules = [shift_rule(gate.frequencies) for gate in CIRCUIT.trainable]
         slopes = np.zeros(len(rules))
         for gate, rule in enumerate(rules):
             for shift, weight in zip(*rule, strict=True):
                 for end in (shift, -shift):
-                    means, _ = EXPECTATION.words_at_angles(angles.at[gate].add(end))
+                    means = words_at(angles.at[gate].add(end))
                     each = np.sum(coefficients**2 * (1 - np.asarray(means) ** 2)) / SHOTS
                     slopes[gate] += weight**2 * each
         jacobian = jax.jacobian(CIRCUIT.angles)(params())
