@@ -5,8 +5,8 @@
 Each function is `jax.jit(jax.vmap(jax.value_and_grad(f)))`, once with our simulator and once with
 PennyLane's device default.qubit and backpropagation. Both take turns in one process on one device;
 the table has medians over the turns, and of the ratios within a turn, of processor time, which
-other processes on the machine disturb less. The columns "compile" are the seconds to build, trace
-and compile a circuit, from an empty cache.
+other processes on the machine disturb less. The columns "compile" are the seconds of processor time
+to build, trace and compile a circuit, from an empty cache.
 
 "layers" are PennyLane's `StronglyEntanglingLayers`: in each layer a rotation with three angles on
 every qubit, and a ring of CNOT gates. The observable has the words of H2 on 4 qubits, and otherwise
@@ -91,10 +91,10 @@ def peer(case: Case) -> Callable[[Any], Any]:
 
 
 def compiled(make: Callable[[Case], Any], case: Case, angles: jax.Array) -> tuple[Any, float]:
-    """Returns a compiled function, and the seconds that it took."""
-    start = time.perf_counter()
+    """Returns a compiled function, and the seconds of processor time that it took."""
+    start = time.process_time()
     program = jax.jit(jax.vmap(jax.value_and_grad(make(case)))).lower(angles).compile()
-    return program, time.perf_counter() - start
+    return program, time.process_time() - start
 
 
 def timed(program: Any, angles: jax.Array) -> tuple[Any, float]:

@@ -13,10 +13,15 @@ from experiments.studies.quantum.settings import Settings
 
 def run(settings: Settings, run: runner.Run) -> Part:
     """Minimizes the energy of every molecule by every method."""
-    names = [name for name in settings.methods if available(name)]
+    rows: dict[MoleculeName, list[MethodName]] = {
+        task: [
+            name for name in settings.methods if available(name) and task in METHODS[name].molecules
+        ]
+        for task in settings.molecules
+    }
     courses: dict[tuple[MoleculeName, MethodName], Course] = {}
-    with runner.Progress(total=len(names) * len(settings.molecules)) as progress:
-        for task in settings.molecules:
+    with runner.Progress(total=sum(map(len, rows.values()))) as progress:
+        for task, names in rows.items():
             problem = load(task)
             for name in names:
                 courses[task, name] = run.series(

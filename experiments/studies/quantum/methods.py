@@ -15,7 +15,8 @@ import numpy as np
 import optax
 
 import jaxdescent as jd
-from experiments.studies.quantum.problems import Problem
+from experiments.studies.quantum.pennylane_circuits import qn_spsa_points
+from experiments.studies.quantum.problems import MoleculeName, Problem
 
 MethodName = Literal[
     "rotosolve",
@@ -30,6 +31,7 @@ MethodName = Literal[
     "pl_adam",
     "pl_gradient_descent",
     "pl_spsa",
+    "pl_qn_spsa",
 ]
 
 Point = tuple[float, Any]
@@ -59,12 +61,14 @@ class Method(NamedTuple):
         caller stops.
       has_rate: whether it has a learning rate.
       draws: whether it draws random numbers.
+      molecules: the molecules for which it is fast enough.
     """
 
     title: str
     points: Callable[[Problem, float, int, int], Iterator[Point]]
     has_rate: bool = True
     draws: bool = False
+    molecules: tuple[MoleculeName, ...] = ("h2", "lih")
 
     def minimize(self, problem: Problem, budget: Any) -> Course:
         """Minimizes the energy with each learning rate, and returns the best course."""
@@ -299,4 +303,6 @@ METHODS: dict[MethodName, Method] = {
         "PennyLane gradient descent", _peer("GradientDescentOptimizer", _gradient)
     ),
     "pl_spsa": Method("PennyLane SPSA", _peer("SPSAOptimizer", _pair), has_rate=False, draws=True),
+    # A step on LiH takes a second.
+    "pl_qn_spsa": Method("PennyLane QN-SPSA", qn_spsa_points, draws=True, molecules=("h2",)),
 }

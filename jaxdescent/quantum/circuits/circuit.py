@@ -228,7 +228,7 @@ class Expectation:
 
     It returns f[]. Under `jax.vmap`, agents are simulated together. Reverse-mode derivatives use
     the adjoint method: they take about three times as long as a value, and the memory of four state
-    vectors. For forward mode, differentiate `circuit.state`.
+    vectors. Forward mode and derivatives of derivatives work as well.
 
     Attributes:
       circuit: the circuit.
@@ -287,6 +287,11 @@ class Expectation:
             x.astype(np.int32), z.astype(np.int32)[:, None], sign.astype(np.float64)[:, None]
         )
         return _WordRows(moves, np.array([coefficient for _, coefficient in kept]))
+
+    @property
+    def word_coefficients(self) -> np.ndarray:
+        """The coefficients of the words that are measured, f[words]."""
+        return self._word_rows.coefficients
 
     @property
     def identity(self) -> float:

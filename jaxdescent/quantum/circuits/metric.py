@@ -2,10 +2,11 @@
 
     g_ij = Re <d_i psi|d_j psi> - Re(<d_i psi|psi> <psi|d_j psi>)
 
-By the parameters, not by the angles of gates: where angles are functions a(x) of the parameters,
-g = J^T g_a J with J = da/dx. In the block-diagonal form, g_a keeps the entries of two gates in one
-layer. A layer has gates whose generators commute, as they are after the Clifford gates have been
-moved away; a gate is in the first layer after all earlier gates with which it does not commute.
+It is with respect to the parameters, not to the angles of gates: where angles are functions a(x) of
+the parameters, g = J^T g_a J with J = da/dx. In the block-diagonal form, g_a keeps the entries of
+two gates in one layer. A layer has gates whose generators commute, as they are after the Clifford
+gates have been moved away. A gate is in the first layer after all earlier gates with which it does
+not commute.
 
 Sources: J. Stokes, J. Izaac, N. Killoran, G. Carleo 2020, arXiv:1909.02108.
 """
@@ -24,7 +25,7 @@ Form = Literal["full", "block-diagonal"]
 
 
 def metric(circuit: Circuit, params: Any, *args: Any, form: Form = "full") -> jax.Array:
-    """Returns the metric by the flattened parameters, f[n, n].
+    """Returns the metric with respect to the flattened parameters, f[n, n].
 
     Args:
       circuit: a circuit.

@@ -27,7 +27,7 @@ from jaxdescent.quantum.estimators.shots import (
     SampledExpectation,
     check_expectation,
     check_shots,
-    measure_at_angles,
+    measure_words,
     measured_words,
 )
 
@@ -150,12 +150,17 @@ def _values(expectation: Expectation, points: jax.Array, key: Any, shots: Any) -
         values = jax.lax.map(expectation.at_angles, points, batch_size=batch)
         return Measurement(values, jnp.zeros_like(values), jnp.zeros((), jnp.int32))
     keys = jax.random.split(validation.random_key("key", key), len(points))
+    # Outside of the batches, because draws take most of the time to compile.
+    means = jax.lax.map(lambda each: expectation.words_at_angles(each)[0], points, batch_size=batch)
 
     def at(row: tuple[jax.Array, jax.Array]) -> Measurement:
-        angles, key = row
-        return measure_at_angles(expectation, angles, key, shots)
+        means, key = row
+        return measure_words(expectation, means, key, shots)
 
-    return jax.lax.map(at, (points, keys), batch_size=batch)
+    # One point at a time compiles and runs faster on CPUs; other devices need long rows.
+    return jax.lax.platform_dependent(
+        (means, keys), cpu=lambda rows: jax.lax.map(at, rows), default=jax.vmap(at)
+    )
 
 
 def _sums(values: jax.Array, owners: np.ndarray, count: int) -> jax.Array:

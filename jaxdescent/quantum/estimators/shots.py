@@ -134,16 +134,23 @@ def measure_at_angles(
     expectation: Expectation, angles: jax.Array, key: jax.Array, shots: ArrayLike
 ) -> Measurement:
     """Measures each word at the angles of the trainable gates, f[gates]."""
-    means, coefficients = expectation.words_at_angles(angles)
+    means, _ = expectation.words_at_angles(angles)
+    return measure_words(expectation, means, key, shots)
+
+
+def measure_words(
+    expectation: Expectation, means: jax.Array, key: jax.Array, shots: ArrayLike
+) -> Measurement:
+    """Measures each word, from the exact values of `Expectation.words_at_angles`, f[words]."""
     shots = jnp.asarray(shots)
     count = shots.astype(means.dtype)
     estimates = sample_means(key, means, count)
-    weights = jnp.asarray(coefficients, means.dtype)
+    weights = jnp.asarray(expectation.word_coefficients, means.dtype)
     variances = (1 - estimates**2) / (count - 1)
     return Measurement(
         jnp.asarray(expectation.identity, means.dtype) + jnp.sum(weights * estimates),
         jnp.sum(weights**2 * variances),
-        total_shots(shots, len(coefficients)),
+        total_shots(shots, len(weights)),
     )
 
 
@@ -172,7 +179,9 @@ def check_shots(shots: Any) -> None:
             f"shots must be one number, got shape {np.shape(shots)}; map over several by jax.vmap"
         )
     if validation.is_concrete(shots):
-        validation.integer_in("shots", shots.item() if hasattr(shots, "item") else shots, 1)
+        validation.integer_in(
+            "shots", shots.item() if hasattr(shots, "item") else shots, 1, LARGEST_COUNT
+        )
     elif not jnp.issubdtype(jnp.result_type(shots), jnp.integer):
         raise ValueError(f"shots must be an integer, got {validation.shown(shots)}")
 

@@ -4,7 +4,8 @@
     x  <- x - a_k g                  g: `jd.estimators.spsa` with sigma = c_k
 
 The calibration chooses `a` such that the first step changes each parameter by a given amount on
-average.
+average. Its A is 0, as in Qiskit, so that the learning rate falls from the first step on. If A were
+a tenth of the steps, as in PennyLane, the learning rate would stay large for that many steps.
 
 Sources: J. C. Spall 1998, IEEE Transactions on Aerospace and Electronic Systems 34(3); A. Kandala
 et al. 2017, arXiv:1704.05050, for the calibration from 25 pairs and the first step of 2 pi / 10.
@@ -79,8 +80,8 @@ def calibrated_spsa_gains(
     params: Any,
     key: jax.Array,
     *,
-    num_steps: int,
     first_step: ArrayLike = 2 * jnp.pi / 10,
+    stability: ArrayLike = 0.0,
     c: ArrayLike = 0.2,
     pairs: int = PAIRS,
 ) -> SpsaGains:
@@ -90,8 +91,8 @@ def calibrated_spsa_gains(
       function: Called as `function(params)`; or a `sampled` expectation value.
       params: the first parameters, a tree of arrays.
       key: random key.
-      num_steps: planned number of steps, at least 1; A is a tenth of it.
       first_step: mean change of a parameter in the first step, a number in (0, inf).
+      stability: A, a number in [0, inf).
       c: scale of the perturbations, a number in (0, inf).
       pairs: number of pairs of values of `function`, at least 1.
 
@@ -101,10 +102,20 @@ def calibrated_spsa_gains(
     Raises:
       TypeError: an argument has the wrong type.
       ValueError: an argument is out of its range.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxdescent as jd
+      >>> params, key = jnp.zeros(1), jax.random.key(0)
+      >>> gains = jd.quantum.calibrated_spsa_gains(lambda x: 2 * x[0], params, key)
+      >>> learning_rate, _ = gains.at(1)
+      >>> round(float(2 * learning_rate), 4), int(gains.executions)  # the step is 2 pi / 10
+      (0.6283, 50)
     """
     validation.integer_in("pairs", pairs, 1)
     target = validation.positive_number("first_step", first_step)
-    gains = spsa_gains(num_steps, c=c)
+    stability = jnp.asarray(validation.half_open_interval("stability", stability, 0, jnp.inf))
+    gains = spsa_gains(1, c=c)
+    gains = gains._replace(stability=stability.astype(gains.c.dtype))
     check_function(function)
     flat, _, value_at = flat_function(function, params)
     key = validation.random_key("key", key)
@@ -117,6 +128,7 @@ def calibrated_spsa_gains(
 
     mean = jnp.mean(jax.vmap(slope)(jax.random.split(key, pairs)))
     a = jnp.asarray(target, gains.a.dtype) * (gains.stability + 1) ** ALPHA
-    # A flat function gives no scale: the uncalibrated one remains.
-    a = jnp.where(mean > 1e-10, a / jnp.maximum(mean, 1e-10).astype(a.dtype), gains.a)
+    # A flat function gives no scale: the first learning rate is the uncalibrated one.
+    flat_a = 0.05 * (gains.stability + 1) ** ALPHA
+    a = jnp.where(mean > 1e-10, a / jnp.maximum(mean, 1e-10).astype(a.dtype), flat_a)
     return gains._replace(a=a, executions=jnp.asarray(2 * pairs, jnp.int32))

@@ -34,6 +34,8 @@ from jaxdescent.quantum.estimators.shots import LARGEST_COUNT, check_expectation
 from jaxdescent.quantum.optimizers.circuit_optimizer import (
     CircuitOptimizer,
     added,
+    check_size,
+    circuit_optimizer,
     flat_function,
     no_count,
 )
@@ -209,6 +211,7 @@ def _adaptive(
         params: Any, state: AdaptiveShotsState, key: jax.Array
     ) -> tuple[Any, AdaptiveShotsState]:
         flat, unravel, value_at = flat_function(expectation, params)
+        check_size(flat, state.next_shots.size)
         eta, mu = jnp.asarray(rate, flat.dtype), jnp.asarray(decay, flat.dtype)
         moves = np.pi / 2 * jnp.eye(flat.size, dtype=flat.dtype)
         points = jnp.concatenate([flat + moves, flat - moves])
@@ -240,4 +243,4 @@ def _adaptive(
             shots=added(state.shots, _total(2 * state.next_shots)),
         )
 
-    return CircuitOptimizer(init, step)
+    return circuit_optimizer(AdaptiveShotsState, init, step)

@@ -7,6 +7,7 @@ Both can be compiled, and mapped over agents by `jax.vmap`. An optax transformat
 these optimizers choose the points at which they need values.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -25,7 +26,8 @@ class CircuitOptimizer(NamedTuple):
       init: Called as `init(params, key)`; returns a state.
       step: Called as `step(params, state, key)`; returns parameters and a state. Every state has
         the fields `executions` and `shots`, i32[]: the numbers of executions of a circuit and of
-        measurements until now, which stay at 2^31 - 1 once they are there.
+        measurements until now, which stay at 2^31 - 1 once they are there. TypeError is raised for
+        a key or a state of another type, ValueError for parameters of another size than in `init`.
 
     Example:
       >>> import jax, jax.numpy as jnp, jaxdescent as jd
@@ -39,6 +41,29 @@ class CircuitOptimizer(NamedTuple):
 
     init: Callable[[Any, jax.Array], Any]
     step: Callable[[Any, Any, jax.Array], tuple[Any, Any]]
+
+
+def circuit_optimizer(state_type: type, init: Any, step: Any) -> CircuitOptimizer:
+    """Returns an optimizer whose steps refuse wrong states and keys."""
+
+    @functools.wraps(step)
+    def checked_step(params: Any, state: Any, key: jax.Array) -> tuple[Any, Any]:
+        if not isinstance(state, state_type):
+            raise TypeError(
+                f"state must be the {state_type.__name__} that init(params, key) or step returned, "
+                f"got {validation.shown(state)}"
+            )
+        return step(params, state, validation.random_key("key", key))
+
+    return CircuitOptimizer(init, checked_step)
+
+
+def check_size(flat: jax.Array, size: int) -> None:
+    """Raises ValueError unless the parameters have the size of the state's."""
+    if flat.size != size:
+        raise ValueError(
+            f"params must hold {size} numbers, as in init(params, key), got {flat.size}"
+        )
 
 
 def check_function(function: Any) -> None:

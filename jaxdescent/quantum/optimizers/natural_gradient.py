@@ -71,15 +71,15 @@ def quantum_natural_gradient(
     damping: ArrayLike = 1e-3,
     levenberg: bool = True,
 ) -> optax.GradientTransformationExtraArgs:
-    """Preconditions gradients by the metric of a circuit's states, by the parameters.
+    """Preconditions gradients by the metric of a circuit's states with respect to the parameters.
 
     A momentum is a chain: `optax.chain(quantum_natural_gradient(circuit, 0.1, levenberg=False),
     optax.trace(0.9))`.
 
     Args:
       circuit: a circuit, whose metric is computed; or a function called as `circuit(params)` that
-        returns the metric by the flattened parameters, f[n, n]. The executions of a function are
-        not counted.
+        returns the metric with respect to the flattened parameters, f[n, n]. The executions of a
+        function are not counted.
       learning_rate: eta, a number in (0, inf). 0.5 is Newton's step near an eigenstate if the
         observable's spectrum has the width 1.
       form: "full", or "block-diagonal", which needs an execution per layer.
@@ -163,12 +163,23 @@ def quantum_natural_gradient(
             validation.check_params_and_loss(params, value)
         elif params is None:
             raise ValueError("update(grads, state, params) needs params")
+        if not isinstance(state, NaturalGradientState):
+            raise TypeError(
+                "state must be the NaturalGradientState that init(params) or update returned, got "
+                f"{validation.shown(state)}"
+            )
         if jnp.shape(value if value is not None else 0):
             raise ValueError(f"value must be a scalar, got shape {jnp.shape(value)}")
         dtype = state.value.dtype
         params, updates = (jax.tree.map(jnp.asarray, tree) for tree in (params, updates))
         grads, unravel = ravel_pytree(jax.tree.map(lambda g: g.astype(dtype), updates))
         x = ravel_pytree(jax.tree.map(lambda p: p.astype(dtype), params))[0]
+        for name, flat in (("params", x), ("grads", grads)):
+            if flat.size != state.params.size:
+                raise ValueError(
+                    f"{name} must hold {state.params.size} numbers, as in init(params), got "
+                    f"{flat.size}"
+                )
         value = jnp.asarray(jnp.nan if value is None else value, dtype)
         usable = numerics.all_finite((grads, value)) if levenberg else numerics.all_finite(grads)
         accepted = usable & (value <= state.value) if levenberg else usable

@@ -28,6 +28,8 @@ from jaxdescent.quantum.optimizers.circuit_optimizer import (
     CircuitOptimizer,
     added,
     check_function,
+    check_size,
+    circuit_optimizer,
     flat_function,
     no_count,
     widened,
@@ -110,6 +112,11 @@ def qn_spsa(
                 f"{validation.shown(function)}; pass the fidelity of two states as overlap"
             )
         overlap = inner.circuit.overlap
+    if not callable(overlap):
+        raise TypeError(
+            "overlap must be a function of two trees of parameters, such as circuit.overlap, got "
+            f"{validation.shown(overlap)}"
+        )
     rate = validation.positive_number("learning_rate", learning_rate)
     size = validation.positive_number("epsilon", epsilon)
     beta = validation.positive_number("regularization", regularization)
@@ -128,6 +135,7 @@ def qn_spsa(
 
     def step(params: Any, state: QnSpsaState, key: jax.Array) -> tuple[Any, QnSpsaState]:
         flat, unravel, value_at = flat_function(function, params)
+        check_size(flat, len(state.metric))
         e, b, eta = (jnp.asarray(x, flat.dtype) for x in (size, beta, rate))
         draws, *measured = jax.random.split(key, 5)
         h, h1, h2 = jax.random.rademacher(draws, (3, flat.size), flat.dtype)
@@ -137,7 +145,10 @@ def qn_spsa(
         _, unravel_wide, _ = flat_function(function, wide := widened(params))
 
         def fidelity(change: jax.Array) -> jax.Array:
-            return jnp.asarray(overlap(wide, unravel_wide(flat + change)), flat.dtype)
+            with validation.tracing("overlap"):
+                found = overlap(wide, unravel_wide(flat + change))
+            validation.check_scalar("overlap", found)
+            return jnp.asarray(found, flat.dtype)
 
         change = (
             fidelity(e * (h1 + h2)) - fidelity(e * h1) - fidelity(e * (h2 - h1)) + fidelity(-e * h1)
@@ -173,4 +184,4 @@ def qn_spsa(
             shots=added(state.shots, jnp.where(spent == 8, *measured_shots)),
         )
 
-    return CircuitOptimizer(init, step)
+    return circuit_optimizer(QnSpsaState, init, step)

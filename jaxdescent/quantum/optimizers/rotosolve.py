@@ -31,6 +31,8 @@ from jaxdescent.quantum.estimators.shots import SampledExpectation
 from jaxdescent.quantum.optimizers.circuit_optimizer import (
     CircuitOptimizer,
     check_function,
+    check_size,
+    circuit_optimizer,
     counted,
     flat_function,
     no_count,
@@ -102,6 +104,7 @@ def rotosolve(
 
     def step(params: Any, state: RotosolveState, key: jax.Array) -> tuple[Any, RotosolveState]:
         flat, unravel, value_at = flat_function(function, params)
+        check_size(flat, state.values.size)
         first_key, key = jax.random.split(key)
         needs_value = refresh | jnp.isnan(state.value)
         first = value_at(flat, first_key)
@@ -124,7 +127,7 @@ def rotosolve(
         counts = {name: jnp.where(needs_value, spared[name], counts[name]) for name in counts}
         return unravel(flat), RotosolveState(value, found, **counts)
 
-    return CircuitOptimizer(init, step)
+    return circuit_optimizer(RotosolveState, init, step)
 
 
 def rotoselect(function: Any) -> CircuitOptimizer:
@@ -164,6 +167,7 @@ def rotoselect(function: Any) -> CircuitOptimizer:
     def step(params: Any, state: RotosolveState, key: jax.Array) -> tuple[Any, RotosolveState]:
         _check_rows(params)
         flat, unravel, value_at = flat_function(function, params)
+        check_size(flat, 3 * state.values.size)
         moves = jnp.concatenate([jnp.zeros((1, 3)), jnp.eye(3), -jnp.eye(3)]).astype(flat.dtype)
 
         def choose(row: jax.Array, carry: Any) -> Any:
@@ -182,7 +186,7 @@ def rotoselect(function: Any) -> CircuitOptimizer:
         counts = counted(state, function, 7 * len(rows))
         return unravel(rows.ravel()), RotosolveState(found[-1], found, **counts)
 
-    return CircuitOptimizer(init, step)
+    return circuit_optimizer(RotosolveState, init, step)
 
 
 def _unknown(size: int, dtype: Any) -> RotosolveState:

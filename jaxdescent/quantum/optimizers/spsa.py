@@ -23,6 +23,7 @@ from jaxdescent.quantum.optimizers.circuit_optimizer import (
     CircuitOptimizer,
     added,
     check_function,
+    circuit_optimizer,
     counted,
     flat_function,
     no_count,
@@ -51,10 +52,12 @@ def spsa(function: Any, num_steps: int, *, calibrate: bool = False) -> CircuitOp
     Args:
       function: Called as `function(params)`; returns a real scalar. It can be an `Expectation`, a
         `sampled` one, or a QNode.
-      num_steps: planned number of steps, at least 1, which sets the decrease of the gains.
+      num_steps: planned number of steps, at least 1, which sets the decrease of the learning rate
+        without a calibration.
       calibrate: whether 50 executions before the first step set the scale of the learning rates,
-        so that the first step changes each parameter by 2 pi / 10. Near a minimum, such as at
-        Hartree-Fock, where values change little, this scale is too large.
+        so that the first step changes each parameter by 2 pi / 10. The learning rate of step k is
+        then proportional to k^-0.602. Near a minimum, such as at Hartree-Fock, where values change
+        little, this scale is too large.
 
     Returns:
       A `CircuitOptimizer`, whose step takes 2 executions.
@@ -83,7 +86,7 @@ def spsa(function: Any, num_steps: int, *, calibrate: bool = False) -> CircuitOp
         del unravel, value_at
         gains = spsa_gains(num_steps)
         if calibrate:
-            gains = calibrated_spsa_gains(function, params, key, num_steps=num_steps)
+            gains = calibrated_spsa_gains(function, params, key)
         gains = gains._replace(
             a=gains.a.astype(flat.dtype),
             c=gains.c.astype(flat.dtype),
@@ -104,7 +107,7 @@ def spsa(function: Any, num_steps: int, *, calibrate: bool = False) -> CircuitOp
         counts = counted(state, function, 2)
         return unravel(moved), SpsaState(state.gains, added(state.steps, 1), **counts)
 
-    return CircuitOptimizer(init, step)
+    return circuit_optimizer(SpsaState, init, step)
 
 
 def _key_at(key: jax.Array, x: jax.Array) -> jax.Array:

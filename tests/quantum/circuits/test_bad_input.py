@@ -1,5 +1,6 @@
 """Wrong circuits and observables are refused, with a message that says what to do."""
 
+import jax
 import jax.numpy as jnp
 import pytest
 
@@ -63,8 +64,6 @@ def test_wrong_arguments_are_refused(make, error, message):
     ],
 )
 def test_parameters_that_do_not_fit_are_refused(angle, params, error, message):
-    import jax
-
     circuit = quantum.Circuit(1, [gates.rx(angle, 0)])
     with pytest.raises(error, match=message):
         jax.eval_shape(circuit.angles, params)
@@ -75,3 +74,63 @@ def test_constants_can_be_added_to_parameters_and_divide_them():
 
     angle = 1.0 - np.float64(2.0) * (0.5 + gates.param(0)) / 4 - 0.25
     assert angle == gates.param(0) * -0.5 + 0.5
+
+
+TWO = quantum.Circuit(2, [gates.ry(gates.param(0), 0), gates.ry(gates.param(1), 1)])
+ENERGY = TWO.expectation(quantum.pauli_sum({"ZZ": 1.0}))
+START, KEY = jnp.ones(2), jax.random.key(0)
+OPTIMIZERS = {
+    "rotosolve": quantum.rotosolve(ENERGY),
+    "spsa": quantum.spsa(ENERGY, 10),
+    "qn_spsa": quantum.qn_spsa(ENERGY),
+    "icans": quantum.icans(ENERGY, 0.1),
+}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_step_refuses_wrong_keys_states_and_sizes(name):
+    optimizer = OPTIMIZERS[name]
+    state = optimizer.init(START, KEY)
+    with pytest.raises(TypeError, match=r"key must be one random key, .*, got 3"):
+        optimizer.step(START, state, 3)
+    with pytest.raises(TypeError, match="key must be one random key"):
+        optimizer.step(START, state, jax.random.split(KEY))
+    with pytest.raises(TypeError, match=r"state must be the \w+State that init.*, got None"):
+        optimizer.step(START, None, KEY)
+    if name != "spsa":  # its state has no size
+        with pytest.raises(ValueError, match=r"params must hold 2 numbers, .* got 3"):
+            optimizer.step(jnp.ones(3), state, KEY)
+
+
+def test_rotoselect_refuses_other_rows_than_at_the_start():
+    optimizer = quantum.rotoselect(jnp.sum)
+    with pytest.raises(ValueError, match=r"params must hold 6 numbers, .* got 9"):
+        optimizer.step(jnp.ones((3, 3)), optimizer.init(jnp.ones((2, 3)), KEY), KEY)
+
+
+def test_an_overlap_must_be_a_function_that_returns_a_number():
+    with pytest.raises(TypeError, match="overlap must be a function of two trees"):
+        quantum.qn_spsa(ENERGY, overlap=3)
+    optimizer = quantum.qn_spsa(ENERGY, overlap=lambda params, other: params * other)
+    with pytest.raises(ValueError, match="overlap must return a real scalar"):
+        optimizer.step(START, optimizer.init(START, KEY), KEY)
+
+
+def test_the_natural_gradient_refuses_wrong_states_and_sizes():
+    tx = quantum.quantum_natural_gradient(TWO)
+    state = tx.init(START)
+    with pytest.raises(TypeError, match="state must be the NaturalGradientState"):
+        tx.update(START, None, START, value=1.0)
+    with pytest.raises(
+        ValueError, match=r"params must hold 2 numbers, as in init\(params\), got 3"
+    ):
+        tx.update(START, state, jnp.ones(3), value=1.0)
+    with pytest.raises(ValueError, match=r"grads must hold 2 numbers, as in init\(params\), got 3"):
+        tx.update(jnp.ones(3), state, START, value=1.0)
+
+
+def test_shots_beyond_32_bits_are_refused():
+    with pytest.raises(
+        ValueError, match=r"shots must be an integer in \[1, 2147483647\], got 1000"
+    ):
+        quantum.parameter_shift(ENERGY, shots=10**12)

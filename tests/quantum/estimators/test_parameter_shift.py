@@ -7,6 +7,7 @@ import optax
 import pytest
 
 import jaxdescent as jd
+from jaxdescent.quantum.estimators import parameter_shift
 from jaxdescent.quantum.estimators.shift_rules import shift_rule
 
 gates, quantum = jd.quantum.gates, jd.quantum
@@ -71,8 +72,9 @@ def test_the_gradient_by_coordinates_is_exact_where_gates_share_a_parameter(coun
     estimator = quantum.coordinate_shift(1, num_frequencies=count)
     with jax.enable_x64(True):
         x = jnp.array([0.7])
-        grads = estimator.value_and_grad(expectation)(x)[1]
-        np.testing.assert_allclose(grads, jax.grad(expectation)(x), rtol=0, atol=1e-12)
+        grads = jax.jit(estimator.value_and_grad(expectation))(x)[1]
+        expected = jax.jit(jax.grad(expectation))(x)
+        np.testing.assert_allclose(grads, expected, rtol=0, atol=1e-12)
     assert estimator.evaluations == 2 * count + 1
 
 
@@ -124,15 +126,15 @@ def test_means_with_shots_are_the_gradient_within_three_standard_errors(draws):
 def test_variances_with_shots_are_binomial(draws):
     """The variance of a word's mean is (1 - <P>^2) / s; words and ends are independent."""
     found, _ = draws
-    coefficients = np.array([0.5, 0.8, -0.3])
+    coefficients, words = np.array([0.5, 0.8, -0.3]), EXPECTATION.words_at_angles
     with jax.enable_x64(True):
-        angles = CIRCUIT.angles(params())
+        angles, words_at = CIRCUIT.angles(params()), jax.jit(lambda x: words(x)[0])
         rules = [shift_rule(gate.frequencies) for gate in CIRCUIT.trainable]
         slopes = np.zeros(len(rules))
         for gate, rule in enumerate(rules):
             for shift, weight in zip(*rule, strict=True):
                 for end in (shift, -shift):
-                    means, _ = EXPECTATION.words_at_angles(angles.at[gate].add(end))
+                    means = words_at(angles.at[gate].add(end))
                     each = np.sum(coefficients**2 * (1 - np.asarray(means) ** 2)) / SHOTS
                     slopes[gate] += weight**2 * each
         jacobian = jax.jacobian(CIRCUIT.angles)(params())
@@ -142,6 +144,36 @@ def test_variances_with_shots_are_binomial(draws):
     ):
         np.testing.assert_allclose(np.var(sample, axis=0), theory, rtol=0.15)
         np.testing.assert_allclose(np.mean(reported, axis=0), theory, rtol=0.03)
+
+
+def equations(jaxpr):
+    """Yields the names of all equations, and of the equations of inner functions."""
+    for each in jaxpr.eqns:
+        yield each.primitive.name
+        for inner in jax.tree.leaves(each.params, is_leaf=lambda x: hasattr(x, "eqns")):
+            if hasattr(inner := getattr(inner, "jaxpr", inner), "eqns"):
+                yield from equations(inner)
+
+
+@pytest.mark.parametrize("batch", [2**24, 2**6], ids=["one batch", "batches with a remainder"])
+def test_the_program_with_shots_draws_once_however_many_shifts_and_words(batch, monkeypatch):
+    """Binomial draws have two loops, and take most of the time to compile."""
+    monkeypatch.setattr(parameter_shift, "MAX_NUMBERS", batch)
+
+    def names(layers, words):
+        rows = [[gates.crx(gates.param(i), 0, 1), gates.crx(gates.param(i), 1, 2)] for i in layers]
+        expectation = quantum.Circuit(3, rows).expectation(quantum.pauli_sum(words, 3))
+        estimator = quantum.parameter_shift(expectation, shots=10)
+        evaluate = estimator.value_and_grad(expectation)
+        x, key = jnp.ones(len(layers)), jax.random.key(0)
+        return [*equations(jax.make_jaxpr(evaluate)(x, key=key).jaxpr)]
+
+    few = names(range(2), {"Z0": 1.0})
+    many = names(range(20), {f"{a}0 {b}2": 1.0 for a in "XYZ" for b in "XYZ"})
+    assert len(few) == len(many) < 900
+    # Two forms are traced, of which one is compiled: by points on CPUs, together elsewhere.
+    assert many.count("platform_index") == 1
+    assert many.count("while") == 2 * 2
 
 
 def test_executions_and_shots_are_counted():
@@ -205,7 +237,7 @@ def test_shots_of_a_call_are_checked(shots):
         (
             lambda: quantum.measure(EXPECTATION, params(), key=jax.random.key(0), shots=0),
             ValueError,
-            "shots must be an integer at least 1",
+            r"shots must be an integer in \[1, 2147483647\]",
         ),
         (lambda: quantum.sampled(EXPECTATION, -1), ValueError, "shots must be an integer"),
         (lambda: quantum.coordinate_shift(0), ValueError, "num_params must be"),

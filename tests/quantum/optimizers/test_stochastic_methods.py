@@ -52,6 +52,14 @@ def test_a_calibrated_first_step_has_the_chosen_size_and_its_cost_is_counted():
     params, state = optimizer.step(jnp.zeros(1), state, KEY)
     np.testing.assert_allclose(params, -2 * np.pi / 10, rtol=1e-4)
     assert int(state.executions) == 52
+    # A = 0: the learning rate falls from the first step on.
+    (first, _), (tenth, _) = state.gains.at(1), state.gains.at(10)
+    np.testing.assert_allclose(tenth / first, 10**-0.602, rtol=1e-5)
+    gains = quantum.calibrated_spsa_gains(function, jnp.zeros(1), KEY, stability=9.0)
+    np.testing.assert_allclose(gains.at(1)[0], first, rtol=1e-5)
+    np.testing.assert_allclose(gains.at(11)[0] / first, 2**-0.602, rtol=1e-5)
+    flat = quantum.calibrated_spsa_gains(lambda x: 0 * x[0], jnp.zeros(1), KEY)
+    np.testing.assert_allclose(flat.at(1)[0], 0.05, rtol=1e-5)
 
 
 def test_spsa_reaches_the_minimum_with_sampled_values():
@@ -67,12 +75,13 @@ def test_a_step_of_qn_spsa_is_the_published_one():
     with jax.enable_x64(True):
         params = jnp.asarray(START)
         optimizer = quantum.qn_spsa(EXPECTATION, eta, blocking=False)
-        moved, state = optimizer.step(params, optimizer.init(params, KEY), KEY)
+        moved, state = jax.jit(optimizer.step)(params, optimizer.init(params, KEY), KEY)
         draws = jax.random.rademacher(jax.random.split(KEY, 5)[0], (3, 3), jnp.float64)
         h, h1, h2 = map(np.asarray, draws)
-        slope = EXPECTATION(params + e * h) - EXPECTATION(params - e * h)
+        value, state_at = jax.jit(EXPECTATION), jax.jit(CIRCUIT.state)
+        slope = value(params + e * h) - value(params - e * h)
         states = [
-            np.asarray(CIRCUIT.state(params + x))
+            np.asarray(state_at(params + x))
             for x in (0 * h, e * (h1 + h2), e * h1, e * (h2 - h1), -e * h1)
         ]
     f = [abs(np.vdot(states[0], each)) ** 2 for each in states[1:]]
@@ -114,8 +123,9 @@ def test_16_bit_parameters_are_perturbed_in_32_bits():
     optimizer = quantum.qn_spsa(EXPECTATION, 0.1, epsilon=0.1)
     params = jnp.asarray(START, jnp.bfloat16)
     wide = params.astype(jnp.float32)
-    moved, state = optimizer.step(params, optimizer.init(params, KEY), KEY)
-    expected, _ = optimizer.step(wide, optimizer.init(wide, KEY), KEY)
+    step = jax.jit(optimizer.step)
+    moved, state = step(params, optimizer.init(params, KEY), KEY)
+    expected, _ = step(wide, optimizer.init(wide, KEY), KEY)
     assert state.metric.dtype == jnp.float32
     np.testing.assert_array_equal(moved, expected.astype(jnp.bfloat16))
 
@@ -123,12 +133,13 @@ def test_16_bit_parameters_are_perturbed_in_32_bits():
 def test_counts_stay_at_their_largest_value():
     function = quantum.sampled(EXPECTATION, 2_000_000_000)
     for optimizer in (quantum.spsa(function, 5), quantum.qn_spsa(function, epsilon=0.1)):
-        _, state = optimizer.step(START, optimizer.init(START, KEY), KEY)
+        _, state = jax.jit(optimizer.step)(START, optimizer.init(START, KEY), KEY)
         assert int(state.shots) == 2**31 - 1
     optimizer = quantum.gcans(EXPECTATION, 0.1)
     state = optimizer.init(START, KEY)._replace(next_shots=jnp.full(3, 700_000_000, jnp.int32))
-    assert int(optimizer.step(START, state, KEY)[1].shots) == 2**31 - 1
-    found = quantum.measure(EXPECTATION, START, key=KEY, shots=2_000_000_000)
+    assert int(jax.jit(optimizer.step)(START, state, KEY)[1].shots) == 2**31 - 1
+    measure = jax.jit(lambda x: quantum.measure(EXPECTATION, x, key=KEY, shots=2_000_000_000))
+    found = measure(START)
     assert int(found.shots) == 2**31 - 1
 
 
@@ -205,6 +216,11 @@ def test_agents_are_independent(optimizer):
         (lambda: quantum.spsa(3, 10), TypeError, "function must be"),
         (lambda: quantum.spsa(jnp.sum, 9).init({}, KEY), ValueError, "at least one number"),
         (lambda: quantum.spsa_gains(10, c=0), ValueError, "c must be"),
+        (
+            lambda: quantum.calibrated_spsa_gains(jnp.sum, jnp.ones(1), KEY, stability=-1.0),
+            ValueError,
+            r"stability must be in \[0, inf\), got -1",
+        ),
         (lambda: quantum.qn_spsa(jnp.sum), TypeError, "without overlap="),
         (lambda: quantum.qn_spsa(EXPECTATION, epsilon=0), ValueError, "epsilon must be"),
         (lambda: quantum.qn_spsa(EXPECTATION, average="x"), ValueError, "average must be"),

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from experiments.__main__ import main
-from experiments.studies.quantum import noise
+from experiments.studies.quantum import noise, pennylane_circuits
 from experiments.studies.quantum.methods import METHODS, Course, available, spent
+from experiments.studies.quantum.problems import load
 
 
 @pytest.fixture(scope="module")
@@ -48,3 +49,17 @@ def test_every_other_task_has_a_table_and_a_sentence(folder):
 def test_executions_are_counted_until_the_goal_is_reached():
     executions, energies = np.array([[0, 5, 9], [0, 5, 9]]), np.array([[2, 1, 0], [2, 2, 2]])
     np.testing.assert_array_equal(spent(Course(executions, energies, 0.1), 1.5), [5, np.inf])
+
+
+@pytest.mark.filterwarnings("ignore:step_and_cost")
+def test_pennylanes_circuit_is_the_same_and_its_qn_spsa_executes_it_8_times_a_step():
+    qml = pytest.importorskip("pennylane")
+    from pennylane import numpy as pnp
+
+    problem = load("h2")
+    node = pennylane_circuits.qnode(problem)
+    x = pnp.array([0.3, -0.7, 1.1], requires_grad=True)
+    np.testing.assert_allclose(node(x), problem.value(np.asarray(x)), atol=1e-6)
+    with qml.Tracker(node.device) as tracker:
+        qml.QNSPSAOptimizer(seed=0).step(node, x)
+    assert tracker.totals["simulations"] == pennylane_circuits.EXECUTIONS
