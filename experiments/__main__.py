@@ -25,6 +25,7 @@ from experiments.runner import (
     RunError,
     SeriesError,
     TrajectoryError,
+    processes,
     read_description,
     saved_settings,
     write_report,
@@ -39,13 +40,16 @@ from jaxdescent.extras import MissingPackageError
 _USAGE = """\
 usage: python -m experiments STUDY [--flags]
        python -m experiments STUDY --resume RUN [--flags]
+       python -m experiments STUDY --coordinator HOST:PORT --processes N --process I [--flags]
        python -m experiments landscape RUN
        python -m experiments report RUN [--runs DIR]
        python -m experiments compare RUN RUN ... [--flags]
 
 STUDY is the name of a study below, or a Python file with a study, such as path/to/my_study.py. RUN
 is the folder of a run, or "last" for the newest run of the study in runs/, or in the folder that
---runs names.
+--runs names. With --coordinator, N processes on one or more hosts run a study together; each is
+started with its own I, from 0, and process 0 runs on HOST. Under SLURM, Kubernetes or Open MPI,
+--coordinator auto is enough.
 
 studies:"""
 _REFUSALS = (
@@ -56,6 +60,7 @@ _REFUSALS = (
     TrajectoryError,
     DataError,
     MissingPackageError,
+    processes.ProcessError,
 )
 
 
@@ -75,10 +80,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             _compare(flags)
         elif name == "report":
             _report(flags)
-        elif _has(flags, "--resume") and not _wants_help(flags):
-            _resume(_load(name), flags)
         else:
-            _start(_load(name), flags)
+            _run_study(name, flags)
         sys.stdout.flush()
     except BrokenPipeError:  # the program that reads the output, such as head, has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -88,6 +91,33 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         sys.exit(130)
+
+
+def _run_study(name: str, flags: Sequence[str]) -> None:
+    coordinator, rest = _take("--coordinator", flags, "HOST:PORT, or by auto")
+    count, rest = _take("--processes", rest, "the number of processes")
+    number, rest = _take("--process", rest, "the number of this process, from 0")
+    if not coordinator:
+        if count or number:
+            _exit("--coordinator must be given with --processes and --process")
+        _start_or_resume(name, rest)
+        return
+    with processes.joined(coordinator, _number(count), _number(number)):
+        if not processes.is_first():
+            processes.silence()
+        _start_or_resume(name, rest)
+
+
+def _start_or_resume(name: str, flags: Sequence[str]) -> None:
+    if _has(flags, "--resume") and not _wants_help(flags):
+        _resume(_load(name), flags)
+    else:
+        _start(_load(name), flags)
+
+
+def _number(text: str) -> int | None:
+    """Returns the integer in the value of a flag; None if there is none, -1 if it is no integer."""
+    return (int(text) if text.isdecimal() else -1) if text else None
 
 
 class _Study(NamedTuple):

@@ -33,6 +33,7 @@ from typing import Any, TypeVar
 import numpy as np
 import orbax.checkpoint as ocp
 
+from experiments.runner import processes
 from experiments.runner.checkpoint_format import (
     Checkpoint,
     OutdatedError,
@@ -168,7 +169,8 @@ class Checkpoints:
         """
         self.wait()
         newest, unusable = self._newest(lambda saved: saved.read(example), self.owner)
-        for step, error in unusable:
+        processes.wait_for_all("checkpoints are read")
+        for step, error in unusable if processes.is_first() else ():
             _report(f"checkpoint {error}; it is renamed to {self._set_aside(step).name}")
         return newest
 
@@ -243,6 +245,8 @@ class Checkpoints:
         with silence:
             try:
                 self._writer.wait_until_finished()
+                if not processes.is_first():
+                    return
                 write_digests(self.folder / str(step))
                 for old in self.steps()[: -self.keep]:
                     shutil.rmtree(self.folder / str(old))
@@ -267,6 +271,8 @@ class Checkpoints:
             writer.close()
 
     def _remove_partial(self) -> None:
+        if not processes.is_first():
+            return
         for path in self.folder.glob("*.orbax-checkpoint-tmp*"):
             shutil.rmtree(path, ignore_errors=True)
 

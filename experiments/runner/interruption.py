@@ -4,7 +4,7 @@ import os
 import signal
 import threading
 from types import FrameType, TracebackType
-from typing import Self
+from typing import NoReturn, Self
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _STOPPING = (
@@ -48,6 +48,10 @@ class Interruption:
         """Raises `Interrupted` after a signal."""
         if self._received is not None:
             raise Interrupted(self._received)
+
+    def stop(self) -> NoReturn:
+        """Raises `Interrupted`; also in a process that works with one that got a signal."""
+        raise Interrupted(self._received or signal.SIGTERM)
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from experiments.data.batches import Batches
+from experiments.runner import processes
 from experiments.runner.checkpoints import Checkpoints
 from experiments.runner.log import mean_of_finite
 from experiments.runner.named_arrays import copy_to_host, rebuild
@@ -115,12 +116,15 @@ class Loop:
     def __iter__(self) -> Iterator[Chunk]:
         while self.chunk < self.chunks and not self.stalled:
             yield self._advance()
-            if self.run.interruption.requested:
+            due = time.monotonic() - self._saved_at >= self.run.settings.save_every
+            requested, due, busy = processes.any_true(
+                self.run.interruption.requested, due, self._checkpoints.busy
+            )
+            if requested:
                 self._save()
                 self._checkpoints.wait()
-                self.run.interruption.check()
-            due = time.monotonic() - self._saved_at >= self.run.settings.save_every
-            if due and not self._checkpoints.busy:
+                self.run.interruption.stop()
+            if due and not busy:
                 self._save()
         if self.save_final and self._saved_chunk < self.chunk:
             self._save()

@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.runner import processes
+
 
 class MismatchError(Exception):
     """The arrays do not match the tree; the message is one line that names the array."""
@@ -29,7 +31,8 @@ def named_leaves(tree: Any) -> dict[str, Any]:
 
 def copy_to_host(tree: Any) -> dict[str, np.ndarray]:
     """Returns copies of the leaves by name as NumPy arrays; a random key becomes its data."""
-    return {name: np.array(key_data(leaf)) for name, leaf in named_leaves(tree).items()}
+    leaves = named_leaves(processes.on_host(tree))
+    return {name: np.array(key_data(leaf)) for name, leaf in leaves.items()}
 
 
 def rebuild(arrays: Mapping[str, Any], example: Any, source: str) -> Any:

@@ -26,8 +26,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+import jax
 from matplotlib.figure import Figure
 
+from experiments.runner import processes
 from experiments.runner.environment import CODE, environment
 from experiments.runner.footprint_log import FootprintLog
 from experiments.runner.interruption import Interruption
@@ -75,10 +77,17 @@ class Run:
       interruption: tells whether a signal asked the run to stop.
     """
 
-    def __init__(self, folder: Path, description: dict[str, Any], settings: Settings, lock: int):
+    def __init__(
+        self,
+        folder: Path,
+        description: dict[str, Any],
+        settings: Settings,
+        lock: int | None,
+        shared: Path | None = None,
+    ):
         self.folder, self.description, self.settings = folder, description, settings
         self.identity: str = description["identity"]
-        self._lock = lock
+        self._lock, self._shared = lock, shared or folder
         self._tensorboard = _tensorboard(folder) if settings.tensorboard else None
         self.log = Log(folder / "metrics.jsonl", listen=self._tensorboard)
         self.footprint = FootprintLog(folder / "footprint.json")
@@ -98,6 +107,25 @@ class Run:
         Raises:
           OSError: the folder cannot be written.
         """
+        return cls._opened(lambda: cls._started(study, settings, file), settings)
+
+    @classmethod
+    def _opened(cls, open_run: Callable[[], "Run"], settings: Settings) -> "Run":
+        """Returns the run that the first process opens; the other processes work in a copy."""
+        if jax.process_count() == 1:
+            return open_run()
+        run = open_run() if processes.is_first() else None
+        folder, description = processes.from_first(
+            lambda: [str(run.folder.absolute()), run.description] if run else []
+        )
+        if run is None:
+            shared = Path(folder)
+            run = cls(processes.copy_of(shared), description, settings, None, shared)
+        processes.wait_for_all("the run is open")
+        return run
+
+    @classmethod
+    def _started(cls, study: str, settings: Settings, file: Path | None) -> "Run":
         began = _now()
         folder = new_folder(settings.runs / study, began.strftime("%Y-%m-%dT%H-%M-%S"))
         description = {
@@ -134,6 +162,10 @@ class Run:
             `settings.check_resume` does not allow the settings.
           OSError: the folder cannot be written.
         """
+        return cls._opened(lambda: cls._resumed(folder, settings, file), settings)
+
+    @classmethod
+    def _resumed(cls, folder: Path, settings: Settings, file: Path | None) -> "Run":
         read_description(folder)  # a lock file is made only in a run's folder
         lock = _lock(folder)
         try:
@@ -289,14 +321,15 @@ class Run:
         A run that was killed after it saved the outcome still has them.
         """
         self._finished.add(name)
-        shutil.rmtree(self.checkpoints_folder(name), ignore_errors=True)
+        if processes.is_first():
+            shutil.rmtree(self.checkpoints_folder(name), ignore_errors=True)
 
     def _outcome_file(self, name: str) -> Path:
         return self.folder / "outcomes" / f"{file_name(name)}.npz"
 
     def checkpoints_folder(self, series: str) -> Path:
         """Returns the folder of the checkpoints of a series."""
-        return self.folder / "checkpoints" / file_name(series)
+        return self._shared / "checkpoints" / file_name(series)
 
     def trajectory_folder(self, series: str) -> Path:
         """Returns the folder of the trajectory of a series."""
@@ -320,7 +353,10 @@ class Run:
         """Releases the folder for other processes."""
         if self._tensorboard:
             self._tensorboard.close()
-        os.close(self._lock)
+        if self._lock is None:
+            processes.discard(self.folder)
+        else:
+            os.close(self._lock)
 
 
 def write_figure(folder: Path, name: str, figure: Figure) -> Path:

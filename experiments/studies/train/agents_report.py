@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from experiments import runner
 from experiments.models.counting import parameter_count
+from experiments.runner.processes import on_host
 from experiments.studies.train.agents import TrainedAgents
 from experiments.studies.train.report import (
     baseline_in_words,
@@ -30,7 +31,9 @@ def agents_results(settings: Settings, run: runner.Run, trained: TrainedAgents) 
     """Evaluates the winner; returns the table, the notes and the numbers."""
     task, loop, evaluator, networks = trained
     state = loop.carry
-    population = state.population
+    population = on_host(
+        state.population._replace(params=(), opt_state=(), best_params=(), grads=(), model_state=())
+    )
     best = loop.best(networks.winner(state))
     gradients, full = int(np.sum(population.gradients)), len(population.ids) * loop.step
     rule = settings.rule or DEFAULT

@@ -20,6 +20,7 @@ from experiments.data.batches import Batches, data_seeds
 from experiments.data.description import describe
 from experiments.methods.evaluation import Evaluator, model_of
 from experiments.methods.optimizers import OPTIMIZERS, warmup_cosine
+from experiments.runner import processes
 from experiments.runner.log import mean_of_finite, write_atomically
 from experiments.runner.run_folder import RunError
 from experiments.studies.train.learned import learned_values
@@ -144,7 +145,7 @@ def _run_loop(
         if not np.isfinite(losses).all():
             metrics["not_finite_steps"] = np.sum(~np.isfinite(losses), 0)
         if settings.learns_rate:
-            metrics |= learned_values(state.opt_state)
+            metrics |= processes.on_host(learned_values(state.opt_state))
         loss = mean_of_finite(losses, axis=0)
         loop.log(loss=loss, **metrics)
         value = metrics.get("validation_loss", loss)
@@ -265,7 +266,7 @@ def _batches(settings: Settings, task: tasks.Task, steps_before: int = 0) -> Bat
 
 def _first_network(state: runner.TrainState) -> dict[str, Any]:
     """Returns what the trajectory stores: the model of the first network."""
-    return jax.tree.map(lambda leaf: leaf[0], model_of(state))
+    return processes.on_host(jax.tree.map(lambda leaf: leaf[0], model_of(state)))
 
 
 def _check_warm_start(folder: Path) -> dict[str, Any]:

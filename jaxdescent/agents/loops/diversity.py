@@ -33,7 +33,7 @@ def diversity(
       scale: unit of each coordinate, a tree like one agent's parameters; None for 1.
       size: number of agents in a chunk.
       mesh: mesh over whose axis `axis` agents are sharded, or None.
-      axis: name of that axis.
+      axis: name of that axis, by default the first one.
     """
     leaves = [x.reshape(len(x), -1) for x in jax.tree.leaves(params)]
     first = jnp.argmax(selected)
@@ -41,6 +41,7 @@ def diversity(
     units = None if scale is None else [jnp.ravel(x) for x in jax.tree.leaves(scale)]
     sums = partial(_sums, units=units, size=size)
     if mesh is not None:
+        axis = axis or mesh.axis_names[0]
         sharded = jax.sharding.PartitionSpec(axis)
         replicated = jax.sharding.PartitionSpec()
         sums = jax.shard_map(
