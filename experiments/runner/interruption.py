@@ -50,7 +50,7 @@ class Interruption:
             raise Interrupted(self._received)
 
     def stop(self) -> NoReturn:
-        """Raises `Interrupted`; also in a process that works with one that got a signal."""
+        """Raises `Interrupted`, also if another process of the run got the signal."""
         raise Interrupted(self._received or signal.SIGTERM)
 
     def __enter__(self) -> Self:

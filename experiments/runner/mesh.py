@@ -1,6 +1,6 @@
 """Divides the arrays of a training run among devices: a mesh with named axes.
 
-agents   networks that are trained side by side: those of --agents, or of --seeds
+agents   the networks that are trained side by side, of --agents or --seeds
 data     the examples of a batch
 fsdp     the examples of a batch, too, and the parameters with all that has their shapes
 

@@ -28,7 +28,7 @@ class Program:
       constants: arrays passed to every chunk, for example a data set. Arrays that `advance`
         closes over are constants of the compiled program instead, which compiles slowly.
       mesh: divides the work among devices. The carry's leaves have shardings on it, and a chunk is
-        fed arrays like those of `Batches`.
+        fed what `Batches` yields.
 
     Example:
       >>> program = Program(lambda x, i, y: (x + y, i), 0.0, steps_per_chunk=1, constants=(2.0,))

@@ -7,8 +7,10 @@ average of its parameters, by `jd.with_average`, or by `jd.self_tuning`, which a
 parameters in the same way. The last and the averaged parameters are both evaluated.
 """
 
+import gc
 from collections.abc import Callable, Sequence
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -21,6 +23,9 @@ from experiments import runner
 from experiments.tuning.protocol import CHUNKS, PreparedWorkload, Training
 from experiments.tuning.workloads import FACTORIES
 from jaxdescent.towers.self_tuning import first_rate
+
+_MAPPINGS = Path("/proc/self/maps")
+_FEW_MAPPINGS = 30_000
 
 
 def _last_params(state: Any, params: Any) -> Any:
@@ -188,6 +193,7 @@ class Trials:
 
     @cached_property
     def _training(self) -> Training:
+        _discard_many_programs()
         candidate = self._candidate
         return self._workload.training(
             candidate.averaging, candidate.evaluated, needs_value_fn=candidate.needs_value_fn
@@ -321,3 +327,14 @@ def notes_on_grid_ends(grids: Sequence[tuple[str, GridResult]]) -> list[str]:
     if not found:
         return []
     return [f"The best fixed learning rate is at an end of its grid: {', '.join(found)}."]
+
+
+def _discard_many_programs() -> None:
+    """Discards all compiled programs if there are so many that Linux may soon refuse the next one.
+
+    They need memory mappings, of which a process has 65,530 by default. An optimizer on a workload
+    needs a few thousand.
+    """
+    if _MAPPINGS.exists() and _MAPPINGS.read_bytes().count(b"\n") > _FEW_MAPPINGS:
+        gc.collect()
+        jax.clear_caches()

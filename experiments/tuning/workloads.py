@@ -9,6 +9,7 @@ reported.
 """
 
 import dataclasses
+import gc
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -273,11 +274,8 @@ def prepare_workloads(
 
 
 def in_turn(workloads: Sequence[PreparedWorkload]) -> Iterator[PreparedWorkload]:
-    """Yields workloads, and discards the compiled programs of each before the next.
-
-    The programs of all workloads would need more memory mappings than Linux gives to a process by
-    default, 65,530.
-    """
+    """Yields workloads, and discards the compiled programs of each before the next."""
     for workload in workloads:
         yield workload
+        gc.collect()  # optimizers and their programs refer to each other
         jax.clear_caches()

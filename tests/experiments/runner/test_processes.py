@@ -122,7 +122,7 @@ def test_one_process_alone_has_all(folder):
     assert processes.is_first()
     assert processes.from_first(lambda: {"a": 1}) == {"a": 1}
     assert processes.any_true(True, False) == [True, False]
-    processes.wait_for_all("nobody")
+    processes.wait_for_all("alone")
     tree = {"x": jnp.ones(2), "key": jax.random.key(0), "y": 3}
     assert processes.on_host(tree) is not None
     assert processes.on_host(tree)["x"] is tree["x"]

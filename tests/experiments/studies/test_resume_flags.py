@@ -78,4 +78,5 @@ def test_each_flag_of_a_finished_run_is_honored_or_refused(name, tmp_path, monke
     # Of these the test tries values that are refused: fewer names, less patience.
     fewer = {"tasks", "optimizers", "patience", "picture", "suites", "methods", "dimensions"}
     fewer |= {"changes", "learners", "functions", "streams"}
+    fewer |= {"mesh"}  # a text without axes
     assert honored == {*study.Settings.may_change} - {"runs"} - IDLE - fewer
