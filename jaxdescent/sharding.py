@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 import optax
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxdescent import validation
@@ -43,6 +44,16 @@ def at(array: jax.Array, positions: np.ndarray) -> jax.Array:
     if is_sharded(array):
         return array.at[indices].get(out_sharding=PartitionSpec(None))
     return array[indices]
+
+
+def whole(array: Any) -> Any:
+    """Returns an array of which this process can read all; all processes must ask for it."""
+    if not isinstance(array, jax.Array) or array.is_fully_addressable or array.is_fully_replicated:
+        return array
+    if jax.dtypes.issubdtype(array.dtype, jax.dtypes.prng_key):
+        data: Any = whole(jax.random.key_data(array))
+        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(array))
+    return multihost_utils.process_allgather(array, tiled=True)
 
 
 def state_shardings(tx: optax.GradientTransformation, params: Any) -> Any:

@@ -122,7 +122,9 @@ def parse_mesh(text: str, allowed: Sequence[str] = AXES) -> dict[str, int]:
         if not equals or not size.isdecimal() or not int(size):
             raise ValueError(f"--mesh must be {form}, such as {allowed[0]}=2, got {text!r}")
         if name not in allowed:
-            raise ValueError(f"--mesh must be {form}, got the axis {name!r}")
+            raise ValueError(
+                f"--mesh must be {form}, such as {allowed[0]}=2, got the axis {name!r}"
+            )
         if name in sizes:
             raise ValueError(f"--mesh must have each axis once, got {name} twice in {text!r}")
         sizes[name] = int(size)

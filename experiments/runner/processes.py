@@ -25,6 +25,8 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from jaxdescent import sharding
+
 PATIENCE = 60
 """Seconds to wait for the coordinator, and for the other processes."""
 LOST = 30
@@ -173,18 +175,7 @@ def wait_for_all(name: str) -> None:
 
 def on_host(tree: Any) -> Any:
     """Returns the tree with arrays of which this process has a part only as whole NumPy arrays."""
-
-    def whole(leaf: Any) -> Any:
-        if not isinstance(leaf, jax.Array):
-            return leaf
-        if leaf.is_fully_addressable or leaf.is_fully_replicated:
-            return leaf
-        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-            data = multihost_utils.process_allgather(jax.random.key_data(leaf), tiled=True)
-            return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
-        return multihost_utils.process_allgather(leaf, tiled=True)
-
-    return jax.tree.map(whole, tree)
+    return jax.tree.map(sharding.whole, tree)
 
 
 def copy_of(folder: Path) -> Path:

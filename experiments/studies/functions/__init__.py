@@ -17,6 +17,8 @@ compares the frequency with the prediction from rank correlation (`jaxdescent/ag
 from collections.abc import Mapping, Sequence
 from functools import partial
 
+import jax
+
 from experiments import runner
 from experiments.instances import Instances
 from experiments.studies.functions.comparison import (
@@ -52,7 +54,8 @@ def run(settings: Settings, run: runner.Run) -> runner.Results:
     num_series = sum(len(candidate.functions) for candidate in methods)
     num_series += (5 if setup.high_runs else 1) * len(setup.hard_functions)
     with runner.Progress(total=num_series) as progress:
-        search = partial(_search, run, progress, setup.runs)
+        mesh = runner.make_mesh(settings.axes).devices if settings.axes else None
+        search = partial(_search, run, progress, setup.runs, mesh)
         table = {candidate.method: search(candidate, planar) for candidate in methods}
         chosen = choose(table, setup)
         high: dict[Method, Mapping[str, SearchResult]] = {}
@@ -84,6 +87,7 @@ def _search(
     run: runner.Run,
     progress: runner.Progress,
     reported_runs: int,
+    mesh: jax.sharding.Mesh | None,
     candidate: Candidate,
     functions: Sequence[Instances],
 ) -> dict[str, SearchResult]:
@@ -97,7 +101,7 @@ def _search(
         results[instances.name] = run.series(
             f"{label(candidate.method)}, {instances.name}, {dimension}-D",
             SearchResult,
-            partial(candidate.method.search, selected),
+            partial(candidate.method.search, selected, mesh),
             progress=progress,
             steps=1,
             loss=lambda result: 1 - result.solved.mean(),

@@ -71,13 +71,18 @@ class Method(NamedTuple):
     agents: int = 1
     learning_rate: float = 0.0
 
-    def search(self, runs: Instances) -> SearchResult:
-        """Minimizes a function in all of its runs."""
+    def search(self, runs: Instances, mesh: jax.sharding.Mesh | None = None) -> SearchResult:
+        """Minimizes a function in all of its runs.
+
+        Args:
+          runs: the runs.
+          mesh: divides the agents of MAGD among devices; by default one device has all.
+        """
         match self.kind:
             case Kind.MAGD:
-                return magd(runs, self.budget, self.agents)
+                return magd(runs, self.budget, self.agents, mesh=mesh)
             case Kind.MAGD_ADAPTIVE:
-                return magd(runs, self.budget, self.agents, rule=ADAPTIVE)
+                return magd(runs, self.budget, self.agents, rule=ADAPTIVE, mesh=mesh)
             case Kind.UNPRUNED:
                 return unpruned(runs, self.budget, self.agents)
             case Kind.MULTISTART | Kind.ADAM:
@@ -127,7 +132,13 @@ def agent_hyperparams(agents: int, key: jax.Array) -> dict[str, jax.Array]:
     return hyperparams | {"key": jax.random.split(key, agents)}
 
 
-def magd(runs: Instances, budget: int, agents: int, rule: jd.Rule = HALVING) -> SearchResult:
+def magd(
+    runs: Instances,
+    budget: int,
+    agents: int,
+    rule: jd.Rule = HALVING,
+    mesh: jax.sharding.Mesh | None = None,
+) -> SearchResult:
     """Runs the pruned population of `agent`s, one run at a time because loop lengths differ."""
     results = []
     for run in range(len(runs)):
@@ -142,6 +153,7 @@ def magd(runs: Instances, budget: int, agents: int, rule: jd.Rule = HALVING) -> 
             num_rungs=RUNGS,
             rule=rule,
             chunk_size=32,
+            mesh=mesh,
         )
         excess = float(result.value) - float(problem.minimum)
         results.append((excess, result.gradients, result.evaluations))

@@ -1,7 +1,7 @@
 """Settings of the study of test functions."""
 
 import dataclasses
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jaxdescent as jd
 from experiments import runner
@@ -25,6 +25,22 @@ ADAM_RATES, GD_RATES = (1e-3, 1e-2, 1e-1), (1e-7, 1e-6, 1e-5, 1e-4, 1e-3)
 @dataclasses.dataclass(frozen=True)
 class Settings(runner.Settings):
     """Settings of the study of test functions."""
+
+    may_change: ClassVar = (*runner.Settings.may_change, "mesh")
+    mesh: str | None = None
+    """Devices to divide the agents of MAGD among, such as agents=8. By default one device has all.
+    A run can be resumed on another mesh."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        devices, agents = self.axes.get("agents", 1), SETUPS[self.scale].agents
+        if agents % devices:
+            raise ValueError(f"--mesh must divide the {agents} agents, got agents={devices}")
+
+    @property
+    def axes(self) -> dict[str, int]:
+        """Sizes of the axes of the mesh by name; empty without one."""
+        return {} if self.mesh is None else runner.parse_mesh(self.mesh, ("agents",))
 
 
 class Setup(NamedTuple):
@@ -105,7 +121,12 @@ SETUPS = {
 
 
 def check(settings: Settings) -> None:
-    """Raises ValueError if the reported runs would include seeds on which settings were chosen."""
+    """Raises ValueError if the reported runs would include seeds on which settings were chosen.
+
+    It is also raised if the mesh does not have as many devices as there are.
+    """
+    if settings.axes:
+        runner.make_mesh(settings.axes)
     low = TUNING_SEED - FIRST_SEED - SETUPS[settings.scale].runs
     high = TUNING_SEED - FIRST_SEED + NUM_TUNING_SEEDS
     if low < settings.seed < high:

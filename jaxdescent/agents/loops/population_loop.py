@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdescent import validation
+from jaxdescent import sharding, validation
 from jaxdescent.agents.population import Population
 
 
@@ -219,4 +219,4 @@ def warn_if_undefined(
 
 def _total(counts: jax.Array) -> np.ndarray:
     """Returns the sums of i32 counts over the last axis, of agents, without overflow."""
-    return np.asarray(np.sum(np.asarray(counts), axis=-1, dtype=np.int64))
+    return np.asarray(np.sum(np.asarray(sharding.whole(counts)), axis=-1, dtype=np.int64))

@@ -1,5 +1,6 @@
 """Two processes train together, one is lost, and the run goes on in one process."""
 
+import json
 import os
 import socket
 import subprocess
@@ -33,12 +34,16 @@ def data(folder):
     return ["--data", str(write_table(folder / "my.csv")), *REGRESSION, *FLAGS.split()]
 
 
+def address():
+    """Returns an address on which a coordinator can wait."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return f"127.0.0.1:{server.getsockname()[1]}"
+
+
 def start(runs, flags, mesh):
     """Starts two processes with two devices each."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        address = f"127.0.0.1:{server.getsockname()[1]}"
     command = [sys.executable, "-m", "experiments", "train", "--scale", "smoke", *flags]
-    command += ["--runs", str(runs), "--mesh", mesh, "--coordinator", address, "--processes", "2"]
+    command += ["--runs", str(runs), "--mesh", mesh, "--coordinator", address(), "--processes", "2"]
     environment = os.environ | {
         "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
         "JAX_PLATFORMS": "cpu",
@@ -92,6 +97,59 @@ def test_a_lost_process_ends_the_other_and_one_process_resumes_the_run(folder, d
     main(["train", "--resume", str(run), "--mesh", "data=2,fsdp=2", "--steps", str(steps)])
     expected = run_train(folder / "alone", *data, "--steps", str(steps))
     assert_same(run, log(expected))
+
+
+MINIMIZE = """
+import json, sys, jax, numpy as np, optax
+import jaxdescent as jd
+from jaxdescent import sharding
+if len(sys.argv) > 1:
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
+    jax.distributed.initialize(sys.argv[1], 2, int(sys.argv[2]))
+devices, kind = jax.device_count(), (jax.sharding.AxisType.Auto,)
+result = jd.minimize(
+    jd.problems.rastrigin(2, key=jax.random.key(0)),
+    optax.adam,
+    hyperparams={"learning_rate": np.geomspace(1e-3, 1e-1, 8)},
+    num_agents=8,
+    steps=40,
+    steps_per_rung=10,
+    rule=jd.pruning.successive_halving(2),
+    key=jax.random.key(1),
+    mesh=jax.make_mesh((devices,), ("agents",), axis_types=kind) if devices > 1 else None,
+)
+best = result.population.best_values
+found = [result.value, best, result.gradients, result.history.values, result.params]
+print(json.dumps([np.asarray(sharding.whole(x)).tolist() for x in found]))
+"""
+
+
+def minimize(devices, *arguments):
+    environment = os.environ | {
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "JAX_PLATFORMS": "cpu",
+    }
+    return subprocess.Popen(  # noqa: S603
+        [sys.executable, "-c", MINIMIZE, *arguments],
+        cwd=ROOT,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def test_agents_on_two_processes_have_the_history_of_agents_on_one_device():
+    started = [minimize(1), minimize(4)]
+    started += [minimize(2, free_address := address(), "0"), minimize(2, free_address, "1")]
+    codes, outputs = finish(started)
+    assert codes == [0] * 4, outputs
+    alone, *others = (json.loads(output.splitlines()[-1]) for output in outputs)
+    for other in others:
+        for found, wanted in zip(other, alone, strict=True):
+            np.testing.assert_allclose(
+                np.array(found, float), np.array(wanted, float), rtol=1e-5, atol=1e-6
+            )
 
 
 @pytest.mark.parametrize(

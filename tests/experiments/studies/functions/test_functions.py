@@ -32,6 +32,21 @@ def test_every_method_keeps_to_its_budget_and_the_figure_is_a_png_file(folder):
     assert (folder / "agents.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.parametrize(
+    ("mesh", "message"),
+    [
+        ("agents=5", "--mesh must divide the 32 agents, got agents=5"),
+        ("data=4", "with axes of agents, such as agents=2, got the axis 'data'"),
+        ("agents=8", "--mesh must have as many devices as there are, 4, got 8"),
+    ],
+)
+def test_a_wrong_mesh_is_one_line(mesh, message, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["functions", "--scale", "smoke", "--mesh", mesh])
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("scale", "seed"), [("small", 961), ("small", 1039), ("full", 801)])
 def test_tuning_seeds_are_rejected(scale, seed, capsys):
     with pytest.raises(SystemExit):
