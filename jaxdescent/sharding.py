@@ -84,8 +84,8 @@ def state_shardings(tx: optax.GradientTransformation, params: Any) -> Any:
       >>> params = jax.device_put({"w": jnp.ones((8, 2))}, rows)
       >>> tx = jd.hypergradient(optax.adam, optax.adam(0.1), tune={"learning_rate": 1e-3})
       >>> shardings = jd.state_shardings(tx, params)
-      >>> optax.tree.get(shardings, "mu")["w"].spec
-      PartitionSpec('fsdp', None)
+      >>> shardings.previous.new_state[0].mu["w"].is_equivalent_to(rows, ndim=2)
+      True
       >>> state = jax.jit(tx.init, out_shardings=shardings)(params)
     """
     tx = validation.transformation("tx", tx)

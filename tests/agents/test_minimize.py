@@ -450,8 +450,11 @@ def test_a_rung_returns_its_state_with_the_sharding_that_it_was_given():
 
 def test_the_size_of_a_mesh_must_divide_the_number_of_agents():
     mesh = jax.make_mesh((2,), ("agents",), axis_types=(jax.sharding.AxisType.Auto,))
-    with pytest.raises(ValueError, match="mesh must have one axis, of a size that divides"):
+    with pytest.raises(ValueError, match="mesh must have an axis of agents of a size that divides"):
         minimized(mesh=mesh, num_agents=5)
+    mesh = jax.make_mesh((2, 2), ("rows", "columns"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
+    with pytest.raises(ValueError, match="mesh must have one axis, or one named 'agents', got axe"):
+        minimized(mesh=mesh, num_agents=4)
 
 
 @pytest.mark.parametrize(

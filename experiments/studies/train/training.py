@@ -303,7 +303,10 @@ def _steps_before(description: Mapping[str, Any]) -> int:
 
 
 def make_evaluator(
-    trainer: runner.Trainer, task: tasks.Task, settings: Settings, mesh: runner.Mesh | None
+    trainer: runner.Trainer,
+    task: tasks.Task,
+    settings: Settings,
+    mesh: runner.Mesh | None = None,
 ) -> Evaluator:
     """Returns the evaluator of the settings' number of examples."""
     return Evaluator(trainer, task, evaluated_count(settings), mesh)

@@ -88,7 +88,10 @@ def test_fsdp_divides_parameters_and_the_state_of_the_optimizer():
         ("--mesh data=0", "such as agents=2, got 'data=0'"),
         ("--mesh data=2,data=2", "--mesh must have each axis once, got data twice"),
         ("--mesh rows=4", "got the axis 'rows'"),
-        ("--agents 4 --mesh fsdp=4", "with axes of agents, data, such as agents=2, got the axis 'fsdp'"),
+        (
+            "--agents 4 --mesh fsdp=4",
+            "with axes of agents, data, such as agents=2, got the axis 'fsdp'",
+        ),
         ("--mesh data=8", "as many devices as there are, 4, got 8 = 8; XLA_FLAGS="),
         ("--seeds 2 --mesh agents=2,data=1", "as many devices as there are, 4, got 2 x 1 = 2"),
         ("--seeds 3 --mesh agents=4", "--seeds must be a multiple of 4, the axis agents"),
