@@ -184,6 +184,7 @@ def _resume(study: _Study, flags: Sequence[str]) -> None:
             print(change, file=sys.stderr)
         print(f"{folder} is finished\nreport: {_rewrite(folder)}")
         return
+    _check(study, settings, "check_devices")
     try:
         run = Run.resume(folder, settings, study.file)
     except OSError as error:
@@ -192,10 +193,13 @@ def _resume(study: _Study, flags: Sequence[str]) -> None:
     _run(study, run)
 
 
-def _check(study: _Study, settings: Any) -> None:
-    """Calls the study's own check of its settings, before the folder is created."""
+def _check(study: _Study, settings: Any, name: str = "check") -> None:
+    """Calls the study's own check of its settings, before the folder is created or opened.
+
+    A run that is resumed is given `check_devices`: it need not find again what it was started from.
+    """
     try:
-        getattr(study.module, "check", lambda _: None)(settings)
+        getattr(study.module, name, lambda _: None)(settings)
     except (ValueError, ImportError) as error:
         _exit(str(error))
 

@@ -200,7 +200,7 @@ class Loop:
         saved = self._checkpoints.restore(self.carry)
         if saved:
             facts = saved.facts
-            self.carry, self._best = jax.device_put(saved.carry), saved.best
+            self.carry, self._best = jax.tree.map(_on_device, saved.carry), saved.best
             self.chunk, self.seconds = facts["chunk"], facts["seconds"]
             self.best_step, self._since_best = facts["best_step"], facts["since_best"]
             if facts["best_value"] is not None:
@@ -216,3 +216,8 @@ class Loop:
                 file=sys.stderr,
             )
         self.run.log.rewind(self.series, self.step)
+
+
+def _on_device(leaf: Any) -> jax.Array:
+    """Returns a JAX array as it is, since other processes may have a part of it."""
+    return leaf if isinstance(leaf, jax.Array) else jax.device_put(leaf)

@@ -146,7 +146,8 @@ def make_mesh(sizes: Mapping[str, int]) -> Mesh:
             else ""
         )
         raise ValueError(
-            f"--mesh must have as many devices as there are, {found}, got {product} = {size}"
+            f"--mesh must have as many devices as there are, {found}, got {product} = {size}; "
+            f"set --mesh, such as {next(iter(sizes))}={found}"
             f"{advice}"
         )
     types = (AxisType.Auto,) * len(sizes)

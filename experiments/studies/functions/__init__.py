@@ -38,9 +38,10 @@ from experiments.studies.functions.settings import (
     TUNING_SEED,
     Settings,
     check,
+    check_devices,
 )
 
-__all__ = ["Settings", "check", "run"]
+__all__ = ["Settings", "check", "check_devices", "run"]
 
 
 def run(settings: Settings, run: runner.Run) -> runner.Results:

@@ -125,8 +125,7 @@ def check(settings: Settings) -> None:
 
     It is also raised if the mesh does not have as many devices as there are.
     """
-    if settings.axes:
-        runner.make_mesh(settings.axes)
+    check_devices(settings)
     low = TUNING_SEED - FIRST_SEED - SETUPS[settings.scale].runs
     high = TUNING_SEED - FIRST_SEED + NUM_TUNING_SEEDS
     if low < settings.seed < high:
@@ -134,3 +133,9 @@ def check(settings: Settings) -> None:
             f"--seed must be in [0, {low}] or [{high}, 4294967296), got {settings.seed}: the "
             "study's settings were chosen on the seeds between"
         )
+
+
+def check_devices(settings: Settings) -> None:
+    """Raises ValueError if the mesh does not have as many devices as there are."""
+    if settings.axes:
+        runner.make_mesh(settings.axes)

@@ -26,9 +26,9 @@ from experiments.studies.train.agents_report import agents_results
 from experiments.studies.train.report import results
 from experiments.studies.train.saved_network import load_network
 from experiments.studies.train.settings import Settings
-from experiments.studies.train.training import check, train
+from experiments.studies.train.training import check, check_devices, train
 
-__all__ = ["Settings", "check", "load_network", "run"]
+__all__ = ["Settings", "check", "check_devices", "load_network", "run"]
 
 
 def run(settings: Settings, run: runner.Run) -> runner.Results:

@@ -241,6 +241,17 @@ class Settings(runner.Settings):
                 f"{flag(networks)} must be a multiple of {devices}, the axis agents of --mesh, "
                 f"got {count}"
             )
+        if self.batch_size:
+            self.check_divided(self.batch_size)
+
+    def check_divided(self, batch_size: int) -> None:
+        """Checks that the mesh divides a batch, and its parts with `--accumulate`."""
+        devices = math.prod(self.axes.get(axis, 1) for axis in ("data", "fsdp"))
+        if batch_size // self.accumulate % devices:
+            raise ValueError(
+                f"--batch-size must be a multiple of {devices * self.accumulate}, so that --mesh "
+                f"divides {'its parts' if self.accumulate > 1 else 'it'}, got {batch_size}"
+            )
 
     @property
     def axes(self) -> dict[str, int]:

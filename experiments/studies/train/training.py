@@ -1,7 +1,6 @@
 """The training of a run: its task, its optimizer, warm starts, the loop and its evaluations."""
 
 import json
-import math
 import sys
 from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
@@ -60,6 +59,11 @@ def check(settings: Settings) -> None:
         _check_warm_start(settings.warm_start)
     for line in task.advice:
         print(line, file=sys.stderr)
+
+
+def check_devices(settings: Settings) -> None:
+    """Raises ValueError if the mesh does not have as many devices as there are."""
+    mesh_of(settings)
 
 
 def train(settings: Settings, run: runner.Run) -> Trained:
@@ -245,12 +249,7 @@ def batch_size(settings: Settings, task: tasks.Task) -> int:
             f"got {settings.batch_size or parts}"
         )
     size = settings.batch_size or min(BATCH_SIZE, examples // parts * parts)
-    devices = math.prod(settings.axes.get(axis, 1) for axis in ("data", "fsdp"))
-    if size // parts % devices:
-        raise ValueError(
-            f"--batch-size must be a multiple of {devices * parts}, so that --mesh divides "
-            f"{'its parts' if parts > 1 else 'it'}, got {size}"
-        )
+    settings.check_divided(size)
     return size
 
 

@@ -78,6 +78,11 @@ def test_two_processes_give_the_numbers_of_one_device(folder, data):
     assert f"report: {run}" in outputs[0]
     assert "report:" not in outputs[1]  # the first process says it
     assert not [*Path(run).rglob("*.partial")]
+    started = start(folder / "together", ["--resume", str(run), "--steps", "40"], "data=4")
+    expected = log(run_train(folder / "alone", *data, "--steps", "40"))
+    codes, outputs = finish(started)
+    assert codes == [0, 0], outputs
+    assert_same(run, expected)
 
 
 def test_a_lost_process_ends_the_other_and_one_process_resumes_the_run(folder, data):

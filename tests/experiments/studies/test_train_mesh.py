@@ -64,6 +64,19 @@ def test_a_run_is_resumed_on_another_mesh(train, folder, expected, monkeypatch):
     assert_same(run, expected[NETWORKS])
 
 
+def test_resuming_on_a_mesh_that_does_not_fit_is_one_line_and_changes_nothing(train, capsys):
+    run = train(f"{AGENTS} --mesh agents=2,data=2")
+    before = (run / "run.json").read_bytes()
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stop:
+        main(["train", "--resume", str(run), "--mesh", "data=8"])
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert "as many devices as there are, 4, got 8 = 8; set --mesh, such as data=4" in error
+    assert error.count("\n") == 1
+    assert (run / "run.json").read_bytes() == before
+
+
 def test_fsdp_divides_parameters_and_the_state_of_the_optimizer():
     mesh = runner.make_mesh({"data": 2, "fsdp": 2})
     trainer = runner.trainer(
@@ -92,7 +105,7 @@ def test_fsdp_divides_parameters_and_the_state_of_the_optimizer():
             "--agents 4 --mesh fsdp=4",
             "with axes of agents, data, such as agents=2, got the axis 'fsdp'",
         ),
-        ("--mesh data=8", "as many devices as there are, 4, got 8 = 8; XLA_FLAGS="),
+        ("--mesh data=8", "as many devices as there are, 4, got 8 = 8; set --mesh"),
         ("--seeds 2 --mesh agents=2,data=1", "as many devices as there are, 4, got 2 x 1 = 2"),
         ("--seeds 3 --mesh agents=4", "--seeds must be a multiple of 4, the axis agents"),
         ("--agents 6 --mesh agents=4", "--agents must be a multiple of 4, the axis agents"),
